@@ -1,0 +1,34 @@
+"""The TrainingRun as a whole: metadata, spec and status.
+
+The same object is a Kubernetes resource and the file ``trainingrun.json`` of a run on one machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aisandbox_crds.spec import TrainingRunSpec
+from aisandbox_crds.status import TrainingRunStatus
+
+GROUP = "aisandbox.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "TrainingRun"
+PLURAL = "trainingruns"
+
+EXPERIMENT_ANNOTATION = f"{GROUP}/experiment-id"
+REQUEST_ANNOTATION = f"{GROUP}/request-id"
+REQUEST_DIGEST_ANNOTATION = f"{GROUP}/request-digest"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """A run. ``name`` is its run_id; ``creation_time`` is RFC 3339 in UTC."""
+
+    name: str
+    spec: TrainingRunSpec
+    status: TrainingRunStatus = field(default_factory=TrainingRunStatus)
+    uid: str = ""
+    creation_time: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
