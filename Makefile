@@ -1,0 +1,79 @@
+# The commands of the project, the same for people and for CI. `make help` lists them.
+# Windows: scripts/*.ps1 do the same.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := $(or $(shell command -v uv),.uv/bin/uv)
+RUN := $(UV) run --no-sync
+SOURCES := proto/src/aisandbox_wire crds/src model_store/src environment/src api_server/src inference_server/src \
+	trainer_image/src cli/src
+PYTEST := $(RUN) pytest
+
+.PHONY: help setup demo serve test test-unit check format lint types imports proto proto-check proto-release \
+	docs-check bench clean
+
+help: ## lists the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.synced: $(filter-out /%,$(UV)) uv.lock pyproject.toml $(wildcard */pyproject.toml)
+	$(UV) sync --locked --compile-bytecode
+	@touch $@
+
+setup: .venv/.synced ## installs everything the lock file names into .venv
+
+demo: setup ## trains a policy against a simulator in another process, then drives the simulator with it
+	$(RUN) aisandbox demo
+
+serve: setup ## runs the service on this machine
+	$(RUN) aisandbox up
+
+test: setup ## runs the unit, contract and integration tests with coverage
+	$(RUN) coverage erase
+	$(PYTEST) --cov --cov-report=
+	$(RUN) coverage report --skip-covered --skip-empty
+
+test-unit: setup ## runs the tests that need no network
+	$(PYTEST) tests/unit
+
+check: format lint types imports proto-check test ## everything CI asks for
+
+format: setup
+	$(RUN) ruff format --check .
+
+lint: setup
+	$(RUN) ruff check .
+
+types: setup
+	$(RUN) mypy $(SOURCES) proto/generate.py tests bench
+
+imports: setup
+	$(RUN) lint-imports
+
+proto: setup ## generates the Python of the wire contract
+	cd proto && $(abspath $(UV)) run --no-sync buf format -w
+	$(RUN) python proto/generate.py
+
+proto-check: setup
+	cd proto && $(abspath $(UV)) run --no-sync buf format --diff --exit-code
+	cd proto && $(abspath $(UV)) run --no-sync buf lint
+	cd proto && $(abspath $(UV)) run --no-sync buf breaking --against released.binpb
+	$(RUN) python proto/generate.py --check
+
+proto-release: setup ## makes the wire contract as it is the one that changes must not break
+	cd proto && $(abspath $(UV)) run --no-sync buf build -o released.binpb
+
+bench: setup ## measures speed; each table is a ratio within one run
+	for file in bench/*.py; do $(RUN) python $$file; done
+
+clean: ## removes what was generated here, but not the environment
+	rm -rf .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
