@@ -1,14 +1,20 @@
 """How a trainer ends: its exit codes and the message it leaves, read by whoever started it.
 
-The codes follow sysexits.h and the shell's 128 + signal.
+The codes follow sysexits.h and the shell's 128 + signal. Must not know how a trainer is started or waited for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from aisandbox_crds import codec
+from aisandbox_crds.errors import FieldError, InvalidRun, shown
 from aisandbox_crds.status import Failure
+
+MAX_BYTES = 4096
+"""What the kubelet reads of a termination message."""
 
 
 class ExitCode(IntEnum):
@@ -35,3 +41,24 @@ class TerminationMessage:
     exit_code: int
     timesteps: int
     failure: Failure | None = None
+
+    def to_json(self) -> str:
+        """The message as one line of ASCII; a failure's message is cut so that the whole fits in MAX_BYTES."""
+        text = json.dumps(codec.to_json(self), separators=(",", ":"))
+        if len(text) <= MAX_BYTES or self.failure is None:
+            return text
+        # A character takes at least one byte of the text, so cutting by the excess always ends.
+        keep = len(self.failure.message) - (len(text) - MAX_BYTES) - 3
+        if keep < 0:  # Escapes make a character up to twelve bytes: keep what fits even then.
+            keep = min(len(self.failure.message) - 1, MAX_BYTES // 16)
+        shorter = Failure(self.failure.reason[:100], self.failure.message[: max(keep, 0)].rstrip(".") + "...")
+        return replace(self, failure=shorter).to_json()
+
+    @classmethod
+    def from_json(cls, text: str) -> TerminationMessage:
+        """Reads what :meth:`to_json` wrote. Raises InvalidRun: a trainer that was killed may have left anything."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidRun([FieldError("terminationMessage", f"is not JSON: {shown(text)}")]) from error
+        return codec.from_json(cls, data, "terminationMessage", ignore_unknown=True)

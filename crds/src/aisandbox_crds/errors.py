@@ -1,0 +1,55 @@
+"""What is wrong with something said of a run.
+
+    CrdError (ValueError)
+    └── InvalidRun          one or more FieldErrors: which field, which rule
+
+All of them are permanent: the same text is refused again.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class CrdError(ValueError):
+    """Base of the errors this package raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """A field (dotted, as in the JSON form) and the rule it broke, as a phrase for people."""
+
+    field: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.rule}"
+
+
+class InvalidRun(CrdError):
+    """A spec, status, hyperparameter or start of a trainer breaks its rules; ``errors`` has at least one entry."""
+
+    def __init__(self, errors: Iterable[FieldError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(str(error) for error in self.errors))
+
+    def __reduce__(self) -> tuple[type[InvalidRun], tuple[tuple[FieldError, ...]]]:
+        return type(self), (self.errors,)
+
+
+class _Shown(reprlib.Repr):
+    """Bounds what a message repeats of its input; a huge integer has no decimal form within Python's limit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 80
+        self.maxlevel = 3
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() <= 256 else f"a whole number of {x.bit_length()} bits"
+
+
+shown = _Shown().repr
+"""``repr`` for error messages: never longer than a line or two, whatever the input."""

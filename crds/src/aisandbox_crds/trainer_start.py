@@ -1,0 +1,119 @@
+"""What a trainer is told when it is started: the environment variables both sides agree on.
+
+Owns their names and forms. Must not know who starts trainers (a Job's pod template, a parent process).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aisandbox_crds.codec import spec_from_json, spec_to_json
+from aisandbox_crds.errors import FieldError, InvalidRun, shown
+from aisandbox_crds.naming import is_run_name
+from aisandbox_crds.spec import TrainingRunSpec
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerStart:
+    """One attempt at a run.
+
+    ``attempt`` counts from 1 and is the fence of what is written. ``progress_address`` None: nobody is told.
+    The token is in ``progress_token`` or, where it is renewed, in ``progress_token_file``, read before each use.
+    ``stop_with_parent``: end of file on stdin means SIGTERM.
+    """
+
+    run_id: str
+    attempt: int
+    spec: TrainingRunSpec
+    models_dir: Path
+    checkpoint_dir: Path
+    progress_address: str | None = None
+    progress_token: str | None = None
+    progress_token_file: Path | None = None
+    termination_message_path: Path | None = None
+    log_level: str = "info"
+    stop_with_parent: bool = False
+
+    def to_environ(self) -> dict[str, str]:
+        """The variables to set for the trainer; what is None is left out."""
+        values: dict[str, str | Path | None] = {
+            "RUN_ID": self.run_id,
+            "RUN_ATTEMPT": str(self.attempt),
+            "RUN_SPEC": json.dumps(spec_to_json(self.spec), separators=(",", ":")),
+            "MODELS_DIR": self.models_dir,
+            "CHECKPOINT_DIR": self.checkpoint_dir,
+            "PROGRESS_ADDRESS": self.progress_address,
+            "PROGRESS_TOKEN": self.progress_token,
+            "PROGRESS_TOKEN_FILE": self.progress_token_file,
+            "TERMINATION_MESSAGE_PATH": self.termination_message_path,
+            "LOG_LEVEL": self.log_level,
+            "STOP_WITH_PARENT": "true" if self.stop_with_parent else "false",
+        }
+        return {name: str(value) for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> TrainerStart:
+        """Reads what :meth:`to_environ` wrote; CHECKPOINT_DIR defaults to MODELS_DIR. Raises InvalidRun.
+
+        The spec's types are checked, not its values: that is :func:`aisandbox_crds.validation.validate_spec`.
+        """
+        errors: list[FieldError] = []
+        run_id = _read(environ, "RUN_ID", errors)
+        if run_id and not is_run_name(run_id):
+            errors.append(
+                FieldError("RUN_ID", f"must be a DNS-1123 label of at most 52 characters, got {shown(run_id)}")
+            )
+        attempt = _read(environ, "RUN_ATTEMPT", errors)
+        if attempt and not (attempt.isascii() and attempt.isdigit() and len(attempt) < 10 and int(attempt) >= 1):
+            errors.append(FieldError("RUN_ATTEMPT", f"must be a whole number from 1, got {shown(attempt)}"))
+        models_dir = _read(environ, "MODELS_DIR", errors)
+        log_level = (environ.get("LOG_LEVEL") or "info").lower()
+        if log_level not in LOG_LEVELS:
+            errors.append(FieldError("LOG_LEVEL", f"must be one of {', '.join(LOG_LEVELS)}, got {shown(log_level)}"))
+        stop = (environ.get("STOP_WITH_PARENT") or "false").lower()
+        if stop not in ("true", "false"):
+            errors.append(FieldError("STOP_WITH_PARENT", f"must be true or false, got {shown(stop)}"))
+        spec = _read_spec(_read(environ, "RUN_SPEC", errors), errors)
+        if errors or spec is None:
+            raise InvalidRun(errors)
+        return cls(
+            run_id=run_id,
+            attempt=int(attempt),
+            spec=spec,
+            models_dir=Path(models_dir),
+            checkpoint_dir=Path(environ.get("CHECKPOINT_DIR") or models_dir),
+            progress_address=environ.get("PROGRESS_ADDRESS") or None,
+            progress_token=environ.get("PROGRESS_TOKEN") or None,
+            progress_token_file=_path(environ.get("PROGRESS_TOKEN_FILE")),
+            termination_message_path=_path(environ.get("TERMINATION_MESSAGE_PATH")),
+            log_level=log_level,
+            stop_with_parent=stop == "true",
+        )
+
+
+def _read(environ: Mapping[str, str], name: str, errors: list[FieldError]) -> str:
+    value = environ.get(name, "")
+    if not value:
+        errors.append(FieldError(name, "the variable is not set"))
+    return value
+
+
+def _read_spec(text: str, errors: list[FieldError]) -> TrainingRunSpec | None:
+    if not text:
+        return None
+    try:
+        return spec_from_json(json.loads(text))
+    except InvalidRun as error:
+        errors.extend(error.errors)
+    except (ValueError, RecursionError):
+        errors.append(FieldError("RUN_SPEC", f"is not JSON: {shown(text)}"))
+    return None
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
