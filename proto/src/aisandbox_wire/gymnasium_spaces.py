@@ -1,0 +1,110 @@
+"""Gymnasium's spaces as spaces of tensor.proto and back, and batches of their values as leaves and back.
+
+The one module of this package that imports Gymnasium; needs the extra ``gymnasium``. Must not know services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from aisandbox.v1 import tensor_pb2 as pb
+
+from aisandbox_wire.errors import InvalidSpace, InvalidTensor
+from aisandbox_wire.spaces import Leaf, leaves
+from aisandbox_wire.tensors import Array, data_type
+
+
+def space_to_proto(space: gym.Space[Any]) -> pb.Space:
+    """The form on the wire of a Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these.
+
+    Raises InvalidSpace, naming the field, for what tensor.proto has no form for.
+    """
+    if isinstance(space, gym.spaces.Dict):
+        entries = []
+        for key, inner in space.spaces.items():
+            if isinstance(inner, gym.spaces.Dict):
+                raise InvalidSpace(f"space[{key!r}]", "a Dict inside a Dict has no form on the wire; flatten it")
+            entries.append(pb.DictEntry(key=str(key), space=_plain(inner, f"space[{key!r}]")))
+        proto = pb.Space(dict=pb.DictSpace(entries=entries))
+    else:
+        proto = _plain(space, "space")
+    leaves(proto)
+    return proto
+
+
+def space_from_proto(space: pb.Space) -> gym.Space[Any]:
+    """The Gymnasium space of a space on the wire; a Dict keeps the order of its entries. Raises InvalidSpace."""
+    found = leaves(space)
+    if space.WhichOneof("kind") != "dict":
+        return _from_leaf(found[0])
+    return gym.spaces.Dict([(leaf.key, _from_leaf(leaf)) for leaf in found])
+
+
+def split(space: gym.Space[Any], value: Any) -> list[Array]:
+    """The leaves of a batched value of ``space``, in the order in which they travel; a plain space has one."""
+    if isinstance(space, gym.spaces.Dict):
+        return [_as_wire(inner, value[key]) for key, inner in space.spaces.items()]
+    return [_as_wire(space, value)]
+
+
+def join(space: gym.Space[Any], arrays: Sequence[Array]) -> Array | dict[str, Array]:
+    """The batched value of ``space`` that has these leaves: the inverse of :func:`split`."""
+    if isinstance(space, gym.spaces.Dict):
+        return dict(zip(space.spaces, arrays, strict=True))
+    (array,) = arrays
+    return array
+
+
+def _as_wire(space: gym.Space[Any], value: Any) -> Array:
+    if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+        return np.asarray(value, np.int64)
+    return np.asarray(value, space.dtype)
+
+
+def _plain(space: gym.Space[Any], field: str) -> pb.Space:
+    if isinstance(space, gym.spaces.Box):
+        try:
+            wire = data_type(np.dtype(space.dtype))
+        except InvalidTensor as error:
+            raise InvalidSpace(f"{field}.dtype", error.rule) from None
+        low, high = _numbers(space.low, -np.inf), _numbers(space.high, np.inf)
+        return pb.Space(box=pb.Box(dtype=wire, shape=space.shape, low=low, high=high))
+    if isinstance(space, gym.spaces.Discrete):
+        return pb.Space(discrete=pb.Discrete(n=int(space.n), start=int(space.start)))
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        if space.nvec.ndim != 1:
+            raise InvalidSpace(
+                field, f"a MultiDiscrete of shape {list(space.nvec.shape)} has no form on the wire: flatten it"
+            )
+        if np.any(space.start):
+            raise InvalidSpace(field, "a MultiDiscrete that does not start at 0 has no form on the wire: shift it")
+        return pb.Space(multi_discrete=pb.MultiDiscrete(n=space.nvec.tolist()))
+    if isinstance(space, gym.spaces.MultiBinary):
+        if len(space.shape) != 1:
+            raise InvalidSpace(field, f"a MultiBinary of shape {list(space.shape)} has no form on the wire: flatten it")
+        return pb.Space(multi_binary=pb.MultiBinary(n=space.shape[0]))
+    kinds = "Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these"
+    raise InvalidSpace(field, f"{type(space).__name__} has no form on the wire; use {kinds}")
+
+
+def _numbers(bounds: Array, missing: float) -> list[float]:
+    flat = bounds.astype(np.float64).ravel()
+    if flat.size and (flat == flat[0]).all():
+        return [] if flat[0] == missing else [float(flat[0])]
+    return [float(value) for value in flat]
+
+
+def _from_leaf(leaf: Leaf) -> gym.Space[Any]:
+    match leaf.kind:
+        case "box":
+            low, high = np.array(leaf.low), np.array(leaf.high)
+            return gym.spaces.Box(low, high, leaf.shape, leaf.dtype.type)
+        case "discrete":
+            return gym.spaces.Discrete(leaf.n, start=leaf.start)
+        case "multi_discrete":
+            return gym.spaces.MultiDiscrete(np.array(leaf.nvec))
+        case "multi_binary":
+            return gym.spaces.MultiBinary(leaf.n)

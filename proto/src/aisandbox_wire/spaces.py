@@ -1,0 +1,227 @@
+"""The spaces of tensor.proto as leaves: what the tensors of a value must look like.
+
+Owns the rules a space and its values keep. Must not know Gymnasium (see :mod:`aisandbox_wire.gymnasium_spaces`) or any
+service.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from aisandbox.v1 import tensor_pb2 as pb
+
+from aisandbox_wire.errors import InvalidSpace, InvalidValue
+from aisandbox_wire.tensors import WIRE_DTYPES, Array
+
+Kind = Literal["box", "discrete", "multi_discrete", "multi_binary"]
+
+_INT64 = WIRE_DTYPES[pb.DATA_TYPE_INT64]
+_INT8 = WIRE_DTYPES[pb.DATA_TYPE_INT8]
+_MOST_ELEMENTS = 2**31 - 1
+_SMALL = 8192
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Leaf:
+    """One leaf of a space: one tensor of every value.
+
+    ``key`` is the entry's key in a Dict and "" for a plain space. ``dtype`` and ``shape`` are those of the tensor of
+    one value. ``low`` and ``high`` have that shape and dtype: the bounds of a box (the infinities, or the limits of
+    an integer type, where there are none), and None for the other kinds. ``n`` and ``start`` belong to a discrete
+    leaf (``n`` also to multi_binary), ``nvec`` (int64, shape [len]) to a multi_discrete one.
+    """
+
+    key: str
+    kind: Kind
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    low: Array | None = None
+    high: Array | None = None
+    n: int = 0
+    start: int = 0
+    nvec: Array | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of elements of one value."""
+        return math.prod(self.shape)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether every element has finite bounds; true for all kinds but box."""
+        if self.low is None or self.high is None or self.dtype.kind != "f":
+            return True
+        return bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
+
+    def check_batch(self, array: Array, n: int, field: str) -> None:
+        """Raise InvalidValue, naming ``field`` and the rule, unless ``array`` is a batch of ``n`` values.
+
+        Checks shape [n, *shape], dtype, that floating-point elements are finite, and the range of the discrete kinds.
+        The bounds of a box are :meth:`check_bounds`'s: an observation a hair outside them is no reason to stop.
+        """
+        if array.shape != (n, *self.shape):
+            raise InvalidValue(field, f"has shape {list(array.shape)}, expected {[n, *self.shape]}")
+        if array.dtype != self.dtype:
+            raise InvalidValue(field, f"has dtype {array.dtype.name}, expected {self.dtype.name}")
+        self.check_elements(array, field)
+
+    def check_elements(self, array: Array, field: str) -> None:
+        """The part of :meth:`check_batch` that looks at the elements; the dtype must be right already."""
+        if self.kind == "box":
+            if self.dtype.kind == "f" and not all_finite(array):
+                raise InvalidValue(field, _place(array, ~np.isfinite(array), "is not finite"))
+        elif self.kind == "discrete":
+            self._check_range(array, self.start, self.start + self.n - 1, field)
+        elif self.kind == "multi_binary":
+            self._check_range(array, 0, 1, field)
+        else:
+            assert self.nvec is not None  # noqa: S101 -- a multi_discrete leaf always has it
+            outside = (array < 0) | (array >= self.nvec)
+            if outside.any():
+                raise InvalidValue(field, _place(array, outside, f"is outside 0 <= value < {self.nvec.tolist()}"))
+
+    def check_bounds(self, array: Array, field: str) -> None:
+        """Raise InvalidValue, naming ``field``, if an element of a batch lies outside its box."""
+        if self.low is None or self.high is None:
+            return
+        outside = (array < self.low) | (array > self.high)
+        if outside.any():
+            raise InvalidValue(field, _place(array, outside, "is outside the bounds of its box"))
+
+    @staticmethod
+    def _check_range(array: Array, low: int, high: int, field: str) -> None:
+        if array.size and (int(array.min()) < low or int(array.max()) > high):
+            outside = (array < low) | (array > high)
+            raise InvalidValue(field, _place(array, outside, f"is outside {low} .. {high}"))
+
+
+def all_finite(array: Array) -> bool:
+    """Whether no element is NaN or infinite.
+
+    The dot product of a small array with itself carries every NaN and infinity in a fraction of the time of
+    ``isfinite(array).all()``; only if it is not finite (squares may overflow) are the elements looked at.
+    """
+    if array.size <= _SMALL and array.flags.c_contiguous:
+        flat = array.ravel()
+        if math.isfinite(np.vdot(flat, flat)):
+            return True
+    return bool(np.isfinite(array).all())
+
+
+def leaves(space: pb.Space, field: str = "space") -> tuple[Leaf, ...]:
+    """The leaves of a space, in the order in which their tensors travel.
+
+    Raises InvalidSpace, naming the field and the rule, if the space breaks a rule of tensor.proto.
+    """
+    if space.WhichOneof("kind") != "dict":
+        return (_leaf("", space, field),)
+    entries = space.dict.entries
+    if not entries:
+        raise InvalidSpace(f"{field}.dict.entries", "a DictSpace has at least one entry")
+    found: dict[str, Leaf] = {}
+    for index, entry in enumerate(entries):
+        place = f"{field}.dict.entries[{index}]"
+        if not entry.key:
+            raise InvalidSpace(f"{place}.key", "a key is not empty")
+        if entry.key in found:
+            raise InvalidSpace(f"{place}.key", f"{entry.key!r} is there twice; keys are unique")
+        if entry.space.WhichOneof("kind") == "dict":
+            raise InvalidSpace(f"{place}.space", "a DictSpace holds no other DictSpace")
+        found[entry.key] = _leaf(entry.key, entry.space, f"{place}.space")
+    return tuple(found.values())
+
+
+def _leaf(key: str, space: pb.Space, field: str) -> Leaf:
+    match space.WhichOneof("kind"):
+        case "box":
+            return _box(key, space.box, f"{field}.box")
+        case "discrete":
+            discrete = space.discrete
+            _at_least_one(discrete.n, f"{field}.discrete.n")
+            _check_names(discrete.names, discrete.n, f"{field}.discrete.names")
+            if discrete.start + discrete.n - 1 > 2**63 - 1:
+                raise InvalidSpace(f"{field}.discrete", "start + n - 1 does not fit into int64")
+            return Leaf(key, "discrete", _INT64, (), n=discrete.n, start=discrete.start)
+        case "multi_discrete":
+            counts = space.multi_discrete.n
+            if not counts:
+                raise InvalidSpace(f"{field}.multi_discrete.n", "has at least one dimension")
+            for index, count in enumerate(counts):
+                _at_least_one(count, f"{field}.multi_discrete.n[{index}]")
+            _check_names(space.multi_discrete.names, len(counts), f"{field}.multi_discrete.names")
+            return Leaf(key, "multi_discrete", _INT64, (len(counts),), nvec=np.array(counts, np.int64))
+        case "multi_binary":
+            bits = space.multi_binary.n
+            _at_least_one(bits, f"{field}.multi_binary.n")
+            if bits > _MOST_ELEMENTS:
+                raise InvalidSpace(f"{field}.multi_binary.n", f"{bits} is more than {_MOST_ELEMENTS}")
+            _check_names(space.multi_binary.names, bits, f"{field}.multi_binary.names")
+            return Leaf(key, "multi_binary", _INT8, (bits,), n=bits)
+        case _:
+            raise InvalidSpace(field, "no kind is set; one of box, discrete, multi_discrete, multi_binary or dict is")
+
+
+def _box(key: str, box: pb.Box, field: str) -> Leaf:
+    dtype = WIRE_DTYPES.get(box.dtype)
+    if dtype is None or dtype.kind == "b":
+        raise InvalidSpace(
+            f"{field}.dtype", f"{box.dtype} is no type for a box: float32, float64 or an integer type is"
+        )
+    shape = tuple(box.shape)
+    if any(extent < 1 for extent in shape):
+        raise InvalidSpace(f"{field}.shape", f"{list(shape)} has an extent under 1")
+    size = math.prod(shape)
+    if size > _MOST_ELEMENTS:
+        raise InvalidSpace(f"{field}.shape", f"{list(shape)} has more than {_MOST_ELEMENTS} elements")
+    low = _bounds(box.low, shape, dtype, -math.inf, f"{field}.low")
+    high = _bounds(box.high, shape, dtype, math.inf, f"{field}.high")
+    if (low > high).any():
+        raise InvalidSpace(field, "a lower bound is greater than its upper bound")
+    _check_names(box.names, size, f"{field}.names")
+    return Leaf(key, "box", dtype, shape, low=low, high=high)
+
+
+def _bounds(values: Any, shape: tuple[int, ...], dtype: np.dtype[Any], missing: float, field: str) -> Array:
+    size = math.prod(shape)
+    if len(values) not in (0, 1, size):
+        raise InvalidSpace(field, f"has {len(values)} numbers; it has none, 1, or one for each of the {size} elements")
+    bounds = np.array(values if len(values) else [missing], np.float64)
+    if np.isnan(bounds).any():
+        raise InvalidSpace(field, "a bound is not NaN")
+    if dtype.kind == "f":
+        # An overflow to infinity (a float64 bound of a float32 box) means what it should: no bound.
+        with np.errstate(over="ignore"):
+            cast = bounds.astype(dtype)
+    else:
+        cast = _integers(bounds, dtype)
+    shaped = cast.reshape(shape) if cast.size == size else np.broadcast_to(cast.reshape(()), shape)
+    shaped.flags.writeable = False
+    return shaped
+
+
+def _integers(bounds: Array, dtype: np.dtype[Any]) -> Array:
+    info = np.iinfo(dtype)
+    result = np.empty(bounds.shape, dtype)
+    inside = (bounds > float(info.min)) & (bounds < float(info.max))
+    result[inside] = bounds[inside].astype(dtype)
+    result[bounds <= float(info.min)] = info.min
+    result[bounds >= float(info.max)] = info.max
+    return result
+
+
+def _at_least_one(value: int, field: str) -> None:
+    if value < 1:
+        raise InvalidSpace(field, f"is {value}; it is at least 1")
+
+
+def _check_names(names: Any, count: int, field: str) -> None:
+    if len(names) not in (0, count):
+        raise InvalidSpace(field, f"has {len(names)} names; it has none, or one for each of {count}")
+
+
+def _place(array: Array, wrong: Array, rule: str) -> str:
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return f"element {list(index)} is {array[index]}, which {rule}"

@@ -1,0 +1,75 @@
+"""Gymnasium's spaces on the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from aisandbox_wire.errors import InvalidSpace
+from aisandbox_wire.gymnasium_spaces import join, space_from_proto, space_to_proto, split
+from aisandbox_wire.spaces import leaves
+from gymnasium import spaces
+
+SPACES: list[gym.Space[Any]] = [
+    spaces.Box(-1, 1, (3,), np.float32),
+    spaces.Box(-np.inf, np.inf, (2, 2), np.float64),
+    spaces.Box(np.array([-1.5, -np.inf], np.float32), np.array([np.inf, 2.5], np.float32)),
+    spaces.Box(0, 255, (4, 4, 3), np.uint8),
+    spaces.Box(-3, 3, (), np.int32),
+    spaces.Box(-(2**63), 2**63 - 1, (2,), np.int64),
+    spaces.Discrete(5),
+    spaces.Discrete(3, start=-1),
+    spaces.MultiDiscrete([2, 5]),
+    spaces.MultiBinary(4),
+    spaces.Dict([("z", spaces.Box(0, 1, (2,), np.float32)), ("a", spaces.Discrete(2))]),
+]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_a_space_comes_back_as_it_went(space: gym.Space[Any]) -> None:
+    back = space_from_proto(space_to_proto(space))
+    assert back == space
+    if isinstance(space, spaces.Dict):
+        assert isinstance(back, spaces.Dict)
+        assert list(back.spaces) == list(space.spaces)
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_the_leaves_of_samples_keep_the_rules(space: gym.Space[Any]) -> None:
+    batch = gym.vector.utils.batch_space(space, 3)
+    value = batch.sample()
+    arrays = split(space, value)
+    found = leaves(space_to_proto(space))
+    assert len(arrays) == len(found)
+    for leaf, array in zip(found, arrays, strict=True):
+        leaf.check_batch(array, 3, "x")
+        leaf.check_bounds(array, "x")
+    back = join(space, arrays)
+    assert batch.contains(back)
+
+
+def test_bounds_that_are_all_the_same_travel_as_one_number() -> None:
+    box = space_to_proto(spaces.Box(-2, np.inf, (100, 100), np.float32)).box
+    assert list(box.low) == [-2.0]
+    assert list(box.high) == []
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Text(3), "Text has no form on the wire"),
+        (spaces.Tuple([spaces.Discrete(2)]), "Tuple has no form"),
+        (spaces.Dict(a=spaces.Dict(b=spaces.Discrete(2))), r"space\['a'\]: a Dict inside a Dict"),
+        (spaces.Dict(a=spaces.Text(3)), r"space\['a'\]: Text"),
+        (spaces.MultiDiscrete([2, 2], start=[1, 0]), "does not start at 0"),
+        (spaces.MultiDiscrete(np.array([[2, 2]])), "flatten it"),
+        (spaces.MultiBinary([2, 2]), "flatten it"),
+        (spaces.Box(0, 1, (1,), np.float16), "float16 has no form"),
+        (spaces.Dict(), "at least one entry"),
+    ],
+)
+def test_a_space_without_a_form_on_the_wire_is_refused(space: gym.Space[Any], message: str) -> None:
+    with pytest.raises(InvalidSpace, match=message):
+        space_to_proto(space)
