@@ -1,0 +1,102 @@
+"""Durable writes: a file or folder is either there whole or not there.
+
+Owns fsync, temporary names and the recognition of a full disk. Must not know what is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from aisandbox_model_store.errors import DiskFull, ModelStoreError
+
+_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+_NEARLY_NOTHING = 1 << 20
+"""Free bytes under which a failed write is taken for a full disk whatever its exception (torch raises RuntimeError)."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace the file ``path`` by one that holds ``data``, durably; its folder must exist.
+
+    Readers see the old bytes or the new ones. Raises DiskFull, or OSError; then the old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
+    with full_disk_named(path.parent), removed_on_error(temporary):
+        write_durably(temporary, data)
+        os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a new file and flush it to the disk. Raises FileExistsError, OSError."""
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file that somebody else wrote to the disk. Raises OSError."""
+    # Windows flushes only what is open for writing.
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to the disk, so that a rename in it survives a power cut. Raises OSError."""
+    if os.name == "nt":  # has no such call; NTFS journals renames
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Raise DiskFull for whatever failed in the block because the disk of ``folder`` is full."""
+    try:
+        yield
+    except ModelStoreError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise DiskFull(folder) from error
+        if _is_full(folder):
+            raise DiskFull(folder) from error
+        raise
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _NEARLY_NOTHING
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def removed_on_error(path: Path) -> Iterator[None]:
+    """Remove the temporary file or folder ``path`` when the block fails, whatever the reason."""
+    try:
+        yield
+    except BaseException:
+        discard(path)
+        raise
+
+
+def discard(path: Path) -> None:
+    """Remove a file or folder as far as possible; never raises."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

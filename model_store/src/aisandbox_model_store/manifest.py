@@ -1,0 +1,163 @@
+"""The manifest of a published folder: the size and SHA-256 of every file, written last.
+
+Owns the form of manifest.json and the comparison of a folder with it. A folder without one is not published; the
+digest of its bytes is the identity of the artefact. Must not know where folders lie or what the files mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aisandbox_model_store.errors import Damaged, InvalidArtifact
+
+MANIFEST_NAME = "manifest.json"
+_FORMAT = 1
+_LARGEST_MANIFEST = 1 << 20
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file's size in bytes and SHA-256 in lower-case hexadecimal."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a published folder holds. ``kind`` is "model" or "checkpoint"; ``details`` are free text for people."""
+
+    kind: str
+    timesteps: int
+    files: Mapping[str, FileEntry]
+    details: Mapping[str, str]
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files together."""
+        return sum(entry.size for entry in self.files.values())
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of manifest.json: equal contents give equal bytes, so no time and no attempt is in it."""
+        document = {
+            "format": _FORMAT,
+            "kind": self.kind,
+            "timesteps": self.timesteps,
+            "details": dict(self.details),
+            "files": {name: {"size": entry.size, "sha256": entry.sha256} for name, entry in self.files.items()},
+        }
+        return json.dumps(document, sort_keys=True, indent=1).encode() + b"\n"
+
+
+def digest_of(data: bytes) -> str:
+    """Return ``"sha256:"`` and the digest of ``data``."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, str]:
+    """Return the manifest of a published folder and its digest. Raises FileNotFoundError, Damaged."""
+    data = _read_limited(folder / MANIFEST_NAME)
+    try:
+        manifest = _parse(json.loads(data))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(folder, f"{MANIFEST_NAME} is not a manifest ({error})") from error
+    return manifest, digest_of(data)
+
+
+def _read_limited(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        data = file.read(_LARGEST_MANIFEST + 1)
+    if len(data) > _LARGEST_MANIFEST:
+        raise Damaged(path.parent, f"{MANIFEST_NAME} is larger than {_LARGEST_MANIFEST} bytes")
+    return data
+
+
+def _parse(document: Any) -> Manifest:
+    if document["format"] != _FORMAT:
+        raise ValueError(f"format {document['format']!r} instead of {_FORMAT}")
+    files = {}
+    for name, entry in document["files"].items():
+        if not _is_plain(name):
+            raise ValueError(f"file name {name!r}")
+        files[name] = FileEntry(size=int(entry["size"]), sha256=str(entry["sha256"]))
+    details = {str(key): str(value) for key, value in document["details"].items()}
+    return Manifest(str(document["kind"]), int(document["timesteps"]), files, details)
+
+
+def _is_plain(name: object) -> bool:
+    return isinstance(name, str) and name not in ("", ".", "..", MANIFEST_NAME) and not set(name) & set("/\\\0:")
+
+
+def describe_folder(folder: Path, kind: str, timesteps: int, details: Mapping[str, str]) -> Manifest:
+    """Return the manifest of the files that lie in ``folder``. Raises InvalidArtifact, OSError."""
+    files = {}
+    for name in sorted(os.listdir(folder)):
+        if not _is_plain(name) or not stat.S_ISREG(os.lstat(folder / name).st_mode):
+            raise InvalidArtifact(name, "an artefact is a flat folder of regular files")
+        files[name] = _entry_of(folder / name)
+    if not files:
+        raise InvalidArtifact(str(timesteps), "an artefact has at least one file")
+    return Manifest(kind, timesteps, files, dict(details))
+
+
+def _entry_of(path: Path) -> FileEntry:
+    """Return a file's size and digest without holding it in memory: a replay buffer may have gigabytes."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in _chunks(path):
+        digest.update(chunk)
+        size += len(chunk)
+    return FileEntry(size, digest.hexdigest())
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def verify_folder(folder: Path, manifest: Manifest) -> None:
+    """Compare every byte of a folder with its manifest. Raises Damaged naming the first difference, OSError."""
+    check_names(folder, manifest)
+    for name, entry in manifest.files.items():
+        _check(folder, name, entry, _entry_of(folder / name))
+
+
+def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
+    """Return the verified bytes of every file, each read once. Raises Damaged, OSError."""
+    check_names(folder, manifest)
+    files = {}
+    for name, entry in manifest.files.items():
+        data = (folder / name).read_bytes()
+        _check(folder, name, entry, FileEntry(len(data), hashlib.sha256(data).hexdigest()))
+        files[name] = data
+    return files
+
+
+def check_names(folder: Path, manifest: Manifest) -> None:
+    """Raise Damaged unless the folder holds exactly the manifest's files, with their sizes; reads no contents."""
+    found = set(os.listdir(folder)) - {MANIFEST_NAME}
+    if missing := sorted(set(manifest.files) - found):
+        raise Damaged(folder, f"{missing[0]} is missing")
+    if extra := sorted(found - set(manifest.files)):
+        raise Damaged(folder, f"{extra[0]} is not in {MANIFEST_NAME}")
+    for name, entry in manifest.files.items():
+        status = os.lstat(folder / name)
+        if not stat.S_ISREG(status.st_mode):
+            raise Damaged(folder, f"{name} is not a regular file")
+        if status.st_size != entry.size:
+            raise Damaged(folder, f"{name} has {status.st_size} bytes instead of {entry.size}")
+
+
+def _check(folder: Path, name: str, expected: FileEntry, found: FileEntry) -> None:
+    if found.size != expected.size:
+        raise Damaged(folder, f"{name} has {found.size} bytes instead of {expected.size}")
+    if found.sha256 != expected.sha256:
+        raise Damaged(folder, f"{name} has other contents than were published")

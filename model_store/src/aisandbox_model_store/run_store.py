@@ -1,0 +1,73 @@
+"""The store: which runs have files, and where a run's output may go.
+
+Owns the roots MODELS_DIR and CHECKPOINT_DIR and the checks of run ids and paths. Must not know what is in a run's
+folder.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from aisandbox_model_store.errors import InvalidRunId, OutsideRoot
+from aisandbox_model_store.run_folder import RunFolder
+
+_RUNS = "runs"
+_RUN_ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_RUN_ID_RULE = "must have 1 to 63 characters a-z, 0-9 and '-', and begin and end with a letter or digit"
+
+
+class RunStore:
+    """The files of all runs: ``models_dir``/runs/RUN and, for checkpoints, ``checkpoint_dir``/runs/RUN."""
+
+    def __init__(self, models_dir: Path, checkpoint_dir: Path | None = None) -> None:
+        self.models_dir = Path(models_dir).absolute()
+        self.checkpoint_dir = self.models_dir if checkpoint_dir is None else Path(checkpoint_dir).absolute()
+
+    def run(self, run_id: str) -> RunFolder:
+        """Return the folder of a run, which need not exist. Raises InvalidRunId."""
+        if not _RUN_ID.fullmatch(run_id):
+            raise InvalidRunId(run_id[:100], _RUN_ID_RULE)
+        return RunFolder(
+            run_id=run_id,
+            path=self.models_dir / _RUNS / run_id,
+            checkpoints_path=self.checkpoint_dir / _RUNS / run_id / "checkpoints",
+            resolve_output=self.resolve_output,
+        )
+
+    def run_ids(self) -> list[str]:
+        """Return the ids of the runs that have a folder, sorted."""
+        try:
+            entries = list((self.models_dir / _RUNS).iterdir())
+        except FileNotFoundError:
+            return []
+        return sorted(entry.name for entry in entries if _RUN_ID.fullmatch(entry.name) and entry.is_dir())
+
+    def resolve_output(self, path: str) -> Path:
+        """Return the absolute place of the output ``path``, which is relative to MODELS_DIR, links resolved.
+
+        Raises OutsideRoot for an absolute path, "..", a link that leaves MODELS_DIR, the folder "runs", a folder.
+        """
+        pure = PurePosixPath(path)
+        if not path or "\0" in path or pure == PurePosixPath(".") or path.endswith(("/", "/.")):
+            raise OutsideRoot(path, "must name a file")
+        if pure.is_absolute() or PureWindowsPath(path).anchor or "\\" in path:
+            raise OutsideRoot(path, "must be relative to MODELS_DIR, with '/' between folders")
+        if ".." in pure.parts:
+            raise OutsideRoot(path, "must not contain '..'")
+        return self._resolve_inside(path)
+
+    def _resolve_inside(self, path: str) -> Path:
+        root = self.models_dir.resolve()
+        try:
+            resolved = (root / path).resolve()
+        except (OSError, RuntimeError) as error:  # a loop of links
+            raise OutsideRoot(path, f"cannot be resolved ({error})") from error
+        if not resolved.is_relative_to(root) or resolved == root:
+            raise OutsideRoot(path, "must not leave MODELS_DIR through a link")
+        # Folded: on a file system that ignores case, "Runs" is the same folder.
+        if resolved.relative_to(root).parts[0].casefold() == _RUNS:
+            raise OutsideRoot(path, f"must not be in the folder {_RUNS!r}, which holds the runs' own files")
+        if resolved.is_dir():
+            raise OutsideRoot(path, "must name a file, and is a folder")
+        return resolved
