@@ -9,7 +9,6 @@ import stat
 from pathlib import Path
 
 import pytest
-
 from aisandbox_model_store import (
     InvalidArtifact,
     InvalidSelector,
@@ -66,7 +65,7 @@ def test_selector_names_the_published_model(run: RunFolder, selector: str) -> No
         published = writer.publish_model(step, model_files(str(step)))
         if step == 200:
             for name in ("latest", "best", "final"):
-                writer.point(name, published)  # type: ignore[arg-type]
+                writer.point(name, published)
     assert run.model(selector).timesteps == 200
     assert run.model(run.model("step:100").digest).timesteps == 100
 

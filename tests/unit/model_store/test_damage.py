@@ -1,0 +1,164 @@
+"""Files that are not what was published are found out, and nothing else is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from aisandbox_model_store import Damaged, ModelNotFound, Published, RunFolder
+
+FILES = {"policy.onnx": b"p" * 5000, "golden.json": b"g" * 5000}
+
+
+def truncate(folder: Path) -> None:
+    with open(folder / "policy.onnx", "r+b") as file:
+        file.truncate(4999)
+
+
+def truncate_to_nothing(folder: Path) -> None:
+    (folder / "policy.onnx").write_bytes(b"")
+
+
+def flip_one_bit(folder: Path) -> None:
+    with open(folder / "golden.json", "r+b") as file:
+        file.seek(4999)
+        file.write(bytes([b"g"[0] ^ 1]))
+
+
+def append(folder: Path) -> None:
+    with open(folder / "policy.onnx", "ab") as file:
+        file.write(b"!")
+
+
+def lose_a_file(folder: Path) -> None:
+    (folder / "golden.json").unlink()
+
+
+def add_a_file(folder: Path) -> None:
+    (folder / "extra.onnx").write_bytes(b"")
+
+
+def swap_files(folder: Path) -> None:
+    (folder / "policy.onnx").rename(folder / "x")
+    (folder / "golden.json").rename(folder / "policy.onnx")
+    (folder / "x").rename(folder / "golden.json")
+
+
+def link_a_file(folder: Path) -> None:
+    (folder / "golden.json").rename(folder.parent / "elsewhere")
+    (folder / "golden.json").symlink_to(folder.parent / "elsewhere")
+
+
+DAMAGE = [truncate, truncate_to_nothing, flip_one_bit, append, lose_a_file, add_a_file, swap_files, link_a_file]
+
+
+def lose_the_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def cut_the_manifest(folder: Path) -> None:
+    with open(folder / "manifest.json", "r+b") as file:
+        file.truncate(100)
+
+
+def empty_the_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_bytes(b"")
+
+
+def point_the_manifest_outside(folder: Path) -> None:
+    document = json.loads((folder / "manifest.json").read_bytes())
+    document["files"]["../secret"] = {"size": 1, "sha256": ""}
+    (folder / "manifest.json").write_text(json.dumps(document))
+
+
+def take_the_manifest_of_another_step(folder: Path) -> None:
+    document = json.loads((folder / "manifest.json").read_bytes())
+    (folder / "manifest.json").write_text(json.dumps({**document, "timesteps": 1}))
+
+
+MANIFEST_DAMAGE = [
+    lose_the_manifest,
+    cut_the_manifest,
+    empty_the_manifest,
+    point_the_manifest_outside,
+    take_the_manifest_of_another_step,
+]
+
+
+def publish_checkpoint(run: RunFolder, step: int) -> Published:
+    def write(folder: Path) -> None:
+        for name, data in FILES.items():
+            (folder / name).write_bytes(data)
+
+    return run.claim(1).publish_checkpoint(step, write)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_model_damaged_on_disk_is_never_returned(run: RunFolder, damage: Callable[[Path], None]) -> None:
+    writer = run.claim(1)
+    published = writer.publish_model(100, FILES)
+    writer.point("latest", published)
+    assert run.load_model("latest").files == FILES
+
+    damage(published.path)
+    with pytest.raises(Damaged, match=r"policy\.onnx|golden\.json|extra\.onnx"):
+        run.load_model("latest")
+
+
+@pytest.mark.parametrize("damage", MANIFEST_DAMAGE)
+def test_model_with_a_damaged_manifest_is_never_returned(run: RunFolder, damage: Callable[[Path], None]) -> None:
+    writer = run.claim(1)
+    published = writer.publish_model(100, FILES)
+    writer.point("latest", published)
+
+    damage(published.path)
+    with pytest.raises((Damaged, ModelNotFound)):
+        run.load_model("latest")
+    with pytest.raises(ModelNotFound):
+        run.load_model("step:100")
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, *MANIFEST_DAMAGE])
+def test_checkpoint_damaged_is_set_aside_for_the_one_before(run: RunFolder, damage: Callable[[Path], None]) -> None:
+    oldest, older, newest = (publish_checkpoint(run, step) for step in (100, 900, 1000))
+    damage(newest.path)
+
+    assert run.newest_checkpoint() == older
+    aside = [name for name in os.listdir(run.checkpoints_path) if name.startswith("damaged-1000-")]
+    assert len(aside) == 1
+    assert (run.checkpoints_path / aside[0] / "reason.txt").read_text().strip()
+    assert run.checkpoints() == [older, oldest]
+    assert run.newest_checkpoint() == older
+
+
+def test_checkpoints_all_damaged_give_none(run: RunFolder) -> None:
+    for step in (1, 2):
+        flip_one_bit(publish_checkpoint(run, step).path)
+    assert run.newest_checkpoint() is None
+
+
+def test_manifest_swapped_with_a_valid_one_is_not_what_latest_names(run: RunFolder) -> None:
+    writer = run.claim(1)
+    published = writer.publish_model(100, FILES)
+    other = writer.publish_model(100, {"policy.onnx": b"other"})
+    writer.point("latest", published)
+    for path in published.path.iterdir():
+        path.unlink()
+    for path in other.path.iterdir():
+        (published.path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(Damaged, match="not the one that 'latest' names"):
+        run.model("latest")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "null", '{"folder": "../../x", "timesteps": 1, "digest": "d"}', "\x00"]
+)
+def test_pointer_damaged_is_told(run: RunFolder, text: str) -> None:
+    run.claim(1).publish_model(100, FILES)
+    (run.models_path / "latest").write_text(text)
+    with pytest.raises(Damaged, match="not a pointer"):
+        run.model("latest")
+    assert run.model("step:100").timesteps == 100
