@@ -1,0 +1,123 @@
+"""``aisandbox act``: asks a policy for actions.
+
+Owns how text becomes observations and actions become text. Must not know how a policy is served.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
+
+import grpc
+import typer
+from aisandbox.v1 import policy_trainer_pb2 as pb
+
+from aisandbox_cli import options
+from aisandbox_cli.connection import CALL_TIMEOUT, Connection, connect
+from aisandbox_cli.errors import Failed, Misused
+from aisandbox_cli.rendering import message_json, numbers_line
+
+
+def act(
+    run: options.Run,
+    observation: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NUMBER...]", help="The observation: numbers, or one JSON array. Absent: read stdin."),
+    ] = None,
+    model: options.Model = "",
+    stochastic: Annotated[bool, typer.Option("--stochastic", help="Sample from the policy's distribution.")] = False,
+    as_json: options.Json = False,
+    address: options.Address = None,
+) -> None:
+    """Ask the policy of a run for the action to an observation.
+
+    Without numbers every line of stdin is an observation (numbers or a JSON array) and every line of stdout the action
+    to it, over one stream; a line that is refused leaves an empty line and exit code 1.
+
+    \b
+    Examples:
+      aisandbox act RUN 0.01 -0.02 0.03 0.04
+      aisandbox act RUN "[0.01, -0.02, 0.03, 0.04]" --model best --json
+      my-simulator | aisandbox act RUN > actions.txt
+    """  # noqa: D301 - \b keeps the lines apart
+    if observation:
+        request = pb.ActRequest(
+            run_id=run, observation=numbers(observation, "observation"), model=model, stochastic=stochastic
+        )
+        with connect(address) as service:
+            response = service.stub.Act(request, timeout=CALL_TIMEOUT)
+        print(_text(response, as_json))
+        return
+    if sys.stdin.isatty():
+        print("Reading observations from the terminal, one a line; Ctrl-D ends.", file=sys.stderr)
+    first = pb.ActRequest(run_id=run, model=model, stochastic=stochastic)
+    with connect(address) as service:
+        raise typer.Exit(_stream(service, first, sys.stdin, as_json))
+
+
+def numbers(words: Iterable[str], field: str) -> list[float]:
+    """The numbers of ``0.1 -2``, of ``0.1, -2`` or of ``[[0.1], [-2]]`` (in C order).
+
+    Raises:
+        Misused: something else is there.
+    """
+    text = " ".join(words).strip()
+    if text.startswith("["):
+        try:
+            return list(_flat(json.loads(text)))
+        except (ValueError, TypeError) as error:
+            raise Misused(f"{field}: {text[:80]!r} is not a JSON array of numbers ({error})") from None
+    found = []
+    for word in text.replace(",", " ").split():
+        try:
+            found.append(float(word))
+        except ValueError:
+            raise Misused(f"{field}: {word!r} is not a number") from None
+    return found
+
+
+def _flat(value: Any) -> Iterator[float]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _flat(item)
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is not a number")
+    else:
+        yield float(value)
+
+
+def _stream(service: Connection, first: pb.ActRequest, lines: Iterable[str], as_json: bool) -> int:
+    """One action for each line, each sent when the one before is answered, so that a pipe is answered at once."""
+    requests: queue.SimpleQueue[pb.ActStreamRequest | None] = queue.SimpleQueue()
+    replies = service.stub.ActStream(iter(requests.get, None))
+    refused, request = 0, first
+    try:
+        for count, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                request.observation[:] = numbers([line], f"line {count}")
+                requests.put(pb.ActStreamRequest(request=request))
+                reply = next(replies)
+                if reply.HasField("error"):
+                    raise Failed(f"line {count}: {reply.error.message} ({_code_name(reply.error.code)})")
+                print(_text(reply.response, as_json), flush=True)
+                request = pb.ActRequest()  # the stream remembers run, model and stochastic
+            except (Misused, Failed) as error:
+                refused += 1
+                print(*error.lines(), sep="\n", file=sys.stderr)
+                print("", flush=True)
+    finally:
+        requests.put(None)
+    return 1 if refused else 0
+
+
+def _code_name(number: int) -> str:
+    return next((code.name for code in grpc.StatusCode if code.value[0] == number), str(number))
+
+
+def _text(response: pb.ActResponse, as_json: bool) -> str:
+    return message_json(response) if as_json else numbers_line(response.action)

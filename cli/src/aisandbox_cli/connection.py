@@ -1,0 +1,116 @@
+"""The way to the service: one channel, one stub, and what is sent again when nobody answers.
+
+Owns the channel's options and the retry policy. Must not know any command or how anything is shown.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import grpc
+from aisandbox.v1 import policy_trainer_pb2_grpc as rpc
+
+from aisandbox_cli.errors import Misused, from_rpc_error
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+ADDRESS_VARIABLE = "AISANDBOX_ADDRESS"
+# Seconds a unary call may take, all its attempts included.
+CALL_TIMEOUT = 15.0
+
+# Every call whose repetition changes nothing: a start carries a request_id, the rest says what should be so.
+REPEATABLE = (
+    "StartTrainingPPO",
+    "StartTrainingA2C",
+    "StartTrainingDQN",
+    "GetTrainingStatus",
+    "ListTrainingRuns",
+    "CancelTraining",
+    "SuspendTraining",
+    "ResumeTraining",
+    "Act",
+    "GetModel",
+    "DescribeModel",
+)
+RETRIES = {
+    "maxAttempts": 5,
+    "initialBackoff": "0.2s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+SERVICE = "aisandbox.v1.PolicyTrainerService"
+SERVICE_CONFIG = json.dumps(
+    {"methodConfig": [{"name": [{"service": SERVICE, "method": m} for m in REPEATABLE], "retryPolicy": RETRIES}]}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A stub of the service at ``address``. ``given`` says that the address was typed, so hints must repeat it."""
+
+    address: str
+    given: bool
+    stub: rpc.PolicyTrainerServiceStub
+
+    def command(self, text: str) -> str:
+        """The command line a hint shows, with the address if the reader needs it."""
+        return f"aisandbox {text}" + (f" --address {self.address}" if self.given else "")
+
+
+@contextmanager
+def connect(address: str | None) -> Iterator[Connection]:
+    """Opens a connection to the service; statuses of calls made within leave it as :class:`CliError`.
+
+    Raises:
+        Misused: the address is not ``host:port``.
+        CliError: a call within ended with another status than OK.
+    """
+    target = address or environment_address() or DEFAULT_ADDRESS
+    check_address(target)
+    with grpc.insecure_channel(target, options=channel_options(target)) as channel:
+        given = bool(address) and address not in (environment_address(), DEFAULT_ADDRESS)
+        try:
+            yield Connection(target, given, rpc.PolicyTrainerServiceStub(channel))
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, target) from error
+
+
+def environment_address() -> str:
+    """The service's address as the environment names it, or an empty text."""
+    import os
+
+    return os.environ.get(ADDRESS_VARIABLE, "")
+
+
+def check_address(address: str) -> None:
+    """Raises :class:`Misused` unless ``address`` is something gRPC can dial over TCP."""
+    plain = address.removeprefix("dns:///")
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/]+):(\d{1,5})", plain)
+    if match is None or not 0 < int(match[2]) < 65536:
+        raise Misused(f"address {address!r}: must be HOST:PORT, like {DEFAULT_ADDRESS}")
+
+
+def channel_options(address: str) -> list[tuple[str, str | int]]:
+    """The options of a channel to ``address``: retries, quick reconnects, no proxy in front of this machine."""
+    options: list[tuple[str, str | int]] = [
+        ("grpc.service_config", SERVICE_CONFIG),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+    ]
+    if is_loopback(address.rpartition(":")[0]):
+        options.append(("grpc.enable_http_proxy", 0))
+    return options
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is this machine."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

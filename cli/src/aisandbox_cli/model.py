@@ -1,0 +1,105 @@
+"""``aisandbox model``: describes a policy, or fetches it as one ONNX file.
+
+Owns the file that is written. Must not know how a policy is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from aisandbox.v1 import policy_trainer_pb2 as pb
+
+from aisandbox_cli import options
+from aisandbox_cli.connection import CALL_TIMEOUT, Connection, connect
+from aisandbox_cli.errors import CliError, Failed
+from aisandbox_cli.rendering import algorithm_name, message_json, space_text, two_columns
+
+# Seconds the whole file may take.
+TRANSFER_TIMEOUT = 300.0
+
+
+def model(
+    run: options.Run,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the policy here, as one ONNX file.")
+    ] = None,
+    selector: options.Model = "",
+    as_json: options.Json = False,
+    address: options.Address = None,
+) -> None:
+    """Describe the policy of a run; with -o also fetch it as an ONNX file.
+
+    The file needs nothing of this service: any ONNX runtime, in any language, runs it. Its size and digest are checked
+    before it is put in place.
+
+    \b
+    Examples:
+      aisandbox model RUN
+      aisandbox model RUN --model best -o policy.onnx
+    """  # noqa: D301 - \b keeps the lines apart
+    with connect(address) as service:
+        if output is None:
+            request = pb.DescribeModelRequest(run_id=run, model=selector)
+            description = service.stub.DescribeModel(request, timeout=CALL_TIMEOUT)
+        else:
+            description = _fetch(service, pb.GetModelRequest(run_id=run, model=selector), output)
+    if as_json:
+        print(message_json(description))
+        return
+    print(two_columns(_rows(description)))
+    if output is not None:
+        print(f"\nWrote {output} ({output.stat().st_size:,} bytes, digest checked).", file=sys.stderr)
+
+
+def _fetch(service: Connection, request: pb.GetModelRequest, output: Path) -> pb.DescribeModelResponse:
+    if output.is_dir():
+        raise CliError(f"{output} is a folder; name a file, like {output / 'policy.onnx'}")
+    description, data = join_parts(service.stub.GetModel(request, timeout=TRANSFER_TIMEOUT))
+    temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(output)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CliError(f"cannot write {output}: {error.strerror or error}") from error
+    return description
+
+
+def join_parts(parts: Iterable[pb.GetModelResponse]) -> tuple[pb.DescribeModelResponse, bytes]:
+    """The description and the file that a GetModel stream carries.
+
+    Raises:
+        Failed: the stream is empty, or the bytes are not those that were announced.
+    """
+    received = list(parts)
+    if not received:
+        raise Failed("the service sent no model")
+    first, data = received[0], b"".join(part.part for part in received)
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    if len(data) != first.size or digest != first.file_digest:
+        raise Failed(
+            f"the model arrived damaged: {len(data)} bytes, {digest}; announced: {first.size}, {first.file_digest}",
+            "Nothing was written; try again.",
+        )
+    return first.description, data
+
+
+def _rows(description: pb.DescribeModelResponse) -> list[tuple[str, str]]:
+    rows = [
+        ("run", description.run_id),
+        ("model", description.model),
+        ("timesteps", f"{description.model_timesteps:,}"),
+        ("algorithm", algorithm_name(description.algorithm)),
+        ("observation", space_text(description.observation_space)),
+        ("action", space_text(description.action_space)),
+        ("frame stack", str(description.frame_stack) if description.frame_stack > 1 else ""),
+        ("normalised", "observations, inside the file" if description.normalized_observations else ""),
+        ("made with", ", ".join(f"{name} {version}" for name, version in sorted(description.versions.items()))),
+    ]
+    return [(name, value) for name, value in rows if value]

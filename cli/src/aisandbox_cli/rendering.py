@@ -1,0 +1,201 @@
+"""How values of the service look to people and to scripts.
+
+Owns words, numbers, tables and JSON. Must not know where the values come from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox.v1 import training_progress_pb2 as progress_pb
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+ACTIVITIES = {
+    progress_pb.TRAINER_ACTIVITY_STARTING: "getting ready",
+    progress_pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR: "waiting for the simulator",
+    progress_pb.TRAINER_ACTIVITY_EVALUATING: "evaluating",
+}
+
+
+def message_json(message: Message) -> str:
+    """One line of proto-JSON. Fields without presence are always there, so that scripts find their keys."""
+    value = MessageToDict(message, always_print_fields_with_no_presence=True)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def phase_name(phase: int) -> str:
+    """``Running``."""
+    return pb.Phase.Name(phase).removeprefix("PHASE_").capitalize()  # type: ignore[arg-type]
+
+
+def algorithm_name(algorithm: int) -> str:
+    """``PPO``."""
+    return pb.Algorithm.Name(algorithm).removeprefix("ALGORITHM_")  # type: ignore[arg-type]
+
+
+def duration(seconds: float) -> str:
+    """``38 s``, ``4 min 10 s``, ``2 h 05 min``, ``3 d 04 h``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
+
+
+def number(value: float) -> str:
+    """Four significant digits, ``-1,234``, ``85.3``, ``0.01234``."""
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def environment_text(environment: pb.Environment) -> str:
+    """What a run is trained against, in a few words."""
+    kind = environment.WhichOneof("kind")
+    if kind == "grpc":
+        return f"simulator at {environment.grpc.address}"
+    if kind == "gymnasium":
+        return environment.gymnasium.id
+    return "the environment in memory" if kind == "fake" else "the service's default"
+
+
+def state_text(status: pb.StatusResponse) -> str:
+    """The phase, and what the trainer is doing when it is not simply training."""
+    activity = ACTIVITIES.get(status.activity, "")
+    name = phase_name(status.phase)
+    return f"{name} ({activity})" if activity and not status.is_done else name
+
+
+def measures(status: pb.StatusResponse) -> list[str]:
+    """The figures of a run that are known: reward, evaluation, speed, time left."""
+    found = []
+    if status.HasField("episode_reward_mean"):
+        found.append(f"reward {number(status.episode_reward_mean)}")
+    if status.HasField("evaluation_reward_mean"):
+        found.append(f"evaluation {number(status.evaluation_reward_mean)}")
+    if status.fps and not status.is_done:
+        found.append(f"{status.fps:,.0f} steps/s")
+    if status.HasField("estimated_remaining_seconds") and not status.is_done:
+        found.append(f"{duration(status.estimated_remaining_seconds)} left")
+    return found
+
+
+def share(status: pb.StatusResponse) -> float:
+    """How much of a run is done, 0 to 1."""
+    return min(1.0, status.timesteps_done / status.total_timesteps) if status.total_timesteps > 0 else 0.0
+
+
+def status_line(status: pb.StatusResponse) -> str:
+    """A run on one line."""
+    steps = f"{status.timesteps_done:,}/{status.total_timesteps:,} ({share(status):.0%})"
+    warning = [f"warning: {status.warning}"] if status.warning and not status.is_done else []
+    return "  ".join([f"{state_text(status):<9}", steps, *measures(status), *warning])
+
+
+def details(status: pb.StatusResponse) -> list[tuple[str, str]]:
+    """A run as names and values, without those that are not known."""
+    rows = [
+        ("run", status.run_id),
+        ("experiment", status.experiment_id),
+        ("algorithm", f"{algorithm_name(status.algorithm)}, seed {status.seed}"),
+        ("environment", environment_text(status.environment)),
+        ("phase", state_text(status)),
+        ("timesteps", f"{status.timesteps_done:,} of {status.total_timesteps:,} ({share(status):.0%})"),
+        ("figures", ", ".join(measures(status))),
+        ("best model", _artifact(status.best_model)),
+        ("latest model", _artifact(status.latest_model)),
+        ("checkpoint", status.last_checkpoint_path),
+        ("restarts", _restarts(status)),
+        ("warning", status.warning),
+        ("failure", f"{status.failure.reason}: {status.failure.message}" if status.failure.reason else ""),
+        ("took", _took(status)),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def two_columns(rows: Iterable[tuple[str, str]]) -> str:
+    """Names and values under one another."""
+    pairs = list(rows)
+    width = max((len(name) for name, _ in pairs), default=0)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs)
+
+
+RUN_COLUMNS = ("RUN", "EXPERIMENT", "ALGO", "PHASE", "PROGRESS", "TIMESTEPS", "REWARD", "AGE")
+
+
+def run_row(status: pb.StatusResponse, now: datetime) -> tuple[str, ...]:
+    """A run as the cells of :data:`RUN_COLUMNS`."""
+    return (
+        status.run_id,
+        status.experiment_id,
+        algorithm_name(status.algorithm),
+        phase_name(status.phase),
+        f"{share(status):.0%}",
+        f"{status.timesteps_done:,}",
+        number(status.episode_reward_mean) if status.HasField("episode_reward_mean") else "-",
+        _since(status.create_time, now),
+    )
+
+
+def plain_table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A table of text without lines, which ``awk`` reads."""
+    cells = [columns, *rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def numbers_line(values: Iterable[float]) -> str:
+    """An action on one line: the shortest decimals that give the same float32 back, separated by spaces."""
+    import numpy as np
+
+    return " ".join(str(int(v)) if v == int(v) else str(np.float32(v)) for v in values)
+
+
+def space_text(space: Any) -> str:
+    """A space in a few words, ``Box float32 [4]``."""
+    kind = space.WhichOneof("kind")
+    if kind == "box":
+        from aisandbox.v1 import tensor_pb2
+
+        dtype = tensor_pb2.DataType.Name(space.box.dtype).removeprefix("DATA_TYPE_").lower()
+        return f"Box {dtype} {list(space.box.shape)}"
+    if kind == "discrete":
+        start = f", from {space.discrete.start}" if space.discrete.start else ""
+        return f"Discrete {space.discrete.n}{start}"
+    if kind == "multi_discrete":
+        return f"MultiDiscrete {list(space.multi_discrete.n)}"
+    if kind == "multi_binary":
+        return f"MultiBinary {space.multi_binary.n}"
+    if kind == "dict":
+        return "Dict " + ", ".join(f"{entry.key}: {space_text(entry.space)}" for entry in space.dict.entries)
+    return "not declared"
+
+
+def _artifact(artifact: progress_pb.Artifact) -> str:
+    if not artifact.path:
+        return ""
+    reward = f", reward {number(artifact.reward_mean)}" if artifact.HasField("reward_mean") else ""
+    return f"{artifact.path}{reward}"
+
+
+def _restarts(status: pb.StatusResponse) -> str:
+    return f"{status.restarts}, {status.timesteps_lost:,} timesteps lost" if status.restarts else ""
+
+
+def _took(status: pb.StatusResponse) -> str:
+    if not (status.HasField("start_time") and status.HasField("completion_time")):
+        return ""
+    return duration((status.completion_time.ToDatetime() - status.start_time.ToDatetime()).total_seconds())
+
+
+def _since(moment: Timestamp, now: datetime) -> str:
+    return duration((now - moment.ToDatetime(tzinfo=UTC)).total_seconds()) if moment.seconds else "-"

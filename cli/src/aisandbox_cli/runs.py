@@ -1,0 +1,140 @@
+"""``aisandbox runs``, ``status``, ``watch``, ``cancel``, ``suspend``, ``resume``: the runs there are.
+
+Owns these commands. Must not know how a run is started or stored.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from aisandbox.v1 import policy_trainer_pb2 as pb
+
+from aisandbox_cli import options
+from aisandbox_cli.connection import CALL_TIMEOUT, Connection, connect
+from aisandbox_cli.rendering import RUN_COLUMNS, details, message_json, plain_table, run_row, status_line, two_columns
+from aisandbox_cli.training import follow
+
+PAGE = 100
+
+
+class Phase(StrEnum):
+    """The phases as a command line may say them."""
+
+    PENDING = "pending"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+def runs(
+    experiment: Annotated[str, typer.Option(metavar="NAME", help="Only runs of this experiment.")] = "",
+    phase: Annotated[
+        list[Phase] | None, typer.Option(case_sensitive=False, help="Only runs in this phase; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most this many.")] = 50,
+    as_json: options.Json = False,
+    address: options.Address = None,
+) -> None:
+    """List the runs, newest first.
+
+    \b
+    Examples:
+      aisandbox runs --phase running --phase pending
+      aisandbox runs --experiment ppo-cartpole-v1 --json | jq -r .runId
+    """  # noqa: D301 - \b keeps the lines apart
+    phases = [pb.Phase.Value(f"PHASE_{item.name}") for item in phase or []]
+    with connect(address) as service:
+        found = list(_pages(service, experiment, phases, limit))
+    if as_json:
+        for status in found:
+            print(message_json(status))
+    elif not found:
+        print("No runs. Start one with `aisandbox train`.", file=sys.stderr)
+    else:
+        _print_table(found)
+
+
+def status(run: options.Run, as_json: options.Json = False, address: options.Address = None) -> None:
+    """Show how far a run is, once; `watch` shows it until it is done."""
+    with connect(address) as service:
+        response = service.stub.GetTrainingStatus(pb.StatusRequest(run_id=run), timeout=CALL_TIMEOUT)
+    print(message_json(response) if as_json else two_columns(details(response)))
+
+
+def watch(run: options.Run, as_json: options.Json = False, address: options.Address = None) -> None:
+    """Follow a run until it is done; exit code 0 only if it succeeds.
+
+    Goes on when the service is restarted. Ctrl-C stops the watching, not the training. With --json every change is one
+    StatusResponse in proto-JSON on a line of its own.
+    """
+    with connect(address) as service:
+        raise typer.Exit(follow(service, run, as_json=as_json))
+
+
+def cancel(run: options.Runs, as_json: options.Json = False, address: options.Address = None) -> None:
+    """End runs for good; what they have saved and published stays."""
+    _each(run, address, as_json, lambda s, r: s.stub.CancelTraining(pb.CancelTrainingRequest(run_id=r), **_LIMIT))
+
+
+def suspend(run: options.Runs, as_json: options.Json = False, address: options.Address = None) -> None:
+    """Stop runs after a checkpoint, until `resume`."""
+    _each(run, address, as_json, lambda s, r: s.stub.SuspendTraining(pb.SuspendTrainingRequest(run_id=r), **_LIMIT))
+
+
+def resume(run: options.Runs, as_json: options.Json = False, address: options.Address = None) -> None:
+    """Let suspended runs go on from their newest checkpoint."""
+    _each(run, address, as_json, lambda s, r: s.stub.ResumeTraining(pb.ResumeTrainingRequest(run_id=r), **_LIMIT))
+
+
+_LIMIT: dict[str, Any] = {"timeout": CALL_TIMEOUT}
+
+
+def _each(
+    names: list[str], address: str | None, as_json: bool, call: Callable[[Connection, str], pb.StatusResponse]
+) -> None:
+    with connect(address) as service:
+        for name in names:
+            response = call(service, name)
+            print(message_json(response) if as_json else f"{name}  {status_line(response)}", flush=True)
+
+
+def _pages(service: Connection, experiment: str, phases: list[pb.Phase.ValueType], limit: int) -> Iterator[pb.StatusResponse]:
+    token = ""
+    while limit > 0:
+        page = service.stub.ListTrainingRuns(
+            pb.ListTrainingRunsRequest(
+                experiment_id=experiment, phases=phases, page_size=min(PAGE, limit), page_token=token
+            ),
+            timeout=CALL_TIMEOUT,
+        )
+        yield from page.runs[:limit]
+        limit -= len(page.runs)
+        token = page.next_page_token
+        if not token:
+            return
+
+
+def _print_table(found: list[pb.StatusResponse]) -> None:
+    rows = [run_row(item, datetime.now(UTC)) for item in found]
+    if not sys.stdout.isatty():
+        print(plain_table(RUN_COLUMNS, rows))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*RUN_COLUMNS, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(cell, style=PHASE_STYLES.get(cell, "")) for cell in row))
+    Console(highlight=False).print(table)
+
+
+PHASE_STYLES = {"Succeeded": "green", "Failed": "red", "Running": "cyan", "Cancelled": "yellow", "Suspended": "yellow"}

@@ -1,0 +1,186 @@
+"""`aisandbox train` and `watch`, against a service that answers as it is told."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_cli import following
+from aisandbox_cli.main import main
+
+Status = Callable[..., pb.StatusResponse]
+
+
+def test_train_sends_what_was_typed(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    service.says("StartTrainingDQN", pb.TrainingResponse(run_id="exp-1"))
+    code = main(
+        [
+            *("train", "DQN", "--timesteps", "1e4", "--simulator", "127.0.0.1:9", "--environments", "4"),
+            *("--environment-option", "level=3", "--environment-option", "mode=hard", "-p", "learning_rate=lin_3e-4"),
+            *(
+                "-p",
+                "policy_kwargs=dict(net_arch=[64, 64])",
+                "--seed",
+                "7",
+                "--experiment",
+                "exp",
+                "--output",
+                "./m.zip",
+            ),
+            *("--request-id", "r1", "--evaluate-every", "1000", "--checkpoint-every", "5_000", "--detach"),
+        ]
+    )
+    request = service.requests("StartTrainingDQN")[0]
+    assert code == 0
+    assert capsys.readouterr().out == "exp-1\n"
+    assert (request.total_timesteps, request.seed, request.checkpoint_every_timesteps) == (10_000, 7, 5_000)
+    assert (request.experiment_id, request.model_output_path, request.request_id) == ("exp", "./m.zip", "r1")
+    assert dict(request.hyperparameters) == {
+        "learning_rate": "lin_3e-4",
+        "policy_kwargs": "dict(net_arch=[64, 64])",
+    }
+    assert (request.environment.grpc.address, request.environment.grpc.environments) == ("127.0.0.1:9", 4)
+    assert dict(request.environment.grpc.options) == {"level": 3.0, "mode": "hard"}
+    assert request.evaluation.every_timesteps == 1000
+
+
+def test_train_leaves_to_the_service_what_was_not_typed(service: Any) -> None:
+    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
+    assert main(["train", "ppo", "--detach"]) == 0
+    request = service.requests("StartTrainingPPO")[0]
+    assert not request.HasField("seed")
+    assert not request.HasField("environment")
+    assert not request.HasField("evaluation")
+    assert request.experiment_id == "ppo-default"
+    assert str(uuid.UUID(request.request_id)) == request.request_id
+
+
+@pytest.mark.parametrize(("phase", "code"), [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELLED", 1)])
+def test_train_exits_with_zero_only_for_success(
+    service: Any, status: Status, capsys: pytest.CaptureFixture[str], phase: str, code: int
+) -> None:
+    failure = pb.Failure(reason="SimulatorUnreachable", message="nobody at 127.0.0.1:9") if phase == "FAILED" else None
+    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
+    service.says("WatchTraining", [status("STARTING", 0), status(), status(phase, failure=failure)])
+    assert main(["train", "ppo"]) == code
+    out = capsys.readouterr().out
+    assert "500/1,000 (50%)" in out
+    assert phase.capitalize() in out
+    assert ("SimulatorUnreachable: nobody at 127.0.0.1:9" in out) == (phase == "FAILED")
+
+
+def test_train_with_json_prints_messages_and_nothing_else(
+    service: Any, status: Status, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
+    service.says("WatchTraining", [status(), status("SUCCEEDED", 1000)])
+    assert main(["train", "ppo", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == {"runId": "exp-1"}
+    assert [line["timestepsDone"] for line in lines[1:]] == ["500", "1000"]
+    assert [line["isDone"] for line in lines[1:]] == [False, True]
+
+
+def test_train_sends_its_start_again_with_the_same_request_id(service: Any) -> None:
+    busy = service.refusal(grpc.StatusCode.UNAVAILABLE, "starting")
+    service.says("StartTrainingPPO", busy, busy, pb.TrainingResponse(run_id="exp-1"))
+    assert main(["train", "ppo", "--detach"]) == 0
+    requests = service.requests("StartTrainingPPO")
+    assert len(requests) == 3
+    assert len({request.request_id for request in requests}) == 1
+
+
+def test_train_names_the_field_and_the_rule(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    service.says(
+        "StartTrainingPPO",
+        service.refusal(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "2 fields",
+            hyperparameters__gama="unknown; did you mean gamma?",
+            total_timesteps="must be at least 1",
+        ),
+    )
+    assert main(["train", "ppo", "-p", "gama=1", "-t", "0"]) == 2
+    err = capsys.readouterr().err
+    assert "hyperparameters.gama: unknown; did you mean gamma?; total_timesteps: must be at least 1" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (["--simulator", "a:1", "--gymnasium", "X-v0"], "only one of them"),
+        (["-p", "gamma"], "must be KEY=VALUE"),
+        (["-p", "gamma=1", "-p", "gamma=2"], "given twice"),
+        (["--environments", "2"], "only with --simulator"),
+        (["--environment-option", "a=1"], "only with --simulator or --gymnasium"),
+        (["--timesteps", "many"], "not a whole number"),
+        (["--timesteps", "1e300"], "too large"),
+        (["--timesteps", "inf"], "not a whole number"),
+        (["--address", "nowhere"], "must be HOST:PORT"),
+    ],
+)
+def test_train_refuses_wrong_usage_without_a_call(
+    service: Any, capsys: pytest.CaptureFixture[str], arguments: list[str], rule: str
+) -> None:
+    assert main(["train", "ppo", *arguments]) == 2
+    assert rule in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert service.received == []
+
+
+def test_train_says_that_nobody_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "ppo"]) == 3
+    err = capsys.readouterr().err
+    assert "127.0.0.1:1 does not answer" in err
+    assert "aisandbox up" in err
+
+
+def test_watch_goes_on_after_the_service_was_gone(
+    service: Any, status: Status, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = service.refusal(grpc.StatusCode.UNAVAILABLE, "going down")
+    service.says("WatchTraining", [status(), gone], [gone], [status("SUCCEEDED", 1000)])
+    assert main(["watch", "exp-1"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("connection to the service lost (going down)") == 1
+    assert out.index("Running") < out.index("connection") < out.index("Succeeded")
+
+
+def test_watch_ends_when_the_run_is_not_known(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    service.says("WatchTraining", [service.refusal(grpc.StatusCode.NOT_FOUND, "run 'x' is not known")])
+    assert main(["watch", "x"]) == 1
+    assert "run 'x' is not known (NOT_FOUND)" in capsys.readouterr().err
+
+
+def test_watch_gives_up_after_its_patience(service: Any) -> None:
+    gone = service.refusal(grpc.StatusCode.UNAVAILABLE, "going down")
+    service.says("WatchTraining", [gone], [gone], [gone])
+    now = iter([0.0, 5.0, 11.0])
+    from aisandbox_cli.connection import connect
+    from aisandbox_cli.errors import Unreachable
+
+    with pytest.raises(Unreachable), connect(None) as connection:
+        for _ in following.watch(
+            connection.stub, "exp-1", patience=10, clock=lambda: next(now), sleep=lambda _seconds: None
+        ):
+            pass
+    assert len(service.requests("WatchTraining")) == 3
+
+
+def test_interrupted_watch_leaves_the_run_alone_and_says_how_to_go_on(
+    service: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aisandbox_cli.training.watch_run", interrupt)
+    assert main(["watch", "exp-1", "--address", service.address]) == 130
+    err = capsys.readouterr().err
+    assert "the training goes on" in err
+    assert "aisandbox cancel exp-1" in err
+    assert service.received == []
