@@ -1,0 +1,160 @@
+"""What a checkpoint holds, and how a learner becomes the one it was.
+
+Owns the files of a checkpoint's folder and the boundary: the last moment at which a learner's state was whole. Only
+trainers read checkpoints; they hold pickles. Must not know when to save or where the folder goes.
+
+While PPO and A2C collect a rollout only counters, statistics and generators change, and the weights do not: a
+boundary keeps copies of those few, so that a learner can go back to it at any time for almost nothing. DQN learns
+between steps and is whole at every one of them, so it needs none.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from aisandbox_crds.codec import spec_to_json
+from aisandbox_crds.spec import TrainingRunSpec
+from aisandbox_trainer.random_state import RandomState
+
+MODEL = "model.zip"
+REPLAY_BUFFER = "replay_buffer.pkl"
+NORMALIZATION = "vecnormalize.pkl"
+STATE = "state.pkl"
+SPEC = "trainingrun_spec.json"
+
+_STATISTICS = ("obs_rms", "ret_rms", "returns")
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """The part of a learner's state that changes while it collects experience."""
+
+    timesteps: int
+    episode_number: int
+    episodes: tuple[Any, ...]
+    random: RandomState
+    statistics: dict[str, Any] | None
+
+    @classmethod
+    def capture(cls, model: BaseAlgorithm) -> Boundary:
+        """The state now."""
+        normalize = model.get_vec_normalize_env()
+        return cls(
+            timesteps=model.num_timesteps,
+            episode_number=model._episode_num,
+            episodes=tuple(model.ep_info_buffer or ()),
+            random=RandomState.capture(model.action_space, model.get_env()),
+            statistics=None if normalize is None else {n: copy.deepcopy(getattr(normalize, n)) for n in _STATISTICS},
+        )
+
+    def restore(self, model: BaseAlgorithm) -> None:
+        """Sets the learner back; its environments must be reset before it goes on, and SB3 is told so."""
+        model.num_timesteps = self.timesteps
+        model._episode_num = self.episode_number
+        model.ep_info_buffer = deque(self.episodes, maxlen=model._stats_window_size)
+        model._last_obs = None
+        self.random.restore(model.action_space, model.get_env())
+        normalize = model.get_vec_normalize_env()
+        if normalize is not None and self.statistics is not None:
+            for name, value in self.statistics.items():
+                setattr(normalize, name, copy.deepcopy(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Ratings:
+    """What evaluations have shown so far."""
+
+    best_reward_mean: float | None = None
+    last_reward_mean: float | None = None
+    last_timesteps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is not in SB3's own zip."""
+
+    random: RandomState
+    ratings: Ratings = field(default_factory=Ratings)
+
+
+def save(folder: Path, model: BaseAlgorithm, spec: TrainingRunSpec, ratings: Ratings) -> None:
+    """Writes every file of a checkpoint into ``folder``. Raises OSError."""
+    state = State(RandomState.capture(model.action_space, model.get_env()), ratings)
+    # SB3 would store the last observations too, which mean nothing to a new episode and may be large.
+    model.save(folder / MODEL, exclude=["_last_obs", "_last_original_obs", "_last_episode_starts"])
+    normalize = model.get_vec_normalize_env()
+    if normalize is not None:
+        normalize.save(str(folder / NORMALIZATION))
+    if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
+        _save_replay_buffer(model, model.replay_buffer, folder / REPLAY_BUFFER)
+    (folder / STATE).write_bytes(pickle.dumps(state))
+    (folder / SPEC).write_text(json.dumps(spec_to_json(spec), indent=1))
+
+
+def load(folder: Path, algorithm: type[BaseAlgorithm], env: Any, device: str) -> tuple[BaseAlgorithm, State]:
+    """The learner as it was saved, on ``env``, which carries the stored normalisation already.
+
+    Loading reseeds every generator; :meth:`RandomState.restore` with the returned state is to be called last.
+    """
+    model = algorithm.load(folder / MODEL, env=env, device=device)
+    model._last_obs = None
+    model._last_original_obs = None
+    model._last_episode_starts = None
+    if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
+        _load_replay_buffer(model, model.replay_buffer, folder / REPLAY_BUFFER)
+    state = pickle.loads((folder / STATE).read_bytes())  # noqa: S301  (written by a trainer, verified by the store)
+    assert isinstance(state, State)
+    return model, state
+
+
+def _arrays(buffer: ReplayBuffer) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in vars(buffer).items()
+        if isinstance(value, np.ndarray) or (isinstance(value, dict) and name.endswith("observations"))
+    }
+
+
+def _save_replay_buffer(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
+    """Only the filled part: a buffer is allocated whole, and mostly empty for a long time."""
+    if type(buffer) not in (ReplayBuffer, DictReplayBuffer):
+        model.save_replay_buffer(path)
+        return
+    # With optimize_memory_usage, the observation after the last one is in the next place.
+    filled = buffer.buffer_size if buffer.full else min(buffer.pos + 1, buffer.buffer_size)
+    parts = {
+        name: {key: inner[:filled] for key, inner in value.items()} if isinstance(value, dict) else value[:filled]
+        for name, value in _arrays(buffer).items()
+    }
+    with path.open("wb") as file:
+        pickle.dump({"pos": buffer.pos, "full": buffer.full, "arrays": parts}, file, protocol=5)
+
+
+def _load_replay_buffer(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
+    if type(buffer) not in (ReplayBuffer, DictReplayBuffer):
+        model.load_replay_buffer(path)
+        return
+    with path.open("rb") as file:
+        stored = pickle.load(file)  # noqa: S301  (written by a trainer, verified by the store)
+    own = _arrays(buffer)
+    for name, value in stored["arrays"].items():
+        for target, source in (
+            [(own[name][key], inner) for key, inner in value.items()]
+            if isinstance(value, dict)
+            else [(own[name], value)]
+        ):
+            if target.shape[1:] != source.shape[1:]:
+                return  # stored with another number of environments: start with an empty buffer
+            target[: len(source)] = source
+    buffer.pos, buffer.full = stored["pos"], stored["full"]

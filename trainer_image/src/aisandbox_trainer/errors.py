@@ -1,0 +1,101 @@
+"""What can end an attempt at a run.
+
+    TrainerError
+    ├── StopRequested                SIGTERM: save and exit
+    ├── PermanentError               no attempt can succeed
+    │   ├── InvalidHyperparameter
+    │   ├── UnsupportedSpace         an observation or action space the algorithm cannot take
+    │   ├── UnknownEnvironment       a Gymnasium id that does not exist or cannot be made
+    │   ├── SimulatorChanged         the simulator came back with other spaces
+    │   ├── InvalidEnvironmentReply  an environment in process that breaks its own spaces
+    │   ├── NonFiniteTraining        the policy's weights are no numbers any more
+    │   └── CannotExport             a policy that has no form as an ONNX file
+    └── RetryableError               another attempt may succeed
+        ├── SimulatorGone            not reachable, or breaking down again and again
+        └── NotSaved                 what the run is for could not be written at its end
+
+A simulator's own errors are those of :mod:`aisandbox_environment`; :mod:`aisandbox_trainer.ending` maps all of
+them to exit codes. Each class carries the ``reason`` programs see.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TrainerError(Exception):
+    """Base of the errors this package raises."""
+
+    reason: ClassVar[str] = "Internal"
+
+
+class StopRequested(TrainerError):
+    """SIGTERM has come; whoever catches it saves what is there and lets the attempt end."""
+
+
+class PermanentError(TrainerError):
+    """No attempt at this run can succeed."""
+
+
+class InvalidHyperparameter(PermanentError):
+    """A hyperparameter that stable-baselines3 refuses in combination with the others or with the environment."""
+
+    reason = "InvalidHyperparameter"
+
+
+class UnsupportedSpace(PermanentError):
+    """A space the algorithm or the policy cannot take; ``reason`` says whether of observations or of actions."""
+
+    reason = "UnsupportedObservationSpace"
+
+
+class UnsupportedActionSpace(UnsupportedSpace):
+    """An action space the algorithm cannot choose from."""
+
+    reason = "UnsupportedActionSpace"
+
+
+class UnknownEnvironment(PermanentError):
+    """Gymnasium has no such environment, or cannot make it with these arguments."""
+
+    reason = "UnknownEnvironment"
+
+
+class SimulatorChanged(PermanentError):
+    """The simulator declares other spaces than when the run began."""
+
+    reason = "SimulatorProtocol"
+
+
+class InvalidEnvironmentReply(PermanentError):
+    """An environment in this process answered with a NaN or an infinity."""
+
+    reason = "SimulatorInvalidReply"
+
+
+class NonFiniteTraining(PermanentError):
+    """An update left weights that are NaN or infinite."""
+
+    reason = "NonFiniteTraining"
+
+
+class CannotExport(PermanentError):
+    """The policy, its normalisation or its spaces have no form as an ONNX file."""
+
+    reason = "CannotExport"
+
+
+class RetryableError(TrainerError):
+    """Another attempt may succeed."""
+
+
+class SimulatorGone(RetryableError):
+    """The simulator could not be reached for the time it is waited for, or keeps breaking down."""
+
+    reason = "SimulatorUnreachable"
+
+
+class NotSaved(RetryableError):
+    """The disk did not take the final model."""
+
+    reason = "DiskFull"

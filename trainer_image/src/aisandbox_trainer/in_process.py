@@ -1,0 +1,87 @@
+"""Environments that live in the trainer's process: Gymnasium ids and external adapters.
+
+Owns their wrapping so that SB3 sees the same spaces as over the wire. Must not know gRPC.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from aisandbox_environment import ExternalEnvAdapter
+from aisandbox_trainer.errors import InvalidEnvironmentReply, UnknownEnvironment
+from aisandbox_trainer.presentation import Presentation
+from aisandbox_wire.gymnasium_spaces import space_from_proto
+
+Env = gym.Env[Any, Any]
+
+
+class PresentedEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment with the spaces of :class:`Presentation`; refuses answers that are not finite."""
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        self.presentation = Presentation(env.observation_space, env.action_space)
+        self.observation_space = self.presentation.observation_space
+        self.action_space = self.presentation.action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._checked(observation), info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Takes an action SB3 chose. Raises InvalidEnvironmentReply."""
+        observation, reward, terminated, truncated, info = self.env.step(self.presentation.action(action))
+        if not math.isfinite(reward):
+            raise InvalidEnvironmentReply(f"the environment answered with a reward of {reward}")
+        return self._checked(observation), float(reward), terminated, truncated, info
+
+    def _checked(self, observation: Any) -> Any:
+        shown = self.presentation.observation(observation)
+        for value in shown.values() if isinstance(shown, dict) else (shown,):
+            if not np.isfinite(value).all():
+                raise InvalidEnvironmentReply("the environment answered with an observation that is not finite")
+        return shown
+
+
+class AdapterEnv(gym.Env[Any, Any]):
+    """An ExternalEnvAdapter as a Gymnasium environment."""
+
+    def __init__(self, adapter: ExternalEnvAdapter) -> None:
+        self._adapter = adapter
+        self.observation_space = space_from_proto(adapter.observation_space)
+        self.action_space = space_from_proto(adapter.action_space)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode; without a seed the adapter goes on with its own generator."""
+        return self._adapter.reset(seed), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One step of the adapter."""
+        return self._adapter.step(np.asarray(action))
+
+    def close(self) -> None:
+        """Closes the adapter."""
+        self._adapter.close()
+
+
+def gymnasium_env(env_id: str, kwargs: Mapping[str, Any]) -> Env:
+    """``gymnasium.make``, with its many errors as one. Raises UnknownEnvironment."""
+    try:
+        return gym.make(env_id, **kwargs)
+    except Exception as error:  # an environment's constructor may raise anything
+        raise UnknownEnvironment(
+            f"environment.gymnasium.id {env_id!r} cannot be made: {type(error).__name__}: {error}"
+        ) from error
+
+
+def vectorized(make: Callable[[], Env], number: int) -> DummyVecEnv:
+    """``number`` environments one after the other in this process, with episode statistics."""
+    return DummyVecEnv([lambda: Monitor(PresentedEnv(make()))] * number)

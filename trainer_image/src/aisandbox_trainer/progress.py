@@ -1,0 +1,178 @@
+"""How far the attempt is, told to the api-server by a thread of its own.
+
+Owns the snapshot and when it is sent. Training never waits for it: fields are plain assignments, the thread samples
+them, and an api-server that does not answer costs a log line. Must not know what is trained.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from aisandbox.v1 import training_progress_pb2 as pb
+from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_model_store import Published
+
+if TYPE_CHECKING:
+    from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
+
+INTERVAL_SECONDS = 0.5
+FPS_WINDOW_SECONDS = 15.0
+CALL_TIMEOUT_SECONDS = 5.0
+LAST_REPORT_SECONDS = 2.0
+LOG_EVERY_SECONDS = 60.0
+
+log = structlog.get_logger(__name__)
+
+STARTING = pb.TRAINER_ACTIVITY_STARTING
+TRAINING = pb.TRAINER_ACTIVITY_TRAINING
+WAITING = pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR
+EVALUATING = pb.TRAINER_ACTIVITY_EVALUATING
+
+
+@dataclass(slots=True)
+class Progress:
+    """The state of the attempt; every field is replaced whole, so another thread may read at any time.
+
+    ``learner`` is the SB3 algorithm once there is one: its step counter and its last 100 episodes are read from it.
+    """
+
+    activity: Any = STARTING
+    warning: str = ""
+    learner: Any = None
+    latest_checkpoint: pb.Artifact | None = None
+    latest_model: pb.Artifact | None = None
+    best_model: pb.Artifact | None = None
+    resumed_from: pb.Artifact | None = None
+    evaluation_reward_mean: float | None = None
+    timesteps_lost: int = 0
+
+    @property
+    def timesteps(self) -> int:
+        """Environment steps done."""
+        if self.learner is not None:
+            return int(self.learner.num_timesteps)
+        return self.resumed_from.timesteps if self.resumed_from else 0
+
+    def report(self, run_id: str, attempt: int, fps: float) -> pb.ReportRequest:
+        """The snapshot as a message."""
+        episodes = list(getattr(self.learner, "ep_info_buffer", None) or ())
+        rewards = [float(episode["r"]) for episode in episodes]
+        return pb.ReportRequest(
+            run_id=run_id,
+            attempt=attempt,
+            timesteps=self.timesteps,
+            episode_reward_mean=_mean(rewards),
+            episode_length_mean=_mean([float(episode["l"]) for episode in episodes]),
+            fps=fps,
+            latest_checkpoint=self.latest_checkpoint,
+            latest_model=self.latest_model,
+            best_model=self.best_model,
+            evaluation_reward_mean=self.evaluation_reward_mean,
+            resumed_from=self.resumed_from,
+            timesteps_lost=self.timesteps_lost,
+            activity=self.activity,
+            warning=self.warning,
+        )
+
+
+def artifact(published: Published, reward_mean: float | None = None) -> pb.Artifact:
+    """A published folder as a message."""
+    return pb.Artifact(
+        path=published.relative, timesteps=published.timesteps, digest=published.digest, reward_mean=reward_mean
+    )
+
+
+class Rate:
+    """Steps a second over the last seconds, from samples of a counter that may be set back."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def sample(self, timesteps: int) -> float:
+        """Takes the counter's value now, returns the rate; 0 until there are two samples."""
+        now = self._clock()
+        if self._samples and timesteps < self._samples[-1][1]:
+            self._samples.clear()
+        self._samples.append((now, timesteps))
+        # One sample older than the window stays, so that the window is full also when samples are far apart.
+        while len(self._samples) > 2 and self._samples[1][0] < now - FPS_WINDOW_SECONDS:
+            self._samples.popleft()
+        then, before = self._samples[0]
+        return (timesteps - before) / (now - then) if now > then else 0.0
+
+
+class Reporter:
+    """Sends the snapshot when it has changed, at most twice a second; without an address it does nothing."""
+
+    def __init__(self, start: TrainerStart, progress: Progress) -> None:
+        self._start = start
+        self._progress = progress
+        self._rate = Rate()
+        self._sent: pb.ReportRequest | None = None
+        self._wake = threading.Event()
+        self._closing = False
+        self._logged_at = -math.inf
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts the thread, which opens the channel: never before a fork."""
+        if self._start.progress_address:
+            self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Sends a last snapshot and ends the thread; waits no longer than LAST_REPORT_SECONDS."""
+        if self._thread is not None:
+            self._closing = True
+            self._wake.set()
+            self._thread.join(LAST_REPORT_SECONDS)
+
+    def _run(self) -> None:
+        import grpc
+
+        from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
+
+        assert self._start.progress_address is not None
+        options = [("grpc.max_reconnect_backoff_ms", 2000), ("grpc.enable_http_proxy", 0)]
+        with grpc.insecure_channel(self._start.progress_address, options=options) as channel:
+            stub = TrainingProgressServiceStub(channel)
+            while not self._closing:
+                self._send(stub, CALL_TIMEOUT_SECONDS)
+                self._wake.wait(INTERVAL_SECONDS)
+            self._send(stub, LAST_REPORT_SECONDS)
+
+    def _send(self, stub: TrainingProgressServiceStub, timeout: float) -> None:
+        import grpc
+
+        try:
+            fps = self._rate.sample(self._progress.timesteps)
+            report = self._progress.report(self._start.run_id, self._start.attempt, fps)
+            if report == self._sent:
+                return
+            stub.Report(report, timeout=timeout, metadata=self._metadata())
+            self._sent = report
+        except (grpc.RpcError, OSError, ValueError) as error:
+            now = time.monotonic()
+            if now - self._logged_at > LOG_EVERY_SECONDS:
+                self._logged_at = now
+                detail = error.details() if isinstance(error, grpc.Call) else str(error)
+                log.warning("progress not reported", address=self._start.progress_address, error=detail)
+
+    def _metadata(self) -> list[tuple[str, str]]:
+        token = self._start.progress_token
+        if self._start.progress_token_file is not None:  # renewed under our feet: read each time
+            token = self._start.progress_token_file.read_text().strip()
+        return [("authorization", f"Bearer {token}")] if token else []
+
+
+def _mean(values: list[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
