@@ -1,0 +1,161 @@
+"""The hyperparameters of a run: from a map of text to checked values.
+
+Owns the rules between hyperparameters; the table is in :mod:`aisandbox_crds.hyperparameter_table`, the notation in
+:mod:`aisandbox_crds.literal`. The same function is used at the start call, where a mistake must surface, and in the
+trainer, which makes PyTorch's objects of the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from aisandbox_crds.errors import FieldError, InvalidRun, shown
+from aisandbox_crds.hyperparameter_table import PARAMETERS, REFUSED, ZOO_PARAMETERS
+from aisandbox_crds.kinds import Unsuitable
+from aisandbox_crds.literal import Unreadable, read
+from aisandbox_crds.policy_kwargs import check_dependent
+from aisandbox_crds.spec import Algorithm
+from aisandbox_crds.values import LinearSchedule, Normalize, Symbol, Value
+
+__all__ = ["Hyperparameters", "LinearSchedule", "Normalize", "Symbol", "Value", "parse_hyperparameters"]
+
+MAX_ENTRIES = 100
+_FIELD = "hyperparameters"
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """What the trainer makes an algorithm of.
+
+    ``keywords`` are those of the SB3 class: what was said and this project's defaults; SB3's own hold for the rest.
+    A schedule is a LinearSchedule or a number; ``policy_kwargs``, if there, is a dict whose classes are Symbols.
+    ``n_envs`` None: not said. ``frame_stack`` None: not said, or 1.
+    """
+
+    policy: str
+    normalize: Normalize | None
+    n_envs: int | None
+    frame_stack: int | None
+    keywords: Mapping[str, Any]
+
+
+def parse_hyperparameters(algorithm: Algorithm, mapping: Mapping[str, str]) -> Hyperparameters:
+    """Reads and checks a run's hyperparameters. Raises InvalidRun with every ``hyperparameters.KEY`` that is wrong."""
+    if len(mapping) > MAX_ENTRIES:
+        raise InvalidRun([FieldError(_FIELD, f"has {len(mapping)} entries; at most {MAX_ENTRIES}")])
+    errors: list[FieldError] = []
+    values = {key: _read(algorithm, key, text, errors) for key, text in mapping.items()}
+    if errors:
+        raise InvalidRun(errors)
+    result = _assemble(algorithm, values)
+    errors.extend(_conflicts(algorithm, result))
+    if errors:
+        raise InvalidRun(errors)
+    return result
+
+
+def setting(algorithm: Algorithm, hyperparameters: Hyperparameters, name: str) -> Any:
+    """The value that holds for a keyword of the algorithm's class, SB3's default included."""
+    defaults = {parameter.name: parameter.default for parameter in PARAMETERS[algorithm]}
+    return hyperparameters.keywords.get(name, defaults[name])
+
+
+def batch_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, environments: int) -> FieldError | None:
+    """Why advantages cannot be normalised with this many environments: the deviation of one number is not a number."""
+    if algorithm is Algorithm.DQN or not setting(algorithm, hyperparameters, "normalize_advantage"):
+        return None
+    if setting(algorithm, hyperparameters, "n_steps") * environments > 1:
+        return None
+    rule = f"n_steps times the number of environments ({environments}) must be at least 2 to normalise advantages"
+    return FieldError(f"{_FIELD}.n_steps", rule)
+
+
+def frequency_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, environments: int) -> FieldError | None:
+    """Why DQN cannot train every few episodes with this many environments."""
+    if algorithm is not Algorithm.DQN or environments == 1:
+        return None
+    if not isinstance(setting(algorithm, hyperparameters, "train_freq"), tuple):
+        return None
+    if setting(algorithm, hyperparameters, "train_freq")[1] == "step":
+        return None
+    return FieldError(f"{_FIELD}.train_freq", f"counts episodes, which takes one environment; there are {environments}")
+
+
+def _read(algorithm: Algorithm, key: str, text: object, errors: list[FieldError]) -> Any:
+    field = f"{_FIELD}.{key[:100]}"
+    parameters = {parameter.name: parameter for parameter in (*ZOO_PARAMETERS, *PARAMETERS[algorithm])}
+    if key in REFUSED:
+        errors.append(FieldError(field, REFUSED[key]))
+    elif key not in parameters:
+        errors.append(FieldError(field, _unknown(algorithm, key, list(parameters))))
+    elif not isinstance(text, str):
+        errors.append(FieldError(field, f"must be text, got {shown(text)}"))
+    else:
+        kind = parameters[key].kind
+        try:
+            return kind.check(read(text))
+        except Unreadable as error:
+            errors.append(FieldError(field, f"{error}; it must be {kind}"))
+        except Unsuitable as error:
+            errors.append(FieldError(field + error.path, error.rule))
+    return None
+
+
+def _unknown(algorithm: Algorithm, key: str, known: list[str]) -> str:
+    others = [other for other in Algorithm if key in {parameter.name for parameter in PARAMETERS[other]}]
+    close = get_close_matches(key[:100], known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else f"; {' and '.join(others)} have it." if others else "."
+    return f"unknown for {algorithm}{hint} Known: {', '.join(sorted(known))}"
+
+
+def _assemble(algorithm: Algorithm, values: dict[str, Any]) -> Hyperparameters:
+    policy = values.pop("policy", "MlpPolicy")
+    normalize = values.pop("normalize", False)
+    n_envs = values.pop("n_envs", None)
+    frame_stack = values.pop("frame_stack", None)
+    keywords = {parameter.name: parameter.default for parameter in PARAMETERS[algorithm] if parameter.ours} | values
+    if normalize is not False:
+        said = {} if normalize is True else normalize
+        normalize = Normalize(**{"gamma": keywords["gamma"], **said})
+    return Hyperparameters(
+        policy=policy,
+        normalize=normalize or None,
+        n_envs=n_envs,
+        frame_stack=frame_stack if frame_stack != 1 else None,
+        keywords=keywords,
+    )
+
+
+def _conflicts(algorithm: Algorithm, parsed: Hyperparameters) -> list[FieldError]:
+    errors = []
+
+    def holds(name: str) -> Any:
+        return setting(algorithm, parsed, name)
+
+    def refuse(key: str, rule: str) -> None:
+        errors.append(FieldError(f"{_FIELD}.{key}", rule))
+
+    kwargs = parsed.keywords.get("policy_kwargs", {})
+    try:
+        check_dependent(kwargs, parsed.policy, algorithm is Algorithm.A2C and holds("use_rms_prop"))
+    except Unsuitable as error:
+        refuse("policy_kwargs" + error.path, error.rule)
+    if algorithm is Algorithm.PPO and holds("normalize_advantage") and holds("batch_size") < 2:
+        refuse("batch_size", "must be at least 2 to normalise advantages")
+    if algorithm is not Algorithm.DQN and kwargs.get("squash_output") and not holds("use_sde"):
+        refuse("policy_kwargs.squash_output", "needs use_sde to be True")
+    if algorithm is Algorithm.DQN:
+        if holds("exploration_final_eps") > holds("exploration_initial_eps"):
+            refuse(
+                "exploration_final_eps",
+                f"must be at most exploration_initial_eps, {holds('exploration_initial_eps'):g}",
+            )
+        if holds("optimize_memory_usage"):
+            if (holds("replay_buffer_kwargs") or {}).get("handle_timeout_termination", True):
+                refuse("optimize_memory_usage", "needs replay_buffer_kwargs=dict(handle_timeout_termination=False)")
+            if holds("n_steps") > 1:
+                refuse("optimize_memory_usage", "cannot be had with n_steps greater than 1")
+    return errors
