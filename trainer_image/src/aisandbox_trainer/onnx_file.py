@@ -1,0 +1,76 @@
+"""A policy graph as the bytes of one ONNX file, and what its inputs and output are called.
+
+Owns the exporter's settings and the default of the input "noise". Must not know SB3, spaces or golden values.
+
+The TorchScript-based exporter takes tens of milliseconds for such a policy and needs no compiler; the newer one takes
+seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import torch as th
+from onnx import helper, numpy_helper
+from torch import nn
+
+OPSET = 17
+"""The newest operator set that both the exporter and the ONNX Runtimes of the last years have in full."""
+NOISE = "noise"
+ACTION = "action"
+
+
+def onnx_bytes(graph: nn.Module, names: Sequence[str], examples: Sequence[th.Tensor], noise_size: int) -> bytes:
+    """The graph as an ONNX file with inputs ``names`` and "noise", the output "action", and a free batch dimension.
+
+    ``examples``: one batch of two for each name. "noise" is float32 [N, noise_size] and may be left out: its default is
+    zeros [1, noise_size], which broadcasts.
+    """
+    buffer: Any = io.BytesIO()  # this exporter takes a file, though it is declared for both exporters to take a path
+    inputs = [*names, NOISE]
+    with _silence(), th.no_grad():
+        th.onnx.export(
+            graph,
+            (*examples, th.zeros(2, noise_size)),
+            buffer,
+            input_names=inputs,
+            output_names=[ACTION],
+            dynamic_axes={name: {0: "noise_batch" if name == NOISE else "batch"} for name in (*inputs, ACTION)},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    file = onnx.load_model_from_string(buffer.getvalue())
+    found = [value.name for value in file.graph.input]
+    if found != inputs:
+        raise RuntimeError(f"the exporter made inputs {found}, expected {inputs}")
+    # An initializer with the name of an input is that input's default (ONNX IR, "Graphs").
+    file.graph.initializer.append(numpy_helper.from_array(np.zeros((1, noise_size), np.float32), NOISE))
+    _name_output_shape(file.graph.output[0], graph, examples, noise_size)
+    file.producer_name = "aisandbox-trainer"
+    onnx.checker.check_model(file, full_check=False)
+    data: bytes = file.SerializeToString(deterministic=True)
+    return data
+
+
+def _name_output_shape(
+    output: onnx.ValueInfoProto, graph: nn.Module, examples: Sequence[th.Tensor], noise_size: int
+) -> None:
+    """Give the output the extents that the tracer loses behind a reshape, so that a reader of the file sees them."""
+    with th.no_grad():
+        shape = graph(*examples, th.zeros(2, noise_size)).shape
+    elem_type = output.type.tensor_type.elem_type
+    output.CopyFrom(helper.make_tensor_value_info(ACTION, elem_type, ["batch", *shape[1:]]))
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """The exporter warns of its own age, and the tracer of every constant it (rightly) takes for one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
