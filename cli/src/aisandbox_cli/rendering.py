@@ -6,6 +6,7 @@ Owns words, numbers, tables and JSON. Must not know where the values come from.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -53,7 +54,7 @@ def duration(seconds: float) -> str:
 
 def number(value: float) -> str:
     """Four significant digits, ``-1,234``, ``85.3``, ``0.01234``."""
-    if value == int(value) and abs(value) < 1e15:
+    if value.is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
@@ -155,9 +156,12 @@ def plain_table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> st
 
 def numbers_line(values: Iterable[float]) -> str:
     """An action on one line: the shortest decimals that give the same float32 back, separated by spaces."""
-    import numpy as np
+    return " ".join(str(int(value)) if value.is_integer() else _float32_text(value) for value in values)
 
-    return " ".join(str(int(v)) if v == int(v) else str(np.float32(v)) for v in values)
+
+def _float32_text(value: float) -> str:
+    texts = (f"{value:.{digits}g}" for digits in range(1, 10))
+    return next((text for text in texts if struct.pack("<f", float(text)) == struct.pack("<f", value)), str(value))
 
 
 def space_text(space: Any) -> str:

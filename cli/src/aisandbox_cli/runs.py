@@ -106,7 +106,9 @@ def _each(
             print(message_json(response) if as_json else f"{name}  {status_line(response)}", flush=True)
 
 
-def _pages(service: Connection, experiment: str, phases: list[pb.Phase.ValueType], limit: int) -> Iterator[pb.StatusResponse]:
+def _pages(
+    service: Connection, experiment: str, phases: list[pb.Phase.ValueType], limit: int
+) -> Iterator[pb.StatusResponse]:
     token = ""
     while limit > 0:
         page = service.stub.ListTrainingRuns(
