@@ -1,0 +1,31 @@
+# Everything CI asks for (the twin of `make check`); goes on after a failure, and fails if anything did.
+$ErrorActionPreference = 'Stop'
+& (Join-Path $PSScriptRoot 'setup.ps1')
+if ($LASTEXITCODE) { exit $LASTEXITCODE }
+$env:PATH = "$(Resolve-Path .venv\Scripts);$env:PATH"
+$sources = 'proto/src/aisandbox_wire', 'crds/src', 'model_store/src', 'environment/src', 'api_server/src',
+    'inference_server/src', 'trainer_image/src', 'cli/src'
+$failed = @()
+
+function Step([string] $name, [scriptblock] $command) {
+    Write-Host "== $name"
+    & $command
+    if ($LASTEXITCODE) { $script:failed += $name }
+}
+
+Step 'format' { ruff format --check . }
+Step 'lint' { ruff check . }
+Step 'types' { mypy @sources proto/generate.py tests bench }
+Step 'imports' { lint-imports }
+Push-Location proto
+Step 'proto format' { buf format --diff --exit-code }
+Step 'proto lint' { buf lint }
+Step 'proto breaking' { buf breaking --against released.binpb }
+Pop-Location
+Step 'proto generated' { python proto/generate.py --check }
+Step 'tests' { & (Join-Path $PSScriptRoot 'test.ps1') }
+
+if ($failed) {
+    Write-Host "failed: $($failed -join ', ')"
+    exit 1
+}

@@ -1,0 +1,17 @@
+# Installs everything the lock file names into .venv (the twin of `make setup`).
+$ErrorActionPreference = 'Stop'
+Set-Location (Join-Path $PSScriptRoot '..')
+
+$uv = (Get-Command uv -ErrorAction SilentlyContinue).Source
+if (-not $uv) {
+    $uv = '.uv\Scripts\uv.exe'
+    if (-not (Test-Path $uv)) {
+        $python = if (Get-Command py -ErrorAction SilentlyContinue) { 'py' } else { 'python' }
+        & $python -m venv .uv
+        if ($LASTEXITCODE) { exit $LASTEXITCODE }
+        & .uv\Scripts\python.exe -m pip install --quiet --disable-pip-version-check uv==0.13.9
+        if ($LASTEXITCODE) { exit $LASTEXITCODE }
+    }
+}
+& $uv sync --locked --compile-bytecode
+exit $LASTEXITCODE
