@@ -6,6 +6,7 @@ The codes follow sysexits.h and the shell's 128 + signal. Must not know how a tr
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -43,16 +44,21 @@ class TerminationMessage:
     failure: Failure | None = None
 
     def to_json(self) -> str:
-        """The message as one line of ASCII; a failure's message is cut so that the whole fits in MAX_BYTES."""
-        text = json.dumps(codec.to_json(self), separators=(",", ":"))
+        """The message as one line of ASCII; a failure's text is cut so that the whole fits in MAX_BYTES."""
+        text = self._dump()
         if len(text) <= MAX_BYTES or self.failure is None:
             return text
-        # A character takes at least one byte of the text, so cutting by the excess always ends.
-        keep = len(self.failure.message) - (len(text) - MAX_BYTES) - 3
-        if keep < 0:  # Escapes make a character up to twelve bytes: keep what fits even then.
-            keep = min(len(self.failure.message) - 1, MAX_BYTES // 16)
-        shorter = Failure(self.failure.reason[:100], self.failure.message[: max(keep, 0)].rstrip(".") + "...")
-        return replace(self, failure=shorter).to_json()
+        reason, message = self.failure.reason[:100], self.failure.message
+        keep = bisect_right(
+            range(len(message)), MAX_BYTES, key=lambda length: len(self._with(reason, message[:length])._dump())
+        )
+        return self._with(reason, message[: max(keep - 1, 0)])._dump()
+
+    def _with(self, reason: str, message: str) -> TerminationMessage:
+        return replace(self, failure=Failure(reason, f"{message}..."))
+
+    def _dump(self) -> str:
+        return json.dumps(codec.to_json(self), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> TerminationMessage:

@@ -1,0 +1,107 @@
+"""The table against stable-baselines3 itself: a version that adds, drops or changes a keyword fails here."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import stable_baselines3
+import torch
+from aisandbox_crds.hyperparameter_table import NORMALIZE_KEYWORDS, PARAMETERS, REFUSED, ZOO_PARAMETERS, Parameter
+from aisandbox_crds.hyperparameters import Normalize, parse_hyperparameters
+from aisandbox_crds.kinds import Bool, Frequency, Int, Optional, Schedule
+from aisandbox_crds.policy_kwargs import (
+    ACTIVATIONS,
+    DEPENDENT_KEYWORDS,
+    EXTRACTORS,
+    OPTIMIZERS,
+    POLICIES,
+    POLICY_KEYWORDS,
+    REFUSED_POLICY_KEYWORDS,
+)
+from aisandbox_crds.spec import Algorithm
+from stable_baselines3.common import torch_layers
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
+from stable_baselines3.common.vec_env import VecNormalize
+
+CLASSES: dict[Algorithm, Any] = {algorithm: getattr(stable_baselines3, algorithm) for algorithm in Algorithm}
+KEYWORDS = [(algorithm, parameter) for algorithm in Algorithm for parameter in PARAMETERS[algorithm]]
+
+
+def keywords(cls: Any) -> dict[str, inspect.Parameter]:
+    return {name: p for name, p in inspect.signature(cls.__init__).parameters.items() if name != "self"}
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_table_covers_every_keyword_of_the_class(algorithm: Algorithm) -> None:
+    mentioned = {parameter.name for parameter in PARAMETERS[algorithm]}
+    assert keywords(CLASSES[algorithm]).keys() - REFUSED.keys() == mentioned | {"policy"}
+
+
+@pytest.mark.parametrize(("algorithm", "parameter"), KEYWORDS, ids=lambda value: getattr(value, "name", value))
+def test_table_has_sb3s_default_and_type_where_it_is_not_ours(algorithm: Algorithm, parameter: Parameter) -> None:
+    theirs = keywords(CLASSES[algorithm])[parameter.name]
+    if not parameter.ours:
+        assert parameter.default == theirs.default
+        assert isinstance(parameter.default, bool) == isinstance(theirs.default, bool)
+    annotation = str(theirs.annotation)
+    assert isinstance(parameter.kind, Bool) == (theirs.annotation is bool)
+    assert isinstance(parameter.kind, Int) == (theirs.annotation is int)
+    assert isinstance(parameter.kind, Frequency) == ("tuple[int, str]" in annotation)
+    inner = parameter.kind.kind if isinstance(parameter.kind, Optional) else parameter.kind
+    assert isinstance(inner, Schedule) == ("Callable" in annotation)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "parameter"),
+    [
+        (algorithm, entry)
+        for algorithm, entry in KEYWORDS
+        if entry.default is not None or isinstance(entry.kind, Optional)
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_default_can_be_said(algorithm: Algorithm, parameter: Parameter) -> None:
+    parsed = parse_hyperparameters(algorithm, {parameter.name: str(parameter.default)})
+    assert parsed.keywords[parameter.name] == parameter.default
+
+
+def test_names_are_said_once() -> None:
+    for algorithm in Algorithm:
+        names = [parameter.name for parameter in (*ZOO_PARAMETERS, *PARAMETERS[algorithm])]
+        assert len(names) == len(set(names))
+        assert not set(names) & REFUSED.keys()
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_policy_keywords_are_those_of_the_policy(algorithm: Algorithm, policy: str) -> None:
+    theirs = keywords(CLASSES[algorithm].policy_aliases[policy]).keys()
+    ours = POLICY_KEYWORDS[algorithm].keys() | set(DEPENDENT_KEYWORDS)
+    assert theirs - REFUSED_POLICY_KEYWORDS.keys() == ours
+
+
+def test_normalize_keywords_are_those_of_vecnormalize() -> None:
+    theirs = keywords(VecNormalize)
+    assert theirs.keys() - {"venv"} == NORMALIZE_KEYWORDS.kinds.keys() | NORMALIZE_KEYWORDS.refused.keys()
+    for name in NORMALIZE_KEYWORDS.kinds:
+        assert getattr(Normalize(), name) == theirs[name].default
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_modules_without_arguments(name: str) -> None:
+    module = getattr(torch.nn, name.removeprefix("nn."))()
+    assert module(torch.zeros(3)).shape == (3,)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_take_their_keywords(name: str) -> None:
+    cls = RMSpropTFLike if name == "RMSpropTFLike" else getattr(torch.optim, name.removeprefix("th.optim."))
+    assert OPTIMIZERS[name].keys() < keywords(cls).keys()
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_extractors_take_their_keywords(name: str) -> None:
+    theirs = keywords(getattr(torch_layers, name)).keys()
+    assert theirs - {"observation_space"} == EXTRACTORS[name].keys()

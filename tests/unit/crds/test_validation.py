@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from aisandbox_crds.environments import effective_environments, known_environments
+from aisandbox_crds.errors import InvalidRun
+from aisandbox_crds.hyperparameters import parse_hyperparameters
+from aisandbox_crds.intervals import effective_checkpoint_interval, effective_evaluation_interval
+from aisandbox_crds.output_path import normalized_output_path
+from aisandbox_crds.spec import (
+    Algorithm,
+    Evaluation,
+    FakeEnvironment,
+    GrpcEnvironment,
+    GymnasiumEnvironment,
+    TrainingRunSpec,
+)
+from aisandbox_crds.validation import validate_names, validate_spec
+from hypothesis import given
+from hypothesis import strategies as st
+
+SPEC = TrainingRunSpec(Algorithm.PPO, 1000)
+
+
+def refused_fields(**changes: Any) -> list[str]:
+    with pytest.raises(InvalidRun) as caught:
+        validate_spec(replace(SPEC, **changes))
+    return [error.field for error in caught.value.errors]
+
+
+@pytest.mark.parametrize(
+    ("field", "lowest", "highest"),
+    [
+        ("total_timesteps", 1, 10**12),
+        ("seed", 0, 2**32 - 1),
+        ("checkpoint_every_timesteps", 0, 10**12),
+        ("backoff_limit", 0, 1000),
+        ("active_deadline_seconds", 1, 2**31 - 1),
+    ],
+)
+def test_numbers_are_taken_in_their_range_only(field: str, lowest: int, highest: int) -> None:
+    for value in (lowest, highest):
+        validate_spec(replace(SPEC, **cast(Any, {field: value})))
+    for wrong in (lowest - 1, highest + 1, True, 1.5):
+        assert refused_fields(**{field: wrong}) == [field]
+
+
+def test_evaluation_ranges() -> None:
+    validate_spec(replace(SPEC, evaluation=Evaluation(0, 1)))
+    validate_spec(replace(SPEC, evaluation=Evaluation(10, 10_000)))
+    assert refused_fields(evaluation=Evaluation(-1, 0)) == ["evaluation.every_timesteps", "evaluation.episodes"]
+    assert refused_fields(evaluation=Evaluation(0, 10_001)) == ["evaluation.episodes"]
+
+
+def test_every_mistake_is_reported_at_once() -> None:
+    assert refused_fields(total_timesteps=0, seed=-1, model_output_path="/x", hyperparameters={"gamma": "2"}) == [
+        "total_timesteps",
+        "seed",
+        "model_output_path",
+        "hyperparameters.gamma",
+    ]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost:50061",
+        "127.0.0.1:1",
+        "sim-0.sims.default.svc.cluster.local:65535",
+        "sim_0:50061",
+        "[::1]:50061",
+        "[fe80::1%eth0]:50061",
+        "a:1,b:2,[::1]:3",
+        "dns:///sims.default:50061",
+        "dns:///sims:50061,a:1",
+        "unix:/run/sim.sock",
+        "unix:///run/sim.sock",
+    ],
+)
+def test_addresses_are_taken(address: str) -> None:
+    validate_spec(replace(SPEC, environment=GrpcEnvironment(address)))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "", "localhost", "localhost:", ":50061", "localhost:0", "localhost:65536", "localhost:-1", "localhost:1e3",
+        "a:1,",        ",a:1", "a:1, b:2", "a b:1", "::1:50061", "[::1]", "[::g]:1", "[]:1", "256.0.0.1:1", "1.2.3:1", "http://a:1",
+        "https://a:1/x", "dns://8.8.8.8/a:1", "dns:///a", "ipv4:1.2.3.4:50", "unix:relative", "unix:", "a/b:1", "-a:1",
+        "a..b:1", "a\0:1", "a:1\n", "é:1", "x" * 254 + ":1", "a:1," * 2000 + "a:1", "unix:/" + "x" * 200, "a:٣",
+    ],
+)  # fmt: skip
+def test_addresses_are_refused(address: str) -> None:
+    assert refused_fields(environment=GrpcEnvironment(address))[0] == "environment.grpc.address"
+
+
+@given(st.text(max_size=30))
+def test_validation_of_an_address_raises_nothing_else(address: str) -> None:
+    with suppress(InvalidRun):
+        validate_spec(replace(SPEC, environment=GrpcEnvironment(address)))
+        assert ":" in address
+
+
+@pytest.mark.parametrize(
+    "env_id", ["CartPole-v1", "CartPole", "ALE/Pong-v5", "ale_py:ALE/Pong-v5", "my.package:My-Env-v0"]
+)
+def test_gymnasium_ids_are_taken(env_id: str) -> None:
+    validate_spec(replace(SPEC, environment=GymnasiumEnvironment(env_id, {"render_mode": None})))
+
+
+@pytest.mark.parametrize(
+    "env_id", ["", "a b", "../x", "/CartPole-v1", "a/b/c", "_x:Env-v0", "x..y:Env", "a\n", "é", "x" * 201]
+)
+def test_gymnasium_ids_are_refused(env_id: str) -> None:
+    assert refused_fields(environment=GymnasiumEnvironment(env_id)) == ["environment.gymnasium.id"]
+
+
+def nested(depth: int) -> Any:
+    return {} if depth == 0 else {"a": nested(depth - 1)}
+
+
+@pytest.mark.parametrize("kwargs", [{"a": object()}, {"a": float("nan")}, {1: 2}, nested(40), {"a b": 1}, {"class": 1}])
+def test_gymnasium_kwargs_are_refused_if_they_cannot_be_sent(kwargs: dict[str, Any]) -> None:
+    assert refused_fields(environment=GymnasiumEnvironment("A-v0", kwargs)) == ["environment.gymnasium.kwargs"]
+
+
+def test_simulator_options_are_refused_if_they_cannot_be_sent() -> None:
+    validate_spec(replace(SPEC, environment=GrpcEnvironment("a:1", options={"any key": [1, {"a": None}]})))
+    options = {"a": [float("inf")]}
+    assert refused_fields(environment=GrpcEnvironment("a:1", options=options)) == ["environment.grpc.options"]
+
+
+def test_a_request_too_large_for_an_environment_variable_is_refused() -> None:
+    validate_spec(replace(SPEC, environment=GrpcEnvironment("a:1", options={"a": "x" * 60_000})))
+    assert refused_fields(environment=GrpcEnvironment("a:1", options={"a": "x" * 70_000})) == ["request"]
+
+
+@pytest.mark.parametrize(
+    ("path", "normalized"),
+    [
+        ("./my_model.zip", "my_model.zip"),
+        ("my_model", "my_model.zip"),
+        ("team/a/my_model", "team/a/my_model.zip"),
+        ("my_model.v1", "my_model.v1"),
+        ("model.zip.zip", "model.zip.zip"),
+        (".hidden", ".hidden.zip"),
+        ("runs.zip", "runs.zip"),
+        ("team/runs/x.zip", "team/runs/x.zip"),
+        ("modèle.zip", "modèle.zip"),
+    ],
+)
+def test_output_paths_are_taken_and_named_as_sb3_names_them(path: str, normalized: str) -> None:
+    validate_spec(replace(SPEC, model_output_path=path))
+    assert str(normalized_output_path(path)) == normalized
+
+
+def test_no_output_path_is_none() -> None:
+    assert normalized_output_path("") is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd", "//x", "../x.zip", "a/../../x.zip", "a/..", "..", ".", "./", "a/", "C:/x.zip", "C:x.zip",
+        "a\\b.zip", "..\\x.zip", "\\\\host\\share", "runs", "runs/x.zip", "./runs/x.zip", "RUNS/x.zip", "runs./x.zip",
+        "runs /x.zip", ".//runs/x.zip", "x.zip:stream", "a\0.zip", "a\n.zip", "nul", "a/CON.zip", "com1.zip", "x" * 300,
+        "a/" * 600 + "x", "é" * 130, "\ud800.zip", "a/ ",
+    ],
+)  # fmt: skip
+def test_output_paths_that_leave_the_root_or_are_not_portable_are_refused(path: str) -> None:
+    assert refused_fields(model_output_path=path) == ["model_output_path"]
+
+
+@given(st.lists(st.sampled_from(["..", ".", "", "/", "a", "runs", "\\", ":", "~", " "]), max_size=8).map("/".join))
+def test_an_accepted_output_path_stays_below_the_root(path: str) -> None:
+    try:
+        validate_spec(replace(SPEC, model_output_path=path))
+    except InvalidRun:
+        return
+    normalized = normalized_output_path(path)
+    if path:
+        assert normalized is not None
+        assert not normalized.is_absolute()
+        assert ".." not in normalized.parts
+        assert normalized.parts[0] != "runs"
+
+
+def test_the_number_of_environments_may_be_said_once_or_twice_alike() -> None:
+    for environments, n_envs in ((4, {}), (4, {"n_envs": "4"}), (0, {"n_envs": "4"}), (0, {})):
+        validate_spec(replace(SPEC, environment=GrpcEnvironment("a:1", environments), hyperparameters=n_envs))
+    assert refused_fields(environment=GrpcEnvironment("a:1", 4), hyperparameters={"n_envs": "8"}) == [
+        "hyperparameters.n_envs"
+    ]
+    assert refused_fields(environment=GrpcEnvironment("a:1", 4097)) == ["environment.grpc.environments"]
+
+
+def test_each_address_has_an_environment() -> None:
+    assert refused_fields(environment=GrpcEnvironment("a:1,b:1,c:1", 2)) == ["environment.grpc.environments"]
+    environment = GrpcEnvironment("a:1,b:1,c:1")
+    assert refused_fields(environment=environment, hyperparameters={"n_envs": "2"}) == ["hyperparameters.n_envs"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "n_envs", "addresses", "known", "effective"),
+    [
+        (FakeEnvironment(), {}, 1, 1, 1),
+        (GymnasiumEnvironment("A-v0"), {"n_envs": "8"}, 1, 8, 8),
+        (GrpcEnvironment("a:1,b:1"), {}, 2, 2, 2),
+        (GrpcEnvironment("a:1,b:1", 6), {}, 2, 6, 6),
+        (GrpcEnvironment("dns:///a:1"), {}, 3, None, 3),
+        (GrpcEnvironment("dns:///a:1"), {"n_envs": "6"}, 3, 6, 6),
+    ],
+)
+def test_environments_are_what_is_said_else_n_envs_else_the_addresses(
+    environment: Any, n_envs: dict[str, str], addresses: int, known: int | None, effective: int
+) -> None:
+    spec = replace(SPEC, environment=environment, hyperparameters=n_envs)
+    parsed = parse_hyperparameters(spec.algorithm, n_envs)
+    assert known_environments(spec, parsed) == known
+    assert effective_environments(spec, parsed, addresses) == effective
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.PPO, Algorithm.A2C])
+def test_advantages_of_a_single_step_cannot_be_normalised(algorithm: Algorithm) -> None:
+    said = {"n_steps": "1", "normalize_advantage": "True"}
+    assert refused_fields(algorithm=algorithm, hyperparameters=said) == ["hyperparameters.n_steps"]
+    validate_spec(replace(SPEC, algorithm=algorithm, hyperparameters={**said, "normalize_advantage": "False"}))
+    validate_spec(replace(SPEC, algorithm=algorithm, hyperparameters={**said, "n_envs": "2"}))
+    dns = GrpcEnvironment("dns:///a:1")
+    validate_spec(replace(SPEC, algorithm=algorithm, hyperparameters=said, environment=dns))
+
+
+def test_dqn_counts_episodes_with_one_environment_only() -> None:
+    said = {"train_freq": "(1, 'episode')"}
+    validate_spec(replace(SPEC, algorithm=Algorithm.DQN, hyperparameters=said))
+    assert refused_fields(algorithm=Algorithm.DQN, hyperparameters={**said, "n_envs": "2"}) == [
+        "hyperparameters.train_freq"
+    ]
+    validate_spec(replace(SPEC, algorithm=Algorithm.DQN, hyperparameters={"train_freq": "(1, 'step')", "n_envs": "2"}))
+
+
+@pytest.mark.parametrize(
+    ("total", "every", "expected"), [(1, 0, 1), (9, 0, 1), (1000, 0, 100), (10**9, 0, 100_000), (1000, 7, 7)]
+)
+def test_checkpoint_interval(total: int, every: int, expected: int) -> None:
+    spec = TrainingRunSpec(Algorithm.PPO, total, checkpoint_every_timesteps=every)
+    assert effective_checkpoint_interval(spec) == expected
+
+
+def test_evaluation_interval_is_that_of_checkpoints_unless_said() -> None:
+    assert effective_evaluation_interval(SPEC) is None
+    assert effective_evaluation_interval(replace(SPEC, evaluation=Evaluation())) == 100
+    assert effective_evaluation_interval(replace(SPEC, evaluation=Evaluation(30))) == 30
+
+
+@pytest.mark.parametrize("text", ["", " ", "x" * 129, "a\nb", "a\0"])
+def test_names_of_the_client_are_printable_and_short(text: str) -> None:
+    validate_names("cart pole é", None)
+    validate_names("x" * 128, "y" * 128)
+    with pytest.raises(InvalidRun) as caught:
+        validate_names(text, text)
+    assert [error.field for error in caught.value.errors] == ["experiment_id", "request_id"]
