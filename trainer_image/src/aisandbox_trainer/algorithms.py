@@ -25,12 +25,17 @@ from aisandbox_trainer.errors import InvalidHyperparameter
 CLASSES: Mapping[Algorithm, type[BaseAlgorithm]] = {Algorithm.PPO: PPO, Algorithm.A2C: A2C, Algorithm.DQN: DQN}
 
 
+def class_of(algorithm: Algorithm) -> type[BaseAlgorithm]:
+    """The class that trains ``algorithm``."""
+    return CLASSES[algorithm]
+
+
 def build(algorithm: Algorithm, hyperparameters: Hyperparameters, policy: str, env: VecEnv, seed: int) -> BaseAlgorithm:
     """A new model on ``env``. Raises InvalidHyperparameter with SB3's words for what does not go together."""
     keywords = {key: _value(value) for key, value in hyperparameters.keywords.items()}
     device = keywords.pop("device", default_device(policy))
     try:
-        return CLASSES[algorithm](policy, env, seed=seed, device=device, **keywords)
+        return class_of(algorithm)(policy, env, seed=seed, device=device, **keywords)
     except (TypeError, ValueError, AssertionError) as error:
         raise InvalidHyperparameter(f"hyperparameters: {algorithm} refuses them: {error}") from error
 

@@ -58,13 +58,17 @@ class Boundary:
             statistics=None if normalize is None else {n: copy.deepcopy(getattr(normalize, n)) for n in _STATISTICS},
         )
 
-    def restore(self, model: BaseAlgorithm) -> None:
-        """Sets the learner back; its environments must be reset before it goes on, and SB3 is told so."""
+    def restore(self, model: BaseAlgorithm, *, random: bool = True) -> None:
+        """Sets the learner back; its environments must be reset before it goes on, and SB3 is told so.
+
+        ``random`` False leaves the generators where they are.
+        """
         model.num_timesteps = self.timesteps
         model._episode_num = self.episode_number
         model.ep_info_buffer = deque(self.episodes, maxlen=model._stats_window_size)
         model._last_obs = None
-        self.random.restore(model.action_space, model.get_env())
+        if random:
+            self.random.restore(model.action_space, model.get_env())
         normalize = model.get_vec_normalize_env()
         if normalize is not None and self.statistics is not None:
             for name, value in self.statistics.items():

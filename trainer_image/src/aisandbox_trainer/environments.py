@@ -1,19 +1,19 @@
 """From the spec of a run to the VecEnvs it is trained and evaluated on.
 
-Owns the choice of the kind and number of environments, and the order of the wrappers: normalisation first, then frame
-stacking (as RL Zoo), then SB3's own transposition of images. Must not know algorithms.
+Owns the choice of the kind and number of environments, and the order of the wrappers: frames are stacked first and
+normalised then, so that who serves the policy stacks what the simulator sends; SB3 itself transposes images last. Must
+not know algorithms.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
-from aisandbox_crds.hyperparameters import Hyperparameters, Normalize
+from aisandbox_crds.hyperparameters import Hyperparameters
 from aisandbox_crds.spec import FakeEnvironment, GrpcEnvironment, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_environment import FakeExternalEnvAdapter
 from aisandbox_trainer.connection import open_sessions
@@ -45,24 +45,17 @@ class Environments:
         """The wrappers the hyperparameters ask for; ``normalization`` is a stored VecNormalize to go on with."""
         normalize, stacked = self.hyperparameters.normalize, self.hyperparameters.frame_stack
         try:
-            if normalize is not None and normalization is not None:
-                env = VecNormalize.load(str(normalization), env)
-            elif normalize is not None:
-                env = VecNormalize(env, **self._normalization(normalize))
-            return VecFrameStack(env, stacked) if stacked is not None and stacked > 1 else env
-        except (ValueError, AssertionError) as error:
+            if stacked is not None:
+                env = VecFrameStack(env, stacked)
+            if normalize is None:
+                return env
+            if normalization is not None:
+                return VecNormalize.load(str(normalization), env)
+            keywords = asdict(normalize)
+            keys = keywords.pop("norm_obs_keys")
+            return VecNormalize(env, norm_obs_keys=None if keys is None else list(keys), **keywords)
+        except (ValueError, AssertionError, NotImplementedError) as error:
             raise InvalidHyperparameter(f"hyperparameters.normalize or frame_stack: {error}") from error
-
-    def _normalization(self, normalize: Normalize) -> dict[str, Any]:
-        gamma = self.hyperparameters.keywords.get("gamma", 0.99)
-        return {
-            "norm_obs": normalize.norm_obs,
-            "norm_reward": normalize.norm_reward,
-            "clip_obs": normalize.clip_obs,
-            "clip_reward": normalize.clip_reward,
-            "epsilon": normalize.epsilon,
-            "gamma": normalize.gamma if normalize.gamma is not None else gamma,
-        }
 
     def _number(self) -> int:
         environment = self.spec.environment

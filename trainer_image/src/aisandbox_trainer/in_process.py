@@ -56,11 +56,16 @@ class AdapterEnv(gym.Env[Any, Any]):
 
     def __init__(self, adapter: ExternalEnvAdapter) -> None:
         self._adapter = adapter
+        self._seeded = False
         self.observation_space = space_from_proto(adapter.observation_space)
         self.action_space = space_from_proto(adapter.action_space)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Starts an episode; without a seed the adapter goes on with its own generator."""
+        """Starts an episode; the first one is always seeded, so that a restored generator decides what is played."""
+        super().reset(seed=seed)
+        if seed is None and not self._seeded:
+            seed = int(self.np_random.integers(2**31))
+        self._seeded = True
         return self._adapter.reset(seed), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:

@@ -1,0 +1,202 @@
+"""One attempt at a run, from the start to the exit code.
+
+Owns the order: claim the run, reach the environment, build or restore the learner, train, publish, say what became of
+it. Must not know how the process was made (a Job's pod, a child process, a fork).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from aisandbox_crds.errors import InvalidRun
+from aisandbox_crds.hyperparameters import (
+    Hyperparameters,
+    batch_conflict,
+    frequency_conflict,
+    parse_hyperparameters,
+)
+from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
+from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_environment import TransientSimulatorError
+from aisandbox_model_store import Published, RunStore, Writer
+from aisandbox_trainer import algorithms, checkpoints
+from aisandbox_trainer.checkpoints import Ratings
+from aisandbox_trainer.cold_start import skip_compiler_import
+from aisandbox_trainer.connection import Patience
+from aisandbox_trainer.ending import DONE, Ending, ending_of
+from aisandbox_trainer.environments import Environments, presentation_of
+from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone, StopRequested
+from aisandbox_trainer.evaluation import Evaluator
+from aisandbox_trainer.learning import Learning, check_finite
+from aisandbox_trainer.policy_choice import check_actions, choose_policy
+from aisandbox_trainer.progress import Progress, Reporter, artifact
+from aisandbox_trainer.publication import Publication
+from aisandbox_trainer.random_state import RandomState
+from aisandbox_trainer.stopping import Stop
+from aisandbox_trainer.tensorboard_files import tensorboard_logger
+
+PATIENCE_VARIABLE = "SIMULATOR_PATIENCE_SECONDS"
+PATIENCE_SECONDS = 300.0
+
+log = structlog.get_logger(__name__)
+
+
+def run_attempt(start: TrainerStart, stop: Stop) -> ExitCode:
+    """Does the attempt, reports its end and writes the termination message. Raises nothing."""
+    progress = Progress()
+    reporter = Reporter(start, progress)
+    reporter.start()
+    try:
+        attempt = Attempt(start, stop, progress)
+        attempt.run()
+        ending = DONE
+    except BaseException as error:
+        ending = ending_of(error)
+        if ending.failure is not None:
+            log.error("attempt failed", reason=ending.failure.reason, exc_info=error)
+    stop.interruptible = False
+    reporter.close()
+    log.info("attempt ended", exit_code=int(ending.code), timesteps=progress.timesteps)
+    write_termination_message(start, ending, progress.timesteps)
+    return ending.code
+
+
+def write_termination_message(start: TrainerStart, ending: Ending, timesteps: int) -> None:
+    """The last act; the exit code says enough where this fails."""
+    if start.termination_message_path is not None:
+        message = TerminationMessage(start.attempt, int(ending.code), timesteps, ending.failure)
+        with suppress(OSError):
+            start.termination_message_path.write_text(message.to_json())
+
+
+class Attempt:
+    """The parts of one attempt as they come into being."""
+
+    def __init__(self, start: TrainerStart, stop: Stop, progress: Progress) -> None:
+        self._start = start
+        self._spec = start.spec
+        self._stop = stop
+        self._progress = progress
+        self._patience = Patience(_patience_seconds(), progress, stop)
+        self._hyperparameters = parse_hyperparameters(self._spec.algorithm, self._spec.hyperparameters)
+        seed = self._spec.seed
+        self._seed = seed if seed is not None else random.SystemRandom().randrange(2**31)
+
+    def run(self) -> None:
+        """Trains the run to its end. Raises what :func:`ending_of` knows."""
+        skip_compiler_import()
+        writer = RunStore(self._start.models_dir, self._start.checkpoint_dir).run(self._start.run_id)
+        self._train(writer.claim(self._start.attempt))
+
+    def _train(self, writer: Writer) -> None:
+        checkpoint = writer.run.newest_checkpoint()
+        if checkpoint is not None:
+            self._progress.resumed_from = self._progress.latest_checkpoint = artifact(checkpoint)
+        environments = Environments(self._spec, self._hyperparameters, self._start.run_id, self._stop)
+        bare = self._patience.call(environments.training)
+        log.info("environments ready", environments=bare.num_envs)
+        try:
+            self._learn(writer, environments, bare, checkpoint)
+        finally:
+            bare.close()
+
+    def _learn(self, writer: Writer, environments: Environments, bare: VecEnv, checkpoint: Published | None) -> None:
+        model, ratings = self._model(environments, bare, checkpoint)
+        self._progress.learner = model
+        model.set_logger(tensorboard_logger(writer.run.logs_path))
+        publication = self._publication(writer, environments, ratings, model)
+        learning = Learning(model, self._spec.total_timesteps, publication, self._patience, self._progress, self._stop)
+        try:
+            learning.run()
+            publication.finish(model)
+        except (StopRequested, SimulatorGone, TransientSimulatorError):
+            # The learner is whole: it stands at a boundary.
+            if model.num_timesteps > (checkpoint.timesteps if checkpoint else 0):
+                self._save(publication, model)
+            raise
+        except NonFiniteTraining:
+            raise
+        except Exception:
+            check_finite(model)  # weights that are NaN make other errors first
+            raise
+        finally:
+            model.logger.close()
+
+    def _save(self, publication: Publication, model: BaseAlgorithm) -> None:
+        latest = self._progress.latest_checkpoint
+        if latest is not None and latest.timesteps == model.num_timesteps:
+            return
+        try:
+            publication.save_checkpoint(model)
+        except Exception as error:  # the attempt ends for another reason, which must not be hidden by this one
+            log.warning("not saved at the end of the attempt", error=str(error))
+
+    def _model(
+        self, environments: Environments, bare: VecEnv, checkpoint: Published | None
+    ) -> tuple[BaseAlgorithm, Ratings]:
+        shown = presentation_of(bare)
+        check_actions(self._spec.algorithm, shown.inner_action_space)
+        self._check_number(bare.num_envs, self._hyperparameters)
+        given = self._hyperparameters.policy if "policy" in self._spec.hyperparameters else None
+        policy = choose_policy(given, shown.observation_space)
+        algorithms.set_threads(policy)
+        if checkpoint is None:
+            env = environments.wrap(bare)
+            return algorithms.build(self._spec.algorithm, self._hyperparameters, policy, env, self._seed), Ratings()
+        return self._restored(environments, bare, checkpoint, policy)
+
+    def _restored(
+        self, environments: Environments, bare: VecEnv, checkpoint: Published, policy: str
+    ) -> tuple[BaseAlgorithm, Ratings]:
+        folder: Path = checkpoint.path
+        env = environments.wrap(bare, folder / checkpoints.NORMALIZATION)
+        device = str(self._hyperparameters.keywords.get("device", algorithms.default_device(policy)))
+        model, state = checkpoints.load(folder, algorithms.class_of(self._spec.algorithm), env, device)
+        # Loading seeds everything as at the start. Environments in this process go on with their generators; a
+        # simulator gets new seeds, or it would play the episodes of the beginning again.
+        if state.random.environments is None:
+            bare.seed((self._seed + checkpoint.timesteps) % 2**32)
+        else:
+            bare._reset_seeds()
+        state.random.restore(model.action_space, bare)
+        log.info("resumed", timesteps=model.num_timesteps, checkpoint=checkpoint.relative)
+        return model, state.ratings
+
+    def _publication(
+        self, writer: Writer, environments: Environments, ratings: Ratings, model: BaseAlgorithm
+    ) -> Publication:
+        evaluation = self._spec.evaluation
+        evaluator = (
+            Evaluator(environments, evaluation, self._seed, self._stop.check) if evaluation is not None else None
+        )
+        publication = Publication(
+            spec=self._spec,
+            writer=writer,
+            progress=self._progress,
+            evaluator=evaluator,
+            frame_stack=self._hyperparameters.frame_stack,
+            ratings=ratings,
+            saved_at=model.num_timesteps,
+        )
+        publication.take_up_pointers()
+        return publication
+
+    def _check_number(self, environments: int, hyperparameters: Hyperparameters) -> None:
+        for rule in (batch_conflict, frequency_conflict):
+            if (conflict := rule(self._spec.algorithm, hyperparameters, environments)) is not None:
+                raise InvalidRun([conflict])
+
+
+def _patience_seconds() -> float:
+    try:
+        return float(os.environ.get(PATIENCE_VARIABLE, PATIENCE_SECONDS))
+    except ValueError:
+        log.warning("variable ignored: not a number of seconds", variable=PATIENCE_VARIABLE)
+        return PATIENCE_SECONDS

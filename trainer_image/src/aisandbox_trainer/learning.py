@@ -1,0 +1,147 @@
+"""The training loop: learn, save, evaluate, stop, and go on after a simulator has broken down.
+
+Owns when each of these happens. Everything but learning happens at a boundary, which for PPO and A2C lies between an
+update and the next rollout and for DQN between two trainings. Must not know how a process ends.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import structlog
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from aisandbox_environment import TransientSimulatorError
+from aisandbox_trainer import progress as activity
+from aisandbox_trainer.checkpoints import Boundary
+from aisandbox_trainer.connection import Patience
+from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone
+from aisandbox_trainer.grpc_vec_env import GrpcVecEnv
+from aisandbox_trainer.progress import Progress
+from aisandbox_trainer.publication import Publication
+from aisandbox_trainer.stopping import Stop
+
+FINITE_CHECK_SECONDS = 0.2
+"""How often weights are looked at: each rollout of PPO, not each of the many short ones of A2C."""
+
+BREAKS_WITHOUT_PROGRESS = 10
+"""A simulator that breaks down this often before the next boundary is not worth more tries."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Learning:
+    """One attempt's training of ``model`` up to ``total_timesteps``."""
+
+    model: BaseAlgorithm
+    total_timesteps: int
+    publication: Publication
+    patience: Patience
+    progress: Progress
+    stop: Stop
+    boundary: Boundary | None = None
+    breaks: int = 0
+    _checked_at: float = field(default=float("-inf"))
+
+    def run(self) -> None:
+        """Trains to the end; SB3 completes its last rollout, so a few steps more may be taken.
+
+        Raises StopRequested with the learner at a boundary and nothing saved, SimulatorGone, NonFiniteTraining, the
+        simulator's permanent errors, and what publishing raises.
+        """
+        callback = _Boundaries(self)
+        self.progress.activity = activity.TRAINING
+        try:
+            while self.model.num_timesteps < self.total_timesteps:
+                remaining = self.total_timesteps - self.model.num_timesteps
+                try:
+                    self.model.learn(remaining, callback, reset_num_timesteps=False)
+                except TransientSimulatorError as error:
+                    self._reconnect(error)
+        except BaseException:
+            self._return_to_boundary()
+            raise
+        check_finite(self.model)
+
+    def at_boundary(self) -> None:
+        """Called between updates and the collection of experience, where the state of the learner is whole."""
+        self.breaks = 0
+        now = time.monotonic()
+        if now - self._checked_at > FINITE_CHECK_SECONDS:
+            self._checked_at = now
+            check_finite(self.model)
+        if isinstance(self.model, OnPolicyAlgorithm):
+            self.boundary = Boundary.capture(self.model)
+        self.stop.check()
+        self.publication.at_boundary(self.model)
+
+    def at_step(self) -> None:
+        """Called after every step of the environments."""
+        if not self.stop.requested:
+            return
+        if isinstance(self.model, OnPolicyAlgorithm):
+            self.stop.check()
+        elif self.stop.overdue():  # SB3 has counted this step, and stores it only after this call
+            self.model.num_timesteps -= self.model.n_envs
+            self.stop.check()
+
+    def _return_to_boundary(self) -> None:
+        if self.boundary is not None:
+            self.boundary.restore(self.model)
+
+    def _reconnect(self, error: TransientSimulatorError) -> None:
+        """New sessions; what was collected since the boundary is dropped, as if it had never been."""
+        lost = self.model.num_timesteps - (self.boundary.timesteps if self.boundary else self.model.num_timesteps)
+        log.warning("simulator broke down", error=str(error), timesteps_dropped=lost)
+        self.breaks += 1
+        if self.breaks >= BREAKS_WITHOUT_PROGRESS:
+            raise SimulatorGone(f"the simulator broke down {self.breaks} times without an update between: {error}")
+        if self.boundary is not None:
+            self.boundary.restore(self.model, random=False)  # not the same actions again: they may be what broke it
+        self.model._last_obs = None  # SB3 resets the environments at its next learn()
+        env = self.model.get_env()
+        assert env is not None
+        bare = env.unwrapped
+        assert isinstance(bare, GrpcVecEnv)
+        self.patience.call(bare.reconnect)
+        log.info("simulator is back", timesteps=self.model.num_timesteps)
+
+
+class _Boundaries(BaseCallback):
+    """SB3's calls at their places."""
+
+    def __init__(self, learning: Learning) -> None:
+        super().__init__()
+        self._learning = learning
+        env = learning.model.get_env()
+        bare = env.unwrapped if env is not None else None
+        self._metrics = bare.episode_metrics if isinstance(bare, GrpcVecEnv) else []
+
+    def _on_rollout_start(self) -> None:
+        self._learning.at_boundary()
+
+    def _on_step(self) -> bool:
+        self._learning.at_step()
+        return True
+
+    def _on_rollout_end(self) -> None:
+        for metrics in self._metrics:
+            for name, value in metrics.items():
+                self.logger.record_mean(f"episode/{name}", value)
+        self._metrics.clear()
+
+
+def check_finite(model: BaseAlgorithm) -> None:
+    """Raises NonFiniteTraining if a weight is NaN or infinite (or so large that their sum is)."""
+    with torch.no_grad():
+        total = torch.stack([parameter.detach().sum() for parameter in model.policy.parameters()]).sum()
+    if not torch.isfinite(total):
+        raise NonFiniteTraining(
+            f"the policy's weights became NaN or infinite after {model.num_timesteps} steps; try a lower learning_rate, "
+            "normalize=True, or rewards of a smaller scale"
+        )

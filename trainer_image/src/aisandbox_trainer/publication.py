@@ -1,0 +1,169 @@
+"""What a run leaves on disk while it trains: checkpoints, models, and which of them is the latest, best and final one.
+
+Owns when they are due and that a full disk does not end a training. Must not know how they are made of a learner or
+where they lie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import structlog
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
+
+from aisandbox.v1 import training_progress_pb2 as pb
+from aisandbox_crds.spec import TrainingRunSpec
+from aisandbox_model_store import Damaged, DiskFull, Pointer, Published, Writer
+from aisandbox_trainer import checkpoints
+from aisandbox_trainer import progress as activity
+from aisandbox_trainer.checkpoints import Ratings
+from aisandbox_trainer.environments import presentation_of
+from aisandbox_trainer.evaluation import Evaluator
+from aisandbox_trainer.export import export_model
+from aisandbox_trainer.progress import Progress, artifact
+
+KEEP_CHECKPOINTS = 3
+KEEP_MODELS = 5
+MOST_BETWEEN_CHECKPOINTS = 100_000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Publication:
+    """The files of one attempt; ``timesteps`` everywhere are those of all environments and attempts."""
+
+    spec: TrainingRunSpec
+    writer: Writer
+    progress: Progress
+    evaluator: Evaluator | None
+    frame_stack: int | None
+    ratings: Ratings = field(default_factory=Ratings)
+    saved_at: int = 0
+    _model: Published | None = None
+
+    @property
+    def checkpoint_interval(self) -> int:
+        """Steps between checkpoints."""
+        given = self.spec.checkpoint_every_timesteps
+        return given or max(1, min(self.spec.total_timesteps // 10, MOST_BETWEEN_CHECKPOINTS))
+
+    @property
+    def evaluation_interval(self) -> int:
+        """Steps between evaluations."""
+        return (self.spec.evaluation.every_timesteps if self.spec.evaluation else 0) or self.checkpoint_interval
+
+    def take_up_pointers(self) -> None:
+        """Goes on from what earlier attempts have published: the best model stays the best until it is beaten."""
+        try:
+            latest, best = self.writer.run.pointer("latest"), self.writer.run.pointer("best")
+        except Damaged as error:
+            log.warning("pointer not readable", error=str(error))
+            return
+        if latest is not None:
+            self.progress.latest_model = _artifact_of(latest)
+        if best is not None:
+            self.progress.best_model = _artifact_of(best)
+            self.ratings = replace(self.ratings, best_reward_mean=best.reward_mean)
+        self.progress.evaluation_reward_mean = self.ratings.last_reward_mean
+
+    def at_boundary(self, model: BaseAlgorithm) -> None:
+        """Evaluates and saves what is due. A full disk is a warning: the next interval tries again.
+
+        Raises Fenced, StopRequested out of an evaluation, the simulator's permanent errors, OSError.
+        """
+        now = model.num_timesteps
+        try:
+            if self.evaluator is not None and _due(now, self.ratings.last_timesteps, self.evaluation_interval):
+                self._evaluate(model, self.evaluator)
+            if _due(now, self.saved_at, self.checkpoint_interval):
+                self.saved_at = now  # also when it fails: not at every boundary again
+                self.save_checkpoint(model)
+                self.save_model(model)
+        except DiskFull as error:
+            self.progress.warning = str(error)
+            log.warning("not saved, the disk is full", timesteps=now, error=str(error))
+
+    def save_checkpoint(self, model: BaseAlgorithm) -> Published:
+        """Publishes a checkpoint of the learner as it is."""
+        published = self.writer.publish_checkpoint(
+            model.num_timesteps,
+            lambda folder: checkpoints.save(folder, model, self.spec, self.ratings),
+            {"algorithm": str(self.spec.algorithm)},
+        )
+        self.progress.latest_checkpoint = artifact(published)
+        self.progress.warning = ""
+        self.writer.retain_checkpoints(KEEP_CHECKPOINTS)
+        log.info("checkpoint", timesteps=published.timesteps)
+        return published
+
+    def save_model(self, model: BaseAlgorithm) -> Published:
+        """Publishes the policy as the latest model; once for each state of the learner."""
+        if self._model is None or self._model.timesteps != model.num_timesteps:
+            self._model = self.writer.publish_model(model.num_timesteps, self._export(model))
+            self.writer.point("latest", self._model)
+            self.progress.latest_model = artifact(self._model)
+            self.writer.retain_models(KEEP_MODELS)
+        return self._model
+
+    def finish(self, model: BaseAlgorithm) -> None:
+        """The end of the run: a last evaluation and checkpoint, the final model, the copy that was asked for.
+
+        Raises DiskFull, OutsideRoot, and what :meth:`at_boundary` raises.
+        """
+        if self.evaluator is not None and self.ratings.last_timesteps != model.num_timesteps:
+            self._evaluate(model, self.evaluator)
+        checkpoint = self.save_checkpoint(model)
+        self.writer.point("final", self.save_model(model))
+        if self.spec.model_output_path:
+            self.writer.write_output(self.spec.model_output_path, checkpoint.path / checkpoints.MODEL)
+
+    def _evaluate(self, model: BaseAlgorithm, evaluator: Evaluator) -> None:
+        before, self.progress.activity = self.progress.activity, activity.EVALUATING
+        try:
+            mean = evaluator.mean_reward(model, model.n_envs)
+        finally:
+            self.progress.activity = before
+        self.ratings = replace(self.ratings, last_timesteps=model.num_timesteps)
+        if mean is None:
+            return
+        model.logger.record("eval/mean_reward", mean)
+        log.info("evaluation", timesteps=model.num_timesteps, reward_mean=mean)
+        self.progress.evaluation_reward_mean = mean
+        best = self.ratings.best_reward_mean
+        self.ratings = replace(self.ratings, last_reward_mean=mean)
+        if best is None or mean > best:
+            published = self.save_model(model)
+            self.writer.point("best", published, mean)
+            self.progress.best_model = artifact(published, mean)
+            self.ratings = replace(self.ratings, best_reward_mean=mean)
+
+    def _export(self, model: BaseAlgorithm) -> dict[str, bytes]:
+        env = model.get_env()
+        assert env is not None
+        shown = presentation_of(env)
+        observation_space = shown.inner_observation_space
+        if self.frame_stack is not None:
+            observation_space = StackedObservations(1, self.frame_stack, observation_space).stacked_observation_space
+        return export_model(
+            model,
+            observation_space=observation_space,
+            action_space=shown.inner_action_space,
+            vec_normalize=model.get_vec_normalize_env(),
+            frame_stack=self.frame_stack or 1,
+            timesteps=model.num_timesteps,
+        )
+
+
+def _artifact_of(pointer: Pointer) -> pb.Artifact:
+    return pb.Artifact(
+        path=f"models/{pointer.folder}",
+        timesteps=pointer.timesteps,
+        digest=pointer.digest,
+        reward_mean=pointer.reward_mean,
+    )
+
+
+def _due(now: int, last: int, interval: int) -> bool:
+    return now // interval > last // interval

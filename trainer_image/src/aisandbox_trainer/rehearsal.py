@@ -1,0 +1,33 @@
+"""A training in miniature, so that a warm process has done once what is slow only the first time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aisandbox_crds.hyperparameters import parse_hyperparameters
+from aisandbox_crds.spec import Algorithm
+from aisandbox_environment import FakeExternalEnvAdapter
+from aisandbox_trainer.algorithms import build
+from aisandbox_trainer.cold_start import skip_compiler_import
+from aisandbox_trainer.environments import presentation_of
+from aisandbox_trainer.export import export_model
+from aisandbox_trainer.in_process import AdapterEnv, vectorized
+
+
+def rehearse() -> None:
+    """Builds, trains and exports a small policy. Leaves no thread behind, since a fork keeps only one."""
+    skip_compiler_import()
+    env = vectorized(lambda: AdapterEnv(FakeExternalEnvAdapter()), 1)
+    settings = {"n_steps": "16", "batch_size": "16", "n_epochs": "1", "device": "cpu"}
+    model = build(Algorithm.PPO, parse_hyperparameters(Algorithm.PPO, settings), "MlpPolicy", env, 0)
+    if not Path("/dev/nvidia0").exists():  # with a GPU, the first backward pass starts a thread for it
+        model.learn(16)
+    shown = presentation_of(env)
+    export_model(
+        model,
+        observation_space=shown.inner_observation_space,
+        action_space=shown.inner_action_space,
+        vec_normalize=None,
+        timesteps=0,
+    )
+    env.close()
