@@ -99,9 +99,7 @@ def _shared(algorithm: Algorithm, max_grad_norm: float) -> tuple[Parameter, ...]
 
 def _on_policy(algorithm: Algorithm, gae_lambda: float) -> tuple[Parameter, ...]:
     return (
-        Parameter(
-            "gae_lambda", _FRACTION, gae_lambda, "bias against variance of the advantage (GAE); 1: none of the bias"
-        ),
+        Parameter("gae_lambda", _FRACTION, gae_lambda, "trades bias (0) for variance (1) of the advantage (GAE)"),
         Parameter("ent_coef", _COEFFICIENT, 0.0, "weight of the entropy in the loss"),
         Parameter("use_sde", Bool(), False, "state-dependent exploration, for Box actions"),
         Parameter("sde_sample_freq", Int(-1, 1_000_000), -1, "steps between new noise for use_sde; -1: once a rollout"),
@@ -143,15 +141,17 @@ PARAMETERS: Mapping[Algorithm, tuple[Parameter, ...]] = {
         Parameter("batch_size", Int(1, 10_000_000), 32, "transitions in a gradient step", ours=True),
         _GAMMA,
         Parameter("learning_starts", Int(0, 10**12), 100, "environment steps before the first gradient step"),
-        Parameter("train_freq", Frequency(Int(1, 1_000_000)), 4, "steps (of all environments) between trainings"),
-        Parameter("gradient_steps", Int(-1, 1_000_000), 1, "in each training; -1: as many as steps were played"),
+        Parameter("train_freq", Frequency(Int(1, 1_000_000)), 4, "steps of each environment between trainings"),
+        Parameter(
+            "gradient_steps", Int(-1, 1_000_000), 1, "in each training; -1: as many as transitions were gathered"
+        ),
         Parameter("n_steps", Int(1, 10_000), 1, "length of the returns that are learned from"),
         Parameter("tau", Float(0, 1, above=True), 1.0, "share of the new weights in an update of the target network"),
         Parameter("target_update_interval", Int(1, 10**12), 10_000, "environment steps between those updates"),
         Parameter("exploration_fraction", Float(0, 1, above=True), 0.1, "part of the run in which exploration falls"),
         Parameter("exploration_initial_eps", _FRACTION, 1.0, "share of random actions at the start"),
         Parameter("exploration_final_eps", _FRACTION, 0.05, "share of random actions after that part"),
-        Parameter("optimize_memory_usage", Bool(), False, "half the memory; needs the next one to be False"),
+        Parameter("optimize_memory_usage", Bool(), False, "half the memory; needs handle_timeout_termination=False"),
         Parameter(
             "replay_buffer_kwargs",
             Keywords({"handle_timeout_termination": Bool()}, refused={}),
@@ -172,8 +172,8 @@ REFUSED: Mapping[str, str] = {
     "verbose": f"{_DECIDED}; see LOG_LEVEL",
     "tensorboard_log": f"{_DECIDED}: TensorBoard files are in the run's folder logs",
     "_init_setup_model": _DECIDED,
-    "replay_buffer_class": f"{_DECIDED} by the observation space",
-    "rollout_buffer_class": f"{_DECIDED} by the observation space",
+    "replay_buffer_class": "follows from the observation space",
+    "rollout_buffer_class": "follows from the observation space",
     "rollout_buffer_kwargs": "has nothing to say: gamma and gae_lambda are hyperparameters of their own",
     "n_timesteps": "is the field total_timesteps of the request",
     "total_timesteps": "is a field of the request, not a hyperparameter",

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from aisandbox_crds.hyperparameter_table import PARAMETERS
+from aisandbox_crds.hyperparameters import parse_hyperparameters
+from aisandbox_crds.reference import INTRODUCTION, main, reference
+from aisandbox_crds.spec import Algorithm
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "hyperparameters.md"
+
+
+def test_the_document_is_current() -> None:
+    written = DOCUMENT.read_text(encoding="utf-8")
+    assert written == reference(), "run: python -m aisandbox_crds.reference docs/hyperparameters.md"
+
+
+def test_the_document_has_every_hyperparameter() -> None:
+    text = reference()
+    for algorithm in Algorithm:
+        for parameter in PARAMETERS[algorithm]:
+            assert f"| `{parameter.name}` |" in text
+
+
+def test_every_row_has_as_many_cells_as_its_header() -> None:
+    columns = 0
+    for line in reference().splitlines():
+        cells = line.count("|") if line.startswith("|") else 0
+        assert not (columns and cells) or cells == columns
+        columns = cells
+
+
+def test_the_example_of_the_document_is_taken() -> None:
+    lines = INTRODUCTION.split("MountainCarContinuous-v0:")[1].strip().splitlines()
+    example = dict(line.split(maxsplit=1) for line in lines)
+    assert parse_hyperparameters(Algorithm.PPO, example).keywords["use_sde"] is True
+
+
+def test_main_writes_or_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(tmp_path / "out.md")])
+    main([])
+    assert (tmp_path / "out.md").read_bytes().decode() == capsys.readouterr().out == reference()
