@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from aisandbox_crds.hyperparameters import Hyperparameters, LinearSchedule, Symbol
+from aisandbox_crds.spec import Algorithm
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common import torch_layers
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -18,8 +20,6 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import LinearSchedule as TorchLinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from aisandbox_crds.hyperparameters import Hyperparameters, LinearSchedule, Symbol
-from aisandbox_crds.spec import Algorithm
 from aisandbox_trainer.errors import InvalidHyperparameter
 
 CLASSES: Mapping[Algorithm, type[BaseAlgorithm]] = {Algorithm.PPO: PPO, Algorithm.A2C: A2C, Algorithm.DQN: DQN}

@@ -12,9 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import structlog
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
-
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.hyperparameters import (
     Hyperparameters,
@@ -26,9 +23,11 @@ from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_environment import TransientSimulatorError
 from aisandbox_model_store import Published, RunStore, Writer
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
 from aisandbox_trainer import algorithms, checkpoints
 from aisandbox_trainer.checkpoints import Ratings
-from aisandbox_trainer.cold_start import skip_compiler_import
 from aisandbox_trainer.connection import Patience
 from aisandbox_trainer.ending import DONE, Ending, ending_of
 from aisandbox_trainer.environments import Environments, presentation_of
@@ -38,7 +37,6 @@ from aisandbox_trainer.learning import Learning, check_finite
 from aisandbox_trainer.policy_choice import check_actions, choose_policy
 from aisandbox_trainer.progress import Progress, Reporter, artifact
 from aisandbox_trainer.publication import Publication
-from aisandbox_trainer.random_state import RandomState
 from aisandbox_trainer.stopping import Stop
 from aisandbox_trainer.tensorboard_files import tensorboard_logger
 
@@ -91,7 +89,6 @@ class Attempt:
 
     def run(self) -> None:
         """Trains the run to its end. Raises what :func:`ending_of` knows."""
-        skip_compiler_import()
         writer = RunStore(self._start.models_dir, self._start.checkpoint_dir).run(self._start.run_id)
         self._train(writer.claim(self._start.attempt))
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from aisandbox_crds.codec import spec_to_json
+from aisandbox_crds.spec import TrainingRunSpec
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from aisandbox_crds.codec import spec_to_json
-from aisandbox_crds.spec import TrainingRunSpec
 from aisandbox_trainer.random_state import RandomState
 
 MODEL = "model.zip"
@@ -117,8 +117,7 @@ def load(folder: Path, algorithm: type[BaseAlgorithm], env: Any, device: str) ->
     model._last_episode_starts = None
     if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
         _load_replay_buffer(model, model.replay_buffer, folder / REPLAY_BUFFER)
-    state = pickle.loads((folder / STATE).read_bytes())  # noqa: S301  (written by a trainer, verified by the store)
-    assert isinstance(state, State)
+    state: State = pickle.loads((folder / STATE).read_bytes())  # noqa: S301  (a trainer's, verified by the store)
     return model, state
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import structlog
-
 from aisandbox_crds.spec import GrpcEnvironment
 from aisandbox_environment import SimulatorSession, TransientSimulatorError, expand_addresses, spread
+
 from aisandbox_trainer import progress as activity
 from aisandbox_trainer.errors import SimulatorGone
 from aisandbox_trainer.progress import Progress

@@ -9,7 +9,6 @@ import errno
 from dataclasses import dataclass
 
 import torch
-
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.status import Failure
 from aisandbox_crds.trainer_exit import ExitCode
@@ -19,6 +18,7 @@ from aisandbox_environment import (
     TransientSimulatorError,
 )
 from aisandbox_model_store import DiskFull, Fenced, OutsideRoot
+
 from aisandbox_trainer.errors import PermanentError, StopRequested, TrainerError
 
 

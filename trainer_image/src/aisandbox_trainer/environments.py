@@ -10,16 +10,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
+from typing import cast
 
 from aisandbox_crds.hyperparameters import Hyperparameters
-from aisandbox_crds.spec import FakeEnvironment, GrpcEnvironment, GymnasiumEnvironment, TrainingRunSpec
+from aisandbox_crds.spec import GrpcEnvironment, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_environment import FakeExternalEnvAdapter
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
+
 from aisandbox_trainer.connection import open_sessions
 from aisandbox_trainer.errors import InvalidHyperparameter
 from aisandbox_trainer.grpc_vec_env import GrpcVecEnv
-from aisandbox_trainer.in_process import AdapterEnv, PresentedEnv, gymnasium_env, vectorized
+from aisandbox_trainer.in_process import AdapterEnv, gymnasium_env, vectorized
 from aisandbox_trainer.presentation import Presentation
 from aisandbox_trainer.stopping import Stop
 
@@ -70,7 +72,6 @@ class Environments:
             return GrpcVecEnv(connect, self.stop)
         if isinstance(environment, GymnasiumEnvironment):
             return vectorized(partial(gymnasium_env, environment.id, environment.kwargs), number)
-        assert isinstance(environment, FakeEnvironment)
         return vectorized(lambda: AdapterEnv(FakeExternalEnvAdapter()), number)
 
 
@@ -79,6 +80,9 @@ def presentation_of(env: VecEnv) -> Presentation:
     bare = env.unwrapped
     if isinstance(bare, GrpcVecEnv):
         return bare.presentation
-    (first,) = bare.get_attr("presentation", 0)
-    assert isinstance(first, Presentation), PresentedEnv
-    return first
+    return cast(Presentation, bare.get_attr("presentation", 0)[0])
+
+
+def env_of(model: BaseAlgorithm) -> VecEnv:
+    """The environments a model learns from; in a trainer it always has some."""
+    return cast(VecEnv, model.get_env())

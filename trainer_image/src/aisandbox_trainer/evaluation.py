@@ -7,17 +7,17 @@ from the result.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import structlog
+from aisandbox_crds.spec import Evaluation
+from aisandbox_environment import TransientSimulatorError
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization, unwrap_vec_normalize
 
-from aisandbox_crds.spec import Evaluation
-from aisandbox_environment import TransientSimulatorError
-from aisandbox_trainer.environments import Environments
+from aisandbox_trainer.environments import Environments, env_of
 from aisandbox_trainer.random_state import undisturbed
 
 log = structlog.get_logger(__name__)
@@ -71,19 +71,11 @@ class Evaluator:
         return float(np.mean(rewards))
 
     def _prepared(self, bare: VecEnv, model: BaseAlgorithm) -> VecEnv:
-        training = model.get_env()
-        assert training is not None
         bare.seed(self._seed + SEED_DISTANCE)
-        env = _transposed_like(model, self._environments.wrap(bare))
+        wrap: Any = model._wrap_env  # SB3's own last wrapper: the transposition of images
+        env = cast(VecEnv, wrap(self._environments.wrap(bare)))
         if (normalize := unwrap_vec_normalize(env)) is not None:
             normalize.training = False
             normalize.norm_reward = False
-            sync_envs_normalization(training, env)
+            sync_envs_normalization(env_of(model), env)
         return env
-
-
-def _transposed_like(model: BaseAlgorithm, env: VecEnv) -> VecEnv:
-    wrap: Any = model._wrap_env  # SB3's own last wrapper: the transposition of images
-    wrapped = wrap(env)
-    assert isinstance(wrapped, VecEnv)
-    return wrapped

@@ -12,15 +12,15 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from aisandbox_environment import SimulatorSession, StepResult
+from aisandbox_wire.gymnasium_spaces import join, space_from_proto
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
-from aisandbox_environment import SimulatorSession, StepResult
 from aisandbox_trainer.errors import SimulatorChanged
 from aisandbox_trainer.presentation import Presentation
 from aisandbox_trainer.stopping import Stop
-from aisandbox_wire.gymnasium_spaces import join, space_from_proto
 
 Array = NDArray[Any]
 
@@ -29,8 +29,8 @@ class GrpcVecEnv(VecEnv):
     """All environments of one or several sessions, numbered in the order of the sessions.
 
     ``connect`` opens the sessions, at the start and whenever :meth:`reconnect` is called; every session's steps are in
-    flight at the same time. Observations are new arrays each step. ``infos`` is one list that is used again for the next
-    step, empty but for environments whose episode has just ended: ``terminal_observation``, ``TimeLimit.truncated`` and
+    flight at the same time. Observations are new arrays each step. ``infos`` is one list, used again for the next step,
+    empty but for environments whose episode has just ended: ``terminal_observation``, ``TimeLimit.truncated`` and
     ``episode`` {r: undiscounted return, l: steps, t: seconds since the start}, as of Monitor.
 
     Raises the simulator errors of aisandbox_environment, StopRequested, UnsupportedSpace.
@@ -131,7 +131,7 @@ class GrpcVecEnv(VecEnv):
         self._sessions = []
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """There are no objects behind the environments; ``render_mode`` is None, masks are rows, the rest is unknown."""
+        """``render_mode`` is None, ``action_masks`` rows; there are no objects behind the environments to ask more of."""
         if attr_name == "render_mode":
             return [None] * len(self._rows(indices))
         if attr_name == "action_masks" and self._masks is not None:

@@ -11,13 +11,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from aisandbox_environment import ExternalEnvAdapter
+from aisandbox_wire.gymnasium_spaces import space_from_proto
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from aisandbox_environment import ExternalEnvAdapter
 from aisandbox_trainer.errors import InvalidEnvironmentReply, UnknownEnvironment
 from aisandbox_trainer.presentation import Presentation
-from aisandbox_wire.gymnasium_spaces import space_from_proto
 
 Env = gym.Env[Any, Any]
 

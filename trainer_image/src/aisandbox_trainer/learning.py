@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import cast
 
 import structlog
 import torch
+from aisandbox_environment import TransientSimulatorError
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from aisandbox_environment import TransientSimulatorError
 from aisandbox_trainer import progress as activity
 from aisandbox_trainer.checkpoints import Boundary
 from aisandbox_trainer.connection import Patience
+from aisandbox_trainer.environments import env_of
 from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone
 from aisandbox_trainer.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.progress import Progress
@@ -104,11 +106,7 @@ class Learning:
         if self.boundary is not None:
             self.boundary.restore(self.model, random=False)  # not the same actions again: they may be what broke it
         self.model._last_obs = None  # SB3 resets the environments at its next learn()
-        env = self.model.get_env()
-        assert env is not None
-        bare = env.unwrapped
-        assert isinstance(bare, GrpcVecEnv)
-        self.patience.call(bare.reconnect)
+        self.patience.call(cast(GrpcVecEnv, env_of(self.model).unwrapped).reconnect)
         log.info("simulator is back", timesteps=self.model.num_timesteps)
 
 
@@ -118,8 +116,7 @@ class _Boundaries(BaseCallback):
     def __init__(self, learning: Learning) -> None:
         super().__init__()
         self._learning = learning
-        env = learning.model.get_env()
-        bare = env.unwrapped if env is not None else None
+        bare = env_of(learning.model).unwrapped
         self._metrics = bare.episode_metrics if isinstance(bare, GrpcVecEnv) else []
 
     def _on_rollout_start(self) -> None:
@@ -142,6 +139,6 @@ def check_finite(model: BaseAlgorithm) -> None:
         total = torch.stack([parameter.detach().sum() for parameter in model.policy.parameters()]).sum()
     if not torch.isfinite(total):
         raise NonFiniteTraining(
-            f"the policy's weights became NaN or infinite after {model.num_timesteps} steps; try a lower learning_rate, "
-            "normalize=True, or rewards of a smaller scale"
+            f"the policy's weights became NaN or infinite after {model.num_timesteps} steps; try a lower learning_rate "
+            "or max_grad_norm, normalize=True, or rewards of a smaller scale"
         )

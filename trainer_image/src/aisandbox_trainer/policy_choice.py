@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+from aisandbox_crds.spec import Algorithm
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 
-from aisandbox_crds.spec import Algorithm
 from aisandbox_trainer.errors import InvalidHyperparameter, UnsupportedActionSpace
 
 Space = gym.Space[Any]
@@ -45,13 +45,13 @@ def choose_policy(given: str | None, observation_space: Space) -> str:
         )
     if given == "CnnPolicy" and not _is_image(observation_space):
         raise InvalidHyperparameter(
-            "hyperparameters.policy: CnnPolicy needs images (a uint8 Box from 0 to 255 of height x width x channels, at "
+            "hyperparameters.policy: CnnPolicy needs images (a uint8 Box, 0 to 255, height x width x channels, at "
             f"least {SMALLEST_IMAGE} pixels a side), the observation space is {observation_space}; use MlpPolicy"
         )
     if given == "MlpPolicy" and _is_image(observation_space):
         raise InvalidHyperparameter(
-            f"hyperparameters.policy: the observations are images of {observation_space.shape}; use CnnPolicy, or leave "
-            "policy out to have it chosen"
+            f"hyperparameters.policy: the observations are images, {observation_space.shape}; use CnnPolicy, or "
+            "leave policy out to have it chosen"
         )
     return given
 
@@ -59,6 +59,5 @@ def choose_policy(given: str | None, observation_space: Space) -> str:
 def _is_image(space: Space) -> bool:
     if not is_image_space(space):
         return False
-    assert space.shape is not None
-    height, width = sorted(space.shape)[1:] if len(space.shape) == 3 else (0, 0)
-    return min(height, width) >= SMALLEST_IMAGE
+    shape = space.shape or ()
+    return len(shape) == 3 and sorted(shape)[1] >= SMALLEST_IMAGE  # the smallest extent is that of the channels

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
-
 from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store import Published
@@ -126,7 +125,9 @@ class Reporter:
     def start(self) -> None:
         """Starts the thread, which opens the channel: never before a fork."""
         if self._start.progress_address:
-            self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+            self._thread = threading.Thread(
+                target=self._run, args=(self._start.progress_address,), name="progress", daemon=True
+            )
             self._thread.start()
 
     def close(self) -> None:
@@ -136,14 +137,12 @@ class Reporter:
             self._wake.set()
             self._thread.join(LAST_REPORT_SECONDS)
 
-    def _run(self) -> None:
+    def _run(self, address: str) -> None:
         import grpc
-
         from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
 
-        assert self._start.progress_address is not None
         options = [("grpc.max_reconnect_backoff_ms", 2000), ("grpc.enable_http_proxy", 0)]
-        with grpc.insecure_channel(self._start.progress_address, options=options) as channel:
+        with grpc.insecure_channel(address, options=options) as channel:
             stub = TrainingProgressServiceStub(channel)
             while not self._closing:
                 self._send(stub, CALL_TIMEOUT_SECONDS)
@@ -167,11 +166,11 @@ class Reporter:
                 detail = error.details() if isinstance(error, grpc.Call) else str(error)
                 log.warning("progress not reported", address=self._start.progress_address, error=detail)
 
-    def _metadata(self) -> list[tuple[str, str]]:
+    def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         token = self._start.progress_token
         if self._start.progress_token_file is not None:  # renewed under our feet: read each time
             token = self._start.progress_token_file.read_text().strip()
-        return [("authorization", f"Bearer {token}")] if token else []
+        return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 def _mean(values: list[float]) -> float | None:

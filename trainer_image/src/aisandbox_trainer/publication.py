@@ -7,18 +7,19 @@ where they lie.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import structlog
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
-
 from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox_crds.spec import TrainingRunSpec
 from aisandbox_model_store import Damaged, DiskFull, Pointer, Published, Writer
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
+
 from aisandbox_trainer import checkpoints
 from aisandbox_trainer import progress as activity
 from aisandbox_trainer.checkpoints import Ratings
-from aisandbox_trainer.environments import presentation_of
+from aisandbox_trainer.environments import env_of, presentation_of
 from aisandbox_trainer.evaluation import Evaluator
 from aisandbox_trainer.export import export_model
 from aisandbox_trainer.progress import Progress, artifact
@@ -140,10 +141,8 @@ class Publication:
             self.ratings = replace(self.ratings, best_reward_mean=mean)
 
     def _export(self, model: BaseAlgorithm) -> dict[str, bytes]:
-        env = model.get_env()
-        assert env is not None
-        shown = presentation_of(env)
-        observation_space = shown.inner_observation_space
+        shown = presentation_of(env_of(model))
+        observation_space: Any = shown.inner_observation_space
         if self.frame_stack is not None:
             observation_space = StackedObservations(1, self.frame_stack, observation_space).stacked_observation_space
         return export_model(

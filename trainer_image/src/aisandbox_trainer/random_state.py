@@ -35,7 +35,7 @@ class RandomState:
             python=random.getstate(),
             numpy=np.random.get_state(),
             torch=torch.get_rng_state(),
-            cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None,
+            cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None,  # type: ignore[no-untyped-call]
             action_space=action_space.np_random.bit_generator.state,
             environments=_environments(env),
         )

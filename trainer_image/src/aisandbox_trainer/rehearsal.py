@@ -7,8 +7,8 @@ from pathlib import Path
 from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.spec import Algorithm
 from aisandbox_environment import FakeExternalEnvAdapter
+
 from aisandbox_trainer.algorithms import build
-from aisandbox_trainer.cold_start import skip_compiler_import
 from aisandbox_trainer.environments import presentation_of
 from aisandbox_trainer.export import export_model
 from aisandbox_trainer.in_process import AdapterEnv, vectorized
@@ -16,7 +16,6 @@ from aisandbox_trainer.in_process import AdapterEnv, vectorized
 
 def rehearse() -> None:
     """Builds, trains and exports a small policy. Leaves no thread behind, since a fork keeps only one."""
-    skip_compiler_import()
     env = vectorized(lambda: AdapterEnv(FakeExternalEnvAdapter()), 1)
     settings = {"n_steps": "16", "batch_size": "16", "n_epochs": "1", "device": "cpu"}
     model = build(Algorithm.PPO, parse_hyperparameters(Algorithm.PPO, settings), "MlpPolicy", env, 0)

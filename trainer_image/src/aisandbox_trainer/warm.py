@@ -41,9 +41,10 @@ def warm_up() -> None:
     import torch
 
     torch.set_num_threads(1)
+    from aisandbox.v1 import environment_pb2_grpc, training_progress_pb2_grpc  # noqa: F401
+
     import aisandbox_trainer.attempt
     import aisandbox_trainer.export  # noqa: F401
-    from aisandbox.v1 import environment_pb2_grpc, training_progress_pb2_grpc  # noqa: F401
     from aisandbox_trainer.rehearsal import rehearse
 
     rehearse()
