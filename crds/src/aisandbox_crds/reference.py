@@ -1,7 +1,7 @@
 """The reference of hyperparameters for people, as Markdown, made of the tables.
 
-``python -m aisandbox_crds.reference docs/hyperparameters.md`` writes it, without an argument it is printed. A test holds
-the written one against the tables.
+``python -m aisandbox_crds.reference docs/hyperparameters.md`` writes it; without an argument it is printed. A test
+holds the written one against the tables.
 """
 
 from __future__ import annotations
