@@ -1,4 +1,9 @@
-# Everything CI asks for (the twin of `make check`); goes on after a failure, and fails if anything did.
+<#
+.SYNOPSIS
+    Runs everything CI asks for (the twin of `make check`).
+.DESCRIPTION
+    Goes on after a failure, and fails if anything did.
+#>
 $ErrorActionPreference = 'Stop'
 & (Join-Path $PSScriptRoot 'setup.ps1')
 if ($LASTEXITCODE) { exit $LASTEXITCODE }

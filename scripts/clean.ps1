@@ -1,4 +1,7 @@
-# Removes what was generated here, but not the environment (the twin of `make clean`).
+<#
+.SYNOPSIS
+    Removes what was generated here, but not the environment (the twin of `make clean`).
+#>
 $ErrorActionPreference = 'Stop'
 Set-Location (Join-Path $PSScriptRoot '..')
 $names = '.coverage', 'htmlcov', '.mypy_cache', '.ruff_cache', '.pytest_cache', '.hypothesis', '.import_linter_cache', 'dist'

@@ -1,4 +1,7 @@
-# Formats the wire contract and generates its Python (the twin of `make proto`).
+<#
+.SYNOPSIS
+    Formats the wire contract and generates its Python (the twin of `make proto`).
+#>
 $ErrorActionPreference = 'Stop'
 & (Join-Path $PSScriptRoot 'setup.ps1')
 if ($LASTEXITCODE) { exit $LASTEXITCODE }

@@ -1,5 +1,11 @@
-# Runs the service on this machine (the twin of `make serve`).
-# Arguments are passed on: scripts\serve.ps1 --port 50061
+<#
+.SYNOPSIS
+    Runs the service on this machine (the twin of `make serve`).
+.DESCRIPTION
+    Arguments are passed on to `aisandbox up`.
+.EXAMPLE
+    scripts\serve.ps1 --port 50061
+#>
 $ErrorActionPreference = 'Stop'
 & (Join-Path $PSScriptRoot 'setup.ps1')
 if ($LASTEXITCODE) { exit $LASTEXITCODE }

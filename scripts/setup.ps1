@@ -1,4 +1,10 @@
-# Installs everything the lock file names into .venv (the twin of `make setup`).
+<#
+.SYNOPSIS
+    Installs everything the lock file names into .venv (the twin of `make setup`).
+.DESCRIPTION
+    Without uv on PATH, one is installed into the folder .uv with the Python that is.
+    Where scripts are blocked: powershell -ExecutionPolicy Bypass -File scripts\setup.ps1
+#>
 $ErrorActionPreference = 'Stop'
 Set-Location (Join-Path $PSScriptRoot '..')
 
