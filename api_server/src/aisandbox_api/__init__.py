@@ -1,0 +1,11 @@
+"""The gRPC service and its backends.
+
+server = create_server(Settings(models_dir=Path("models")), adapter_factory=MyAdapter)
+await server.serve()
+"""
+
+from aisandbox_api.errors import ApiError, StartupError
+from aisandbox_api.server import Server, create_server
+from aisandbox_api.settings import Settings
+
+__all__ = ["ApiError", "Server", "Settings", "StartupError", "create_server"]

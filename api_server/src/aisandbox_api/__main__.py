@@ -1,0 +1,52 @@
+"""``python -m aisandbox_api``: the service with the local backend, configured by environment variables."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+
+from aisandbox_api import log
+from aisandbox_api.errors import StartupError
+from aisandbox_api.server import create_server
+from aisandbox_api.settings import Settings
+
+EPILOG = """\
+environment variables:
+  GRPC_HOST             the address to listen on (127.0.0.1)
+  GRPC_PORT             the port; 0 picks a free one (50051)
+  MODELS_DIR            where runs and models lie (./models)
+  CHECKPOINT_DIR        where checkpoints lie (MODELS_DIR)
+  LOG_LEVEL             debug, info, warning or error (info)
+  MAX_CONCURRENT_RUNS   trainers at a time; further runs wait as Pending (the number of CPUs)
+  MAX_PENDING_RUNS      runs that may wait; further starts are refused (100)
+  INFERENCE_ADDRESS     host:port of an inference-server that answers Act and its kin (none)
+  STOP_GRACE_SECONDS    how long a trainer may take to write a checkpoint (30)
+  METRICS_PORT          where Prometheus reads /metrics (nowhere)
+  TRAINER_LAUNCHER      warm: fork trainers from a loaded process, POSIX only; process: start each anew (warm)
+
+SIGTERM drains: calls in flight finish, trainers write a checkpoint, and their runs go on at the next start.
+"""
+
+
+def main() -> int:
+    """Serves until it is told to stop; 0, or 1 if it could not start."""
+    argparse.ArgumentParser(
+        prog="python -m aisandbox_api",
+        description="The AISandbox RL Training Service on one machine.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
+    try:
+        settings = Settings.from_environ(os.environ)
+        log.configure(settings.log_level)
+        asyncio.run(create_server(settings).serve())
+    except StartupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

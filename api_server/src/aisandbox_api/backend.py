@@ -1,0 +1,113 @@
+"""Where runs live: what the service asks of a backend.
+
+Owns the protocol and the values that cross it. Two backends speak it: :mod:`aisandbox_api.local` (a run is a folder and
+a child process) and the Kubernetes one (a run is a TrainingRun resource). Must not know gRPC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from aisandbox_crds.spec import Environment, GrpcEnvironment
+from aisandbox_crds.status import Artifact
+from aisandbox_crds.trainingrun import TrainingRun
+
+from aisandbox_api.errors import Unmet
+
+DEFAULT_ENVIRONMENT_ANNOTATION = "aisandbox.dev/default-environment"
+"""Set on a run whose request named no environment: which default it got, "fake" or "adapter".
+
+The address of a hosted adapter changes with every start of the service, which is why the spec says ``fake``.
+It is filled in when a trainer is launched, and a run that needs an adapter fails with a reason where there is none.
+"""
+
+
+def environment_to_train(run: TrainingRun, adapter_address: str | None) -> Environment:
+    """What a trainer of this service is told to train against. Raises Unmet if that is an adapter it does not have."""
+    if run.annotations.get(DEFAULT_ENVIRONMENT_ANNOTATION) != "adapter":
+        return run.spec.environment
+    if adapter_address is None:
+        message = (
+            "the run was started against the service's own adapter (create_server(adapter_factory=...)), and this "
+            "service has none: start it with the adapter and start the run again"
+        )
+        raise Unmet("AdapterMissing", "adapter_factory", message)
+    return GrpcEnvironment(adapter_address)
+
+
+class Activity(StrEnum):
+    """What a trainer is doing, as ``status.progress.activity`` spells it."""
+
+    STARTING = "Starting"
+    TRAINING = "Training"
+    WAITING_FOR_SIMULATOR = "WaitingForSimulator"
+    EVALUATING = "Evaluating"
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressReport:
+    """A snapshot of a run by its trainer; see ``ReportRequest`` in training_progress.proto for the meanings."""
+
+    run: str
+    attempt: int
+    timesteps: int
+    activity: Activity = Activity.STARTING
+    fps: float = 0.0
+    episode_reward_mean: float | None = None
+    episode_length_mean: float | None = None
+    evaluation_reward_mean: float | None = None
+    latest_checkpoint: Artifact | None = None
+    latest_model: Artifact | None = None
+    best_model: Artifact | None = None
+    resumed_from: Artifact | None = None
+    timesteps_lost: int = 0
+    warning: str = ""
+
+
+class Backend(Protocol):
+    """Keeps runs, has them trained, and tells what has become of them.
+
+    A returned run is a snapshot. What create, cancel, suspend and resume return is durable.
+    """
+
+    async def open(self) -> None:
+        """Takes hold of the stored runs, without starting anything. Raises StartupError."""
+
+    async def start(self, progress_address: str, adapter_address: str | None) -> None:
+        """Begins to have runs trained; trainers report to the one address and find a hosted adapter at the other."""
+
+    async def close(self) -> None:
+        """Stops what this process has started and leaves unfinished runs so that they can go on. Ends all watches."""
+
+    async def create(self, run: TrainingRun) -> TrainingRun:
+        """Accepts a run; one of the same name is returned unchanged. Raises LimitReached."""
+
+    async def get(self, name: str) -> TrainingRun:
+        """The run as it is now. Raises RunUnknown."""
+
+    async def find_request(self, request_id: str) -> TrainingRun | None:
+        """The run that was started with this request_id."""
+
+    async def list(self) -> Sequence[TrainingRun]:
+        """Every run, in any order."""
+
+    def watch(self, name: str) -> AsyncIterator[TrainingRun]:
+        """The run now and after every change, coalesced to at most 10 a second; ends after a phase that is done.
+
+        Raises RunUnknown, ServiceStopping.
+        """
+
+    async def cancel(self, name: str) -> TrainingRun:
+        """Asks for the run's end. Raises RunUnknown, RunDone (unless cancelled already)."""
+
+    async def suspend(self, name: str) -> TrainingRun:
+        """Asks for the run's pause. Raises RunUnknown, RunDone."""
+
+    async def resume(self, name: str) -> TrainingRun:
+        """Takes the pause back. Raises RunUnknown, RunDone."""
+
+    async def report(self, report: ProgressReport, token: str | None) -> None:
+        """Takes a trainer's report. Raises RunUnknown, ReportRefused."""

@@ -1,0 +1,140 @@
+"""What can go wrong in the service.
+
+    ApiError
+    ├── StartupError               the service cannot begin its work; permanent until somebody acts
+    │   ├── InvalidSetting         an environment variable breaks a rule
+    │   ├── AddressInUse           another process listens on the port
+    │   └── ModelsDirInUse         another service owns MODELS_DIR
+    ├── InvalidRequest             fields of a request break rules; permanent
+    ├── RunUnknown                 no such run; permanent
+    ├── RunDone                    the run has ended, so it cannot be asked for that; permanent
+    ├── RequestIdTaken             the request_id was used for another request; permanent
+    ├── Unmet                      something outside the request must change first
+    ├── LimitReached               as many as allowed; transient
+    ├── ReportRefused              a trainer's report is not taken; the trainer goes on without
+    │   ├── NotAuthenticated       no token, or no valid one
+    │   ├── NotPermitted           the token of another run or attempt
+    │   └── AttemptOver            the attempt has ended or is not the newest one
+    ├── ServiceStopping            the service drains; transient
+    └── LaunchFailed               a trainer could not be started; transient
+
+Their gRPC statuses are in :mod:`aisandbox_api.status_codes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aisandbox_crds.errors import FieldError
+
+
+class ApiError(Exception):
+    """Base of the errors of this package."""
+
+
+class StartupError(ApiError):
+    """The service cannot begin its work."""
+
+
+class InvalidSetting(StartupError):
+    """The environment variable ``variable`` breaks ``rule``."""
+
+    def __init__(self, variable: str, rule: str) -> None:
+        super().__init__(f"{variable}: {rule}")
+        self.variable = variable
+
+
+class AddressInUse(StartupError):
+    """The address cannot be listened on."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"cannot listen on {address}: another process, perhaps another AISandbox service, uses the port, or the "
+            "host is not one of this machine. Stop the other one, or set GRPC_PORT (0 picks a free port) and GRPC_HOST."
+        )
+
+
+class ModelsDirInUse(StartupError):
+    """Another service owns MODELS_DIR."""
+
+    def __init__(self, models_dir: object, owner: str) -> None:
+        super().__init__(
+            f"MODELS_DIR {models_dir} is in use by another AISandbox service{owner}: two services would train the same "
+            "runs twice. Stop that one, or set MODELS_DIR to another folder."
+        )
+
+
+class InvalidRequest(ApiError):
+    """``errors`` names every field, as the proto does, and the rule it broke; at least one."""
+
+    def __init__(self, errors: Iterable[FieldError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(str(error) for error in self.errors))
+
+
+class RunUnknown(ApiError):
+    """There is no run ``run``; ``why`` adds what is known about it."""
+
+    def __init__(self, run: str, why: str = "") -> None:
+        super().__init__(f"run {run[:100]!r} is not known{': ' + why if why else ''}")
+        self.run = run
+
+
+class RunDone(ApiError):
+    """The run has ended and cannot be cancelled, suspended or resumed any more."""
+
+    def __init__(self, run: str, phase: str, wish: str) -> None:
+        super().__init__(f"run {run!r} has ended ({phase}) and cannot be {wish}; start a new one")
+        self.run = run
+
+
+class RequestIdTaken(ApiError):
+    """``request_id`` was used for another request, which is ``run``."""
+
+    def __init__(self, request_id: str, run: str) -> None:
+        super().__init__(
+            f"request_id {request_id!r} was used for another request, run {run!r}: repeat that request unchanged to "
+            "get its run, or choose a new request_id to start another one"
+        )
+        self.run = run
+
+
+class Unmet(ApiError):
+    """``subject`` is not in the state the call needs; the message says what to do."""
+
+    def __init__(self, kind: str, subject: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.subject = subject
+
+
+class LimitReached(ApiError):
+    """The limit ``limit`` (a variable's name) is reached."""
+
+    def __init__(self, limit: str, message: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class ReportRefused(ApiError):
+    """A trainer's report is not taken."""
+
+
+class NotAuthenticated(ReportRefused):
+    """No token, or not a valid one."""
+
+
+class NotPermitted(ReportRefused):
+    """The token is of another run or attempt."""
+
+
+class AttemptOver(ReportRefused):
+    """The attempt has ended or is not the newest one."""
+
+
+class ServiceStopping(ApiError):
+    """The service drains; the same call succeeds once it, or another one, is back."""
+
+
+class LaunchFailed(ApiError):
+    """A trainer could not be started."""

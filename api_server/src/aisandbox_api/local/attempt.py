@@ -1,0 +1,121 @@
+"""One attempt at a run: the trainer's start, what it left behind, and how it ended.
+
+Owns the files an attempt has in RUN/logs: the trainer's log and its termination message. Must not know what follows
+from an end; that is :mod:`aisandbox_api.local.transitions`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from aisandbox_crds.errors import InvalidRun
+from aisandbox_crds.status import Failure
+from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
+from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_model_store.errors import DiskFull
+
+from aisandbox_api.errors import LaunchFailed, Unmet
+from aisandbox_api.local.launcher import Launcher, Trainer
+from aisandbox_api.local.transitions import Exit
+
+log = structlog.get_logger()
+
+LOG_TAIL_LINES = 8
+LOG_TAIL_BYTES = 8192
+
+
+def termination_message_path(logs_path: Path, attempt: int) -> Path:
+    """Where the trainer of that attempt leaves its last words."""
+    return logs_path / f"termination-message-{attempt}.json"
+
+
+def read_termination_message(logs_path: Path, attempt: int) -> TerminationMessage | None:
+    """The last words of that attempt, if it left any that can be read. Blocking."""
+    try:
+        text = termination_message_path(logs_path, attempt).read_text(encoding="utf-8")
+        message = TerminationMessage.from_json(text)
+    except (OSError, UnicodeDecodeError, InvalidRun):
+        return None
+    return message if message.attempt == attempt else None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A trainer at work; ``log_start`` is where its part of the log begins."""
+
+    start: TrainerStart
+    trainer: Trainer
+    logs_path: Path
+    log_start: int
+
+    @classmethod
+    async def launch(cls, launcher: Launcher, start: TrainerStart, logs_path: Path) -> Attempt:
+        """Starts the trainer. Raises LaunchFailed, DiskFull, OSError."""
+        log_start = await asyncio.to_thread(_prepare, logs_path, start.attempt)
+        trainer = await launcher.launch(start, logs_path / "trainer.log")
+        log.info("trainer started", run=start.run_id, attempt=start.attempt, pid=trainer.pid)
+        return cls(start, trainer, logs_path, log_start)
+
+    async def follow(
+        self,
+        unless_stopped: Callable[[Awaitable[object]], Awaitable[bool]],
+        deadline_seconds: float | None,
+        grace_seconds: float,
+    ) -> Exit:
+        """Waits for the end. ``unless_stopped`` says whether an awaitable finished before a stop was wished.
+
+        A trainer that is to stop gets ``grace_seconds`` for its checkpoint, then it is killed.
+        """
+        exited = asyncio.ensure_future(self.trainer.wait())
+        unasked = await unless_stopped(asyncio.wait([exited], timeout=deadline_seconds))
+        deadline_passed = unasked and not exited.done()
+        if not exited.done():
+            self.trainer.terminate()
+            await asyncio.wait([exited], timeout=grace_seconds)
+        if not exited.done():
+            log.warning("trainer did not stop in time and is killed", run=self.start.run_id, pid=self.trainer.pid)
+            self.trainer.kill()
+        code = await exited
+        message, tail = await asyncio.to_thread(self._last_words)
+        if code is None and message is not None:
+            code = message.exit_code
+        return Exit(code, message, tail, stop_asked=not unasked, deadline_passed=deadline_passed)
+
+    def _last_words(self) -> tuple[TerminationMessage | None, tuple[str, ...]]:
+        message = read_termination_message(self.logs_path, self.start.attempt)
+        return message, _tail(self.logs_path / "trainer.log", self.log_start)
+
+
+def _prepare(logs_path: Path, attempt: int) -> int:
+    """Makes the folder, removes the last words of the attempt before; the size of the log."""
+    logs_path.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):
+        termination_message_path(logs_path, attempt - 1).unlink(missing_ok=True)
+    log_path = logs_path / "trainer.log"
+    return log_path.stat().st_size if log_path.exists() else 0
+
+
+def not_started(error: Exception) -> Exit:
+    """The end of an attempt that never had a trainer."""
+    if isinstance(error, Unmet):
+        return Exit(ExitCode.PERMANENT, not_started=Failure(error.kind, str(error)))
+    reason = "DiskFull" if isinstance(error, DiskFull) else "LaunchFailed"
+    text = str(error) if isinstance(error, LaunchFailed | DiskFull) else f"the trainer could not be started: {error}"
+    return Exit(None, not_started=Failure(reason, text))
+
+
+def _tail(path: Path, start: int) -> tuple[str, ...]:
+    """The last lines that were added to the log since ``start``."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(start, size - LOG_TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ()
+    return tuple(line.strip()[:300] for line in lines if line.strip())[-LOG_TAIL_LINES:]

@@ -1,0 +1,194 @@
+"""How a run's status changes: pure functions from a run and what happened to the run after it.
+
+Owns the rules: which phase follows, what counts as a restart, how long to wait before the next one. Must not know
+processes, files or time (``now`` is RFC 3339, passed in).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from aisandbox_crds.status import Failure, Phase, Progress, TrainingRunStatus
+from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
+from aisandbox_crds.trainingrun import TrainingRun
+
+from aisandbox_api.backend import Activity, ProgressReport
+
+FIRST_BACKOFF_SECONDS = 1.0
+LONGEST_BACKOFF_SECONDS = 60.0
+_KILLED = (137, -9)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How an attempt ended.
+
+    ``code`` is 128 + the signal for a killed trainer, None if nobody saw it. ``message`` is the trainer's own, of this
+    attempt. ``log_tail`` are its last lines. ``stop_asked``: the service had asked it to stop. ``not_started``: why
+    there was no trainer at all.
+    """
+
+    code: int | None
+    message: TerminationMessage | None = None
+    log_tail: Sequence[str] = ()
+    stop_asked: bool = False
+    deadline_passed: bool = False
+    not_started: Failure | None = None
+
+
+def begun(run: TrainingRun, now: str) -> TrainingRun:
+    """The run as its next attempt begins."""
+    status = run.status
+    return _with(
+        run,
+        replace(
+            status,
+            phase=Phase.STARTING,
+            attempt=status.attempt + 1,
+            start_time=status.start_time or now,
+            resumed_from=status.latest_checkpoint,
+            progress=_resting(status.progress, activity=Activity.STARTING),
+        ),
+    )
+
+
+def waiting(run: TrainingRun, phase: Phase) -> TrainingRun:
+    """The run without a trainer: Pending or Suspended."""
+    return _with(run, replace(run.status, phase=phase, progress=_resting(run.status.progress)))
+
+
+def recovered(run: TrainingRun) -> TrainingRun:
+    """An unfinished run as the service finds it after its own end: a trainer that was at work is gone or going."""
+    if run.status.phase not in (Phase.STARTING, Phase.RUNNING):
+        return run
+    run = waiting(run, Phase.PENDING)
+    return _with(run, replace(run.status, restarts=run.status.restarts + 1))
+
+
+def done(run: TrainingRun, phase: Phase, now: str, failure: Failure | None = None) -> TrainingRun:
+    """The run at its end."""
+    progress = replace(_resting(run.status.progress), warning="")
+    return _with(run, replace(run.status, phase=phase, completion_time=now, failure=failure, progress=progress))
+
+
+def ended(run: TrainingRun, exit_: Exit, now: str) -> tuple[TrainingRun, float]:
+    """The run after an attempt, and the seconds to wait before the next one (if it is not done)."""
+    if exit_.message is not None:
+        progress = replace(run.status.progress, timesteps=exit_.message.timesteps)
+        run = _with(run, replace(run.status, progress=progress))
+    if exit_.code == ExitCode.DONE:
+        return done(run, Phase.SUCCEEDED, now), 0.0
+    if run.spec.cancel:
+        return done(run, Phase.CANCELLED, now), 0.0
+    if exit_.deadline_passed:
+        seconds = run.spec.active_deadline_seconds
+        message = f"the run has trained for its activeDeadlineSeconds ({seconds} s); its checkpoints stay"
+        return done(run, Phase.FAILED, now, Failure("DeadlineExceeded", message)), 0.0
+    failure = describe(exit_)
+    if exit_.code == ExitCode.PERMANENT:
+        return done(run, Phase.FAILED, now, failure), 0.0
+    if exit_.stop_asked:
+        return waiting(run, Phase.PENDING), 0.0
+    return _restarted(run, failure, counts=exit_.code != ExitCode.CANCELLED, now=now)
+
+
+def _restarted(run: TrainingRun, failure: Failure, counts: bool, now: str) -> tuple[TrainingRun, float]:
+    counted = run.status.restarts_count_towards_max + counts
+    if counted > run.spec.backoff_limit:
+        message = f"{failure.message} (attempt {run.status.attempt}, after {run.status.restarts} restarts: given up)"
+        return done(run, Phase.FAILED, now, Failure(failure.reason, message)), 0.0
+    delay = backoff_seconds(max(counted, 1))
+    run = waiting(run, Phase.PENDING)
+    status = replace(
+        run.status,
+        restarts=run.status.restarts + 1,
+        restarts_count_towards_max=counted,
+        progress=replace(
+            run.status.progress,
+            warning=f"attempt {run.status.attempt} has ended: {failure.message}; the next one begins in {delay:g} s",
+        ),
+    )
+    return _with(run, status), delay
+
+
+def backoff_seconds(restart: int) -> float:
+    """1, 2, 4, ... up to 60 seconds before the restart with that number."""
+    return float(min(FIRST_BACKOFF_SECONDS * 2 ** min(restart - 1, 10), LONGEST_BACKOFF_SECONDS))
+
+
+def describe(exit_: Exit) -> Failure:
+    """Why an attempt that was not DONE has ended, for people."""
+    if exit_.not_started is not None:
+        return exit_.not_started
+    if exit_.message is not None and exit_.message.failure is not None:
+        return exit_.message.failure
+    tail = f"; its last lines: {' | '.join(exit_.log_tail)}" if exit_.log_tail else ""
+    if exit_.code in _KILLED:
+        message = (
+            "the trainer was killed (SIGKILL), probably because the machine ran out of memory: use a smaller "
+            "buffer_size or n_steps, fewer environments, or fewer concurrent runs (MAX_CONCURRENT_RUNS)"
+        )
+        return Failure("TrainerKilled", message + tail)
+    if exit_.code == ExitCode.CANCELLED:
+        return Failure("TrainerStopped", "the trainer was stopped (SIGTERM) by something else than the service" + tail)
+    code = "for an unknown reason" if exit_.code is None else f"with exit code {exit_.code}"
+    return Failure("TrainerCrashed", f"the trainer ended {code}, without saying why{tail}")
+
+
+def reported(run: TrainingRun, report: ProgressReport, before: TrainingRunStatus, now: str) -> TrainingRun:
+    """The run after a report of its present attempt; ``before`` is the status at the beginning of that attempt.
+
+    While a trainer starts, the count of timesteps stays where it was rather than falling to zero.
+    """
+    status, total = run.status, run.spec.total_timesteps
+    trains = report.activity in (Activity.TRAINING, Activity.EVALUATING)
+    running = trains or status.phase is Phase.RUNNING
+    timesteps = report.timesteps if running else max(report.timesteps, status.progress.timesteps)
+    lost = status.timesteps_lost
+    if running:
+        from_ = report.resumed_from.timesteps if report.resumed_from else 0
+        counted = max(before.progress.timesteps - from_, 0) if before.attempt else 0
+        lost = before.timesteps_lost + max(counted, report.timesteps_lost)
+    progress = Progress(
+        timesteps=timesteps,
+        total_timesteps=total,
+        progress_percentage=round(min(100.0 * timesteps / total, 100.0), 2),
+        fps=report.fps if running else 0.0,
+        estimated_remaining_seconds=_remaining(total - timesteps, report.fps if running else 0.0),
+        episode_reward_mean=_first(report.episode_reward_mean, status.progress.episode_reward_mean),
+        episode_length_mean=_first(report.episode_length_mean, status.progress.episode_length_mean),
+        evaluation_reward_mean=_first(report.evaluation_reward_mean, status.progress.evaluation_reward_mean),
+        activity=report.activity,
+        warning=report.warning,
+        last_updated_time=now,
+    )
+    return _with(
+        run,
+        replace(
+            status,
+            phase=Phase.RUNNING if running else Phase.STARTING,
+            progress=progress,
+            latest_checkpoint=report.latest_checkpoint or status.latest_checkpoint,
+            latest_model=report.latest_model or status.latest_model,
+            best_model=report.best_model or status.best_model,
+            resumed_from=report.resumed_from if running else status.resumed_from,
+            timesteps_lost=lost,
+        ),
+    )
+
+
+def _remaining(timesteps: int, fps: float) -> float | None:
+    return max(timesteps, 0) / fps if fps > 0 else None
+
+
+def _first(value: float | None, otherwise: float | None) -> float | None:
+    return otherwise if value is None else value
+
+
+def _resting(progress: Progress, activity: str = "") -> Progress:
+    return replace(progress, fps=0.0, estimated_remaining_seconds=None, activity=activity)
+
+
+def _with(run: TrainingRun, status: TrainingRunStatus) -> TrainingRun:
+    return replace(run, status=status)

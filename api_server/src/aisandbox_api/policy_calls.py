@@ -1,0 +1,136 @@
+"""PolicyTrainerService's calls about policies, where this process does not answer them itself.
+
+Owns the forwarder to an inference-server, which passes messages on as the bytes they are, and the explanation where
+there is none. Must not know models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+import grpc
+
+from aisandbox_api.backend import Backend
+from aisandbox_api.errors import Unmet
+from aisandbox_api.status_codes import statuses
+
+SERVICE = "/aisandbox.v1.PolicyTrainerService/"
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+class PolicyForwarder:
+    """Passes the five calls on to the inference-server at ``address``, with deadlines, cancellation and metadata.
+
+    Takes and gives serialized messages. Must be made in the event loop that uses it.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._act: Any = self._channel.unary_unary(SERVICE + "Act")
+        self._act_batch: Any = self._channel.unary_unary(SERVICE + "ActBatch")
+        self._act_stream: Any = self._channel.stream_stream(SERVICE + "ActStream")
+        self._get_model: Any = self._channel.unary_stream(SERVICE + "GetModel")
+        self._describe_model: Any = self._channel.unary_unary(SERVICE + "DescribeModel")
+
+    async def Act(self, request: bytes, context: Context) -> bytes:  # noqa: N802
+        """See the proto."""
+        return await self._unary(self._act, request, context)
+
+    async def ActBatch(self, request: bytes, context: Context) -> bytes:  # noqa: N802
+        """See the proto."""
+        return await self._unary(self._act_batch, request, context)
+
+    async def DescribeModel(self, request: bytes, context: Context) -> bytes:  # noqa: N802
+        """See the proto."""
+        return await self._unary(self._describe_model, request, context)
+
+    async def GetModel(self, request: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: N802
+        """See the proto."""
+        async for reply in self._stream(self._get_model, request, context):
+            yield reply
+
+    async def ActStream(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:  # noqa: N802
+        """See the proto."""
+        async for reply in self._stream(self._act_stream, requests, context):
+            yield reply
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        await self._channel.close()
+
+    async def _unary(self, method: Any, request: bytes, context: Context) -> bytes:
+        try:
+            reply: bytes = await method(request, timeout=context.time_remaining(), metadata=_passed_on(context))
+        except grpc.aio.AioRpcError as error:
+            await self._abort(error, context)
+        return reply
+
+    async def _stream(self, method: Any, requests: Any, context: Context) -> AsyncIterator[bytes]:
+        call = method(requests, timeout=context.time_remaining(), metadata=_passed_on(context))
+        try:
+            async for reply in call:
+                yield reply
+        except grpc.aio.AioRpcError as error:
+            await self._abort(error, context)
+        finally:
+            call.cancel()  # the client has gone; harmless otherwise
+
+    async def _abort(self, error: grpc.aio.AioRpcError, context: Context) -> NoReturn:
+        details = error.details() or ""
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            details = f"the inference-server at {self._address} is not available: {details}"
+        await context.abort(error.code(), details, tuple(error.trailing_metadata() or ()))
+
+
+def _passed_on(context: Context) -> tuple[tuple[str, str | bytes], ...] | None:
+    """The client's own metadata; what begins with grpc- and the agent are the connection's."""
+    metadata = context.invocation_metadata() or ()
+    own = tuple((key, value) for key, value in metadata if key != "user-agent" and not key.startswith("grpc-"))
+    return own or None
+
+
+class NoPolicies:
+    """Explains why this service has no actions to give."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def Act(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """See the proto."""
+        await self._refuse(request.run_id, context)
+
+    ActBatch = DescribeModel = Act
+
+    async def GetModel(self, request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: N802
+        """See the proto."""
+        await self._refuse(request.run_id, context)
+        yield
+
+    async def ActStream(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:  # noqa: N802
+        """See the proto."""
+        async for first in requests:
+            await self._refuse(first.request.run_id, context)
+            yield
+
+    async def _refuse(self, run: str, context: Context) -> None:
+        async with statuses(context):
+            await self._backend.get(run)
+            raise _no_policies()
+
+
+def _no_policies() -> Unmet:
+    message = (
+        "this service does not answer with actions: start an inference-server and set INFERENCE_ADDRESS to its host:port, "
+        "or start the service with `aisandbox up`, which has one inside"
+    )
+    return Unmet("NoInferenceServer", "INFERENCE_ADDRESS", message)

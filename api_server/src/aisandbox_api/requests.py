@@ -1,0 +1,224 @@
+"""From messages to the terms of a run.
+
+Owns the translation of TrainingRequest, ReportRequest and ListTrainingRunsRequest, and the names of fields in errors,
+which are the proto's. Rules of the spec's values are aisandbox_crds's. Must not know backends or the network.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from random import Random
+from typing import Any
+
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox.v1 import training_progress_pb2 as progress_pb
+from aisandbox_crds.errors import FieldError, InvalidRun
+from aisandbox_crds.naming import request_digest, run_name
+from aisandbox_crds.spec import (
+    Algorithm,
+    Environment,
+    Evaluation,
+    FakeEnvironment,
+    GrpcEnvironment,
+    GymnasiumEnvironment,
+    TrainingRunSpec,
+)
+from aisandbox_crds.status import Artifact, Phase
+from aisandbox_crds.trainingrun import (
+    EXPERIMENT_ANNOTATION,
+    REQUEST_ANNOTATION,
+    REQUEST_DIGEST_ANNOTATION,
+    TrainingRun,
+)
+from aisandbox_crds.validation import MAX_SEED, validate_names, validate_spec
+from google.protobuf import struct_pb2
+
+from aisandbox_api.backend import DEFAULT_ENVIRONMENT_ANNOTATION, Activity, ProgressReport
+from aisandbox_api.errors import InvalidRequest
+
+DEFAULT_EPISODES = 10
+DEFAULT_PAGE_SIZE = 100
+LARGEST_PAGE_SIZE = 1000
+
+PHASES: Mapping[int, Phase] = {
+    pb.PHASE_PENDING: Phase.PENDING,
+    pb.PHASE_STARTING: Phase.STARTING,
+    pb.PHASE_RUNNING: Phase.RUNNING,
+    pb.PHASE_SUSPENDED: Phase.SUSPENDED,
+    pb.PHASE_SUCCEEDED: Phase.SUCCEEDED,
+    pb.PHASE_FAILED: Phase.FAILED,
+    pb.PHASE_CANCELLED: Phase.CANCELLED,
+}
+ACTIVITIES: Mapping[int, Activity] = {
+    progress_pb.TRAINER_ACTIVITY_STARTING: Activity.STARTING,
+    progress_pb.TRAINER_ACTIVITY_TRAINING: Activity.TRAINING,
+    progress_pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR: Activity.WAITING_FOR_SIMULATOR,
+    progress_pb.TRAINER_ACTIVITY_EVALUATING: Activity.EVALUATING,
+}
+
+
+def new_run(request: pb.TrainingRequest, algorithm: Algorithm, default_environment: str, random: Random) -> TrainingRun:
+    """The run a start asks for, named and seeded. ``default_environment``: "fake" or "adapter".
+
+    Raises InvalidRequest with every field that breaks a rule.
+    """
+    errors: list[FieldError] = []
+    spec = _spec(request, algorithm, errors)
+    request_id = request.request_id or None
+    for check in (partial(validate_names, request.experiment_id, request_id), partial(validate_spec, spec)):
+        try:
+            check()
+        except InvalidRun as error:
+            errors.extend(error.errors)
+    if errors:
+        raise InvalidRequest(errors)
+    annotations = {EXPERIMENT_ANNOTATION: request.experiment_id}
+    if request_id is not None:
+        annotations[REQUEST_ANNOTATION] = request_id
+    annotations[REQUEST_DIGEST_ANNOTATION] = request_digest(request.experiment_id, spec)
+    if not request.HasField("environment"):
+        annotations[DEFAULT_ENVIRONMENT_ANNOTATION] = default_environment
+    if spec.seed is None:
+        spec = replace(spec, seed=random.randrange(MAX_SEED + 1))
+    return TrainingRun(run_name(request.experiment_id, request_id, random), spec, annotations=annotations)
+
+
+def _spec(request: pb.TrainingRequest, algorithm: Algorithm, errors: list[FieldError]) -> TrainingRunSpec:
+    evaluation = None
+    if request.HasField("evaluation"):
+        asked = request.evaluation
+        evaluation = Evaluation(asked.every_timesteps, asked.episodes or DEFAULT_EPISODES, asked.stochastic)
+    return TrainingRunSpec(
+        algorithm=algorithm,
+        total_timesteps=request.total_timesteps,
+        environment=_environment(request, errors),
+        seed=request.seed if request.HasField("seed") else None,
+        hyperparameters=dict(request.hyperparameters),
+        model_output_path=request.model_output_path,
+        checkpoint_every_timesteps=request.checkpoint_every_timesteps,
+        evaluation=evaluation,
+    )
+
+
+def _environment(request: pb.TrainingRequest, errors: list[FieldError]) -> Environment:
+    if not request.HasField("environment"):
+        return FakeEnvironment()
+    kind = request.environment.WhichOneof("kind")
+    if kind == "grpc":
+        grpc = request.environment.grpc
+        options = _values(grpc.options, "environment.grpc.options", errors)
+        return GrpcEnvironment(grpc.address, grpc.environments, options)
+    if kind == "gymnasium":
+        gymnasium = request.environment.gymnasium
+        return GymnasiumEnvironment(gymnasium.id, _values(gymnasium.kwargs, "environment.gymnasium.kwargs", errors))
+    if kind is None:
+        errors.append(FieldError("environment", "exactly one of grpc, gymnasium and fake must be set"))
+    return FakeEnvironment()
+
+
+def _values(struct: struct_pb2.Struct, field: str, errors: list[FieldError]) -> dict[str, Any]:
+    """A Struct as Python values. Struct has doubles only: whole numbers become ints, which is what keywords want."""
+    try:
+        return {key: _value(value, f"{field}.{key}", errors) for key, value in struct.fields.items()}
+    except RecursionError:
+        errors.append(FieldError(field, "is nested too deeply"))
+        return {}
+
+
+def _value(value: struct_pb2.Value, field: str, errors: list[FieldError]) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return {key: _value(entry, f"{field}.{key}", errors) for key, entry in value.struct_value.fields.items()}
+    if kind == "list_value":
+        return [_value(entry, f"{field}[{i}]", errors) for i, entry in enumerate(value.list_value.values)]
+    if kind == "number_value":
+        number = value.number_value
+        if not math.isfinite(number):
+            errors.append(FieldError(field, f"must be finite, got {number}"))
+            return 0
+        return int(number) if number.is_integer() and abs(number) < 2**53 else number
+    return {"bool_value": value.bool_value, "string_value": value.string_value}.get(kind or "")
+
+
+def progress_report(request: progress_pb.ReportRequest) -> ProgressReport:
+    """A trainer's report. Raises InvalidRequest."""
+    errors = [
+        FieldError(name, f"must not be negative, got {getattr(request, name)}")
+        for name in ("timesteps", "timesteps_lost", "fps", "attempt")
+        if getattr(request, name) < 0
+    ]
+    numbers = ("fps", "episode_reward_mean", "episode_length_mean", "evaluation_reward_mean")
+    errors += [
+        FieldError(name, f"must be finite, got {getattr(request, name)}")
+        for name in numbers
+        if not math.isfinite(getattr(request, name))
+    ]
+    if errors:
+        raise InvalidRequest(errors)
+    optional = {field.name: value for field, value in request.ListFields() if field.name in numbers[1:]}
+    return ProgressReport(
+        run=request.run_id,
+        attempt=request.attempt,
+        timesteps=request.timesteps,
+        activity=ACTIVITIES.get(request.activity, Activity.STARTING),
+        fps=request.fps,
+        **optional,
+        latest_checkpoint=_artifact(request.latest_checkpoint) if request.HasField("latest_checkpoint") else None,
+        latest_model=_artifact(request.latest_model) if request.HasField("latest_model") else None,
+        best_model=_artifact(request.best_model) if request.HasField("best_model") else None,
+        resumed_from=_artifact(request.resumed_from) if request.HasField("resumed_from") else None,
+        timesteps_lost=request.timesteps_lost,
+        warning=request.warning[:1000],
+    )
+
+
+def _artifact(message: progress_pb.Artifact) -> Artifact:
+    reward = message.reward_mean if message.HasField("reward_mean") else None
+    return Artifact(message.path, message.timesteps, message.digest, reward)
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """Which runs are asked for; ``after`` is the (creation time, name) of the last run of the page before."""
+
+    experiment_id: str
+    phases: frozenset[Phase]
+    page_size: int
+    after: tuple[str, str] | None
+
+
+def list_query(request: pb.ListTrainingRunsRequest) -> ListQuery:
+    """Raises InvalidRequest."""
+    errors = []
+    if request.page_size > LARGEST_PAGE_SIZE:
+        errors.append(FieldError("page_size", f"must be at most {LARGEST_PAGE_SIZE}, got {request.page_size}"))
+    if any(phase not in PHASES for phase in request.phases):
+        errors.append(FieldError("phases", "must be known phases"))
+    after = None
+    if request.page_token:
+        after = _read_token(request.page_token)
+        if after is None:
+            errors.append(FieldError("page_token", "must be the next_page_token of the page before"))
+    if errors:
+        raise InvalidRequest(errors)
+    phases = frozenset(PHASES[phase] for phase in request.phases)
+    return ListQuery(request.experiment_id, phases, request.page_size or DEFAULT_PAGE_SIZE, after)
+
+
+def page_token(run: TrainingRun) -> str:
+    """The token of the page that begins after ``run``."""
+    return base64.urlsafe_b64encode(json.dumps([run.creation_time, run.name]).encode()).decode()
+
+
+def _read_token(token: str) -> tuple[str, str] | None:
+    try:
+        time, name = json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (binascii.Error, ValueError, TypeError):
+        return None
+    return (time, name) if isinstance(time, str) and isinstance(name, str) else None

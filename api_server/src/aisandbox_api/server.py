@@ -1,0 +1,212 @@
+"""The service as a whole: what listens, in which order it starts, and how it stops.
+
+Owns the gRPC server, health, reflection and metrics, and the wiring of the parts. Must not know what the calls mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import structlog
+from aisandbox.v1 import policy_trainer_pb2, training_progress_pb2
+from aisandbox_model_store.run_store import RunStore
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from aisandbox_api.adapter import HostedAdapter
+from aisandbox_api.backend import Backend
+from aisandbox_api.errors import AddressInUse, StartupError
+from aisandbox_api.local import LocalBackend
+from aisandbox_api.method_handlers import add_service, handlers
+from aisandbox_api.metrics import Metrics
+from aisandbox_api.policy_calls import NoPolicies, PolicyForwarder
+from aisandbox_api.progress_service import ProgressCalls
+from aisandbox_api.service import TrainingCalls
+from aisandbox_api.settings import Settings
+
+log = structlog.get_logger()
+
+POLICY_TRAINER = policy_trainer_pb2.DESCRIPTOR.services_by_name["PolicyTrainerService"]
+PROGRESS = training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressService"]
+HEALTH_NAMES = ("", POLICY_TRAINER.full_name, PROGRESS.full_name)
+
+LARGEST_MESSAGE = 64 * 1024 * 1024
+"""Bytes: a batch of 64 images of 512 x 512 x 3 fits."""
+
+SERVER_OPTIONS = [
+    ("grpc.so_reuseport", 0),  # or a second service on the port would silently get half of the calls
+    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+]
+
+
+def create_server(
+    settings: Settings | None = None,
+    *,
+    adapter_factory: Callable[[], Any] | None = None,
+    policy_calls: Any | None = None,
+    backend: Backend | None = None,
+) -> Server:
+    """The service, not yet started.
+
+    ``settings``: default, from the environment. ``adapter_factory`` makes an ExternalEnvAdapter; runs whose request
+    names no environment are trained against it. ``policy_calls`` has the coroutine methods Act, ActBatch, ActStream,
+    GetModel and DescribeModel of the generated servicer; default, they are passed on to INFERENCE_ADDRESS. ``backend``:
+    default, the local one. Raises InvalidSetting.
+    """
+    return Server(settings or Settings.from_environ(os.environ), adapter_factory, policy_calls, backend)
+
+
+class Server:
+    """One service. Start it once, stop it once; for one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        adapter_factory: Callable[[], Any] | None,
+        policy_calls: Any | None,
+        backend: Backend | None,
+    ) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        self._backend = backend or LocalBackend(settings, observe=self._metrics.observe_run)
+        self._adapter = HostedAdapter(adapter_factory) if adapter_factory is not None else None
+        self._policy_calls = policy_calls
+        self._forwarder: PolicyForwarder | None = None
+        self._health = health.aio.HealthServicer()
+        self._grpc: grpc.aio.Server | None = None
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """Where it listens, once it is started."""
+        return self._port
+
+    @property
+    def address(self) -> str:
+        """host:port for clients on this machine."""
+        return _join(_dialled(self._settings.grpc_host), self._port)
+
+    @property
+    def metrics_port(self) -> int | None:
+        """Where Prometheus reads, if it does."""
+        return self._metrics.port
+
+    async def start(self) -> None:
+        """Takes hold of the runs, listens, lets unfinished runs go on. Raises StartupError, leaving nothing behind."""
+        began = time.monotonic()
+        try:
+            await self._backend.open()
+            await self._start()
+        except BaseException:
+            await self.stop(grace=0)
+            raise
+        log.info(
+            "service listens",
+            address=self.address,
+            models_dir=str(self._settings.models_dir),
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Drains: not serving any more, calls in flight get ``grace`` seconds, trainers write a checkpoint and stop.
+
+        Their runs go on when a service starts on the same MODELS_DIR.
+        """
+        grace = self._settings.stop_grace_seconds if grace is None else grace
+        await self._health.enter_graceful_shutdown()
+        async with asyncio.TaskGroup() as group:
+            if self._grpc is not None:
+                group.create_task(self._grpc.stop(grace))
+            group.create_task(self._backend.close())
+        if self._forwarder is not None:
+            await self._forwarder.close()
+        if self._adapter is not None:
+            await self._adapter.close()
+        self._metrics.close()
+        log.info("service has stopped", address=self.address)
+
+    async def serve(self) -> None:
+        """Starts, and stops after SIGTERM or SIGINT; a second signal ends the process at once. Raises StartupError."""
+        await self.start()
+        await signalled()
+        log.info("service is stopping", grace_seconds=self._settings.stop_grace_seconds)
+        await self.stop()
+
+    async def _start(self) -> None:
+        settings = self._settings
+        adapter_address = None if self._adapter is None else await self._adapter.start()
+        self._grpc = grpc.aio.server(options=SERVER_OPTIONS)
+        training = TrainingCalls(
+            self._backend,
+            RunStore(settings.models_dir, settings.checkpoint_dir),
+            secrets.SystemRandom(),
+            adapter_address,
+        )
+        add_service(self._grpc, POLICY_TRAINER, {**handlers(POLICY_TRAINER, training), **self._policy_handlers()})
+        add_service(
+            self._grpc, PROGRESS, handlers(PROGRESS, ProgressCalls(self._backend, self._metrics.observe_report))
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        reflection.enable_server_reflection(
+            (POLICY_TRAINER.full_name, PROGRESS.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
+        )
+        address = _join(settings.grpc_host, settings.grpc_port)
+        try:
+            self._port = self._grpc.add_insecure_port(address)
+        except RuntimeError as error:
+            raise AddressInUse(address) from error
+        if settings.metrics_port is not None:
+            self._metrics.serve(settings.grpc_host, settings.metrics_port)
+        # Runs first, so that no early call finds them missing; reports that come now wait in the listening socket.
+        await self._backend.start(self.address, adapter_address)
+        await self._grpc.start()
+        for name in HEALTH_NAMES:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def _policy_handlers(self) -> dict[str, Any]:
+        if self._policy_calls is not None:
+            return handlers(POLICY_TRAINER, self._policy_calls)
+        if self._settings.inference_address is not None:
+            self._forwarder = PolicyForwarder(self._settings.inference_address)
+            return handlers(POLICY_TRAINER, self._forwarder, raw=True)
+        return handlers(POLICY_TRAINER, NoPolicies(self._backend))
+
+
+async def signalled() -> None:
+    """Returns after the first SIGTERM or SIGINT; the next one has its usual effect."""
+    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(came.set))
+    try:
+        await came.wait()
+    finally:
+        for number in numbers:
+            with contextlib.suppress(TypeError):
+                signal.signal(number, before[number])
+
+
+def _dialled(host: str) -> str:
+    """Where a client on this machine finds a server that listens on ``host``."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+__all__ = ["Server", "Settings", "StartupError", "create_server"]

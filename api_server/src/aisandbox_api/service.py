@@ -1,0 +1,151 @@
+"""PolicyTrainerService's calls about training.
+
+Owns the order of a call: translate, check, ask the backend, translate back. The calls about policies are in
+:mod:`aisandbox_api.policy_calls`; statuses in :mod:`aisandbox_api.status_codes`. Must not know which backend it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import grpc
+import structlog
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_crds.spec import Algorithm, TrainingRunSpec
+from aisandbox_crds.trainingrun import (
+    EXPERIMENT_ANNOTATION,
+    REQUEST_ANNOTATION,
+    REQUEST_DIGEST_ANNOTATION,
+    TrainingRun,
+)
+from aisandbox_model_store.run_store import RunStore
+
+from aisandbox_api.backend import Backend, environment_to_train
+from aisandbox_api.errors import RequestIdTaken
+from aisandbox_api.requests import list_query, new_run, page_token
+from aisandbox_api.responses import status_response
+from aisandbox_api.start_checks import check_output, check_simulators
+from aisandbox_api.status_codes import statuses
+
+log = structlog.get_logger()
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class TrainingCalls:
+    """The methods have the names and signatures of the generated servicer.
+
+    ``adapter_address`` is where the service's own adapter is hosted; None: a run's default environment is the fake one.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        store: RunStore,
+        random: Random,
+        adapter_address: str | None = None,
+        check: Callable[[TrainingRunSpec], Awaitable[None]] = check_simulators,
+    ) -> None:
+        self._backend = backend
+        self._store = store
+        self._random = random
+        self._adapter_address = adapter_address
+        self._check = check
+        self._accepting = asyncio.Lock()
+        self._starting: dict[str, asyncio.Task[TrainingRun]] = {}
+
+    async def StartTrainingPPO(self, request: pb.TrainingRequest, context: Context) -> pb.TrainingResponse:  # noqa: N802
+        """See the proto."""
+        return await self._start(request, Algorithm.PPO, context)
+
+    async def StartTrainingA2C(self, request: pb.TrainingRequest, context: Context) -> pb.TrainingResponse:  # noqa: N802
+        """See the proto."""
+        return await self._start(request, Algorithm.A2C, context)
+
+    async def StartTrainingDQN(self, request: pb.TrainingRequest, context: Context) -> pb.TrainingResponse:  # noqa: N802
+        """See the proto."""
+        return await self._start(request, Algorithm.DQN, context)
+
+    async def GetTrainingStatus(self, request: pb.StatusRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
+        """See the proto."""
+        async with statuses(context):
+            return status_response(await self._backend.get(request.run_id))
+
+    async def WatchTraining(  # noqa: N802
+        self, request: pb.WatchTrainingRequest, context: Context
+    ) -> AsyncIterator[pb.StatusResponse]:
+        """See the proto."""
+        async with statuses(context):
+            async for run in self._backend.watch(request.run_id):
+                yield status_response(run)
+
+    async def ListTrainingRuns(  # noqa: N802
+        self, request: pb.ListTrainingRunsRequest, context: Context
+    ) -> pb.ListTrainingRunsResponse:
+        """See the proto."""
+        async with statuses(context):
+            query = list_query(request)
+            runs = [
+                run
+                for run in await self._backend.list()
+                if (not query.experiment_id or run.annotations.get(EXPERIMENT_ANNOTATION) == query.experiment_id)
+                and (not query.phases or run.status.phase in query.phases)
+                and (query.after is None or (run.creation_time, run.name) < query.after)
+            ]
+            runs.sort(key=lambda run: (run.creation_time, run.name), reverse=True)
+            page = runs[: query.page_size]
+            token = page_token(page[-1]) if len(runs) > len(page) else ""
+            return pb.ListTrainingRunsResponse(runs=map(status_response, page), next_page_token=token)
+
+    async def CancelTraining(self, request: pb.CancelTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
+        """See the proto."""
+        async with statuses(context):
+            return status_response(await self._backend.cancel(request.run_id))
+
+    async def SuspendTraining(self, request: pb.SuspendTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
+        """See the proto."""
+        async with statuses(context):
+            return status_response(await self._backend.suspend(request.run_id))
+
+    async def ResumeTraining(self, request: pb.ResumeTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
+        """See the proto."""
+        async with statuses(context):
+            return status_response(await self._backend.resume(request.run_id))
+
+    async def _start(self, request: pb.TrainingRequest, algorithm: Algorithm, context: Context) -> pb.TrainingResponse:
+        async with statuses(context):
+            default = "fake" if self._adapter_address is None else "adapter"
+            run = new_run(request, algorithm, default, self._random)
+            key = request.request_id or run.name
+            task = self._starting.get(key)
+            if task is None:
+                # A task of its own: a client that hangs up in the middle must not leave half a start.
+                task = self._starting[key] = asyncio.create_task(self._accept(run))
+                task.add_done_callback(lambda done: self._accepted(key, done))
+            accepted = await asyncio.shield(task)
+            digest = REQUEST_DIGEST_ANNOTATION
+            if accepted.annotations.get(digest) != run.annotations[digest]:
+                raise RequestIdTaken(request.request_id, accepted.name)
+            return pb.TrainingResponse(run_id=accepted.name)
+
+    async def _accept(self, run: TrainingRun) -> TrainingRun:
+        request_id = run.annotations.get(REQUEST_ANNOTATION)
+        if request_id is not None and (known := await self._backend.find_request(request_id)) is not None:
+            return known
+        environment = environment_to_train(run, self._adapter_address)
+        await self._check(replace(run.spec, environment=environment))
+        async with self._accepting:
+            others = await self._backend.list()
+            await asyncio.to_thread(check_output, run, others, self._store)
+            accepted = await self._backend.create(run)
+        log.info("run accepted", run=run.name, algorithm=run.spec.algorithm, total_timesteps=run.spec.total_timesteps)
+        return accepted
+
+    def _accepted(self, key: str, task: asyncio.Task[TrainingRun]) -> None:
+        del self._starting[key]
+        if not task.cancelled():
+            task.exception()  # seen: whoever waited has it, and if nobody did nobody wants it
