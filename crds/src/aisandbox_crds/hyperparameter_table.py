@@ -76,7 +76,9 @@ class Normalization:
 
 
 ZOO_PARAMETERS: tuple[Parameter, ...] = (
-    Parameter("policy", Choice(POLICIES), "MlpPolicy", "networks for vectors, for images, for a Dict of both"),
+    Parameter(
+        "policy", Choice(POLICIES), None, "networks for vectors, images, a Dict; default: by the observation space"
+    ),
     Parameter("n_envs", Int(1, 4096), None, "environments stepped together; see environment.grpc.environments"),
     Parameter("normalize", Normalization(), False, "running normalisation of observations and rewards (VecNormalize)"),
     Parameter("frame_stack", Int(1, 64), None, "how many of the last observations are stacked into one"),

@@ -32,10 +32,11 @@ class Hyperparameters:
 
     ``keywords`` are those of the SB3 class: what was said and this project's defaults; SB3's own hold for the rest.
     A schedule is a LinearSchedule or a number; ``policy_kwargs``, if there, is a dict whose classes are Symbols.
-    ``n_envs`` None: not said. ``frame_stack`` None: not said, or 1.
+    ``policy`` None: not said, the one that fits the observation space. ``n_envs`` None: not said. ``frame_stack`` None:
+    not said, or 1.
     """
 
-    policy: str
+    policy: str | None
     normalize: Normalize | None
     n_envs: int | None
     frame_stack: int | None
@@ -112,7 +113,7 @@ def _unknown(algorithm: Algorithm, key: str, known: list[str]) -> str:
 
 
 def _assemble(algorithm: Algorithm, values: dict[str, Any]) -> Hyperparameters:
-    policy = values.pop("policy", "MlpPolicy")
+    policy = values.pop("policy", None)
     normalize = values.pop("normalize", False)
     n_envs = values.pop("n_envs", None)
     frame_stack = values.pop("frame_stack", None)

@@ -157,8 +157,8 @@ class PolicyKwargs:
         return Keywords(kinds, REFUSED_POLICY_KEYWORDS).check(value)
 
 
-def check_dependent(kwargs: Mapping[str, Any], policy: str, rms_prop: bool) -> None:
-    """Checks the dicts that depend on the policy and on A2C's use_rms_prop. Raises Unsuitable."""
+def check_dependent(kwargs: Mapping[str, Any], policy: str | None, rms_prop: bool) -> None:
+    """Checks the dicts that depend on the policy (None: not known yet) and on A2C's use_rms_prop. Raises Unsuitable."""
     optimizer = kwargs.get("optimizer_class")
     options = kwargs.get("optimizer_kwargs", {})
     if rms_prop and optimizer is None and options:
@@ -170,8 +170,14 @@ def check_dependent(kwargs: Mapping[str, Any], policy: str, rms_prop: bool) -> N
     _check_options(".optimizer_kwargs", optimizer or Symbol("th.optim.Adam"), OPTIMIZERS, options)
     if options.get("fused") and options.get("foreach"):
         raise Unsuitable("fused and foreach cannot both be True", ".optimizer_kwargs")
-    extractor = kwargs.get("features_extractor_class") or Symbol(_EXTRACTOR_OF_POLICY[policy])
-    _check_options(".features_extractor_kwargs", extractor, EXTRACTORS, kwargs.get("features_extractor_kwargs", {}))
+    extractor = kwargs.get("features_extractor_class")
+    if extractor is None and policy is not None:
+        extractor = Symbol(_EXTRACTOR_OF_POLICY[policy])
+    options = kwargs.get("features_extractor_kwargs", {})
+    if extractor is None and options and not any(options.keys() <= known.keys() for known in EXTRACTORS.values()):
+        raise Unsuitable(f"has keys of no one class: {', '.join(options)}", ".features_extractor_kwargs")
+    if extractor is not None:
+        _check_options(".features_extractor_kwargs", extractor, EXTRACTORS, options)
 
 
 def _check_options(

@@ -41,7 +41,7 @@ def refusals(algorithm: Algorithm, **mapping: str) -> dict[str, str]:
 def test_nothing_said_gives_the_defaults_of_the_design(algorithm: Algorithm, expected: dict[str, object]) -> None:
     parsed = parse_hyperparameters(algorithm, {})
     assert parsed.keywords == expected
-    assert (parsed.policy, parsed.normalize, parsed.n_envs, parsed.frame_stack) == ("MlpPolicy", None, None, None)
+    assert (parsed.policy, parsed.normalize, parsed.n_envs, parsed.frame_stack) == (None, None, None, None)
 
 
 def test_a_value_overrides_the_default_and_leaves_the_others() -> None:
@@ -215,7 +215,13 @@ def test_a_class_may_be_named_by_any_usual_name_of_its_module(name: str) -> None
         (PPO, "dict(optimizer_kwargs=dict(betas=(0.9, 1)))", ".optimizer_kwargs.betas"),
         (PPO, "dict(optimizer_kwargs=dict(fused=True, foreach=True))", ".optimizer_kwargs"),
         (A2C, "dict(optimizer_kwargs=dict(eps=1e-5))", ".optimizer_kwargs"),
-        (PPO, "dict(features_extractor_kwargs=dict(features_dim=9))", ".features_extractor_kwargs.features_dim"),
+        (
+            PPO,
+            "dict(features_extractor_class=FlattenExtractor, features_extractor_kwargs=dict(features_dim=9))",
+            ".features_extractor_kwargs.features_dim",
+        ),
+        (PPO, "dict(features_extractor_kwargs=dict(alpha=0.9))", ".features_extractor_kwargs"),
+        (PPO, "dict(features_extractor_kwargs=dict(features_dim=9, cnn_output_dim=9))", ".features_extractor_kwargs"),
         (PPO, "[64, 64]", ""),
         (PPO, "None", ""),
         (PPO, "dict(1)", ""),
@@ -230,8 +236,12 @@ def test_policy_kwargs_name_what_is_wrong(algorithm: Algorithm, text: str, path:
 
 def test_features_extractor_kwargs_are_those_of_the_policy() -> None:
     text = "dict(features_extractor_kwargs=dict(features_dim=256))"
-    parsed = parse_hyperparameters(DQN, {"policy": "CnnPolicy", "policy_kwargs": text})
-    assert parsed.keywords["policy_kwargs"] == {"features_extractor_kwargs": {"features_dim": 256}}
+    for said in ({"policy": "CnnPolicy"}, {}):
+        parsed = parse_hyperparameters(DQN, {**said, "policy_kwargs": text})
+        assert parsed.keywords["policy_kwargs"] == {"features_extractor_kwargs": {"features_dim": 256}}
+    assert list(refusals(DQN, policy="MlpPolicy", policy_kwargs=text)) == [
+        "hyperparameters.policy_kwargs.features_extractor_kwargs.features_dim"
+    ]
 
 
 @pytest.mark.parametrize(
