@@ -131,7 +131,7 @@ class GrpcVecEnv(VecEnv):
         self._sessions = []
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """``render_mode`` is None, ``action_masks`` rows; there are no objects behind the environments to ask more of."""
+        """``render_mode`` is None, ``action_masks`` rows of masks; there are no objects here to ask more of."""
         if attr_name == "render_mode":
             return [None] * len(self._rows(indices))
         if attr_name == "action_masks" and self._masks is not None:

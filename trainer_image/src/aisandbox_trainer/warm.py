@@ -26,14 +26,16 @@ STDOUT = 1
 
 
 def serve() -> int:
-    """Serves requests until stdin ends and every child has; the result is the exit code."""
+    """Serves requests until stdin ends and every child has, and ends the process; returns only if it cannot serve."""
     warm_up()
     if threading.active_count() != 1 or _native_threads() not in (None, 1):
         print(f"not warm: there are {_native_threads()} threads, and a fork keeps one", file=sys.stderr)
         return 70
     gc.collect()
     gc.freeze()  # shared pages stay shared: the collector of a child need not look at what is here
-    return _Forks().serve()
+    code = _Forks().serve()
+    sys.stderr.flush()
+    os._exit(code)  # what is frozen would be reported as leaks by libraries at an orderly end
 
 
 def warm_up() -> None:

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from aisandbox_crds.spec import Algorithm, TrainingRunSpec
+from aisandbox_trainer import checkpoints
+from aisandbox_trainer.algorithms import class_of
+from aisandbox_trainer.checkpoints import Boundary, Ratings
+from aisandbox_trainer.in_process import vectorized
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecNormalize
+
+MODELS: dict[str, Any] = {
+    "PPO": lambda env: PPO("MlpPolicy", env, n_steps=32, batch_size=32, n_epochs=2, seed=1, device="cpu"),
+    "A2C": lambda env: A2C("MlpPolicy", env, seed=1, device="cpu"),
+    "DQN": lambda env: DQN("MlpPolicy", env, learning_starts=20, buffer_size=500, seed=1, device="cpu"),
+}
+
+
+def _env() -> VecNormalize:
+    return VecNormalize(vectorized(lambda: gym.make("CartPole-v1"), 2))
+
+
+def _weights(model: BaseAlgorithm) -> dict[str, Any]:
+    return {
+        f"{name}.{key}": value
+        for name, parameters in model.get_parameters().items()
+        for key, value in _flat(parameters)
+    }
+
+
+def _flat(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if isinstance(tree, dict):
+        return [leaf for key, value in tree.items() for leaf in _flat(value, f"{prefix}.{key}")]
+    if isinstance(tree, list | tuple):
+        return [leaf for key, value in enumerate(tree) for leaf in _flat(value, f"{prefix}.{key}")]
+    return [(prefix, tree)]
+
+
+def _assert_same_learner(one: BaseAlgorithm, other: BaseAlgorithm) -> None:
+    first, second = _weights(one), _weights(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]) if isinstance(value, torch.Tensor) else value == second[name], name
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C", "DQN"])
+def test_checkpoint_restores_the_whole_learner(algorithm: str, tmp_path: Path) -> None:
+    model = MODELS[algorithm](_env())
+    model.learn(200)
+    spec = TrainingRunSpec(Algorithm(algorithm), 1000)
+    checkpoints.save(tmp_path, model, spec, Ratings(best_reward_mean=3.0))
+    drawn = random.random(), np.random.rand(), torch.rand(1).item(), model.action_space.sample()
+
+    env = VecNormalize.load(str(tmp_path / checkpoints.NORMALIZATION), vectorized(lambda: gym.make("CartPole-v1"), 2))
+    loaded, state = checkpoints.load(tmp_path, class_of(spec.algorithm), env, "cpu")
+    state.random.restore(loaded.action_space, env)
+
+    _assert_same_learner(model, loaded)
+    assert (random.random(), np.random.rand(), torch.rand(1).item(), loaded.action_space.sample()) == drawn
+    assert state.ratings.best_reward_mean == 3.0
+    for name in ("num_timesteps", "_episode_num", "_n_updates", "_current_progress_remaining"):
+        assert getattr(loaded, name) == getattr(model, name), name
+    assert list(loaded.ep_info_buffer or ()) == list(model.ep_info_buffer or ())
+    normalize = model.get_vec_normalize_env()
+    assert normalize is not None
+    np.testing.assert_array_equal(env.obs_rms.mean, normalize.obs_rms.mean)
+    assert env.ret_rms.var == normalize.ret_rms.var
+    if isinstance(model, DQN):
+        assert isinstance(loaded, DQN)
+        _assert_same_buffer(model, loaded)
+        assert loaded.exploration_rate == model.exploration_rate
+        assert loaded._n_calls == model._n_calls
+
+
+def _assert_same_buffer(one: DQN, other: DQN) -> None:
+    first, second = one.replay_buffer, other.replay_buffer
+    assert first is not None
+    assert second is not None
+    assert (first.pos, first.full) == (second.pos, second.full)
+    assert first.pos > 0
+    for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
+        np.testing.assert_array_equal(getattr(first, name)[: first.pos], getattr(second, name)[: first.pos])
+
+
+def test_checkpoint_of_a_replay_buffer_has_only_what_is_filled(tmp_path: Path) -> None:
+    env = vectorized(lambda: gym.make("CartPole-v1"), 1)
+    model = DQN("MlpPolicy", env, buffer_size=50_000, learning_starts=1000, device="cpu")
+    model.learn(100)
+    checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), Ratings())
+    assert (tmp_path / checkpoints.REPLAY_BUFFER).stat().st_size < 20_000
+
+
+def test_checkpoint_of_a_full_replay_buffer_goes_round(tmp_path: Path) -> None:
+    env = vectorized(lambda: gym.make("CartPole-v1"), 1)
+    model = DQN("MlpPolicy", env, buffer_size=50, learning_starts=1000, device="cpu")
+    model.learn(70)
+    checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), Ratings())
+    loaded, _ = checkpoints.load(tmp_path, DQN, vectorized(lambda: gym.make("CartPole-v1"), 1), "cpu")
+    assert isinstance(loaded, DQN)
+    assert loaded.replay_buffer is not None
+    assert model.replay_buffer is not None
+    assert (loaded.replay_buffer.full, loaded.replay_buffer.pos) == (True, model.num_timesteps - 50)
+    np.testing.assert_array_equal(loaded.replay_buffer.observations, model.replay_buffer.observations)
+
+
+class _Interrupt(BaseCallback):
+    """Takes a boundary at each rollout and breaks the third one off in its middle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.boundaries: list[Boundary] = []
+        self.weights: dict[str, Any] = {}
+
+    def _on_rollout_start(self) -> None:
+        self.boundaries.append(Boundary.capture(self.model))
+        self.weights = {key: value.clone() for key, value in self.model.policy.state_dict().items()}
+
+    def _on_step(self) -> bool:
+        return not (len(self.boundaries) == 3 and self.n_calls % 32 == 15)
+
+
+def test_boundary_undoes_a_rollout_that_was_broken_off() -> None:
+    env = _env()
+    model = MODELS["PPO"](env)
+    callback = _Interrupt()
+    model.learn(1000, callback)
+    boundary = callback.boundaries[-1]
+    assert model.num_timesteps > boundary.timesteps == 2 * 64
+    assert env.obs_rms.count > boundary.statistics["obs_rms"].count  # type: ignore[index]
+
+    boundary.restore(model)
+
+    assert model.num_timesteps == boundary.timesteps
+    assert env.obs_rms.count == boundary.statistics["obs_rms"].count  # type: ignore[index]
+    again = Boundary.capture(model)
+    assert again.episodes == boundary.episodes
+    assert torch.equal(again.random.torch, boundary.random.torch)
+    assert again.random.environments == boundary.random.environments
+    for key, value in model.policy.state_dict().items():
+        assert torch.equal(value, callback.weights[key])

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from aisandbox_crds.spec import Algorithm
+from aisandbox_trainer.errors import InvalidHyperparameter, UnsupportedActionSpace
+from aisandbox_trainer.policy_choice import check_actions, choose_policy
+from gymnasium import spaces
+
+VECTOR = spaces.Box(-1, 1, (3,), np.float32)
+IMAGE = spaces.Box(0, 255, (48, 64, 3), np.uint8)
+NAMED = spaces.Dict({"a": VECTOR, "b": IMAGE})
+
+
+@pytest.mark.parametrize(
+    ("space", "policy"),
+    [
+        (VECTOR, "MlpPolicy"),
+        (spaces.Discrete(4), "MlpPolicy"),
+        (IMAGE, "CnnPolicy"),
+        (spaces.Box(0, 255, (3, 48, 64), np.uint8), "CnnPolicy"),
+        (spaces.Box(0, 255, (8, 8, 3), np.uint8), "MlpPolicy"),
+        (NAMED, "MultiInputPolicy"),
+    ],
+)
+def test_policy_is_chosen_by_what_is_observed(space: spaces.Space, policy: str) -> None:
+    assert choose_policy(None, space) == policy
+
+
+@pytest.mark.parametrize(
+    ("given", "space"),
+    [
+        ("MlpPolicy", IMAGE),
+        ("CnnPolicy", VECTOR),
+        ("CnnPolicy", NAMED),
+        ("MlpPolicy", NAMED),
+        ("MultiInputPolicy", VECTOR),
+    ],
+)
+def test_policy_that_does_not_fit_is_refused_with_what_does(given: str, space: spaces.Space) -> None:
+    with pytest.raises(InvalidHyperparameter, match=r"hyperparameters\.policy: .*(use|leave)"):
+        choose_policy(given, space)
+
+
+def test_policy_that_fits_is_taken() -> None:
+    assert choose_policy("CnnPolicy", IMAGE) == "CnnPolicy"
+
+
+@pytest.mark.parametrize("space", [VECTOR, spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3)])
+def test_dqn_refuses_all_but_discrete_actions(space: spaces.Space) -> None:
+    with pytest.raises(UnsupportedActionSpace, match="Discrete.*PPO or A2C"):
+        check_actions(Algorithm.DQN, space)
+
+
+def test_actions_that_suit_pass() -> None:
+    check_actions(Algorithm.DQN, spaces.Discrete(3))
+    check_actions(Algorithm.PPO, VECTOR)

@@ -1,0 +1,45 @@
+import os
+import signal
+import time
+
+import pytest
+from aisandbox_trainer.errors import StopRequested
+from aisandbox_trainer.stopping import OVERDUE_SECONDS, Stop
+
+
+@pytest.fixture
+def stop() -> Stop:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    stop = Stop()
+    stop.install()
+    yield stop
+    signal.signal(signal.SIGTERM, before[0])
+    signal.signal(signal.SIGINT, before[1])
+
+
+def test_stop_is_only_a_flag_while_the_learner_works(stop: Stop) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.requested
+    with pytest.raises(StopRequested):
+        stop.check()
+
+
+def test_stop_breaks_off_a_wait_that_blocks(stop: Stop) -> None:
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    began = time.monotonic()
+    with pytest.raises(StopRequested):
+        stop.sleep(30)
+    assert time.monotonic() - began < 10
+    assert not stop.interruptible
+
+
+def test_stop_is_overdue_after_a_while_and_not_before() -> None:
+    now = [0.0]
+    stop = Stop(clock=lambda: now[0])
+    assert not stop.overdue()
+    stop.request()
+    assert not stop.overdue()
+    now[0] = OVERDUE_SECONDS + 0.1
+    stop.request()
+    assert stop.overdue()
