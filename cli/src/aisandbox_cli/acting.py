@@ -34,8 +34,9 @@ def act(
 ) -> None:
     """Ask the policy of a run for the action to an observation.
 
-    Without numbers every line of stdin is an observation (numbers or a JSON array) and every line of stdout the action
-    to it, over one stream; a line that is refused leaves an empty line and exit code 1.
+    Without numbers every line of stdin is an observation (numbers or a JSON
+    array) and every line of stdout the action to it, over one stream; a line
+    that is refused leaves an empty line and exit code 1.
 
     \b
     Examples:

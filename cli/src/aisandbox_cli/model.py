@@ -35,8 +35,8 @@ def model(
 ) -> None:
     """Describe the policy of a run; with -o also fetch it as an ONNX file.
 
-    The file needs nothing of this service: any ONNX runtime, in any language, runs it. Its size and digest are checked
-    before it is put in place.
+    The file needs nothing of this service: any ONNX runtime, in any language,
+    runs it. Size and digest are checked before it is put in place.
 
     \b
     Examples:

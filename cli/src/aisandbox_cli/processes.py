@@ -1,15 +1,14 @@
 """Child processes that live no longer than this one.
 
 Owns starting a command of this program as a process, waiting until it says that it is ready, and ending it. A child is
-ended by closing its stdin (``--stop-with-parent``): that works the same on every system, and also when this process is
-killed. Must not know what the commands do.
+ended by closing its stdin (see :mod:`aisandbox_cli.readiness`): that works the same on every system, and also when this
+process is killed. Must not know what the commands do.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -17,24 +16,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self, cast
 
 from aisandbox_cli.errors import Failed
 
 # Seconds a child may take to say that it is ready, and to end after it was asked to.
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 45.0
-
-
-def stop_with_parent() -> None:
-    """Makes the end of stdin a SIGTERM to this process."""
-
-    def wait() -> None:
-        while sys.stdin.buffer.read1(4096):
-            pass
-        signal.raise_signal(signal.SIGTERM)
-
-    threading.Thread(target=wait, name="stop-with-parent", daemon=True).start()
 
 
 class Child:
@@ -54,6 +42,7 @@ class Child:
             start_new_session=os.name == "posix",
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
+        self._stdout = cast("IO[bytes]", self._process.stdout)
         self.ready: dict[str, Any] = {}
 
     @property
@@ -68,7 +57,7 @@ class Child:
             Failed: it has ended, or has said nothing for ``timeout`` seconds.
         """
         lines: list[bytes] = []
-        reader = threading.Thread(target=lambda: lines.append(self._first_line()), daemon=True)
+        reader = threading.Thread(target=lambda: lines.append(self._stdout.readline()), daemon=True)
         reader.start()
         reader.join(timeout)
         try:
@@ -103,14 +92,9 @@ class Child:
         finally:
             self._log.close()
 
-    def _first_line(self) -> bytes:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline()
-
     def _drain(self) -> None:
         """A full pipe would stop the child."""
-        assert self._process.stdout is not None
-        for _ in self._process.stdout:
+        for _ in self._stdout:
             pass
 
 

@@ -72,8 +72,8 @@ def status(run: options.Run, as_json: options.Json = False, address: options.Add
 def watch(run: options.Run, as_json: options.Json = False, address: options.Address = None) -> None:
     """Follow a run until it is done; exit code 0 only if it succeeds.
 
-    Goes on when the service is restarted. Ctrl-C stops the watching, not the training. With --json every change is one
-    StatusResponse in proto-JSON on a line of its own.
+    Goes on when the service is restarted. Ctrl-C stops the watching, not the
+    training. With --json every change is a StatusResponse on its own line.
     """
     with connect(address) as service:
         raise typer.Exit(follow(service, run, as_json=as_json))

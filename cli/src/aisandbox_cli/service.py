@@ -6,15 +6,24 @@ Owns the options, and what is printed when it listens. Must not know how the ser
 from __future__ import annotations
 
 import asyncio
-import errno
-import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from aisandbox_cli.errors import CliError, Failed
+from aisandbox_cli import readiness
+from aisandbox_cli.errors import Failed
+
+FIRST_STEPS = (
+    "",
+    "Try it from another terminal:",
+    "  aisandbox train ppo --gymnasium CartPole-v1     a training, followed",
+    "  aisandbox runs                                  the runs there are",
+    "  aisandbox act RUN 0.01 0.02 0.03 0.04           an action of a run's policy",
+    "",
+)
 
 
 def up(
@@ -43,13 +52,14 @@ def up(
         str | None,
         typer.Option(envvar="LOG_LEVEL", metavar="LEVEL", show_default="info", help="debug, info, warning or error."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object when it listens.")] = False,
-    stop_with_parent: Annotated[bool, typer.Option("--stop-with-parent", hidden=True)] = False,
+    as_json: readiness.AsJson = False,
+    stop_with_parent: readiness.StopWithParent = False,
 ) -> None:
     """Run the service on this machine: training, progress and policies on one port.
 
-    Runs survive a restart: an unfinished one goes on from its last checkpoint. Ctrl-C or SIGTERM lets calls and
-    checkpoints finish first. Logs go to stderr.
+    Runs survive a restart: an unfinished one goes on from its last checkpoint.
+    Ctrl-C or SIGTERM lets calls and checkpoints finish first; logs go to
+    stderr. Further settings are environment variables, see README.md.
 
     \b
     Examples:
@@ -66,7 +76,25 @@ def up(
     }
     environ = {**os.environ, **{name: str(value) for name, value in chosen.items() if value is not None}}
     if stop_with_parent:
-        from aisandbox_cli.processes import stop_with_parent as watch_stdin
-
-        watch_stdin()
+        readiness.stop_with_parent()
     asyncio.run(_serve(environ, as_json))
+
+
+async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
+    # Imported here: --help needs none of it.
+    from aisandbox_api import Settings, StartupError, create_server, log
+    from aisandbox_api.server import signalled
+    from aisandbox_inference import Settings as InferenceSettings
+    from aisandbox_inference import create_policy_calls
+
+    try:
+        settings = Settings.from_environ(environ)
+        log.configure(settings.log_level)
+        server = create_server(settings, policy_calls=create_policy_calls(InferenceSettings.from_environ(environ)))
+        await server.start()
+    except StartupError as error:
+        raise Failed(str(error)) from error
+    first_steps = [f"Runs and models: {settings.models_dir}", *FIRST_STEPS]
+    readiness.announce("service", server.address, first_steps, as_json=as_json)
+    await signalled()
+    await server.stop()

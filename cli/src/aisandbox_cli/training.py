@@ -91,8 +91,8 @@ def train(
 ) -> None:
     """Train a policy and follow the training; exit code 0 only if it succeeds.
 
-    Without --simulator and --gymnasium the service trains against a small environment in memory. Ctrl-C stops the
-    following, not the training.
+    Without --simulator and --gymnasium the service trains against a small
+    environment in memory. Ctrl-C stops the following, not the training.
 
     \b
     Examples:
