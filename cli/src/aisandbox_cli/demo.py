@@ -91,15 +91,14 @@ def _perform(children: Children, base: Path, timesteps: int, episodes: int, seed
     print(f"  simulator  {simulator}  (process {simulator_process.pid}), {ENVIRONMENT}")
     with connect(address) as service:
         print(f"\nTraining PPO for {timesteps:,} timesteps against the simulator, over gRPC ...", flush=True)
-        run_id = _train(service, children, simulator, timesteps, seed)
-        print(f"\nDriving {episodes} episodes of the simulator with the policy's answers ...", flush=True)
+        status = _train(service, children, simulator, timesteps, seed)
+        model = _better_model(status)
+        print(f"\nDriving {episodes} episodes of the simulator with the answers of its {model} model ...", flush=True)
         started = time.monotonic()
-        returns, actions = _drive(service, simulator, run_id, episodes, seed)
-        seconds = time.monotonic() - started
-        print(
-            f"  {actions:,} calls of Act in {duration(seconds)}, {actions / seconds:,.0f} a second, simulator included"
-        )
-    return run_id, returns
+        returns, actions = _drive(service, simulator, status.run_id, model, episodes, seed)
+        took = time.monotonic() - started
+        print(f"  {actions:,} calls of Act in {duration(took)}, {actions / took:,.0f} a second, simulator included")
+    return status.run_id, returns
 
 
 def _train(service: Connection, children: Children, simulator: str, timesteps: int, seed: int) -> pb.StatusResponse:
@@ -154,7 +153,7 @@ def _drive(
     # Seeds the training has not seen: its environments began with seed, seed + 1, ...
     seeds = [1_000_000 + seed + index for index in range(episodes)]
     with SimulatorSession.connect(simulator, environments=episodes, run_id=run_id, evaluation=True) as session:
-        return drive(session, act, episodes, seeds), taken
+        return drive(session, act, seeds), taken
 
 
 def _print_ways_on(base: Path, run_id: str) -> None:

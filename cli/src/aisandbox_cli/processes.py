@@ -80,6 +80,10 @@ class Child:
         if code is not None:
             raise Failed(f"{self._name} ended with {code}: {self.last_words()}", f"Its log: {self._log_path}")
 
+    def wait(self, timeout: float) -> int:
+        """Waits for the child to end by itself; its exit code. Raises subprocess.TimeoutExpired."""
+        return self._process.wait(timeout)
+
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:
         """Ends the child in good order, or by force after ``timeout`` seconds; again does nothing."""
         if self._process.stdin and not self._process.stdin.closed:

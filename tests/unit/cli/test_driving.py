@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 from aisandbox_cli.driving import drive
+from aisandbox_environment.results import ResetResult, StepResult
 from numpy.typing import NDArray
-
-
-@dataclass
-class Step:
-    observations: Sequence[NDArray[Any]]
-    rewards: NDArray[np.float32]
-    terminated: NDArray[np.bool_]
-    truncated: NDArray[np.bool_]
 
 
 class Countdown:
@@ -32,21 +24,21 @@ class Countdown:
     def _observe(self) -> list[NDArray[Any]]:
         return [np.arange(len(self.left))[:, None], self.left[:, None].astype(np.float32)]
 
-    def reset(self, seeds: Sequence[int] | None = None) -> Sequence[NDArray[Any]]:
+    def reset(self, seeds: Sequence[int] | None = None) -> ResetResult:
         self.seeds = seeds
-        return self._observe()
+        return ResetResult(self._observe())
 
     def send_step(self, actions: NDArray[Any]) -> None:
         self.actions = actions.copy()
 
-    def receive_step(self) -> Step:
+    def receive_step(self) -> StepResult:
         assert self.actions is not None
         rewards, self.actions = self.actions.astype(np.float32), None
         self.left -= 1
         over = self.left == 0
         self.left[over] = self.lengths[over]
         even = np.arange(len(over)) % 2 == 0
-        return Step(self._observe(), rewards, over & even, over & ~even)
+        return StepResult(self._observe(), rewards, over & even, over & ~even)
 
 
 def test_drive_counts_the_first_episode_of_each_environment() -> None:
@@ -57,7 +49,7 @@ def test_drive_counts_the_first_episode_of_each_environment() -> None:
         asked.append(observation)
         return 10.0 if observation[1] == 1 else 1.0
 
-    assert drive(session, act, 4, [5, 6, 7, 8]) == [10, 11, 12, 13]
+    assert drive(session, act, [5, 6, 7, 8]) == [10, 11, 12, 13]
     assert session.seeds == [5, 6, 7, 8]
     assert len(asked) == 1 + 2 + 3 + 4
     assert asked[:4] == [[0, 1], [1, 2], [2, 3], [3, 4]]
@@ -68,4 +60,4 @@ def test_drive_stops_at_the_first_refusal() -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
-        drive(Countdown(1), act, 1, [0])
+        drive(Countdown(1), act, [0])
