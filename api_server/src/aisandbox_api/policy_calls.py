@@ -130,7 +130,7 @@ class NoPolicies:
 
 def _no_policies() -> Unmet:
     message = (
-        "this service does not answer with actions: start an inference-server and set INFERENCE_ADDRESS to its host:port, "
-        "or start the service with `aisandbox up`, which has one inside"
+        "this service does not answer with actions: start an inference-server and set INFERENCE_ADDRESS to its "
+        "host:port, or start the service with `aisandbox up`, which has one inside"
     )
     return Unmet("NoInferenceServer", "INFERENCE_ADDRESS", message)

@@ -1,8 +1,8 @@
 """Starting trainers by forking a process that has loaded everything: hundredths of a second instead of seconds.
 
 Owns the warm process and its protocol (JSON lines, see ``python -m aisandbox_trainer warm``), its restarts, and the
-plain launcher as the way out when it will not start. A start while it warms up waits for it: it began earlier than a new
-process could, and does the same work. POSIX only.
+plain launcher as the way out when it will not start. A start while it warms up waits for it: it began earlier than a
+new process could, and does the same work. POSIX only.
 """
 
 from __future__ import annotations

@@ -1,0 +1,186 @@
+"""A trainer that learns nothing and does what the run's kwargs say, for tests of whoever starts trainers.
+
+    python scripted_trainer.py run | warm [PID_FILE]
+
+``environment.gymnasium.kwargs``: ``script`` is a list with a word for each attempt, the last one for all further ones:
+
+    train       ten steps every ``tick`` seconds until total_timesteps, then done
+    crash       twenty steps, then an exception
+    kill        twenty steps, then SIGKILL
+    permanent   fails for good     retryable   fails for now
+    stubborn    trains and ignores SIGTERM
+    terminate   stops itself by SIGTERM after twenty steps
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+
+from aisandbox.v1 import training_progress_pb2 as pb
+from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
+from aisandbox_crds.spec import GymnasiumEnvironment
+from aisandbox_crds.status import Failure
+from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
+from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_model_store import RunStore
+
+STEPS = 10
+
+
+class Trainer:
+    def __init__(self, start: TrainerStart) -> None:
+        self.start = start
+        kwargs = start.spec.environment.kwargs if isinstance(start.spec.environment, GymnasiumEnvironment) else {}
+        script = kwargs.get("script", ["train"])
+        self.word = script[min(start.attempt, len(script)) - 1]
+        self.tick = float(kwargs.get("tick", 0.01))
+        self.stopped = threading.Event()
+        self.timesteps = 0
+        self.writer = RunStore(start.models_dir, start.checkpoint_dir).run(start.run_id).claim(start.attempt)
+        self.known: dict[str, pb.Artifact] = {}
+        self.stub = TrainingProgressServiceStub(grpc.insecure_channel(start.progress_address or "127.0.0.1:1"))
+
+    def report(self, activity: int) -> None:
+        request = pb.ReportRequest(
+            run_id=self.start.run_id,
+            attempt=self.start.attempt,
+            timesteps=self.timesteps,
+            fps=STEPS / self.tick,
+            episode_reward_mean=float(self.timesteps),
+            activity=activity,
+            **self.known,
+        )
+        with contextlib.suppress(grpc.RpcError):
+            self.stub.Report(request, timeout=2, metadata=[("authorization", f"Bearer {self.start.progress_token}")])
+
+    def save(self, final: bool = False) -> None:
+        def write(folder: Path) -> None:
+            (folder / "model.zip").write_bytes(b"zip of step %d" % self.timesteps)
+
+        checkpoint = self.writer.publish_checkpoint(self.timesteps, write)
+        model = self.writer.publish_model(self.timesteps, {"policy.onnx": b"policy of step %d" % self.timesteps})
+        self.writer.point("latest", model)
+        if final:
+            self.writer.point("final", model)
+            if self.start.spec.model_output_path:
+                self.writer.write_output(self.start.spec.model_output_path, checkpoint.path / "model.zip")
+        self.known["latest_checkpoint"] = pb.Artifact(
+            path=checkpoint.relative, timesteps=checkpoint.timesteps, digest=checkpoint.digest
+        )
+
+    def end(self, code: int, failure: Failure | None = None) -> int:
+        path = self.start.termination_message_path
+        if path is not None:
+            path.write_text(TerminationMessage(self.start.attempt, code, self.timesteps, failure).to_json())
+        return code
+
+    def run(self) -> int:
+        print(f"attempt {self.start.attempt} does {self.word}", flush=True)
+        self.report(pb.TRAINER_ACTIVITY_STARTING)
+        if self.word == "permanent":
+            return self.end(ExitCode.PERMANENT, Failure("UnsuitableSpace", "no attempt can succeed"))
+        if self.word == "retryable":
+            return self.end(ExitCode.RETRYABLE, Failure("SimulatorUnreachable", "nobody is at 127.0.0.1:1"))
+        restored = self.writer.run.newest_checkpoint()
+        if restored is not None:
+            self.timesteps = restored.timesteps
+            artifact = pb.Artifact(path=restored.relative, timesteps=restored.timesteps, digest=restored.digest)
+            self.known.update(resumed_from=artifact, latest_checkpoint=artifact)
+        return self.train(self.timesteps)
+
+    def train(self, began: int) -> int:
+        spec = self.start.spec
+        every = spec.checkpoint_every_timesteps or 20
+        while self.timesteps < spec.total_timesteps:
+            if self.stopped.is_set() and self.word != "stubborn":
+                self.save()
+                return self.end(ExitCode.CANCELLED)
+            self.timesteps += STEPS
+            if self.timesteps % every == 0:
+                self.save()
+            self.report(pb.TRAINER_ACTIVITY_TRAINING)
+            if self.timesteps - began >= 2 * STEPS and self.word in ("crash", "kill", "terminate"):
+                self.fall()
+            time.sleep(self.tick)
+        self.save(final=True)
+        return self.end(ExitCode.DONE)
+
+    def fall(self) -> None:
+        if self.word == "crash":
+            raise RuntimeError("the script says crash")
+        os.kill(os.getpid(), signal.SIGKILL if self.word == "kill" else signal.SIGTERM)
+
+
+def main(environ: dict[str, str]) -> int:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())  # first: a stop may come before anything is loaded
+    start = TrainerStart.from_environ(environ)
+    if start.stop_with_parent:
+        threading.Thread(target=stop_at_end_of_stdin, daemon=True).start()
+    trainer = Trainer(start)
+    trainer.stopped = stop
+    return trainer.run()
+
+
+def stop_at_end_of_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def say(**message: object) -> None:
+    os.write(1, json.dumps(message).encode() + b"\n")
+
+
+def warm() -> None:
+    """Forks as the real one does; its children are started anew after the fork, so that gRPC is not shared."""
+    if len(sys.argv) > 2:
+        with open(sys.argv[2], "a") as pids:
+            pids.write(f"{os.getpid()}\n")
+    children: dict[int, str] = {}
+    lock = threading.Lock()
+
+    def reap(child: subprocess.Popen[bytes], key: str) -> None:
+        code = child.wait()
+        with lock:
+            children.pop(child.pid)
+        say(id=key, pid=child.pid, exit_code=128 - code if code < 0 else code)
+
+    say(ready=True)
+    threads = []
+    for line in sys.stdin:
+        request = json.loads(line)
+        with open(request["log_path"], "ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, __file__, "run"],
+                env={**os.environ, **request["environ"]},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        with lock:
+            children[child.pid] = request["id"]
+        say(id=request["id"], pid=child.pid)
+        thread = threading.Thread(target=reap, args=(child, request["id"]))
+        thread.start()
+        threads.append(thread)
+    with lock:
+        for pid in children:
+            os.kill(pid, signal.SIGTERM)
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "warm":
+        warm()
+    else:
+        sys.exit(main(dict(os.environ)))
