@@ -29,11 +29,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from aisandbox_trainer import algorithms, checkpoints
 from aisandbox_trainer.checkpoints import Ratings
 from aisandbox_trainer.connection import Patience
+from aisandbox_trainer.divergence import check_finite
 from aisandbox_trainer.ending import DONE, Ending, ending_of
 from aisandbox_trainer.environments import Environments, presentation_of
 from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone, StopRequested
 from aisandbox_trainer.evaluation import Evaluator
-from aisandbox_trainer.learning import Learning, check_finite
+from aisandbox_trainer.learning import Learning
 from aisandbox_trainer.policy_choice import check_actions, choose_policy
 from aisandbox_trainer.progress import Progress, Reporter, artifact
 from aisandbox_trainer.publication import Publication

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import structlog
-import torch
 from aisandbox_environment import TransientSimulatorError
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -20,8 +19,9 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from aisandbox_trainer import progress as activity
 from aisandbox_trainer.checkpoints import Boundary
 from aisandbox_trainer.connection import Patience
+from aisandbox_trainer.divergence import check_finite
 from aisandbox_trainer.environments import env_of
-from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone
+from aisandbox_trainer.errors import SimulatorGone
 from aisandbox_trainer.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.progress import Progress
 from aisandbox_trainer.publication import Publication
@@ -131,14 +131,3 @@ class _Boundaries(BaseCallback):
             for name, value in metrics.items():
                 self.logger.record_mean(f"episode/{name}", value)
         self._metrics.clear()
-
-
-def check_finite(model: BaseAlgorithm) -> None:
-    """Raises NonFiniteTraining if a weight is NaN or infinite (or so large that their sum is)."""
-    with torch.no_grad():
-        total = torch.stack([parameter.detach().sum() for parameter in model.policy.parameters()]).sum()
-    if not torch.isfinite(total):
-        raise NonFiniteTraining(
-            f"the policy's weights became NaN or infinite after {model.num_timesteps} steps; try a lower learning_rate "
-            "or max_grad_norm, normalize=True, or rewards of a smaller scale"
-        )

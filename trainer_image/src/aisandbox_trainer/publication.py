@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 from aisandbox_trainer import checkpoints
 from aisandbox_trainer import progress as activity
 from aisandbox_trainer.checkpoints import Ratings
+from aisandbox_trainer.divergence import check_finite
 from aisandbox_trainer.environments import env_of, presentation_of
 from aisandbox_trainer.evaluation import Evaluator
 from aisandbox_trainer.export import export_model
@@ -87,7 +88,8 @@ class Publication:
             log.warning("not saved, the disk is full", timesteps=now, error=str(error))
 
     def save_checkpoint(self, model: BaseAlgorithm) -> Published:
-        """Publishes a checkpoint of the learner as it is."""
+        """Publishes a checkpoint of the learner as it is. Raises NonFiniteTraining: there is no way on from such one."""
+        check_finite(model)
         published = self.writer.publish_checkpoint(
             model.num_timesteps,
             lambda folder: checkpoints.save(folder, model, self.spec, self.ratings),

@@ -1,0 +1,303 @@
+"""Whole attempts over environments in this process: what is on disk afterwards, and how each of them ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from aisandbox_crds.spec import Algorithm, Environment, Evaluation, GymnasiumEnvironment, TrainingRunSpec
+from aisandbox_crds.trainer_exit import TerminationMessage
+from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_model_store import DiskFull, RunFolder, RunStore, Writer
+from aisandbox_trainer.attempt import run_attempt
+from aisandbox_trainer.stopping import Stop
+from gymnasium import spaces
+from stable_baselines3 import DQN, PPO
+
+CARTPOLE = GymnasiumEnvironment("CartPole-v1")
+
+
+SCRIPTS: list[Callable[[int], float | None]] = []
+
+
+class Scripted(gym.Env[Any, Any]):
+    """Calls a script with the number of the step; its answer, if any, replaces the reward."""
+
+    def __init__(self, script: int) -> None:
+        self.observation_space = spaces.Box(-1, 1, (2,), np.float32)
+        self.action_space = spaces.Discrete(2)
+        self._at_step = SCRIPTS[script]
+        self._steps = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        answer = self._at_step(self._steps)
+        return self._observation(), 1.0 if answer is None else answer, self._steps % 10 == 0, False, {}
+
+    def _observation(self) -> Any:
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32)
+
+
+gym.register("Scripted-v0", entry_point=Scripted, disable_env_checker=True, order_enforce=False)
+
+
+def scripted(at_step: Callable[[int], float | None]) -> GymnasiumEnvironment:
+    SCRIPTS.append(at_step)
+    return GymnasiumEnvironment("Scripted-v0", {"script": len(SCRIPTS) - 1})
+
+
+class Runs:
+    """Attempts at one run below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.attempts = 0
+        self.stop = Stop()
+
+    @property
+    def run(self) -> RunFolder:
+        return RunStore(self.folder).run("run-1")
+
+    @property
+    def message(self) -> TerminationMessage:
+        return TerminationMessage.from_json((self.folder / "message").read_text())
+
+    def attempt(
+        self,
+        environment: Environment,
+        algorithm: str = "PPO",
+        total: int = 256,
+        attempt: int | None = None,
+        evaluation: Evaluation | None = None,
+        output: str = "",
+        every: int = 0,
+        **hyperparameters: Any,
+    ) -> int:
+        self.attempts = attempt or self.attempts + 1
+        self.stop.requested = False
+        defaults = {"n_steps": 64, "batch_size": 64, "n_epochs": 2} if algorithm == "PPO" else {}
+        spec = TrainingRunSpec(
+            algorithm=Algorithm(algorithm),
+            total_timesteps=total,
+            environment=environment,
+            seed=5,
+            hyperparameters={key: str(value) for key, value in {**defaults, **hyperparameters}.items()},
+            model_output_path=output,
+            checkpoint_every_timesteps=every,
+            evaluation=evaluation,
+        )
+        start = TrainerStart(
+            run_id="run-1",
+            attempt=self.attempts,
+            spec=spec,
+            models_dir=self.folder,
+            checkpoint_dir=self.folder,
+            termination_message_path=self.folder / "message",
+        )
+        return run_attempt(start, self.stop)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path)
+
+
+def _weights(run: RunFolder, algorithm: Any = PPO) -> dict[str, Any]:
+    checkpoint = run.newest_checkpoint()
+    assert checkpoint is not None
+    model = algorithm.load(checkpoint.path / "model.zip", device="cpu")
+    return dict(model.policy.state_dict())
+
+
+def test_attempt_leaves_a_final_model_a_checkpoint_and_the_copy(runs: Runs) -> None:
+    assert runs.attempt(CARTPOLE, output="./out/my_model.zip", evaluation=Evaluation(episodes=2)) == 0
+
+    final, latest = runs.run.model("final"), runs.run.model("latest")
+    assert final.digest == latest.digest
+    assert final.timesteps == 256
+    assert {"policy.onnx", "metadata.json", "golden.json"} <= set(runs.run.read_model(final).files)
+    assert runs.run.model("best").timesteps <= 256
+    pointer = runs.run.pointer("best")
+    assert pointer is not None
+    assert pointer.reward_mean is not None
+    assert pointer.reward_mean > 1
+    assert PPO.load(runs.folder / "out" / "my_model.zip", device="cpu").num_timesteps == 256
+    assert any(runs.run.logs_path.iterdir())
+    assert (runs.message.exit_code, runs.message.timesteps, runs.message.failure) == (0, 256, None)
+
+
+@pytest.mark.parametrize("algorithm", ["A2C", "DQN"])
+def test_attempt_trains_the_other_algorithms(runs: Runs, algorithm: str) -> None:
+    assert runs.attempt(CARTPOLE, algorithm, total=300) == 0
+    assert runs.run.model("final").timesteps >= 300
+
+
+def test_stop_keeps_the_learner_of_the_last_boundary(runs: Runs, tmp_path: Path) -> None:
+    def stop_at(step: int) -> None:
+        if step == 150:
+            runs.stop.request()
+
+    assert runs.attempt(scripted(stop_at)) == 143
+    checkpoint = runs.run.newest_checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.timesteps == 128
+    assert runs.message.failure is None
+
+    (tmp_path / "other").mkdir()
+    other = Runs(tmp_path / "other")
+    assert other.attempt(scripted(lambda _: None), total=128) == 0
+    mine, others = _weights(runs.run), _weights(other.run)
+    assert all(torch.equal(value, others[key]) for key, value in mine.items())
+
+
+def test_stopped_run_goes_on_from_its_checkpoint(runs: Runs) -> None:
+    seen: list[int] = []
+
+    def stop_at(step: int) -> None:
+        seen.append(step)
+        if len(seen) == 150:
+            runs.stop.request()
+
+    assert runs.attempt(scripted(stop_at)) == 143
+    seen.clear()
+    seen.extend(range(1000))
+    assert runs.attempt(scripted(stop_at)) == 0
+    assert len(seen) - 1000 == 256 - 128
+    assert runs.run.model("final").timesteps == 256
+
+
+def test_stop_of_dqn_keeps_every_stored_step(runs: Runs) -> None:
+    def stop_at(step: int) -> None:
+        if step == 150:
+            runs.stop.request()
+
+    assert runs.attempt(scripted(stop_at), "DQN", total=1000) == 143
+    checkpoint = runs.run.newest_checkpoint()
+    assert checkpoint is not None
+    assert 150 <= checkpoint.timesteps <= 152
+    model = DQN.load(checkpoint.path / "model.zip", device="cpu")
+    assert model.num_timesteps == checkpoint.timesteps
+
+
+def test_attempt_falls_back_past_a_damaged_checkpoint(runs: Runs) -> None:
+    def stop_at(step: int) -> None:
+        if step == 200:
+            runs.stop.request()
+
+    assert runs.attempt(scripted(stop_at), every=64) == 143
+    newest, before = runs.run.checkpoints()[:2]
+    model = newest.path / "model.zip"
+    model.write_bytes(model.read_bytes()[:-100])
+
+    steps: list[int] = []
+    assert runs.attempt(scripted(steps.append), every=64) == 0
+    assert len(steps) == 256 - before.timesteps
+    assert any(path.name.startswith("damaged-") for path in runs.run.checkpoints_path.iterdir())
+
+
+def test_best_model_survives_a_worse_attempt(runs: Runs) -> None:
+    evaluation = Evaluation(every_timesteps=64, episodes=1)
+    assert runs.attempt(scripted(lambda step: 5.0), total=128, evaluation=evaluation) == 0
+    best = runs.run.model("best")
+    assert runs.attempt(scripted(lambda step: 0.1), total=512, evaluation=evaluation) == 0
+    assert runs.run.model("final").timesteps == 512
+    assert runs.run.model("best").digest == best.digest
+
+
+@pytest.mark.parametrize(
+    ("environment", "algorithm", "hyperparameters", "reason", "message"),
+    [
+        (GymnasiumEnvironment("NoSuch-v9"), "PPO", {}, "UnknownEnvironment", "NoSuch-v9"),
+        (GymnasiumEnvironment("CartPole-v1", {"gravel": 1}), "PPO", {}, "UnknownEnvironment", "gravel"),
+        (GymnasiumEnvironment("Pendulum-v1"), "DQN", {}, "UnsupportedActionSpace", "Discrete"),
+        (CARTPOLE, "PPO", {"n_steps": 1}, "InvalidHyperparameter", "n_steps"),
+        (CARTPOLE, "PPO", {"gama": 1}, "InvalidHyperparameter", "did you mean gamma"),
+        (CARTPOLE, "PPO", {"policy": "CnnPolicy"}, "InvalidHyperparameter", "MlpPolicy"),
+        (CARTPOLE, "PPO", {"use_sde": True}, "InvalidHyperparameter", "continuous"),
+        (CARTPOLE, "PPO", {"learning_rate": 1e30}, "NonFiniteTraining", "learning_rate"),
+        (scripted(lambda step: float("nan")), "PPO", {}, "SimulatorInvalidReply", "nan"),
+    ],
+)
+def test_attempt_that_cannot_succeed_says_why(
+    runs: Runs, environment: Any, algorithm: str, hyperparameters: Any, reason: str, message: str
+) -> None:
+    assert runs.attempt(environment, algorithm, **hyperparameters) == 78
+    failure = runs.message.failure
+    assert failure is not None
+    assert failure.reason == reason
+    assert message in failure.message
+    assert runs.run.checkpoints() == [], "nothing to go on from"
+
+
+def test_attempt_that_was_replaced_publishes_nothing(runs: Runs) -> None:
+    def replace(step: int) -> None:
+        if step == 100:
+            runs.run.claim(2)
+
+    assert runs.attempt(scripted(replace), attempt=1) == 75
+    failure = runs.message.failure
+    assert failure is not None
+    assert failure.reason == "Fenced"
+    assert [published.timesteps for published in runs.run.checkpoints()] == [64]
+    assert [published.timesteps for published in runs.run.models()] == [64]
+
+
+def test_full_disk_in_between_does_not_end_the_training(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish, failures = Writer.publish_checkpoint, []
+
+    def full_once(self: Writer, *arguments: Any) -> Any:
+        if not failures:
+            failures.append(1)
+            raise DiskFull(self.run.path)
+        return publish(self, *arguments)
+
+    monkeypatch.setattr(Writer, "publish_checkpoint", full_once)
+    assert runs.attempt(CARTPOLE, every=64) == 0
+    assert failures
+    assert runs.run.model("final").timesteps == 256
+
+
+def test_full_disk_at_the_end_is_to_be_tried_again(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Writer, *_: Any) -> Any:
+        raise DiskFull(self.run.path)
+
+    monkeypatch.setattr(Writer, "publish_checkpoint", full)
+    assert runs.attempt(CARTPOLE) == 75
+    failure = runs.message.failure
+    assert failure is not None
+    assert failure.reason == "DiskFull"
+
+
+def test_unknown_exception_is_retried_with_its_text(runs: Runs) -> None:
+    def fail(step: int) -> None:
+        if step == 30:
+            raise KeyError("the simulation's own bug")
+
+    assert runs.attempt(scripted(fail)) == 75
+    failure = runs.message.failure
+    assert failure is not None
+    assert "the simulation's own bug" in failure.message
+
+
+def test_evaluation_does_not_change_what_is_learned(runs: Runs, tmp_path: Path) -> None:
+    assert runs.attempt(CARTPOLE, normalize=True, evaluation=Evaluation(64, 2, stochastic=True)) == 0
+    (tmp_path / "other").mkdir()
+    other = Runs(tmp_path / "other")
+    assert other.attempt(CARTPOLE, normalize=True) == 0
+    mine, others = _weights(runs.run), _weights(other.run)
+    assert all(torch.equal(value, others[key]) for key, value in mine.items())
+
+
+def test_frames_are_stacked_and_normalised_into_the_model(runs: Runs) -> None:
+    assert runs.attempt(CARTPOLE, frame_stack=3, normalize=True, n_envs=2, evaluation=Evaluation(0, 2)) == 0
+    metadata = runs.run.read_model(runs.run.model("final")).files["metadata.json"].decode()
+    assert '"frameStack": 3' in metadata
