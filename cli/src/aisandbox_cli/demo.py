@@ -16,7 +16,6 @@ import typer
 from aisandbox.v1 import policy_trainer_pb2 as pb
 
 from aisandbox_cli.connection import CALL_TIMEOUT, Connection, connect
-from aisandbox_cli.driving import drive
 from aisandbox_cli.errors import CliError, Failed
 from aisandbox_cli.following import ConnectionLost
 from aisandbox_cli.following import watch as watch_run
@@ -140,7 +139,10 @@ def _drive(
     service: Connection, simulator: str, run_id: str, model: str, episodes: int, seed: int
 ) -> tuple[list[float], int]:
     """The returns of the episodes, and how many actions they took."""
+    # Imported here: --help needs no NumPy.
     from aisandbox_environment.session import SimulatorSession
+
+    from aisandbox_cli.driving import drive
 
     taken = 0
 

@@ -37,11 +37,14 @@ NUMBERS_ALLOWED = frozenset({"act"})
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code; see :mod:`aisandbox_cli.errors`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["healthcheck"]:
-        from aisandbox_cli.healthcheck import main as healthcheck
+    try:
+        if given[:1] == ["healthcheck"]:
+            from aisandbox_cli.healthcheck import main as healthcheck
 
-        return healthcheck(given[1:])
-    return _run(given)
+            return healthcheck(given[1:])
+        return _run(given)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
 def _run(given: list[str]) -> int:
@@ -52,8 +55,6 @@ def _run(given: list[str]) -> int:
     except CliError as error:
         print(*error.lines(), sep="\n", file=sys.stderr)
         return error.exit_code
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
 
 

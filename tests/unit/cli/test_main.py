@@ -1,0 +1,102 @@
+"""The list of commands, their help, and what documents say of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aisandbox_cli.connection import check_address, is_loopback
+from aisandbox_cli.errors import Misused
+from aisandbox_cli.main import COMMANDS, main
+
+ROOT = Path(__file__).parents[3]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def _help(capsys: pytest.CaptureFixture[str], *command: str) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "200")
+        assert main([*command, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = _help(capsys, command)
+    assert f"aisandbox {command}" in text
+    assert len(text.splitlines()) > 5
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    text = _help(capsys)
+    assert [name for name in COMMANDS if not re.search(rf"[│|] {name}\b", text)] == []
+
+
+def _command_lines() -> Iterator[tuple[str, str]]:
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^(?:    |\$ )aisandbox (\S.*)$", text, re.M):
+            yield document.name, line.split("  #")[0].strip()
+
+
+def test_documents_have_command_lines() -> None:
+    assert len(list(_command_lines())) >= 8
+
+
+@pytest.mark.parametrize(("document", "line"), list(_command_lines()))
+def test_command_lines_of_documents_exist(document: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command, *rest = line.split()
+    assert command in COMMANDS
+    text = _help(capsys, command)
+    for option in [word.split("=")[0] for word in rest if re.fullmatch(r"--?[a-z].*", word)]:
+        assert re.search(rf"(?<![\w-]){option}\b", text), f"{document}: {option} is no option of {command}"
+
+
+def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    assert "Did you mean 'train'?" in capsys.readouterr().err
+
+
+def test_version_as_json_names_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["grpcio"]
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_commands_of_a_client_do_not_load_the_servers() -> None:
+    """Each command pays for what it does; onnxruntime and the service are only for `up`."""
+    code = """
+import sys
+from aisandbox_cli.main import main
+main(["status", "x", "--address", "nowhere"])
+heavy = {"aisandbox_api", "aisandbox_inference", "onnxruntime", "gymnasium", "torch", "numpy"}
+print(*sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("address", ["localhost:1", "10.0.0.1:50051", "[::1]:65535", "dns:///a.b-c:50051"])
+def test_check_address_takes_what_grpc_dials(address: str) -> None:
+    check_address(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "host", "host:", ":1", "host:0", "host:65536", "http://host:1", "a b:1", "::1:1"]
+)
+def test_check_address_refuses_the_rest(address: str) -> None:
+    with pytest.raises(Misused, match="must be HOST:PORT"):
+        check_address(address)
+
+
+def test_is_loopback_knows_this_machine() -> None:
+    assert [is_loopback(host) for host in ("127.0.0.1", "[::1]", "localhost", "10.0.0.1", "host")] == [
+        *(True, True, True),
+        *(False, False),
+    ]
