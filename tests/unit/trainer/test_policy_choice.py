@@ -46,7 +46,7 @@ def test_policy_that_fits_is_taken() -> None:
 
 @pytest.mark.parametrize("space", [VECTOR, spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3)])
 def test_dqn_refuses_all_but_discrete_actions(space: spaces.Space) -> None:
-    with pytest.raises(UnsupportedActionSpace, match="Discrete.*PPO or A2C"):
+    with pytest.raises(UnsupportedActionSpace, match=r"Discrete.*PPO or A2C"):
         check_actions(Algorithm.DQN, space)
 
 

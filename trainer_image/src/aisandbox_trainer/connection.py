@@ -81,19 +81,19 @@ def open_sessions(
 ) -> Sequence[SimulatorSession]:
     """One session for each address, ``environments`` spread over them (0: one for each address).
 
-    A name is looked up anew each time. Closes what is open when one of them fails, and raises its error.
+    Where there are fewer environments than addresses, the first addresses have one each. A name is looked up anew each time. Closes what is open when one of them fails, and raises its error.
     """
     addresses = expand_addresses(environment.address)
+    addresses = addresses[: environments or None]
     counts = spread(environments or len(addresses), len(addresses))
     sessions: list[SimulatorSession] = []
     try:
         for address, count in zip(addresses, counts, strict=True):
-            if count:
-                sessions.append(
-                    SimulatorSession.connect(
-                        address, count, options=environment.options, run_id=run_id, evaluation=evaluation
-                    )
+            sessions.append(
+                SimulatorSession.connect(
+                    address, count, options=environment.options, run_id=run_id, evaluation=evaluation
                 )
+            )
     except BaseException:
         for session in sessions:
             session.close()

@@ -7,7 +7,7 @@ environments in a step in which no episode ends. Must not know what to do when a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -50,7 +50,7 @@ class GrpcVecEnv(VecEnv):
             raise
         number = self._number()
         super().__init__(number, self.presentation.observation_space, self.presentation.action_space)
-        self.episode_metrics: list[dict[str, float]] = []
+        self.episode_metrics: list[Mapping[str, float]] = []
         self._masks: Array | None = None
         self._infos: list[dict[str, Any]] = [{} for _ in range(number)]
         self._ended: list[int] = []
@@ -203,7 +203,7 @@ class GrpcVecEnv(VecEnv):
         self._lengths[ended] = 0
         self._ended = ended
         for result in results:
-            self.episode_metrics.extend(result.episode_metrics)
+            self.episode_metrics.extend(metrics.values for metrics in result.episode_metrics)
 
 
 def _joined(masks: Iterable[Array | None]) -> Array | None:
