@@ -1,0 +1,140 @@
+"""A simulation out of adapters: one for each environment of a session.
+
+Owns the restart of environments whose episode ended (same-step autoreset). Must not know gRPC or what is adapted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from aisandbox.v1 import environment_pb2 as pb
+from aisandbox_wire.tensors import Array
+
+from aisandbox_environment.adapters import ExternalEnvAdapter, Observation
+from aisandbox_environment.errors import InvalidOptions
+from aisandbox_environment.results import NONE_ENDED, ResetResult, StepResult
+from aisandbox_environment.spec import Spec, read_spec
+
+AdapterFactory = Callable[[], ExternalEnvAdapter]
+"""Makes one environment; called once for each environment of each session."""
+
+
+class AdapterSimulation:
+    """Serves what ``factory`` makes; see :func:`aisandbox_environment.server.create_environment_server`.
+
+    Makes one adapter to learn its spaces, and closes it. Raises InvalidSpace if they break a rule.
+    """
+
+    version = ""
+
+    def __init__(self, factory: AdapterFactory, name: str = "") -> None:
+        self._factory = factory
+        adapter = factory()
+        try:
+            self.spec = _spec(adapter)
+            self.name = name or type(adapter).__name__
+        finally:
+            adapter.close()
+
+    def make(self, environments: int, options: Mapping[str, Any]) -> AdapterBatch:
+        """See Simulation."""
+        if options:
+            raise InvalidOptions(f"{next(iter(options))!r} is unknown: this simulation takes no options")
+        adapters: list[ExternalEnvAdapter] = []
+        try:
+            for _ in range(environments):
+                adapters.append(self._factory())  # noqa: PERF401 -- those made so far are closed if one fails
+        except BaseException:
+            for adapter in adapters:
+                adapter.close()
+            raise
+        return AdapterBatch(self.spec, adapters)
+
+
+class AdapterBatch:
+    """Adapters stepped one after the other."""
+
+    def __init__(self, spec: Spec, adapters: Sequence[ExternalEnvAdapter]) -> None:
+        self.spec = spec
+        self._adapters = adapters
+        self._buffers = ObservationBuffers(spec, len(adapters))
+        self._rewards = np.zeros(len(adapters), np.float32)
+        self._terminated = np.zeros(len(adapters), np.bool_)
+        self._truncated = np.zeros(len(adapters), np.bool_)
+
+    def reset(self, seeds: Sequence[int] | None) -> ResetResult:
+        """See SimulationBatch."""
+        for i, adapter in enumerate(self._adapters):
+            self._buffers.put(i, adapter.reset(seeds[i] if seeds else None))
+        return ResetResult(self._buffers.arrays)
+
+    def step(self, actions: Array) -> StepResult:
+        """See SimulationBatch."""
+        ended: list[int] = []
+        finals: list[Observation] = []
+        for i, adapter in enumerate(self._adapters):
+            observation, self._rewards[i], terminated, truncated, _ = adapter.step(actions[i])
+            self._terminated[i], self._truncated[i] = terminated, truncated
+            if terminated or truncated:
+                ended.append(i)
+                # A copy: an adapter may write its next observation into the array of the last one.
+                finals.append(copied(observation))
+                observation = adapter.reset(None)
+            self._buffers.put(i, observation)
+        return StepResult(
+            self._buffers.arrays,
+            self._rewards,
+            self._terminated,
+            self._truncated,
+            np.array(ended, np.intp) if ended else NONE_ENDED,
+            self._buffers.stack(finals),
+        )
+
+    def close(self) -> None:
+        """See SimulationBatch."""
+        for adapter in self._adapters:
+            adapter.close()
+
+
+class ObservationBuffers:
+    """The observations of N environments, one array [N, *shape] a leaf."""
+
+    def __init__(self, spec: Spec, environments: int) -> None:
+        self._leaves = spec.observation_leaves
+        self._is_dict = spec.observation_space.WhichOneof("kind") == "dict"
+        self.arrays = [np.zeros((environments, *leaf.shape), leaf.dtype) for leaf in self._leaves]
+
+    def put(self, environment: int, observation: Any) -> None:
+        """Copy the observation of one environment into its row."""
+        if not self._is_dict:
+            self.arrays[0][environment] = observation
+            return
+        for leaf, array in zip(self._leaves, self.arrays, strict=True):
+            array[environment] = observation[leaf.key]
+
+    def stack(self, observations: Sequence[Any]) -> list[Array]:
+        """Observations as one array [K, *shape] a leaf; none if there are none."""
+        if not observations:
+            return []
+        if not self._is_dict:
+            return [np.array(observations, self._leaves[0].dtype)]
+        return [np.array([observation[leaf.key] for observation in observations], leaf.dtype) for leaf in self._leaves]
+
+
+def copied(observation: Any) -> Any:
+    """A copy of an observation."""
+    if isinstance(observation, Mapping):
+        return {key: np.array(value) for key, value in observation.items()}
+    return np.array(observation)
+
+
+def _spec(adapter: ExternalEnvAdapter) -> Spec:
+    return read_spec(
+        pb.EnvironmentSpec(
+            observation_space=adapter.observation_space,
+            action_space=adapter.action_space,
+            max_episode_steps=getattr(adapter, "max_episode_steps", 0),
+        )
+    )

@@ -1,0 +1,66 @@
+"""Addresses of simulators: from the text of a run to a list, and how environments are spread over them.
+
+Must not know sessions.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from aisandbox_environment.errors import InvalidAddress, SimulatorUnreachable
+
+_DNS = "dns:///"
+
+
+def expand_addresses(text: str) -> list[str]:
+    """The addresses, ``host:port`` each, that ``text`` stands for.
+
+    ``text`` is ``host:port``, several of them separated by commas, or ``dns:///host:port`` for every address that the
+    name resolves to (a headless service), also mixed. The records of a name come sorted, so that two trainers see
+    them in the same order; what is listed keeps its order; none comes twice.
+
+    Raises InvalidAddress for text that is none of these, SimulatorUnreachable if a name does not resolve.
+    """
+    found: list[str] = []
+    for part in text.split(","):
+        entry = part.strip()
+        if entry.startswith(_DNS):
+            found.extend(_records(text, entry))
+        else:
+            _host_and_port(text, entry)
+            found.append(entry)
+    return list(dict.fromkeys(found))
+
+
+def spread(environments: int, addresses: int) -> list[int]:
+    """How many of ``environments`` each of ``addresses`` gets: at least one each, and no two differ by more than one.
+
+    Raises ValueError if there are fewer environments than addresses.
+    """
+    if addresses < 1 or environments < addresses:
+        raise ValueError(
+            f"{environments} environments cannot be spread over {addresses} addresses: each gets one or more"
+        )
+    each, more = divmod(environments, addresses)
+    return [each + (i < more) for i in range(addresses)]
+
+
+def _records(text: str, entry: str) -> list[str]:
+    host, port = _host_and_port(text, entry.removeprefix(_DNS))
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise SimulatorUnreachable(entry, f"the name {host!r} does not resolve: {error}") from None
+    hosts = sorted({str(info[4][0]) for info in infos})
+    return [f"[{address}]:{port}" if ":" in address else f"{address}:{port}" for address in hosts]
+
+
+def _host_and_port(text: str, entry: str) -> tuple[str, int]:
+    host, colon, port = entry.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host.strip("[]")
+    if not colon or not host or any(c in host for c in "/ ") or (":" in host and not bracketed):
+        raise InvalidAddress(text, f"{entry!r} is no address: use host:port, a list with commas, or dns:///host:port")
+    if not port.isascii() or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise InvalidAddress(text, f"{entry!r} has no port between 1 and 65535: use host:port")
+    return host, int(port)

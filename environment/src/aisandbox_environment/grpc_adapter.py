@@ -1,0 +1,100 @@
+"""A simulator over gRPC as one environment: the one-environment view of a session.
+
+For speed train on a session's whole batch instead. Must not know how a session works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from aisandbox.v1 import tensor_pb2 as pb
+from aisandbox_wire.tensors import Array
+
+from aisandbox_environment.adapters import Observation
+from aisandbox_environment.session import SimulatorSession, Timeouts
+
+
+class GrpcExternalEnvAdapter:
+    """An ExternalEnvAdapter over a session with one environment.
+
+    The simulator has already begun the next episode when one ends; the :meth:`reset` that follows returns that
+    beginning, and asks the simulator only if it is given a seed or if nothing is ready. Raises SimulatorError.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        run_id: str = "",
+        evaluation: bool = False,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self._session = SimulatorSession.connect(
+            address, 1, options, run_id=run_id, evaluation=evaluation, timeouts=timeouts
+        )
+        self._begun: Observation | None = None
+        self._ended = False
+
+    @property
+    def observation_space(self) -> pb.Space:
+        """What is observed."""
+        return self._session.spec.observation_space
+
+    @property
+    def action_space(self) -> pb.Space:
+        """What can be done."""
+        return self._session.spec.action_space
+
+    @property
+    def max_episode_steps(self) -> int:
+        """After how many steps an episode is truncated; 0 if there is no limit."""
+        return self._session.spec.max_episode_steps
+
+    def reset(self, seed: int | None = None) -> Observation:
+        """Start an episode; returns its first observation."""
+        begun, self._begun = self._begun, None
+        self._ended = False
+        if seed is None and begun is not None:
+            return begun
+        return self._first(self._session.reset(None if seed is None else [seed]).observations)
+
+    def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Take one step; returns observation, reward, terminated, truncated, info.
+
+        ``info`` has ``action_mask`` (bool array) if the simulator gives masks and ``episode_metrics`` at the end of
+        an episode that has some. Raises RuntimeError for a step after the end of an episode without a reset.
+        """
+        if self._ended:
+            raise RuntimeError("the episode has ended: reset comes before the next step")
+        result = self._session.step(np.asarray(action)[np.newaxis])
+        info: dict[str, Any] = {}
+        if result.action_masks is not None:
+            info["action_mask"] = result.action_masks[0]
+        if result.episode_metrics:
+            info["episode_metrics"] = dict(result.episode_metrics[0].values)
+        observations = result.observations
+        if len(result.ended):
+            self._ended = True
+            self._begun = self._first(observations)
+            observations = result.final_observations
+        return (
+            self._first(observations),
+            float(result.rewards[0]),
+            bool(result.terminated[0]),
+            bool(result.truncated[0]),
+            info,
+        )
+
+    def close(self) -> None:
+        """End the session."""
+        self._session.close()
+
+    def _first(self, arrays: Sequence[Array]) -> Observation:
+        leaves = self._session.spec.observation_leaves
+        # Copies: the arrays of a result cannot be written.
+        if self.observation_space.WhichOneof("kind") == "dict":
+            return {leaf.key: np.array(array[0]) for leaf, array in zip(leaves, arrays, strict=True)}
+        return np.array(arrays[0][0])

@@ -1,0 +1,164 @@
+"""Serves any Gymnasium environment as a simulation. Needs the extra ``gymnasium``.
+
+Owns the batch that steps N environments one after the other with same-step autoreset. Must not know gRPC beyond
+starting a server.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from aisandbox.v1 import environment_pb2 as pb
+from aisandbox_wire.errors import WireError
+from aisandbox_wire.gymnasium_spaces import space_to_proto
+from aisandbox_wire.tensors import Array
+
+from aisandbox_environment.adapter_host import ObservationBuffers, copied
+from aisandbox_environment.errors import InvalidOptions
+from aisandbox_environment.results import NONE_ENDED, ResetResult, StepResult
+from aisandbox_environment.server import EnvironmentServer, create_environment_server
+from aisandbox_environment.spec import Spec, read_spec
+
+
+class GymnasiumSimulation:
+    """Environments registered as ``id`` ("CartPole-v1", or "package.module:Name-v0" to import their module first).
+
+    ``make_kwargs`` are keyword arguments of ``gymnasium.make``; a session's options are put over them. Raises
+    InvalidOptions if ``gymnasium.make`` refuses them or the id, InvalidSpace if a space has no form on the wire.
+    """
+
+    version = f"gymnasium {gym.__version__}"
+
+    def __init__(self, id: str, make_kwargs: Mapping[str, Any] | None = None) -> None:  # noqa: A002 -- Gymnasium's word
+        self.name = id
+        self._make_kwargs = dict(make_kwargs or {})
+        environment = self._make_one({})
+        try:
+            self.spec = _spec(environment)
+        finally:
+            environment.close()
+
+    def make(self, environments: int, options: Mapping[str, Any]) -> GymnasiumBatch:
+        """See Simulation; ``options`` are keyword arguments of ``gymnasium.make``."""
+        made = []
+        try:
+            for _ in range(environments):
+                made.append(self._make_one(options))  # noqa: PERF401 -- those made so far are closed if one fails
+            return GymnasiumBatch(made)
+        except WireError as error:
+            _close(made)
+            raise InvalidOptions(f"they give a space without a form on the wire: {error}") from None
+        except BaseException:
+            _close(made)
+            raise
+
+    def _make_one(self, options: Mapping[str, Any]) -> gym.Env[Any, Any]:
+        kwargs = {**self._make_kwargs, **options}
+        try:
+            # A copy: what is switched off here stays on for others. The batch below resets before it steps, and
+            # steps no environment that has ended; the checks for that would be paid for at every step.
+            spec = copy.deepcopy(gym.spec(self.name))
+            spec.order_enforce = False
+            return gym.make(spec, disable_env_checker=True, **kwargs)
+        except (TypeError, ValueError, AssertionError, gym.error.Error, ImportError) as error:
+            raise InvalidOptions(f"gymnasium.make({self.name!r}, **{kwargs}) refuses: {error}") from error
+
+
+class GymnasiumBatch:
+    """Environments of Gymnasium, stepped one after the other."""
+
+    def __init__(self, environments: Sequence[gym.Env[Any, Any]]) -> None:
+        self.spec = _spec(environments[0])
+        self._environments = environments
+        self._convert = _converter(environments[0].action_space)
+        n = len(environments)
+        self._buffers = ObservationBuffers(self.spec, n)
+        self._rewards: list[SupportsFloat] = [0.0] * n
+        self._terminated = [False] * n
+        self._truncated = [False] * n
+
+    def reset(self, seeds: Sequence[int] | None) -> ResetResult:
+        """See SimulationBatch."""
+        for i, environment in enumerate(self._environments):
+            self._buffers.put(i, environment.reset(seed=seeds[i] if seeds else None)[0])
+        return ResetResult(self._buffers.arrays)
+
+    def step(self, actions: Array) -> StepResult:
+        """See SimulationBatch."""
+        rewards, terminated, truncated = self._rewards, self._terminated, self._truncated
+        put = self._buffers.put
+        ended: list[int] = []
+        finals: list[Any] = []
+        for i, (environment, action) in enumerate(zip(self._environments, self._convert(actions), strict=True)):
+            observation, rewards[i], terminated[i], truncated[i], _ = environment.step(action)
+            if terminated[i] or truncated[i]:
+                ended.append(i)
+                # A copy: an environment may write its next observation into the array of the last one.
+                finals.append(copied(observation))
+                observation = environment.reset()[0]
+            put(i, observation)
+        return StepResult(
+            self._buffers.arrays,
+            np.array(rewards, np.float32),
+            np.array(terminated, np.bool_),
+            np.array(truncated, np.bool_),
+            np.array(ended, np.intp) if ended else NONE_ENDED,
+            self._buffers.stack(finals),
+        )
+
+    def close(self) -> None:
+        """See SimulationBatch."""
+        _close(self._environments)
+
+
+def host_gymnasium(
+    id: str,  # noqa: A002 -- Gymnasium's word
+    capacity: int = 0,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    make_kwargs: Mapping[str, Any] | None = None,
+    on_ready: Callable[[EnvironmentServer], None] | None = None,
+) -> None:
+    """Serve ``id`` until the server is stopped; ``on_ready`` gets the server once it answers calls.
+
+    ``capacity`` is the number of environments of all sessions together, 0 without a limit. Raises InvalidOptions,
+    InvalidSpace, and OSError if the port cannot be had. KeyboardInterrupt, and whatever a signal handler raises,
+    stops the server and passes through.
+    """
+    server = create_environment_server(GymnasiumSimulation(id, make_kwargs), host, port, capacity)
+    server.start()
+    try:
+        if on_ready is not None:
+            on_ready(server)
+        server.wait()
+    finally:
+        server.stop()
+
+
+def _converter(space: gym.Space[Any]) -> Callable[[Array], Any]:
+    """How a batch of actions becomes one action for each environment."""
+    if isinstance(space, gym.spaces.Discrete):
+        return lambda actions: actions.tolist()
+    dtype = space.dtype
+    # A copy that can be written: there are environments that clip an action in place.
+    return lambda actions: np.array(actions, dtype)
+
+
+def _spec(environment: gym.Env[Any, Any]) -> Spec:
+    spec = environment.spec
+    return read_spec(
+        pb.EnvironmentSpec(
+            observation_space=space_to_proto(environment.observation_space),
+            action_space=space_to_proto(environment.action_space),
+            max_episode_steps=(spec.max_episode_steps or 0) if spec is not None else 0,
+        )
+    )
+
+
+def _close(environments: Sequence[gym.Env[Any, Any]]) -> None:
+    for environment in environments:
+        environment.close()

@@ -1,0 +1,119 @@
+"""Reads and checks a simulator's replies: bytes of the wire to arrays, nothing taken on trust.
+
+On the path of every step: all that does not change within a session is computed once. Must not know gRPC.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from aisandbox.v1 import environment_pb2 as pb
+from aisandbox.v1 import tensor_pb2
+from aisandbox_wire.batches import BatchColumn
+from aisandbox_wire.errors import InvalidValue
+from aisandbox_wire.spaces import Leaf, all_finite
+from aisandbox_wire.tensors import Array
+
+from aisandbox_environment.results import EpisodeMetrics, ResetResult, StepResult
+from aisandbox_environment.spec import Spec
+
+_FLOAT32 = np.dtype("<f4")
+_BOOL = np.dtype("?")
+
+
+class ReplyReader:
+    """Reads the replies of a session with ``environments`` environments of ``spec``.
+
+    Every method raises WireError, naming the field and the rule, for a reply that breaks the contract. The arrays are
+    read-only views on the reply's bytes.
+    """
+
+    def __init__(self, spec: Spec, environments: int) -> None:
+        self._spec = spec
+        self._n = environments
+        self._observations = [BatchColumn(leaf, environments) for leaf in spec.observation_leaves]
+
+    def reset(self, reply: pb.ResetReply) -> ResetResult:
+        """The first observations."""
+        return ResetResult(self._read(reply.observations), self._masks(reply.action_masks))
+
+    def step(self, reply: pb.StepReply) -> StepResult:
+        """One step."""
+        n = self._n
+        observations = self._read(reply.observations)
+        data = reply.rewards
+        if len(data) != 4 * n:
+            raise InvalidValue("step.rewards", f"has {len(data)} bytes; {n} float32 rewards need {4 * n}")
+        rewards = np.frombuffer(data, _FLOAT32)
+        if not all_finite(rewards):
+            worst = int(np.flatnonzero(~np.isfinite(rewards))[0])
+            raise InvalidValue("step.rewards", f"element [{worst}] is {rewards[worst]}, which is not finite")
+        terminated, truncated = reply.terminated, reply.truncated
+        ends = _flags(terminated, n, "step.terminated"), _flags(truncated, n, "step.truncated")
+        masks = self._masks(reply.action_masks)
+        if 1 in terminated or 1 in truncated:
+            return self._ended(reply, observations, rewards, *ends, masks)
+        if reply.final_observations:
+            raise InvalidValue("step.final_observations", "is there though no episode ended in this step")
+        if reply.episode_metrics:
+            raise InvalidValue("step.episode_metrics", "is there though no episode ended in this step")
+        return StepResult(observations, rewards, *ends, action_masks=masks)
+
+    def _ended(
+        self,
+        reply: pb.StepReply,
+        observations: list[Array],
+        rewards: Array,
+        terminated: Array,
+        truncated: Array,
+        masks: Array | None,
+    ) -> StepResult:
+        ended = np.flatnonzero(terminated | truncated)
+        leaves = self._spec.observation_leaves
+        field = "step.final_observations"
+        _check_count(reply.final_observations, leaves, field)
+        finals = [
+            BatchColumn(leaf, len(ended)).read(tensor, f"{field}[{i}]")
+            for i, (leaf, tensor) in enumerate(zip(leaves, reply.final_observations, strict=True))
+        ]
+        metrics = tuple(self._metrics(m, i, ended) for i, m in enumerate(reply.episode_metrics))
+        return StepResult(observations, rewards, terminated, truncated, ended, finals, masks, metrics)
+
+    def _read(self, tensors: Sequence[tensor_pb2.Tensor]) -> list[Array]:
+        columns = self._observations
+        if len(tensors) != len(columns):
+            _check_count(tensors, self._spec.observation_leaves, "observations")
+        return [column.read(tensors[i], f"observations[{i}]") for i, column in enumerate(columns)]
+
+    def _masks(self, data: bytes) -> Array | None:
+        width = self._spec.mask_width
+        if len(data) != self._n * width:
+            raise InvalidValue(
+                "action_masks", f"has {len(data)} bytes; {self._n} rows of {width} bytes need {self._n * width}"
+            )
+        return _flags(data, len(data), "action_masks").reshape(self._n, width) if width else None
+
+    @staticmethod
+    def _metrics(metrics: pb.EpisodeMetrics, index: int, ended: Array) -> EpisodeMetrics:
+        field = f"step.episode_metrics[{index}]"
+        if metrics.environment not in ended:
+            raise InvalidValue(f"{field}.environment", f"environment {metrics.environment} ended no episode")
+        for name, value in metrics.values.items():
+            if not math.isfinite(value):
+                raise InvalidValue(f"{field}.values[{name!r}]", f"{value} is not finite")
+        return EpisodeMetrics(metrics.environment, dict(metrics.values))
+
+
+def _check_count(tensors: Sequence[tensor_pb2.Tensor], leaves: Sequence[Leaf], field: str) -> None:
+    if len(tensors) != len(leaves):
+        raise InvalidValue(field, f"has {len(tensors)} tensors; the observation space has {len(leaves)} leaves")
+
+
+def _flags(data: bytes, n: int, field: str) -> Array:
+    if len(data) != n:
+        raise InvalidValue(field, f"has {len(data)} bytes; {n} environments need {n}")
+    if data.translate(None, b"\x00\x01"):
+        raise InvalidValue(field, "has a byte that is neither 0 nor 1")
+    return np.frombuffer(data, _BOOL)

@@ -1,0 +1,138 @@
+"""Serves a simulation as an EnvironmentService.
+
+Owns the server's life: port, health, reflection, capacity, stop. Must not know what is simulated.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import structlog
+from aisandbox.v1 import environment_pb2 as pb
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from aisandbox_environment.channels import SERVER_OPTIONS
+from aisandbox_environment.direct_sessions import DirectSessions
+from aisandbox_environment.served_session import Capacity, ServedSession, SessionEnds
+from aisandbox_environment.simulation import Simulation
+from aisandbox_environment.spec import PROTOCOL_VERSION
+
+log = structlog.get_logger(__name__)
+
+SERVICE = pb.DESCRIPTOR.services_by_name["EnvironmentService"].full_name
+_THREADS = 16
+_MOST_PUBLIC_SESSIONS = 256
+
+
+class EnvironmentServer:
+    """A simulation behind a port. ``port`` is known from the start; calls are answered after :meth:`start`."""
+
+    def __init__(self, simulation: Simulation, host: str, port: int, capacity: int, *, direct: bool) -> None:
+        self._simulation = simulation
+        self._capacity = Capacity(capacity)
+        self._direct: DirectSessions | None = None
+        threads = _THREADS if direct else _THREADS + _MOST_PUBLIC_SESSIONS
+        self._server = grpc.server(ThreadPoolExecutor(threads, "simulator"), options=SERVER_OPTIONS)
+        handlers = {
+            "Describe": grpc.unary_unary_rpc_method_handler(
+                self._describe, pb.DescribeRequest.FromString, pb.DescribeResponse.SerializeToString
+            )
+        }
+        if direct:
+            self._direct = DirectSessions(self._server, self._new_session)
+        else:
+            handlers["Session"] = grpc.stream_stream_rpc_method_handler(self._session)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        self.host = host
+        try:
+            self.port = self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {host}:{port}: is another server there? ({error})") from None
+        self._stopped = threading.Event()
+
+    @property
+    def address(self) -> str:
+        """Where it listens, ``host:port``."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def in_use(self) -> int:
+        """How many environments its open sessions hold."""
+        return self._capacity.in_use
+
+    def start(self) -> None:
+        """Answer calls from now on, on threads of its own."""
+        self._server.start()
+        if self._direct is not None:
+            self._direct.start()
+        for name in ("", SERVICE):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        log.info("simulator listens", simulation=self._simulation.name, address=self.address)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has stopped; returns whether it has. Signal handlers run meanwhile."""
+        return self._stopped.wait(timeout)
+
+    def stop(self, grace: float = 1.0) -> None:
+        """Take no new calls, end the open sessions after ``grace`` seconds, wait until all is freed."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace).wait()
+        if self._direct is not None:
+            self._direct.join(timeout=grace + 5)
+        self._stopped.set()
+        log.info("simulator stopped", address=self.address)
+
+    def __enter__(self) -> EnvironmentServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop(0)
+
+    def _describe(self, _request: pb.DescribeRequest, _context: grpc.ServicerContext) -> pb.DescribeResponse:
+        return pb.DescribeResponse(
+            protocol_version=PROTOCOL_VERSION,
+            name=self._simulation.name,
+            version=self._simulation.version,
+            spec=self._simulation.spec.to_proto(),
+            capacity=self._capacity.limit,
+            in_use=self._capacity.in_use,
+        )
+
+    def _new_session(self) -> ServedSession:
+        return ServedSession(self._simulation, self._capacity)
+
+    def _session(self, requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        session = self._new_session()
+        try:
+            for request in requests:
+                yield session.handle(request)
+        except SessionEnds as end:
+            context.abort(end.code, end.details)
+        finally:
+            session.close()
+
+
+def create_environment_server(
+    simulation: Simulation,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    capacity: int = 0,
+    *,
+    direct: bool | None = None,
+) -> EnvironmentServer:
+    """A server for ``simulation``, not yet started. ``port`` 0 takes a free one; ``capacity`` 0 is no limit.
+
+    ``direct`` chooses how sessions are answered (see :mod:`aisandbox_environment.direct_sessions`); None means the
+    fast way where this version of gRPC allows it. Raises OSError if the port cannot be had.
+    """
+    return EnvironmentServer(
+        simulation, host, port, capacity, direct=DirectSessions.are_possible() if direct is None else direct
+    )

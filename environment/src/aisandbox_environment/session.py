@@ -1,0 +1,249 @@
+"""The client's end of one Session: numbers in, numbers out, errors with a name.
+
+Owns the order of requests, the time allowed for replies, and the check of every reply. Must not know who learns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from aisandbox.v1 import environment_pb2 as pb
+from aisandbox_wire.batches import BatchColumn
+from aisandbox_wire.errors import WireError
+from aisandbox_wire.tensors import Array
+from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
+
+from aisandbox_environment.addresses import expand_addresses
+from aisandbox_environment.client_stream import ClientStream, StreamEnded, open_stream
+from aisandbox_environment.errors import (
+    InvalidAddress,
+    InvalidReply,
+    RefusedRequest,
+    SessionCancelled,
+    SimulatorBusy,
+    SimulatorError,
+    SimulatorHung,
+    SimulatorUnreachable,
+)
+from aisandbox_environment.replies import ReplyReader
+from aisandbox_environment.results import ResetResult, StepResult
+from aisandbox_environment.spec import PROTOCOL_VERSION, Spec, read_spec
+from aisandbox_environment.statuses import error_of_status
+from aisandbox_environment.watchdog import Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a session waits, in seconds, before it gives a simulator up; found out within a tenth of a second more.
+
+    ``connect``: from dialling until the simulator has opened the session. ``reset``, ``step``: for one reply.
+    ``close``: for the simulator to end its side.
+    """
+
+    connect: float = 20.0
+    reset: float = 120.0
+    step: float = 60.0
+    close: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("connect", "reset", "step", "close"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"timeouts.{name}: is {getattr(self, name)}; it is more than 0 seconds")
+
+
+class SimulatorSession:
+    """The environments of one simulator, from :meth:`connect` until :meth:`close`.
+
+    Not for two threads at once, but for :meth:`cancel`. Open it in the process that uses it, never before a fork.
+    After an error that is not an in-band refusal (RefusedRequest, SimulatorBusy) the session is over: close it.
+    """
+
+    def __init__(self, address: str, environments: int, timeouts: Timeouts, stream: ClientStream) -> None:
+        self.address = address
+        self.environments = environments
+        self.spec: Spec
+        self._timeouts = timeouts
+        self._stream = stream
+        self._wait = Wait(stream.cancel)
+        self._opened = False
+        self._cancelled = False
+        self._over = False
+        self._awaited = ""
+
+    @classmethod
+    def connect(
+        cls,
+        address: str,
+        environments: int,
+        options: Mapping[str, Any] | None = None,
+        *,
+        run_id: str = "",
+        evaluation: bool = False,
+        timeouts: Timeouts | None = None,
+        stream: Callable[[str], ClientStream] = open_stream,
+    ) -> Self:
+        """Open a session with ``environments`` environments at ``address`` (one ``host:port``).
+
+        ``options`` are the simulator's own settings: JSON values. ``stream`` is for tests and measurements.
+        Raises SimulatorError: SimulatorUnreachable, AtCapacity, ProtocolMismatch, RefusedRequest, InvalidReply, ...
+        """
+        if environments < 1:
+            raise ValueError(f"environments: is {environments}; it is at least 1")
+        if len(expand_addresses(address)) != 1:
+            raise InvalidAddress(address, "a session has one address, these are several")
+        settings = Struct()
+        settings.update(dict(options or {}))
+        opening = pb.OpenRequest(
+            protocol_version=PROTOCOL_VERSION,
+            environments=environments,
+            options=settings,
+            run_id=run_id,
+            evaluation=evaluation,
+        )
+        session = cls(address, environments, timeouts or Timeouts(), stream(address))
+        try:
+            session._open(opening)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def reset(self, seeds: Sequence[int] | None = None) -> ResetResult:
+        """Start an episode in every environment; ``seeds``, one each, or None to go on with their random generators.
+
+        Raises SimulatorError; ValueError for the wrong number of seeds.
+        """
+        if seeds is not None and len(seeds) != self.environments:
+            raise ValueError(f"seeds: there are {len(seeds)}; {self.environments} environments need one each")
+        request = pb.SimulatorRequest(reset=pb.ResetRequest(seeds=seeds))
+        self._send(request.SerializeToString(), "reset")
+        reply = self._receive("reset", self._timeouts.reset)
+        try:
+            return self._reader.reset(reply.reset)
+        except WireError as error:
+            raise self._invalid(str(error)) from None
+
+    def send_step(self, actions: Array) -> None:
+        """Send one action for each environment and return at once: several sessions can be in flight together.
+
+        ``actions``: an array [N, *shape] of the action space, converted to its dtype. Raises InvalidValue (of
+        aisandbox_wire) for a wrong shape, NaN or infinity, or a number outside a discrete range.
+        """
+        leaf = self.spec.action_leaf
+        batch = np.asarray(actions, leaf.dtype)
+        leaf.check_batch(batch, self.environments, "actions")
+        self._actions.write(batch, self._tensor)
+        self._send(self._step_request.SerializeToString(), "step")
+
+    def receive_step(self) -> StepResult:
+        """The result of the step sent last. Raises SimulatorError.
+
+        Its arrays are read-only views on the reply; copy what you change.
+        """
+        reply = self._receive("step", self._timeouts.step)
+        try:
+            return self._reader.step(reply.step)
+        except WireError as error:
+            raise self._invalid(str(error)) from None
+
+    def step(self, actions: Array) -> StepResult:
+        """:meth:`send_step`, then :meth:`receive_step`."""
+        self.send_step(actions)
+        return self.receive_step()
+
+    def cancel(self) -> None:
+        """End the session at once, from any thread or signal handler; a wait in it raises SessionCancelled."""
+        self._cancelled = True
+        self._stream.cancel()
+
+    def close(self) -> None:
+        """End the session and free its connection; well, if no reply is awaited. Never raises, and may be repeated."""
+        try:
+            if not self._over and not self._awaited and not self._cancelled:
+                self._wait.within(self._timeouts.close)
+                self._stream.finish()
+        finally:
+            self._over = True
+            self._wait.over()
+            self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self, opening: pb.OpenRequest) -> None:
+        self._send(pb.SimulatorRequest(open=opening).SerializeToString(), "open")
+        reply = self._receive("open", self._timeouts.connect)
+        self._opened = True
+        try:
+            self.spec = read_spec(reply.open.spec)
+        except WireError as error:
+            raise self._invalid(str(error)) from None
+        self._reader = ReplyReader(self.spec, self.environments)
+        # Only the bytes of the actions change from step to step.
+        self._actions = BatchColumn(self.spec.action_leaf, self.environments)
+        self._step_request = pb.SimulatorRequest(step=pb.StepRequest())
+        self._tensor = self._step_request.step.actions
+        self._actions.prepare(self._tensor)
+
+    def _send(self, request: bytes, kind: str) -> None:
+        if self._awaited or self._over:
+            why = f"the reply to {self._awaited!r} has not been received" if self._awaited else "the session is over"
+            raise RuntimeError(f"cannot send {kind!r} to simulator {self.address}: {why}")
+        self._awaited = kind
+        self._stream.send(request)
+
+    def _receive(self, kind: str, timeout: float) -> pb.SimulatorReply:
+        if self._awaited != kind:
+            raise RuntimeError(f"no {kind!r} has been sent to simulator {self.address}")
+        self._wait.within(timeout)
+        try:
+            data = self._stream.receive()
+        except StreamEnded as end:
+            self._over = True
+            raise self._error(end, kind, timeout) from None
+        except BaseException:
+            self._over = True
+            raise
+        finally:
+            self._wait.over()
+        self._awaited = ""
+        try:
+            reply = pb.SimulatorReply.FromString(data)
+        except DecodeError:
+            raise self._invalid("the reply is no SimulatorReply: it cannot be parsed") from None
+        answer = reply.WhichOneof("reply")
+        if answer != kind:
+            raise self._refusal(reply, kind) if answer == "error" else self._wrong_kind(answer, kind)
+        return reply
+
+    def _error(self, end: StreamEnded, kind: str, timeout: float) -> SimulatorError:
+        if self._cancelled:
+            return SessionCancelled(self.address, f"cancelled while the reply to {kind!r} was awaited")
+        if not self._wait.expired:
+            return error_of_status(self.address, end.code, end.details, opened=self._opened)
+        if self._opened:
+            return SimulatorHung(self.address, f"no reply to {kind!r} within {timeout:g} s")
+        return SimulatorUnreachable(self.address, f"did not open the session within {timeout:g} s")
+
+    def _refusal(self, reply: pb.SimulatorReply, kind: str) -> SimulatorError:
+        error = reply.error
+        if error.code == pb.SIMULATOR_ERROR_CODE_BUSY:
+            return SimulatorBusy(self.address, f"is busy and refused {kind!r}: {error.message}")
+        return RefusedRequest(self.address, f"refused {kind!r}: {error.message}")
+
+    def _wrong_kind(self, answer: str | None, kind: str) -> SimulatorError:
+        return self._invalid(f"the reply to {kind!r} is {'empty' if answer is None else repr(answer)}")
+
+    def _invalid(self, message: str) -> InvalidReply:
+        self._over = True
+        return InvalidReply(self.address, f"sent an invalid reply: {message}")

@@ -1,0 +1,74 @@
+"""The spec of an environment, read and checked: what the values of a session must look like.
+
+Must not know gRPC or who uses it: client, server and compliance suite share it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aisandbox.v1 import environment_pb2 as pb
+from aisandbox.v1 import tensor_pb2
+from aisandbox_wire.errors import InvalidSpace
+from aisandbox_wire.spaces import Leaf, leaves
+
+PROTOCOL_VERSION = 1
+"""The version of environment.proto that this package speaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What one environment observes and can do; see EnvironmentSpec in environment.proto.
+
+    ``mask_width`` is the number of bytes of one row of action masks, 0 without masks.
+    """
+
+    observation_space: tensor_pb2.Space
+    action_space: tensor_pb2.Space
+    observation_leaves: tuple[Leaf, ...]
+    action_leaf: Leaf
+    mask_width: int = 0
+    max_episode_steps: int = 0
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def action_masks(self) -> bool:
+        """Whether replies carry action masks."""
+        return self.mask_width > 0
+
+    def to_proto(self) -> pb.EnvironmentSpec:
+        """The form on the wire: the inverse of :func:`read_spec`."""
+        return pb.EnvironmentSpec(
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            action_masks=self.action_masks,
+            max_episode_steps=self.max_episode_steps,
+            metrics=self.metrics,
+        )
+
+
+def read_spec(proto: pb.EnvironmentSpec, field: str = "spec") -> Spec:
+    """A spec from the wire. Raises InvalidSpace, naming the field, if it breaks a rule."""
+    action_field = f"{field}.action_space"
+    if proto.action_space.WhichOneof("kind") == "dict":
+        raise InvalidSpace(action_field, "is a Dict; an action space is Box, Discrete, MultiDiscrete or MultiBinary")
+    (action_leaf,) = leaves(proto.action_space, action_field)
+    if not action_leaf.bounded:
+        raise InvalidSpace(f"{action_field}.box", "an action space has finite bounds")
+    mask_width = 0
+    if proto.action_masks:
+        if action_leaf.kind == "discrete":
+            mask_width = action_leaf.n
+        elif action_leaf.nvec is not None:
+            mask_width = int(action_leaf.nvec.sum())
+        else:
+            raise InvalidSpace(f"{field}.action_masks", "only Discrete and MultiDiscrete actions have masks")
+    return Spec(
+        observation_space=proto.observation_space,
+        action_space=proto.action_space,
+        observation_leaves=leaves(proto.observation_space, f"{field}.observation_space"),
+        action_leaf=action_leaf,
+        mask_width=mask_width,
+        max_episode_steps=proto.max_episode_steps,
+        metrics=tuple(proto.metrics),
+    )
