@@ -1,0 +1,22 @@
+"""Answers Act and its kin from published ONNX policies.
+
+Owns the way from a published model to an action. Knows the wire contract and the disk contract, and neither training
+nor torch, stable-baselines3, pickle or Gymnasium.
+"""
+
+from aisandbox_inference.calls import PolicyCalls, create_policy_calls
+from aisandbox_inference.errors import AddressInUse, InferenceError, InvalidSetting, StartupError
+from aisandbox_inference.server import Server, create_server
+from aisandbox_inference.settings import Settings
+
+__all__ = [
+    "AddressInUse",
+    "InferenceError",
+    "InvalidSetting",
+    "PolicyCalls",
+    "Server",
+    "Settings",
+    "StartupError",
+    "create_policy_calls",
+    "create_server",
+]

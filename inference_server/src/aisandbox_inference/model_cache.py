@@ -1,0 +1,243 @@
+"""The loaded policies: which one answers for a run and a selector, and when to look for a newer one.
+
+Owns freshness, single loading and the memory limit. All state belongs to the event loop; files are only touched in the
+loader's threads. Must not know requests.
+
+An answer comes from the model that the selector named at most REFRESH_SECONDS (plus one load) ago. While calls keep
+coming they are answered by the policy at hand and the look at the disk goes on beside them; a call after a silence waits
+for it, so that whoever acts after training has ended meets the last model. A newer model that cannot be loaded leaves
+the old one serving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+from aisandbox_model_store import (
+    Bundle,
+    Damaged,
+    ModelNotFound,
+    Published,
+    RunFolder,
+    RunNotFound,
+    RunStore,
+    parse_selector,
+)
+
+from aisandbox_inference.errors import InferenceError, ModelTooLarge
+from aisandbox_inference.metrics import Metrics
+from aisandbox_inference.policy import POLICY_FILE, Policy, memory_needed
+
+log = structlog.get_logger(__name__)
+
+REFRESH_SECONDS = 0.2
+_SILENCE_SECONDS = 1.0
+_RETRY_SECONDS = 5.0
+_RESOLVE_TRIES = 5
+_MOST_FAILURES = 1000
+_LOADER_THREADS = 2
+
+R = TypeVar("R")
+Build = Callable[[str, Bundle], Policy]
+_Model = tuple[str, str]
+"""A run and a digest."""
+
+
+@dataclass(slots=True)
+class _View:
+    """What a selector of a run named when it was last looked at."""
+
+    policy: Policy
+    checked_at: float
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    error: Exception
+    retry_at: float
+
+
+class ModelCache:
+    """Policies by run and selector, loaded when they are first asked for. For one event loop."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        build: Build,
+        limit: int,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._build = build
+        self._limit = limit
+        self._metrics = metrics
+        self._clock = clock
+        self._views: dict[tuple[str, str], _View] = {}
+        self._policies: OrderedDict[_Model, Policy] = OrderedDict()
+        self._bytes = 0
+        self._looks: dict[tuple[str, str], asyncio.Task[Policy]] = {}
+        self._loads: dict[_Model, asyncio.Task[Policy]] = {}
+        self._failures: dict[_Model, _Failure] = {}
+        self._loader = ThreadPoolExecutor(_LOADER_THREADS, thread_name_prefix="model-loader")
+
+    def close(self) -> None:
+        """Stop loading; policies that are in use go on."""
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+    def at_hand(self, run_id: str, selector: str) -> Policy | None:
+        """Return the policy if the answer needs no wait. The path of nearly every call: a microsecond, no I/O."""
+        view = self._views.get((run_id, selector))
+        if view is None:
+            return None
+        age = self._clock() - view.checked_at
+        if age >= REFRESH_SECONDS:
+            if age >= _SILENCE_SECONDS:
+                return None
+            self._look(run_id, selector)
+        self._policies.move_to_end((run_id, view.policy.digest))  # views only name policies that are kept
+        return view.policy
+
+    async def policy(self, run_id: str, selector: str) -> Policy:
+        """Return the policy that ``selector`` names, loading it if need be.
+
+        Raises InvalidRunId, InvalidSelector, RunNotFound, ModelNotFound, Damaged, UnusableModel, ModelTooLarge,
+        OSError.
+        """
+        policy = self.at_hand(run_id, selector)
+        if policy is not None:
+            return policy
+        # One caller that goes away must not end the look for the others.
+        return await asyncio.shield(self._look(run_id, selector))
+
+    def _look(self, run_id: str, selector: str) -> asyncio.Task[Policy]:
+        """Look at the disk, once for all who wait."""
+        key = (run_id, selector)
+        task = self._looks.get(key)
+        if task is None:
+            run = self._store.run(run_id)
+            parse_selector(selector)
+            task = self._looks[key] = asyncio.get_running_loop().create_task(self._refresh(run, selector))
+            task.add_done_callback(lambda done: self._looked(key, done))
+        return task
+
+    def _looked(self, key: tuple[str, str], task: asyncio.Task[Policy]) -> None:
+        self._looks.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # nobody may be waiting for it, which is no reason for a warning
+
+    async def _refresh(self, run: RunFolder, selector: str) -> Policy:
+        """Return the policy that ``selector`` names now, or on trouble the one it named before."""
+        key = (run.run_id, selector)
+        try:
+            policy = await self._current(run, selector)
+        except RunNotFound:
+            self._views.pop(key, None)
+            raise
+        except (Damaged, ModelNotFound, InferenceError, OSError) as error:
+            view = self._views.get(key)
+            if view is None:
+                raise
+            if str(error) != view.trouble:
+                log.warning(
+                    "newer model not served",
+                    run=run.run_id,
+                    selector=selector,
+                    error=str(error),
+                    still=view.policy.digest,
+                )
+            view.checked_at, view.trouble = self._clock(), str(error)
+            return view.policy
+        if self._policies.get((run.run_id, policy.digest)) is policy:  # else it was dropped to make room meanwhile
+            self._views[key] = _View(policy, self._clock())
+        return policy
+
+    async def _current(self, run: RunFolder, selector: str) -> Policy:
+        """Resolve and load, again if the model was replaced and removed in between."""
+        view = self._views.get((run.run_id, selector))
+        known = view.policy.digest if view is not None else ""
+        for attempt in range(_RESOLVE_TRIES):
+            published = await self._in_loader(_resolve, run, selector, known)
+            if published is None and view is not None:
+                return view.policy
+            if published is not None:
+                try:
+                    return await self._load_once(run, published)
+                except ModelNotFound:
+                    if attempt == _RESOLVE_TRIES - 1:
+                        raise
+        raise ModelNotFound(run.run_id, selector, "it is being replaced")
+
+    async def _load_once(self, run: RunFolder, published: Published) -> Policy:
+        model = (run.run_id, published.digest)
+        if (loaded := self._policies.get(model)) is not None:
+            return loaded
+        failure = self._failures.get(model)
+        if failure is not None and self._clock() < failure.retry_at:
+            raise failure.error.with_traceback(None)  # or the instance would gather every caller's
+        task = self._loads.get(model)
+        if task is None:
+            task = self._loads[model] = asyncio.get_running_loop().create_task(self._load(run, published))
+            task.add_done_callback(lambda _: self._loads.pop(model, None))
+        return await asyncio.shield(task)
+
+    async def _load(self, run: RunFolder, published: Published) -> Policy:
+        model = (run.run_id, published.digest)
+        try:
+            policy = await self._in_loader(_read_and_build, run, published, self._build, self._limit)
+        except (Damaged, InferenceError, OSError) as error:
+            self._metrics.load_failures.inc()
+            log.warning("model not loaded", run=run.run_id, model=published.digest, error=str(error))
+            if len(self._failures) >= _MOST_FAILURES:
+                self._failures.clear()
+            self._failures[model] = _Failure(error, self._clock() + _RETRY_SECONDS)
+            raise
+        self._failures.pop(model, None)
+        self._install(model, policy)
+        log.info("model loaded", run=run.run_id, model=policy.digest, timesteps=policy.timesteps, bytes=policy.memory)
+        return policy
+
+    def _install(self, model: _Model, policy: Policy) -> None:
+        self._policies[model] = policy
+        self._bytes += policy.memory
+        self._metrics.loads.inc()
+        while self._bytes > self._limit and len(self._policies) > 1:
+            oldest, dropped = self._policies.popitem(last=False)
+            self._bytes -= dropped.memory
+            self._views = {key: view for key, view in self._views.items() if view.policy is not dropped}
+            self._metrics.evictions.inc()
+            log.info("model dropped to make room", run=oldest[0], model=oldest[1])
+        self._metrics.models.set(len(self._policies))
+        self._metrics.model_bytes.set(self._bytes)
+
+    async def _in_loader(self, function: Callable[..., R], *args: Any) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._loader, function, *args)
+
+
+def _resolve(run: RunFolder, selector: str, known: str) -> Published | None:
+    """Return what ``selector`` names, or None if it is still the model ``known``; reads a pointer of 150 bytes then."""
+    parsed = parse_selector(selector)
+    if known and parsed.digest:
+        return None  # a digest always names the same model
+    if known and parsed.pointer:
+        pointer = run.pointer(parsed.pointer)
+        if pointer is not None and pointer.digest == known:
+            return None
+    published = run.model(selector)
+    return None if published.digest == known else published
+
+
+def _read_and_build(run: RunFolder, published: Published, build: Build, limit: int) -> Policy:
+    onnx = published.manifest.files.get(POLICY_FILE)
+    needed = memory_needed(onnx.size if onnx is not None else 0)
+    if needed > limit:
+        raise ModelTooLarge(published.digest, needed, limit)
+    return build(run.run_id, run.read_model(published))

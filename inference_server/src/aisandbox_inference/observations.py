@@ -1,0 +1,138 @@
+"""Observations of requests as the inputs of an ONNX policy.
+
+Owns their checks: count, shape, finiteness, ranges. Every refusal names the field and the rule. Must not know the
+runtime or where a policy comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from aisandbox.v1 import tensor_pb2
+from aisandbox_wire.spaces import Leaf, all_finite
+from aisandbox_wire.tensors import decode_tensor
+from numpy.typing import NDArray
+
+from aisandbox_inference.errors import InvalidField, TooManyObservations
+
+Array = NDArray[Any]
+Feed = dict[str, Array]
+
+_FLOAT32 = np.dtype(np.float32)
+_UINT8 = np.dtype(np.uint8)
+_FEW = 24
+"""Up to so many numbers `fromiter` is the fastest way out of a repeated field; beyond, its buffer is (measured)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Input:
+    """An input of the policy: the leaf it is fed from, its name, and the whole numbers it takes (None: any number)."""
+
+    leaf: Leaf
+    name: str
+    dtype: np.dtype[Any]
+    low: Any = None
+    high: Any = None
+
+
+class Observations:
+    """The observation space of one policy."""
+
+    def __init__(self, leaves: Sequence[Leaf]) -> None:
+        self._inputs = tuple(_input(leaf) for leaf in leaves)
+        self._size = sum(leaf.size for leaf in leaves)
+        first = self._inputs[0]
+        self._plain = (first.name, (1, *first.leaf.shape)) if len(leaves) == 1 and first.low is None else None
+
+    @property
+    def input_types(self) -> dict[str, np.dtype[Any]]:
+        """The element type of every input, by the names of DescribeModelResponse."""
+        return {entry.name: entry.dtype for entry in self._inputs}
+
+    def from_numbers(self, numbers: Sequence[float]) -> Feed:
+        """Return the inputs for ActRequest.observation, each [1, *shape]. Raises InvalidField."""
+        count = len(numbers)
+        if count != self._size:
+            raise InvalidField("observation", f"has {count} numbers, and the observation space has {self._size}")
+        flat = np.fromiter(numbers, _FLOAT32, count) if count <= _FEW else np.array(numbers, _FLOAT32)
+        if not all_finite(flat):
+            index = int(np.flatnonzero(~np.isfinite(flat))[0])
+            raise InvalidField("observation", f"number {index} is {flat[index]}, and every number must be finite")
+        if self._plain is not None:  # most policies; the loop below costs a fifth of such a call
+            name, shape = self._plain
+            return {name: flat.reshape(shape)}
+        feed, offset = {}, 0
+        for entry in self._inputs:
+            part = flat[offset : offset + entry.leaf.size].reshape((1, *entry.leaf.shape))
+            feed[entry.name] = _whole(entry, part, "observation", offset)
+            offset += entry.leaf.size
+        return feed
+
+    def from_tensors(self, tensors: Sequence[tensor_pb2.Tensor], limit: int) -> tuple[Feed, int]:
+        """Return the inputs for ActBatchRequest.observations, each [N, *shape], and N.
+
+        Raises InvalidField, aisandbox_wire's InvalidTensor and InvalidValue, TooManyObservations (N over ``limit``).
+        """
+        if len(tensors) != len(self._inputs):
+            names = ", ".join(entry.name for entry in self._inputs)
+            rule = f"has {len(tensors)} tensors, and the observation space has {len(self._inputs)} leaves: {names}"
+            raise InvalidField("observations", rule)
+        count = tensors[0].shape[0] if len(tensors[0].shape) else 0
+        if count < 1:
+            raise InvalidField("observations[0]", "must have the shape [N, ...] with at least one observation")
+        if count > limit:
+            raise TooManyObservations(count, limit)
+        feed = {}
+        for index, (entry, tensor) in enumerate(zip(self._inputs, tensors, strict=True)):
+            field = f"observations[{index}]"
+            feed[entry.name] = _convert(entry, decode_tensor(tensor, field), count, field)
+        return feed, count
+
+
+def _input(leaf: Leaf) -> _Input:
+    name = f"observation.{leaf.key}" if leaf.key else "observation"
+    if leaf.kind == "discrete":
+        return _Input(leaf, name, _FLOAT32, leaf.start, leaf.start + leaf.n - 1)
+    if leaf.kind == "multi_discrete":
+        assert leaf.nvec is not None  # noqa: S101 -- a multi_discrete leaf always has it
+        return _Input(leaf, name, _FLOAT32, 0, leaf.nvec - 1)
+    if leaf.kind == "multi_binary":
+        return _Input(leaf, name, _FLOAT32, 0, 1)
+    if leaf.dtype.kind == "f":
+        return _Input(leaf, name, _FLOAT32)
+    limits = np.iinfo(leaf.dtype)
+    return _Input(leaf, name, _UINT8 if leaf.dtype == _UINT8 else _FLOAT32, limits.min, limits.max)
+
+
+def _convert(entry: _Input, array: Array, count: int, field: str) -> Array:
+    """Return a batch in the leaf's own dtype or float32 as the input takes it."""
+    leaf = entry.leaf
+    if array.dtype != _FLOAT32 or leaf.dtype == _FLOAT32:
+        leaf.check_batch(array, count, field)
+        with np.errstate(over="ignore"):
+            converted = array.astype(entry.dtype, copy=False)
+        if leaf.dtype.itemsize > 4 and leaf.dtype.kind == "f" and not all_finite(converted):
+            raise InvalidField(field, "has a number that float32 cannot hold")
+        return converted
+    if array.shape != (count, *leaf.shape):
+        raise InvalidField(field, f"has shape {list(array.shape)}, expected {[count, *leaf.shape]}")
+    if not all_finite(array):
+        raise InvalidField(field, "has a number that is not finite")
+    return _whole(entry, array, field, 0)
+
+
+def _whole(entry: _Input, values: Array, field: str, offset: int) -> Array:
+    """Return ``values`` (float32, [N, *shape]) as the input takes them, checked if they must be whole numbers."""
+    if entry.low is None:
+        return values
+    wrong = (values != np.rint(values)) | (values < entry.low) | (values > entry.high)
+    if wrong.any():
+        place = int(np.flatnonzero(wrong)[0])
+        low, high = (np.broadcast_to(bound, values.shape).flat[place] for bound in (entry.low, entry.high))
+        of = f" (of {entry.leaf.key!r})" if entry.leaf.key else ""
+        rule = f"number {offset + place}{of} is {values.flat[place]:g}, and must be a whole number from {low} to {high}"
+        raise InvalidField(field, rule)
+    return values.astype(entry.dtype, copy=False)

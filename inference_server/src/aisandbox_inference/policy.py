@@ -1,0 +1,162 @@
+"""One loaded policy: a verified ONNX file in a session, ready to act.
+
+Owns the contract of the ONNX file (DescribeModelResponse in policy_trainer.proto) and the session's options. Must not
+know files, selectors or gRPC.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_model_store import Bundle
+from aisandbox_wire.errors import WireError
+from aisandbox_wire.spaces import Leaf, all_finite, leaves
+from google.protobuf import json_format
+from numpy.typing import NDArray
+
+from aisandbox_inference.errors import InvalidField, UnusableModel
+from aisandbox_inference.golden import Golden, parse_golden
+from aisandbox_inference.noise import KINDS, draw_noise
+from aisandbox_inference.observations import Feed, Observations
+
+Array = NDArray[Any]
+
+POLICY_FILE, METADATA_FILE, GOLDEN_FILE = "policy.onnx", "metadata.json", "golden.json"
+_SESSION_BYTES = 160 * 1024
+_COPIES = 3
+_ONNX_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
+_PROBE_ROWS = 32
+
+
+def memory_needed(onnx_size: int) -> int:
+    """Return about how many bytes a policy takes in memory: the file, its weights unpacked and packed, the session."""
+    return _SESSION_BYTES + _COPIES * onnx_size
+
+
+class Policy:
+    """A policy of a run. ``act`` may be called from any thread, and by several at a time."""
+
+    def __init__(self, run_id: str, bundle: Bundle, random: np.random.Generator) -> None:
+        """Build from verified bytes and replay the golden rows. Raises UnusableModel."""
+        self.run_id = run_id
+        self.digest = bundle.published.digest
+        self.timesteps = bundle.published.timesteps
+        self._random = random
+        try:
+            self.onnx = bundle.files[POLICY_FILE]
+            self.file_digest = f"sha256:{bundle.published.manifest.files[POLICY_FILE].sha256}"
+            self.description = _describe(run_id, bundle)
+            golden = parse_golden(bundle.files[GOLDEN_FILE])
+            observation_leaves = leaves(self.description.observation_space, "observation_space")
+            (self._action,) = leaves(self.description.action_space, "action_space")
+            self._session = _session(self.onnx)
+        except KeyError as error:
+            raise UnusableModel(self.digest, f"the file {error} is missing") from error
+        except (WireError, ValueError) as error:
+            raise UnusableModel(self.digest, str(error)) from error
+        self.observations = Observations(observation_leaves)
+        self.memory = memory_needed(len(self.onnx))
+        self._output = ["action"]
+        self._check_contract()
+        self._replay(golden, observation_leaves)
+        self._first, self._next = self._measure(golden.rows(np.zeros(1, np.int64)))
+
+    def act(self, feed: Feed, count: int, stochastic: bool) -> Array:
+        """Return ``count`` actions: float32 [count, *shape] for a Box, otherwise int64 [count] or [count, dimensions].
+
+        Raises InvalidField if the numbers of the observations are so large that no action comes of them.
+        """
+        if stochastic:
+            description = self.description
+            feed["noise"] = draw_noise(
+                self._random, description.noise_kind, count, description.noise_size, description.epsilon
+            )
+        action: Array = self._session.run(self._output, feed)[0]
+        if action.dtype.kind == "f" and not all_finite(action):
+            raise InvalidField("observation", "its numbers are so large that the policy's overflow")
+        return action
+
+    def seconds(self, count: int) -> float:
+        """Return about how long ``act`` takes for ``count`` observations, as measured when the policy was loaded."""
+        return self._first + (count - 1) * self._next
+
+    def _check_contract(self) -> None:
+        inputs = {entry.name: entry.type for entry in self._session.get_inputs()}
+        expected = self.observations.input_types
+        if set(inputs) != set(expected):
+            raise UnusableModel(self.digest, f"its inputs are {sorted(inputs)} instead of {sorted(expected)}")
+        for name, dtype in expected.items():
+            if _ONNX_TYPES.get(inputs[name]) != dtype:
+                raise UnusableModel(self.digest, f"its input {name} is {inputs[name]} instead of {dtype.name}")
+        if [entry.name for entry in self._session.get_overridable_initializers()] != ["noise"]:
+            raise UnusableModel(self.digest, 'its one input with a default must be "noise"')
+        if "action" not in [entry.name for entry in self._session.get_outputs()]:
+            raise UnusableModel(self.digest, 'it has no output "action"')
+        if self.description.noise_kind not in KINDS or self.description.noise_size < 1:
+            raise UnusableModel(self.digest, "its metadata does not say how to fill the noise")
+
+    def _replay(self, golden: Golden, observation_leaves: tuple[Leaf, ...]) -> None:
+        if len(golden.observations) != len(observation_leaves):
+            raise UnusableModel(self.digest, "its golden rows are of another observation space")
+        shape, dtype = self._action.shape, np.float32 if self._action.kind == "box" else np.int64
+        if golden.actions.shape[1:] != shape or golden.actions.dtype != dtype:
+            raise UnusableModel(self.digest, "its golden actions are of another action space")
+        # The rows without noise also go the way of deterministic calls, which leave that input out.
+        quiet = golden.rows(np.flatnonzero(~golden.noise.any(axis=1)))
+        for rows, noise in ((golden, golden.noise), (quiet, None)):
+            if len(rows.actions) and (why := rows.difference(self._run_golden(rows, noise))):
+                raise UnusableModel(self.digest, f"it gives {why}")
+
+    def _run_golden(self, rows: Golden, noise: Array | None) -> Array:
+        feed = dict(zip(self.observations.input_types, rows.observations, strict=True))
+        try:
+            action: Array = self._session.run(self._output, feed if noise is None else {**feed, "noise": noise})[0]
+        except Exception as error:  # the runtime's errors have no common base
+            raise UnusableModel(self.digest, f"it fails on its golden rows: {error}") from error
+        return action
+
+    def _measure(self, row: Golden) -> tuple[float, float]:
+        """Return the seconds of a first observation and of each further one in a call."""
+        many = row.rows(np.zeros(_PROBE_ROWS, np.int64))
+        one = min(self._timed(row) for _ in range(3))
+        return one, max(0.0, min(self._timed(many) for _ in range(2)) - one) / (_PROBE_ROWS - 1)
+
+    def _timed(self, rows: Golden) -> float:
+        start = time.perf_counter()
+        self._run_golden(rows, None)
+        return time.perf_counter() - start
+
+
+def _describe(run_id: str, bundle: Bundle) -> pb.DescribeModelResponse:
+    description = pb.DescribeModelResponse()
+    try:
+        json_format.Parse(bundle.files[METADATA_FILE], description, ignore_unknown_fields=True)
+    except (json_format.ParseError, UnicodeDecodeError) as error:
+        raise ValueError(f"{METADATA_FILE}: {error}") from error
+    description.run_id = run_id
+    description.model = bundle.published.digest
+    description.model_timesteps = bundle.published.timesteps
+    return description
+
+
+def _session(onnx: bytes) -> ort.InferenceSession:
+    """Return a session on one CPU thread.
+
+    A policy takes microseconds: threads cost more than they give, and calls run beside one another anyway. Without an
+    arena it is as fast, and gives its memory back.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3  # a warning that "noise" may be overridden would be printed for each model
+    try:
+        return ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's errors have no common base
+        raise ValueError(f"the runtime does not take it: {error}") from error
