@@ -102,6 +102,9 @@ def channel_options(address: str) -> list[tuple[str, str | int]]:
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 2000),
+        # A service whose machine is gone is noticed while a stream is silent.
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
     ]
     if is_loopback(address.rpartition(":")[0]):
         options.append(("grpc.enable_http_proxy", 0))

@@ -76,25 +76,28 @@ def up(
     }
     environ = {**os.environ, **{name: str(value) for name, value in chosen.items() if value is not None}}
     if stop_with_parent:
-        readiness.stop_with_parent()
+        readiness.when_stdin_ends(readiness.terminate)
     asyncio.run(_serve(environ, as_json))
 
 
 async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
     # Imported here: --help needs none of it.
-    from aisandbox_api import Settings, StartupError, create_server, log
+    import aisandbox_api
+    import aisandbox_inference
+    from aisandbox_api import log
     from aisandbox_api.server import signalled
-    from aisandbox_inference import Settings as InferenceSettings
-    from aisandbox_inference import create_policy_calls
 
     try:
-        settings = Settings.from_environ(environ)
+        settings = aisandbox_api.Settings.from_environ(environ)
+        policies = aisandbox_inference.create_policy_calls(aisandbox_inference.Settings.from_environ(environ))
         log.configure(settings.log_level)
-        server = create_server(settings, policy_calls=create_policy_calls(InferenceSettings.from_environ(environ)))
+        server = aisandbox_api.create_server(settings, policy_calls=policies)
         await server.start()
-    except StartupError as error:
+    except (aisandbox_api.StartupError, aisandbox_inference.StartupError) as error:
         raise Failed(str(error)) from error
     first_steps = [f"Runs and models: {settings.models_dir}", *FIRST_STEPS]
     readiness.announce("service", server.address, first_steps, as_json=as_json)
     await signalled()
+    policies.stop_streams()
     await server.stop()
+    policies.close()

@@ -6,6 +6,7 @@ Owns these commands. Must not know the simulator's contract; :mod:`aisandbox_env
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from typing import Annotated
 
@@ -13,6 +14,7 @@ import typer
 
 from aisandbox_cli import options, readiness
 from aisandbox_cli.connection import check_address
+from aisandbox_cli.errors import Failed, Misused
 
 
 def host_gymnasium(
@@ -37,26 +39,29 @@ def host_gymnasium(
       aisandbox host-gymnasium Pendulum-v1 --port 50062 --environment-option g=9.8
       aisandbox train ppo --simulator 127.0.0.1:50061 --environments 8
     """  # noqa: D301 - \b keeps the lines apart
-    from aisandbox_environment.gymnasium_host import create_gymnasium_server
+    from aisandbox_api import log
+    from aisandbox_environment import gymnasium_host
+    from aisandbox_environment.errors import InvalidOptions
+    from aisandbox_environment.server import EnvironmentServer
+    from aisandbox_wire.errors import WireError
 
-    server = create_gymnasium_server(
-        environment,
-        host=host,
-        port=port,
-        capacity=environments,
-        kwargs=options.json_pairs(environment_option or [], "--environment-option"),
-    )
-    if stop_with_parent:
-        readiness.stop_with_parent()
-    server.start()
-    address = f"{host}:{server.port}"
-    readiness.announce(
-        f"simulator {environment}",
-        address,
-        ["", "From another terminal:", f"  aisandbox train ppo --simulator {address}", ""],
-        as_json=as_json,
-    )
-    server.serve()
+    def ready(server: EnvironmentServer) -> None:
+        if stop_with_parent:
+            readiness.when_stdin_ends(server.stop)
+        ways_on = ["", "From another terminal:", f"  aisandbox train ppo --simulator {server.address}", ""]
+        readiness.announce(f"simulator {environment}", server.address, ways_on, as_json=as_json)
+
+    log.configure("info")
+    settings = options.json_pairs(environment_option or [], "--environment-option")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        gymnasium_host.host_gymnasium(environment, environments, host, port, settings, ready)
+    except KeyboardInterrupt:
+        return
+    except (InvalidOptions, WireError) as error:
+        raise Misused(str(error)) from error
+    except OSError as error:
+        raise Failed(str(error), "--port 0 picks a free port.") from error
 
 
 def check_simulator(

@@ -13,15 +13,15 @@ from aisandbox_cli.processes import Children
 
 SERVER = """
 import signal, sys, threading
-from aisandbox_cli.readiness import stop_with_parent
+from aisandbox_cli.readiness import terminate, when_stdin_ends
 def stop(*_):
     open({mark!r}, "w").write("ended well")
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
-stop_with_parent()
+when_stdin_ends(terminate)
 print('{{"address": "127.0.0.1:1"}}', flush=True)
 while True:
-    threading.Event().wait(1)
+    threading.Event().wait()
 """
 
 
