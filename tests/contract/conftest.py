@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 import pytest
-
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
 from aisandbox_api import Settings, create_server
@@ -27,7 +26,7 @@ PATIENCE_SECONDS = 30.0
 class Service:
     """A running service, and what a test may know of it whatever its backend."""
 
-    stub: PolicyTrainerServiceStub
+    stub: Any
     address: str
     store: RunStore
 
@@ -38,26 +37,27 @@ class Service:
         return request
 
     async def begin(self, *script: str, total: int = 100, **fields: Any) -> str:
-        return (await self.stub.StartTrainingPPO(self.request(*script, total=total, **fields))).run_id
+        response = await self.stub.StartTrainingPPO(self.request(*script, total=total, **fields))
+        return str(response.run_id)
 
-    async def status(self, run: str) -> pb.StatusResponse:
+    async def status(self, run: str) -> Any:
         return await self.stub.GetTrainingStatus(pb.StatusRequest(run_id=run))
 
-    async def until(self, run: str, holds: Callable[[pb.StatusResponse], object]) -> pb.StatusResponse:
+    async def until(self, run: str, holds: Callable[[Any], object]) -> Any:
         """The first status that holds; fails with the last one when it takes too long."""
         status = None
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while not holds(status := await self.status(run)):
+                while not holds(status := await self.status(run)):  # noqa: ASYNC110 - a state of another process
                     await asyncio.sleep(0.02)
         except TimeoutError:
             pytest.fail(f"not within {PATIENCE_SECONDS} s; the last status: {status}")
         return status
 
-    async def done(self, run: str) -> pb.StatusResponse:
+    async def done(self, run: str) -> Any:
         return await self.until(run, lambda status: status.is_done)
 
-    async def training(self, run: str) -> pb.StatusResponse:
+    async def training(self, run: str) -> Any:
         return await self.until(run, lambda status: status.phase == pb.PHASE_RUNNING and status.timesteps_done > 0)
 
     async def refused(self, call: Awaitable[Any]) -> grpc.aio.AioRpcError:
@@ -73,7 +73,8 @@ def local_backend(settings: Settings) -> Backend:
 @pytest.fixture(params=[local_backend], ids=["local"])
 def make_backend(request: pytest.FixtureRequest) -> Callable[[Settings], Backend]:
     """Add a backend here to hold it against the contract: a place for 2 trainers, 3 more runs may wait."""
-    return request.param
+    backend: Callable[[Settings], Backend] = request.param
+    return backend
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
-
 from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
 from aisandbox_crds.spec import GymnasiumEnvironment
@@ -45,10 +45,10 @@ class Trainer:
         self.stopped = threading.Event()
         self.timesteps = 0
         self.writer = RunStore(start.models_dir, start.checkpoint_dir).run(start.run_id).claim(start.attempt)
-        self.known: dict[str, pb.Artifact] = {}
+        self.known: dict[str, Any] = {}
         self.stub = TrainingProgressServiceStub(grpc.insecure_channel(start.progress_address or "127.0.0.1:1"))
 
-    def report(self, activity: int) -> None:
+    def report(self, activity: Any) -> None:
         request = pb.ReportRequest(
             run_id=self.start.run_id,
             attempt=self.start.attempt,
@@ -59,7 +59,7 @@ class Trainer:
             **self.known,
         )
         with contextlib.suppress(grpc.RpcError):
-            self.stub.Report(request, timeout=2, metadata=[("authorization", f"Bearer {self.start.progress_token}")])
+            self.stub.Report(request, timeout=2, metadata=(("authorization", f"Bearer {self.start.progress_token}"),))
 
     def save(self, final: bool = False) -> None:
         def write(folder: Path) -> None:

@@ -5,10 +5,9 @@ from typing import Any
 
 import grpc
 import pytest
+from aisandbox.v1 import policy_trainer_pb2 as pb
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-
-from aisandbox.v1 import policy_trainer_pb2 as pb
 
 FOREVER = 10**9
 

@@ -7,32 +7,32 @@ errors become statuses.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-import grpc
 import structlog
-from aisandbox.v1 import environment_pb2
-from aisandbox.v1.environment_pb2_grpc import EnvironmentServiceStub
+from aisandbox.v1.environment_pb2 import DescribeResponse
 from aisandbox_crds.environments import effective_environments
 from aisandbox_crds.errors import FieldError
 from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.spec import Algorithm, GrpcEnvironment, TrainingRunSpec
 from aisandbox_crds.trainingrun import TrainingRun
+from aisandbox_environment.addresses import expand_addresses, spread
+from aisandbox_environment.description import describe
+from aisandbox_environment.errors import PermanentSimulatorError, TransientSimulatorError
+from aisandbox_model_store.errors import OutsideRoot
 from aisandbox_model_store.run_store import RunStore
-from aisandbox_wire.errors import WireError
-from aisandbox_wire.spaces import leaves
 
 from aisandbox_api.errors import InvalidRequest, Unmet
 
 log = structlog.get_logger()
 
 DESCRIBE_SECONDS = 2.0
-PROTOCOL_VERSION = 1
-MOST_ADDRESSES = 64
+MOST_ADDRESSES = 16
 """How many of a run's simulators are asked; a fleet is of one kind."""
 
 _ADDRESS = "environment.grpc.address"
-_CHANNEL_OPTIONS = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
 
 
 async def check_simulators(spec: TrainingRunSpec) -> None:
@@ -40,14 +40,17 @@ async def check_simulators(spec: TrainingRunSpec) -> None:
     environment = spec.environment
     if not isinstance(environment, GrpcEnvironment):
         return
-    from aisandbox_environment import spread
-
-    addresses = await _expanded(environment.address)
+    try:
+        async with asyncio.timeout(DESCRIBE_SECONDS):
+            addresses = await asyncio.to_thread(_resolve, environment.address)
+    except TimeoutError:
+        return
     if not addresses:
         return
-    count = effective_environments(spec, parse_hyperparameters(spec.algorithm, spec.hyperparameters), len(addresses))
+    hyperparameters = parse_hyperparameters(spec.algorithm, spec.hyperparameters)
+    count = max(effective_environments(spec, hyperparameters, len(addresses)), len(addresses))
     shares = list(zip(addresses, spread(count, len(addresses)), strict=True))[:MOST_ADDRESSES]
-    replies = await asyncio.gather(*(_describe(address) for address, _ in shares))
+    replies = await _describe_all([address for address, _ in shares])
     for (address, share), reply in zip(shares, replies, strict=True):
         if reply is not None:
             _check(spec, address, share, reply)
@@ -59,8 +62,7 @@ def check_output(run: TrainingRun, others: Iterable[TrainingRun], store: RunStor
         return
     place = store.resolve_output(run.spec.model_output_path)
     for other in others:
-        path = other.spec.model_output_path
-        if path and not other.status.phase.is_done and store.resolve_output(path) == place:
+        if not other.status.phase.is_done and _resolved(other, store) == place:
             raise Unmet(
                 "OutputPathInUse",
                 run.spec.model_output_path,
@@ -69,44 +71,45 @@ def check_output(run: TrainingRun, others: Iterable[TrainingRun], store: RunStor
             )
 
 
-async def _expanded(address: str) -> list[str]:
-    from aisandbox_environment import expand_addresses
-
+def _resolved(run: TrainingRun, store: RunStore) -> Path | None:
     try:
-        async with asyncio.timeout(DESCRIBE_SECONDS):
-            return list(await asyncio.to_thread(expand_addresses, address))
-    except Exception as error:  # a name that does not resolve yet is a simulator that is not there yet
-        log.info("address of the simulators does not resolve yet", address=address, error=str(error))
-        return []
-
-
-async def _describe(address: str) -> environment_pb2.DescribeResponse | None:
-    try:
-        async with grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS) as channel:
-            stub = EnvironmentServiceStub(channel)
-            return await stub.Describe(environment_pb2.DescribeRequest(), timeout=DESCRIBE_SECONDS)
-    except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-            rule = f"{address} answers, but does not serve aisandbox.v1.EnvironmentService"
-            raise InvalidRequest([FieldError(_ADDRESS, rule)]) from error
-        log.info("simulator does not answer yet", address=address, code=error.code().name, error=error.details())
+        return store.resolve_output(run.spec.model_output_path) if run.spec.model_output_path else None
+    except OutsideRoot:  # since it was accepted somebody has put a link or a folder there
         return None
 
 
-def _check(spec: TrainingRunSpec, address: str, share: int, reply: environment_pb2.DescribeResponse) -> None:
-    if reply.protocol_version != PROTOCOL_VERSION:
-        raise Unmet(
-            "ProtocolMismatch",
-            address,
-            f"{_ADDRESS}: the simulator at {address} speaks version {reply.protocol_version} of EnvironmentService, "
-            f"this service speaks version {PROTOCOL_VERSION}: update the older one",
-        )
+async def _describe_all(addresses: Sequence[str]) -> list[DescribeResponse | None]:
+    """What each one says of itself, None where nobody answers."""
+    loop = asyncio.get_running_loop()
+    # Threads of their own: a record's write must not queue behind simulators that do not answer.
+    threads = ThreadPoolExecutor(len(addresses), thread_name_prefix="describe")
     try:
-        leaves(reply.spec.observation_space)
-        leaves(reply.spec.action_space)
-    except WireError as error:
-        message = f"{_ADDRESS}: the simulator at {address} declares a space that is not valid: {error}"
-        raise Unmet("InvalidSpace", address, message) from error
+        return await asyncio.gather(*(loop.run_in_executor(threads, _describe, address) for address in addresses))
+    finally:
+        threads.shutdown(wait=False)
+
+
+def _describe(address: str) -> DescribeResponse | None:
+    try:
+        return describe(address, DESCRIBE_SECONDS)
+    except TransientSimulatorError as error:
+        log.info("simulator does not answer yet", address=address, error=str(error))
+        return None
+    except PermanentSimulatorError as error:
+        raise Unmet(type(error).__name__, address, f"{_ADDRESS}: {error}") from error
+
+
+def _resolve(address: str) -> list[str]:
+    try:
+        return expand_addresses(address)
+    except TransientSimulatorError as error:
+        log.info("address of the simulators does not resolve yet", address=address, error=str(error))
+        return []
+    except PermanentSimulatorError as error:
+        raise InvalidRequest([FieldError(_ADDRESS, error.message)]) from error
+
+
+def _check(spec: TrainingRunSpec, address: str, share: int, reply: DescribeResponse) -> None:
     kind = reply.spec.action_space.WhichOneof("kind")
     if spec.algorithm is Algorithm.DQN and kind != "discrete":
         rule = f"the simulator at {address} has {kind} actions and DQN takes only discrete ones: use PPO or A2C"

@@ -1,0 +1,406 @@
+"""The service's other faces over loopback: health, reflection, metrics, reports, checks of simulators, forwarding."""
+
+import asyncio
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from aisandbox.v1 import environment_pb2, tensor_pb2
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox.v1 import training_progress_pb2 as progress_pb
+from aisandbox.v1.environment_pb2_grpc import EnvironmentServiceServicer, add_EnvironmentServiceServicer_to_server
+from aisandbox.v1.policy_trainer_pb2_grpc import (
+    PolicyTrainerServiceStub,
+)
+from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
+from aisandbox_api import Server, Settings, create_server
+from aisandbox_api.errors import AddressInUse, LaunchFailed
+from aisandbox_api.local import LocalBackend
+from aisandbox_api.local.launcher import ProcessLauncher
+from aisandbox_api.method_handlers import handlers
+from aisandbox_api.server import POLICY_TRAINER
+from aisandbox_crds.spec import GrpcEnvironment
+from aisandbox_crds.trainer_exit import ExitCode
+from aisandbox_crds.trainer_start import TrainerStart
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+SCRIPTED_TRAINER = Path(__file__).parents[1] / "contract" / "scripted_trainer.py"
+
+
+class HeldTrainer:
+    """A trainer that runs until the test ends it."""
+
+    pid = 0
+
+    def __init__(self, start: TrainerStart) -> None:
+        self.start = start
+        self.code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self.code)
+
+    def terminate(self) -> None:
+        if not self.code.done():
+            self.code.set_result(ExitCode.CANCELLED)
+
+    kill = terminate
+
+
+class HeldLauncher:
+    """Starts HeldTrainers, and fails as often as it is told."""
+
+    def __init__(self) -> None:
+        self.trainers: list[HeldTrainer] = []
+        self.launched = asyncio.Condition()
+        self.failures = 0
+
+    async def start(self) -> None: ...
+    async def ready(self) -> None: ...
+    async def close(self) -> None: ...
+
+    async def launch(self, start: TrainerStart, log_path: Path) -> HeldTrainer:
+        if self.failures:
+            self.failures -= 1
+            raise LaunchFailed("no more processes")
+        trainer = HeldTrainer(start)
+        self.trainers.append(trainer)
+        async with self.launched:
+            self.launched.notify_all()
+        return trainer
+
+    async def trainer(self, number: int = 1) -> HeldTrainer:
+        async with asyncio.timeout(20), self.launched:
+            await self.launched.wait_for(lambda: len(self.trainers) >= number)
+        return self.trainers[number - 1]
+
+
+@asynccontextmanager
+async def serving(
+    tmp_path: Path, launcher: Any = None, **options: Any
+) -> AsyncIterator[tuple[Server, grpc.aio.Channel]]:
+    fields = options.pop("fields", {})
+    settings = Settings(grpc_port=0, models_dir=tmp_path, stop_grace_seconds=5, **fields)
+    backend = LocalBackend(settings, launcher or ProcessLauncher([sys.executable, str(SCRIPTED_TRAINER), "run"]))
+    server = create_server(settings, backend=backend, **options)
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            yield server, channel
+    finally:
+        await server.stop(grace=0)
+
+
+async def test_health_is_serving_for_every_service_and_not_after_the_end(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (server, channel):
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "aisandbox.v1.PolicyTrainerService", "aisandbox.v1.TrainingProgressService"):
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        stopping = asyncio.create_task(server.stop(grace=1))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await stopping
+
+
+async def test_reflection_lists_the_services_and_their_calls(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, channel):
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = [
+            reflection_pb2.ServerReflectionRequest(list_services=""),
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol="aisandbox.v1.PolicyTrainerService"),
+        ]
+        listed, file = [answer async for answer in reflection.ServerReflectionInfo(iter(asked))]
+    names = {service.name for service in listed.list_services_response.service}
+    assert {"aisandbox.v1.PolicyTrainerService", "grpc.health.v1.Health"} <= names
+    assert b"StartTrainingPPO" in file.file_descriptor_response.file_descriptor_proto[0]
+
+
+async def test_port_in_use_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a") as (first, _):
+        settings = Settings(grpc_port=first.port, models_dir=tmp_path / "b")
+        second = create_server(settings, backend=LocalBackend(settings, HeldLauncher()))
+        with pytest.raises(AddressInUse, match=str(first.port)):
+            await second.start()
+    async with serving(tmp_path / "b"):
+        pass  # its lock was let go
+
+
+async def test_metrics_count_runs_by_phase(tmp_path: Path) -> None:
+    settings = Settings(grpc_port=0, models_dir=tmp_path, metrics_port=0, trainer_launcher="process")
+    server = create_server(settings)  # its own backend is the one that is observed
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub = PolicyTrainerServiceStub(channel)
+            run = (await stub.StartTrainingPPO(pb.TrainingRequest(experiment_id="e", total_timesteps=10**9))).run_id
+            await stub.SuspendTraining(pb.SuspendTrainingRequest(run_id=run))
+            async for status in stub.WatchTraining(pb.WatchTrainingRequest(run_id=run)):
+                if status.phase == pb.PHASE_SUSPENDED:
+                    break
+        text = await asyncio.to_thread(read, f"http://127.0.0.1:{server.metrics_port}/metrics")
+    finally:
+        await server.stop(grace=0)
+    assert 'aisandbox_runs{phase="Suspended"} 1.0' in text
+    assert 'aisandbox_runs{phase="Pending"} 0.0' in text
+
+
+def read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+async def test_report_needs_the_token_of_its_attempt(tmp_path: Path) -> None:
+    launcher = HeldLauncher()
+    async with serving(tmp_path, launcher, fields={"max_concurrent_runs": 2}) as (_, channel):
+        stub, progress = PolicyTrainerServiceStub(channel), TrainingProgressServiceStub(channel)
+        request = pb.TrainingRequest(experiment_id="e", total_timesteps=1000)
+        first = (await stub.StartTrainingPPO(request)).run_id
+        own = (await launcher.trainer(1)).start
+        await stub.StartTrainingPPO(request)
+        others = (await launcher.trainer(2)).start
+
+        async def report(token: str | None, run: str = first, **fields: Any) -> grpc.StatusCode:
+            metadata = [("authorization", f"Bearer {token}")] if token else None
+            message = progress_pb.ReportRequest(
+                **{"run_id": run, "attempt": 1, "activity": progress_pb.TRAINER_ACTIVITY_TRAINING, **fields}
+            )
+            try:
+                await progress.Report(message, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                return error.code()
+            return grpc.StatusCode.OK
+
+        assert await report(None) is grpc.StatusCode.UNAUTHENTICATED
+        assert await report("wrong") is grpc.StatusCode.UNAUTHENTICATED
+        assert await report(others.progress_token) is grpc.StatusCode.PERMISSION_DENIED
+        assert await report(own.progress_token, run="nobody") is grpc.StatusCode.NOT_FOUND
+        assert await report(own.progress_token, timesteps=-1) is grpc.StatusCode.INVALID_ARGUMENT
+        assert await report(own.progress_token, fps=float("nan")) is grpc.StatusCode.INVALID_ARGUMENT
+        assert await report(own.progress_token, attempt=2) is grpc.StatusCode.PERMISSION_DENIED
+        assert await report(own.progress_token, attempt=0) is grpc.StatusCode.FAILED_PRECONDITION
+        assert (await stub.GetTrainingStatus(pb.StatusRequest(run_id=first))).timesteps_done == 0
+        assert await report(own.progress_token, timesteps=50, warning="slow") is grpc.StatusCode.OK
+        status = await stub.GetTrainingStatus(pb.StatusRequest(run_id=first))
+        assert (status.timesteps_done, status.warning, status.phase) == (50, "slow", pb.PHASE_RUNNING)
+        told = (str(status), (tmp_path / "runs" / first / "trainingrun.json").read_text())
+        assert not [text for text in told if str(own.progress_token) in text]
+
+
+async def test_report_of_an_older_attempt_is_refused(tmp_path: Path) -> None:
+    launcher = HeldLauncher()
+    async with serving(tmp_path, launcher) as (_, channel):
+        stub, progress = PolicyTrainerServiceStub(channel), TrainingProgressServiceStub(channel)
+        request = pb.TrainingRequest(experiment_id="e", total_timesteps=1000)
+        run = (await stub.StartTrainingPPO(request)).run_id
+        first = await launcher.trainer(1)
+        first.code.set_result(ExitCode.RETRYABLE)
+        second = await launcher.trainer(2)
+        assert second.start.attempt == 2
+        assert second.start.progress_token != first.start.progress_token
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await progress.Report(
+                progress_pb.ReportRequest(run_id=run, attempt=1, timesteps=7),
+                metadata=[("authorization", f"Bearer {first.start.progress_token}")],
+            )
+        assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_trainer_that_cannot_be_started_is_tried_again_and_then_given_up(tmp_path: Path) -> None:
+    launcher = HeldLauncher()
+    launcher.failures = 1
+    async with serving(tmp_path, launcher) as (_, channel):
+        stub = PolicyTrainerServiceStub(channel)
+        await stub.StartTrainingPPO(pb.TrainingRequest(experiment_id="e", total_timesteps=1000))
+        assert (await launcher.trainer()).start.attempt == 2
+
+
+class Simulator(EnvironmentServiceServicer):
+    """Describes itself, as told."""
+
+    def __init__(self, reply: environment_pb2.DescribeResponse | None) -> None:
+        self.reply = reply
+
+    async def Describe(self, request: Any, context: Any) -> environment_pb2.DescribeResponse:
+        if self.reply is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such call")
+            raise AssertionError
+        return self.reply
+
+    def Session(self, request_iterator: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+
+BOX = tensor_pb2.Space(box=tensor_pb2.Box(dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[2], low=[-1], high=[1]))
+DISCRETE = tensor_pb2.Space(discrete=tensor_pb2.Discrete(n=2))
+
+
+def described(actions: tensor_pb2.Space, version: int = 1, capacity: int = 0) -> environment_pb2.DescribeResponse:
+    spec = environment_pb2.EnvironmentSpec(observation_space=BOX, action_space=actions)
+    return environment_pb2.DescribeResponse(protocol_version=version, spec=spec, capacity=capacity)
+
+
+@pytest.fixture
+async def simulate() -> AsyncIterator[Callable[[environment_pb2.DescribeResponse | None], Any]]:
+    servers = []
+
+    async def start(reply: environment_pb2.DescribeResponse | None) -> str:
+        server = grpc.aio.server()
+        add_EnvironmentServiceServicer_to_server(Simulator(reply), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        servers.append(server)
+        return f"127.0.0.1:{port}"
+
+    yield start
+    for server in servers:
+        await server.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("reply", "method", "environments", "code", "says"),
+    [
+        (described(BOX), "StartTrainingDQN", 0, "INVALID_ARGUMENT", "DQN takes only discrete"),
+        (described(DISCRETE, version=2), "StartTrainingPPO", 0, "FAILED_PRECONDITION", "version 2"),
+        (described(DISCRETE, capacity=3), "StartTrainingPPO", 4, "INVALID_ARGUMENT", "carries 3"),
+        (described(tensor_pb2.Space()), "StartTrainingPPO", 0, "FAILED_PRECONDITION", "space"),
+        (None, "StartTrainingPPO", 0, "FAILED_PRECONDITION", "environment.grpc.address"),
+    ],
+)
+async def test_start_against_a_simulator_that_does_not_fit_is_refused(
+    tmp_path: Path, simulate: Any, reply: Any, method: str, environments: int, code: str, says: str
+) -> None:
+    environment = pb.Environment(grpc=pb.GrpcEnvironment(address=await simulate(reply), environments=environments))
+    request = pb.TrainingRequest(experiment_id="e", total_timesteps=1000, environment=environment)
+    async with serving(tmp_path, HeldLauncher()) as (_, channel):
+        stub = PolicyTrainerServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await getattr(stub, method)(request)
+        assert not (await stub.ListTrainingRuns(pb.ListTrainingRunsRequest())).runs
+    assert refusal.value.code().name == code
+    assert says in str(refusal.value.details())
+
+
+@pytest.mark.parametrize("method", ["StartTrainingPPO", "StartTrainingDQN"])
+async def test_start_against_a_simulator_that_fits_is_accepted(tmp_path: Path, simulate: Any, method: str) -> None:
+    address = await simulate(described(DISCRETE, capacity=4))
+    environment = pb.Environment(grpc=pb.GrpcEnvironment(address=address, environments=4))
+    request = pb.TrainingRequest(experiment_id="e", total_timesteps=1000, environment=environment)
+    launcher = HeldLauncher()
+    async with serving(tmp_path, launcher) as (_, channel):
+        await getattr(PolicyTrainerServiceStub(channel), method)(request)
+        assert (await launcher.trainer()).start.spec.environment == GrpcEnvironment(address, 4)
+
+
+async def test_start_against_a_simulator_that_is_not_there_is_accepted_soon(tmp_path: Path) -> None:
+    environment = pb.Environment(grpc=pb.GrpcEnvironment(address="127.0.0.1:1,no-such-host.invalid:5"))
+    request = pb.TrainingRequest(experiment_id="e", total_timesteps=1000, environment=environment)
+    launcher = HeldLauncher()
+    async with serving(tmp_path, launcher) as (_, channel):
+        await PolicyTrainerServiceStub(channel).StartTrainingDQN(request, timeout=10)
+        await launcher.trainer()
+
+
+class Policies:
+    """An inference-server of a kind."""
+
+    def __init__(self) -> None:
+        self.deadlines: list[float | None] = []
+        self.metadata: list[dict[str, Any]] = []
+        self.cancelled = asyncio.Event()
+
+    async def Act(self, request: pb.ActRequest, context: Any) -> pb.ActResponse:
+        self.deadlines.append(context.time_remaining())
+        self.metadata.append(dict(context.invocation_metadata()))
+        if request.run_id == "slow":
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        if request.run_id != "r":
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such run: nobody", (("x-why-bin", b"\x01"),))
+        return pb.ActResponse(action=list(request.observation), model="sha256:1")
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Any) -> AsyncIterator[pb.GetModelResponse]:
+        for part in (b"a", b"b"):
+            yield pb.GetModelResponse(part=part)
+
+    async def ActStream(self, requests: Any, context: Any) -> AsyncIterator[pb.ActStreamResponse]:
+        async for request in requests:
+            yield pb.ActStreamResponse(response=pb.ActResponse(action=list(request.request.observation)))
+
+    async def ActBatch(self, request: pb.ActBatchRequest, context: Any) -> pb.ActBatchResponse:
+        return pb.ActBatchResponse(model=request.model)
+
+    async def DescribeModel(self, request: pb.DescribeModelRequest, context: Any) -> pb.DescribeModelResponse:
+        return pb.DescribeModelResponse(run_id=request.run_id)
+
+
+@pytest.fixture(params=["forwarded", "inside"])
+async def acting(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[tuple[PolicyTrainerServiceStub, Policies]]:
+    policies = Policies()
+    if request.param == "inside":
+        async with serving(tmp_path, HeldLauncher(), policy_calls=policies) as (_, channel):
+            yield PolicyTrainerServiceStub(channel), policies
+        return
+    inference = grpc.aio.server()
+    names = ("Act", "ActBatch", "ActStream", "GetModel", "DescribeModel")
+    methods = handlers(POLICY_TRAINER, policies)
+    assert set(methods) == set(names)
+    inference.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(POLICY_TRAINER.full_name, methods),))
+    address = f"127.0.0.1:{inference.add_insecure_port('127.0.0.1:0')}"
+    await inference.start()
+    async with serving(tmp_path, HeldLauncher(), fields={"inference_address": address}) as (_, channel):
+        yield PolicyTrainerServiceStub(channel), policies
+    await inference.stop(0)
+
+
+async def test_policy_calls_are_answered_with_what_they_asked(acting: tuple[Any, Policies]) -> None:
+    stub, policies = acting
+    answer = await stub.Act(pb.ActRequest(run_id="r", observation=[1, 2]), timeout=20, metadata=[("x-sim", "7")])
+    assert (list(answer.action), answer.model) == ([1, 2], "sha256:1")
+    assert policies.deadlines[0] is not None
+    assert 15 < policies.deadlines[0] < 21
+    assert policies.metadata[0]["x-sim"] == "7"
+    parts = [part.part async for part in stub.GetModel(pb.GetModelRequest(run_id="r"))]
+    assert parts == [b"a", b"b"]
+    sent = [pb.ActStreamRequest(request=pb.ActRequest(observation=[i])) for i in range(3)]
+    assert [list(reply.response.action) async for reply in stub.ActStream(iter(sent))] == [[0], [1], [2]]
+    assert (await stub.ActBatch(pb.ActBatchRequest(model="best"))).model == "best"
+    assert (await stub.DescribeModel(pb.DescribeModelRequest(run_id="r"))).run_id == "r"
+
+
+async def test_policy_call_that_is_refused_keeps_its_status_and_details(acting: tuple[Any, Policies]) -> None:
+    stub, _ = acting
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await stub.Act(pb.ActRequest(run_id="nobody"))
+    assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
+    assert refusal.value.details() == "no such run: nobody"
+    assert dict(refusal.value.trailing_metadata())["x-why-bin"] == b"\x01"
+
+
+async def test_policy_call_that_is_cancelled_is_cancelled_to_the_end(acting: tuple[Any, Policies]) -> None:
+    stub, policies = acting
+    call = stub.Act(pb.ActRequest(run_id="slow"))
+    async with asyncio.timeout(20):
+        while not policies.deadlines:  # noqa: ASYNC110 - a state of the other end
+            await asyncio.sleep(0.01)
+        call.cancel()
+        await policies.cancelled.wait()
+
+
+async def test_policy_call_without_its_inference_server_is_unavailable(tmp_path: Path) -> None:
+    async with serving(tmp_path, HeldLauncher(), fields={"inference_address": "127.0.0.1:1"}) as (_, channel):
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await PolicyTrainerServiceStub(channel).Act(pb.ActRequest(run_id="r"), timeout=20)
+    assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "127.0.0.1:1" in str(refusal.value.details())
