@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aisandbox.v1 import environment_pb2 as pb
-from aisandbox_environment import StepResult
+from aisandbox_environment.results import StepResult
 from aisandbox_trainer.errors import SimulatorChanged, StopRequested
 from aisandbox_trainer.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.stopping import Stop

@@ -21,6 +21,7 @@ Make one attempt at a run. What to do is read from environment variables:
   LOG_LEVEL                                                         debug, info, warning, error
   STOP_WITH_PARENT                                                  true: end of file on stdin means SIGTERM
   SIMULATOR_PATIENCE_SECONDS                                        how long to wait for a simulator (300)
+  SIMULATOR_TIMEOUT_SECONDS                                         how long for its answer to a step (60)
   TORCH_NUM_THREADS                                                 threads of PyTorch (1 for small networks)
 
 SIGTERM saves a checkpoint and exits. Exit codes: 0 done, 75 try again, 78 no attempt can succeed, 143 stopped."""

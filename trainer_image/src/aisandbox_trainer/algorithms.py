@@ -45,14 +45,9 @@ def default_device(policy: str) -> str:
     return "auto" if policy == "CnnPolicy" else "cpu"
 
 
-def set_threads(policy: str) -> None:
-    """TORCH_NUM_THREADS, else one thread for small networks: several runs share a machine, and one is fastest."""
-    given = os.environ.get("TORCH_NUM_THREADS", "")
-    torch.set_num_threads(int(given) if given.isdecimal() and int(given) else _threads(policy))
-
-
-def _threads(policy: str) -> int:
-    return (os.cpu_count() or 1) if policy == "CnnPolicy" else 1
+def set_threads(policy: str, given: int | None) -> None:
+    """PyTorch's threads: as given, else one for small networks (runs share a machine, and one is fastest)."""
+    torch.set_num_threads(given or ((os.cpu_count() or 1) if policy == "CnnPolicy" else 1))
 
 
 def _value(value: Any) -> Any:

@@ -21,7 +21,7 @@ from aisandbox_crds.hyperparameters import (
 )
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
-from aisandbox_environment import TransientSimulatorError
+from aisandbox_environment.errors import TransientSimulatorError
 from aisandbox_model_store import Published, RunStore, Writer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
@@ -38,23 +38,23 @@ from aisandbox_trainer.learning import Learning
 from aisandbox_trainer.policy_choice import check_actions, choose_policy
 from aisandbox_trainer.progress import Progress, Reporter, artifact
 from aisandbox_trainer.publication import Publication
+from aisandbox_trainer.settings import Settings
 from aisandbox_trainer.stopping import Stop
 from aisandbox_trainer.tensorboard_files import tensorboard_logger
-
-PATIENCE_VARIABLE = "SIMULATOR_PATIENCE_SECONDS"
-PATIENCE_SECONDS = 300.0
 
 log = structlog.get_logger(__name__)
 
 
-def run_attempt(start: TrainerStart, stop: Stop) -> ExitCode:
-    """Does the attempt, reports its end and writes the termination message. Raises nothing."""
+def run_attempt(start: TrainerStart, stop: Stop, settings: Settings | None = None) -> ExitCode:
+    """Does the attempt, reports its end and writes the termination message. Raises nothing.
+
+    ``settings`` None: those of the environment variables.
+    """
     progress = Progress()
     reporter = Reporter(start, progress)
     reporter.start()
     try:
-        attempt = Attempt(start, stop, progress)
-        attempt.run()
+        Attempt(start, stop, progress, settings or Settings.from_environ(os.environ)).run()
         ending = DONE
     except BaseException as error:
         ending = ending_of(error)
@@ -78,12 +78,13 @@ def write_termination_message(start: TrainerStart, ending: Ending, timesteps: in
 class Attempt:
     """The parts of one attempt as they come into being."""
 
-    def __init__(self, start: TrainerStart, stop: Stop, progress: Progress) -> None:
+    def __init__(self, start: TrainerStart, stop: Stop, progress: Progress, settings: Settings) -> None:
+        self._settings = settings
         self._start = start
         self._spec = start.spec
         self._stop = stop
         self._progress = progress
-        self._patience = Patience(_patience_seconds(), progress, stop)
+        self._patience = Patience(settings.simulator_patience, progress, stop)
         self._hyperparameters = parse_hyperparameters(self._spec.algorithm, self._spec.hyperparameters)
         seed = self._spec.seed
         self._seed = seed if seed is not None else random.SystemRandom().randrange(2**31)
@@ -97,7 +98,7 @@ class Attempt:
         checkpoint = writer.run.newest_checkpoint()
         if checkpoint is not None:
             self._progress.resumed_from = self._progress.latest_checkpoint = artifact(checkpoint)
-        environments = Environments(self._spec, self._hyperparameters, self._start.run_id, self._stop)
+        environments = Environments(self._spec, self._hyperparameters, self._start.run_id, self._stop, self._settings)
         bare = self._patience.call(environments.training)
         log.info("environments ready", environments=bare.num_envs)
         try:
@@ -144,7 +145,7 @@ class Attempt:
         self._check_number(bare.num_envs, self._hyperparameters)
         given = self._hyperparameters.policy if "policy" in self._spec.hyperparameters else None
         policy = choose_policy(given, shown.observation_space)
-        algorithms.set_threads(policy)
+        algorithms.set_threads(policy, self._settings.torch_threads)
         if checkpoint is None:
             env = environments.wrap(bare)
             return algorithms.build(self._spec.algorithm, self._hyperparameters, policy, env, self._seed), Ratings()
@@ -190,11 +191,3 @@ class Attempt:
         for rule in (batch_conflict, frequency_conflict):
             if (conflict := rule(self._spec.algorithm, hyperparameters, environments)) is not None:
                 raise InvalidRun([conflict])
-
-
-def _patience_seconds() -> float:
-    try:
-        return float(os.environ.get(PATIENCE_VARIABLE, PATIENCE_SECONDS))
-    except ValueError:
-        log.warning("variable ignored: not a number of seconds", variable=PATIENCE_VARIABLE)
-        return PATIENCE_SECONDS

@@ -12,7 +12,9 @@ from typing import TypeVar
 
 import structlog
 from aisandbox_crds.spec import GrpcEnvironment
-from aisandbox_environment import SimulatorSession, TransientSimulatorError, expand_addresses, spread
+from aisandbox_environment.addresses import expand_addresses, spread
+from aisandbox_environment.errors import TransientSimulatorError
+from aisandbox_environment.session import SimulatorSession, Timeouts
 
 from aisandbox_trainer import progress as activity
 from aisandbox_trainer.errors import SimulatorGone
@@ -77,11 +79,12 @@ class Patience:
 
 
 def open_sessions(
-    environment: GrpcEnvironment, environments: int, *, run_id: str, evaluation: bool
+    environment: GrpcEnvironment, environments: int, *, run_id: str, evaluation: bool, timeouts: Timeouts | None = None
 ) -> Sequence[SimulatorSession]:
     """One session for each address, ``environments`` spread over them (0: one for each address).
 
-    Where there are fewer environments than addresses, the first addresses have one each. A name is looked up anew each time. Closes what is open when one of them fails, and raises its error.
+    Where there are fewer environments than addresses, the first addresses have one each. A name is looked up anew each
+    time. Closes what is open when one of them fails, and raises its error.
     """
     addresses = expand_addresses(environment.address)
     addresses = addresses[: environments or None]
@@ -91,7 +94,12 @@ def open_sessions(
         for address, count in zip(addresses, counts, strict=True):
             sessions.append(
                 SimulatorSession.connect(
-                    address, count, options=environment.options, run_id=run_id, evaluation=evaluation
+                    address,
+                    count,
+                    options=environment.options,
+                    run_id=run_id,
+                    evaluation=evaluation,
+                    timeouts=timeouts,
                 )
             )
     except BaseException:

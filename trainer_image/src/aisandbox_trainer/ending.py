@@ -12,11 +12,7 @@ import torch
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.status import Failure
 from aisandbox_crds.trainer_exit import ExitCode
-from aisandbox_environment import (
-    InvalidReply,
-    PermanentSimulatorError,
-    TransientSimulatorError,
-)
+from aisandbox_environment.errors import InvalidReply, PermanentSimulatorError, TransientSimulatorError
 from aisandbox_model_store import DiskFull, Fenced, OutsideRoot
 
 from aisandbox_trainer.errors import PermanentError, StopRequested, TrainerError

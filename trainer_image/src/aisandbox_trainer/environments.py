@@ -14,7 +14,8 @@ from typing import cast
 
 from aisandbox_crds.hyperparameters import Hyperparameters
 from aisandbox_crds.spec import GrpcEnvironment, GymnasiumEnvironment, TrainingRunSpec
-from aisandbox_environment import FakeExternalEnvAdapter
+from aisandbox_environment.adapters import FakeExternalEnvAdapter
+from aisandbox_environment.session import Timeouts
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
@@ -23,6 +24,7 @@ from aisandbox_trainer.errors import InvalidHyperparameter
 from aisandbox_trainer.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.in_process import AdapterEnv, gymnasium_env, vectorized
 from aisandbox_trainer.presentation import Presentation
+from aisandbox_trainer.settings import Settings
 from aisandbox_trainer.stopping import Stop
 
 
@@ -34,6 +36,7 @@ class Environments:
     hyperparameters: Hyperparameters
     run_id: str
     stop: Stop
+    settings: Settings
 
     def training(self) -> VecEnv:
         """The bare environments to learn from. Raises what reaching a simulator raises, UnknownEnvironment."""
@@ -68,7 +71,14 @@ class Environments:
     def _make(self, number: int, *, evaluation: bool) -> VecEnv:
         environment = self.spec.environment
         if isinstance(environment, GrpcEnvironment):
-            connect = partial(open_sessions, environment, number, run_id=self.run_id, evaluation=evaluation)
+            connect = partial(
+                open_sessions,
+                environment,
+                number,
+                run_id=self.run_id,
+                evaluation=evaluation,
+                timeouts=Timeouts(step=self.settings.simulator_timeout, reset=2 * self.settings.simulator_timeout),
+            )
             return GrpcVecEnv(connect, self.stop)
         if isinstance(environment, GymnasiumEnvironment):
             return vectorized(partial(gymnasium_env, environment.id, environment.kwargs), number)

@@ -12,7 +12,8 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from aisandbox_environment import SimulatorSession, StepResult
+from aisandbox_environment.results import StepResult
+from aisandbox_environment.session import SimulatorSession
 from aisandbox_wire.gymnasium_spaces import join, space_from_proto
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor

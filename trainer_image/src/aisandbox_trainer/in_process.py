@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from aisandbox_environment import ExternalEnvAdapter
+from aisandbox_environment.adapters import ExternalEnvAdapter
 from aisandbox_wire.gymnasium_spaces import space_from_proto
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import structlog
-from aisandbox_environment import TransientSimulatorError
+from aisandbox_environment.errors import TransientSimulatorError
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm

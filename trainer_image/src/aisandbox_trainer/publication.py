@@ -88,7 +88,7 @@ class Publication:
             log.warning("not saved, the disk is full", timesteps=now, error=str(error))
 
     def save_checkpoint(self, model: BaseAlgorithm) -> Published:
-        """Publishes a checkpoint of the learner as it is. Raises NonFiniteTraining: there is no way on from such one."""
+        """Publishes a checkpoint of the learner as it is. Raises NonFiniteTraining: from such one no way leads on."""
         check_finite(model)
         published = self.writer.publish_checkpoint(
             model.num_timesteps,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.spec import Algorithm
-from aisandbox_environment import FakeExternalEnvAdapter
+from aisandbox_environment.adapters import FakeExternalEnvAdapter
 
 from aisandbox_trainer.algorithms import build
 from aisandbox_trainer.environments import presentation_of

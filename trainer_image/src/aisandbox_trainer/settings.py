@@ -1,0 +1,43 @@
+"""What of a trainer depends on where it runs, read from environment variables. Must not know the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from aisandbox_crds.errors import FieldError, InvalidRun, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How long to wait for a simulator, in seconds, and how many threads PyTorch may have (None: what fits).
+
+    ``simulator_patience`` is for one that is not there, ``simulator_timeout`` for one answer to a step.
+    """
+
+    simulator_patience: float = 300.0
+    simulator_timeout: float = 60.0
+    torch_threads: int | None = None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """SIMULATOR_PATIENCE_SECONDS, SIMULATOR_TIMEOUT_SECONDS, TORCH_NUM_THREADS. Raises InvalidRun."""
+        threads = environ.get("TORCH_NUM_THREADS") or None
+        return cls(
+            simulator_patience=_number(environ, "SIMULATOR_PATIENCE_SECONDS", cls().simulator_patience),
+            simulator_timeout=_number(environ, "SIMULATOR_TIMEOUT_SECONDS", cls().simulator_timeout),
+            torch_threads=None if threads is None else math.ceil(_number(environ, "TORCH_NUM_THREADS", 1)),
+        )
+
+
+def _number(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < 10**9:
+        raise InvalidRun([FieldError(name, f"must be a number above 0, got {shown(text)}")])
+    return value
