@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3 as sb3
+import torch as th
+from aisandbox_trainer.errors import NonFiniteTraining
+from aisandbox_trainer.fast_dqn import FastDQN
+from aisandbox_trainer.fast_update import FastA2C, FastPPO
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from torch import nn
+
+FAST: dict[type[BaseAlgorithm], type[BaseAlgorithm]] = {sb3.PPO: FastPPO, sb3.A2C: FastA2C, sb3.DQN: FastDQN}
+SIZES: dict[type[BaseAlgorithm], dict[str, Any]] = {
+    sb3.PPO: {"n_steps": 32, "batch_size": 16, "n_epochs": 3},
+    sb3.A2C: {"n_steps": 5},
+    sb3.DQN: {"learning_starts": 20, "train_freq": 4, "buffer_size": 300, "target_update_interval": 30},
+}
+VECTOR = spaces.Box(-1.0, 1.0, (3,), np.float32)
+ACTIONS: dict[str, gym.Space[Any]] = {
+    "discrete": spaces.Discrete(3),
+    "box": spaces.Box(-1.0, 1.0, (2,), np.float32),
+    "multi_discrete": spaces.MultiDiscrete([2, 3]),
+    "multi_binary": spaces.MultiBinary(3),
+}
+
+
+class Drill(gym.Env[Any, Any]):
+    """Random observations, a reward that depends on the action, ends of both kinds."""
+
+    def __init__(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self._steps = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self._steps = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        reward = float(np.sum(action) + self.np_random.normal())
+        return self.observation_space.sample(), reward, bool(self.np_random.random() < 0.1), self._steps == 9, {}
+
+
+def environment(action: str, observation: gym.Space[Any] = VECTOR, normalize: bool = False) -> Any:
+    venv = DummyVecEnv([lambda: Monitor(Drill(_copy(observation), _copy(ACTIONS[action])))] * 2)
+    return VecNormalize(venv) if normalize else venv
+
+
+def _copy(space: gym.Space[Any]) -> Any:
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: _copy(inner) for key, inner in space.spaces.items()})
+    return type(space)(**_arguments(space))
+
+
+def _arguments(space: gym.Space[Any]) -> dict[str, Any]:
+    if isinstance(space, spaces.Box):
+        return {"low": space.low, "high": space.high, "dtype": space.dtype}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"nvec": space.nvec}
+    return {"n": getattr(space, "n", None)}
+
+
+class Recorder(Logger):
+    """Keeps every value that was ever logged."""
+
+    def __init__(self) -> None:
+        super().__init__(None, [])
+        self.seen: list[tuple[str, Any]] = []
+
+    def record(self, key: str, value: Any, exclude: Any = None) -> None:
+        self.seen.append((key, value))
+
+
+def train(algorithm: type[BaseAlgorithm], venv: Any, steps: int = 192, **keywords: Any) -> tuple[Any, Recorder, Any]:
+    th.set_num_threads(1)
+    base = next(kind for kind in FAST if issubclass(algorithm, kind))
+    policy = "MultiInputPolicy" if isinstance(venv.observation_space, spaces.Dict) else "MlpPolicy"
+    policy = keywords.pop("policy", policy)
+    venv.seed(3)
+    model = algorithm(policy, venv, seed=3, device="cpu", **{**SIZES[base], **keywords})
+    recorder = Recorder()
+    model.set_logger(recorder)
+    model.learn(steps)
+    return model, recorder, (np.random.rand(), th.rand(1).item(), model.action_space.sample())
+
+
+def assert_same_learning(algorithm: type[BaseAlgorithm], make: Any, **keywords: Any) -> Any:
+    theirs, their_log, their_draws = train(algorithm, make(), **keywords)
+    ours, our_log, our_draws = train(FAST[algorithm], make(), **keywords)
+    assert ours.nets() is not None, "this case is not covered by the fast update"
+    untrained = algorithm(type(theirs.policy), make(), seed=3, device="cpu", **{**SIZES[algorithm], **_plain(keywords)})
+    moved = 0.0
+    for (name, one), other, first in zip(
+        theirs.policy.named_parameters(), ours.policy.parameters(), untrained.policy.parameters(), strict=True
+    ):
+        np.testing.assert_allclose(other.detach(), one.detach(), rtol=1e-5, atol=1e-6, err_msg=name)
+        moved = max(moved, float((one - first).detach().abs().max()))
+    assert moved > 1e-3, "the training has to go further than the tolerance"
+    np.testing.assert_equal(our_draws, their_draws)
+    same_log(our_log.seen, their_log.seen)
+    return ours
+
+
+def _plain(keywords: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in keywords.items() if key not in ("policy", "steps")}
+
+
+def same_log(ours: list[tuple[str, Any]], theirs: list[tuple[str, Any]]) -> None:
+    timed = ("time/", "rollout/ep")
+    left = [entry for entry in theirs if not entry[0].startswith(timed)]
+    right = [entry for entry in ours if not entry[0].startswith(timed)]
+    assert [key for key, _ in right] == [key for key, _ in left]
+    for (key, one), (_, other) in zip(left, right, strict=True):
+        np.testing.assert_allclose(other, one, rtol=2e-3, atol=2e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("algorithm", [sb3.PPO, sb3.A2C])
+def test_fast_update_learns_what_sb3_learns(algorithm: type[BaseAlgorithm], action: str) -> None:
+    assert_same_learning(algorithm, lambda: environment(action))
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_fast_update_with_an_entropy_bonus_learns_what_sb3_learns(action: str) -> None:
+    assert_same_learning(sb3.PPO, lambda: environment(action), ent_coef=0.1)
+    assert_same_learning(sb3.A2C, lambda: environment(action), ent_coef=0.1)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"clip_range_vf": 0.1},
+        {"normalize_advantage": False},
+        {"batch_size": 24},
+        {"target_kl": 1e-3, "learning_rate": 3e-3},
+        {"clip_range": 0.02, "learning_rate": 3e-3},
+        {"max_grad_norm": 1e-3, "learning_rate": 3e-3},
+        {"learning_rate": lambda left: 1e-3 * left},
+        {"policy_kwargs": {"net_arch": [], "activation_fn": nn.ReLU}, "learning_rate": 3e-3},
+        {"policy_kwargs": {"net_arch": {"pi": [8, 8, 8], "vf": [16]}, "activation_fn": nn.ReLU, "log_std_init": -1}},
+        {"policy_kwargs": {"share_features_extractor": False}},
+        {"policy_kwargs": {"optimizer_kwargs": {"weight_decay": 0.1, "betas": (0.8, 0.9)}}},
+        {
+            "policy_kwargs": {"optimizer_class": th.optim.SGD, "optimizer_kwargs": {"momentum": 0.9}},
+            "learning_rate": 0.1,
+        },
+        {"policy_kwargs": {"optimizer_kwargs": {"amsgrad": True}}},
+    ],
+    ids=lambda keywords: ",".join(keywords) + "".join(keywords.get("policy_kwargs", {})),
+)
+def test_fast_ppo_with_other_terms_learns_what_sb3_learns(keywords: dict[str, Any]) -> None:
+    assert_same_learning(sb3.PPO, lambda: environment("box"), **keywords)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"normalize_advantage": True},
+        {"use_rms_prop": False},
+        {"rms_prop_eps": 1e-3, "gae_lambda": 0.9},
+        {"policy_kwargs": {"optimizer_class": th.optim.RMSprop, "optimizer_kwargs": {"momentum": 0.5}}},
+    ],
+    ids=lambda keywords: ",".join(keywords),
+)
+def test_fast_a2c_with_other_terms_learns_what_sb3_learns(keywords: dict[str, Any]) -> None:
+    assert_same_learning(sb3.A2C, lambda: environment("discrete"), **keywords)
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [
+        spaces.Discrete(4),
+        spaces.MultiDiscrete([2, 3]),
+        spaces.MultiBinary(4),
+        spaces.Box(0, 3, (2, 3), np.uint8),
+        spaces.Dict({"where": VECTOR, "mode": spaces.Discrete(3), "bits": spaces.MultiBinary(2)}),
+    ],
+    ids=lambda space: type(space).__name__,
+)
+@pytest.mark.parametrize("algorithm", [sb3.PPO, sb3.A2C, sb3.DQN])
+def test_fast_update_of_any_observation_learns_what_sb3_learns(
+    algorithm: type[BaseAlgorithm], observation: gym.Space[Any]
+) -> None:
+    assert_same_learning(algorithm, lambda: environment("discrete", observation))
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {},
+        {"gradient_steps": 3, "batch_size": 16, "max_grad_norm": 0.01, "learning_rate": 1e-3},
+        {"tau": 0.5, "target_update_interval": 8, "policy_kwargs": {"net_arch": [16], "activation_fn": nn.Tanh}},
+        {"n_steps": 3},
+    ],
+    ids=lambda keywords: ",".join(keywords) or "defaults",
+)
+def test_fast_dqn_learns_what_sb3_learns(keywords: dict[str, Any]) -> None:
+    assert_same_learning(sb3.DQN, lambda: environment("discrete"), steps=400, **keywords)
+
+
+@pytest.mark.parametrize("algorithm", FAST)
+def test_fast_update_with_normalisation_learns_what_sb3_learns(algorithm: type[BaseAlgorithm]) -> None:
+    assert_same_learning(algorithm, lambda: environment("discrete", normalize=True))
+
+
+IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "action", "observation", "keywords"),
+    [
+        (sb3.PPO, "box", VECTOR, {"use_sde": True}),
+        (sb3.A2C, "discrete", VECTOR, {"policy_kwargs": {"activation_fn": nn.ELU}}),
+        (sb3.PPO, "discrete", IMAGE, {"policy": "CnnPolicy", "n_steps": 4, "batch_size": 8}),
+        (sb3.DQN, "discrete", IMAGE, {"policy": "CnnPolicy"}),
+    ],
+    ids=["gsde", "elu", "ppo_image", "dqn_image"],
+)
+def test_what_the_fast_update_does_not_cover_is_sb3s_own(
+    algorithm: type[BaseAlgorithm], action: str, observation: gym.Space[Any], keywords: dict[str, Any]
+) -> None:
+    theirs, _, _ = train(algorithm, environment(action, observation), steps=32, **keywords)
+    ours, _, _ = train(FAST[algorithm], environment(action, observation), steps=32, **keywords)
+
+    assert ours.nets() is None
+    for one, other in zip(theirs.policy.parameters(), ours.policy.parameters(), strict=True):
+        assert th.equal(one, other)
+
+
+@pytest.mark.parametrize("algorithm", FAST)
+def test_saved_model_is_a_plain_sb3_model_that_goes_on_the_same(algorithm: type[BaseAlgorithm], tmp_path: Path) -> None:
+    ours, _, _ = train(FAST[algorithm], environment("discrete"))
+    ours.save(tmp_path / "model.zip")
+
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        data = archive.read("data").decode()
+    assert "aisandbox" not in data
+    assert "_nets" not in json.loads(data)
+    both = []
+    for kind in (algorithm, FAST[algorithm]):
+        loaded = kind.load(tmp_path / "model.zip", environment("discrete"), device="cpu")
+        assert type(loaded) is kind
+        loaded.set_random_seed(8)
+        loaded.learn(128, reset_num_timesteps=False)
+        both.append(loaded)
+    for one, other in zip(both[0].policy.parameters(), both[1].policy.parameters(), strict=True):
+        th.testing.assert_close(other, one, rtol=1e-5, atol=1e-6)
+    first, second = (model.policy.optimizer.state_dict()["state"] for model in both)
+    for index, state in first.items():
+        assert set(second[index]) == set(state)
+        assert float(second[index]["step"]) == float(state["step"]) > 0
+
+
+@pytest.mark.parametrize("algorithm", FAST)
+def test_policy_is_untouched_between_rollouts(algorithm: type[BaseAlgorithm]) -> None:
+    ours, _, _ = train(FAST[algorithm], environment("discrete"))
+
+    assert "forward" not in vars(ours.policy)
+    assert "predict" not in vars(ours.policy)
+    optimized = ours.policy.optimizer.param_groups[0]["params"]
+    assert all(parameter.requires_grad and not parameter.is_inference() for parameter in optimized)
+    for state in ours.policy.optimizer.state.values():
+        assert not any(value.is_inference() for value in state.values() if isinstance(value, th.Tensor))
+
+
+@pytest.mark.parametrize("algorithm", FAST)
+def test_gradient_that_is_not_finite_ends_training_before_the_weights_are(algorithm: type[BaseAlgorithm]) -> None:
+    model, _, _ = train(FAST[algorithm], environment("discrete"))
+    before = [parameter.clone() for parameter in model.policy.parameters()]
+    if algorithm is sb3.DQN:
+        model.replay_buffer.rewards[:] = np.nan
+    else:
+        model.rollout_buffer.returns[:] = np.nan
+
+    with pytest.raises(NonFiniteTraining, match="gradient"):
+        model.train(1) if algorithm is sb3.DQN else model.train()
+
+    assert all(th.equal(one, other) for one, other in zip(before, model.policy.parameters(), strict=True))
