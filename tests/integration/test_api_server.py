@@ -19,7 +19,7 @@ from aisandbox.v1.policy_trainer_pb2_grpc import (
 )
 from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
 from aisandbox_api import Server, Settings, create_server
-from aisandbox_api.errors import AddressInUse, LaunchFailed
+from aisandbox_api.errors import AddressInUse, LaunchFailed, StartupError
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.local.launcher import ProcessLauncher
 from aisandbox_api.method_handlers import handlers
@@ -27,6 +27,8 @@ from aisandbox_api.server import POLICY_TRAINER
 from aisandbox_crds.spec import GrpcEnvironment
 from aisandbox_crds.trainer_exit import ExitCode
 from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_environment.adapters import FakeExternalEnvAdapter
+from aisandbox_environment.description import describe
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -404,3 +406,49 @@ async def test_policy_call_without_its_inference_server_is_unavailable(tmp_path:
             await PolicyTrainerServiceStub(channel).Act(pb.ActRequest(run_id="r"), timeout=20)
     assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "127.0.0.1:1" in str(refusal.value.details())
+
+
+async def test_run_without_an_environment_is_trained_against_the_hosted_adapter(tmp_path: Path) -> None:
+    launcher = HeldLauncher()
+    request = pb.TrainingRequest(experiment_id="e", total_timesteps=1000)
+    async with serving(tmp_path, launcher, adapter_factory=FakeExternalEnvAdapter) as (_, channel):
+        run = (await PolicyTrainerServiceStub(channel).StartTrainingPPO(request)).run_id
+        first = (await launcher.trainer(1)).start.spec.environment
+        assert isinstance(first, GrpcEnvironment)
+        described = await asyncio.to_thread(describe, first.address)
+        assert described.name == "FakeExternalEnvAdapter"
+        status = await PolicyTrainerServiceStub(channel).GetTrainingStatus(pb.StatusRequest(run_id=run))
+        assert not status.HasField("environment")
+
+    async with serving(tmp_path, launcher, adapter_factory=FakeExternalEnvAdapter):
+        second = (await launcher.trainer(2)).start.spec.environment
+        assert isinstance(second, GrpcEnvironment)
+        await asyncio.to_thread(describe, second.address)
+
+    async with serving(tmp_path, launcher) as (_, channel):
+        call = PolicyTrainerServiceStub(channel).WatchTraining(pb.WatchTrainingRequest(run_id=run))
+        last = [status async for status in call][-1]
+    assert (last.phase, last.failure.reason) == (pb.PHASE_FAILED, "AdapterMissing")
+    assert "adapter_factory" in last.failure.message
+
+
+async def test_dqn_against_a_hosted_adapter_with_box_actions_is_refused(tmp_path: Path) -> None:
+    class Continuous(FakeExternalEnvAdapter):
+        action_space = BOX
+
+    async with serving(tmp_path, HeldLauncher(), adapter_factory=Continuous) as (_, channel):
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await PolicyTrainerServiceStub(channel).StartTrainingDQN(
+                pb.TrainingRequest(experiment_id="e", total_timesteps=1000)
+            )
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_adapter_that_cannot_be_made_stops_the_start_by_name(tmp_path: Path) -> None:
+    def broken() -> Any:
+        raise RuntimeError("no licence")
+
+    settings = Settings(grpc_port=0, models_dir=tmp_path)
+    server = create_server(settings, backend=LocalBackend(settings, HeldLauncher()), adapter_factory=broken)
+    with pytest.raises(StartupError, match=r"adapter_factory.*no licence"):
+        await server.start()

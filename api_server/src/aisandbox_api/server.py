@@ -11,12 +11,12 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
 from typing import Any
 
 import grpc
 import structlog
 from aisandbox.v1 import policy_trainer_pb2, training_progress_pb2
+from aisandbox_environment.adapter_host import AdapterFactory
 from aisandbox_model_store.run_store import RunStore
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -55,7 +55,7 @@ SERVER_OPTIONS = [
 def create_server(
     settings: Settings | None = None,
     *,
-    adapter_factory: Callable[[], Any] | None = None,
+    adapter_factory: AdapterFactory | None = None,
     policy_calls: Any | None = None,
     backend: Backend | None = None,
 ) -> Server:
@@ -75,7 +75,7 @@ class Server:
     def __init__(
         self,
         settings: Settings,
-        adapter_factory: Callable[[], Any] | None,
+        adapter_factory: AdapterFactory | None,
         policy_calls: Any | None,
         backend: Backend | None,
     ) -> None:

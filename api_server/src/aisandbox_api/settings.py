@@ -48,7 +48,6 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
         models_dir = _folder(environ, "MODELS_DIR", cls().models_dir)
-        metrics_port = _number(environ, "METRICS_PORT", -1, -1, 65535)
         return cls(
             grpc_host=environ.get("GRPC_HOST") or cls().grpc_host,
             grpc_port=_number(environ, "GRPC_PORT", cls().grpc_port, 0, 65535),
@@ -59,7 +58,7 @@ class Settings:
             max_pending_runs=_number(environ, "MAX_PENDING_RUNS", cls().max_pending_runs, 0, 1_000_000),
             inference_address=environ.get("INFERENCE_ADDRESS") or None,
             stop_grace_seconds=_seconds(environ, "STOP_GRACE_SECONDS", cls().stop_grace_seconds),
-            metrics_port=None if metrics_port < 0 else metrics_port,
+            metrics_port=_number(environ, "METRICS_PORT", 0, 0, 65535) if environ.get("METRICS_PORT") else None,
             trainer_launcher=_launcher(environ),
         )
 
@@ -70,8 +69,8 @@ def _number(environ: Mapping[str, str], name: str, default: int, low: int, high:
         number = int(text)
     except ValueError:
         number = low - 1
-    if text != str(default) and not max(low, 0) <= number <= high:
-        raise InvalidSetting(name, f"must be a whole number from {max(low, 0)} to {high}, got {text[:80]!r}")
+    if not low <= number <= high:
+        raise InvalidSetting(name, f"must be a whole number from {low} to {high}, got {text[:80]!r}")
     return number
 
 

@@ -174,6 +174,9 @@ class _WarmProcess:
         message = _parse(line)
         if message.get("ready"):
             self._ready.set()
+        elif "error" in message:
+            if (forked := self._forks.get(str(message.get("id")))) and not forked.done():
+                forked.set_exception(LaunchFailed(f"the warm process cannot fork a trainer: {message['error']}"))
         elif "exit_code" in message:
             if trainer := self._trainers.pop(str(message.get("id")), None):
                 trainer.has_exited(int(message["exit_code"]))

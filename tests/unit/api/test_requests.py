@@ -1,0 +1,102 @@
+from random import Random
+from typing import Any
+
+import pytest
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox.v1 import training_progress_pb2 as progress_pb
+from aisandbox_api.backend import DEFAULT_ENVIRONMENT_ANNOTATION, Activity, environment_to_train
+from aisandbox_api.errors import InvalidRequest, Unmet
+from aisandbox_api.requests import list_query, new_run, page_token, progress_report
+from aisandbox_api.responses import last_checkpoint_path, status_response
+from aisandbox_crds.spec import Algorithm, Evaluation, FakeEnvironment, GrpcEnvironment, GymnasiumEnvironment
+from aisandbox_crds.status import Artifact
+from aisandbox_crds.trainingrun import EXPERIMENT_ANNOTATION, REQUEST_DIGEST_ANNOTATION, TrainingRun
+
+
+def made(algorithm: Algorithm = Algorithm.PPO, default: str = "fake", **fields: Any) -> TrainingRun:
+    request = pb.TrainingRequest(**{"experiment_id": "Lander 1", "total_timesteps": 100, **fields})
+    return new_run(request, algorithm, default, Random(1))
+
+
+def test_request_becomes_a_spec_with_nothing_filled_in_but_the_seed() -> None:
+    run = made(Algorithm.DQN, hyperparameters={"gamma": "0.9"}, seed=0, evaluation=pb.Evaluation())
+    assert (run.spec.algorithm, run.spec.total_timesteps, run.spec.seed) == (Algorithm.DQN, 100, 0)
+    assert run.spec.hyperparameters == {"gamma": "0.9"}
+    assert run.spec.evaluation == Evaluation(0, 10, False)
+    assert run.annotations[EXPERIMENT_ANNOTATION] == "Lander 1"
+    assert run.name.startswith("lander-1-")
+
+
+def test_struct_becomes_keywords_with_whole_numbers_as_ints() -> None:
+    environment = pb.Environment(gymnasium=pb.GymnasiumEnvironment(id="CartPole-v1"))
+    values: dict[str, Any] = {"steps": 500, "mass": 0.5, "deep": {"list": [1, True, None, "x"]}, "huge": 1e300}
+    environment.gymnasium.kwargs.update(values)
+    spec = made(environment=environment).spec
+    assert spec.environment == GymnasiumEnvironment("CartPole-v1", values)
+    assert isinstance(spec.environment, GymnasiumEnvironment)
+    assert isinstance(spec.environment.kwargs["steps"], int)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_struct_with_a_number_json_cannot_say_is_refused_by_name(number: float) -> None:
+    environment = pb.Environment(grpc=pb.GrpcEnvironment(address="127.0.0.1:5"))
+    environment.grpc.options["level"] = number
+    with pytest.raises(InvalidRequest, match=r"environment\.grpc\.options\.level"):
+        made(environment=environment)
+
+
+def test_digest_tells_requests_apart_and_does_not_see_the_chosen_seed() -> None:
+    def digest(**fields: Any) -> str:
+        return made(**fields).annotations[REQUEST_DIGEST_ANNOTATION]
+
+    first = pb.TrainingRequest(experiment_id="Lander 1", total_timesteps=100)
+    other_seed = new_run(first, Algorithm.PPO, "fake", Random(2))
+    assert other_seed.spec.seed != made().spec.seed
+    assert other_seed.annotations[REQUEST_DIGEST_ANNOTATION] == digest()
+    assert len({digest(), digest(total_timesteps=101), digest(seed=1), digest(model_output_path="a.zip")}) == 4
+
+
+def test_environment_that_was_not_named_is_resolved_when_a_trainer_is_started() -> None:
+    plain, adapted = made(), made(default="adapter")
+    assert plain.annotations[DEFAULT_ENVIRONMENT_ANNOTATION] == "fake"
+    assert environment_to_train(plain, "127.0.0.1:7") == FakeEnvironment()
+    assert environment_to_train(adapted, "127.0.0.1:7") == GrpcEnvironment("127.0.0.1:7")
+    with pytest.raises(Unmet, match="adapter_factory"):
+        environment_to_train(adapted, None)
+
+
+def test_environment_that_was_named_stays_whatever_the_service_has() -> None:
+    fake = made(default="adapter", environment=pb.Environment(fake=pb.FakeEnvironment()))
+    assert environment_to_train(fake, "127.0.0.1:7") == FakeEnvironment()
+    assert status_response(fake).environment.WhichOneof("kind") == "fake"
+
+
+def test_status_says_the_environment_as_it_was_asked_for() -> None:
+    environment = pb.Environment(grpc=pb.GrpcEnvironment(address="127.0.0.1:5", environments=4))
+    environment.grpc.options.update({"level": 3, "wind": {"speed": 0.5}})
+    assert status_response(made(environment=environment)).environment == environment
+    assert not status_response(made()).HasField("environment")
+
+
+def test_last_checkpoint_path_names_the_zip(run: TrainingRun) -> None:
+    assert last_checkpoint_path(run) == ""
+    status = type(run.status)(latest_checkpoint=Artifact("checkpoints/20", 20, "sha256:1"))
+    saved = TrainingRun(run.name, run.spec, status)
+    assert last_checkpoint_path(saved) == "runs/lander-b/checkpoints/20/model.zip"
+
+
+def test_report_keeps_what_is_absent_apart_from_zero() -> None:
+    message = progress_pb.ReportRequest(
+        run_id="r", attempt=2, timesteps=5, episode_reward_mean=0.0, activity=progress_pb.TRAINER_ACTIVITY_EVALUATING
+    )
+    message.best_model.path = "models/5"
+    report = progress_report(message)
+    assert (report.episode_reward_mean, report.episode_length_mean) == (0.0, None)
+    assert (report.attempt, report.activity) == (2, Activity.EVALUATING)
+    assert report.best_model == Artifact("models/5", 0, "")
+    assert report.latest_model is None
+
+
+def test_page_token_leads_back_to_its_run(run: TrainingRun) -> None:
+    query = list_query(pb.ListTrainingRunsRequest(page_token=page_token(run)))
+    assert (query.after, query.page_size) == ((run.creation_time, run.name), 100)

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+from aisandbox_api import Settings
+from aisandbox_api.errors import InvalidSetting
+
+
+def test_settings_have_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.from_environ({})
+    assert (settings.grpc_host, settings.grpc_port) == ("127.0.0.1", 50051)
+    assert settings.models_dir == tmp_path / "models"
+    assert settings.models_dir.is_dir()
+    assert (settings.checkpoint_dir, settings.inference_address, settings.metrics_port) == (None, None, None)
+    assert settings.max_concurrent_runs >= 1
+
+
+def test_settings_are_read_from_variables(tmp_path: Path) -> None:
+    settings = Settings.from_environ(
+        {
+            "GRPC_HOST": "0.0.0.0",
+            "GRPC_PORT": "0",
+            "MODELS_DIR": str(tmp_path / "m"),
+            "CHECKPOINT_DIR": str(tmp_path / "c"),
+            "LOG_LEVEL": "DEBUG",
+            "MAX_CONCURRENT_RUNS": "3",
+            "MAX_PENDING_RUNS": "0",
+            "INFERENCE_ADDRESS": "inference:50052",
+            "STOP_GRACE_SECONDS": "1.5",
+            "METRICS_PORT": "0",
+            "TRAINER_LAUNCHER": "process",
+        }
+    )
+    assert settings == Settings(
+        "0.0.0.0", 0, tmp_path / "m", tmp_path / "c", "debug", 3, 0, "inference:50052", 1.5, 0, "process"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("GRPC_PORT", "65536"),
+        ("GRPC_PORT", "-1"),
+        ("GRPC_PORT", "http"),
+        ("LOG_LEVEL", "loud"),
+        ("MAX_CONCURRENT_RUNS", "0"),
+        ("MAX_PENDING_RUNS", "-1"),
+        ("STOP_GRACE_SECONDS", "nan"),
+        ("STOP_GRACE_SECONDS", "soon"),
+        ("METRICS_PORT", "-1"),
+        ("METRICS_PORT", "-7"),
+        ("TRAINER_LAUNCHER", "rocket"),
+    ],
+)
+def test_bad_variable_is_named(tmp_path: Path, variable: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=variable) as refusal:
+        Settings.from_environ({"MODELS_DIR": str(tmp_path), variable: value})
+    assert value in str(refusal.value)
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidSetting, match="MODELS_DIR"):
+        Settings.from_environ({"MODELS_DIR": str(tmp_path / "file" / "models")})
