@@ -32,6 +32,8 @@ FINITE_CHECK_SECONDS = 0.2
 
 BREAKS_WITHOUT_PROGRESS = 10
 """A simulator that breaks down this often before the next boundary is not worth more tries."""
+PAUSE_SECONDS = 0.1
+"""Times the number of breaks: the pause before another session, from the second break on."""
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +50,7 @@ class Learning:
     stop: Stop
     boundary: Boundary | None = None
     breaks: int = 0
+    _reached: int = -1
     _checked_at: float = field(default=float("-inf"))
 
     def run(self) -> None:
@@ -72,7 +75,9 @@ class Learning:
 
     def at_boundary(self) -> None:
         """Called between updates and the collection of experience, where the state of the learner is whole."""
-        self.breaks = 0
+        if self.model.num_timesteps > self._reached:
+            self._reached = self.model.num_timesteps
+            self.breaks = 0
         now = time.monotonic()
         if now - self._checked_at > FINITE_CHECK_SECONDS:
             self._checked_at = now
@@ -106,6 +111,8 @@ class Learning:
         if self.boundary is not None:
             self.boundary.restore(self.model, random=False)  # not the same actions again: they may be what broke it
         self.model._last_obs = None  # SB3 resets the environments at its next learn()
+        if self.breaks > 1:
+            self.stop.sleep(PAUSE_SECONDS * self.breaks)
         self.patience.call(cast(GrpcVecEnv, env_of(self.model).unwrapped).reconnect)
         log.info("simulator is back", timesteps=self.model.num_timesteps)
 

@@ -1,0 +1,275 @@
+"""Attempts against a simulator in another process, which ends episodes in two ways, breaks, hangs and lies."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from aisandbox.v1 import training_progress_pb2 as pb
+from aisandbox_crds.spec import Algorithm, Evaluation, GrpcEnvironment, TrainingRunSpec
+from aisandbox_crds.trainer_exit import TerminationMessage
+from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_model_store import RunFolder, RunStore
+from aisandbox_trainer import attempt as attempts
+from aisandbox_trainer.progress import Progress
+from aisandbox_trainer.settings import Settings
+from aisandbox_trainer.stopping import Stop
+from stable_baselines3 import DQN, PPO
+
+SCRIPT = Path(__file__).with_name("trainer_simulator.py")
+GAMMA = 0.9
+QUICK = {
+    "PPO": {"n_steps": 60, "batch_size": 60, "n_epochs": 1},
+    "DQN": {"learning_starts": 20, "buffer_size": 5000},
+}
+
+
+class Simulators:
+    """Simulator processes; all of them end with the test."""
+
+    def __init__(self) -> None:
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def start(self, behaviour: str, trouble: int = 0, port: str = "0") -> str:
+        """Its address."""
+        process = subprocess.Popen(
+            [sys.executable, str(SCRIPT), port, behaviour, str(trouble)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.processes.append(process)
+        assert process.stdout is not None
+        return f"127.0.0.1:{int(process.stdout.readline())}"
+
+    def replace_when_gone(self, address: str) -> threading.Thread:
+        """Starts a well-behaved one at the same address once the newest has ended by itself."""
+
+        def replace() -> None:
+            self.processes[-1].wait(60)
+            self.start("good", port=address.rpartition(":")[2])
+
+        thread = threading.Thread(target=replace)
+        thread.start()
+        return thread
+
+
+@pytest.fixture
+def simulators() -> Iterator[Simulators]:
+    simulators = Simulators()
+    yield simulators
+    for process in simulators.processes:
+        process.kill()
+        process.communicate()
+
+
+class Attempts:
+    """Attempts at one run, with a record of what was told about them."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.monkeypatch = monkeypatch
+        self.told: list[tuple[int, str]] = []
+        told = self.told
+
+        class Recorded(Progress):
+            def __setattr__(self, name: str, value: Any) -> None:
+                super().__setattr__(name, value)
+                if name == "warning":
+                    told.append((self.activity, value))
+
+        monkeypatch.setattr(attempts, "Progress", Recorded)
+
+    @property
+    def run(self) -> RunFolder:
+        return RunStore(self.folder).run("run-1")
+
+    @property
+    def failure(self) -> Any:
+        return TerminationMessage.from_json((self.folder / "message").read_text()).failure
+
+    def start(self, address: str, algorithm: str, total: int, **options: Any) -> TrainerStart:
+        hyperparameters = {**QUICK.get(algorithm, {}), **options.get("hyperparameters", {})}
+        spec = TrainingRunSpec(
+            algorithm=Algorithm(algorithm),
+            total_timesteps=total,
+            environment=GrpcEnvironment(address, options.get("environments", 0)),
+            seed=3,
+            hyperparameters={key: str(value) for key, value in hyperparameters.items()},
+            evaluation=options.get("evaluation"),
+        )
+        message = self.folder / "message"
+        return TrainerStart("run-1", 1, spec, self.folder, self.folder, termination_message_path=message)
+
+    def attempt(self, address: str, algorithm: str = "PPO", total: int = 300, **options: Any) -> int:
+        patience, timeout = options.pop("patience", 30.0), options.pop("timeout", 30.0)
+        start = self.start(address, algorithm, total, **options)
+        return attempts.run_attempt(start, Stop(), Settings(patience, timeout))
+
+    def checkpoint(self) -> Path:
+        checkpoint = self.run.newest_checkpoint()
+        assert checkpoint is not None
+        return checkpoint.path
+
+
+@pytest.fixture
+def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempts:
+    return Attempts(tmp_path, monkeypatch)
+
+
+def _value_of_the_only_state(trainer: Attempts, algorithm: str) -> float:
+    observation = torch.tensor([[0.0, 0.0, 1.0]])
+    path = trainer.checkpoint() / "model.zip"
+    with torch.no_grad():
+        if algorithm == "DQN":
+            return float(DQN.load(path, device="cpu").q_net(observation).max())
+        return float(PPO.load(path, device="cpu").policy.predict_values(observation))
+
+
+LEARN_VALUES = {
+    "PPO": {"n_steps": 50, "batch_size": 50, "n_epochs": 20, "learning_rate": 3e-3},
+    "DQN": {
+        "learning_starts": 50,
+        "train_freq": 2,
+        "gradient_steps": 4,
+        "target_update_interval": 20,
+        "learning_rate": 3e-3,
+    },
+}
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
+def test_value_of_a_state_tells_a_time_limit_from_an_end(
+    trainer: Attempts, simulators: Simulators, algorithm: str
+) -> None:
+    """Every step earns 0.1 and all states look the same.
+
+    Behind a time limit the rewards go on for ever, and the state is worth 0.1 / (1 - gamma) = 1. Where the fifth step
+    is the end, it is worth 0.1 / (1 - 0.8 gamma) = 0.36 to one-step learning, and less to learning from whole episodes.
+    """
+    values = {}
+    for behaviour in ("truncated", "terminated"):
+        (trainer.folder / behaviour).mkdir()
+        one = Attempts(trainer.folder / behaviour, trainer.monkeypatch)
+        hyperparameters = {"gamma": GAMMA, **LEARN_VALUES[algorithm]}
+        assert one.attempt(simulators.start(behaviour), algorithm, total=1000, hyperparameters=hyperparameters) == 0
+        values[behaviour] = _value_of_the_only_state(one, algorithm)
+    assert values["truncated"] == pytest.approx(1.0, rel=0.2)
+    assert 0.15 < values["terminated"] < 0.5
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C"])
+def test_run_goes_on_when_its_simulator_is_replaced(trainer: Attempts, simulators: Simulators, algorithm: str) -> None:
+    address = simulators.start("exit", trouble=100)
+    thread = simulators.replace_when_gone(address)
+    assert trainer.attempt(address, algorithm) == 0
+    thread.join()
+    assert trainer.run.model("final").timesteps == 300
+    waiting = [text for activity, text in trainer.told if activity == pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR]
+    assert any(address in text and "trying again" in text for text in waiting)
+    assert trainer.told[-1][1] == "", "the warning goes when the simulator is back"
+
+
+def test_dqn_stores_no_step_across_the_break(trainer: Attempts, simulators: Simulators) -> None:
+    address = simulators.start("exit", trouble=101)
+    thread = simulators.replace_when_gone(address)
+    assert trainer.attempt(address, "DQN") == 0
+    thread.join()
+    with (trainer.checkpoint() / "replay_buffer.pkl").open("rb") as file:
+        stored = pickle.load(file)
+    rows = stored["pos"]
+    sessions = stored["arrays"]["observations"][:rows, 0, 0]
+    assert len(set(sessions)) == 2
+    np.testing.assert_array_equal(sessions, stored["arrays"]["next_observations"][:rows, 0, 0])
+    steps = np.rint(stored["arrays"]["next_observations"][:rows, 0, 1] * 10_000)
+    np.testing.assert_array_equal(stored["arrays"]["dones"][:rows, 0], steps % 5 == 0)
+    assert np.count_nonzero(sessions == sessions[0]) == 100
+
+
+def test_simulator_that_hangs_is_given_up_and_tried_again(trainer: Attempts, simulators: Simulators) -> None:
+    """Each of its sessions gets through one rollout before it hangs, and what follows is tried again in the next one."""
+    assert trainer.attempt(simulators.start("hang", trouble=70), total=180, timeout=0.3) == 0
+    assert trainer.run.model("final").timesteps == 180
+
+
+def test_simulator_that_breaks_again_and_again_ends_the_attempt(trainer: Attempts, simulators: Simulators) -> None:
+    assert trainer.attempt(simulators.start("break", trouble=7)) == 75
+    assert trainer.failure.reason == "SimulatorUnreachable"
+    assert "the physics exploded" in trainer.failure.message
+
+
+def test_simulator_that_is_not_there_is_waited_for_a_bounded_time(trainer: Attempts) -> None:
+    began = time.monotonic()
+    assert trainer.attempt("127.0.0.1:1", patience=1.0) == 75
+    assert 0.5 < time.monotonic() - began < 20
+    assert trainer.failure.reason == "SimulatorUnreachable"
+    assert "127.0.0.1:1" in trainer.failure.message
+    assert any(activity == pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR for activity, _ in trainer.told)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason", "message"),
+    [
+        ("nan", "SimulatorInvalidReply", "rewards"),
+        ("short", "SimulatorInvalidReply", "rewards"),
+        ("version", "SimulatorProtocol", "version 7"),
+    ],
+)
+def test_simulator_that_breaks_the_contract_ends_the_run(
+    trainer: Attempts, simulators: Simulators, behaviour: str, reason: str, message: str
+) -> None:
+    assert trainer.attempt(simulators.start(behaviour, trouble=65)) == 78
+    assert trainer.failure.reason == reason
+    assert message in trainer.failure.message
+
+
+def test_environments_are_spread_over_all_addresses(trainer: Attempts, simulators: Simulators) -> None:
+    addresses = ",".join(simulators.start("good") for _ in range(2))
+    assert trainer.attempt(addresses, "DQN", environments=5) == 0
+    with (trainer.checkpoint() / "replay_buffer.pkl").open("rb") as file:
+        stored = pickle.load(file)
+    sessions = stored["arrays"]["observations"][0, :, 0]
+    assert [int(np.count_nonzero(sessions == one)) for one in dict.fromkeys(sessions)] == [3, 2]
+
+
+def test_evaluation_has_a_session_of_its_own(trainer: Attempts, simulators: Simulators) -> None:
+    assert trainer.attempt(simulators.start("good"), evaluation=Evaluation(episodes=3)) == 0
+    pointer = trainer.run.pointer("best")
+    assert pointer is not None
+    assert pointer.reward_mean == pytest.approx(0.5)
+
+
+def test_simulator_without_room_for_evaluation_trains_all_the_same(trainer: Attempts, simulators: Simulators) -> None:
+    assert trainer.attempt(simulators.start("full"), evaluation=Evaluation(episodes=3)) == 0
+    assert trainer.run.pointer("best") is None
+    assert trainer.run.model("final").timesteps == 300
+
+
+def test_sigterm_is_obeyed_while_the_simulator_hangs(trainer: Attempts, simulators: Simulators) -> None:
+    address = simulators.start("hang", trouble=100)
+    start = trainer.start(address, "PPO", 10_000)
+    with subprocess.Popen(
+        [sys.executable, "-m", "aisandbox_trainer", "run"], env={**os.environ, **start.to_environ()}
+    ) as process:
+        logs = trainer.run.logs_path
+        deadline = time.monotonic() + 60
+        while not (logs.is_dir() and any(logs.iterdir())):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)  # the forty steps to the one that hangs take far less
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+        assert time.monotonic() - began < 5
+    assert trainer.run.checkpoints()[0].timesteps == 60
