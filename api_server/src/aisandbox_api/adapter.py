@@ -1,7 +1,7 @@
 """The service's own environment: an adapter given to create_server, reachable for trainers in other processes.
 
-Owns the life of the EnvironmentService that hosts it on loopback. Its port changes with every start, so runs record
-that they want the adapter and not where it is; see :func:`aisandbox_api.backend.environment_to_train`. Must not know runs.
+Owns the life of the EnvironmentService that hosts it on loopback. Its port changes with every start, so a run records
+that it wants the adapter, not where that is: :func:`aisandbox_api.backend.environment_to_train`. Must not know runs.
 """
 
 from __future__ import annotations
