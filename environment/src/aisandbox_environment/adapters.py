@@ -14,6 +14,9 @@ from aisandbox_wire.tensors import Array
 Observation = Array | dict[str, Array]
 """An array of the observation space's dtype and shape; for a Dict one array a key."""
 
+Action = Array | np.integer[Any]
+"""An array of the action space's dtype and shape; for a Discrete a whole number, NumPy's or an array without shape."""
+
 
 @runtime_checkable
 class ExternalEnvAdapter(Protocol):
@@ -33,12 +36,11 @@ class ExternalEnvAdapter(Protocol):
         """Start an episode; the same seed and the same actions give the same episode. Returns the first observation."""
         ...
 
-    def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Take one step; returns observation, reward, terminated, truncated, info.
 
-        ``action``: an array of the action space's dtype and shape (a NumPy scalar for Discrete). ``terminated``: a
-        terminal state was reached, the value of what follows is zero. ``truncated``: the episode was cut (a time
-        limit). After either, ``reset`` comes next.
+        ``terminated``: a terminal state was reached, the value of what follows is zero. ``truncated``: the episode was
+        cut (a time limit). After either, ``reset`` comes next.
         """
         ...
 
@@ -84,7 +86,7 @@ class FakeExternalEnvAdapter:
         self._steps = 0
         return self._observe()
 
-    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Action) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Move. Raises ValueError for an action other than 0 and 1."""
         direction = int(action)
         if direction not in (0, 1):

@@ -12,7 +12,7 @@ import numpy as np
 from aisandbox.v1 import tensor_pb2 as pb
 from aisandbox_wire.tensors import Array
 
-from aisandbox_environment.adapters import Observation
+from aisandbox_environment.adapters import Action, Observation
 from aisandbox_environment.session import SimulatorSession, Timeouts
 
 
@@ -61,7 +61,7 @@ class GrpcExternalEnvAdapter:
             return begun
         return self._first(self._session.reset(None if seed is None else [seed]).observations)
 
-    def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Take one step; returns observation, reward, terminated, truncated, info.
 
         ``info`` has ``action_mask`` (bool array) if the simulator gives masks and ``episode_metrics`` at the end of

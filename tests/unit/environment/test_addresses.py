@@ -1,0 +1,77 @@
+"""Addresses and how environments are spread over them."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+from aisandbox_environment.addresses import expand_addresses, spread
+from aisandbox_environment.errors import InvalidAddress, SimulatorUnreachable
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def test_a_list_keeps_its_order_and_loses_doubles() -> None:
+    assert expand_addresses("b:2, a:1,b:2") == ["b:2", "a:1"]
+    assert expand_addresses("[::1]:50052") == ["[::1]:50052"]
+
+
+def test_a_name_stands_for_its_records_sorted_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(host: str, port: int, **_: Any) -> list[Any]:
+        assert (host, port) == ("sims.default.svc", 50052)
+        records = ["10.0.0.9", "10.0.0.10", "10.0.0.9"]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (record, port)) for record in records] + [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fd00::1", port, 0, 0))
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    expected = ["10.0.0.10:50052", "10.0.0.9:50052", "[fd00::1]:50052"]
+    assert expand_addresses("dns:///sims.default.svc:50052") == expected
+    assert expand_addresses("x:1,dns:///sims.default.svc:50052") == ["x:1", *expected]
+
+
+def test_a_name_without_records_is_a_transient_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(*_: Any, **__: Any) -> list[Any]:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(SimulatorUnreachable, match=r"'nowhere' does not resolve: .*Name or service"):
+        expand_addresses("dns:///nowhere:1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "host",
+        "host:",
+        ":1",
+        "host:0",
+        "host:65536",
+        "host:x",
+        "http://host:1",
+        "a:1,,b:2",
+        "::1:5",
+        "dns:///h",
+        "a b:1",
+    ],
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(InvalidAddress, match=r"no address|no port"):
+        expand_addresses(text)
+
+
+@given(st.integers(1, 50), st.integers(0, 500))
+def test_environments_are_spread_evenly(addresses: int, more: int) -> None:
+    shares = spread(addresses + more, addresses)
+    assert len(shares) == addresses
+    assert sum(shares) == addresses + more
+    assert min(shares) >= 1
+    assert max(shares) - min(shares) <= 1
+
+
+@pytest.mark.parametrize(("environments", "addresses"), [(1, 2), (0, 1), (3, 0)])
+def test_fewer_environments_than_addresses_are_refused(environments: int, addresses: int) -> None:
+    with pytest.raises(ValueError, match="cannot be spread"):
+        spread(environments, addresses)
