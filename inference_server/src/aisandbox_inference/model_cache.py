@@ -4,9 +4,9 @@ Owns freshness, single loading and the memory limit. All state belongs to the ev
 loader's threads. Must not know requests.
 
 An answer comes from the model that the selector named at most REFRESH_SECONDS (plus one load) ago. While calls keep
-coming they are answered by the policy at hand and the look at the disk goes on beside them; a call after a silence waits
-for it, so that whoever acts after training has ended meets the last model. A newer model that cannot be loaded leaves
-the old one serving.
+coming they are answered by the policy at hand and the look at the disk goes on beside them; a call after a silence
+waits for it, so that whoever acts after training has ended meets the last model. A newer model that cannot be loaded
+leaves the old one serving.
 """
 
 from __future__ import annotations

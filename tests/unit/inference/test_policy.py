@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox.v1 import tensor_pb2
+from aisandbox_inference.errors import InvalidField, UnusableModel
+from aisandbox_inference.policy import Policy
+from onnx_policies import (
+    LinearPolicy,
+    box,
+    dictionary,
+    discrete,
+    image,
+    multi_binary,
+    multi_discrete,
+    tensor_json,
+)
+
+Load = Callable[..., Policy]
+
+OBSERVATIONS = [
+    box(4),
+    box(2, 3),
+    image(3, 4, 1),
+    discrete(5, start=2),
+    multi_discrete(2, 3),
+    multi_binary(4),
+    dictionary(a=box(2), b=image(2, 2, 3), c=multi_discrete(2, 2), d=discrete(3), e=multi_binary(2)),
+]
+ACTIONS = [discrete(3), discrete(3, start=-1), box(2), box(2, 2), multi_discrete(2, 3), multi_binary(3)]
+
+
+@pytest.mark.parametrize("observation", OBSERVATIONS, ids=lambda space: space.WhichOneof("kind"))
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda space: space.WhichOneof("kind"))
+@pytest.mark.parametrize("count", [1, 5])
+def test_policy_acts_as_its_reference(
+    load: Load, observation: tensor_pb2.Space, action: tensor_pb2.Space, count: int
+) -> None:
+    reference = LinearPolicy(observation, action)
+    policy = load(reference)
+    sample = reference.sample(count)
+    feed = dict(zip(policy.observations.input_types, sample, strict=True))
+    actions = policy.act(feed, count, False)
+    expected = reference.act(sample)
+    assert actions.dtype == expected.dtype
+    np.testing.assert_allclose(actions, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        (LinearPolicy(action=discrete(2, start=1), bias=[0.0, 1.0]), 1 + 1 / (1 + np.exp(-1.0))),
+        (LinearPolicy(action=multi_discrete(2, 2), bias=[0, 0, 0, 1]), (0.5 + 1 / (1 + np.exp(-1.0))) / 2),
+        (LinearPolicy(action=multi_binary(1), bias=[1.0]), 1 / (1 + np.exp(-1.0))),
+        (LinearPolicy(action=box(1, low=-50, high=50), bias=[3.0]), 3.0),
+        (LinearPolicy(action=discrete(2), bias=[9.0, 0.0], epsilon=0.5), 0.25),
+    ],
+    ids=["gumbel", "gumbel of two", "logistic", "normal", "epsilon greedy"],
+)
+def test_policy_sampled_has_the_mean_of_its_distribution(load: Load, reference: LinearPolicy, expected: float) -> None:
+    actions = load(reference).act({"observation": np.zeros((40_000, 4), np.float32)}, 40_000, True)
+    assert actions.mean() == pytest.approx(expected, abs=0.03)
+    assert actions.std() > 0.1
+
+
+def test_policy_whose_numbers_overflow_refuses_the_observation(load: Load) -> None:
+    policy = load(LinearPolicy(box(2), box(1)))
+    policy.act({"observation": np.array([[1e30, 1e30]], np.float32)}, 1, False)
+    with pytest.raises(InvalidField, match="observation: its numbers are so large"):
+        # inf - inf inside; the clip of the head does not save a NaN
+        policy.act({"observation": np.array([[np.inf, np.nan]], np.float32)}, 1, False)
+
+
+def test_policy_describes_itself_by_the_store_and_not_by_its_file(load: Load) -> None:
+    policy = load(LinearPolicy(timesteps=7))
+    assert policy.timesteps == policy.description.model_timesteps == 100
+    assert policy.description.run_id == "r"
+    assert policy.description.model == policy.digest
+    assert policy.description.noise_kind == pb.NOISE_KIND_GUMBEL
+
+
+def test_policy_knows_how_long_it_takes(load: Load) -> None:
+    quick, slow = load(LinearPolicy()), load(LinearPolicy(busy=512))
+    assert quick.seconds(1) < slow.seconds(1)
+    assert slow.seconds(64) >= slow.seconds(1)
+    start = time.perf_counter()
+    slow.act({"observation": np.zeros((1, 4), np.float32)}, 1, False)
+    assert slow.seconds(1) < 10 * (time.perf_counter() - start)
+
+
+def document(policy: LinearPolicy, **changes: Any) -> bytes:
+    return json.dumps({**json.loads(policy.metadata()), **changes}).encode()
+
+
+def golden(policy: LinearPolicy, **changes: Any) -> bytes:
+    return json.dumps({**json.loads(policy.golden()), **changes}).encode()
+
+
+GOOD = LinearPolicy()
+BAD_FILES: dict[str, tuple[dict[str, bytes], str]] = {
+    "no onnx": ({"policy.onnx": b"not a model"}, "the runtime does not take it"),
+    "empty onnx": ({"policy.onnx": b""}, "the runtime does not take it"),
+    "cut onnx": ({"policy.onnx": GOOD.onnx()[:-100]}, "the runtime does not take it|inputs|output"),
+    "other inputs": ({"policy.onnx": LinearPolicy(dictionary(a=box(4))).onnx()}, "its inputs are"),
+    "other input type": ({"policy.onnx": LinearPolicy(image(4)).onnx()}, "its input observation is"),
+    "other output type": ({"policy.onnx": LinearPolicy(action=box(2)).onnx()}, "it gives actions float32"),
+    "other output shape": ({"policy.onnx": LinearPolicy(action=multi_discrete(2)).onnx()}, "it gives actions int64"),
+    "other input shape": ({"policy.onnx": LinearPolicy(box(5)).onnx()}, "it fails on its golden rows"),
+    "other weights": ({"policy.onnx": LinearPolicy(seed=1).onnx()}, "it gives for golden observation"),
+    "no metadata": ({"metadata.json": b"{"}, "metadata.json"),
+    "text that is no text": ({"metadata.json": b"\xff\xfe"}, "metadata.json"),
+    "empty metadata": ({"metadata.json": b"{}"}, "observation_space"),
+    "no noise kind": ({"metadata.json": document(GOOD, noiseKind="NOISE_KIND_UNSPECIFIED")}, "noise"),
+    "no noise": ({"metadata.json": document(GOOD, noiseSize=0)}, "noise"),
+    "no golden": ({"golden.json": b"[]"}, "golden"),
+    "no golden rows": ({"golden.json": b'{"observations": [], "noise": 1, "actions": 2}'}, "golden"),
+    "golden of another space": (
+        {"golden.json": golden(GOOD, observations=[])},
+        "golden rows are of another observation space",
+    ),
+    "golden of other numbers": (
+        {"golden.json": golden(GOOD, actions=tensor_json(np.zeros(3, np.int64)))},
+        "golden rows of different numbers",
+    ),
+    "golden of objects": (
+        {"golden.json": golden(GOOD, actions={"dtype": "object", "shape": [0], "data": ""})},
+        "dtype object",
+    ),
+    "golden of another action space": (
+        {"golden.json": golden(GOOD, actions=tensor_json(np.zeros((16, 1), np.int64)))},
+        "golden actions are of another action space",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_policy_that_breaks_the_contract_is_not_served(load: Load, name: str) -> None:
+    files, why = BAD_FILES[name]
+    with pytest.raises(UnusableModel, match=why) as caught:
+        load(GOOD, files)
+    assert caught.value.digest in str(caught.value)
+
+
+def test_policy_without_a_file_is_not_served(load: Load, publish: Any, store: Any) -> None:
+    files = LinearPolicy().files()
+    del files["golden.json"]
+    published = store.run("r").claim(1).publish_model(1, files)
+    with pytest.raises(UnusableModel, match=r"the file 'golden\.json' is missing"):
+        Policy("r", store.run("r").read_model(published), np.random.default_rng(0))
+
+
+def test_policy_whose_default_noise_is_not_zero_is_not_served(load: Load) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    reference = LinearPolicy()
+    model = onnx.load_from_string(reference.onnx())
+    for initializer in model.graph.initializer:
+        if initializer.name == "noise":
+            initializer.CopyFrom(numpy_helper.from_array(np.array([[0.0, 1e9]], np.float32), "noise"))
+    with pytest.raises(UnusableModel, match="for golden observation"):
+        load(reference, {"policy.onnx": model.SerializeToString()})
