@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,25 @@ def test_evaluation_does_not_change_what_is_learned(runs: Runs, tmp_path: Path) 
     assert other.attempt(CARTPOLE, normalize=True) == 0
     mine, others = _weights(runs.run), _weights(other.run)
     assert all(torch.equal(value, others[key]) for key, value in mine.items())
+
+
+def test_stopped_run_goes_on_with_its_statistics(runs: Runs) -> None:
+    steps: list[int] = []
+
+    def stop_at(step: int) -> None:
+        steps.append(step)
+        if len(steps) == 150:
+            runs.stop.request()
+
+    environment = scripted(stop_at)
+    assert runs.attempt(environment, normalize=True, frame_stack=2, evaluation=Evaluation(0, 1)) == 143
+    assert runs.attempt(environment, normalize=True, frame_stack=2, evaluation=Evaluation(0, 1)) == 0
+    checkpoint = runs.run.newest_checkpoint()
+    assert checkpoint is not None
+    with (checkpoint.path / "vecnormalize.pkl").open("rb") as file:
+        count = pickle.load(file).obs_rms.count
+    # Every observation of the steps that count, and the first ones of the two attempts.
+    assert round(count) == 256 + 2
 
 
 def test_frames_are_stacked_and_normalised_into_the_model(runs: Runs) -> None:

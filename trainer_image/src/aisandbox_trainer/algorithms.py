@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from aisandbox_crds.hyperparameters import Hyperparameters, LinearSchedule, Symbol
 from aisandbox_crds.spec import Algorithm
-from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common import torch_layers
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
@@ -21,8 +20,14 @@ from stable_baselines3.common.utils import LinearSchedule as TorchLinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from aisandbox_trainer.errors import InvalidHyperparameter
+from aisandbox_trainer.fast_dqn import FastDQN
+from aisandbox_trainer.fast_update import FastA2C, FastPPO
 
-CLASSES: Mapping[Algorithm, type[BaseAlgorithm]] = {Algorithm.PPO: PPO, Algorithm.A2C: A2C, Algorithm.DQN: DQN}
+CLASSES: Mapping[Algorithm, type[BaseAlgorithm]] = {
+    Algorithm.PPO: FastPPO,
+    Algorithm.A2C: FastA2C,
+    Algorithm.DQN: FastDQN,
+}
 
 
 def class_of(algorithm: Algorithm) -> type[BaseAlgorithm]:

@@ -101,6 +101,10 @@ class Attempt:
         environments = Environments(self._spec, self._hyperparameters, self._start.run_id, self._stop, self._settings)
         bare = self._patience.call(environments.training)
         log.info("environments ready", environments=bare.num_envs)
+        if bare.has_attr("action_masks"):
+            log.warning(
+                "action masks are not used: the simulator must take every action", algorithm=self._spec.algorithm
+            )
         try:
             self._learn(writer, environments, bare, checkpoint)
         finally:
