@@ -42,11 +42,11 @@ class Capacity:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.in_use = 0
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
 
     def take(self, environments: int) -> None:
         """Raises SessionEnds(RESOURCE_EXHAUSTED) if that many are not free."""
-        with self._lock:
+        with self._changed:
             if self.limit and self.in_use + environments > self.limit:
                 free = self.limit - self.in_use
                 raise SessionEnds(
@@ -57,8 +57,14 @@ class Capacity:
 
     def give_back(self, environments: int) -> None:
         """The counterpart of :meth:`take`."""
-        with self._lock:
+        with self._changed:
             self.in_use -= environments
+            self._changed.notify_all()
+
+    def wait_until_free(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds until no environment is in use; returns whether none is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.in_use == 0, timeout)
 
 
 class ServedSession:

@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["EnvironmentService"].full_name
 _THREADS = 16
 _MOST_PUBLIC_SESSIONS = 256
+_FREED_WITHIN = 5.0
 
 
 class EnvironmentServer:
@@ -81,11 +82,13 @@ class EnvironmentServer:
         return self._stopped.wait(timeout)
 
     def stop(self, grace: float = 1.0) -> None:
-        """Take no new calls, end the open sessions after ``grace`` seconds, wait until all is freed."""
+        """Take no new calls, end the open sessions after ``grace`` seconds, wait (a few seconds) until all is freed."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()
         if self._direct is not None:
-            self._direct.join(timeout=grace + 5)
+            self._direct.join(_FREED_WITHIN)
+        if not self._capacity.wait_until_free(_FREED_WITHIN):
+            log.warning("simulation does not return", address=self.address, environments=self._capacity.in_use)
         self._stopped.set()
         log.info("simulator stopped", address=self.address)
 

@@ -197,7 +197,7 @@ class SimulatorSession:
 
     def _send(self, request: bytes, kind: str) -> None:
         if self._awaited or self._over:
-            why = f"the reply to {self._awaited!r} has not been received" if self._awaited else "the session is over"
+            why = "the session is over" if self._over else f"the reply to {self._awaited!r} has not been received"
             raise RuntimeError(f"cannot send {kind!r} to simulator {self.address}: {why}")
         self._awaited = kind
         self._stream.send(request)

@@ -1,0 +1,415 @@
+"""Simulators that are not there, die, hang, speak something else or talk rubbish: each has its own error, soon."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from aisandbox.v1 import environment_pb2 as pb
+from aisandbox.v1 import tensor_pb2
+from aisandbox_environment import errors
+from aisandbox_environment.channels import SESSION_METHOD
+from aisandbox_environment.client_stream import ClientStream, DirectStream, PublicStream
+from aisandbox_environment.description import describe
+from aisandbox_environment.session import SimulatorSession, Timeouts
+from aisandbox_wire.tensors import encode_tensor
+
+SPEC = pb.EnvironmentSpec(
+    observation_space=tensor_pb2.Space(box=tensor_pb2.Box(dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[2])),
+    action_space=tensor_pb2.Space(discrete=tensor_pb2.Discrete(n=2)),
+)
+OPEN = pb.SimulatorReply(open=pb.OpenReply(spec=SPEC))
+OBSERVATIONS = encode_tensor(np.zeros((2, 2), np.float32))
+RESET = pb.SimulatorReply(reset=pb.ResetReply(observations=[OBSERVATIONS]))
+STEP = pb.StepReply(observations=[OBSERVATIONS], rewards=b"\0" * 8, terminated=b"\0\0", truncated=b"\0\0")
+QUICK = Timeouts(connect=0.5, reset=0.5, step=0.5, close=0.5)
+Behaviour = Callable[[Iterable[bytes], grpc.ServicerContext], Iterator[bytes]]
+
+
+@pytest.fixture(params=[DirectStream, PublicStream], ids=["direct", "public"])
+def connect(request: pytest.FixtureRequest) -> Callable[..., SimulatorSession]:
+    stream: Callable[[str], ClientStream] = request.param
+
+    def connect(address: str, environments: int = 2) -> SimulatorSession:
+        return SimulatorSession.connect(address, environments, timeouts=QUICK, stream=stream)
+
+    return connect
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Behaviour], str]]:
+    """Serves Session with a function over raw bytes; returns its address."""
+    servers = []
+    release = threading.Event()
+
+    def serve(behaviour: Behaviour) -> str:
+        def session(requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+            context.release = release  # type: ignore[attr-defined]
+            return behaviour(requests, context)
+
+        service, method = SESSION_METHOD[1:].split("/")
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(session)
+        server = grpc.server(ThreadPoolExecutor(4))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        servers.append(server)
+        return f"127.0.0.1:{port}"
+
+    yield serve
+    release.set()
+    for server in servers:
+        server.stop(0).wait()
+
+
+def replies(*messages: pb.SimulatorReply | bytes) -> Behaviour:
+    """Answers with these, then reads on in silence until the client leaves."""
+
+    def behaviour(requests: Iterable[bytes], context: Any) -> Iterator[bytes]:
+        for _, message in zip(requests, messages, strict=False):
+            yield message if isinstance(message, bytes) else message.SerializeToString()
+        context.release.wait(30)
+
+    return behaviour
+
+
+def aborts(code: grpc.StatusCode, details: str, *first: pb.SimulatorReply) -> Behaviour:
+    def behaviour(requests: Iterable[bytes], context: Any) -> Iterator[bytes]:
+        waiting = iter(requests)
+        for message in first:
+            next(waiting)
+            yield message.SerializeToString()
+        next(waiting)
+        context.abort(code, details)
+
+    return behaviour
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+Connect = Callable[..., SimulatorSession]
+Serve = Callable[[Behaviour], str]
+
+
+def test_nobody_there_is_found_at_once(connect: Connect) -> None:
+    begun = time.monotonic()
+    with pytest.raises(errors.SimulatorUnreachable, match=r"simulator 127.0.0.1:\d+: cannot be reached, is it running"):
+        connect(f"127.0.0.1:{free_port()}")
+    with pytest.raises(errors.SimulatorUnreachable, match="is it running"):
+        describe(f"127.0.0.1:{free_port()}", 2)
+    assert time.monotonic() - begun < 5
+
+
+def test_a_port_that_takes_connections_and_says_nothing_is_given_up(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        begun = time.monotonic()
+        with pytest.raises(errors.SimulatorUnreachable, match=r"did not open the session within 0.5 s"):
+            connect(address)
+        with pytest.raises(errors.SimulatorUnreachable, match=r"did not answer within 0.3 s"):
+            describe(address, 0.3)
+        assert time.monotonic() - begun < 5
+
+
+def test_a_port_that_speaks_something_else_is_no_simulator(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            try:
+                while True:
+                    peer, _ = listener.accept()
+                    peer.recv(100)
+                    peer.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+                    peer.close()
+            except OSError:
+                return
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(errors.SimulatorUnreachable):
+            connect(f"127.0.0.1:{listener.getsockname()[1]}")
+
+
+def test_a_grpc_server_that_is_no_simulator_says_so(connect: Connect) -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    with pytest.raises(errors.ProtocolMismatch, match=r"does not serve aisandbox.v1.EnvironmentService"):
+        connect(address)
+    with pytest.raises(errors.ProtocolMismatch, match="does not serve"):
+        describe(address)
+    server.stop(0).wait()
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.AtCapacity),
+        (grpc.StatusCode.FAILED_PRECONDITION, errors.ProtocolMismatch),
+        (grpc.StatusCode.INVALID_ARGUMENT, errors.RefusedRequest),
+        (grpc.StatusCode.INTERNAL, errors.SimulationFailed),
+        (grpc.StatusCode.UNAVAILABLE, errors.SimulatorUnreachable),
+    ],
+)
+def test_the_status_an_opening_ends_with_has_its_error(
+    connect: Connect, serve: Serve, code: grpc.StatusCode, expected: type[errors.SimulatorError]
+) -> None:
+    with pytest.raises(expected, match="because of this"):
+        connect(serve(aborts(code, "because of this")))
+
+
+def test_transient_and_permanent_are_told_apart_by_type() -> None:
+    transient = {
+        errors.SimulatorUnreachable, errors.SimulatorLost, errors.SimulatorHung, errors.AtCapacity,
+        errors.SimulatorBusy, errors.SimulationFailed,
+    }  # fmt: skip
+    permanent = {errors.InvalidAddress, errors.ProtocolMismatch, errors.InvalidReply, errors.RefusedRequest}
+    assert set(errors.TransientSimulatorError.__subclasses__()) == transient
+    assert set(errors.PermanentSimulatorError.__subclasses__()) == permanent
+
+
+def test_a_simulation_that_breaks_says_how(connect: Connect, serve: Serve) -> None:
+    session = connect(serve(aborts(grpc.StatusCode.INTERNAL, "engine exploded", OPEN, RESET)))
+    session.reset()
+    with pytest.raises(errors.SimulationFailed, match="engine exploded"):
+        session.step(np.array([0, 0]))
+    session.close()
+
+
+def test_a_stream_that_ends_without_a_word_is_lost(connect: Connect, serve: Serve) -> None:
+    def behaviour(requests: Iterable[bytes], _context: Any) -> Iterator[bytes]:
+        waiting = iter(requests)
+        for message in (OPEN, RESET):
+            next(waiting)
+            yield message.SerializeToString()
+        next(waiting)
+
+    session = connect(serve(behaviour))
+    session.reset()
+    with pytest.raises(errors.SimulatorLost, match="ended the session"):
+        session.step(np.array([0, 0]))
+    with pytest.raises(RuntimeError, match="the session is over"):
+        session.reset()
+    session.close()
+
+
+@pytest.mark.parametrize(("first", "request_", "seconds"), [((OPEN,), "reset", 0.5), ((OPEN, RESET), "step", 0.5)])
+def test_a_hang_is_found_within_the_time_allowed(
+    connect: Connect, serve: Serve, first: tuple[pb.SimulatorReply, ...], request_: str, seconds: float
+) -> None:
+    session = connect(serve(replies(*first)))
+    if request_ == "step":
+        session.reset()
+    begun = time.monotonic()
+    with pytest.raises(errors.SimulatorHung, match=f"no reply to '{request_}' within 0.5 s"):
+        session.step(np.array([0, 0])) if request_ == "step" else session.reset()
+    assert seconds * 0.9 < time.monotonic() - begun < seconds + 2
+    session.close()
+    assert time.monotonic() - begun < seconds + 4
+
+
+def test_a_simulator_that_does_not_open_in_time_is_unreachable(connect: Connect, serve: Serve) -> None:
+    with pytest.raises(errors.SimulatorUnreachable, match=r"did not open the session within 0.5 s"):
+        connect(serve(replies()))
+
+
+def test_silence_between_requests_is_no_hang(connect: Connect, serve: Serve) -> None:
+    session = connect(serve(replies(OPEN, RESET, pb.SimulatorReply(step=STEP))))
+    session.reset()
+    time.sleep(QUICK.step + 0.3)  # the learner updates its policy for longer than a reply may take
+    assert session.step(np.array([0, 0])).rewards.tolist() == [0, 0]
+    session.close()
+
+
+def changed(**fields: Any) -> pb.SimulatorReply:
+    step = pb.StepReply()
+    step.CopyFrom(STEP)
+    for name, value in fields.items():
+        step.ClearField(name)  # type: ignore[arg-type]
+        step.MergeFrom(pb.StepReply(**{name: value}))
+    return pb.SimulatorReply(step=step)
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (b"\xff\xff\xff\xff", "cannot be parsed"),
+        (b"", "reply to 'step' is empty"),
+        (RESET, "the reply to 'step' is 'reset'"),
+        (changed(rewards=b"\0" * 12), r"step.rewards: has 12 bytes; 2 float32 rewards need 8"),
+        (changed(rewards=np.array([0, np.nan], "<f4").tobytes()), r"step.rewards: element \[1\] is nan"),
+        (changed(observations=[encode_tensor(np.zeros((2, 3), np.float32))]), r"has shape \[2, 3\], expected \[2, 2\]"),
+        (changed(observations=[encode_tensor(np.zeros((2, 2)))]), "has dtype float64, expected float32"),
+        (changed(observations=[encode_tensor(np.full((2, 2), np.inf, np.float32))]), "inf, which is not finite"),
+        (changed(terminated=b"\1\0"), "step.final_observations: has 0 tensors"),
+    ],
+)
+def test_rubbish_is_named(connect: Connect, serve: Serve, reply: pb.SimulatorReply | bytes, message: str) -> None:
+    session = connect(serve(replies(OPEN, RESET, reply)))
+    session.reset()
+    with pytest.raises(errors.InvalidReply, match=message):
+        session.step(np.array([0, 0]))
+    session.close()
+
+
+def test_an_invalid_spec_is_named(connect: Connect, serve: Serve) -> None:
+    with pytest.raises(errors.InvalidReply, match=r"spec.action_space: no kind is set"):
+        connect(serve(replies(pb.SimulatorReply(open=pb.OpenReply()))))
+
+
+def test_an_error_in_band_has_its_type_and_the_session_lives(connect: Connect, serve: Serve) -> None:
+    busy = pb.SimulatorReply(error=pb.SimulatorError(code=pb.SIMULATOR_ERROR_CODE_BUSY, message="loading"))
+    no = pb.SimulatorReply(error=pb.SimulatorError(code=pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT, message="not so"))
+    session = connect(serve(replies(OPEN, busy, no, RESET)))
+    with pytest.raises(errors.SimulatorBusy, match="is busy and refused 'reset': loading"):
+        session.reset()
+    with pytest.raises(errors.RefusedRequest, match="refused 'reset': not so"):
+        session.reset()
+    assert session.reset().observations[0].tolist() == [[0, 0], [0, 0]]
+    session.close()
+
+
+HOST = """
+import sys, time
+from aisandbox_environment.adapter_host import AdapterSimulation
+from aisandbox_environment.adapters import FakeExternalEnvAdapter
+from aisandbox_environment.server import create_environment_server
+class Slow(FakeExternalEnvAdapter):
+    def step(self, action):
+        time.sleep(60)
+server = create_environment_server(AdapterSimulation(Slow if "slow" in sys.argv else FakeExternalEnvAdapter))
+server.start()
+print(server.address, flush=True)
+server.wait()
+"""
+
+
+@pytest.fixture
+def process() -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
+    """Starts a simulator as a process; returns it and its address."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> tuple[subprocess.Popen[str], str]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", HOST, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        started.append(child)
+        assert child.stdout is not None
+        return child, child.stdout.readline().strip()
+
+    yield start
+    for child in started:
+        child.kill()
+        child.wait()
+        assert child.stdout is not None
+        child.stdout.close()
+
+
+Start = Callable[..., tuple[subprocess.Popen[str], str]]
+
+
+def test_a_simulator_that_is_killed_in_a_step_is_lost(connect: Connect, process: Start) -> None:
+    child, address = process("slow")
+    session = SimulatorSession.connect(address, 1, timeouts=Timeouts(step=60))
+    session.reset()
+    threading.Timer(0.3, child.kill).start()
+    begun = time.monotonic()
+    with pytest.raises(errors.SimulatorLost, match="the connection broke"):
+        session.step(np.array([0]))
+    assert time.monotonic() - begun < 10
+    session.close()
+    with pytest.raises(errors.SimulatorUnreachable):
+        connect(address)
+
+
+def test_a_simulator_that_is_killed_between_steps_is_lost_at_the_next(connect: Connect, process: Start) -> None:
+    child, address = process()
+    session = connect(address, 1)
+    session.reset()
+    session.step(np.array([0]))
+    child.kill()
+    child.wait()
+    with pytest.raises(errors.SimulatorLost):
+        session.step(np.array([0]))
+    session.close()
+
+
+def test_a_simulator_that_is_stopped_hangs(connect: Connect, process: Start) -> None:
+    child, address = process()
+    session = connect(address, 1)
+    session.reset()
+    child.send_signal(signal.SIGSTOP)
+    with pytest.raises(errors.SimulatorHung):
+        session.step(np.array([0]))
+    begun = time.monotonic()
+    session.close()
+    assert time.monotonic() - begun < 5
+    child.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_signal_handler_runs_while_a_reply_is_awaited(connect: Connect, process: Start, raises: bool) -> None:
+    class Terminated(Exception):
+        pass
+
+    _, address = process("slow")
+    session = SimulatorSession.connect(address, 1, timeouts=Timeouts(step=60))
+    session.reset()
+
+    def handler(_signal: int, _frame: object) -> None:
+        if raises:
+            raise Terminated
+        session.cancel()
+
+    previous = signal.signal(signal.SIGUSR1, handler)
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    timer.start()
+    begun = time.monotonic()
+    try:
+        with pytest.raises(Terminated if raises else errors.SessionCancelled):
+            session.step(np.array([0]))
+        assert time.monotonic() - begun < 5
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, previous)
+        session.close()
+
+
+def test_a_client_that_is_killed_frees_its_environments(process: Start) -> None:
+    _, address = process()
+    client = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"from aisandbox_environment.session import SimulatorSession as S; s = S.connect({address!r}, 7);"
+            "print('open', flush=True); input()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert client.stdout is not None
+    assert select.select([client.stdout], [], [], 30)[0]
+    assert client.stdout.readline() == "open\n"
+    assert describe(address).in_use == 7
+    client.kill()
+    client.communicate()
+    until = time.monotonic() + 10
+    while describe(address).in_use and time.monotonic() < until:
+        time.sleep(0.02)
+    assert describe(address).in_use == 0
