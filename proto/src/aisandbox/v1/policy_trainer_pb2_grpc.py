@@ -129,7 +129,9 @@ class PolicyTrainerServiceServicer:
 
     def StartTrainingPPO(self, request, context):
         """Starts training with Proximal Policy Optimization and returns at once; the run goes on when the caller is gone.
-        Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED.
+        Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (runs that
+        wait, disk space); FAILED_PRECONDITION (the simulator speaks another version of EnvironmentService or breaks its
+        contract; an unfinished run writes the same model_output_path). A simulator that cannot be reached is no error.
         May be sent again with the same request_id: it starts one run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

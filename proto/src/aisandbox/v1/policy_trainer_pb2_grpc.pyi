@@ -44,7 +44,9 @@ class PolicyTrainerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> PolicyTrainerServiceAsyncStub: ...
     StartTrainingPPO: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]
     """Starts training with Proximal Policy Optimization and returns at once; the run goes on when the caller is gone.
-    Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED.
+    Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (runs that
+    wait, disk space); FAILED_PRECONDITION (the simulator speaks another version of EnvironmentService or breaks its
+    contract; an unfinished run writes the same model_output_path). A simulator that cannot be reached is no error.
     May be sent again with the same request_id: it starts one run.
     """
     StartTrainingA2C: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]
@@ -103,7 +105,9 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartTrainingPPO: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]  # type: ignore[assignment]
     """Starts training with Proximal Policy Optimization and returns at once; the run goes on when the caller is gone.
-    Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED.
+    Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (runs that
+    wait, disk space); FAILED_PRECONDITION (the simulator speaks another version of EnvironmentService or breaks its
+    contract; an unfinished run writes the same model_output_path). A simulator that cannot be reached is no error.
     May be sent again with the same request_id: it starts one run.
     """
     StartTrainingA2C: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]  # type: ignore[assignment]
@@ -165,7 +169,9 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_trainer_pb2.TrainingResponse, _abc.Awaitable[_policy_trainer_pb2.TrainingResponse]]:
         """Starts training with Proximal Policy Optimization and returns at once; the run goes on when the caller is gone.
-        Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED.
+        Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (runs that
+        wait, disk space); FAILED_PRECONDITION (the simulator speaks another version of EnvironmentService or breaks its
+        contract; an unfinished run writes the same model_output_path). A simulator that cannot be reached is no error.
         May be sent again with the same request_id: it starts one run.
         """
 
