@@ -46,14 +46,18 @@ class PolicyCalls:
         self._limit = settings.max_batch_observations
         self._threads = ThreadPoolExecutor(settings.inference_threads, thread_name_prefix="inference")
         self._stopping = False
+        self._waiting: set[asyncio.Task[Any] | None] = set()
         self._acted = metrics.observations.inc
         self._act_seconds = metrics.seconds.labels("Act").observe
         self._batch_seconds = metrics.seconds.labels("ActBatch").observe
         self._stream_seconds = metrics.seconds.labels("ActStream").observe
 
     def stop_streams(self) -> None:
-        """End every stream after its next answer, with UNAVAILABLE, so that clients open one elsewhere."""
+        """End every stream between an answer and the next request, with UNAVAILABLE: a client opens one elsewhere."""
         self._stopping = True
+        for task in self._waiting:
+            if task is not None:
+                task.cancel()
 
     def close(self) -> None:
         """Let go of threads; policies that are in use go on."""
@@ -88,8 +92,28 @@ class PolicyCalls:
         self, requests: AsyncIterable[pb.ActStreamRequest], context: Context
     ) -> AsyncIterator[pb.ActStreamResponse]:
         """Answer each observation of a stream in its turn, refusals in band."""
+        task = asyncio.current_task()
+        self._waiting.add(task)
+        try:
+            async for reply in self._replies(task, requests):
+                yield reply
+                if self._stopping:
+                    await abort(context, status_of(Stopping()))
+                self._waiting.add(task)
+        except asyncio.CancelledError:
+            if not self._stopping or task is None:
+                raise
+            task.uncancel()
+            await abort(context, status_of(Stopping()))
+        finally:
+            self._waiting.discard(task)
+
+    async def _replies(
+        self, task: asyncio.Task[Any] | None, requests: AsyncIterable[pb.ActStreamRequest]
+    ) -> AsyncIterator[pb.ActStreamResponse]:
         run_id, model, stochastic = "", "", False
         async for message in requests:
+            self._waiting.discard(task)
             start = time.perf_counter()
             request = message.request
             if request.run_id:
@@ -104,8 +128,6 @@ class PolicyCalls:
             else:
                 self._stream_seconds(time.perf_counter() - start)
             yield reply
-            if self._stopping:
-                await abort(context, status_of(Stopping()))
 
     async def GetModel(  # noqa: N802
         self, request: pb.GetModelRequest, context: Context
