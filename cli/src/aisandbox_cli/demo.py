@@ -170,8 +170,10 @@ Where things are
   {base}: the logs of the service and of the simulator. Delete the folder when you are done with it.
 
 What to do next
-  aisandbox up --models-dir "{models}"        serve what was trained
-  aisandbox model {run_id} -o policy.onnx     (then) fetch it as a file
-  aisandbox train --help                          train against your own simulator
-  docs/simulators.md                              write one"""
+  aisandbox up --models-dir "{models}"
+      serves what was trained; then, in another terminal:
+  aisandbox act {run_id} 0.01 0.02 0.03 0.04
+  aisandbox model {run_id} -o policy.onnx
+  aisandbox train --help
+      trains against your own simulator; docs/simulators.md says how to write one"""
     )

@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox.v1 import training_progress_pb2 as progress_pb
 
-from aisandbox_cli.rendering import duration, measures, message_json, number, state_text, status_line
+from aisandbox_cli.rendering import duration, measures, message_json, number, phase_name, state_text, status_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -68,7 +69,7 @@ class JsonLines:
 
 
 class Lines:
-    """A line at every change of phase, activity or warning, and every :data:`LINE_INTERVAL` seconds."""
+    """A line at every change of phase or warning, at every wait, and every :data:`LINE_INTERVAL` seconds."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
@@ -78,7 +79,8 @@ class Lines:
 
     def update(self, status: pb.StatusResponse) -> None:
         """Prints the status if it says something new, or if it is time."""
-        said = (state_text(status), status.warning)
+        evaluates = status.activity == progress_pb.TRAINER_ACTIVITY_EVALUATING  # comes and goes with the interval
+        said = (phase_name(status.phase) if evaluates else state_text(status), status.warning)
         if said != self._shown or self._clock() >= self._next:
             self._shown, self._next = said, self._clock() + LINE_INTERVAL
             print(status_line(status), file=self._stream, flush=True)
