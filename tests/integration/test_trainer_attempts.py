@@ -48,7 +48,9 @@ class Scripted(gym.Env[Any, Any]):
         return self.np_random.uniform(-1, 1, 2).astype(np.float32)
 
 
-gym.register("Scripted-v0", entry_point=Scripted, disable_env_checker=True, order_enforce=False)
+gym.register(
+    "Scripted-v0", entry_point=lambda **kwargs: Scripted(**kwargs), disable_env_checker=True, order_enforce=False
+)
 
 
 def scripted(at_step: Callable[[int], float | None]) -> GymnasiumEnvironment:
@@ -253,7 +255,8 @@ def test_attempt_that_was_replaced_publishes_nothing(runs: Runs) -> None:
 
 
 def test_full_disk_in_between_does_not_end_the_training(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish, failures = Writer.publish_checkpoint, []
+    publish = Writer.publish_checkpoint
+    failures: list[int] = []
 
     def full_once(self: Writer, *arguments: Any) -> Any:
         if not failures:

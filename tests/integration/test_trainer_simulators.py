@@ -198,7 +198,7 @@ def test_dqn_stores_no_step_across_the_break(trainer: Attempts, simulators: Simu
 
 
 def test_simulator_that_hangs_is_given_up_and_tried_again(trainer: Attempts, simulators: Simulators) -> None:
-    """Each of its sessions gets through one rollout before it hangs; the next rollout is tried again in the next one."""
+    """Each of its sessions gets through one rollout before it hangs; the next one is tried again."""
     assert trainer.attempt(simulators.start("hang", trouble=70), total=180, timeout=0.3) == 0
     assert trainer.run.model("final").timesteps == 180
 

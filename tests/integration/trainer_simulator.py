@@ -49,8 +49,12 @@ class Simulator(services.EnvironmentServiceServicer):
         self.behaviour = behaviour
         self.trouble = trouble
 
+    def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
+        return pb.DescribeResponse(protocol_version=1, name="test", spec=spec())
+
     def Session(self, requests: Iterator[pb.SimulatorRequest], context: Any) -> Iterator[pb.SimulatorReply]:
-        number, n, step, ages = FIRST + next(SESSIONS), 0, 0, np.zeros(0)
+        number, n, step = FIRST + next(SESSIONS), 0, 0
+        ages: Any = np.zeros(0)
         for request in requests:
             kind = request.WhichOneof("request")
             if kind == "open":
@@ -86,7 +90,7 @@ class Simulator(services.EnvironmentServiceServicer):
         nothing = np.zeros(n, bool)
         truncates = self.behaviour == "truncated"
         finals = [self._observe(number, step, int(ended.sum()))] if ended.any() else []
-        metrics = [pb.EpisodeMetrics(environment=i, values={"goals": 2.0}) for i in np.flatnonzero(ended)]
+        metrics = [pb.EpisodeMetrics(environment=int(i), values={"goals": 2.0}) for i in np.flatnonzero(ended)]
         return pb.SimulatorReply(
             step=pb.StepReply(
                 observations=[self._observe(number, step, n)],

@@ -25,7 +25,7 @@ MODELS: dict[str, Any] = {
 }
 
 
-def _env() -> VecNormalize:
+def _env() -> Any:
     return VecNormalize(vectorized(lambda: gym.make("CartPole-v1"), 2))
 
 
@@ -60,7 +60,9 @@ def test_checkpoint_restores_the_whole_learner(algorithm: str, tmp_path: Path) -
     checkpoints.save(tmp_path, model, spec, Ratings(best_reward_mean=3.0))
     drawn = random.random(), np.random.rand(), torch.rand(1).item(), model.action_space.sample()
 
-    env = VecNormalize.load(str(tmp_path / checkpoints.NORMALIZATION), vectorized(lambda: gym.make("CartPole-v1"), 2))
+    env: Any = VecNormalize.load(
+        str(tmp_path / checkpoints.NORMALIZATION), vectorized(lambda: gym.make("CartPole-v1"), 2)
+    )
     loaded, state = checkpoints.load(tmp_path, class_of(spec.algorithm), env, "cpu")
     state.random.restore(loaded.action_space, env)
 
@@ -70,7 +72,7 @@ def test_checkpoint_restores_the_whole_learner(algorithm: str, tmp_path: Path) -
     for name in ("num_timesteps", "_episode_num", "_n_updates", "_current_progress_remaining"):
         assert getattr(loaded, name) == getattr(model, name), name
     assert list(loaded.ep_info_buffer or ()) == list(model.ep_info_buffer or ())
-    normalize = model.get_vec_normalize_env()
+    normalize: Any = model.get_vec_normalize_env()
     assert normalize is not None
     np.testing.assert_array_equal(env.obs_rms.mean, normalize.obs_rms.mean)
     assert env.ret_rms.var == normalize.ret_rms.var
@@ -134,13 +136,14 @@ def test_boundary_undoes_a_rollout_that_was_broken_off() -> None:
     callback = _Interrupt()
     model.learn(1000, callback)
     boundary = callback.boundaries[-1]
+    statistics: Any = boundary.statistics
     assert model.num_timesteps > boundary.timesteps == 2 * 64
-    assert env.obs_rms.count > boundary.statistics["obs_rms"].count  # type: ignore[index]
+    assert env.obs_rms.count > statistics["obs_rms"].count
 
     boundary.restore(model)
 
     assert model.num_timesteps == boundary.timesteps
-    assert env.obs_rms.count == boundary.statistics["obs_rms"].count  # type: ignore[index]
+    assert env.obs_rms.count == statistics["obs_rms"].count
     again = Boundary.capture(model)
     assert again.episodes == boundary.episodes
     assert torch.equal(again.random.torch, boundary.random.torch)

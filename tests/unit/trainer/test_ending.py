@@ -1,4 +1,5 @@
 import errno
+from pathlib import Path
 
 import pytest
 from aisandbox_crds.errors import FieldError, InvalidRun
@@ -16,7 +17,7 @@ from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone, StopReque
         (NonFiniteTraining("NaN"), 78, "NonFiniteTraining"),
         (SimulatorGone("gone"), 75, "SimulatorUnreachable"),
         (Fenced(1, 2), 75, "Fenced"),
-        (DiskFull("x"), 75, "DiskFull"),
+        (DiskFull(Path("x")), 75, "DiskFull"),
         (OSError(errno.ENOSPC, "no space"), 75, "DiskFull"),
         (MemoryError(), 75, "OutOfMemory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 75, "OutOfMemory"),

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from aisandbox.v1 import environment_pb2 as pb
-from aisandbox_environment.results import StepResult
 from aisandbox_trainer.errors import SimulatorChanged, StopRequested
 from aisandbox_trainer.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.stopping import Stop
@@ -43,7 +42,7 @@ class ScriptedSession:
     def send_step(self, actions: Any) -> None:
         self.actions.append(np.array(actions))
 
-    def receive_step(self) -> StepResult:
+    def receive_step(self) -> Any:
         assert self.actions, "received before it was sent"
         self.step += 1
         ends = np.array([self.ends.get((self.step, i), (False, False)) for i in range(self.environments)])
@@ -83,7 +82,7 @@ class _Result:
     episode_metrics: Any
 
 
-def _env(*sessions: ScriptedSession) -> GrpcVecEnv:
+def _env(*sessions: ScriptedSession) -> Any:
     return GrpcVecEnv(lambda: sessions, Stop())  # type: ignore[arg-type, return-value]
 
 
@@ -178,7 +177,7 @@ def test_vec_env_refuses_a_simulator_that_comes_back_with_other_spaces() -> None
     other.action_space.discrete.n = 2
     before, after = ScriptedSession(1), ScriptedSession(1, spec=other)
     opened = iter([[before], [after]])
-    env = GrpcVecEnv(lambda: next(opened), Stop())  # type: ignore[arg-type, return-value]
+    env = GrpcVecEnv(lambda: next(opened), Stop())  # type: ignore[arg-type]
     with pytest.raises(SimulatorChanged):
         env.reconnect()
     assert before.closed
@@ -187,7 +186,7 @@ def test_vec_env_refuses_a_simulator_that_comes_back_with_other_spaces() -> None
 
 def test_vec_env_does_not_wait_for_an_answer_once_a_stop_is_asked_for() -> None:
     stop = Stop()
-    env = GrpcVecEnv(lambda: [ScriptedSession(1)], stop)  # type: ignore[arg-type, list-item]
+    env = GrpcVecEnv(lambda: [ScriptedSession(1)], stop)  # type: ignore[list-item]
     env.reset()
     stop.request()
     with pytest.raises(StopRequested):

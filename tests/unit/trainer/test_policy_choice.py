@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from aisandbox_crds.spec import Algorithm
@@ -21,7 +23,7 @@ NAMED = spaces.Dict({"a": VECTOR, "b": IMAGE})
         (NAMED, "MultiInputPolicy"),
     ],
 )
-def test_policy_is_chosen_by_what_is_observed(space: spaces.Space, policy: str) -> None:
+def test_policy_is_chosen_by_what_is_observed(space: spaces.Space[Any], policy: str) -> None:
     assert choose_policy(None, space) == policy
 
 
@@ -35,7 +37,7 @@ def test_policy_is_chosen_by_what_is_observed(space: spaces.Space, policy: str) 
         ("MultiInputPolicy", VECTOR),
     ],
 )
-def test_policy_that_does_not_fit_is_refused_with_what_does(given: str, space: spaces.Space) -> None:
+def test_policy_that_does_not_fit_is_refused_with_what_does(given: str, space: spaces.Space[Any]) -> None:
     with pytest.raises(InvalidHyperparameter, match=r"hyperparameters\.policy: .*(use|leave)"):
         choose_policy(given, space)
 
@@ -45,7 +47,7 @@ def test_policy_that_fits_is_taken() -> None:
 
 
 @pytest.mark.parametrize("space", [VECTOR, spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3)])
-def test_dqn_refuses_all_but_discrete_actions(space: spaces.Space) -> None:
+def test_dqn_refuses_all_but_discrete_actions(space: spaces.Space[Any]) -> None:
     with pytest.raises(UnsupportedActionSpace, match=r"Discrete.*PPO or A2C"):
         check_actions(Algorithm.DQN, space)
 

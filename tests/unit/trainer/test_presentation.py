@@ -1,3 +1,5 @@
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -60,7 +62,7 @@ def test_presentation_float64_is_shown_as_float32_and_uint8_kept() -> None:
         spaces.MultiBinary([2, 2]),
     ],
 )
-def test_presentation_refuses_actions_no_policy_can_choose(space: gym.Space) -> None:
+def test_presentation_refuses_actions_no_policy_can_choose(space: gym.Space[Any]) -> None:
     with pytest.raises(UnsupportedActionSpace):
         Presentation(VECTOR, space)
 

@@ -1,6 +1,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 import pytest
 from aisandbox_trainer.errors import StopRequested
@@ -8,7 +9,7 @@ from aisandbox_trainer.stopping import OVERDUE_SECONDS, Stop
 
 
 @pytest.fixture
-def stop() -> Stop:
+def stop() -> Iterator[Stop]:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     stop = Stop()
     stop.install()

@@ -102,9 +102,7 @@ class Attempt:
         bare = self._patience.call(environments.training)
         log.info("environments ready", environments=bare.num_envs)
         if bare.has_attr("action_masks"):
-            log.warning(
-                "action masks are not used: the simulator must take every action", algorithm=self._spec.algorithm
-            )
+            log.warning("action masks are not used, the simulator must take every action")
         try:
             self._learn(writer, environments, bare, checkpoint)
         finally:
