@@ -21,7 +21,6 @@ from typing import Any
 
 import grpc
 import structlog
-
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
 from aisandbox_api import Settings, create_server
@@ -42,10 +41,12 @@ class FirstStep:
         self.forget()
 
     def forget(self) -> None:
+        """Wait for the next one."""
         self.time: float | None = None
         self.came = asyncio.Event()
 
     def note(self) -> None:
+        """A step has come; called from the simulator's threads."""
         if self.time is None:
             self.time = time.perf_counter()
             self._loop.call_soon_threadsafe(self.came.set)
@@ -59,6 +60,7 @@ class NotingAdapter(FakeExternalEnvAdapter):
         self._first_step = first_step
 
     def step(self, action: Any) -> Any:
+        """As the fake's."""
         if self._first_step is not None:
             self._first_step.note()
         return super().step(action)

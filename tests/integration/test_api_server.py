@@ -1,6 +1,7 @@
 """The service's other faces over loopback: health, reflection, metrics, reports, checks of simulators, forwarding."""
 
 import asyncio
+import socket
 import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable
@@ -307,6 +308,17 @@ async def test_start_against_a_simulator_that_is_not_there_is_accepted_soon(tmp_
     async with serving(tmp_path, launcher) as (_, channel):
         await PolicyTrainerServiceStub(channel).StartTrainingDQN(request, timeout=10)
         await launcher.trainer()
+
+
+async def test_start_against_a_simulator_that_hangs_is_accepted_within_its_time(tmp_path: Path) -> None:
+    launcher = HeldLauncher()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        environment = pb.Environment(grpc=pb.GrpcEnvironment(address=address))
+        request = pb.TrainingRequest(experiment_id="e", total_timesteps=1000, environment=environment)
+        async with serving(tmp_path, launcher) as (_, channel):
+            await PolicyTrainerServiceStub(channel).StartTrainingPPO(request, timeout=10)
+            await launcher.trainer()
 
 
 class Policies:

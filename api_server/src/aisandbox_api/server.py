@@ -52,6 +52,10 @@ SERVER_OPTIONS = [
 ]
 
 
+LONGEST_CALL_GRACE_SECONDS = 10.0
+"""A stream that nobody ends (a watch of health) must not hold the end up as long as a checkpoint may take."""
+
+
 def create_server(
     settings: Settings | None = None,
     *,
@@ -121,15 +125,15 @@ class Server:
         )
 
     async def stop(self, grace: float | None = None) -> None:
-        """Drains: not serving any more, calls in flight get ``grace`` seconds, trainers write a checkpoint and stop.
+        """Drains: calls in flight get ``grace`` seconds (at most 10), trainers write a checkpoint and stop.
 
-        Their runs go on when a service starts on the same MODELS_DIR.
+        Health is NOT_SERVING from the beginning. Their runs go on when a service starts on the same MODELS_DIR.
         """
         grace = self._settings.stop_grace_seconds if grace is None else grace
         await self._health.enter_graceful_shutdown()
         async with asyncio.TaskGroup() as group:
             if self._grpc is not None:
-                group.create_task(self._grpc.stop(grace))
+                group.create_task(self._grpc.stop(min(grace, LONGEST_CALL_GRACE_SECONDS)))
             group.create_task(self._backend.close())
         if self._forwarder is not None:
             await self._forwarder.close()

@@ -99,6 +99,7 @@ class LocalBackend:
         await self._launcher.start()
         for run in self._recorded:
             supervised = self._runs[run.name] = SupervisedRun(run, self._surroundings)
+            self._observe(None, run)
             if not run.status.phase.is_done:
                 await supervised.recover()
                 self._live(supervised)
@@ -133,6 +134,7 @@ class LocalBackend:
             supervised = SupervisedRun(run, self._surroundings)
             await supervised.save()
             self._runs[run.name] = supervised
+            self._observe(None, run)
             self._live(supervised)
             return run
 

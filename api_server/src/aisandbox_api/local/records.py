@@ -5,6 +5,7 @@ Owns reading, writing and setting aside damaged ones. Must not know what a run d
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -32,7 +33,12 @@ class RecordStore:
         """Makes the record durable. Raises DiskFull, OSError; then the record before it is untouched."""
         path = self._store.run(run.name).record_path
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(run_to_json(run), indent=1).encode() + b"\n")
+        try:
+            write_atomically(path, json.dumps(run_to_json(run), indent=1).encode() + b"\n")
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()  # only if it is empty: a run that could not be accepted leaves nothing
+            raise
 
     def load(self) -> Iterator[TrainingRun]:
         """Every readable record. A damaged one is logged and renamed: it neither stops the others nor is lost."""

@@ -67,7 +67,6 @@ class SupervisedRun:
         self._token = ""
         self._active_since: float | None = None
         self._before = run.status  # as it was when the present attempt began
-        surroundings.observe(None, run)
 
     @property
     def run(self) -> TrainingRun:

@@ -75,7 +75,9 @@ def done(run: TrainingRun, phase: Phase, now: str, failure: Failure | None = Non
 def ended(run: TrainingRun, exit_: Exit, now: str) -> tuple[TrainingRun, float]:
     """The run after an attempt, and the seconds to wait before the next one (if it is not done)."""
     if exit_.message is not None:
-        progress = replace(run.status.progress, timesteps=exit_.message.timesteps)
+        timesteps = exit_.message.timesteps
+        percentage = _percentage(timesteps, run.spec.total_timesteps)
+        progress = replace(run.status.progress, timesteps=timesteps, progress_percentage=percentage)
         run = _with(run, replace(run.status, progress=progress))
     if exit_.code == ExitCode.DONE:
         return done(run, Phase.SUCCEEDED, now), 0.0
@@ -153,7 +155,7 @@ def reported(run: TrainingRun, report: ProgressReport, before: TrainingRunStatus
     progress = Progress(
         timesteps=timesteps,
         total_timesteps=total,
-        progress_percentage=round(min(100.0 * timesteps / total, 100.0), 2),
+        progress_percentage=_percentage(timesteps, total),
         fps=report.fps if running else 0.0,
         estimated_remaining_seconds=_remaining(total - timesteps, report.fps if running else 0.0),
         episode_reward_mean=_first(report.episode_reward_mean, status.progress.episode_reward_mean),
@@ -176,6 +178,10 @@ def reported(run: TrainingRun, report: ProgressReport, before: TrainingRunStatus
             timesteps_lost=lost,
         ),
     )
+
+
+def _percentage(timesteps: int, total: int) -> float:
+    return round(min(100.0 * timesteps / total, 100.0), 2)
 
 
 def _remaining(timesteps: int, fps: float) -> float | None:

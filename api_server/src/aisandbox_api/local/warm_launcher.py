@@ -32,6 +32,7 @@ log = structlog.get_logger()
 WARM_COMMAND = python_command("-m", "aisandbox_trainer", "warm")
 TRIES = 3
 FORK_SECONDS = 30.0
+END_SECONDS = 5.0
 
 
 class WarmLauncher:
@@ -88,7 +89,7 @@ class WarmLauncher:
                 was_ready = False
             finally:
                 if process is not None:
-                    process.close()
+                    await process.end()
             failures = 0 if was_ready else failures + 1
             await asyncio.sleep(self._pause_seconds * max(failures, 0.1))
         log.error("warm process does not start; trainers start the slow way", tries=TRIES)
@@ -165,6 +166,18 @@ class _WarmProcess:
         """Ends it the way it expects: end of file on its stdin."""
         with contextlib.suppress(OSError, ValueError):
             self._child.stdin.close()
+
+    async def end(self) -> None:
+        """Ends it and waits for that; what is still warming up listens to nothing and is killed."""
+        self.close()
+        if not self._ready.is_set():
+            self._child.kill()
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await self._child.wait()
+        except TimeoutError:
+            log.warning("warm process does not end and is killed", pid=self.pid)
+            self._child.kill()
 
     def _write(self, line: bytes) -> None:
         self._child.stdin.write(line)

@@ -1,0 +1,177 @@
+"""The supervision of runs under wishes in any order, with trainers in memory."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+from aisandbox_api import Settings
+from aisandbox_api.errors import ApiError, RunDone
+from aisandbox_api.local import LocalBackend
+from aisandbox_api.local.records import RecordStore
+from aisandbox_crds.spec import Algorithm, TrainingRunSpec
+from aisandbox_crds.status import Phase
+from aisandbox_crds.trainer_exit import ExitCode
+from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_crds.trainingrun import TrainingRun
+from aisandbox_model_store import RunStore
+
+PLACES = 2
+RUNS = 5
+
+
+class MemoryTrainer:
+    def __init__(self, launcher: "MemoryLauncher", start: TrainerStart) -> None:
+        self.pid = 0
+        self.start = start
+        self.launcher = launcher
+        self.exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self.exit)
+
+    def end(self, code: int) -> None:
+        if not self.exit.done():
+            self.launcher.at_work.remove(self)
+            self.exit.set_result(code)
+
+    def terminate(self) -> None:
+        asyncio.get_running_loop().call_later(self.launcher.random.random() / 200, self.end, ExitCode.CANCELLED)
+
+    def kill(self) -> None:
+        self.end(137)
+
+
+class MemoryLauncher:
+    """Checks the promises of a supervisor at every launch."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.at_work: list[MemoryTrainer] = []
+        self.attempts: dict[str, int] = {}
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+
+    async def ready(self) -> None:
+        await asyncio.sleep(self.random.random() / 500)
+
+    async def launch(self, start: TrainerStart, log_path: Path) -> MemoryTrainer:
+        await asyncio.sleep(self.random.random() / 500)
+        assert start.run_id not in {trainer.start.run_id for trainer in self.at_work}, "two trainers of one run"
+        assert start.attempt > self.attempts.get(start.run_id, 0), "an attempt's number was given twice"
+        self.attempts[start.run_id] = start.attempt
+        self.at_work.append(trainer := MemoryTrainer(self, start))
+        assert len(self.at_work) <= PLACES, "more trainers than places"
+        return trainer
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_wishes_in_any_order_keep_the_promises(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aisandbox_api.local.transitions.FIRST_BACKOFF_SECONDS", 0.001)
+    random = Random(seed)
+    launcher = MemoryLauncher(random)
+    backend = LocalBackend(Settings(models_dir=tmp_path, max_concurrent_runs=PLACES), launcher)
+    await backend.open()
+    await backend.start("127.0.0.1:1", None)
+    spec = TrainingRunSpec(Algorithm.PPO, 1000, seed=1, backoff_limit=1000)
+    names = [f"run-{number}" for number in range(RUNS)]
+    for name in names:
+        await backend.create(TrainingRun(name, spec))
+
+    for _ in range(150):
+        name = random.choice(names)
+        wish = random.choice([backend.suspend, backend.resume, backend.resume, None, None])
+        if wish is not None:
+            await wish(name)
+        elif launcher.at_work:
+            random.choice(launcher.at_work).end(random.choice([1, 137, ExitCode.RETRYABLE, ExitCode.CANCELLED]))
+        await asyncio.sleep(random.random() / 200)
+
+    for name in names:
+        await backend.resume(name)
+    for name in names[1:]:
+        assert (await backend.cancel(name)).spec.cancel
+    async with asyncio.timeout(20):
+        for name in names[1:]:
+            assert [run async for run in backend.watch(name)][-1].status.phase is Phase.CANCELLED
+        while not [trainer for trainer in launcher.at_work if trainer.start.run_id == names[0]]:  # noqa: ASYNC110 - a state of the backend
+            await asyncio.sleep(0.01)
+        launcher.at_work[0].end(ExitCode.DONE)
+        assert [run async for run in backend.watch(names[0])][-1].status.phase is Phase.SUCCEEDED
+    assert launcher.at_work == []
+    await backend.close()
+    recorded = {run.name: run.status.phase for run in RecordStore(RunStore(tmp_path)).load()}
+    assert recorded == {name: Phase.SUCCEEDED if name == names[0] else Phase.CANCELLED for name in names}
+
+
+async def test_runs_get_their_places_in_the_order_of_their_creation(tmp_path: Path) -> None:
+    launcher = MemoryLauncher(Random(1))
+    backend = LocalBackend(Settings(models_dir=tmp_path, max_concurrent_runs=1), launcher)
+    await backend.open()
+    await backend.start("127.0.0.1:1", None)
+    spec = TrainingRunSpec(Algorithm.PPO, 1000, seed=1)
+    for name in ("c", "a", "b"):
+        await backend.create(TrainingRun(name, spec))
+    async with asyncio.timeout(20):
+        for name in ("c", "a", "b"):
+            while not launcher.at_work:  # noqa: ASYNC110 - a state of the backend
+                await asyncio.sleep(0.01)
+            assert launcher.at_work[0].start.run_id == name
+            launcher.at_work[0].end(ExitCode.DONE)
+    await backend.close()
+
+
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.STARTING, Phase.RUNNING, Phase.SUSPENDED, Phase.SUCCEEDED])
+async def test_recorded_run_is_taken_up_by_its_phase(tmp_path: Path, phase: Phase, run: TrainingRun) -> None:
+    spec = replace(run.spec, suspend=phase is Phase.SUSPENDED)
+    recorded = replace(run, spec=spec, status=replace(run.status, phase=phase, attempt=3))
+    RecordStore(RunStore(tmp_path)).write(recorded)
+    launcher = MemoryLauncher(Random(1))
+    backend = LocalBackend(Settings(models_dir=tmp_path), launcher)
+    await backend.open()
+    await backend.start("127.0.0.1:1", None)
+    if phase in (Phase.SUSPENDED, Phase.SUCCEEDED):
+        assert (await backend.get(run.name)).status.phase is phase
+        await asyncio.sleep(0.05)
+        assert launcher.at_work == []
+    else:
+        async with asyncio.timeout(20):
+            while not launcher.at_work:  # noqa: ASYNC110 - a state of the backend
+                await asyncio.sleep(0.01)
+        assert launcher.at_work[0].start.attempt == 4
+    if phase is Phase.SUCCEEDED:
+        with pytest.raises(RunDone):
+            await backend.cancel(run.name)
+    await backend.close()
+
+
+async def test_trainer_that_ended_while_the_service_was_down_is_known_by_its_last_words(
+    tmp_path: Path, run: TrainingRun
+) -> None:
+    recorded = replace(run, status=replace(run.status, phase=Phase.RUNNING, attempt=1))
+    RecordStore(RunStore(tmp_path)).write(recorded)
+    logs = tmp_path / "runs" / run.name / "logs"
+    logs.mkdir()
+    (logs / "termination-message-1.json").write_text('{"attempt": 1, "exitCode": 0, "timesteps": 1000}')
+    launcher = MemoryLauncher(Random(1))
+    backend = LocalBackend(Settings(models_dir=tmp_path), launcher)
+    await backend.open()
+    await backend.start("127.0.0.1:1", None)
+    taken_up = await backend.get(run.name)
+    assert (taken_up.status.phase, taken_up.status.progress.timesteps) == (Phase.SUCCEEDED, 1000)
+    assert launcher.attempts == {}
+    await backend.close()
+    assert [run.status.phase for run in RecordStore(RunStore(tmp_path)).load()] == [Phase.SUCCEEDED]
+
+
+async def test_create_after_the_end_is_refused(tmp_path: Path, run: TrainingRun) -> None:
+    backend = LocalBackend(Settings(models_dir=tmp_path), MemoryLauncher(Random(1)))
+    await backend.open()
+    await backend.start("127.0.0.1:1", None)
+    await backend.close()
+    with pytest.raises(ApiError, match="stopping"):
+        await backend.create(run)
