@@ -286,12 +286,14 @@ def test_an_error_in_band_has_its_type_and_the_session_lives(connect: Connect, s
 
 HOST = """
 import sys, time
+import structlog
 from aisandbox_environment.adapter_host import AdapterSimulation
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
 from aisandbox_environment.server import create_environment_server
 class Slow(FakeExternalEnvAdapter):
     def step(self, action):
         time.sleep(60)
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 server = create_environment_server(AdapterSimulation(Slow if "slow" in sys.argv else FakeExternalEnvAdapter))
 server.start()
 print(server.address, flush=True)
