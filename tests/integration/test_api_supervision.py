@@ -181,10 +181,20 @@ async def test_start_during_the_warm_up_waits_for_it(settings: Settings, tmp_pat
     launcher = WarmLauncher(ProcessLauncher(PLAIN), [sys.executable, "-c", wait, *WARM])
     async with supervising(settings, launcher) as backend:
         await backend.create(scripted())
-        assert (await backend.get("run-1")).status.attempt == 0
+        loading = await until(backend, "run-1", lambda run: run.status.phase is Phase.STARTING)
+        assert loading.status.attempt == 0
         gate.touch()
         run = await done(backend)
     assert (run.status.phase, run.status.attempt) == (Phase.SUCCEEDED, 1)
+
+
+async def test_cancel_during_the_warm_up_is_soon(settings: Settings) -> None:
+    launcher = WarmLauncher(ProcessLauncher(PLAIN), [sys.executable, "-c", "import time; time.sleep(600)"])
+    async with supervising(settings, launcher) as backend:
+        await backend.create(scripted())
+        await until(backend, "run-1", lambda run: run.status.phase is Phase.STARTING)
+        await backend.cancel("run-1")
+        assert (await done(backend)).status.attempt == 0
 
 
 async def test_fork_that_is_refused_is_tried_again(settings: Settings) -> None:

@@ -172,12 +172,14 @@ class SupervisedRun:
 
     async def _take_place(self, delay: float) -> None:
         await asyncio.sleep(delay)
-        await self._around.launcher.ready()
         await self._around.places.take(self._run.creation_time + self._run.name)
 
     async def _attempt(self) -> float:
         """One attempt; the seconds to wait before the next one."""
         if self._stop_wanted():  # in the moment the place was given
+            return 0.0
+        self._set(transitions.loading(self._run))
+        if not await self._unless_stopped(self._around.launcher.ready()):
             return 0.0
         self._before = self._run.status
         self._set(transitions.begun(self._run, self._around.now()))

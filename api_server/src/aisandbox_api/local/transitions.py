@@ -37,6 +37,12 @@ class Exit:
     not_started: Failure | None = None
 
 
+def loading(run: TrainingRun) -> TrainingRun:
+    """The run when it has a place and what will train it is not loaded yet."""
+    progress = _resting(run.status.progress, activity=Activity.STARTING)
+    return _with(run, replace(run.status, phase=Phase.STARTING, progress=progress))
+
+
 def begun(run: TrainingRun, now: str) -> TrainingRun:
     """The run as its next attempt begins."""
     status = run.status
@@ -63,7 +69,7 @@ def recovered(run: TrainingRun) -> TrainingRun:
     if run.status.phase not in (Phase.STARTING, Phase.RUNNING):
         return run
     run = waiting(run, Phase.PENDING)
-    return _with(run, replace(run.status, restarts=run.status.restarts + 1))
+    return _with(run, replace(run.status, restarts=run.status.restarts + (run.status.attempt > 0)))
 
 
 def done(run: TrainingRun, phase: Phase, now: str, failure: Failure | None = None) -> TrainingRun:
