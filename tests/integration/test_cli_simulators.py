@@ -1,0 +1,92 @@
+"""`aisandbox host-gymnasium` and `check-simulator`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aisandbox_cli.main import main
+from aisandbox_cli.processes import Children
+from aisandbox_environment.errors import AtCapacity
+from aisandbox_environment.session import SimulatorSession
+
+
+@pytest.fixture(scope="module")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a hosted CartPole with room for four environments."""
+    with Children(tmp_path_factory.mktemp("simulator")) as children:
+        child = children.start("host-gymnasium", "CartPole-v1", "--port", "0", "--environments", "4")
+        yield str(child.wait_until_ready()["address"])
+
+
+def _host(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "aisandbox_cli", "host-gymnasium", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_host_gymnasium_carries_as_many_environments_as_it_says(simulator: str) -> None:
+    with SimulatorSession.connect(simulator, 3) as session:
+        assert [leaf.shape for leaf in session.reset([1, 2, 3]).observations] == [(3, 4)]
+        with pytest.raises(AtCapacity):
+            SimulatorSession.connect(simulator, 2)
+
+
+def test_host_gymnasium_answers_the_healthcheck(simulator: str) -> None:
+    assert main(["healthcheck", "--address", simulator, "--service", "aisandbox.v1.EnvironmentService"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("NoSuchThing-v0",), "NoSuchThing"),
+        (("CartPole-v1", "--environment-option", "gravity_of_mars=1"), "gravity_of_mars"),
+        (("CartPole-v1", "--environment-option", "nothing"), "must be KEY=VALUE"),
+    ],
+)
+def test_host_gymnasium_names_what_gymnasium_refuses(arguments: tuple[str, ...], says: str) -> None:
+    done = _host("--port", "0", *arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_host_gymnasium_on_a_port_in_use_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = _host("CartPole-v1", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert "error: cannot listen on" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals between processes are POSIX's")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_host_gymnasium_ends_well_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
+    with Children(tmp_path) as children:
+        child = children.start("host-gymnasium", "CartPole-v1", "--port", "0")
+        child.wait_until_ready()
+        os.kill(child.pid, number)
+        assert child.wait(30) == 0
+
+
+def test_check_simulator_finds_nothing_wrong_with_a_hosted_environment(
+    simulator: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["check-simulator", simulator, "--json"])
+    results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(results) > 5
+    assert [result for result in results if not result["ok"]] == []
+    assert code == 0
+
+
+def test_check_simulator_says_that_nobody_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-simulator", "127.0.0.1:1"]) != 0
+    captured = capsys.readouterr()
+    assert "127.0.0.1:1" in captured.out + captured.err
+    assert "Traceback" not in captured.out + captured.err
