@@ -90,8 +90,9 @@ def test_demo_says_when_it_cannot_use_the_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_demo_learns_to_balance_the_pole(tmp_path: Path) -> None:
     demo = _start(tmp_path)
-    output, _ = demo.communicate(timeout=170)
+    output, _ = demo.communicate(timeout=580)
     assert demo.returncode == 0, output
     assert re.search(r"mean (4[789]\d|500)[\d.]* of 500 over 20 episodes", output)
