@@ -216,7 +216,7 @@ async def test_watch_of_an_unknown_run_is_not_found(service: Any) -> None:
 
 
 async def test_watch_that_is_not_read_holds_nobody_up(service: Any) -> None:
-    run = await service.begin(total=2000)
+    run = await service.begin(total=600)
     slow = service.stub.WatchTraining(pb.WatchTrainingRequest(run_id=run))
     await slow.read()
     assert (await service.done(run)).phase == pb.PHASE_SUCCEEDED

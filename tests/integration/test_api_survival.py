@@ -278,7 +278,7 @@ async def test_killed_warm_process_disturbs_no_run_and_is_replaced(service: Serv
 
 @pytest.mark.parametrize("service", ["warm"], indirect=True)
 async def test_end_of_a_trainer_whose_warm_process_was_killed_is_known(service: ServiceProcess) -> None:
-    run = await service.begin(total=1500)
+    run = await service.begin(total=800)
     await service.until(run, lambda status: status.phase == pb.PHASE_RUNNING)
     os.kill(int((service.models_dir / "warm.pids").read_text().split()[0]), signal.SIGKILL)
     status = await service.until(run, lambda status: status.is_done)
