@@ -1,0 +1,1 @@
+"""Trains one run with stable-baselines3: from its spec to checkpoints, models and an exit code."""

@@ -11,8 +11,7 @@
     │   ├── NonFiniteTraining        the policy's weights are no numbers any more
     │   └── CannotExport             a policy that has no form as an ONNX file
     └── RetryableError               another attempt may succeed
-        ├── SimulatorGone            not reachable, or breaking down again and again
-        └── NotSaved                 what the run is for could not be written at its end
+        └── SimulatorGone            not reachable, or breaking down again and again
 
 A simulator's own errors are those of :mod:`aisandbox_environment`; :mod:`aisandbox_trainer.ending` maps all of
 them to exit codes. Each class carries the ``reason`` programs see.
@@ -93,9 +92,3 @@ class SimulatorGone(RetryableError):
     """The simulator could not be reached for the time it is waited for, or keeps breaking down."""
 
     reason = "SimulatorUnreachable"
-
-
-class NotSaved(RetryableError):
-    """The disk did not take the final model."""
-
-    reason = "DiskFull"
