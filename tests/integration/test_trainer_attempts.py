@@ -324,3 +324,13 @@ def test_frames_are_stacked_and_normalised_into_the_model(runs: Runs) -> None:
     assert runs.attempt(CARTPOLE, frame_stack=3, normalize=True, n_envs=2, evaluation=Evaluation(0, 2)) == 0
     metadata = runs.run.read_model(runs.run.model("final")).files["metadata.json"].decode()
     assert '"frameStack": 3' in metadata
+
+
+def test_attempt_without_evaluation_keeps_the_model_with_the_best_training_episodes(runs: Runs) -> None:
+    # Ten steps an episode: 10.0 each up to step 128, then -10.0 each.
+    assert runs.attempt(scripted(lambda step: 1.0 if step <= 128 else -1.0), every=64) == 0
+
+    best = runs.run.pointer("best")
+    assert best is not None
+    assert (best.timesteps, best.reward_mean) == (64, 10.0)
+    assert runs.run.model("latest").timesteps == 256

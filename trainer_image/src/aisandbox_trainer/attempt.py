@@ -145,8 +145,7 @@ class Attempt:
         shown = presentation_of(bare)
         check_actions(self._spec.algorithm, shown.inner_action_space)
         self._check_number(bare.num_envs, self._hyperparameters)
-        given = self._hyperparameters.policy if "policy" in self._spec.hyperparameters else None
-        policy = choose_policy(given, shown.observation_space)
+        policy = choose_policy(self._hyperparameters.policy, shown.observation_space)
         algorithms.set_threads(policy, self._settings.torch_threads)
         if checkpoint is None:
             env = environments.wrap(bare)

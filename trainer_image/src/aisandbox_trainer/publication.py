@@ -7,10 +7,13 @@ where they lie.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 import structlog
 from aisandbox.v1 import training_progress_pb2 as pb
+from aisandbox_crds.intervals import effective_checkpoint_interval, effective_evaluation_interval
+from aisandbox_crds.output_path import normalized_output_path
 from aisandbox_crds.spec import TrainingRunSpec
 from aisandbox_model_store import Damaged, DiskFull, Pointer, Published, Writer
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -27,7 +30,6 @@ from aisandbox_trainer.progress import Progress, artifact
 
 KEEP_CHECKPOINTS = 3
 KEEP_MODELS = 5
-MOST_BETWEEN_CHECKPOINTS = 100_000
 
 log = structlog.get_logger(__name__)
 
@@ -44,17 +46,6 @@ class Publication:
     ratings: Ratings = field(default_factory=Ratings)
     saved_at: int = 0
     _model: Published | None = None
-
-    @property
-    def checkpoint_interval(self) -> int:
-        """Steps between checkpoints."""
-        given = self.spec.checkpoint_every_timesteps
-        return given or max(1, min(self.spec.total_timesteps // 10, MOST_BETWEEN_CHECKPOINTS))
-
-    @property
-    def evaluation_interval(self) -> int:
-        """Steps between evaluations."""
-        return (self.spec.evaluation.every_timesteps if self.spec.evaluation else 0) or self.checkpoint_interval
 
     def take_up_pointers(self) -> None:
         """Goes on from what earlier attempts have published: the best model stays the best until it is beaten."""
@@ -77,10 +68,12 @@ class Publication:
         """
         now = model.num_timesteps
         try:
-            if self.evaluator is not None and _due(now, self.ratings.last_timesteps, self.evaluation_interval):
+            interval = effective_evaluation_interval(self.spec)
+            if self.evaluator is not None and interval and _due(now, self.ratings.last_timesteps, interval):
                 self._evaluate(model, self.evaluator)
-            if _due(now, self.saved_at, self.checkpoint_interval):
+            if _due(now, self.saved_at, effective_checkpoint_interval(self.spec)):
                 self.saved_at = now  # also when it fails: not at every boundary again
+                self._rate_by_training(model)
                 self.save_checkpoint(model)
                 self.save_model(model)
         except DiskFull as error:
@@ -117,10 +110,12 @@ class Publication:
         """
         if self.evaluator is not None and self.ratings.last_timesteps != model.num_timesteps:
             self._evaluate(model, self.evaluator)
+        self._rate_by_training(model)
         checkpoint = self.save_checkpoint(model)
         self.writer.point("final", self.save_model(model))
         if self.spec.model_output_path:
-            self.writer.write_output(self.spec.model_output_path, checkpoint.path / checkpoints.MODEL)
+            path = normalized_output_path(self.spec.model_output_path)
+            self.writer.write_output(str(path), checkpoint.path / checkpoints.MODEL)
 
     def _evaluate(self, model: BaseAlgorithm, evaluator: Evaluator) -> None:
         before, self.progress.activity = self.progress.activity, activity.EVALUATING
@@ -134,8 +129,17 @@ class Publication:
         model.logger.record("eval/mean_reward", mean)
         log.info("evaluation", timesteps=model.num_timesteps, reward_mean=mean)
         self.progress.evaluation_reward_mean = mean
-        best = self.ratings.best_reward_mean
         self.ratings = replace(self.ratings, last_reward_mean=mean)
+        self._keep_if_best(model, mean)
+
+    def _rate_by_training(self, model: BaseAlgorithm) -> None:
+        """Without evaluations, the returns of the last training episodes say which model is the best."""
+        episodes = model.ep_info_buffer
+        if self.evaluator is None and episodes:
+            self._keep_if_best(model, fmean(float(episode["r"]) for episode in episodes))
+
+    def _keep_if_best(self, model: BaseAlgorithm, mean: float) -> None:
+        best = self.ratings.best_reward_mean
         if best is None or mean > best:
             published = self.save_model(model)
             self.writer.point("best", published, mean)
