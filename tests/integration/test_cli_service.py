@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -239,9 +240,7 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def _read_until(
-    follower: subprocess.Popen[str], condition: Callable[[dict[str, object]], bool]
-) -> dict[str, dict[str, object]]:
+def _read_until(follower: subprocess.Popen[str], condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     assert follower.stdout is not None
     for line in follower.stdout:
         status = json.loads(line)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aisandbox_cli import options, readiness
 from aisandbox_cli.connection import check_address
 from aisandbox_cli.errors import Failed, Misused
+
+if TYPE_CHECKING:
+    from aisandbox_environment.compliance import CheckResult
 
 
 def host_gymnasium(
@@ -66,15 +69,19 @@ def host_gymnasium(
 
 def check_simulator(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="HOST:PORT of the simulator.")],
-    environments: Annotated[int, typer.Option(min=1, metavar="N", help="Environments of a session.")] = 2,
     environment_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the simulator; repeatable.")
     ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long each reply may take.")] = 10.0,
+    long_idle: Annotated[
+        bool, typer.Option("--long-idle", help="Also be silent for half a minute, as a learner that updates is.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each check.")] = False,
 ) -> None:
     """Test a simulator against the contract of EnvironmentService; exit code 0 if it keeps every rule.
 
-    Opens sessions of its own, which end with the command.
+    Opens sessions of its own, which end with the command. Takes up to about
+    15 s, most of it to play episodes.
 
     \b
     Examples:
@@ -84,21 +91,21 @@ def check_simulator(
     check_address(address)
     from aisandbox_environment.compliance import check_simulator as run_checks
 
-    results = run_checks(address, environments, options.json_pairs(environment_option or [], "--environment-option"))
-    for result in results:
-        if as_json:
-            print(json.dumps({"check": result.name, "ok": result.ok, "message": result.message}))
-        else:
-            print(
-                f"{'ok  ' if result.ok else 'FAIL'}  {result.name}" + (f": {result.message}" if result.message else "")
-            )
-    broken = [result for result in results if not result.ok]
+    settings = options.json_pairs(environment_option or [], "--environment-option")
+    show = _print_json if as_json else _print_line
+    results = run_checks(address, settings, timeout=timeout, long_idle=long_idle, on_result=show)
+    broken = sum(not result.ok for result in results)
     if not as_json:
-        print(f"\n{len(results) - len(broken)} of {len(results)} checks passed.")
+        print(f"\n{len(results) - broken} of {len(results)} checks passed.")
     if broken:
-        if not as_json:
-            print(
-                "The rules are in proto/aisandbox/v1/environment.proto, explained in docs/simulators.md.",
-                file=sys.stderr,
-            )
+        print("The rules: proto/aisandbox/v1/environment.proto; with reasons: docs/simulators.md.", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _print_line(result: CheckResult) -> None:
+    message = f": {result.message}" if result.message else ""
+    print(f"{'ok  ' if result.ok else 'FAIL'}  {result.name}{message}", flush=True)
+
+
+def _print_json(result: CheckResult) -> None:
+    print(json.dumps({"check": result.name, "ok": result.ok, "message": result.message}), flush=True)
