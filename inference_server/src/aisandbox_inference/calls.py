@@ -159,7 +159,11 @@ class PolicyCalls:
         if policy is None:
             policy = await self._policy(run_id, model)
         feed = policy.observations.from_numbers(request.observation)
-        actions = await self._act(policy, feed, 1, stochastic)
+        if policy.seconds(1) < _LONG_SECONDS:
+            self._acted()
+            actions = policy.act_one(feed, stochastic)
+        else:
+            actions = await self._act(policy, feed, 1, stochastic)
         return pb.ActResponse(action=actions.ravel().tolist(), model=policy.digest, model_timesteps=policy.timesteps)
 
     async def _policy(self, run_id: str, model: str) -> Policy:

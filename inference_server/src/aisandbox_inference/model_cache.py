@@ -31,7 +31,7 @@ from aisandbox_model_store import (
     parse_selector,
 )
 
-from aisandbox_inference.errors import InferenceError, ModelTooLarge
+from aisandbox_inference.errors import InferenceError, ModelTooLarge, UnusableModel
 from aisandbox_inference.metrics import Metrics
 from aisandbox_inference.policy import POLICY_FILE, Policy, memory_needed
 
@@ -142,7 +142,7 @@ class ModelCache:
         except RunNotFound:
             self._views.pop(key, None)
             raise
-        except (Damaged, ModelNotFound, InferenceError, OSError) as error:
+        except Exception as error:
             view = self._views.get(key)
             if view is None:
                 raise
@@ -240,4 +240,10 @@ def _read_and_build(run: RunFolder, published: Published, build: Build, limit: i
     needed = memory_needed(onnx.size if onnx is not None else 0)
     if needed > limit:
         raise ModelTooLarge(published.digest, needed, limit)
-    return build(run.run_id, run.read_model(published))
+    bundle = run.read_model(published)
+    try:
+        return build(run.run_id, bundle)
+    except InferenceError:
+        raise
+    except Exception as error:  # a file that nobody foresaw is a reason to keep the old model, not to fail
+        raise UnusableModel(published.digest, repr(error)) from error

@@ -18,6 +18,7 @@ from aisandbox_wire.spaces import Leaf, all_finite, leaves
 from google.protobuf import json_format
 from numpy.typing import NDArray
 
+from aisandbox_inference.bound_row import BoundRow
 from aisandbox_inference.errors import InvalidField, UnusableModel
 from aisandbox_inference.golden import Golden, parse_golden
 from aisandbox_inference.noise import KINDS, draw_noise
@@ -38,7 +39,7 @@ def memory_needed(onnx_size: int) -> int:
 
 
 class Policy:
-    """A policy of a run. ``act`` may be called from any thread, and by several at a time."""
+    """A policy of a run. ``act`` may be called from any thread, and by several at a time; ``act_one`` by one only."""
 
     def __init__(self, run_id: str, bundle: Bundle, random: np.random.Generator) -> None:
         """Build from verified bytes and replay the golden rows. Raises UnusableModel."""
@@ -63,7 +64,11 @@ class Policy:
         self._output = ["action"]
         self._check_contract()
         self._replay(golden, observation_leaves)
-        self._first, self._next = self._measure(golden.rows(np.zeros(1, np.int64)))
+        row = golden.rows(np.zeros(1, np.int64))
+        self._first, self._next = self._measure(row)
+        quiet = dict(zip(self.observations.input_types, row.observations, strict=True))
+        self._row = BoundRow(self._session, quiet, "action", row.actions)
+        self._noisy_row = BoundRow(self._session, {**quiet, "noise": row.noise}, "action", row.actions)
 
     def act(self, feed: Feed, count: int, stochastic: bool) -> Array:
         """Return ``count`` actions: float32 [count, *shape] for a Box, otherwise int64 [count] or [count, dimensions].
@@ -71,14 +76,19 @@ class Policy:
         Raises InvalidField if the numbers of the observations are so large that no action comes of them.
         """
         if stochastic:
-            description = self.description
-            feed["noise"] = draw_noise(
-                self._random, description.noise_kind, count, description.noise_size, description.epsilon
-            )
-        action: Array = self._session.run(self._output, feed)[0]
-        if action.dtype.kind == "f" and not all_finite(action):
-            raise InvalidField("observation", "its numbers are so large that the policy's overflow")
-        return action
+            feed["noise"] = self._noise(count)
+        return _finite(self._session.run(self._output, feed)[0])
+
+    def act_one(self, feed: Feed, stochastic: bool) -> Array:
+        """Return one action as ``act`` does, sooner; the next call overwrites it. Raises InvalidField."""
+        if stochastic:
+            feed["noise"] = self._noise(1)
+            return _finite(self._noisy_row.run(feed))
+        return _finite(self._row.run(feed))
+
+    def _noise(self, count: int) -> Array:
+        description = self.description
+        return draw_noise(self._random, description.noise_kind, count, description.noise_size, description.epsilon)
 
     def seconds(self, count: int) -> float:
         """Return about how long ``act`` takes for ``count`` observations, as measured when the policy was loaded."""
@@ -129,6 +139,12 @@ class Policy:
         start = time.perf_counter()
         self._run_golden(rows, None)
         return time.perf_counter() - start
+
+
+def _finite(action: Array) -> Array:
+    if action.dtype.kind == "f" and not all_finite(action):
+        raise InvalidField("observation", "its numbers are so large that the policy's overflow")
+    return action
 
 
 def _describe(run_id: str, bundle: Bundle) -> pb.DescribeModelResponse:

@@ -48,6 +48,10 @@ def test_policy_acts_as_its_reference(
     feed = dict(zip(policy.observations.input_types, sample, strict=True))
     actions = policy.act(feed, count, False)
     expected = reference.act(sample)
+    for row in range(count):
+        one = policy.act_one({name: values[row : row + 1] for name, values in feed.items()}, False)
+        np.testing.assert_allclose(one, expected[row : row + 1], atol=1e-4)
+        assert one.dtype == expected.dtype
     assert actions.dtype == expected.dtype
     np.testing.assert_allclose(actions, expected, atol=1e-4)
 
@@ -69,12 +73,22 @@ def test_policy_sampled_has_the_mean_of_its_distribution(load: Load, reference: 
     assert actions.std() > 0.1
 
 
+def test_policy_sampled_one_at_a_time_has_the_same_distribution(load: Load) -> None:
+    policy = load(LinearPolicy(action=multi_binary(1), bias=[1.0]))
+    feed = {"observation": np.zeros((1, 4), np.float32)}
+    actions = [float(policy.act_one(feed, True)[0, 0]) for _ in range(4000)]
+    assert np.mean(actions) == pytest.approx(1 / (1 + np.exp(-1.0)), abs=0.03)
+    assert policy.act_one(feed, False)[0, 0] == 1
+
+
 def test_policy_whose_numbers_overflow_refuses_the_observation(load: Load) -> None:
     policy = load(LinearPolicy(box(2), box(1)))
     policy.act({"observation": np.array([[1e30, 1e30]], np.float32)}, 1, False)
     with pytest.raises(InvalidField, match="observation: its numbers are so large"):
         # inf - inf inside; the clip of the head does not save a NaN
         policy.act({"observation": np.array([[np.inf, np.nan]], np.float32)}, 1, False)
+    with pytest.raises(InvalidField, match="observation: its numbers are so large"):
+        policy.act_one({"observation": np.array([[np.inf, np.nan]], np.float32)}, False)
 
 
 def test_policy_describes_itself_by_the_store_and_not_by_its_file(load: Load) -> None:

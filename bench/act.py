@@ -1,0 +1,267 @@
+"""Act over loopback: unary calls, a stream, and batches of 64, one call at a time from one client.
+
+Three servers, each a process of its own with grpc.aio on uvloop and the same messages: the inference-server with an
+exported PPO policy; an echo that answers with a constant, which is what gRPC alone costs; and stable-baselines3's
+`predict` with that policy behind a bare call. The client goes round them in short turns, so that whatever else the
+machine does falls on all of them.
+
+    python bench/act.py [--seconds 30] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import uvloop
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox.v1 import policy_trainer_pb2_grpc
+from aisandbox_wire.tensors import decode_tensor, encode_tensor
+from rich.console import Console
+from rich.table import Table
+
+BATCH = 64
+RUN = "cartpole"
+OBSERVATION = [0.01, -0.02, 0.03, -0.04]
+DIGEST = "sha256:" + 64 * "0"
+SERVERS = ("inference-server", "echo", "SB3 predict")
+KINDS = ("unary", "stream", f"batch of {BATCH}")
+WARM_UP_CALLS = 100
+TURN_SECONDS = 0.25
+
+
+class Echo:
+    """Answers with a constant."""
+
+    def choose(self, observations: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return an action for each of the observations, float32 [N, 4]."""
+        return np.zeros(len(observations), np.int64)
+
+    def choose_one(self, observation: Sequence[float]) -> float:
+        """Return an action for one observation of 4 numbers."""
+        return 0.0
+
+    async def act(self, request: pb.ActRequest, context: Any) -> pb.ActResponse:
+        """Act."""
+        return pb.ActResponse(action=[self.choose_one(request.observation)], model=DIGEST, model_timesteps=1)
+
+    async def act_stream(self, requests: Any, context: Any) -> AsyncIterator[pb.ActStreamResponse]:
+        """ActStream."""
+        async for message in requests:
+            yield pb.ActStreamResponse(response=await self.act(message.request, context))
+
+    async def act_batch(self, request: pb.ActBatchRequest, context: Any) -> pb.ActBatchResponse:
+        """ActBatch."""
+        actions = self.choose(decode_tensor(request.observations[0]))
+        return pb.ActBatchResponse(actions=encode_tensor(actions), model=DIGEST, model_timesteps=1)
+
+
+class Predict(Echo):
+    """Answers with `predict` of a stable-baselines3 model, as a service written around it would."""
+
+    def __init__(self, path: str) -> None:
+        import torch
+        from stable_baselines3 import PPO
+
+        torch.set_num_threads(1)
+        self._model = PPO.load(path, device="cpu")
+
+    def choose(self, observations: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Predict for all of them."""
+        return self._model.predict(observations, deterministic=True)[0]
+
+    def choose_one(self, observation: Sequence[float]) -> float:
+        """Predict."""
+        return float(self._model.predict(np.array(observation, np.float32), deterministic=True)[0])
+
+
+async def serve(servicer: Echo) -> None:
+    unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+    calls: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "Act": unary(servicer.act, pb.ActRequest.FromString, pb.ActResponse.SerializeToString),
+        "ActStream": stream(
+            servicer.act_stream, pb.ActStreamRequest.FromString, pb.ActStreamResponse.SerializeToString
+        ),
+        "ActBatch": unary(servicer.act_batch, pb.ActBatchRequest.FromString, pb.ActBatchResponse.SerializeToString),
+    }
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("aisandbox.v1.PolicyTrainerService", calls),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(json.dumps({"address": f"127.0.0.1:{port}"}), file=sys.stderr, flush=True)
+    await server.wait_for_termination()
+
+
+def publish(models_dir: Path, zip_path: Path) -> None:
+    """Write an untrained PPO policy of CartPole's size, once for stable-baselines3 and once as a published model."""
+    import gymnasium as gym
+    from aisandbox_model_store import RunStore
+    from aisandbox_trainer.export import export_model
+    from stable_baselines3 import PPO
+
+    model = PPO("MlpPolicy", "CartPole-v1", device="cpu", seed=1)
+    model.save(zip_path)
+    environment = gym.make("CartPole-v1")
+    files = export_model(
+        model,
+        observation_space=environment.observation_space,
+        action_space=environment.action_space,
+        vec_normalize=None,
+        timesteps=1,
+    )
+    writer = RunStore(models_dir).run(RUN).claim(1)
+    writer.point("latest", writer.publish_model(1, files))
+
+
+@dataclass
+class Series:
+    """The seconds of every call of one kind to one server."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    def figures(self, actions_a_call: int) -> dict[str, float]:
+        """Return p50 and p99 in microseconds, and actions a second."""
+        p50, p99 = np.percentile(self.seconds, [50, 99]) * 1e6
+        rate = actions_a_call * len(self.seconds) / sum(self.seconds)
+        return {
+            "p50_us": float(p50),
+            "p99_us": float(p99),
+            "actions_per_second": float(rate),
+            "calls": len(self.seconds),
+        }
+
+
+class Client:
+    """One channel to one server, and a way to call it for each kind."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.insecure_channel(address)
+        stub = policy_trainer_pb2_grpc.PolicyTrainerServiceStub(self._channel)
+        request = pb.ActRequest(run_id=RUN, observation=OBSERVATION)
+        observations = np.random.default_rng(0).normal(size=(BATCH, len(OBSERVATION))).astype(np.float32)
+        batch = pb.ActBatchRequest(run_id=RUN, observations=[encode_tensor(observations)])
+        outbox: queue.SimpleQueue[pb.ActStreamRequest] = queue.SimpleQueue()
+        replies: Iterator[pb.ActStreamResponse] = stub.ActStream(iter(outbox.get, None))
+        outbox.put(pb.ActStreamRequest(request=request))
+        next(replies)
+        next_request = pb.ActStreamRequest(request=pb.ActRequest(observation=OBSERVATION))
+
+        def call_stream() -> None:
+            outbox.put(next_request)
+            assert next(replies).response.action
+
+        self.calls: dict[str, Callable[[], Any]] = {
+            "unary": lambda: stub.Act(request),
+            "stream": call_stream,
+            KINDS[2]: lambda: decode_tensor(stub.ActBatch(batch).actions),
+        }
+
+
+def measure(clients: dict[str, Client], seconds: float) -> dict[str, dict[str, Series]]:
+    """Return the times by kind and server, about ``seconds`` in all."""
+    results = {kind: {name: Series() for name in clients} for kind in KINDS}
+    for client in clients.values():
+        for call in client.calls.values():
+            for _ in range(WARM_UP_CALLS):
+                call()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for kind in KINDS:
+            for name, client in clients.items():
+                take_turn(client.calls[kind], results[kind][name].seconds)
+    return results
+
+
+def take_turn(call: Callable[[], Any], times: list[float]) -> None:
+    end = time.perf_counter() + TURN_SECONDS
+    while (start := time.perf_counter()) < end:
+        call()
+        times.append(time.perf_counter() - start)
+
+
+def start(arguments: list[str], environ: dict[str, str]) -> tuple[subprocess.Popen[str], str]:
+    """Start a server process, and return it with the address it writes to stderr as JSON."""
+    process = subprocess.Popen(
+        [sys.executable, *arguments], env={**os.environ, **environ}, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if '"address"' in line:
+            return process, json.loads(line)["address"]
+    raise SystemExit(f"{arguments} ended before it served")
+
+
+def report(results: dict[str, dict[str, dict[str, float]]]) -> None:
+    console = Console()
+    for kind, servers in results.items():
+        table = Table(title=f"Act, {kind}: one call at a time", title_justify="left")
+        for column in ("server", "p50 µs", "p99 µs", "actions/s", "x echo's p50", "x SB3's actions/s"):
+            table.add_column(column, justify="left" if column == "server" else "right")
+        for name, row in servers.items():
+            table.add_row(
+                name,
+                f"{row['p50_us']:,.0f}",
+                f"{row['p99_us']:,.0f}",
+                f"{row['actions_per_second']:,.0f}",
+                f"{row['p50_us'] / servers['echo']['p50_us']:.2f}",
+                f"{row['actions_per_second'] / servers['SB3 predict']['actions_per_second']:.2f}",
+            )
+        console.print(table)
+    unary, stream = (results[kind][SERVERS[0]]["p50_us"] for kind in ("unary", "stream"))
+    console.print(f"A stream is {unary / stream:.2f} times as fast as unary calls (p50).")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long to measure, about (default 30)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        servicer = Echo() if arguments.serve == "echo" else Predict(arguments.serve)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the inference-server does
+            runner.run(serve(servicer))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        models_dir, zip_path = Path(folder), Path(folder) / "model.zip"
+        publish(models_dir, zip_path)
+        commands = {
+            "inference-server": ["-m", "aisandbox_inference"],
+            "echo": [__file__, "--serve", "echo"],
+            "SB3 predict": [__file__, "--serve", str(zip_path)],
+        }
+        processes, clients = [], {}
+        try:
+            for name, command in commands.items():
+                process, address = start(command, {"MODELS_DIR": folder, "GRPC_PORT": "0"})
+                processes.append(process)
+                clients[name] = Client(address)
+            measured = measure(clients, arguments.seconds)
+        finally:
+            for process in processes:
+                process.kill()
+    results = {
+        kind: {name: series.figures(BATCH if kind == KINDS[2] else 1) for name, series in servers.items()}
+        for kind, servers in measured.items()
+    }
+    if arguments.json:
+        print(json.dumps(results))
+    else:
+        report(results)
+
+
+if __name__ == "__main__":
+    main()
