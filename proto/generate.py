@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import filecmp
+import os
+import shutil
 import sys
 import tempfile
 from importlib.resources import files
@@ -20,6 +22,8 @@ PACKAGE = Path("aisandbox/v1")
 
 def generate(destination: Path) -> None:
     """Runs protoc on every .proto file; raises SystemExit with protoc's status when it fails."""
+    # protoc looks for its plugins on PATH; they were installed beside this Python.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     sources = sorted(str(path.relative_to(ROOT)) for path in (ROOT / PACKAGE).glob("*.proto"))
     arguments = [f"--{plugin}_out={destination}" for plugin in ("python", "grpc_python", "mypy", "mypy_grpc")]
     includes = [f"--proto_path={ROOT}", f"--proto_path={files('grpc_tools') / '_proto'}"]
@@ -37,7 +41,8 @@ def generate(destination: Path) -> None:
 
 def outdated(committed: Path, current: Path) -> list[str]:
     """The names of the files that differ between two folders of generated code."""
-    names = {path.name for folder in (committed, current) for path in folder.iterdir() if path.is_file()}
+    folders = [folder for folder in (committed, current) if folder.is_dir()]
+    names = {path.name for folder in folders for path in folder.iterdir() if path.is_file()}
     _, mismatch, errors = filecmp.cmpfiles(committed, current, names, shallow=False)
     return sorted(mismatch + errors)
 
@@ -45,18 +50,18 @@ def outdated(committed: Path, current: Path) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="only tell whether the committed code is current")
-    if not parser.parse_args().check:
-        for path in (ROOT / "src" / PACKAGE).glob("*"):
-            if path.is_file():
-                path.unlink()
-        generate(ROOT / "src")
-        return 0
+    check = parser.parse_args().check
+    committed = ROOT / "src" / PACKAGE
     with tempfile.TemporaryDirectory() as folder:
+        current = Path(folder) / PACKAGE
         generate(Path(folder))
-        names = outdated(ROOT / "src" / PACKAGE, Path(folder) / PACKAGE)
-    if names:
+        names = outdated(committed, current)
+        if not check:  # only now: a protoc that fails leaves what there is
+            shutil.rmtree(committed, ignore_errors=True)
+            shutil.copytree(current, committed)
+    if check and names:
         print(f"not generated from the .proto files as they are: {', '.join(names)}; run `make proto`", file=sys.stderr)
-    return 1 if names else 0
+    return 1 if check and names else 0
 
 
 if __name__ == "__main__":
