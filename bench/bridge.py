@@ -62,13 +62,14 @@ class Still:
 
     name, version, spec = "still", "", SPEC
 
+    def __init__(self, environments: int = 1) -> None:
+        self.observations = [np.random.default_rng(0).normal(size=(environments, 4)).astype(np.float32)]
+        self.rewards = np.ones(environments, np.float32)
+        self.ends = np.zeros(environments, np.bool_)
+
     def make(self, environments: int, _options: Mapping[str, Any]) -> Still:
         """See Simulation."""
-        still = Still()
-        still.observations = [np.random.default_rng(0).normal(size=(environments, 4)).astype(np.float32)]
-        still.rewards = np.ones(environments, np.float32)
-        still.ends = np.zeros(environments, np.bool_)
-        return still
+        return Still(environments)
 
     def reset(self, _seeds: Sequence[int] | None) -> ResetResult:
         """See SimulationBatch."""
@@ -109,6 +110,7 @@ def keep_quiet() -> None:
 
 def serve_tcp(ready: Connection) -> None:
     """Answers as many bytes as a step has with as many as its reply has."""
+    keep_quiet()
     listener = socket.create_server(("127.0.0.1", 0))
     ready.send(listener.getsockname()[1])
     while True:
@@ -149,7 +151,7 @@ def serve_unary(ready: Connection) -> None:
         return sessions[0].handle(request)
 
     server = grpc.server(ThreadPoolExecutor(4), options=SERVER_OPTIONS)
-    handlers = {"Call": grpc.unary_unary_rpc_method_handler(call)}
+    handlers: dict[str, Any] = {"Call": grpc.unary_unary_rpc_method_handler(call)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Unary", handlers),))
     ready.send(server.add_insecure_port("127.0.0.1:0"))
     server.start()
