@@ -334,3 +334,37 @@ def test_attempt_without_evaluation_keeps_the_model_with_the_best_training_episo
     assert best is not None
     assert (best.timesteps, best.reward_mean) == (64, 10.0)
     assert runs.run.model("latest").timesteps == 256
+
+
+IMAGE = spaces.Box(0, 255, (40, 36, 3), np.uint8)
+
+
+class Sampled(gym.Env[Any, Any]):
+    """Shows random points of a space; episodes have ten steps."""
+
+    def __init__(self, kind: str) -> None:
+        named = spaces.Dict({"camera": IMAGE, "gear": spaces.Discrete(3, start=1), "speed": spaces.Box(0.0, 1.0, (2,))})
+        self.observation_space = {"image": IMAGE, "dict": named, "discrete": spaces.Discrete(4, start=2)}[kind]
+        self.action_space = spaces.Box(np.array([0, 10], np.float32), np.array([1, 20], np.float32))
+        self._steps = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action), action
+        self._steps += 1
+        return self.observation_space.sample(), 0.0, False, self._steps % 10 == 0, {}
+
+
+gym.register("Sampled-v0", entry_point=lambda **kwargs: Sampled(**kwargs), disable_env_checker=True)
+
+
+@pytest.mark.parametrize("kind", ["image", "dict", "discrete"])
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C"])
+def test_policy_fits_what_is_observed_and_is_restored(runs: Runs, kind: str, algorithm: str) -> None:
+    environment = GymnasiumEnvironment("Sampled-v0", {"kind": kind})
+    assert runs.attempt(environment, algorithm, total=64, evaluation=Evaluation(0, 1)) == 0
+    assert runs.attempt(environment, algorithm, total=128, evaluation=Evaluation(0, 1)) == 0
+    assert runs.run.model("final").timesteps >= 128
