@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import random
 import warnings
@@ -178,6 +179,18 @@ def test_golden_rows_of_an_indifferent_policy_leave_ties_out(ppo: PPO) -> None:
     # Without noise every action ties, so only rows with noise are left.
     assert golden["noise"]["shape"] == [8, 2]
     assert json.loads(export(ppo)["golden.json"])["noise"]["shape"] == [16, 2]
+
+
+def test_golden_rows_of_a_wide_box_are_far_from_zero_where_a_relative_error_is_blind() -> None:
+    model = PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8, seed=0, device="cpu")
+
+    wide = export(model, action_space=spaces.Box(-5000.0, 5000.0, (1,), np.float32))["golden.json"]
+
+    actions = json.loads(wide)["actions"]
+    values = np.frombuffer(base64.b64decode(actions["data"]), "<f4")
+    assert len(values) >= 8
+    # Another order of the sums is off by some 1e-6 of the whole range; a reader grants 1e-3 of the action.
+    assert (1e-3 * np.abs(values) > 20 * 1e-6 * 5000).all()
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])

@@ -54,10 +54,10 @@ class BoxHead(nn.Module):
     """Box: mean plus standard deviation times noise, in the simulator's bounds, float32 [N, *shape].
 
     As SB3's ``predict`` does: squashed policies are squashed and unscaled, others clipped to the policy's bounds. Then,
-    as the trainer's adapter does, the policy's bounds are mapped linearly to the simulator's, and whole numbers are
-    rounded to. With state-dependent exploration (gSDE, Raffin et al. 2020) ``std`` is [latent, actions] and the
-    noise of an action has the standard deviation sqrt(latent^2 @ std^2): what SB3 draws, with fresh exploration
-    weights for every observation instead of one for several steps.
+    as :mod:`aisandbox_trainer.presentation` does, the policy's bounds are mapped linearly to the simulator's. With
+    state-dependent exploration (gSDE, Raffin et al. 2020) ``std`` is [latent, actions] and the noise of an action has
+    the standard deviation sqrt(latent^2 @ std^2): what SB3 draws, with fresh exploration weights for every observation
+    instead of one set for several steps.
     """
 
     std: th.Tensor
@@ -77,7 +77,6 @@ class BoxHead(nn.Module):
         self.rescaled = not (
             np.array_equal(space.low, policy_space.low) and np.array_equal(space.high, policy_space.high)
         )
-        self.whole = np.issubdtype(np.dtype(space.dtype), np.integer)
         self.register_buffer("std", std**2 if by_state else std)
         for name, bound in (("inner_low", policy_space.low), ("inner_high", policy_space.high)):
             self.register_buffer(name, _row(bound))
@@ -95,8 +94,6 @@ class BoxHead(nn.Module):
         if self.rescaled:
             share = (action - self.inner_low) / (self.inner_high - self.inner_low)
             action = th.max(th.min(self.low + share * (self.high - self.low), self.high), self.low)
-        if self.whole:
-            action = th.round(action)
         return action.reshape(-1, *self.shape)
 
 

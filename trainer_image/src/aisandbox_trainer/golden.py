@@ -25,7 +25,10 @@ Array = NDArray[Any]
 ROWS = 8
 """Rows without noise, and as many with."""
 _CANDIDATES = 64
-_MARGIN = 1e-3
+_MARGIN = 1e-4
+"""A hundred times what float32 sums in another order differ by, relative to the numbers themselves."""
+RELATIVE, ABSOLUTE = 1e-3, 1e-4
+"""How far a reader lets a Box action be off."""
 _FAR = 1e4
 _SEED = 20_240
 
@@ -35,7 +38,8 @@ def golden_json(graph: PolicyGraph) -> bytes:
 
     A tensor is ``{"dtype", "shape", "data": base64}``, its dtype NumPy's name, little-endian. The observations have the
     dtypes of the graph's inputs, one tensor a leaf. Rows of which another runtime's rounding could choose another
-    action are left out, so a policy that is indifferent everywhere may have fewer rows than 2 * ROWS, at least one.
+    action (or miss RELATIVE and ABSOLUTE) are left out, so an indifferent policy may have fewer rows than 2 * ROWS, but
+    at least one.
     The draw has its own fixed seed: it is the same each time, and nobody else's random numbers move.
     """
     random = np.random.default_rng(_SEED)
@@ -43,10 +47,12 @@ def golden_json(graph: PolicyGraph) -> bytes:
     noise = th.from_numpy(draw_noise(graph, 2 * _CANDIDATES, random))
     noise[:_CANDIDATES] = 0.0
     with th.no_grad():
-        safe = margins(graph, leaves, noise) > _MARGIN
+        margin = margins(graph, leaves, noise)
+        safe = margin > _MARGIN
         quiet = np.flatnonzero(safe[:_CANDIDATES])[:ROWS]
         noisy = np.flatnonzero(safe[_CANDIDATES:])[:ROWS] + _CANDIDATES
-        rows = th.from_numpy(np.concatenate([quiet, noisy]) if len(quiet) + len(noisy) else np.zeros(1, np.int64))
+        best = [np.argmax(margin)] if not safe.any() else []
+        rows = th.from_numpy(np.concatenate([quiet, noisy, best]).astype(np.int64))
         leaves, noise = [leaf[rows] for leaf in leaves], noise[rows]
         actions = graph(*leaves, noise)
     golden = {
@@ -97,18 +103,21 @@ def draw_noise(graph: PolicyGraph, count: int, random: np.random.Generator) -> A
 
 
 def margins(graph: PolicyGraph, leaves: Sequence[th.Tensor], noise: th.Tensor) -> Array:
-    """How far each observation is from another action, in units of the scores; infinity for a Box. Shape [N]."""
+    """How far the scores may be off, relative to their size, before a reader would see another action. Shape [N]."""
+    head = graph.head
+    if isinstance(head, BoxHead):
+        extent = np.maximum(np.abs(head.low.numpy()), np.abs(head.high.numpy()))
+        actions = graph(*leaves, noise).flatten(1).numpy()
+        return np.asarray(((RELATIVE * np.abs(actions) + ABSOLUTE) / (extent + ABSOLUTE)).min(axis=1))
     _, scores = graph.scores(leaves)
     noisy = (scores + noise).numpy()
-    head = graph.head
+    size = 1 + np.abs(scores.numpy()).max(axis=1)
     if isinstance(head, BitsHead):
-        return np.asarray(np.abs(noisy).min(axis=1))
-    if isinstance(head, BoxHead):
-        return np.full(len(noisy), np.inf)
+        return np.asarray(np.abs(noisy).min(axis=1) / size)
     counts = head.counts if isinstance(head, ChoicesHead) else [noisy.shape[1]]
     edges = [0, *itertools.accumulate(counts)]
     gaps = [_gap(noisy[:, low:high]) for low, high in itertools.pairwise(edges)]
-    return np.asarray(np.min(gaps, axis=0))
+    return np.asarray(np.min(gaps, axis=0) / size)
 
 
 def _gap(scores: Array) -> Array:
