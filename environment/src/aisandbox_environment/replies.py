@@ -13,7 +13,7 @@ from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
 from aisandbox_wire.batches import BatchColumn
 from aisandbox_wire.errors import InvalidValue
-from aisandbox_wire.spaces import Leaf, all_finite
+from aisandbox_wire.spaces import all_finite
 from aisandbox_wire.tensors import Array
 
 from aisandbox_environment.results import EpisodeMetrics, ResetResult, StepResult
@@ -33,7 +33,9 @@ class ReplyReader:
     def __init__(self, spec: Spec, environments: int) -> None:
         self._spec = spec
         self._n = environments
-        self._observations = [BatchColumn(leaf, environments) for leaf in spec.observation_leaves]
+        self._columns = [
+            (BatchColumn(leaf, environments), f"observations[{i}]") for i, leaf in enumerate(spec.observation_leaves)
+        ]
 
     def reset(self, reply: pb.ResetReply) -> ResetResult:
         """The first observations."""
@@ -82,10 +84,8 @@ class ReplyReader:
         return StepResult(observations, rewards, terminated, truncated, ended, finals, masks, metrics)
 
     def _read(self, tensors: Sequence[tensor_pb2.Tensor]) -> list[Array]:
-        columns = self._observations
-        if len(tensors) != len(columns):
-            _check_count(tensors, self._spec.observation_leaves, "observations")
-        return [column.read(tensors[i], f"observations[{i}]") for i, column in enumerate(columns)]
+        _check_count(tensors, self._columns, "observations")
+        return [column.read(tensor, field) for (column, field), tensor in zip(self._columns, tensors, strict=True)]
 
     def _masks(self, data: bytes) -> Array | None:
         width = self._spec.mask_width
@@ -106,7 +106,7 @@ class ReplyReader:
         return EpisodeMetrics(metrics.environment, dict(metrics.values))
 
 
-def _check_count(tensors: Sequence[tensor_pb2.Tensor], leaves: Sequence[Leaf], field: str) -> None:
+def _check_count(tensors: Sequence[tensor_pb2.Tensor], leaves: Sequence[object], field: str) -> None:
     if len(tensors) != len(leaves):
         raise InvalidValue(field, f"has {len(tensors)} tensors; the observation space has {len(leaves)} leaves")
 

@@ -22,6 +22,7 @@ _INT64 = WIRE_DTYPES[pb.DATA_TYPE_INT64]
 _INT8 = WIRE_DTYPES[pb.DATA_TYPE_INT8]
 _MOST_ELEMENTS = 2**31 - 1
 _SMALL = 8192
+_FEW = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +94,12 @@ class Leaf:
 
     @staticmethod
     def _check_range(array: Array, low: int, high: int, field: str) -> None:
-        if array.size and (int(array.min()) < low or int(array.max()) > high):
+        if array.size <= _FEW:
+            # Python's own numbers are compared in less time than NumPy needs to begin.
+            inside = all(low <= value <= high for value in array.ravel().tolist())
+        else:
+            inside = bool(array.min() >= low and array.max() <= high)
+        if not inside:
             outside = (array < low) | (array > high)
             raise InvalidValue(field, _place(array, outside, f"is outside {low} .. {high}"))
 
