@@ -178,7 +178,7 @@ class Box(_message.Message):
     """The type of every element: float32, float64, or an integer type (uint8 for images)."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The extent of each dimension."""
+        """The extent of each dimension, each at least 1; empty for a single number."""
 
     @_builtins.property
     def low(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
