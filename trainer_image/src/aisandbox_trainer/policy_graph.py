@@ -26,7 +26,8 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from aisandbox_trainer.action_heads import BitsHead, BoxHead, ChoiceHead, ChoicesHead
-from aisandbox_trainer.errors import CannotExport, NonFiniteTraining
+from aisandbox_trainer.divergence import check_finite
+from aisandbox_trainer.errors import CannotExport
 
 Array = NDArray[Any]
 
@@ -173,10 +174,7 @@ def build_policy_graph(
     policy = model.policy
     if not isinstance(policy, ActorCriticPolicy | DQNPolicy):
         raise CannotExport(f"policy: {type(policy).__name__} is neither an actor-critic nor a DQN policy of SB3")
-    if not all(bool(th.isfinite(parameter).all()) for parameter in policy.parameters()):
-        raise NonFiniteTraining(
-            "policy: a parameter is NaN or infinite: the training has diverged; lower the learning rate"
-        )
+    check_finite(model)
     pairs = _leaf_spaces(observation_space, policy.observation_space)
     inputs = [LeafInput(key, space, inner, vec_normalize) for key, space, inner in pairs]
     if isinstance(policy, DQNPolicy):
