@@ -15,10 +15,10 @@ from aisandbox_api.errors import AddressInUse
 
 
 class Metrics:
-    """Numbers of one service, in a registry of their own."""
+    """Numbers of one service, in ``registry``; default, one of its own."""
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
         self._runs = Gauge("aisandbox_runs", "Runs in each phase.", ["phase"], registry=self.registry)
         self._attempts = Counter("aisandbox_attempts", "Trainers started.", registry=self.registry)
         self._restarts = Counter("aisandbox_restarts", "Trainers started again.", registry=self.registry)

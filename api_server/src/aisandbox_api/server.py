@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -20,6 +21,7 @@ from aisandbox_environment.adapter_host import AdapterFactory
 from aisandbox_model_store.run_store import RunStore
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
 
 from aisandbox_api.adapter import HostedAdapter
 from aisandbox_api.backend import Backend
@@ -62,15 +64,18 @@ def create_server(
     adapter_factory: AdapterFactory | None = None,
     policy_calls: Any | None = None,
     backend: Backend | None = None,
+    registry: CollectorRegistry | None = None,
 ) -> Server:
     """The service, not yet started.
 
     ``settings``: default, from the environment. ``adapter_factory`` makes an ExternalEnvAdapter; runs whose request
     names no environment are trained against it. ``policy_calls`` has the coroutine methods Act, ActBatch, ActStream,
     GetModel and DescribeModel of the generated servicer; default, they are passed on to INFERENCE_ADDRESS. ``backend``:
-    default, the local one. Raises InvalidSetting.
+    default, the local one. ``registry``: where its metrics are kept and METRICS_PORT reads; default, one of its own.
+    Raises InvalidSetting.
     """
-    return Server(settings or Settings.from_environ(os.environ), adapter_factory, policy_calls, backend)
+    settings = settings or Settings.from_environ(os.environ)
+    return Server(settings, adapter_factory, policy_calls, backend, Metrics(registry))
 
 
 class Server:
@@ -82,9 +87,10 @@ class Server:
         adapter_factory: AdapterFactory | None,
         policy_calls: Any | None,
         backend: Backend | None,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
-        self._metrics = Metrics()
+        self._metrics = metrics
         self._backend = backend or LocalBackend(settings, observe=self._metrics.observe_run)
         self._adapter = HostedAdapter(adapter_factory) if adapter_factory is not None else None
         self._policy_calls = policy_calls
@@ -144,10 +150,11 @@ class Server:
 
     async def serve(self) -> None:
         """Starts, and stops after SIGTERM or SIGINT; a second signal ends the process at once. Raises StartupError."""
-        await self.start()
-        await signalled()
-        log.info("service is stopping", grace_seconds=self._settings.stop_grace_seconds)
-        await self.stop()
+        with stop_signals() as stop:
+            await self.start()
+            await stop.wait()
+            log.info("service is stopping", grace_seconds=self._settings.stop_grace_seconds)
+            await self.stop()
 
     async def _start(self) -> None:
         settings = self._settings
@@ -189,19 +196,31 @@ class Server:
         return handlers(POLICY_TRAINER, NoPolicies(self._backend))
 
 
-async def signalled() -> None:
-    """Returns after the first SIGTERM or SIGINT; the next one has its usual effect."""
+@contextlib.contextmanager
+def stop_signals() -> Iterator[asyncio.Event]:
+    """An event that the first SIGTERM or SIGINT sets; the next one has its usual effect.
+
+    Entered before a server starts: a signal that comes meanwhile is kept until it can be obeyed. Main thread only.
+    """
     loop, came = asyncio.get_running_loop(), asyncio.Event()
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(came.set))
-    try:
-        await came.wait()
-    finally:
+
+    def restore() -> None:
         for number in numbers:
-            with contextlib.suppress(TypeError):
+            with contextlib.suppress(TypeError):  # a handler that was not installed from Python
                 signal.signal(number, before[number])
+
+    def handle(*_: object) -> None:
+        restore()
+        loop.call_soon_threadsafe(came.set)
+
+    for number in numbers:
+        signal.signal(number, handle)
+    try:
+        yield came
+    finally:
+        restore()
 
 
 def _dialled(host: str) -> str:

@@ -77,7 +77,10 @@ def up(
     environ = {**os.environ, **{name: str(value) for name, value in chosen.items() if value is not None}}
     if stop_with_parent:
         readiness.when_stdin_ends(readiness.terminate)
-    asyncio.run(_serve(environ, as_json))
+    from aisandbox_inference import loop_factory
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_serve(environ, as_json))
 
 
 async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
@@ -85,19 +88,24 @@ async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
     import aisandbox_api
     import aisandbox_inference
     from aisandbox_api import log
-    from aisandbox_api.server import signalled
+    from aisandbox_api.server import stop_signals
+    from prometheus_client import CollectorRegistry
 
-    try:
-        settings = aisandbox_api.Settings.from_environ(environ)
-        policies = aisandbox_inference.create_policy_calls(aisandbox_inference.Settings.from_environ(environ))
-        log.configure(settings.log_level)
-        server = aisandbox_api.create_server(settings, policy_calls=policies)
-        await server.start()
-    except (aisandbox_api.StartupError, aisandbox_inference.StartupError) as error:
-        raise Failed(str(error)) from error
-    first_steps = [f"Runs and models: {settings.models_dir}", *FIRST_STEPS]
-    readiness.announce("service", server.address, first_steps, as_json=as_json)
-    await signalled()
-    policies.stop_streams()
-    await server.stop()
-    policies.close()
+    registry = CollectorRegistry()
+    with stop_signals() as stop:
+        try:
+            settings = aisandbox_api.Settings.from_environ(environ)
+            policies = aisandbox_inference.create_policy_calls(
+                aisandbox_inference.Settings.from_environ(environ), registry
+            )
+            log.configure(settings.log_level)
+            server = aisandbox_api.create_server(settings, policy_calls=policies, registry=registry)
+            await server.start()
+        except (aisandbox_api.StartupError, aisandbox_inference.StartupError) as error:
+            raise Failed(str(error)) from error
+        first_steps = [f"Runs and models: {settings.models_dir}", *FIRST_STEPS]
+        readiness.announce("service", server.address, first_steps, as_json=as_json)
+        await stop.wait()
+        policies.stop_streams()
+        await server.stop()
+        policies.close()

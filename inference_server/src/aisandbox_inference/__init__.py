@@ -6,6 +6,7 @@ nor torch, stable-baselines3, pickle or Gymnasium.
 
 from aisandbox_inference.calls import PolicyCalls, create_policy_calls
 from aisandbox_inference.errors import AddressInUse, InferenceError, InvalidSetting, StartupError
+from aisandbox_inference.event_loop import loop_factory
 from aisandbox_inference.server import Server, create_server
 from aisandbox_inference.settings import Settings
 
@@ -19,4 +20,5 @@ __all__ = [
     "StartupError",
     "create_policy_calls",
     "create_server",
+    "loop_factory",
 ]
