@@ -14,13 +14,13 @@ MAX_LENGTH = 8192
 MAX_ADDRESSES = 1024
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-_EXAMPLE = "'127.0.0.1:50061', 'sim-0:50061,sim-1:50061', 'dns:///sims:50061', '[::1]:50061' or 'unix:/run/sim.sock'"
+_EXAMPLE = "'127.0.0.1:50061', 'sim-0:50061,sim-1:50061', 'dns:///sims:50061' or '[::1]:50061'"
 
 
 def address_problem(text: str) -> str:
     """Why the text cannot be the address of simulators, as a phrase; empty if it can.
 
-    ``host:port``, ``[IPv6]:port``, ``dns:///host:port`` or ``unix:/absolute/path``, or several separated by commas.
+    ``host:port``, ``[IPv6]:port`` or ``dns:///host:port``, or several separated by commas.
     """
     if not text:
         return f"is required, as {_EXAMPLE}"
@@ -38,13 +38,9 @@ def address_count(text: str) -> int | None:
 
 
 def _single_problem(text: str) -> str:
-    if text.startswith("unix:"):
-        path = text.removeprefix("unix:").removeprefix("//")
-        fits = path.startswith("/") and path.isprintable() and len(path) < 108
-        return "" if fits else f"must have an absolute path of at most 107 characters after unix:, got {shown(text)}"
     target = text.removeprefix("dns:///")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", target):
-        return f"must be written without a scheme other than dns:/// and unix:, as {_EXAMPLE}; got {shown(text)}"
+        return f"must be written without a scheme other than dns:///, as {_EXAMPLE}; got {shown(text)}"
     host, colon, port = target.rpartition(":")
     if not colon or not host:
         return f"must be host:port, as {_EXAMPLE}; got {shown(text)}"
