@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4
-"""For Box actions, the second as a share of the largest in that dimension: float32 sums in another order differ by about 1e-6
-of what is summed. The exporter keeps whole actions off ties."""
+"""For Box actions, the second as a share of the largest in that dimension: float32 sums in another order differ by
+about 1e-6 of what is summed. The exporter keeps whole actions off ties."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
