@@ -225,6 +225,13 @@ def test_best_model_survives_a_worse_attempt(runs: Runs) -> None:
         (CARTPOLE, "PPO", {"n_steps": 1}, "InvalidHyperparameter", "n_steps"),
         (CARTPOLE, "PPO", {"gama": 1}, "InvalidHyperparameter", "did you mean gamma"),
         (CARTPOLE, "PPO", {"policy": "CnnPolicy"}, "InvalidHyperparameter", "MlpPolicy"),
+        (
+            GymnasiumEnvironment("Sampled-v0", {"kind": "image"}),
+            "PPO",
+            {"normalize": True},
+            "InvalidHyperparameter",
+            "norm_obs=False",
+        ),
         (CARTPOLE, "PPO", {"use_sde": True}, "InvalidHyperparameter", "continuous"),
         (CARTPOLE, "PPO", {"learning_rate": 1e30}, "NonFiniteTraining", "learning_rate"),
         (scripted(lambda step: float("nan")), "PPO", {}, "SimulatorInvalidReply", "nan"),
@@ -318,6 +325,15 @@ def test_stopped_run_goes_on_with_its_statistics(runs: Runs) -> None:
         count = pickle.load(file).obs_rms.count
     # Every observation of the steps that count, and the first ones of the two attempts.
     assert round(count) == 256 + 2
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
+def test_rewards_alone_are_normalised(runs: Runs, algorithm: str) -> None:
+    rewards_only = "dict(norm_obs=False, norm_reward=True)"
+    assert runs.attempt(CARTPOLE, algorithm, normalize=rewards_only, evaluation=Evaluation(128, 1)) == 0
+    assert runs.attempt(CARTPOLE, algorithm, total=512, normalize=rewards_only) == 0
+    metadata = runs.run.read_model(runs.run.model("final")).files["metadata.json"].decode()
+    assert '"normalizedObservations": true' not in metadata
 
 
 def test_frames_are_stacked_and_normalised_into_the_model(runs: Runs) -> None:

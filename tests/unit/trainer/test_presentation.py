@@ -58,6 +58,7 @@ def test_presentation_float64_is_shown_as_float32_and_uint8_kept() -> None:
     [
         spaces.Box(-np.inf, np.inf, (1,), np.float32),
         spaces.Box(0, 5, (1,), np.int32),
+        spaces.Box(0, 5, (), np.float32),
         spaces.Tuple((spaces.Discrete(2),)),
         spaces.MultiBinary([2, 2]),
     ],
@@ -70,3 +71,10 @@ def test_presentation_refuses_actions_no_policy_can_choose(space: gym.Space[Any]
 def test_presentation_refuses_observations_no_policy_can_take() -> None:
     with pytest.raises(UnsupportedSpace, match="Text"):
         Presentation(spaces.Text(5), spaces.Discrete(2))
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["plain", "in a Dict"])
+def test_presentation_refuses_a_bare_number_and_says_what_to_do(inside: bool) -> None:
+    number: gym.Space[Any] = spaces.Box(-1, 1, (), np.float32)
+    with pytest.raises(UnsupportedSpace, match=r"give it shape \(1,\)"):
+        Presentation(spaces.Dict({"speed": number}) if inside else number, spaces.Discrete(2))

@@ -24,6 +24,7 @@ from aisandbox_crds.spec import TrainingRunSpec
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
 
 from aisandbox_trainer.random_state import RandomState
 
@@ -55,7 +56,7 @@ class Boundary:
             episode_number=model._episode_num,
             episodes=tuple(model.ep_info_buffer or ()),
             random=RandomState.capture(model.action_space, model.get_env()),
-            statistics=None if normalize is None else {n: copy.deepcopy(getattr(normalize, n)) for n in _STATISTICS},
+            statistics=None if normalize is None else _statistics(normalize),
         )
 
     def restore(self, model: BaseAlgorithm, *, random: bool = True) -> None:
@@ -73,6 +74,11 @@ class Boundary:
         if normalize is not None and self.statistics is not None:
             for name, value in self.statistics.items():
                 setattr(normalize, name, copy.deepcopy(value))
+
+
+def _statistics(normalize: VecNormalize) -> dict[str, Any]:
+    """Copies of what it has gathered; without norm_obs it has no obs_rms, and asking it would ask what it wraps."""
+    return {name: copy.deepcopy(value) for name, value in vars(normalize).items() if name in _STATISTICS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from aisandbox_crds.hyperparameters import Hyperparameters
+from aisandbox_crds.hyperparameters import Hyperparameters, Normalize
 from aisandbox_crds.spec import GrpcEnvironment, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
 from aisandbox_environment.session import Timeouts
@@ -23,7 +23,8 @@ from aisandbox_trainer.connection import open_sessions
 from aisandbox_trainer.errors import InvalidHyperparameter
 from aisandbox_trainer.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.in_process import AdapterEnv, gymnasium_env, vectorized
-from aisandbox_trainer.presentation import Presentation
+from aisandbox_trainer.policy_choice import is_image
+from aisandbox_trainer.presentation import Presentation, Space
 from aisandbox_trainer.settings import Settings
 from aisandbox_trainer.stopping import Stop
 
@@ -56,11 +57,20 @@ class Environments:
                 return env
             if normalization is not None:
                 return VecNormalize.load(str(normalization), env)
+            self._check_normalized(env.observation_space, normalize)
             keywords = asdict(normalize)
             keys = keywords.pop("norm_obs_keys")
             return VecNormalize(env, norm_obs_keys=None if keys is None else list(keys), **keywords)
         except (ValueError, AssertionError, NotImplementedError) as error:
             raise InvalidHyperparameter(f"hyperparameters.normalize or frame_stack: {error}") from error
+
+    def _check_normalized(self, space: Space, normalize: Normalize) -> None:
+        scales = dict(self.hyperparameters.keywords.get("policy_kwargs") or {}).get("normalize_images", True)
+        if normalize.norm_obs and scales and is_image(space):
+            raise InvalidHyperparameter(
+                "hyperparameters.normalize: the observations are images, which the policy scales itself; normalise "
+                "only rewards with normalize=dict(norm_obs=False)"
+            )
 
     def _number(self) -> int:
         environment = self.spec.environment

@@ -37,18 +37,18 @@ def choose_policy(given: str | None, observation_space: Space) -> str:
     """
     is_dict = isinstance(observation_space, spaces.Dict)
     if given is None:
-        return "MultiInputPolicy" if is_dict else "CnnPolicy" if _is_image(observation_space) else "MlpPolicy"
+        return "MultiInputPolicy" if is_dict else "CnnPolicy" if is_image(observation_space) else "MlpPolicy"
     if is_dict != (given == "MultiInputPolicy"):
         needed = "needs MultiInputPolicy" if is_dict else "is no Dict, which MultiInputPolicy needs"
         raise InvalidHyperparameter(
             f"hyperparameters.policy: the observation space {needed}, got {given}; leave policy out to have it chosen"
         )
-    if given == "CnnPolicy" and not _is_image(observation_space):
+    if given == "CnnPolicy" and not is_image(observation_space):
         raise InvalidHyperparameter(
             "hyperparameters.policy: CnnPolicy needs images (a uint8 Box, 0 to 255, height x width x channels, at "
             f"least {SMALLEST_IMAGE} pixels a side), the observation space is {observation_space}; use MlpPolicy"
         )
-    if given == "MlpPolicy" and _is_image(observation_space):
+    if given == "MlpPolicy" and is_image(observation_space):
         raise InvalidHyperparameter(
             f"hyperparameters.policy: the observations are images, {observation_space.shape}; use CnnPolicy, or "
             "leave policy out to have it chosen"
@@ -56,7 +56,8 @@ def choose_policy(given: str | None, observation_space: Space) -> str:
     return given
 
 
-def _is_image(space: Space) -> bool:
+def is_image(space: Space) -> bool:
+    """Whether ``space`` is one of images, which CnnPolicy takes."""
     if not is_image_space(space):
         return False
     shape = space.shape or ()

@@ -73,6 +73,8 @@ def _shown_observations(space: Space) -> Space:
             raise UnsupportedSpace("the observation space is a Dict inside a Dict; flatten it")
         return space if all(inner[key] is space[key] for key in inner) else spaces.Dict(inner)
     if isinstance(space, spaces.Box):
+        if not space.shape:
+            raise UnsupportedSpace("the observation space has a Box of shape (), a bare number; give it shape (1,)")
         if space.dtype != np.float64:
             return space
         return spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
@@ -89,6 +91,8 @@ def _shown_observations(space: Space) -> Space:
 
 def _shown_actions(space: Space) -> Space:
     if isinstance(space, spaces.Box):
+        if not space.shape:
+            raise UnsupportedActionSpace("the action space is a Box of shape (), a bare number; give it shape (1,)")
         if not np.issubdtype(space.dtype, np.floating):
             raise UnsupportedActionSpace(f"the action space is a Box of {space.dtype}: use float32, or MultiDiscrete")
         if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
