@@ -23,10 +23,12 @@ except ImportError:  # pragma: no cover -- a gRPC without its Cython layer
     cygrpc = None
 
 _NEEDED = (
-    "OperationType", "PropagationConstants", "StatusCode", "SendInitialMetadataOperation",
+    "PropagationConstants", "StatusCode", "SendInitialMetadataOperation",
     "ReceiveInitialMetadataOperation", "SendMessageOperation", "ReceiveMessageOperation",
     "SendCloseFromClientOperation", "ReceiveStatusOnClientOperation",
 )  # fmt: skip
+# What a batch of operations is for.
+_EXCHANGE, _STATUS = object(), object()
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -85,7 +87,7 @@ class DirectStream:
             (
                 ((cygrpc.SendInitialMetadataOperation(None, 0),), None),
                 ((cygrpc.ReceiveInitialMetadataOperation(0),), None),
-                ((cygrpc.ReceiveStatusOnClientOperation(0),), None),
+                ((cygrpc.ReceiveStatusOnClientOperation(0),), _STATUS),
             ),
             None,
         )  # fmt: skip
@@ -93,14 +95,12 @@ class DirectStream:
         # must not be asked again.
         self._due = 3
         self._end: StreamEnded | None = None
-        self._receive_message = cygrpc.OperationType.receive_message
-        self._receive_status = cygrpc.OperationType.receive_status_on_client
 
     def send(self, request: bytes) -> None:
         """See ClientStream."""
         # One batch for both: one event a round trip.
         if self._end is None and self._call.operate(
-            (cygrpc.SendMessageOperation(request, 0), cygrpc.ReceiveMessageOperation(0)), None
+            (cygrpc.SendMessageOperation(request, 0), cygrpc.ReceiveMessageOperation(0)), _EXCHANGE
         ):
             self._due += 1
 
@@ -132,7 +132,6 @@ class DirectStream:
 
     def _next(self) -> bytes | None:
         """Wait for one batch; returns the message it brought, if it did."""
-        message: bytes | None = None
         try:
             event = self._call.next_event()
         except BaseException:
@@ -140,14 +139,13 @@ class DirectStream:
             self._due = 0
             raise
         self._due -= 1
-        for operation in event.batch_operations:
-            kind = operation.type()
-            if kind == self._receive_message:
-                message = operation.message()
-            elif kind == self._receive_status:
-                code = _CODES.get(operation.code(), grpc.StatusCode.UNKNOWN)
-                self._end = StreamEnded(code, operation.details() or "")
-        return message
+        if event.tag is _EXCHANGE:
+            message: bytes | None = event.batch_operations[1].message()
+            return message
+        if event.tag is _STATUS:
+            (status,) = event.batch_operations
+            self._end = StreamEnded(_CODES.get(status.code(), grpc.StatusCode.UNKNOWN), status.details() or "")
+        return None
 
     def _ended(self) -> StreamEnded:
         return self._end or StreamEnded(grpc.StatusCode.CANCELLED, "interrupted")

@@ -28,10 +28,14 @@ except ImportError:  # pragma: no cover -- a gRPC without its Cython layer
 log = structlog.get_logger(__name__)
 
 _NEEDED = (
-    "CompletionQueue", "CompletionType", "OperationType", "StatusCode", "SendInitialMetadataOperation",
+    "CompletionQueue", "SendInitialMetadataOperation",
     "ReceiveMessageOperation", "SendMessageOperation", "ReceiveCloseOnServerOperation",
     "SendStatusFromServerOperation",
 )  # fmt: skip
+
+
+# What a batch of operations is for.
+_EXCHANGE, _OTHER = object(), object()
 
 
 class DirectSessions:
@@ -102,27 +106,27 @@ class _Stream:
         self._call = call
         self._messages = messages
         self._due = 0
-        self._receive_message = cygrpc.OperationType.receive_message
 
     def answer(self, session: ServedSession) -> None:
         code, details = grpc.StatusCode.OK, ""
-        self._start(cygrpc.ReceiveCloseOnServerOperation(0))
-        self._start(cygrpc.SendInitialMetadataOperation(None, 0), cygrpc.ReceiveMessageOperation(0))
+        self._start(_OTHER, cygrpc.ReceiveCloseOnServerOperation(0))
+        self._start(_EXCHANGE, cygrpc.SendInitialMetadataOperation(None, 0), cygrpc.ReceiveMessageOperation(0))
         try:
             while (request := self._next_message()) is not None:
                 # One batch for both: one event a round trip, and the next request is in it.
-                self._start(cygrpc.SendMessageOperation(session.handle(request), 0), cygrpc.ReceiveMessageOperation(0))
+                reply = session.handle(request)
+                self._start(_EXCHANGE, cygrpc.SendMessageOperation(reply, 0), cygrpc.ReceiveMessageOperation(0))
         except SessionEnds as end:
             code, details = end.code, end.details
         # Before the status: a client that has it may look whether its environments are free again.
         session.close()
-        self._start(cygrpc.SendStatusFromServerOperation(None, code.value[0], details.encode(), 0))
+        self._start(_OTHER, cygrpc.SendStatusFromServerOperation(None, code.value[0], details.encode(), 0))
         while self._due:
             self._poll()
         self._messages.shutdown()
 
-    def _start(self, *operations: Any) -> None:
-        self._call.start_server_batch(operations, None)
+    def _start(self, tag: object, *operations: Any) -> None:
+        self._call.start_server_batch(operations, tag)
         self._due += 1
 
     def _poll(self) -> Any:
@@ -133,7 +137,7 @@ class _Stream:
     def _next_message(self) -> bytes | None:
         """The next request, or None when there will be none: the client has half-closed, or the stream is cut."""
         while True:
-            for operation in self._poll().batch_operations:
-                if operation.type() == self._receive_message:
-                    message: bytes | None = operation.message()
-                    return message
+            event = self._poll()
+            if event.tag is _EXCHANGE:
+                message: bytes | None = event.batch_operations[1].message()
+                return message

@@ -18,6 +18,7 @@ from aisandbox_wire.tensors import Array
 
 from aisandbox_environment.results import EpisodeMetrics, ResetResult, StepResult
 from aisandbox_environment.spec import Spec
+from aisandbox_environment.stencils import steady_reply
 
 _FLOAT32 = np.dtype("<f4")
 _BOOL = np.dtype("?")
@@ -36,10 +37,38 @@ class ReplyReader:
         self._columns = [
             (BatchColumn(leaf, environments), f"observations[{i}]") for i, leaf in enumerate(spec.observation_leaves)
         ]
+        self._steady = steady_reply([column for column, _ in self._columns], environments, spec.mask_width)
+        self._rewards_at = self._steady.holes[len(self._columns)][0]
+        self._no_ends = np.frombuffer(bytes(environments), _BOOL)
 
     def reset(self, reply: pb.ResetReply) -> ResetResult:
         """The first observations."""
         return ResetResult(self._read(reply.observations), self._masks(reply.action_masks))
+
+    def steady_step(self, data: bytes) -> StepResult | None:
+        """A step in which no episode ended, from a whole SimulatorReply as it travelled.
+
+        None if the reply is not such a one, or breaks a rule: then it is to be parsed, and :meth:`step` to be called.
+        """
+        if not self._steady.fits(data):
+            return None
+        observations = []
+        for (column, _), (offset, _) in zip(self._columns, self._steady.holes, strict=False):
+            array = column.view(data, offset)
+            if array is None:
+                return None
+            observations.append(array)
+        rewards = np.frombuffer(data, _FLOAT32, self._n, self._rewards_at)
+        if not math.isfinite(np.vdot(rewards, rewards)):
+            return None
+        masks = None
+        if self._spec.mask_width:
+            begin, length = self._steady.holes[-1]
+            try:
+                masks = self._masks(data[begin : begin + length])
+            except InvalidValue:
+                return None
+        return StepResult(observations, rewards, self._no_ends, self._no_ends, action_masks=masks)
 
     def step(self, reply: pb.StepReply) -> StepResult:
         """One step."""

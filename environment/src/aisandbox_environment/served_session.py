@@ -22,7 +22,8 @@ from google.protobuf.message import DecodeError
 from aisandbox_environment.errors import Busy, InvalidOptions, RefusalError
 from aisandbox_environment.results import ResetResult, StepResult
 from aisandbox_environment.simulation import Simulation, SimulationBatch
-from aisandbox_environment.spec import PROTOCOL_VERSION
+from aisandbox_environment.spec import PROTOCOL_VERSION, Spec
+from aisandbox_environment.stencils import steady_reply, step_request
 
 log = structlog.get_logger(__name__)
 
@@ -76,24 +77,13 @@ class ServedSession:
         self._batch: SimulationBatch | None = None
         self._n = 0
         self._was_reset = False
+        self._handling = ""
         self._log = log
 
     def handle(self, request: bytes) -> bytes:
         """The reply to a request. Raises SessionEnds when the stream has to end."""
         try:
-            message = pb.SimulatorRequest.FromString(request)
-        except DecodeError:
-            raise SessionEnds(grpc.StatusCode.INVALID_ARGUMENT, "the request is no SimulatorRequest") from None
-        kind = message.WhichOneof("request")
-        try:
-            if self._batch is None:
-                if kind != "open":
-                    raise SessionEnds(grpc.StatusCode.INVALID_ARGUMENT, "the first request of a session is `open`")
-                return self._open(message.open)
-            if kind == "step":
-                return self._step(self._batch, message.step)
-            if kind == "reset":
-                return self._reset(self._batch, message.reset)
+            return self._answer(request)
         except SessionEnds:
             raise
         except WireError as error:
@@ -103,9 +93,29 @@ class ServedSession:
             code = pb.SIMULATOR_ERROR_CODE_BUSY if busy else pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT
             return _refused(code, error.message)
         except Exception as error:
-            self._log.exception("simulation failed", request=kind)
-            what = f"the simulation failed on {kind!r}: {type(error).__name__}: {error}"
+            self._log.exception("simulation failed", request=self._handling)
+            what = f"the simulation failed on {self._handling!r}: {type(error).__name__}: {error}"
             raise SessionEnds(grpc.StatusCode.INTERNAL, what) from error
+
+    def _answer(self, request: bytes) -> bytes:
+        batch = self._batch
+        if batch is not None and self._was_reset and self._step_request.fits(request):
+            actions = self._actions.view(request, self._step_request.holes[0][0])
+            if actions is not None:
+                return self._act(batch, actions)
+        try:
+            message = pb.SimulatorRequest.FromString(request)
+        except DecodeError:
+            raise SessionEnds(grpc.StatusCode.INVALID_ARGUMENT, "the request is no SimulatorRequest") from None
+        kind = self._handling = message.WhichOneof("request") or ""
+        if batch is None:
+            if kind != "open":
+                raise SessionEnds(grpc.StatusCode.INVALID_ARGUMENT, "the first request of a session is `open`")
+            return self._open(message.open)
+        if kind == "step":
+            return self._step(batch, message.step)
+        if kind == "reset":
+            return self._reset(batch, message.reset)
         if kind == "open":
             return _refused(pb.SIMULATOR_ERROR_CODE_OUT_OF_ORDER, "open: the session is open already")
         return _refused(pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT, "request: none of open, reset and step is set")
@@ -143,19 +153,16 @@ class ServedSession:
         self._batch, self._n = batch, n
         self._log = log.bind(run=request.run_id, environments=n, evaluation=request.evaluation)
         self._log.info("session opened")
-        self._prepare(batch)
+        self._prepare(batch.spec)
         return pb.SimulatorReply(open=pb.OpenReply(spec=batch.spec.to_proto())).SerializeToString()
 
-    def _prepare(self, batch: SimulationBatch) -> None:
-        """What does not change from step to step: the shapes, and the messages that hold them."""
-        spec = batch.spec
+    def _prepare(self, spec: Spec) -> None:
+        """What does not change from step to step."""
         self._actions = BatchColumn(spec.action_leaf, self._n)
         self._bounded = spec.action_leaf.kind == "box"
+        self._step_request = step_request(self._actions)
         self._columns = [BatchColumn(leaf, self._n) for leaf in spec.observation_leaves]
-        self._reply = pb.SimulatorReply(step=pb.StepReply())
-        self._tensors = [self._reply.step.observations.add() for _ in self._columns]
-        for column, tensor in zip(self._columns, self._tensors, strict=True):
-            column.prepare(tensor)
+        self._steady_reply = steady_reply(self._columns, self._n, spec.mask_width)
 
     def _reset(self, batch: SimulationBatch, request: pb.ResetRequest) -> bytes:
         seeds = list(request.seeds)
@@ -164,38 +171,59 @@ class ServedSession:
             return _refused(pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT, what)
         result: ResetResult = batch.reset(seeds or None)
         self._was_reset = True
-        reply = pb.ResetReply(action_masks=_bytes(result.action_masks, np.bool_))
-        for column, array in zip(self._columns, result.observations, strict=True):
-            tensor = reply.observations.add()
-            column.prepare(tensor)
-            column.write(array, tensor)
+        reply = pb.ResetReply(
+            observations=[
+                column.tensor(column.to_bytes(array))
+                for column, array in zip(self._columns, result.observations, strict=True)
+            ],
+            action_masks=_bytes(result.action_masks, np.bool_),
+        )
         return pb.SimulatorReply(reset=reply).SerializeToString()
 
     def _step(self, batch: SimulationBatch, request: pb.StepRequest) -> bytes:
         if not self._was_reset:
             return _refused(pb.SIMULATOR_ERROR_CODE_OUT_OF_ORDER, "step: a reset comes before the first step")
-        actions = self._actions.read(request.actions, "step.actions")
+        return self._act(batch, self._actions.read(request.actions, "step.actions"))
+
+    def _act(self, batch: SimulationBatch, actions: Array) -> bytes:
+        self._handling = "step"
         if self._bounded:
             self._actions.leaf.check_bounds(actions, "step.actions")
         result: StepResult = batch.step(actions)
-        step = self._reply.step
-        for column, array, tensor in zip(self._columns, result.observations, self._tensors, strict=True):
-            column.write(array, tensor)
-        step.rewards = _bytes(result.rewards, np.float32)
-        step.terminated = _bytes(result.terminated, np.bool_)
-        step.truncated = _bytes(result.truncated, np.bool_)
+        terminated, truncated = _bytes(result.terminated, np.bool_), _bytes(result.truncated, np.bool_)
+        if 1 in terminated or 1 in truncated:
+            return self._reply(result, terminated, truncated)
+        parts = [column.to_bytes(array) for column, array in zip(self._columns, result.observations, strict=True)]
+        parts.append(_bytes(result.rewards, np.float32))
         if result.action_masks is not None:
-            step.action_masks = _bytes(result.action_masks, np.bool_)
-        if len(result.ended) == 0:
-            return self._reply.SerializeToString()
-        for column, array in zip(self._columns, result.final_observations, strict=True):
-            step.final_observations.append(encode_tensor(np.asarray(array, column.leaf.dtype)))
-        for metrics in result.episode_metrics:
-            step.episode_metrics.add(environment=metrics.environment, values=metrics.values)
-        data = self._reply.SerializeToString()
-        del step.final_observations[:]
-        del step.episode_metrics[:]
-        return data
+            parts.append(_bytes(result.action_masks, np.bool_))
+        try:
+            return self._steady_reply.fill(*parts)
+        except ValueError:
+            # The simulation's arrays have wrong shapes: the client says which.
+            return self._reply(result, terminated, truncated)
+
+    def _reply(self, result: StepResult, terminated: bytes, truncated: bytes) -> bytes:
+        """The reply to any step; the one to a step in which episodes ended is always made here."""
+        reply = pb.StepReply(
+            observations=[
+                column.tensor(column.to_bytes(array))
+                for column, array in zip(self._columns, result.observations, strict=True)
+            ],
+            rewards=_bytes(result.rewards, np.float32),
+            terminated=terminated,
+            truncated=truncated,
+            final_observations=[
+                encode_tensor(np.asarray(array, column.leaf.dtype))
+                for column, array in zip(self._columns, result.final_observations, strict=False)
+            ],
+            action_masks=_bytes(result.action_masks, np.bool_),
+            episode_metrics=[
+                pb.EpisodeMetrics(environment=metrics.environment, values=metrics.values)
+                for metrics in result.episode_metrics
+            ],
+        )
+        return pb.SimulatorReply(step=reply).SerializeToString()
 
 
 def _bytes(array: Array | None, dtype: type[np.generic]) -> bytes:

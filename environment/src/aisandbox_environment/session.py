@@ -34,6 +34,7 @@ from aisandbox_environment.replies import ReplyReader
 from aisandbox_environment.results import ResetResult, StepResult
 from aisandbox_environment.spec import PROTOCOL_VERSION, Spec, read_spec
 from aisandbox_environment.statuses import error_of_status
+from aisandbox_environment.stencils import step_request
 from aisandbox_environment.watchdog import Wait
 
 
@@ -137,15 +138,18 @@ class SimulatorSession:
         leaf = self.spec.action_leaf
         batch = np.asarray(actions, leaf.dtype)
         leaf.check_batch(batch, self.environments, "actions")
-        self._actions.write(batch, self._tensor)
-        self._send(self._step_request.SerializeToString(), "step")
+        self._send(self._step_request.fill(batch.tobytes()), "step")
 
     def receive_step(self) -> StepResult:
         """The result of the step sent last. Raises SimulatorError.
 
         Its arrays are read-only views on the reply; copy what you change.
         """
-        reply = self._receive("step", self._timeouts.step)
+        data = self._receive_bytes("step", self._timeouts.step)
+        result = self._reader.steady_step(data)
+        if result is not None:
+            return result
+        reply = self._parse(data, "step")
         try:
             return self._reader.step(reply.step)
         except WireError as error:
@@ -190,10 +194,7 @@ class SimulatorSession:
             raise self._invalid(str(error)) from None
         self._reader = ReplyReader(self.spec, self.environments)
         # Only the bytes of the actions change from step to step.
-        self._actions = BatchColumn(self.spec.action_leaf, self.environments)
-        self._step_request = pb.SimulatorRequest(step=pb.StepRequest())
-        self._tensor = self._step_request.step.actions
-        self._actions.prepare(self._tensor)
+        self._step_request = step_request(BatchColumn(self.spec.action_leaf, self.environments))
 
     def _send(self, request: bytes, kind: str) -> None:
         if self._awaited or self._over:
@@ -203,6 +204,9 @@ class SimulatorSession:
         self._stream.send(request)
 
     def _receive(self, kind: str, timeout: float) -> pb.SimulatorReply:
+        return self._parse(self._receive_bytes(kind, timeout), kind)
+
+    def _receive_bytes(self, kind: str, timeout: float) -> bytes:
         if self._awaited != kind:
             raise RuntimeError(f"no {kind!r} has been sent to simulator {self.address}")
         self._wait.within(timeout)
@@ -217,6 +221,9 @@ class SimulatorSession:
         finally:
             self._wait.over()
         self._awaited = ""
+        return data
+
+    def _parse(self, data: bytes, kind: str) -> pb.SimulatorReply:
         try:
             reply = pb.SimulatorReply.FromString(data)
         except DecodeError:

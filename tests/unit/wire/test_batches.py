@@ -17,11 +17,9 @@ def column(n: int = 2) -> BatchColumn:
 
 
 def test_a_column_reads_what_it_wrote() -> None:
-    tensor = pb.Tensor()
-    column().prepare(tensor)
     for factor in (1, 2):
         array = np.arange(6, dtype=np.float64).reshape(2, 3) * factor
-        column().write(array, tensor)
+        tensor = column().tensor(column().to_bytes(array))
         back = column().read(pb.Tensor.FromString(tensor.SerializeToString()), "x")
         assert back.dtype == np.float32
         np.testing.assert_array_equal(back, array)
@@ -42,3 +40,16 @@ def test_a_column_reads_what_it_wrote() -> None:
 def test_a_column_refuses_what_does_not_fit(tensor: pb.Tensor, message: str) -> None:
     with pytest.raises(WireError, match=message):
         column().read(tensor, "x")
+
+
+def test_a_view_is_given_only_of_what_keeps_the_rules() -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    message = b"before" + array.tobytes() + b"after"
+    view = column().view(message, 6)
+    assert view is not None
+    np.testing.assert_array_equal(view, array)
+    assert column().view(b"\xff" * 24, 0) is None
+    (leaf,) = leaves(pb.Space(discrete=pb.Discrete(n=3)))
+    numbers = np.array([0, 2, 3])
+    assert BatchColumn(leaf, 2).view(numbers.tobytes(), 0) is not None
+    assert BatchColumn(leaf, 2).view(numbers.tobytes(), 8) is None
