@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,31 @@ def test_best_model_survives_a_worse_attempt(runs: Runs) -> None:
     assert runs.attempt(scripted(lambda step: 0.1), total=512, evaluation=evaluation) == 0
     assert runs.run.model("final").timesteps == 512
     assert runs.run.model("best").digest == best.digest
+
+
+def test_damaged_pointer_does_not_end_the_training(runs: Runs) -> None:
+    def damage(step: int) -> float:
+        if step == 100:
+            (runs.run.models_path / "best").write_text("{")
+        return 5.0 if step < 64 else 0.1
+
+    evaluation = Evaluation(every_timesteps=64, episodes=1)
+    assert runs.attempt(scripted(damage), every=64, evaluation=evaluation) == 0
+    best = runs.run.pointer("best")
+    assert best is not None, "written anew"
+    assert runs.run.model("best").timesteps == best.timesteps
+
+
+@pytest.mark.parametrize("trouble", ["damaged pointer", "removed model"])
+def test_best_model_that_cannot_be_served_is_replaced(runs: Runs, trouble: str) -> None:
+    evaluation = Evaluation(every_timesteps=64, episodes=1)
+    assert runs.attempt(scripted(lambda step: 5.0), total=128, evaluation=evaluation) == 0
+    if trouble == "damaged pointer":
+        (runs.run.models_path / "best").write_text("{")
+    else:
+        shutil.rmtree(runs.run.model("best").path)
+    assert runs.attempt(scripted(lambda step: 0.1), total=512, evaluation=evaluation) == 0
+    assert runs.run.model("best").timesteps > 128, "worse than the lost one, and there"
 
 
 @pytest.mark.parametrize(

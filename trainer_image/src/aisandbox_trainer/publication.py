@@ -15,7 +15,7 @@ from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox_crds.intervals import effective_checkpoint_interval, effective_evaluation_interval
 from aisandbox_crds.output_path import normalized_output_path
 from aisandbox_crds.spec import TrainingRunSpec
-from aisandbox_model_store import Damaged, DiskFull, Pointer, Published, Writer
+from aisandbox_model_store import Damaged, DiskFull, ModelNotFound, Pointer, Published, Writer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
@@ -49,17 +49,25 @@ class Publication:
 
     def take_up_pointers(self) -> None:
         """Goes on from what earlier attempts have published: the best model stays the best until it is beaten."""
-        try:
-            latest, best = self.writer.run.pointer("latest"), self.writer.run.pointer("best")
-        except Damaged as error:
-            log.warning("pointer not readable", error=str(error))
-            return
+        latest, best = self._usable("latest"), self._usable("best")
         if latest is not None:
             self.progress.latest_model = _artifact_of(latest)
         if best is not None:
             self.progress.best_model = _artifact_of(best)
-            self.ratings = replace(self.ratings, best_reward_mean=best.reward_mean)
+        # What nobody can be served is not to be beaten: without a best model the next one that is rated becomes it.
+        self.ratings = replace(self.ratings, best_reward_mean=None if best is None else best.reward_mean)
         self.progress.evaluation_reward_mean = self.ratings.last_reward_mean
+
+    def _usable(self, name: str) -> Pointer | None:
+        """What the pointer names, if there is such a model."""
+        try:
+            pointer = self.writer.run.pointer(name)
+            if pointer is not None:
+                self.writer.run.model(name)
+        except (Damaged, ModelNotFound) as error:
+            log.warning("pointer to a model is not usable", pointer=name, error=str(error))
+            return None
+        return pointer
 
     def at_boundary(self, model: BaseAlgorithm) -> None:
         """Evaluates and saves what is due. A full disk is a warning: the next interval tries again.
@@ -100,8 +108,22 @@ class Publication:
             self._model = self.writer.publish_model(model.num_timesteps, self._export(model))
             self.writer.point("latest", self._model)
             self.progress.latest_model = artifact(self._model)
-            self.writer.retain_models(KEEP_MODELS)
+            self._retain_models()
         return self._model
+
+    def _retain_models(self) -> None:
+        """Removes what is superseded; a pointer that was damaged meanwhile is written anew, and nothing removed."""
+        try:
+            self.writer.retain_models(KEEP_MODELS)
+        except Damaged as error:
+            log.warning("pointer to a model is damaged", error=str(error))
+            best = self.progress.best_model
+            try:
+                if best is not None:
+                    reward_mean = best.reward_mean if best.HasField("reward_mean") else None
+                    self.writer.point("best", self.writer.run.model(best.digest), reward_mean)
+            except ModelNotFound:
+                self.ratings = replace(self.ratings, best_reward_mean=None)
 
     def finish(self, model: BaseAlgorithm) -> None:
         """The end of the run: a last evaluation and checkpoint, the final model, the copy that was asked for.
