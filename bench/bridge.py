@@ -2,12 +2,15 @@
 
 Table 1: round trips with the bytes of a cart-pole's batch, between two processes: raw TCP (the same bytes, not even
 looked at), a session as the trainer uses it, the same over gRPC's public streams, and one unary call a step. The ways
-take turns in short windows, and the medians of the windows are compared, so that a disturbance hits all alike.
+take turns in short windows, and the medians of the windows are compared, so that a disturbance hits all alike. Client
+and servers are pinned to processors of their own, as a trainer and a simulator have them: left to itself the scheduler
+puts the two ends of raw TCP, and only of that, on one processor, where a round trip is a change of context (--free
+shows it).
 
 Table 2: eight environments that need 5 ms a step: at one address that steps them one after the other, at one each of
 eight addresses whose steps are in flight together, and what eight simulations at once could do at best.
 
-    python bench/bridge.py [--seconds 4] [--json]
+    python bench/bridge.py [--seconds 4] [--free] [--json]
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import argparse
 import json
 import logging
 import multiprocessing
+import os
 import socket
 import statistics
 import time
@@ -158,12 +162,19 @@ def serve_unary(ready: Connection) -> None:
     server.wait_for_termination()
 
 
+def run_on(processors: set[int], target: Callable[..., None], *arguments: Any) -> None:
+    """Runs ``target`` on these processors; on any, if there are none."""
+    if processors:
+        os.sched_setaffinity(0, processors)
+    target(*arguments)
+
+
 @contextmanager
-def process(target: Callable[..., None], *arguments: Any) -> Iterator[int]:
+def process(target: Callable[..., None], *arguments: Any, processors: set[int]) -> Iterator[int]:
     """Runs a server in a process of its own; gives its port."""
     context = multiprocessing.get_context("spawn")
     mine, its = context.Pipe()
-    child = context.Process(target=target, args=(its, *arguments), daemon=True)
+    child = context.Process(target=run_on, args=(processors, target, its, *arguments), daemon=True)
     child.start()
     try:
         if not mine.poll(60):
@@ -235,14 +246,14 @@ def medians(ways: Mapping[str, Step], seconds: float) -> dict[str, float]:
     return {name: statistics.median(rate) for name, rate in rates.items()}
 
 
-def measure_bridge(seconds: float) -> list[dict[str, Any]]:
-    """One row for each number of environments and each way."""
+def measure_bridge(seconds: float, servers: set[int]) -> list[dict[str, Any]]:
+    """One row for each number of environments and each way; ``servers`` are the processors of the servers."""
     rows = []
     with (
-        process(serve_tcp) as tcp,
-        process(serve_sessions) as direct,
-        process(serve_sessions, False, False) as public,
-        process(serve_unary) as unary,
+        process(serve_tcp, processors=servers) as tcp,
+        process(serve_sessions, processors=servers) as direct,
+        process(serve_sessions, False, False, processors=servers) as public,
+        process(serve_unary, processors=servers) as unary,
     ):
         for n in ENVIRONMENTS:
             with ExitStack() as stack:
@@ -278,7 +289,7 @@ def several_step(ports: Sequence[int], each: int, stack: ExitStack) -> Step:
 def measure_copies(seconds: float) -> list[dict[str, Any]]:
     """One row for one address, and one for several."""
     with ExitStack() as servers:
-        ports = [servers.enter_context(process(serve_sessions, True)) for _ in range(COPIES)]
+        ports = [servers.enter_context(process(serve_sessions, True, processors=set())) for _ in range(COPIES)]
         rates = {}
         for name, some, each in (("1 address", ports[:1], COPIES), (f"{COPIES} addresses", ports, 1)):
             with ExitStack() as stack:
@@ -315,15 +326,39 @@ def show(bridge: list[dict[str, Any]], copies: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
+def halves(free: bool) -> tuple[set[int], set[int]]:
+    """The processors of the client and those of the servers; none where they cannot or shall not be pinned."""
+    if free or not hasattr(os, "sched_setaffinity"):
+        return set(), set()
+    available = sorted(os.sched_getaffinity(0))
+    half = len(available) // 2
+    return (set(available[:half]), set(available[half:])) if half else (set(), set())
+
+
+@contextmanager
+def pinned(to: set[int]) -> Iterator[None]:
+    """Only these processors, for as long; any, if there are none."""
+    before = os.sched_getaffinity(0) if to else to
+    if to:
+        os.sched_setaffinity(0, to)
+    yield
+    if to:
+        os.sched_setaffinity(0, before)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each way is measured")
+    parser.add_argument("--free", action="store_true", help="leave it to the scheduler which processor does what")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     arguments = parser.parse_args()
     keep_quiet()
-    bridge, copies = measure_bridge(arguments.seconds), measure_copies(arguments.seconds)
+    ours, theirs = halves(arguments.free)
+    with pinned(ours):
+        bridge = measure_bridge(arguments.seconds, theirs)
+    copies = measure_copies(arguments.seconds)
     if arguments.json:
-        print(json.dumps({"bridge": bridge, "copies": copies}))
+        print(json.dumps({"pinned": bool(ours), "bridge": bridge, "copies": copies}))
     else:
         show(bridge, copies)
 
