@@ -4,7 +4,7 @@ Owns the thread that waits: with gRPC's public streams a reply crosses three thr
 costs more than the bytes do. :class:`DirectStream` lets the reader itself wait on the call's own completion queue, as
 gRPC's own single-threaded streams do (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, which exists for
 unary requests only); it rests on names that gRPC does not promise to keep. Where one is missing, :func:`open_stream`
-falls back to :class:`PublicStream`, which does the same at a third of the speed (bench/bridge.py measures both).
+falls back to :class:`PublicStream`, which does the same more slowly (bench/bridge.py measures both).
 Must not know what the bytes mean.
 """
 

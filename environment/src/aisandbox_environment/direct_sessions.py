@@ -1,8 +1,8 @@
 """Answers Session streams on one thread each that waits for the stream's own messages.
 
 gRPC's synchronous server takes all messages off one queue with one thread and hands each to the thread of its call,
-which hands the reply back: four changes of thread a step. Here each session has a completion queue of its own, and the
-thread that polls it also steps the simulation: none. It rests on names that gRPC does not promise to keep; where one is
+which hands the reply back. Here each session has a completion queue of its own, and the thread that polls it also steps
+the simulation: no other Python thread takes part. It rests on names that gRPC does not promise to keep; where one is
 missing the server uses gRPC's own way (bench/bridge.py measures both). All other calls stay with gRPC's server.
 Must not know what the bytes mean.
 """

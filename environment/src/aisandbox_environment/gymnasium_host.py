@@ -7,6 +7,7 @@ starting a server.
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, SupportsFloat
 
@@ -61,7 +62,10 @@ class GymnasiumSimulation:
         try:
             # A copy: what is switched off here stays on for others. The batch below resets before it steps, and
             # steps no environment that has ended; the checks for that would be paid for at every step.
-            spec = copy.deepcopy(gym.spec(self.name))
+            module, _, name = self.name.rpartition(":")
+            if module:  # gymnasium.spec does not import it, as gymnasium.make would
+                importlib.import_module(module)
+            spec = copy.deepcopy(gym.spec(name))
             spec.order_enforce = False
             return gym.make(spec, disable_env_checker=True, **kwargs)
         except (TypeError, ValueError, AssertionError, gym.error.Error, ImportError) as error:
