@@ -15,7 +15,7 @@ SOURCES := proto/src/aisandbox_wire crds/src model_store/src environment/src api
 PYTEST := $(RUN) pytest
 
 .PHONY: help setup demo serve test test-unit check format lint types imports proto proto-check proto-release \
-	docs-check bench clean
+	bench clean
 
 help: ## lists the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,23 +46,23 @@ test-unit: setup ## runs the tests that need no network
 
 check: format lint types imports proto-check test ## everything CI asks for
 
-format: setup
+format: setup ## is the code formatted?
 	$(RUN) ruff format --check .
 
-lint: setup
+lint: setup ## does the code keep the style's rules?
 	$(RUN) ruff check .
 
-types: setup
+types: setup ## do the types fit?
 	$(RUN) mypy $(SOURCES) proto/generate.py tests bench
 
-imports: setup
+imports: setup ## does each member import only what it may?
 	$(RUN) lint-imports
 
 proto: setup ## generates the Python of the wire contract
 	cd proto && $(abspath $(UV)) run --no-sync buf format -w
 	$(RUN) python proto/generate.py
 
-proto-check: setup
+proto-check: setup ## is the wire contract in order, compatible and generated?
 	cd proto && $(abspath $(UV)) run --no-sync buf format --diff --exit-code
 	cd proto && $(abspath $(UV)) run --no-sync buf lint
 	cd proto && $(abspath $(UV)) run --no-sync buf breaking --against released.binpb
