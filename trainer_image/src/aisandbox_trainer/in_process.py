@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -23,7 +23,7 @@ Env = gym.Env[Any, Any]
 
 
 class PresentedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment with the spaces of :class:`Presentation`; refuses answers that are not finite."""
+    """An environment with the spaces of :class:`Presentation`; refuses what is not finite or not of its shapes."""
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
@@ -38,17 +38,37 @@ class PresentedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Takes an action SB3 chose. Raises InvalidEnvironmentReply."""
-        observation, reward, terminated, truncated, info = self.env.step(self.presentation.action(action))
-        if not math.isfinite(reward):
+        answer: tuple[Any, Any, bool, bool, dict[str, Any]] = self.env.step(self.presentation.action(action))
+        observation, reward, terminated, truncated, info = answer
+        if not (isinstance(reward, SupportsFloat) and math.isfinite(reward)):
             raise InvalidEnvironmentReply(f"the environment answered with a reward of {reward}")
         return self._checked(observation), float(reward), terminated, truncated, info
 
     def _checked(self, observation: Any) -> Any:
+        space: Any = self.env.observation_space
+        if not isinstance(space, gym.spaces.Dict):
+            _check_shape("observation", observation, space)
+        elif not isinstance(observation, dict) or observation.keys() != space.spaces.keys():
+            keys = list(observation) if isinstance(observation, dict) else type(observation).__name__
+            raise InvalidEnvironmentReply(
+                f"the environment answered with the observation {keys}; its space is a Dict of {list(space.spaces)}"
+            )
+        else:
+            for key, inner in space.spaces.items():
+                _check_shape(f"observation[{key!r}]", observation[key], inner)
         shown = self.presentation.observation(observation)
         for value in shown.values() if isinstance(shown, dict) else (shown,):
             if not np.isfinite(value).all():
                 raise InvalidEnvironmentReply("the environment answered with an observation that is not finite")
         return shown
+
+
+def _check_shape(name: str, value: Any, space: Any) -> None:
+    """Raises InvalidEnvironmentReply for what SB3 would stumble over, or broadcast without a word."""
+    if np.shape(value) != space.shape:
+        raise InvalidEnvironmentReply(
+            f"the environment answered with an {name} of shape {np.shape(value)}; its space has {space.shape}"
+        )
 
 
 class AdapterEnv(gym.Env[Any, Any]):
