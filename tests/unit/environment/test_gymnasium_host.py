@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -147,6 +148,19 @@ def test_the_spec_tells_the_time_limit() -> None:
 def test_an_unknown_id_is_refused(id_: str) -> None:
     with pytest.raises(InvalidOptions, match=f"gymnasium.make\\('{id_}'"):
         GymnasiumSimulation(id_)
+
+
+def test_an_id_names_the_module_that_registers_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plant_of_a_user.py").write_text(
+        "import gymnasium\n"
+        "entry_point = 'gymnasium.envs.classic_control:CartPoleEnv'\n"
+        "gymnasium.register('Plant-v0', entry_point=entry_point, max_episode_steps=7)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert GymnasiumSimulation("plant_of_a_user:Plant-v0").spec.max_episode_steps == 7
+    finally:
+        gym.registry.pop("Plant-v0", None)
 
 
 def test_an_unknown_option_is_refused_by_name() -> None:
