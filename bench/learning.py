@@ -130,7 +130,7 @@ def evaluate(stub: rpc.PolicyTrainerServiceStub, run_id: str, simulator: str) ->
     returns = np.zeros(EVALUATION_ENVIRONMENTS)
     finished: list[list[float]] = [[] for _ in range(EVALUATION_ENVIRONMENTS)]
     with SimulatorSession.connect(simulator, environments=EVALUATION_ENVIRONMENTS, evaluation=True) as session:
-        observations = session.reset([10_000 + i for i in range(EVALUATION_ENVIRONMENTS)])
+        observations = session.reset([10_000 + i for i in range(EVALUATION_ENVIRONMENTS)]).observations
         while any(len(episodes) < EPISODES_EACH for episodes in finished):
             tensors = [encode_tensor(leaf) for leaf in observations]
             request = pb.ActBatchRequest(run_id=run_id, model="final", observations=tensors)
