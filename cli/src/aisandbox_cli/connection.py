@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import grpc
 from aisandbox.v1 import policy_trainer_pb2_grpc as rpc
 
+from aisandbox_cli import program
 from aisandbox_cli.errors import Misused, from_rpc_error
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -59,7 +60,7 @@ class Connection:
 
     def command(self, text: str) -> str:
         """The command line a hint shows, with the address if the reader needs it."""
-        return f"aisandbox {text}" + (f" --address {self.address}" if self.given else "")
+        return program.command(text) + (f" --address {self.address}" if self.given else "")
 
 
 @contextmanager

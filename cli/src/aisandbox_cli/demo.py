@@ -20,6 +20,7 @@ from aisandbox_cli.errors import CliError, Failed
 from aisandbox_cli.following import ConnectionLost
 from aisandbox_cli.following import watch as watch_run
 from aisandbox_cli.processes import Children
+from aisandbox_cli.program import command
 from aisandbox_cli.progress import display_for
 from aisandbox_cli.rendering import duration, measures, number
 
@@ -160,6 +161,7 @@ def _drive(
 
 def _print_ways_on(base: Path, run_id: str) -> None:
     models = base / "models"
+    serve = command(f'up --models-dir "{models}"')
     print(
         f"""
 Where things are
@@ -170,10 +172,10 @@ Where things are
   {base}: the logs of the service and of the simulator. Delete the folder when you are done with it.
 
 What to do next
-  aisandbox up --models-dir "{models}"
+  {serve}
       serves what was trained; then, in another terminal:
-  aisandbox act {run_id} 0.01 0.02 0.03 0.04
-  aisandbox model {run_id} -o policy.onnx
-  aisandbox train --help
+  {command(f"act {run_id} 0.01 0.02 0.03 0.04")}
+  {command(f"model {run_id} -o policy.onnx")}
+  {command("train --help")}
       trains against your own simulator; docs/simulators.md says how to write one"""
     )

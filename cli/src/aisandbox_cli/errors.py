@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import grpc
 
+from aisandbox_cli.program import command
+
 
 class CliError(Exception):
     """A command that cannot go on. ``hint`` says what to do about it; empty when there is nothing to say."""
@@ -46,7 +48,7 @@ class Unreachable(CliError):
 
 
 HINTS = {
-    grpc.StatusCode.NOT_FOUND: "`aisandbox runs` lists the runs.",
+    grpc.StatusCode.NOT_FOUND: "`{runs}` lists the runs.",
     grpc.StatusCode.ALREADY_EXISTS: "Choose another --request-id, or leave it out.",
     grpc.StatusCode.UNIMPLEMENTED: "The server at this address does not offer this call; check --address.",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "Try again later, or ask for less.",
@@ -59,13 +61,13 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> CliError:
     if code is grpc.StatusCode.UNAVAILABLE:
         return Unreachable(
             f"the service at {address} does not answer ({details or 'UNAVAILABLE'})",
-            "Start one with `aisandbox up`, or name another with --address or AISANDBOX_ADDRESS.",
+            f"Start one with `{command('up')}`, or name another with --address or AISANDBOX_ADDRESS.",
         )
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unreachable(f"the service at {address} did not answer in time", "It may be overloaded; try again.")
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return Misused(f"refused (INVALID_ARGUMENT): {'; '.join(_violations(error)) or details}")
-    return Failed(f"{details or 'the call failed'} ({code.name})", HINTS.get(code, ""))
+    return Failed(f"{details or 'the call failed'} ({code.name})", HINTS.get(code, "").format(runs=command("runs")))
 
 
 def _violations(error: grpc.RpcError) -> list[str]:

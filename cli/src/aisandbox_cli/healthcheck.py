@@ -1,41 +1,55 @@
 """``aisandbox healthcheck``: one grpc.health.v1 call, for the probes of containers.
 
 Owns a client small enough to be started every few seconds: no typer, no rich, and of the health service only the two
-messages it needs. Must not import other modules of this package at the top.
+messages it needs. Help and wrong usage are left to :mod:`aisandbox_cli.probe`. Must not import other modules of this
+package.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import grpc
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+DEFAULT_TIMEOUT = 2.0
 SERVING = 1
 
 
-def healthcheck() -> None:
-    """Ask a server for its health; exit code 0 if it serves, 1 if not.
-
-    For the probes of containers: quick, one line, no retries. `aisandbox healthcheck --help` shows its options.
-    """
-    raise SystemExit(main(sys.argv[2:]))
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Prints the health of a service; 0 if it is SERVING."""
-    options = _parser().parse_args(arguments)
+def quick(arguments: Sequence[str]) -> int | None:
+    """Runs the command: 0 if the server is SERVING, 1 if not; None if the arguments are not plainly right."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--address", default=os.environ.get("AISANDBOX_ADDRESS") or DEFAULT_ADDRESS)
+    parser.add_argument("--service", default="")
+    parser.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT)
+    parser.add_argument("--json", action="store_true")
     try:
-        status = check(options.address, options.service, options.timeout)
-    except grpc.RpcError as error:
-        print(f"{options.address}: {error.code().name} {error.details()}", file=sys.stderr)
-        return 1
-    name = {0: "UNKNOWN", SERVING: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}.get(status, str(status))
-    print(name)
-    return 0 if status == SERVING else 1
+        options = parser.parse_args(arguments)
+    except _NotPlainError:
+        return None
+    return probe(options.address, options.service, options.timeout, as_json=options.json)
+
+
+def probe(address: str, service: str, timeout: float, *, as_json: bool) -> int:
+    """Prints the health of ``service`` at ``address``; 0 if it is SERVING, 1 if not."""
+    status, error = "UNKNOWN", ""
+    try:
+        number = check(address, service, timeout)
+        status = {0: status, SERVING: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}.get(number, str(number))
+    except grpc.RpcError as caught:
+        error = f"{caught.code().name} {caught.details()}"
+    if as_json:
+        print(json.dumps({"address": address, "service": service, "status": status, "error": error}))
+    elif error:
+        print(f"{address}: {error}", file=sys.stderr)
+    else:
+        print(status)
+    return 0 if status == "SERVING" else 1
 
 
 def check(address: str, service: str, timeout: float) -> int:
@@ -55,22 +69,10 @@ def check(address: str, service: str, timeout: float) -> int:
         return int(ask(health_pb2.HealthCheckRequest(service=service), timeout=timeout).status)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="aisandbox healthcheck",
-        description="Ask a server for its health (grpc.health.v1); exit code 0 if it serves, 1 if not.",
-    )
-    parser.add_argument(
-        "--address",
-        metavar="HOST:PORT",
-        default=os.environ.get("AISANDBOX_ADDRESS") or DEFAULT_ADDRESS,
-        help="where the server listens (AISANDBOX_ADDRESS, default %(default)s)",
-    )
-    parser.add_argument(
-        "--service",
-        metavar="NAME",
-        default="",
-        help="a service, aisandbox.v1.PolicyTrainerService; without it the whole server is meant",
-    )
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=2.0, help="default %(default)s")
-    return parser
+class _NotPlainError(Exception):
+    """The arguments are wrong, or ask for help."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _NotPlainError(message)

@@ -6,6 +6,7 @@ Owns the list of commands. Modules of commands are imported when they are asked 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -27,21 +28,28 @@ COMMANDS = {
     "up": ("service", "up", RUN_SERVERS),
     "host-gymnasium": ("simulators", "host_gymnasium", RUN_SERVERS),
     "check-simulator": ("simulators", "check_simulator", RUN_SERVERS),
-    "healthcheck": ("healthcheck", "healthcheck", RUN_SERVERS),
+    "healthcheck": ("probe", "healthcheck", RUN_SERVERS),
     "version": ("version", "version", RUN_SERVERS),
 }
 # Arguments such as -0.5 are numbers, not options.
 NUMBERS_ALLOWED = frozenset({"act"})
+# From how much likeness on (0 to 1) a command may have been meant; of two words with nothing in common it is below 0.5.
+LIKE = 0.6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code; see :mod:`aisandbox_cli.errors`."""
+    if arguments is None:
+        # The commands tell in a sentence what gRPC's native log tells in its own words; it looks when it is imported.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["healthcheck"]:
-            from aisandbox_cli.healthcheck import main as healthcheck
+            from aisandbox_cli.healthcheck import quick
 
-            return healthcheck(given[1:])
+            code = quick(given[1:])
+            if code is not None:
+                return code
         return _run(given)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -51,6 +59,7 @@ def _run(given: list[str]) -> int:
     from aisandbox_cli.errors import CliError
 
     try:
+        _check_known(given)
         application(given[0] if given else "")(args=given, prog_name="aisandbox")
     except CliError as error:
         print(*error.lines(), sep="\n", file=sys.stderr)
@@ -58,12 +67,35 @@ def _run(given: list[str]) -> int:
     return 0
 
 
+def _check_known(given: list[str]) -> None:
+    """Raises Misused for a command that does not exist, with the one that was perhaps meant."""
+    from difflib import SequenceMatcher
+
+    from aisandbox_cli.errors import Misused
+    from aisandbox_cli.program import command
+
+    typed = given[0] if given else "--help"
+    if typed.startswith("-") or typed in COMMANDS:
+        return
+
+    def likeness(name: str) -> float:  # "chek" is much of "check" and little of "check-simulator"
+        forms = (name, name[: len(typed)], *name.split("-"))
+        return max(SequenceMatcher(None, typed.lower(), form).ratio() for form in forms)
+
+    nearest = max(COMMANDS, key=likeness)
+    meant = f" Did you mean {nearest!r}?" if likeness(nearest) >= LIKE else ""
+    raise Misused(f"no command {typed!r}.{meant}", f"`{command('--help')}` lists the commands.")
+
+
 def application(command: str) -> Any:
     """The typer application with ``command``, or with every command when there is none of that name."""
     import typer
 
+    from aisandbox_cli.help import Command, Group
+
     app = typer.Typer(
         name="aisandbox",
+        cls=Group,
         help="Train a policy against a simulation over gRPC, then drive the simulation with it.\n\n"
         "New here? `aisandbox demo` shows everything in about a minute.",
         epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the service is unavailable, 130 interrupted.",
@@ -77,6 +109,7 @@ def application(command: str) -> Any:
         module, function, panel = COMMANDS[name]
         app.command(
             name,
+            cls=Command,
             rich_help_panel=panel,
             context_settings={"ignore_unknown_options": name in NUMBERS_ALLOWED},
         )(getattr(import_module(f"aisandbox_cli.{module}"), function))

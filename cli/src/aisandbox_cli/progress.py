@@ -5,6 +5,7 @@ Owns what is printed when. Must not know how the statuses are obtained.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # Seconds between two lines that say the same with other numbers.
 LINE_INTERVAL = 5.0
+SECONDS = r"\b\d+(\.\d+)? s\b"
 
 
 class Display(Protocol):
@@ -69,21 +71,22 @@ class JsonLines:
 
 
 class Lines:
-    """A line at every change of phase or warning, at every wait, and every :data:`LINE_INTERVAL` seconds."""
+    """A line at every change of phase, at every wait, at a new warning, and every :data:`LINE_INTERVAL` seconds."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._shown: tuple[str, str] | None = None
+        self._shown: tuple[str, str] = ("", "")
         self._next = 0.0
 
     def update(self, status: pb.StatusResponse) -> None:
         """Prints the status if it says something new, or if it is time."""
         evaluates = status.activity == progress_pb.TRAINER_ACTIVITY_EVALUATING  # comes and goes with the interval
-        said = (phase_name(status.phase) if evaluates else state_text(status), status.warning)
+        said = (phase_name(status.phase) if evaluates else state_text(status), cause(status.warning))
         if said != self._shown or self._clock() >= self._next:
+            warn = said[1] != self._shown[1]
             self._shown, self._next = said, self._clock() + LINE_INTERVAL
-            print(status_line(status), file=self._stream, flush=True)
+            print(status_line(status, warn=warn), file=self._stream, flush=True)
 
     def note(self, text: str) -> None:
         """Prints the note."""
@@ -113,21 +116,22 @@ class Bar:
             expand=True,
         )
         self._task: TaskID = self._progress.add_task("Pending", total=None, figures="")
-        self._warning = ""
+        self._warned = ""
 
     def update(self, status: pb.StatusResponse) -> None:
         """Redraws the bar."""
         steps = f"{status.timesteps_done:,}/{status.total_timesteps:,}"
         self._progress.update(
             self._task,
-            description=state_text(status),
+            description=_state_and_wait(status),
             completed=status.timesteps_done,
             total=status.total_timesteps or None,
             figures="  ".join([steps, *_short_measures(status)]),
         )
-        if status.warning != self._warning and status.warning:
+        said = cause(status.warning)
+        if said and said != self._warned:
             self.note(f"warning: {status.warning}")
-        self._warning = status.warning
+        self._warned = said
 
     def note(self, text: str) -> None:
         """Prints the note above the bar."""
@@ -141,6 +145,18 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         """Leaves the bar as it is and gives the cursor back."""
         self._progress.stop()
+
+
+def cause(warning: str) -> str:
+    """The warning without the seconds in it, which count on while it stays the same."""
+    return re.sub(SECONDS, "", warning)
+
+
+def _state_and_wait(status: pb.StatusResponse) -> str:
+    """What the run is doing, and for how long it has waited, if that is what it does."""
+    text, waited = state_text(status), re.search(SECONDS, status.warning)
+    waits = status.activity == progress_pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR
+    return f"{text.removesuffix(')')}, {waited[0]})" if waits and waited and text.endswith(")") else text
 
 
 def _short_measures(status: pb.StatusResponse) -> list[str]:

@@ -95,10 +95,10 @@ def share(status: pb.StatusResponse) -> float:
     return min(1.0, status.timesteps_done / status.total_timesteps) if status.total_timesteps > 0 else 0.0
 
 
-def status_line(status: pb.StatusResponse) -> str:
-    """A run on one line."""
+def status_line(status: pb.StatusResponse, *, warn: bool = True) -> str:
+    """A run on one line, with its warning unless ``warn`` is False."""
     steps = f"{status.timesteps_done:,}/{status.total_timesteps:,} ({share(status):.0%})"
-    warning = [f"warning: {status.warning}"] if status.warning and not status.is_done else []
+    warning = [f"warning: {status.warning}"] if warn and status.warning and not status.is_done else []
     return "  ".join([f"{state_text(status):<9}", steps, *measures(status), *warning])
 
 

@@ -16,6 +16,7 @@ from aisandbox.v1 import policy_trainer_pb2 as pb
 
 from aisandbox_cli import options
 from aisandbox_cli.connection import CALL_TIMEOUT, Connection, connect
+from aisandbox_cli.program import command
 from aisandbox_cli.rendering import RUN_COLUMNS, details, message_json, plain_table, run_row, status_line, two_columns
 from aisandbox_cli.training import follow
 
@@ -34,10 +35,14 @@ class Phase(StrEnum):
     CANCELLED = "cancelled"
 
 
+PHASES = f"{', '.join(list(Phase)[:-1])} or {list(Phase)[-1]}"
+
+
 def runs(
     experiment: Annotated[str, typer.Option(metavar="NAME", help="Only runs of this experiment.")] = "",
     phase: Annotated[
-        list[Phase] | None, typer.Option(case_sensitive=False, help="Only runs in this phase; repeatable.")
+        list[Phase] | None,
+        typer.Option(case_sensitive=False, metavar="PHASE", help=f"Only runs in this phase: {PHASES}; repeatable."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most this many.")] = 50,
     as_json: options.Json = False,
@@ -57,7 +62,7 @@ def runs(
         for status in found:
             print(message_json(status))
     elif not found:
-        print("No runs. Start one with `aisandbox train`.", file=sys.stderr)
+        print(f"No runs. Start one with `{command('train')}`.", file=sys.stderr)
     else:
         _print_table(found)
 
@@ -81,29 +86,52 @@ def watch(run: options.Run, as_json: options.Json = False, address: options.Addr
 
 def cancel(run: options.Runs, as_json: options.Json = False, address: options.Address = None) -> None:
     """End runs for good; what they have saved and published stays."""
-    _each(run, address, as_json, lambda s, r: s.stub.CancelTraining(pb.CancelTrainingRequest(run_id=r), **_LIMIT))
+
+    def answer(service: Connection, response: pb.StatusResponse) -> str:
+        if response.is_done:
+            return _line(service, response)
+        return f"Cancelling {response.run_id}.  See it end:  {service.command(f'watch {response.run_id}')}"
+
+    _each(run, address, as_json, _call("CancelTraining", pb.CancelTrainingRequest), answer)
 
 
 def suspend(run: options.Runs, as_json: options.Json = False, address: options.Address = None) -> None:
     """Stop runs after a checkpoint, until `resume`."""
-    _each(run, address, as_json, lambda s, r: s.stub.SuspendTraining(pb.SuspendTrainingRequest(run_id=r), **_LIMIT))
+
+    def answer(service: Connection, response: pb.StatusResponse) -> str:
+        if response.phase == pb.PHASE_SUSPENDED or response.is_done:
+            return _line(service, response)
+        return f"Suspending {response.run_id}.  See how far:  {service.command(f'status {response.run_id}')}"
+
+    _each(run, address, as_json, _call("SuspendTraining", pb.SuspendTrainingRequest), answer)
 
 
 def resume(run: options.Runs, as_json: options.Json = False, address: options.Address = None) -> None:
     """Let suspended runs go on from their newest checkpoint."""
-    _each(run, address, as_json, lambda s, r: s.stub.ResumeTraining(pb.ResumeTrainingRequest(run_id=r), **_LIMIT))
+    _each(run, address, as_json, _call("ResumeTraining", pb.ResumeTrainingRequest), _line)
 
 
-_LIMIT: dict[str, Any] = {"timeout": CALL_TIMEOUT}
+Call = Callable[[Connection, str], pb.StatusResponse]
+Answer = Callable[[Connection, pb.StatusResponse], str]
 
 
-def _each(
-    names: list[str], address: str | None, as_json: bool, call: Callable[[Connection, str], pb.StatusResponse]
-) -> None:
+def _call(method: str, request: type[Any]) -> Call:
+    def call(service: Connection, run_id: str) -> pb.StatusResponse:
+        response: pb.StatusResponse = getattr(service.stub, method)(request(run_id=run_id), timeout=CALL_TIMEOUT)
+        return response
+
+    return call
+
+
+def _line(_service: Connection, response: pb.StatusResponse) -> str:
+    return f"{response.run_id}  {status_line(response)}"
+
+
+def _each(names: list[str], address: str | None, as_json: bool, call: Call, answer: Answer) -> None:
     with connect(address) as service:
         for name in names:
             response = call(service, name)
-            print(message_json(response) if as_json else f"{name}  {status_line(response)}", flush=True)
+            print(message_json(response) if as_json else answer(service, response), flush=True)
 
 
 def _pages(

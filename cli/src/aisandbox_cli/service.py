@@ -15,15 +15,14 @@ import typer
 
 from aisandbox_cli import readiness
 from aisandbox_cli.errors import Failed
+from aisandbox_cli.program import command
+from aisandbox_cli.rendering import two_columns
 
-FIRST_STEPS = (
-    "",
-    "Try it from another terminal:",
-    "  aisandbox train ppo --gymnasium CartPole-v1     a training, followed",
-    "  aisandbox runs                                  the runs there are",
-    "  aisandbox act RUN 0.01 0.02 0.03 0.04           an action of a run's policy",
-    "",
-)
+FIRST_STEPS = {
+    "train ppo --gymnasium CartPole-v1": "a training, followed",
+    "runs": "the runs there are",
+    "act RUN 0.01 0.02 0.03 0.04": "an action of a run's policy",
+}
 
 
 def up(
@@ -64,7 +63,7 @@ def up(
     \b
     Examples:
       aisandbox up
-      aisandbox up --port 50061 --models-dir /var/lib/aisandbox
+      aisandbox up --models-dir /var/lib/aisandbox
     """  # noqa: D301 - \b keeps the lines apart
     chosen = {
         "GRPC_HOST": host,
@@ -81,6 +80,10 @@ def up(
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve(environ, as_json))
+
+
+def _first_steps() -> str:
+    return two_columns((f"  {command(text)}", what) for text, what in FIRST_STEPS.items())
 
 
 async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
@@ -103,8 +106,8 @@ async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
             await server.start()
         except (aisandbox_api.StartupError, aisandbox_inference.StartupError) as error:
             raise Failed(str(error)) from error
-        first_steps = [f"Runs and models: {settings.models_dir}", *FIRST_STEPS]
-        readiness.announce("service", server.address, first_steps, as_json=as_json)
+        lines = [f"Runs and models: {settings.models_dir}", "", "Try it from another terminal:", _first_steps(), ""]
+        readiness.announce("service", server.address, lines, as_json=as_json)
         await stop.wait()
         policies.stop_streams()
         await server.stop()

@@ -76,7 +76,10 @@ def train(
         bool, typer.Option("--evaluate", help="Play evaluation episodes; keeps the best model.")
     ] = False,
     evaluate_every: Annotated[
-        int, typer.Option(parser=options.steps, metavar="N", help="Timesteps between evaluations (with --evaluate).")
+        int,
+        typer.Option(
+            parser=options.steps, metavar="N", help="Timesteps between evaluations.", show_default="as checkpoints"
+        ),
     ] = 0,
     evaluate_episodes: Annotated[
         int, typer.Option(min=0, metavar="N", show_default="10", help="Episodes in each.")
@@ -97,7 +100,7 @@ def train(
     \b
     Examples:
       aisandbox train ppo -t 20000
-      aisandbox train ppo --simulator 127.0.0.1:50052 -t 1e6 --evaluate
+      aisandbox train ppo --simulator 127.0.0.1:50061 -t 1e6 --evaluate
       aisandbox train dqn --gymnasium CartPole-v1 -p learning_rate=lin_2e-3
       aisandbox train ppo --gymnasium Pendulum-v1 -p normalize=True
                           -p "policy_kwargs=dict(net_arch=[64, 64])"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import Any
@@ -24,6 +25,30 @@ def test_healthcheck_exit_code_is_the_health(
     assert main(["healthcheck", *arguments]) == code
     captured = capsys.readouterr()
     assert says in (captured.out + captured.err).split()
+
+
+@pytest.mark.parametrize(("name", "code", "status"), [("", 0, "SERVING"), ("draining", 1, "NOT_SERVING")])
+def test_healthcheck_as_json_tells_the_same(
+    service: Any, capsys: pytest.CaptureFixture[str], name: str, code: int, status: str
+) -> None:
+    assert main(["healthcheck", "--service", name, "--json"]) == code
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"address": service.address, "service": name, "status": status, "error": ""}
+
+
+def test_healthcheck_as_json_says_why_there_is_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["healthcheck", "--timeout", "1", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["status"] == "UNKNOWN"
+    assert told["error"].startswith("UNAVAILABLE")
+
+
+@pytest.mark.parametrize("wrong", [["--bogus"], ["--timeout", "soon"], ["stray"]])
+def test_healthcheck_refuses_wrong_usage_as_other_commands_do(
+    capsys: pytest.CaptureFixture[str], wrong: list[str]
+) -> None:
+    assert main(["healthcheck", *wrong]) == 2
+    assert "Usage: aisandbox healthcheck" in capsys.readouterr().err
 
 
 def test_healthcheck_fails_when_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -57,9 +58,53 @@ def test_command_lines_of_documents_exist(document: str, line: str, capsys: pyte
         assert re.search(rf"(?<![\w-]){option}\b", text), f"{document}: {option} is no option of {command}"
 
 
-def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["trian"]) == 2
-    assert "Did you mean 'train'?" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("trian", "train"), ("chek", "check-simulator"), ("host", "host-gymnasium"), ("Runs", "runs")]
+)
+def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str], typed: str, meant: str) -> None:
+    assert main([typed]) == 2
+    assert f"Did you mean {meant!r}?" in capsys.readouterr().err
+
+
+def test_a_command_like_no_other_is_not_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["xyzzy"]) == 2
+    err = capsys.readouterr().err
+    assert "no command 'xyzzy'" in err
+    assert "Did you mean" not in err
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_shows_no_types_of_python(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = _help(capsys, *command.split())
+    assert "--help" in text
+    assert "<bool>" not in text
+    assert "<list[" not in text
+
+
+def test_examples_use_one_port_for_the_service_and_others_for_simulators(capsys: pytest.CaptureFixture[str]) -> None:
+    ports: dict[str, set[str]] = {}
+    for command in COMMANDS:
+        for option, port in re.findall(
+            r"(--simulator|--port|check-simulator|--address) (?:\S+:)?(\d{5})\b", _help(capsys, command)
+        ):
+            ports.setdefault(option, set()).add(port)
+    assert ports["--simulator"] == {"50061"}
+    assert ports["check-simulator"] == {"50061"}
+    assert "50051" not in ports["--port"]
+
+
+def test_the_program_silences_grpcs_own_log_unless_it_is_asked_for() -> None:
+    code = """
+import os, sys
+from aisandbox_cli.main import main
+sys.argv[1:] = ["--help"]
+main()
+print(os.environ["GRPC_VERBOSITY"], file=sys.stderr)
+"""
+    for asked, found in (({}, "NONE"), ({"GRPC_VERBOSITY": "debug"}, "debug")):
+        environ = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"} | asked
+        done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=30)
+        assert done.stderr.split()[-1] == found
 
 
 def test_version_as_json_names_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

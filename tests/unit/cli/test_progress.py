@@ -99,9 +99,45 @@ def test_bar_fits_80_columns_and_shows_what_matters(status: Status, monkeypatch:
     assert "\x1b[3" not in out.getvalue()
 
 
-def test_bar_prints_a_warning_once(status: Status) -> None:
+def _waiting(status: Status, seconds: int, why: str = "refused") -> pb.StatusResponse:
+    return status(
+        activity=progress_pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR,
+        warning=f"simulator not available for {seconds} s, trying again: simulator 127.0.0.1:9: {why}",
+    )
+
+
+def test_bar_prints_a_warning_once_for_each_cause_and_counts_on(
+    status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     out = Terminal()
     with display_for(out, json=False) as display:
-        display.update(status(warning="simulator away"))
-        display.update(status(done=501, warning="simulator away"))
-    assert out.getvalue().count("warning: simulator away") == 1
+        for seconds in (0, 1, 3, 7):
+            display.update(_waiting(status, seconds))
+        display.update(_waiting(status, 11, "reset"))
+    assert out.getvalue().count("warning: simulator not available") == 2
+    assert "waiting for the simulator, 11 s)" in out.getvalue()
+
+
+def test_bar_prints_a_warning_that_came_back(status: Status) -> None:
+    out = Terminal()
+    with display_for(out, json=False) as display:
+        for current in (_waiting(status, 0), status(), _waiting(status, 2)):
+            display.update(current)
+    assert out.getvalue().count("warning: simulator not available") == 2
+
+
+def test_lines_tell_a_warning_once_for_each_cause(status: Status) -> None:
+    out, now = io.StringIO(), [100.0]
+    lines = Lines(out, clock=lambda: now[0])
+    for seconds in range(12):
+        lines.update(_waiting(status, seconds))
+        now[0] += 1
+    lines.update(_waiting(status, 12, "reset"))
+    written = out.getvalue().splitlines()
+    assert ["warning: " in line for line in written] == [True, False, False, True]
+
+
+def test_a_reward_is_shown_from_the_first_episode_on(status: Status) -> None:
+    assert "reward" not in status_line(status(fps=10))
+    assert "reward 0" in status_line(status(episode_reward_mean=0.0))

@@ -72,6 +72,24 @@ def test_commands_about_runs_take_several(
     assert capsys.readouterr().out.count(phase.capitalize()) == 2
 
 
+@pytest.mark.parametrize(
+    ("command", "call", "says", "way"),
+    [
+        ("cancel", "CancelTraining", "Cancelling exp-1", "aisandbox watch exp-1"),
+        ("suspend", "SuspendTraining", "Suspending exp-1", "aisandbox status exp-1"),
+    ],
+)
+def test_commands_about_runs_tell_what_they_began_and_how_to_see_it_end(
+    service: Any, status: Status, capsys: pytest.CaptureFixture[str], command: str, call: str, says: str, way: str
+) -> None:
+    service.says(call, status("RUNNING"))
+    assert main([command, "exp-1"]) == 0
+    out = capsys.readouterr().out
+    assert says in out
+    assert way in out
+    assert "Running" not in out
+
+
 def test_cancel_of_a_run_that_is_done_fails_with_the_services_words(
     service: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
