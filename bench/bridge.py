@@ -4,9 +4,9 @@ Table 1: round trips with the bytes of a cart-pole's batch, between two processe
 looked at), a session as the trainer uses it, the same over gRPC's public streams, and one unary call a step. The ways
 take turns in short windows, and the medians of the windows are compared, so that a disturbance hits all alike.
 
-It is measured twice, because the ratio to raw TCP depends on it more than on anything else: "free" leaves the placing of
-the processes to the scheduler; "apart" gives client and servers processors of their own. Raw TCP is several times slower
-apart (each message then wakes another processor), sessions hardly are. Read both.
+It is measured twice, because the ratio to raw TCP hangs on it: "free" leaves the placing of the processes to the
+scheduler, "apart" gives client and servers processors of their own. Raw TCP is the slower the
+more often a message wakes another processor. Read both.
 
 Table 2: eight environments that need 5 ms a step: at one address that steps them one after the other, at one each of
 eight addresses whose steps are in flight together, and what eight simulations at once could do at best.

@@ -356,6 +356,8 @@ def test_a_simulator_that_is_stopped_hangs(connect: Connect, process: Start) -> 
     session = connect(address, 1)
     session.reset()
     child.send_signal(signal.SIGSTOP)
+    # The signal is on its way when send_signal returns: a thread that still runs could answer.
+    assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
     with pytest.raises(errors.SimulatorHung):
         session.step(np.array([0]))
     begun = time.monotonic()
