@@ -4,6 +4,13 @@ server = create_server(Settings(models_dir=Path("models")), adapter_factory=MyAd
 await server.serve()
 """
 
+import os
+import sys
+
+if sys.argv[:1] == ["-m"]:
+    # Started as a program: its log says what gRPC's native one says beside it. gRPC looks when it is imported, below.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 from aisandbox_api.errors import ApiError, StartupError
 from aisandbox_api.server import Server, create_server
 from aisandbox_api.settings import Settings

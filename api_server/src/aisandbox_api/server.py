@@ -98,6 +98,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
         self._port = 0
+        self._started = False
 
     @property
     def port(self) -> int:
@@ -123,6 +124,7 @@ class Server:
         except BaseException:
             await self.stop(grace=0)
             raise
+        self._started = True
         log.info(
             "service listens",
             address=self.address,
@@ -146,7 +148,8 @@ class Server:
         if self._adapter is not None:
             await self._adapter.close()
         self._metrics.close()
-        log.info("service has stopped", address=self.address)
+        if self._started:
+            log.info("service has stopped", address=self.address)
 
     async def serve(self) -> None:
         """Starts, and stops after SIGTERM or SIGINT; a second signal ends the process at once. Raises StartupError."""

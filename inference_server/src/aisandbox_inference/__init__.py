@@ -4,6 +4,13 @@ Owns the way from a published model to an action. Knows the wire contract and th
 nor torch, stable-baselines3, pickle or Gymnasium.
 """
 
+import os
+import sys
+
+if sys.argv[:1] == ["-m"]:
+    # Started as a program: its log says what gRPC's native one says beside it. gRPC looks when it is imported, below.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 from aisandbox_inference.calls import PolicyCalls, create_policy_calls
 from aisandbox_inference.errors import AddressInUse, InferenceError, InvalidSetting, StartupError
 from aisandbox_inference.event_loop import loop_factory

@@ -13,17 +13,24 @@ import structlog
 
 def configure(level: str) -> None:
     """Log to stderr from ``level`` on (debug, info, warning, error)."""
-    renderer: structlog.types.Processor = structlog.processors.JSONRenderer()
-    if sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer()
+    terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal),
             structlog.processors.format_exc_info,
-            renderer,
+            _for_people if terminal else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _for_people(_logger: object, _method: str, event: structlog.types.EventDict) -> str:
+    """``HH:MM:SS event key=value``: short, for the lines of a terminal; the level unless it is info."""
+    level, trace = event.pop("level"), event.pop("exception", "")
+    words = [str(event.pop("timestamp")), *([] if level == "info" else [f"{level}:"]), str(event.pop("event"))]
+    texts = {key: str(value) for key, value in event.items()}
+    words += [f"{key}={text!r}" if " " in text else f"{key}={text}" for key, text in texts.items()]
+    return " ".join(words) + (f"\n{trace}" if trace else "")

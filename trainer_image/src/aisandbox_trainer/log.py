@@ -15,11 +15,9 @@ def configure(level: str, **context: object) -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if terminal else [structlog.processors.format_exc_info]),
-            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-            if terminal
-            else structlog.processors.JSONRenderer(),
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal),
+            structlog.processors.format_exc_info,
+            _for_people if terminal else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -29,3 +27,12 @@ def configure(level: str, **context: object) -> None:
     structlog.contextvars.bind_contextvars(**context)
     logging.captureWarnings(True)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+
+
+def _for_people(_logger: object, _method: str, event: structlog.types.EventDict) -> str:
+    """``HH:MM:SS event key=value``: short, for the lines of a terminal; the level unless it is info."""
+    level, trace = event.pop("level"), event.pop("exception", "")
+    words = [str(event.pop("timestamp")), *([] if level == "info" else [f"{level}:"]), str(event.pop("event"))]
+    texts = {key: str(value) for key, value in event.items()}
+    words += [f"{key}={text!r}" if " " in text else f"{key}={text}" for key, text in texts.items()]
+    return " ".join(words) + (f"\n{trace}" if trace else "")
