@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from aisandbox_cli.main import main
 from aisandbox_cli.processes import Children
+from aisandbox_environment.compliance import CheckResult
 from aisandbox_environment.errors import AtCapacity
 from aisandbox_environment.session import SimulatorSession
 
@@ -54,6 +55,7 @@ def test_host_gymnasium_names_what_gymnasium_refuses(arguments: tuple[str, ...],
     done = _host("--port", "0", *arguments)
     assert done.returncode == 2
     assert says in done.stderr
+    assert "**{}" not in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -61,7 +63,8 @@ def test_host_gymnasium_on_a_port_in_use_says_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = _host("CartPole-v1", "--port", str(taken.getsockname()[1]))
     assert done.returncode == 1
-    assert "error: cannot listen on" in done.stderr
+    assert done.stderr.startswith("error: cannot listen on"), done.stderr
+    assert "add_port" not in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -86,7 +89,32 @@ def test_check_simulator_finds_nothing_wrong_with_a_hosted_environment(
 
 
 def test_check_simulator_says_that_nobody_is_there(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check-simulator", "127.0.0.1:1"]) != 0
+    assert main(["check-simulator", "127.0.0.1:1"]) == 3
     captured = capsys.readouterr()
-    assert "127.0.0.1:1" in captured.out + captured.err
-    assert "Traceback" not in captured.out + captured.err
+    assert captured.out == ""
+    assert captured.err.startswith("error: no simulator answers at 127.0.0.1:1; start it first\n")
+
+
+def test_check_simulator_tells_failures_again_at_the_end(
+    simulator: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def checks(*_: object, on_result: Callable[[CheckResult], None], **__: object) -> list[CheckResult]:
+        advice = "expected one thing; got another. " + "Read it again. " * 6
+        results = [CheckResult("first", True, ""), CheckResult("second", False, advice), CheckResult("third", True, "")]
+        for result in results:
+            on_result(result)
+        return results
+
+    monkeypatch.setattr("aisandbox_environment.compliance.check_simulator", checks)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["check-simulator", simulator]) == 1
+    captured = capsys.readouterr()
+    stream, _, summary = captured.out.partition("2 of 3 checks passed.")
+    assert [line[:4] for line in stream.splitlines()] == ["ok  ", "FAIL", "ok  ", ""]
+    assert "  second\n      expected one thing; got another." in summary
+    assert "first" not in summary
+    assert "The rules: proto/aisandbox/v1/environment.proto" in summary
+    wrapped = [line for line in summary.splitlines() if line.startswith("   ")]
+    assert len(wrapped) > 1
+    assert max(map(len, wrapped)) <= 60
+    assert captured.err == ""

@@ -58,6 +58,14 @@ def test_options_are_passed_on() -> None:
     assert "moon" in broken[-1].message
 
 
+@pytest.mark.parametrize(("version", "who"), [("", "lander, "), ("2.1", "lander 2.1, ")])
+def test_describe_tells_name_and_version(version: str, who: str) -> None:
+    simulation = Masked()
+    simulation.name, simulation.version = "lander", version
+    with create_environment_server(simulation) as server:
+        assert check_simulator(server.address)[0].message.startswith(who)
+
+
 def test_nobody_there_is_one_failure() -> None:
     (result,) = check_simulator("127.0.0.1:1", timeout=1)
     assert (result.name, result.ok) == ("Describe answers", False)

@@ -69,7 +69,8 @@ class GymnasiumSimulation:
             spec.order_enforce = False
             return gym.make(spec, disable_env_checker=True, **kwargs)
         except (TypeError, ValueError, AssertionError, gym.error.Error, ImportError) as error:
-            raise InvalidOptions(f"gymnasium.make({self.name!r}, **{kwargs}) refuses: {error}") from error
+            given = f", **{kwargs}" if kwargs else ""
+            raise InvalidOptions(f"gymnasium.make({self.name!r}{given}) refuses: {error}") from error
 
 
 class GymnasiumBatch:

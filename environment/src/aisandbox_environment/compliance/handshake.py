@@ -25,7 +25,8 @@ def describe_answers(examination: Examination) -> str:
     if examination.room(1) < 1:
         raise Failed("room for one environment", f"{description.in_use} of {description.capacity} in use", "Try later.")
     limit = f"{description.capacity} environments" if description.capacity else "no limit"
-    return f"{description.name} {description.version}, {limit}, {description.in_use} in use"
+    who = f"{description.name} {description.version}".strip()
+    return f"{who}, {limit}, {description.in_use} in use"
 
 
 def session_opens(examination: Examination) -> str:
