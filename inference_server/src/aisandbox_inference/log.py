@@ -5,8 +5,10 @@ Owns the configuration of structlog for this process. Must not be imported by li
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
 
@@ -23,8 +25,23 @@ def configure(level: str) -> None:
             _for_people if terminal else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Forgiving(sys.stderr))),
     )
+
+
+class _Forgiving:
+    """Writes to ``stream`` what can be written: a full disk or a reader that has gone must not end what is told of."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def _for_people(_logger: object, _method: str, event: structlog.types.EventDict) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import io
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -68,6 +70,22 @@ def test_log_elsewhere_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
     assert second["error"] == "the disk is full"
 
 
+class FullDisk(Stderr):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("module", [log, inference_log, trainer_log])
+def test_log_that_cannot_be_written_ends_nothing(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", FullDisk(terminal=False))
+    module.configure("info")
+    structlog.get_logger().warning("not saved, the disk is full")
+
+
+@pytest.mark.parametrize("part", ["_for_people", "_Forgiving"])
 @pytest.mark.parametrize("other", [inference_log, trainer_log])
-def test_log_lines_of_all_processes_are_alike(other: object) -> None:
-    assert inspect.getsource(other._for_people) == inspect.getsource(log._for_people)  # type: ignore[attr-defined]
+def test_log_lines_of_all_processes_are_alike(other: object, part: str) -> None:
+    assert inspect.getsource(getattr(other, part)) == inspect.getsource(getattr(log, part))
