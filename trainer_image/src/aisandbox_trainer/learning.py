@@ -114,6 +114,7 @@ class Learning:
         if self.breaks > 1:
             self.stop.sleep(PAUSE_SECONDS * self.breaks)
         self.patience.call(cast(GrpcVecEnv, env_of(self.model).unwrapped).reconnect)
+        self.progress.warning = f"the simulator broke down, {lost} timesteps were dropped, and is back: {error}"
         log.info("simulator is back", timesteps=self.model.num_timesteps)
 
 
