@@ -4,7 +4,8 @@
     ├── StartupError               the service cannot begin its work; permanent until somebody acts
     │   ├── InvalidSetting         an environment variable breaks a rule
     │   ├── AddressInUse           another process listens on the port
-    │   └── ModelsDirInUse         another service owns MODELS_DIR
+    │   ├── ModelsDirInUse         another service owns MODELS_DIR
+    │   └── ModelsDirNotWritable   nothing can be stored in MODELS_DIR
     ├── InvalidRequest             fields of a request break rules; permanent
     ├── RunUnknown                 no such run; permanent
     ├── RunDone                    the run has ended, so it cannot be asked for that; permanent
@@ -61,6 +62,16 @@ class ModelsDirInUse(StartupError):
         super().__init__(
             f"MODELS_DIR {models_dir} is in use by another AISandbox service{owner}: two services would train the same "
             "runs twice. Stop that one, or set MODELS_DIR to another folder."
+        )
+
+
+class ModelsDirNotWritable(StartupError):
+    """The folder cannot be written to, for the reason ``why``."""
+
+    def __init__(self, models_dir: object, why: OSError) -> None:
+        super().__init__(
+            f"MODELS_DIR {models_dir} cannot be written to: {why.strerror or why}. Give this user the right to, free "
+            "some space, or set MODELS_DIR to another folder."
         )
 
 

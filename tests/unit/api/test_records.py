@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aisandbox_api.errors import ModelsDirInUse
+from aisandbox_api.errors import ModelsDirInUse, ModelsDirNotWritable
 from aisandbox_api.local.directory_lock import DirectoryLock
 from aisandbox_api.local.records import RecordStore
 from aisandbox_crds.trainingrun import TrainingRun
@@ -56,6 +56,12 @@ def test_full_disk_leaves_the_record_as_it_was(
     with pytest.raises(DiskFull):
         records.write(replace(run, uid="new"))
     assert list(records.load()) == [run]
+
+
+def test_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs").touch()  # what even root cannot make a folder of
+    with pytest.raises(ModelsDirNotWritable, match=rf"MODELS_DIR {tmp_path} cannot be written to: File exists"):
+        DirectoryLock(tmp_path).acquire()
 
 
 def test_folder_is_locked_until_it_is_released(tmp_path: Path) -> None:

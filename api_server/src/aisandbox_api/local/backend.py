@@ -78,7 +78,7 @@ class LocalBackend:
         self._create_lock = asyncio.Lock()
 
     async def open(self) -> None:
-        """Locks MODELS_DIR and reads the records. Raises ModelsDirInUse, OSError."""
+        """Locks MODELS_DIR and reads the records. Raises ModelsDirInUse, ModelsDirNotWritable, OSError."""
         self._lock.acquire()
         self._recorded = await asyncio.to_thread(lambda: list(self._records.load()))
 

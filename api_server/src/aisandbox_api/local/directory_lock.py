@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import IO
 
-from aisandbox_api.errors import ModelsDirInUse
+from aisandbox_api.errors import ModelsDirInUse, ModelsDirNotWritable
 
 LOCK_NAME = ".service-lock"
 
@@ -27,25 +27,30 @@ class DirectoryLock:
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
-        """Raises ModelsDirInUse at once if another process holds it, OSError."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as the file is open
+        """Raises ModelsDirInUse at once if another process holds it, ModelsDirNotWritable."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as the file is open
+        except OSError as error:
+            raise ModelsDirNotWritable(self._models_dir, error) from error
         try:
             _lock(file)
         except OSError as error:
             owner = _owner(file)
             file.close()
             raise ModelsDirInUse(self._models_dir, owner) from error
-        file.seek(1)
-        file.truncate()
-        file.write(f" held by process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        with contextlib.suppress(OSError):  # on a full disk nobody reads whose the lock is, and it holds
+            file.seek(1)
+            file.truncate()
+            file.write(f" held by process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
         self._file = file
 
     def release(self) -> None:
         """Lets the folder go; harmless if it is not held."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what a full disk has not taken is written again here
+                self._file.close()
             self._file = None
 
 
