@@ -54,8 +54,8 @@ class EnvironmentServer:
         self.host = host
         try:
             self.port = self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {host}:{port}: is another server there? ({error})") from None
+        except RuntimeError:
+            raise OSError(f"cannot listen on {host}:{port}: is another server there?") from None
         self._stopped = threading.Event()
 
     @property

@@ -27,8 +27,8 @@ def check_simulator(
 
     ``options`` are its own settings; ``timeout`` seconds are allowed for each reply; ``long_idle`` adds half a minute
     of silence, long enough for keepalive pings. ``on_result`` gets each result as it comes. Takes about 2 s with a
-    quick simulator, longer with a slow one: episodes are played. If no session can be opened the results end there. Raises nothing for
-    a wrong simulator.
+    quick simulator, longer with a slow one: episodes are played. If no session can be opened the results end there.
+    Raises nothing for a wrong simulator.
     """
     examination = Examination(address, dict(options or {}), timeout, long_idle)
     results: list[CheckResult] = []
