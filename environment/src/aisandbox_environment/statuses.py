@@ -35,6 +35,8 @@ def error_of_status(address: str, code: StatusCode, details: str, *, opened: boo
     kind = _TYPES.get(code)
     if kind is not None:
         return kind(address, details or code.name)
+    if not opened and code is StatusCode.OK:
+        return SimulatorUnreachable(address, "ended the stream without a reply")
     if not opened:
         return SimulatorUnreachable(address, f"cannot be reached, is it running? ({code.name}: {details})")
     if code is StatusCode.OK:

@@ -1,0 +1,25 @@
+"""How the end of a call is told."""
+
+from __future__ import annotations
+
+import pytest
+from aisandbox_environment.errors import SimulatorLost, SimulatorUnreachable
+from aisandbox_environment.statuses import error_of_status
+from grpc import StatusCode
+
+
+@pytest.mark.parametrize(
+    ("code", "opened", "kind", "message"),
+    [
+        (StatusCode.OK, False, SimulatorUnreachable, "ended the stream without a reply"),
+        (StatusCode.OK, True, SimulatorLost, "ended the session"),
+        (StatusCode.UNAVAILABLE, False, SimulatorUnreachable, "is it running"),
+        (StatusCode.UNAVAILABLE, True, SimulatorLost, "the connection broke"),
+    ],
+)
+def test_status_that_ends_a_session_says_what_happened(
+    code: StatusCode, opened: bool, kind: type[Exception], message: str
+) -> None:
+    error = error_of_status("a:1", code, "", opened=opened)
+    assert type(error) is kind
+    assert message in str(error)
