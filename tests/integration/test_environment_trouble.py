@@ -272,12 +272,27 @@ def test_an_invalid_spec_is_named(connect: Connect, serve: Serve) -> None:
         connect(serve(replies(pb.SimulatorReply(open=pb.OpenReply()))))
 
 
+BUSY = pb.SimulatorReply(error=pb.SimulatorError(code=pb.SIMULATOR_ERROR_CODE_BUSY, message="loading"))
+
+
+def test_a_busy_simulator_is_asked_again(connect: Connect, serve: Serve) -> None:
+    session = connect(serve(replies(OPEN, BUSY, BUSY, RESET, BUSY, pb.SimulatorReply(step=STEP))))
+    assert session.reset().observations[0].tolist() == [[0, 0], [0, 0]]
+    assert session.step(np.array([0, 0])).rewards.tolist() == [0, 0]
+    session.close()
+
+
+def test_a_simulator_that_stays_busy_is_given_up_in_time(connect: Connect, serve: Serve) -> None:
+    session = connect(serve(replies(OPEN, RESET, *[BUSY] * 100)))
+    session.reset()
+    with pytest.raises(errors.SimulatorBusy, match="is busy and refused 'step': loading"):
+        session.step(np.array([0, 0]))
+    session.close()
+
+
 def test_an_error_in_band_has_its_type_and_the_session_lives(connect: Connect, serve: Serve) -> None:
-    busy = pb.SimulatorReply(error=pb.SimulatorError(code=pb.SIMULATOR_ERROR_CODE_BUSY, message="loading"))
     no = pb.SimulatorReply(error=pb.SimulatorError(code=pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT, message="not so"))
-    session = connect(serve(replies(OPEN, busy, no, RESET)))
-    with pytest.raises(errors.SimulatorBusy, match="is busy and refused 'reset': loading"):
-        session.reset()
+    session = connect(serve(replies(OPEN, no, RESET)))
     with pytest.raises(errors.RefusedRequest, match="refused 'reset': not so"):
         session.reset()
     assert session.reset().observations[0].tolist() == [[0, 0], [0, 0]]

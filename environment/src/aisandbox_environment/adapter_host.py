@@ -72,6 +72,7 @@ class AdapterBatch:
 
     def step(self, actions: Array) -> StepResult:
         """See SimulationBatch."""
+        actions = np.array(actions)  # what came is read-only, and there are environments that clip in place
         ended: list[int] = []
         finals: list[Observation] = []
         for i, adapter in enumerate(self._adapters):

@@ -5,6 +5,7 @@ Owns the order of requests, the time allowed for replies, and the check of every
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -36,6 +37,9 @@ from aisandbox_environment.spec import PROTOCOL_VERSION, Spec, read_spec
 from aisandbox_environment.statuses import error_of_status
 from aisandbox_environment.stencils import step_request
 from aisandbox_environment.watchdog import Wait
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
+"""Seconds before a request that a simulator was too busy for is sent again, doubled each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class SimulatorSession:
         self._cancelled = False
         self._over = False
         self._awaited = ""
+        self._request = b""
 
     @classmethod
     def connect(
@@ -149,7 +154,7 @@ class SimulatorSession:
         result = self._reader.steady_step(data)
         if result is not None:
             return result
-        reply = self._parse(data, "step")
+        reply = self._settled(data, "step", self._timeouts.step)
         try:
             return self._reader.step(reply.step)
         except WireError as error:
@@ -200,11 +205,25 @@ class SimulatorSession:
         if self._awaited or self._over:
             why = "the session is over" if self._over else f"the reply to {self._awaited!r} has not been received"
             raise RuntimeError(f"cannot send {kind!r} to simulator {self.address}: {why}")
-        self._awaited = kind
+        self._awaited, self._request = kind, request
         self._stream.send(request)
 
     def _receive(self, kind: str, timeout: float) -> pb.SimulatorReply:
-        return self._parse(self._receive_bytes(kind, timeout), kind)
+        return self._settled(self._receive_bytes(kind, timeout), kind, timeout)
+
+    def _settled(self, data: bytes, kind: str, timeout: float) -> pb.SimulatorReply:
+        """The reply in ``data``; while that is BUSY, the same request again, with pauses, for ``timeout`` seconds."""
+        until, pause = time.monotonic() + timeout, FIRST_PAUSE
+        while True:
+            try:
+                return self._parse(data, kind)
+            except SimulatorBusy:
+                if time.monotonic() + pause > until:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            self._send(self._request, kind)
+            data = self._receive_bytes(kind, timeout)
 
     def _receive_bytes(self, kind: str, timeout: float) -> bytes:
         if self._awaited != kind:

@@ -27,9 +27,7 @@ def status_of(error: Exception) -> status_pb2.Status:
             return _invalid(error.field, error.rule)
         case InvalidSelector():
             return _invalid("model", f"{error.rule}, and is {error.selector!r}")
-        case InvalidRunId():
-            return _invalid("run_id", f"{error.rule}, and is {error.run!r}")
-        case RunNotFound():
+        case RunNotFound() | InvalidRunId():
             return _status(code_pb2.NOT_FOUND, error)
         case ModelNotFound():
             return _status(code_pb2.FAILED_PRECONDITION, error)

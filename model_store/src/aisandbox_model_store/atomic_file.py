@@ -50,6 +50,15 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+def create_folder(path: Path) -> None:
+    """Make the folder ``path`` and the missing ones above it, so that they survive a power cut. Raises OSError."""
+    if path.is_dir():
+        return
+    create_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_folder(path.parent)
+
+
 def sync_folder(path: Path) -> None:
     """Flush a folder's entries to the disk, so that a rename in it survives a power cut. Raises OSError."""
     if os.name == "nt":  # has no such call; NTFS journals renames

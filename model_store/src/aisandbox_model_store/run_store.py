@@ -68,6 +68,9 @@ class RunStore:
         # Folded: on a file system that ignores case, "Runs" is the same folder.
         if resolved.relative_to(root).parts[0].casefold() == _RUNS:
             raise OutsideRoot(path, f"must not be in the folder {_RUNS!r}, which holds the runs' own files")
+        checkpoints = self.checkpoint_dir.resolve()
+        if checkpoints != root and resolved.is_relative_to(checkpoints):
+            raise OutsideRoot(path, "must not be in CHECKPOINT_DIR, which holds the runs' own files")
         if resolved.is_dir():
             raise OutsideRoot(path, "must name a file, and is a folder")
         return resolved

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from aisandbox_model_store.atomic_file import (
+    create_folder,
     discard,
     full_disk_named,
     removed_on_error,
@@ -45,7 +46,7 @@ def claim(run: RunFolder, attempt: int) -> Writer:
     attempts = _attempts_path(run)
     with full_disk_named(run.path.parent):
         for folder in (attempts, run.models_path, run.checkpoints_path, run.logs_path):
-            folder.mkdir(parents=True, exist_ok=True)
+            create_folder(folder)
         if (newest := _newest_attempt(attempts)) > attempt:
             raise Fenced(attempt, newest)
         (attempts / str(attempt)).touch()
@@ -178,7 +179,7 @@ class Writer:
             else:
                 write_durably(temporary, data)
             place = self.run.resolve_output(path)
-            place.parent.mkdir(parents=True, exist_ok=True)
+            create_folder(place.parent)
             # Again: what was a folder at the first look may be a link now.
             self._rename(temporary, self.run.resolve_output(path))
             return place

@@ -14,6 +14,7 @@ from google.rpc import code_pb2, error_details_pb2
     ("error", "code", "text"),
     [
         (RunNotFound("r1"), code_pb2.NOT_FOUND, "r1"),
+        (InvalidRunId("../x", "must be a label"), code_pb2.NOT_FOUND, "must be a label"),
         (ModelNotFound("r1", "best", "no model has been rated yet"), code_pb2.FAILED_PRECONDITION, "no model has been"),
         (TooManyObservations(9, 8), code_pb2.RESOURCE_EXHAUSTED, "MAX_BATCH_OBSERVATIONS"),
         (ModelTooLarge("sha256:0", 9, 8), code_pb2.RESOURCE_EXHAUSTED, "MODEL_CACHE_BYTES"),
@@ -38,7 +39,6 @@ def test_error_has_its_status(error: Exception, code: int, text: str) -> None:
         (InvalidField("observation", "rule"), "observation"),
         (InvalidTensor("observations[1]", "rule"), "observations[1]"),
         (InvalidSelector("x", "rule"), "model"),
-        (InvalidRunId("x", "rule"), "run_id"),
     ],
 )
 def test_bad_argument_names_field_and_rule_also_in_details(error: Exception, field: str) -> None:

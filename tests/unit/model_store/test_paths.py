@@ -87,3 +87,10 @@ def test_output_folder_turned_into_a_link_meanwhile_is_refused(
     with pytest.raises(OutsideRoot):
         writer.write_output("a/x.zip", b"x")
     assert list(outside.iterdir()) == []
+
+
+def test_output_path_in_the_folder_of_checkpoints_is_refused(tmp_path: Path) -> None:
+    store = RunStore(tmp_path, tmp_path / "saved")
+    with pytest.raises(OutsideRoot, match="must not be in CHECKPOINT_DIR"):
+        store.resolve_output("saved/runs/other-run/checkpoints/100/model.zip")
+    assert store.resolve_output("saved.zip") == tmp_path.resolve() / "saved.zip"

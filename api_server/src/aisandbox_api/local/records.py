@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 from aisandbox_crds.codec import run_from_json, run_to_json
 from aisandbox_crds.trainingrun import TrainingRun
-from aisandbox_model_store.atomic_file import write_atomically
+from aisandbox_model_store.atomic_file import create_folder, write_atomically
 from aisandbox_model_store.run_store import RunStore
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ class RecordStore:
     def write(self, run: TrainingRun) -> None:
         """Makes the record durable. Raises DiskFull, OSError; then the record before it is untouched."""
         path = self._store.run(run.name).record_path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        create_folder(path.parent)
         try:
             write_atomically(path, json.dumps(run_to_json(run), indent=1).encode() + b"\n")
         except BaseException:

@@ -201,7 +201,9 @@ class PolicyTrainerServiceServicer:
 
     def Act(self, request, context):
         """The action for one observation. Errors: NOT_FOUND (no such run); FAILED_PRECONDITION (no such model of the run is
-        published yet); INVALID_ARGUMENT (length, NaN or infinity, out of a discrete space, the selector).
+        published yet); INVALID_ARGUMENT (length, NaN or infinity, out of a discrete space, the selector); RESOURCE_EXHAUSTED
+        (the model is larger than the server's memory for models); DATA_LOSS (the model's files are damaged, and no older one
+        is loaded).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -76,7 +76,9 @@ class PolicyTrainerServiceStub:
     """
     Act: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.ActRequest, _policy_trainer_pb2.ActResponse]
     """The action for one observation. Errors: NOT_FOUND (no such run); FAILED_PRECONDITION (no such model of the run is
-    published yet); INVALID_ARGUMENT (length, NaN or infinity, out of a discrete space, the selector).
+    published yet); INVALID_ARGUMENT (length, NaN or infinity, out of a discrete space, the selector); RESOURCE_EXHAUSTED
+    (the model is larger than the server's memory for models); DATA_LOSS (the model's files are damaged, and no older one
+    is loaded).
     """
     ActBatch: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.ActBatchRequest, _policy_trainer_pb2.ActBatchResponse]
     """The actions for many observations. Errors: as Act; also RESOURCE_EXHAUSTED (too many observations in one call)."""
@@ -137,7 +139,9 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     """
     Act: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.ActRequest, _policy_trainer_pb2.ActResponse]  # type: ignore[assignment]
     """The action for one observation. Errors: NOT_FOUND (no such run); FAILED_PRECONDITION (no such model of the run is
-    published yet); INVALID_ARGUMENT (length, NaN or infinity, out of a discrete space, the selector).
+    published yet); INVALID_ARGUMENT (length, NaN or infinity, out of a discrete space, the selector); RESOURCE_EXHAUSTED
+    (the model is larger than the server's memory for models); DATA_LOSS (the model's files are damaged, and no older one
+    is loaded).
     """
     ActBatch: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.ActBatchRequest, _policy_trainer_pb2.ActBatchResponse]  # type: ignore[assignment]
     """The actions for many observations. Errors: as Act; also RESOURCE_EXHAUSTED (too many observations in one call)."""
@@ -255,7 +259,9 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_trainer_pb2.ActResponse, _abc.Awaitable[_policy_trainer_pb2.ActResponse]]:
         """The action for one observation. Errors: NOT_FOUND (no such run); FAILED_PRECONDITION (no such model of the run is
-        published yet); INVALID_ARGUMENT (length, NaN or infinity, out of a discrete space, the selector).
+        published yet); INVALID_ARGUMENT (length, NaN or infinity, out of a discrete space, the selector); RESOURCE_EXHAUSTED
+        (the model is larger than the server's memory for models); DATA_LOSS (the model's files are damaged, and no older one
+        is loaded).
         """
 
     @_abc_1.abstractmethod

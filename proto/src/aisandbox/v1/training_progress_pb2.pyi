@@ -171,7 +171,7 @@ class Artifact(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     REWARD_MEAN_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Relative to the folder of checkpoints or of models, "checkpoints/20000"."""
+    """Relative to the run's folder, "checkpoints/20000"."""
     timesteps: _builtins.int
     """The environment steps done when it was made."""
     digest: _builtins.str
