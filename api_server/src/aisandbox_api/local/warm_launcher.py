@@ -120,7 +120,7 @@ class _WarmProcess:
         self._child = child
         self._ready = asyncio.Event()
         self._ended = asyncio.Event()
-        self._forks: dict[str, asyncio.Future[int]] = {}
+        self._forks: dict[str, asyncio.Future[ForkedProcess]] = {}
         self._trainers: dict[str, ForkedProcess] = {}
         self._write_lock = asyncio.Lock()
         self.last_lines: deque[str] = deque(maxlen=20)
@@ -154,13 +154,13 @@ class _WarmProcess:
         try:
             async with self._write_lock:
                 await asyncio.to_thread(self._write, line.encode())
-            await asyncio.wait_for(forked, FORK_SECONDS)
+            # Not from self._trainers: a trainer that ended at once has left them before this goes on.
+            return await asyncio.wait_for(forked, FORK_SECONDS)
         except (OSError, ValueError, TimeoutError) as error:
             self.close()  # whatever it still forks would have a parent nobody listens to
             raise LaunchFailed(f"the warm process has not forked a trainer: {error!r}") from error
         finally:
             self._forks.pop(key, None)
-        return self._trainers[key]
 
     def close(self) -> None:
         """Ends it the way it expects: end of file on its stdin."""
@@ -195,11 +195,11 @@ class _WarmProcess:
                 trainer.has_exited(int(message["exit_code"]))
         elif "pid" in message:
             key = str(message.get("id"))
-            self._trainers[key] = ForkedProcess(int(message["pid"]))
+            trainer = self._trainers[key] = ForkedProcess(int(message["pid"]))
             if (forked := self._forks.get(key)) and not forked.done():
-                forked.set_result(int(message["pid"]))
+                forked.set_result(trainer)
             else:  # its launch has been given up
-                self._trainers[key].kill()
+                trainer.kill()
 
     def _take_log(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
