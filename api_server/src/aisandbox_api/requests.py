@@ -20,6 +20,7 @@ from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import training_progress_pb2 as progress_pb
 from aisandbox_crds.errors import FieldError, InvalidRun
 from aisandbox_crds.naming import request_digest, run_name
+from aisandbox_crds.output_path import normalized_output_path, output_path_problem
 from aisandbox_crds.spec import (
     Algorithm,
     Environment,
@@ -100,10 +101,16 @@ def _spec(request: pb.TrainingRequest, algorithm: Algorithm, errors: list[FieldE
         environment=_environment(request, errors),
         seed=request.seed if request.HasField("seed") else None,
         hyperparameters=dict(request.hyperparameters),
-        model_output_path=request.model_output_path,
+        model_output_path=_output_path(request.model_output_path),
         checkpoint_every_timesteps=request.checkpoint_every_timesteps,
         evaluation=evaluation,
     )
+
+
+def _output_path(text: str) -> str:
+    """The file that will be there in the end, so that no two runs write it and the status names it; else as asked."""
+    path = None if output_path_problem(text) else normalized_output_path(text)
+    return text if path is None or text.endswith(path.name) else str(path)
 
 
 def _environment(request: pb.TrainingRequest, errors: list[FieldError]) -> Environment:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -8,9 +10,11 @@ from aisandbox_api.backend import DEFAULT_ENVIRONMENT_ANNOTATION, Activity, envi
 from aisandbox_api.errors import InvalidRequest, Unmet
 from aisandbox_api.requests import list_query, new_run, page_token, progress_report
 from aisandbox_api.responses import last_checkpoint_path, status_response
+from aisandbox_api.start_checks import check_output
 from aisandbox_crds.spec import Algorithm, Evaluation, FakeEnvironment, GrpcEnvironment, GymnasiumEnvironment
-from aisandbox_crds.status import Artifact
+from aisandbox_crds.status import Artifact, Phase
 from aisandbox_crds.trainingrun import EXPERIMENT_ANNOTATION, REQUEST_DIGEST_ANNOTATION, TrainingRun
+from aisandbox_model_store import RunStore
 
 
 def made(algorithm: Algorithm = Algorithm.PPO, default: str = "fake", **fields: Any) -> TrainingRun:
@@ -54,6 +58,27 @@ def test_digest_tells_requests_apart_and_does_not_see_the_chosen_seed() -> None:
     assert other_seed.spec.seed != made().spec.seed
     assert other_seed.annotations[REQUEST_DIGEST_ANNOTATION] == digest()
     assert len({digest(), digest(total_timesteps=101), digest(seed=1), digest(model_output_path="a.zip")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"), [("m", "m.zip"), ("./a/m", "a/m.zip"), ("./m.zip", "./m.zip"), ("m.v2", "m.v2"), ("", "")]
+)
+def test_output_path_is_the_one_of_the_file_that_will_be_there(asked: str, written: str) -> None:
+    run = made(model_output_path=asked)
+    assert run.spec.model_output_path == written
+    done = replace(run, status=replace(run.status, phase=Phase.SUCCEEDED))
+    assert last_checkpoint_path(done) == written
+
+
+def test_output_path_that_an_unfinished_run_writes_is_refused_however_it_is_written(tmp_path: Path) -> None:
+    others = [made(model_output_path="m")]
+    with pytest.raises(Unmet, match=others[0].name):
+        check_output(made(model_output_path="./m.zip"), others, RunStore(tmp_path))
+
+
+def test_output_path_that_is_too_long_with_its_suffix_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="model_output_path"):
+        made(model_output_path="a/" * 511 + "mm")
 
 
 def test_environment_that_was_not_named_is_resolved_when_a_trainer_is_started() -> None:
