@@ -198,6 +198,21 @@ def test_dqn_stores_no_step_across_the_break(trainer: Attempts, simulators: Simu
     assert np.count_nonzero(sessions == sessions[0]) == 100
 
 
+def test_dqn_adds_up_no_rewards_across_the_break(trainer: Attempts, simulators: Simulators) -> None:
+    address = simulators.start("exit", trouble=103)  # in the middle of an episode
+    thread = simulators.replace_when_gone(address)
+    assert trainer.attempt(address, "DQN", hyperparameters={"n_steps": 3}) == 0
+    thread.join()
+    with (trainer.checkpoint() / "replay_buffer.pkl").open("rb") as file:
+        stored = pickle.load(file)
+    arrays, rows = stored["arrays"], stored["pos"]
+    sessions = arrays["observations"][:rows, 0, 0]
+    last = int(np.flatnonzero(sessions == sessions[0])[-1])
+    assert last < rows - 1
+    assert arrays["dones"][last, 0] == 0
+    assert arrays["timeouts"][last, 0] == 1
+
+
 def test_simulator_that_hangs_is_given_up_and_tried_again(trainer: Attempts, simulators: Simulators) -> None:
     """Each of its sessions gets through one rollout before it hangs; the next one is tried again."""
     assert trainer.attempt(simulators.start("hang", trouble=70), total=180, timeout=0.3) == 0

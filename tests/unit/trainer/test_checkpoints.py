@@ -114,6 +114,74 @@ def test_checkpoint_of_a_full_replay_buffer_goes_round(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.replay_buffer.observations, model.replay_buffer.observations)
 
 
+SEAMS: dict[str, dict[str, Any]] = {
+    "n-step": {"n_steps": 3},
+    "memory": {
+        "optimize_memory_usage": True,
+        "replay_buffer_kwargs": {"handle_timeout_termination": False},
+    },
+}
+
+
+class Counting(gym.Env[Any, Any]):
+    """Counts its steps in ever higher hundreds, one hundred an episode; no episode ends by itself."""
+
+    observation_space = gym.spaces.Box(0, 1e6, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+    hundred = 0
+
+    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+        """The next hundred."""
+        Counting.hundred += 100
+        self.at = Counting.hundred
+        return np.array([self.at], np.float32), {}
+
+    def step(self, _: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Its reward is what is observed."""
+        self.at += 1
+        return np.array([self.at], np.float32), float(self.at), False, False, {}
+
+
+def _counting(size: int, keywords: dict[str, Any]) -> DQN:
+    env = vectorized(Counting, 1)
+    return DQN("MlpPolicy", env, buffer_size=size, learning_starts=1000, gamma=1.0, device="cpu", **keywords)
+
+
+@pytest.mark.parametrize("kind", SEAMS)
+@pytest.mark.parametrize("size", [100, 8], ids=["growing", "full"])
+@pytest.mark.parametrize("how", ["break", "load"])
+def test_no_target_reaches_from_one_episode_into_another(kind: str, size: int, how: str, tmp_path: Path) -> None:
+    model = _counting(size, SEAMS[kind])
+    model.learn(8)  # the small buffer is full, and its position is 0
+    if how == "load":
+        checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), Ratings())
+        loaded, _ = checkpoints.load(tmp_path, DQN, vectorized(Counting, 1), "cpu")
+        assert isinstance(loaded, DQN)
+        model = loaded
+    else:
+        checkpoints.break_off_episodes(model)
+    model._last_obs = None
+    model.learn(4, reset_num_timesteps=False)
+
+    assert model.replay_buffer is not None
+    rows = model.replay_buffer.sample(500)
+    first, last = rows.observations.numpy()[:, 0], rows.next_observations.numpy()[:, 0]
+    lives = rows.dones.numpy()[:, 0] == 0
+    assert {100, 200} <= set(first // 100 * 100 - first.min() // 100 * 100 + 100), "both episodes are seen"
+    np.testing.assert_array_equal(last[lives] // 100, first[lives] // 100)
+    steps = np.where(lives, last - first, 1)
+    np.testing.assert_array_equal(rows.rewards.numpy()[:, 0], steps * first + steps * (steps + 1) / 2)
+    if kind == "n-step":
+        assert lives.all(), "a simulator that broke down is no end"
+
+
+def test_nothing_stored_is_nothing_to_break_off() -> None:
+    model = _counting(8, SEAMS["n-step"])
+    checkpoints.break_off_episodes(model)
+    assert model.replay_buffer is not None
+    assert not model.replay_buffer.timeouts.any()
+
+
 class _Interrupt(BaseCallback):
     """Takes a boundary at each rollout and breaks the third one off in its middle."""
 

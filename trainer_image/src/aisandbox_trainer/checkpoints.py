@@ -22,7 +22,7 @@ import numpy as np
 from aisandbox_crds.codec import spec_to_json
 from aisandbox_crds.spec import TrainingRunSpec
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -33,6 +33,9 @@ REPLAY_BUFFER = "replay_buffer.pkl"
 NORMALIZATION = "vecnormalize.pkl"
 STATE = "state.pkl"
 SPEC = "trainingrun_spec.json"
+
+_KINDS_OF_ARRAYS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
+"""Replay buffers that are whole with their arrays and their position."""
 
 _STATISTICS = ("obs_rms", "ret_rms", "returns")
 
@@ -123,8 +126,26 @@ def load(folder: Path, algorithm: type[BaseAlgorithm], env: Any, device: str) ->
     model._last_episode_starts = None
     if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
         _load_replay_buffer(model, model.replay_buffer, folder / REPLAY_BUFFER)
+        break_off_episodes(model)
     state: State = pickle.loads((folder / STATE).read_bytes())  # noqa: S301  (a trainer's, verified by the store)
     return model, state
+
+
+def break_off_episodes(model: BaseAlgorithm) -> None:
+    """Marks the last stored steps as the last of their episodes; to be called when environments are reset.
+
+    Else SB3 goes on over the seam: n-step returns add up the next episode's rewards, and a buffer that stores each
+    observation once takes the next episode's first one for the state after the last step. That state is lost, so such
+    a buffer, which knows no time limits either, gets an end; n-step returns are cut as by a time limit.
+    """
+    buffer = model.replay_buffer if isinstance(model, OffPolicyAlgorithm) else None
+    if buffer is None or buffer.size() == 0:
+        return
+    last = buffer.pos - 1  # -1 is the last place of a full buffer
+    if isinstance(buffer, NStepReplayBuffer):
+        buffer.timeouts[last] = np.logical_or(buffer.timeouts[last], buffer.dones[last] == 0)
+    elif buffer.optimize_memory_usage:
+        buffer.dones[last] = 1
 
 
 def _arrays(buffer: ReplayBuffer) -> dict[str, Any]:
@@ -137,7 +158,7 @@ def _arrays(buffer: ReplayBuffer) -> dict[str, Any]:
 
 def _save_replay_buffer(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
     """Only the filled part: a buffer is allocated whole, and mostly empty for a long time."""
-    if type(buffer) not in (ReplayBuffer, DictReplayBuffer):
+    if type(buffer) not in _KINDS_OF_ARRAYS:
         model.save_replay_buffer(path)
         return
     # With optimize_memory_usage, the observation after the last one is in the next place.
@@ -151,7 +172,7 @@ def _save_replay_buffer(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: P
 
 
 def _load_replay_buffer(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
-    if type(buffer) not in (ReplayBuffer, DictReplayBuffer):
+    if type(buffer) not in _KINDS_OF_ARRAYS:
         model.load_replay_buffer(path)
         return
     with path.open("rb") as file:

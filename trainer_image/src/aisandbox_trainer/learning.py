@@ -17,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from aisandbox_trainer import progress as activity
-from aisandbox_trainer.checkpoints import Boundary
+from aisandbox_trainer.checkpoints import Boundary, break_off_episodes
 from aisandbox_trainer.connection import Patience
 from aisandbox_trainer.divergence import check_finite
 from aisandbox_trainer.environments import env_of
@@ -110,6 +110,7 @@ class Learning:
             raise SimulatorGone(f"the simulator broke down {self.breaks} times without an update between: {error}")
         if self.boundary is not None:
             self.boundary.restore(self.model, random=False)  # not the same actions again: they may be what broke it
+        break_off_episodes(self.model)
         self.model._last_obs = None  # SB3 resets the environments at its next learn()
         if self.breaks > 1:
             self.stop.sleep(PAUSE_SECONDS * self.breaks)
