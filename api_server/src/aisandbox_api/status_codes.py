@@ -19,11 +19,9 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from aisandbox_api import errors
+from aisandbox_api.status_size import is_too_large, shortened_errors, shortened_sentence
 
 log = structlog.get_logger()
-
-_DETAILS_LIMIT = 4000
-"""Bytes of text in a status: peers refuse headers of more than 8 KB altogether."""
 
 
 @asynccontextmanager
@@ -45,7 +43,7 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, Message | None]:
     """The code and the details of an error."""
     match error:
         case errors.InvalidRequest() | InvalidRun():
-            return grpc.StatusCode.INVALID_ARGUMENT, _bad_request(error.errors)
+            return grpc.StatusCode.INVALID_ARGUMENT, _bad_request(shortened_errors(error.errors))
         case OutsideRoot():
             return grpc.StatusCode.INVALID_ARGUMENT, _bad_request([FieldError("model_output_path", error.rule)])
         case errors.RunUnknown() | InvalidRunId():
@@ -79,16 +77,17 @@ def message_of(error: Exception, code: grpc.StatusCode) -> str:
         if isinstance(error, OSError):
             return f"the service cannot use its files: {error.strerror or error}; see its log"
         return f"a fault of the service ({type(error).__name__}); see its log"
+    if isinstance(error, errors.InvalidRequest | InvalidRun):
+        return "; ".join(map(str, shortened_errors(error.errors)))
     if isinstance(error, OutsideRoot):
-        return f"model_output_path: {error.rule}, got {error.path[:200]!r}"
-    text = str(error)
-    return text if len(text) <= _DETAILS_LIMIT else text[:_DETAILS_LIMIT] + "..."
+        return shortened_sentence(f"model_output_path: {error.rule}, got {error.path[:200]!r}")
+    return shortened_sentence(str(error))
 
 
 def _status(code: grpc.StatusCode, message: str, details: Message | None) -> Any:
     number, _ = code.value
     status = status_pb2.Status(code=number, message=message)
-    if details is not None and details.ByteSize() <= _DETAILS_LIMIT:
+    if details is not None and not is_too_large(message, details):
         packed = AnyMessage()
         packed.Pack(details)
         status.details.append(packed)
@@ -101,10 +100,12 @@ def _bad_request(broken: Iterable[FieldError]) -> Any:
 
 
 def _precondition(kind: str, subject: str, description: str) -> Any:
-    violation = error_details_pb2.PreconditionFailure.Violation(type=kind, subject=subject, description=description)
+    violation = error_details_pb2.PreconditionFailure.Violation(
+        type=kind, subject=subject, description=shortened_sentence(description)
+    )
     return error_details_pb2.PreconditionFailure(violations=[violation])
 
 
 def _quota(subject: str, description: str) -> Any:
-    violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=description)
+    violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=shortened_sentence(description))
     return error_details_pb2.QuotaFailure(violations=[violation])

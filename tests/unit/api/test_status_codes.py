@@ -1,3 +1,5 @@
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -75,7 +77,72 @@ async def test_bad_request_details_name_every_field() -> None:
     ]
 
 
-async def test_status_stays_within_what_peers_take_as_headers() -> None:
-    broken = [FieldError(f"hyperparameters.key{i}", "unknown" * 20) for i in range(500)]
-    _, message, details = await answered(errors.InvalidRequest(broken))
-    assert len(message) + sum(detail.ByteSize() for detail in details) < 8192
+@asynccontextmanager
+async def refusing(error: Exception) -> AsyncIterator[Any]:
+    """A call that ends with the status of ``error``."""
+
+    async def refuse(request: bytes, context: Any) -> bytes:
+        async with statuses(context):
+            raise error
+
+    server = grpc.aio.server()
+    handler: Any = grpc.unary_unary_rpc_method_handler(refuse)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("s.S", {"Call": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel.unary_unary("/s.S/Call")
+    finally:
+        await server.stop(0)
+
+
+LONG = "is not a hyperparameter of PPO: " + "one of these, " * 40
+WIDE = "\N{SNOWMAN}\N{GRINNING FACE}" * 400
+
+
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        ([FieldError(f"hyperparameters.key_{i}", LONG) for i in range(12)], 12),
+        ([FieldError(f"hyperparameters.key_{i}", WIDE) for i in range(3)], 3),
+        ([FieldError("hyperparameters." + "k" * 50_000, WIDE + "%" * 50_000)], 1),
+        ([FieldError(WIDE, "%" * 20_000)] * 1000, 1),
+        ([FieldError(f"hyperparameters.key_{i}", LONG) for i in range(500)], 10),
+    ],
+    ids=["twelve", "wide", "one", "thousand", "many"],
+)
+async def test_refusal_reaches_a_client_however_much_is_wrong(broken: list[FieldError], named: int) -> None:
+    async with refusing(errors.InvalidRequest(broken)) as call:
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await call(b"", timeout=10)
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    found = status_pb2.Status.FromString(dict(refusal.value.trailing_metadata() or ())["grpc-status-details-bin"])
+    assert found.message == refusal.value.details()
+    message = error_details_pb2.BadRequest()
+    assert found.details[0].Unpack(message)
+    assert len(message.field_violations) >= named
+    for violation, error in zip(message.field_violations, broken, strict=False):
+        assert violation.field[:90] == error.field[:90]
+        assert violation.description[:20] == error.rule[:20]
+    left_out = len(broken) - len(message.field_violations)
+    assert (f"and {left_out} more)" in found.message) == bool(left_out)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.Unmet("Kind", WIDE * 10, WIDE * 10),
+        errors.RunUnknown(WIDE * 10),
+        errors.LimitReached("LIMIT", "%" * 50_000),
+        OutsideRoot(WIDE, "must not contain '..'"),
+    ],
+    ids=["unmet", "unknown", "limit", "outside"],
+)
+async def test_long_sentence_reaches_a_client(error: Exception) -> None:
+    expected, _, _ = await answered(error)
+    async with refusing(error) as call:
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await call(b"", timeout=10)
+    assert refusal.value.code().name == expected
+    assert "metadata" not in (refusal.value.details() or "")
