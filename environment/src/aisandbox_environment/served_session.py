@@ -92,7 +92,7 @@ class ServedSession:
             busy = isinstance(error, Busy)
             code = pb.SIMULATOR_ERROR_CODE_BUSY if busy else pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT
             return _refused(code, error.message)
-        except Exception as error:
+        except BaseException as error:  # also sys.exit() in an environment: the client must not wait for a reply
             self._log.exception("simulation failed", request=self._handling)
             what = f"the simulation failed on {self._handling!r}: {type(error).__name__}: {error}"
             raise SessionEnds(grpc.StatusCode.INTERNAL, what) from error

@@ -43,6 +43,7 @@ _RETRY_SECONDS = 5.0
 _RESOLVE_TRIES = 5
 _MOST_FAILURES = 1000
 _LOADER_THREADS = 2
+_LATEST = "latest"
 
 R = TypeVar("R")
 Build = Callable[[str, Bundle], Policy]
@@ -95,7 +96,7 @@ class ModelCache:
 
     def at_hand(self, run_id: str, selector: str) -> Policy | None:
         """Return the policy if the answer needs no wait. The path of nearly every call: a microsecond, no I/O."""
-        view = self._views.get((run_id, selector))
+        view = self._views.get((run_id, selector or _LATEST))
         if view is None:
             return None
         age = self._clock() - view.checked_at
@@ -120,6 +121,7 @@ class ModelCache:
 
     def _look(self, run_id: str, selector: str) -> asyncio.Task[Policy]:
         """Look at the disk, once for all who wait."""
+        selector = selector or _LATEST  # one view for both: they must never answer differently
         key = (run_id, selector)
         task = self._looks.get(key)
         if task is None:

@@ -191,13 +191,17 @@ def opening(**fields: Any) -> bytes:
     return pb.SimulatorRequest(open=pb.OpenRequest(**fields)).SerializeToString()
 
 
-def test_a_broken_simulation_ends_the_stream_with_its_message() -> None:
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(RuntimeError("division by zero"), "RuntimeError: division"), (SystemExit(3), "SystemExit: 3")],
+)
+def test_a_broken_simulation_ends_the_stream_with_its_message(error: BaseException, message: str) -> None:
     client = Client()
     client.open()
     client.ask(reset=pb.ResetRequest())
-    client.simulation.raises = RuntimeError("division by zero")
+    client.simulation.raises = error
     request = pb.SimulatorRequest(step=pb.StepRequest(actions=encode_tensor(np.zeros((2, 1), np.float32))))
-    ends(client, grpc.StatusCode.INTERNAL, "failed on 'step': RuntimeError: division", request.SerializeToString())
+    ends(client, grpc.StatusCode.INTERNAL, f"failed on 'step': {message}", request.SerializeToString())
 
 
 def test_what_breaks_the_contract_ends_the_stream() -> None:

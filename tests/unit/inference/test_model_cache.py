@@ -95,6 +95,12 @@ async def test_first_call_loads_and_the_next_needs_no_wait(
     assert builder.built == ["r/100"]
 
 
+async def test_no_selector_and_latest_are_one_view(cache: ModelCache, publish: Publish, builder: Builder) -> None:
+    publish(ONE)
+    policy = await cache.policy("r", "")
+    assert cache.at_hand("r", "latest") is policy
+
+
 async def test_many_first_calls_load_once(cache: ModelCache, publish: Publish, builder: Builder) -> None:
     published = publish(ONE, point=("latest", "best"))
     builder.may_go.clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from aisandbox_crds.hyperparameters import (
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_environment.errors import TransientSimulatorError
-from aisandbox_model_store import Published, RunStore, Writer
+from aisandbox_model_store import DiskFull, Published, RunStore, Writer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -43,6 +44,8 @@ from aisandbox_trainer.stopping import Stop
 from aisandbox_trainer.tensorboard_files import tensorboard_logger
 
 log = structlog.get_logger(__name__)
+
+DISK_PAUSE_SECONDS = 5.0
 
 
 def run_attempt(start: TrainerStart, stop: Stop, settings: Settings | None = None) -> ExitCode:
@@ -116,7 +119,7 @@ class Attempt:
         learning = Learning(model, self._spec.total_timesteps, publication, self._patience, self._progress, self._stop)
         try:
             learning.run()
-            publication.finish(model)
+            self._finish(publication, model)
         except (StopRequested, SimulatorGone, TransientSimulatorError):
             # The learner is whole: it stands at a boundary.
             if model.num_timesteps > (checkpoint.timesteps if checkpoint else 0):
@@ -129,6 +132,19 @@ class Attempt:
             raise
         finally:
             model.logger.close()
+
+    def _finish(self, publication: Publication, model: BaseAlgorithm) -> None:
+        """Publishes the end. What was learned is only in memory: a full disk is waited for, and may be freed."""
+        until = time.monotonic() + self._settings.disk_patience
+        while True:
+            try:
+                return publication.finish(model)
+            except DiskFull as error:
+                if time.monotonic() > until:
+                    raise
+                self._progress.warning = f"{error}; the run is trained and waits for space to save the end"
+                log.warning("end not saved, the disk is full", error=str(error))
+            self._stop.sleep(min(DISK_PAUSE_SECONDS, self._settings.disk_patience))
 
     def _save(self, publication: Publication, model: BaseAlgorithm) -> None:
         latest = self._progress.latest_checkpoint

@@ -19,15 +19,17 @@ class Settings:
 
     simulator_patience: float = 300.0
     simulator_timeout: float = 60.0
+    disk_patience: float = 300.0
     torch_threads: int | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """SIMULATOR_PATIENCE_SECONDS, SIMULATOR_TIMEOUT_SECONDS, TORCH_NUM_THREADS. Raises InvalidRun."""
+        """Reads the variables named below. Raises InvalidRun."""
         threads = environ.get("TORCH_NUM_THREADS") or None
         return cls(
             simulator_patience=_number(environ, "SIMULATOR_PATIENCE_SECONDS", cls().simulator_patience),
             simulator_timeout=_number(environ, "SIMULATOR_TIMEOUT_SECONDS", cls().simulator_timeout),
+            disk_patience=_number(environ, "DISK_PATIENCE_SECONDS", cls().disk_patience),
             torch_threads=None if threads is None else math.ceil(_number(environ, "TORCH_NUM_THREADS", 1)),
         )
 
