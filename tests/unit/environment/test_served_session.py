@@ -36,7 +36,7 @@ class Simulation:
         self.seeds: list[Sequence[int] | None] = []
         self.steps: list[list[float]] = []
         self.closed = 0
-        self.raises: Exception | None = None
+        self.raises: BaseException | None = None
 
     def make(self, environments: int, options: Mapping[str, Any]) -> Simulation:
         if "unknown" in options:
