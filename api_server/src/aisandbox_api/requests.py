@@ -46,6 +46,8 @@ from aisandbox_api.errors import InvalidRequest
 DEFAULT_EPISODES = 10
 DEFAULT_PAGE_SIZE = 100
 LARGEST_PAGE_SIZE = 1000
+LARGEST_START = 256 * 1024
+"""Bytes of a TrainingRequest. Reading it holds up all other calls, and a run's record repeats it."""
 
 PHASES: Mapping[int, Phase] = {
     pb.PHASE_PENDING: Phase.PENDING,
@@ -69,6 +71,8 @@ def new_run(request: pb.TrainingRequest, algorithm: Algorithm, default_environme
 
     Raises InvalidRequest with every field that breaks a rule.
     """
+    if (size := request.ByteSize()) > LARGEST_START:
+        raise InvalidRequest([FieldError("request", f"must have at most {LARGEST_START} bytes in all, got {size}")])
     errors: list[FieldError] = []
     spec = _spec(request, algorithm, errors)
     request_id = request.request_id or None

@@ -76,6 +76,16 @@ def test_output_path_that_an_unfinished_run_writes_is_refused_however_it_is_writ
         check_output(made(model_output_path="./m.zip"), others, RunStore(tmp_path))
 
 
+def test_request_that_is_too_large_is_refused_without_being_read() -> None:
+    environment = pb.Environment(grpc=pb.GrpcEnvironment(address="127.0.0.1:5"))
+    environment.grpc.options.update({"level": "x" * 50_000})
+    assert made(environment=environment).spec.environment == GrpcEnvironment("127.0.0.1:5", 0, {"level": "x" * 50_000})
+    environment.grpc.options.update({"level": "x" * 262_144, "not a number": float("nan")})
+    with pytest.raises(InvalidRequest, match="request: must have at most 262144 bytes") as refusal:
+        made(environment=environment)
+    assert [error.field for error in refusal.value.errors] == ["request"]
+
+
 def test_output_path_that_is_too_long_with_its_suffix_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="model_output_path"):
         made(model_output_path="a/" * 511 + "mm")
