@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from aisandbox_trainer.errors import UnsupportedActionSpace, UnsupportedSpace
+from aisandbox_trainer.errors import InvalidEnvironmentReply, UnsupportedActionSpace, UnsupportedSpace
 
 Array = NDArray[Any]
 Space = gym.Space[Any]
@@ -49,21 +49,30 @@ class Presentation:
         return action + self._start if self._start else action
 
     def observation(self, observation: Any) -> Any:
-        """What SB3 is shown for an observation: an array, or a dict of arrays."""
+        """What SB3 is shown for an observation: an array, or a dict of arrays.
+
+        Raises InvalidEnvironmentReply for a float64 that is no finite float32.
+        """
         if self._identity:
             return observation
         if isinstance(self.inner_observation_space, spaces.Dict):
             return {
-                key: _shown(space, self.observation_space[key], observation[key])  # type: ignore[index]
+                key: _shown(space, self.observation_space[key], observation[key], f"observation[{key!r}]")  # type: ignore[index]
                 for key, space in self.inner_observation_space.spaces.items()
             }
-        return _shown(self.inner_observation_space, self.observation_space, observation)
+        return _shown(self.inner_observation_space, self.observation_space, observation, "observation")
 
 
-def _shown(inner: Space, outer: Space, value: Any) -> Array:
+def _shown(inner: Space, outer: Space, value: Any, name: str) -> Array:
     if isinstance(inner, spaces.Discrete):
         return np.asarray(value - inner.start, outer.dtype)
-    return np.asarray(value, outer.dtype)
+    if inner.dtype != np.float64:
+        return np.asarray(value, outer.dtype)
+    with np.errstate(over="ignore"):
+        narrow = np.asarray(value, outer.dtype)
+    if not np.isfinite(narrow).all():  # finite on the wire, and too large for the policy's numbers
+        raise InvalidEnvironmentReply(f"the environment answered with an {name} that is not finite as float32")
+    return narrow
 
 
 def _shown_observations(space: Space) -> Space:
