@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 from aisandbox.v1 import environment_pb2 as pb
-from aisandbox_trainer.errors import SimulatorChanged, StopRequested
+from aisandbox_crds.hyperparameters import parse_hyperparameters
+from aisandbox_crds.spec import Algorithm, GrpcEnvironment, TrainingRunSpec
+from aisandbox_environment.session import SimulatorSession
+from aisandbox_trainer.environments import Environments
+from aisandbox_trainer.errors import InvalidEnvironmentReply, SimulatorChanged, StopRequested
 from aisandbox_trainer.grpc_vec_env import GrpcVecEnv
+from aisandbox_trainer.settings import Settings
 from aisandbox_trainer.stopping import Stop
 from aisandbox_wire.gymnasium_spaces import space_to_proto
 from gymnasium import spaces
@@ -34,6 +40,7 @@ class ScriptedSession:
     actions: list[Any] = field(default_factory=list)
     closed: bool = False
     step: int = 0
+    value: float | None = None
 
     def reset(self, seeds: Any = None) -> Any:
         self.seeds.append(seeds)
@@ -53,6 +60,8 @@ class ScriptedSession:
 
     def _result(self, observations: Any, ends: Any = None, finals: Any = None) -> Any:
         ends = np.zeros((self.environments, 2), bool) if ends is None else ends
+        if self.value is not None:
+            observations = np.full((self.environments, 1), self.value)
         values = {
             "observations": [observations],
             "rewards": np.arange(1, self.environments + 1, dtype=np.float32),
@@ -182,6 +191,43 @@ def test_vec_env_refuses_a_simulator_that_comes_back_with_other_spaces() -> None
         env.reconnect()
     assert before.closed
     assert after.closed
+
+
+def test_vec_env_refuses_an_observation_that_is_too_large_for_the_policy() -> None:
+    wide = pb.EnvironmentSpec(action_space=SPEC.action_space)
+    far = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    wide.observation_space.CopyFrom(space_to_proto(spaces.Dict({"far": far})))
+    session = ScriptedSession(1, spec=wide)
+    env = _env(session)
+    env.reset()
+    session.value = 1e300
+    with pytest.raises(InvalidEnvironmentReply, match=r"observation\['far'\] that is not finite as float32"):
+        env.step(np.zeros((1, 1), np.float32))
+
+
+def test_vec_env_keeps_its_number_when_a_service_loses_and_gains_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    pods = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (pod, 0)) for pod in pods])
+    opened: list[tuple[str, int]] = []
+
+    def connect(address: str, environments: int, **_: Any) -> ScriptedSession:
+        opened.append((address, environments))
+        return ScriptedSession(environments)
+
+    monkeypatch.setattr(SimulatorSession, "connect", connect)
+    spec = TrainingRunSpec(Algorithm.PPO, 100, environment=GrpcEnvironment("dns:///simulators:1"))
+    hyperparameters = parse_hyperparameters(Algorithm.PPO, {})
+    env: Any = Environments(spec, hyperparameters, "run-1", Stop(), Settings()).training()
+    assert (env.num_envs, sorted(opened)) == (3, [(f"{pod}:1", 1) for pod in pods])
+    for change, expected in (
+        (["10.0.0.2", "10.0.0.3"], [("10.0.0.2:1", 2), ("10.0.0.3:1", 1)]),
+        (["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"], [(f"10.0.0.{i}:1", 1) for i in (2, 3, 4)]),
+    ):
+        pods[:] = change
+        opened.clear()
+        env.reconnect()
+        assert sorted(opened) == expected
+        assert env.reset().shape == (3, 1)
 
 
 def test_vec_env_does_not_wait_for_an_answer_once_a_stop_is_asked_for() -> None:

@@ -81,14 +81,14 @@ class Patience:
 def open_sessions(
     environment: GrpcEnvironment, environments: int, *, run_id: str, evaluation: bool, timeouts: Timeouts | None = None
 ) -> Sequence[SimulatorSession]:
-    """One session for each address, ``environments`` spread over them (0: one for each address).
+    """One session for each address, ``environments`` (at least one) spread over them.
 
     Where there are fewer environments than addresses, the first addresses have one each. A name is looked up anew each
     time. Closes what is open when one of them fails, and raises its error.
     """
     addresses = expand_addresses(environment.address)
-    addresses = addresses[: environments or None]
-    counts = spread(environments or len(addresses), len(addresses))
+    addresses = addresses[:environments]
+    counts = spread(environments, len(addresses))
     sessions: list[SimulatorSession] = []
     try:
         for address, count in zip(addresses, counts, strict=True):

@@ -12,9 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+from aisandbox_crds.environments import effective_environments
 from aisandbox_crds.hyperparameters import Hyperparameters, Normalize
 from aisandbox_crds.spec import GrpcEnvironment, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
+from aisandbox_environment.addresses import expand_addresses
 from aisandbox_environment.session import Timeouts
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
@@ -40,7 +42,10 @@ class Environments:
     settings: Settings
 
     def training(self) -> VecEnv:
-        """The bare environments to learn from. Raises what reaching a simulator raises, UnknownEnvironment."""
+        """The bare environments to learn from; however many addresses come or go, their number stays.
+
+        Raises what reaching a simulator raises, UnknownEnvironment.
+        """
         return self._make(self._number(), evaluation=False)
 
     def evaluation(self, number: int) -> VecEnv:
@@ -74,9 +79,8 @@ class Environments:
 
     def _number(self) -> int:
         environment = self.spec.environment
-        if isinstance(environment, GrpcEnvironment):
-            return environment.environments or self.hyperparameters.n_envs or 0
-        return self.hyperparameters.n_envs or 1
+        addresses = len(expand_addresses(environment.address)) if isinstance(environment, GrpcEnvironment) else 1
+        return effective_environments(self.spec, self.hyperparameters, addresses)
 
     def _make(self, number: int, *, evaluation: bool) -> VecEnv:
         environment = self.spec.environment

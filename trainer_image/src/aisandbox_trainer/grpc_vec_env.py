@@ -29,10 +29,11 @@ Array = NDArray[Any]
 class GrpcVecEnv(VecEnv):
     """All environments of one or several sessions, numbered in the order of the sessions.
 
-    ``connect`` opens the sessions, at the start and whenever :meth:`reconnect` is called; every session's steps are in
-    flight at the same time. Observations are new arrays each step. ``infos`` is one list, used again for the next step,
-    empty but for environments whose episode has just ended: ``terminal_observation``, ``TimeLimit.truncated`` and
-    ``episode`` {r: undiscounted return, l: steps, t: seconds since the start}, as of Monitor.
+    ``connect`` opens the sessions, at the start and whenever :meth:`reconnect` is called, each time for the same number
+    of environments in all; every session's steps are in flight at the same time. Observations are new arrays each step.
+    ``infos`` is one list, used again for the next step, empty but for environments whose episode has just ended:
+    ``terminal_observation``, ``TimeLimit.truncated`` and ``episode`` {r: undiscounted return, l: steps, t: seconds
+    since the start}, as of Monitor.
 
     Raises the simulator errors of aisandbox_environment, StopRequested, UnsupportedSpace.
     """
@@ -62,14 +63,12 @@ class GrpcVecEnv(VecEnv):
     def reconnect(self) -> None:
         """Ends all sessions and opens new ones; the next call must be :meth:`reset`.
 
-        Raises SimulatorChanged if the spaces or the number of environments are not what they were.
+        Raises SimulatorChanged if the spaces are not what they were.
         """
         self.close()
         self._sessions = self._connect()
         try:
             self._check_specs()
-            if self._number() != self.num_envs:
-                raise SimulatorChanged(f"the simulators now carry {self._number()} environments, not {self.num_envs}")
         except BaseException:
             self.close()
             raise
