@@ -17,6 +17,7 @@ from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store import DiskFull, RunFolder, RunStore, Writer
 from aisandbox_trainer.attempt import run_attempt
+from aisandbox_trainer.settings import Settings
 from aisandbox_trainer.stopping import Stop
 from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
@@ -107,7 +108,7 @@ class Runs:
             checkpoint_dir=self.folder,
             termination_message_path=self.folder / "message",
         )
-        return run_attempt(start, self.stop)
+        return run_attempt(start, self.stop, Settings(disk_patience=0.2))
 
 
 @pytest.fixture
@@ -303,6 +304,22 @@ def test_full_disk_in_between_does_not_end_the_training(runs: Runs, monkeypatch:
     assert runs.run.model("final").timesteps == 256
 
 
+def test_full_disk_at_the_end_is_waited_for(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish = Writer.publish_checkpoint
+    failures: list[int] = []
+
+    def full_at_the_end(self: Writer, timesteps: int, *arguments: Any) -> Any:
+        if timesteps == 256 and not failures:
+            failures.append(1)
+            raise DiskFull(self.run.path)
+        return publish(self, timesteps, *arguments)
+
+    monkeypatch.setattr(Writer, "publish_checkpoint", full_at_the_end)
+    assert runs.attempt(CARTPOLE, every=1000) == 0
+    assert failures
+    assert runs.run.model("final").timesteps == 256
+
+
 def test_full_disk_at_the_end_is_to_be_tried_again(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Writer, *_: Any) -> Any:
         raise DiskFull(self.run.path)
@@ -325,12 +342,16 @@ def test_unknown_exception_is_retried_with_its_text(runs: Runs) -> None:
     assert "the simulation's own bug" in failure.message
 
 
-def test_evaluation_does_not_change_what_is_learned(runs: Runs, tmp_path: Path) -> None:
-    assert runs.attempt(CARTPOLE, normalize=True, evaluation=Evaluation(64, 2, stochastic=True)) == 0
+@pytest.mark.parametrize("algorithm", [PPO, DQN])
+def test_evaluation_does_not_change_what_is_learned(runs: Runs, tmp_path: Path, algorithm: Any) -> None:
+    # DQN explores long enough to draw from its action space after, and during, an evaluation.
+    keywords: dict[str, Any] = {"learning_starts": 20, "exploration_fraction": 1.0} if algorithm is DQN else {}
+    name, evaluation = algorithm.__name__, Evaluation(64, 2, stochastic=True)
+    assert runs.attempt(CARTPOLE, name, normalize=True, evaluation=evaluation, **keywords) == 0
     (tmp_path / "other").mkdir()
     other = Runs(tmp_path / "other")
-    assert other.attempt(CARTPOLE, normalize=True) == 0
-    mine, others = _weights(runs.run), _weights(other.run)
+    assert other.attempt(CARTPOLE, name, normalize=True, **keywords) == 0
+    mine, others = _weights(runs.run, algorithm), _weights(other.run, algorithm)
     assert all(torch.equal(value, others[key]) for key, value in mine.items())
 
 

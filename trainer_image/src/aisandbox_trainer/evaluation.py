@@ -18,7 +18,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization, unwrap_vec_normalize
 
 from aisandbox_trainer.environments import Environments, env_of
-from aisandbox_trainer.random_state import undisturbed
+from aisandbox_trainer.random_state import RandomState
 
 log = structlog.get_logger(__name__)
 
@@ -47,12 +47,15 @@ class Evaluator:
         None if the simulator has no room or breaks: an evaluation is not worth the run. Raises what ``check`` raises
         (it is called each step) and the simulator's permanent errors.
         """
-        with undisturbed():
+        before = RandomState.capture(model.action_space)  # DQN explores by drawing from the space
+        try:
             for count in dict.fromkeys((min(number, self._evaluation.episodes), 1)):
                 try:
                     return self._play(model, count)
                 except TransientSimulatorError as error:
                     log.warning("evaluation broken off", environments=count, error=str(error))
+        finally:
+            before.restore(model.action_space)
         return None
 
     def _play(self, model: BaseAlgorithm, count: int) -> float:

@@ -6,8 +6,6 @@ Must not know what is learned. The generators of environments in this process ar
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,18 +50,6 @@ class RandomState:
         if self.environments is not None and len(inner) == len(self.environments):
             for one, state in zip(inner, self.environments, strict=True):
                 one.unwrapped.np_random.bit_generator.state = state
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Leaves the global generators as they were: what happens inside must not change what is learned."""
-    python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(pytorch)
 
 
 def _gymnasium(env: VecEnv | None) -> list[Any]:
