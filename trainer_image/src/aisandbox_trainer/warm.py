@@ -119,23 +119,26 @@ class _Forks:
             _tell(id=identity, error=f"{type(error).__name__}: {error}")
             return
         try:
-            pid = self._fork(environ, output)
+            pid = self._fork(identity, environ, output)
         except OSError as error:
             _tell(id=identity, error=str(error))
         else:
-            self.children[pid] = identity
             _tell(id=identity, pid=pid)
         finally:
             os.close(output)
 
-    def _fork(self, environ: dict[str, str], output: int) -> int:
-        # A signal between the fork and the child's own handlers must wait, or the child would act as the parent.
+    def _fork(self, identity: str, environ: dict[str, str], output: int) -> int:
+        # A signal between the fork and the child's own handlers must wait, or the child would act as the parent; and
+        # until the child is among those that this process passes a SIGTERM on to.
         signals = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
+            if self.stopping:  # asked for since the request was looked at
+                raise InterruptedError("stopping, no more attempts are started")
             pid = os.fork()
             if pid == 0:
                 self._become_child(environ, output, signals)
+            self.children[pid] = identity
             return pid
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
