@@ -95,6 +95,7 @@ class Server:
         self._adapter = HostedAdapter(adapter_factory) if adapter_factory is not None else None
         self._policy_calls = policy_calls
         self._forwarder: PolicyForwarder | None = None
+        self._training: TrainingCalls | None = None
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
         self._port = 0
@@ -143,6 +144,8 @@ class Server:
             if self._grpc is not None:
                 group.create_task(self._grpc.stop(min(grace, LONGEST_CALL_GRACE_SECONDS)))
             group.create_task(self._backend.close())
+        if self._training is not None:
+            await self._training.close()
         if self._forwarder is not None:
             await self._forwarder.close()
         if self._adapter is not None:
@@ -163,13 +166,13 @@ class Server:
         settings = self._settings
         adapter_address = None if self._adapter is None else await self._adapter.start()
         self._grpc = grpc.aio.server(options=SERVER_OPTIONS)
-        training = TrainingCalls(
+        self._training = TrainingCalls(
             self._backend,
             RunStore(settings.models_dir, settings.checkpoint_dir),
             secrets.SystemRandom(),
             adapter_address,
         )
-        add_service(self._grpc, POLICY_TRAINER, {**handlers(POLICY_TRAINER, training), **self._policy_handlers()})
+        add_service(self._grpc, POLICY_TRAINER, {**handlers(POLICY_TRAINER, self._training), **self._policy_handlers()})
         add_service(
             self._grpc, PROGRESS, handlers(PROGRESS, ProgressCalls(self._backend, self._metrics.observe_report))
         )

@@ -58,6 +58,14 @@ class TrainingCalls:
         self._accepting = asyncio.Lock()
         self._starting: dict[str, asyncio.Task[TrainingRun]] = {}
 
+    async def close(self) -> None:
+        """Ends the starts that are still being checked; to be called when the backend accepts no more."""
+        tasks = list(self._starting.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
     async def StartTrainingPPO(self, request: pb.TrainingRequest, context: Context) -> pb.TrainingResponse:  # noqa: N802
         """See the proto."""
         return await self._start(request, Algorithm.PPO, context)

@@ -1,13 +1,14 @@
 """The supervision of runs under wishes in any order, with trainers in memory."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 from aisandbox_api import Settings
-from aisandbox_api.errors import ApiError, RunDone
+from aisandbox_api.errors import ApiError, RunDone, ServiceStopping
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.local.records import RecordStore
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
@@ -175,3 +176,59 @@ async def test_create_after_the_end_is_refused(tmp_path: Path, run: TrainingRun)
     await backend.close()
     with pytest.raises(ApiError, match="stopping"):
         await backend.create(run)
+
+
+async def test_create_while_the_service_closes_is_refused_and_leaves_no_record(
+    tmp_path: Path, run: TrainingRun
+) -> None:
+    launcher = MemoryLauncher(Random(1))
+    backend = LocalBackend(Settings(models_dir=tmp_path), launcher)
+    await backend.open()
+    await backend.start("127.0.0.1:1", None)
+    await backend.create(run)
+    async with asyncio.timeout(20):
+        while not launcher.at_work:  # noqa: ASYNC110 - a state of the backend
+            await asyncio.sleep(0.01)
+    let_go = asyncio.Event()
+
+    async def wait_for_it() -> None:
+        await let_go.wait()
+
+    launcher.close = wait_for_it  # type: ignore[method-assign]
+    closing = asyncio.create_task(backend.close())
+    async with asyncio.timeout(20):
+        while launcher.at_work:  # noqa: ASYNC110 - a state of the backend
+            await asyncio.sleep(0.01)
+    with pytest.raises(ServiceStopping):
+        await backend.create(replace(run, name="late"))
+    let_go.set()
+    await closing
+    assert [recorded.name for recorded in RecordStore(RunStore(tmp_path)).load()] == [run.name]
+
+
+async def test_run_that_is_being_accepted_when_the_service_closes_is_closed_too(
+    tmp_path: Path, run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go_on = threading.Event(), threading.Event()
+    write = RecordStore.write
+
+    def slow(store: RecordStore, run: TrainingRun) -> None:
+        writing.set()
+        assert go_on.wait(20)
+        write(store, run)
+
+    monkeypatch.setattr(RecordStore, "write", slow)
+    launcher = MemoryLauncher(Random(1))
+    backend = LocalBackend(Settings(models_dir=tmp_path), launcher)
+    await backend.open()
+    await backend.start("127.0.0.1:1", None)
+    creating = asyncio.create_task(backend.create(run))
+    assert await asyncio.to_thread(writing.wait, 20)
+    closing = asyncio.create_task(backend.close())
+    await asyncio.sleep(0)  # it has begun
+    go_on.set()
+    async with asyncio.timeout(20):
+        await asyncio.gather(creating, closing)
+        tasks = {task.get_name() for task in asyncio.all_tasks()}
+    assert f"live-{run.name}" not in tasks
+    assert launcher.at_work == []

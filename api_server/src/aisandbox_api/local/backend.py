@@ -76,6 +76,7 @@ class LocalBackend:
         self._persisting: asyncio.Task[None] | None = None
         self._surroundings: Surroundings | None = None
         self._create_lock = asyncio.Lock()
+        self._closing = False
 
     async def open(self) -> None:
         """Locks MODELS_DIR and reads the records. Raises ModelsDirInUse, ModelsDirNotWritable, OSError."""
@@ -108,6 +109,9 @@ class LocalBackend:
 
     async def close(self) -> None:
         """Tells every trainer to stop after a checkpoint, waits for them, and lets go of MODELS_DIR."""
+        self._closing = True
+        async with self._create_lock:
+            pass  # a run that is being accepted is one of them
         for run in self._runs.values():
             run.stop()
         if self._tasks:
@@ -123,11 +127,11 @@ class LocalBackend:
         self._lock.release()
 
     async def create(self, run: TrainingRun) -> TrainingRun:
-        """Accepts a run. Raises LimitReached, DiskFull, OSError."""
+        """Accepts a run. Raises LimitReached, ServiceStopping, DiskFull, OSError."""
         async with self._create_lock:
             if (known := self._runs.get(run.name)) is not None:
                 return known.run
-            if self._surroundings is None:
+            if self._closing or self._surroundings is None:
                 raise ServiceStopping("the service is stopping: send the start again in a moment")
             self._check_pending()
             run = replace(run, creation_time=run.creation_time or self._now())
