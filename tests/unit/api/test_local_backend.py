@@ -150,6 +150,34 @@ async def test_recorded_run_is_taken_up_by_its_phase(tmp_path: Path, phase: Phas
     await backend.close()
 
 
+@pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.SUSPENDED])
+async def test_record_that_says_what_is_so_is_not_written_again(
+    tmp_path: Path, phase: Phase, run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace(run.spec, suspend=phase is Phase.SUSPENDED)
+    RecordStore(RunStore(tmp_path)).write(replace(run, spec=spec, status=replace(run.status, phase=phase)))
+    written: list[Phase] = []
+    write = RecordStore.write
+
+    def noted(store: RecordStore, run: TrainingRun) -> None:
+        written.append(run.status.phase)
+        write(store, run)
+
+    monkeypatch.setattr(RecordStore, "write", noted)
+    backend = LocalBackend(Settings(models_dir=tmp_path), MemoryLauncher(Random(1)))
+    await backend.open()
+    await backend.start("127.0.0.1:1", None)
+    await backend.close()  # saves what is not
+    assert written == []
+    if phase is Phase.SUSPENDED:
+        backend = LocalBackend(Settings(models_dir=tmp_path), MemoryLauncher(Random(1)))
+        await backend.open()
+        await backend.start("127.0.0.1:1", None)
+        await backend.cancel(run.name)
+        await backend.close()
+        assert written == [Phase.CANCELLED]
+
+
 async def test_trainer_that_ended_while_the_service_was_down_is_known_by_its_last_words(
     tmp_path: Path, run: TrainingRun
 ) -> None:

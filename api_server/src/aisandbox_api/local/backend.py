@@ -99,7 +99,7 @@ class LocalBackend:
         )
         await self._launcher.start()
         for run in self._recorded:
-            supervised = self._runs[run.name] = SupervisedRun(run, self._surroundings)
+            supervised = self._runs[run.name] = SupervisedRun(run, self._surroundings, is_saved=True)
             self._observe(None, run)
             if not run.status.phase.is_done:
                 await supervised.recover()

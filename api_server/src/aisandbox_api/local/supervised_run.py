@@ -52,11 +52,14 @@ class Surroundings:
 
 
 class SupervisedRun:
-    """A run and the task that lives it. For one event loop; :attr:`run` is a snapshot."""
+    """A run and the task that lives it. For one event loop; :attr:`run` is a snapshot.
 
-    def __init__(self, run: TrainingRun, surroundings: Surroundings) -> None:
+    ``is_saved``: its record on disk says the same.
+    """
+
+    def __init__(self, run: TrainingRun, surroundings: Surroundings, is_saved: bool = False) -> None:
         self._run = run
-        self._saved: TrainingRun | None = None
+        self._saved = run if is_saved else None
         self._around = surroundings
         self._folder = surroundings.store.run(run.name)
         self._log = log.bind(run=run.name)
