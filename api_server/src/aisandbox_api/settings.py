@@ -15,6 +15,7 @@ from aisandbox_crds.trainer_start import LOG_LEVELS
 from aisandbox_api.errors import InvalidSetting
 
 LAUNCHERS = ("warm", "process")
+TRAINER_NUMBERS = ("SIMULATOR_PATIENCE_SECONDS", "SIMULATOR_TIMEOUT_SECONDS", "TORCH_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Settings:
     METRICS_PORT: where Prometheus reads /metrics; unset: nowhere.
     TRAINER_LAUNCHER: "warm" forks trainers from a process that has loaded everything (POSIX), "process" starts a new
     process for each.
+    SIMULATOR_PATIENCE_SECONDS, SIMULATOR_TIMEOUT_SECONDS and TORCH_NUM_THREADS are the trainers', who inherit them;
+    they are only checked, because a trainer that cannot read them fails somebody's run.
     """
 
     grpc_host: str = "127.0.0.1"
@@ -47,6 +50,8 @@ class Settings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
+        for name in TRAINER_NUMBERS:
+            _check_positive(environ, name)
         models_dir = _folder(environ, "MODELS_DIR", cls().models_dir)
         return cls(
             grpc_host=environ.get("GRPC_HOST") or cls().grpc_host,
@@ -83,6 +88,17 @@ def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
     if not 0 <= seconds <= 86_400:
         raise InvalidSetting(name, f"must be seconds, 0 to 86400, got {text[:80]!r}")
     return seconds
+
+
+def _check_positive(environ: Mapping[str, str], name: str) -> None:
+    """The rule of the trainer's own settings."""
+    text = environ.get(name) or "1"
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < 10**9:
+        raise InvalidSetting(name, f"must be a number above 0 and below 10^9, got {text[:80]!r}")
 
 
 def _choice(environ: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:

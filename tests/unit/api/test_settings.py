@@ -1,8 +1,11 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from aisandbox_api import Settings
 from aisandbox_api.errors import InvalidSetting
+from aisandbox_crds.errors import InvalidRun
+from aisandbox_trainer.settings import Settings as TrainerSettings
 
 
 def test_settings_have_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,12 +53,31 @@ def test_settings_are_read_from_variables(tmp_path: Path) -> None:
         ("METRICS_PORT", "-1"),
         ("METRICS_PORT", "-7"),
         ("TRAINER_LAUNCHER", "rocket"),
+        ("SIMULATOR_PATIENCE_SECONDS", "0"),
+        ("SIMULATOR_PATIENCE_SECONDS", "soon"),
+        ("SIMULATOR_TIMEOUT_SECONDS", "-1"),
+        ("SIMULATOR_TIMEOUT_SECONDS", "inf"),
+        ("SIMULATOR_TIMEOUT_SECONDS", "nan"),
+        ("TORCH_NUM_THREADS", "all"),
     ],
 )
 def test_bad_variable_is_named(tmp_path: Path, variable: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match=variable) as refusal:
         Settings.from_environ({"MODELS_DIR": str(tmp_path), variable: value})
     assert value in str(refusal.value)
+
+
+@pytest.mark.parametrize("variable", ["SIMULATOR_PATIENCE_SECONDS", "SIMULATOR_TIMEOUT_SECONDS", "TORCH_NUM_THREADS"])
+@pytest.mark.parametrize("value", ["", "0.5", "300", "1e3", "0", "1e9", "-2", "x", "nan"])
+def test_variable_of_the_trainers_is_refused_exactly_when_they_would(tmp_path: Path, variable: str, value: str) -> None:
+    def refuses(read: Callable[[dict[str, str]], object]) -> bool:
+        try:
+            read({"MODELS_DIR": str(tmp_path), variable: value})
+        except (InvalidSetting, InvalidRun):
+            return True
+        return False
+
+    assert refuses(Settings.from_environ) == refuses(TrainerSettings.from_environ)
 
 
 def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
