@@ -186,11 +186,18 @@ class RunFolder:
         except OSError:
             return None
 
-    def newest_checkpoint(self) -> Published | None:
+    def newest_checkpoint(self, on_damaged: Callable[[str, str], None] | None = None) -> Published | None:
         """Return the newest checkpoint whose every byte is as published, or None. For the trainer: reads all of it.
 
-        A damaged one is renamed to damaged-STEP-... with the reason in reason.txt, and the one before is tried.
+        A damaged one is renamed to damaged-STEP-... with the reason in reason.txt, and the one before is tried;
+        ``on_damaged`` is told its name and the reason.
         """
+
+        def set_aside(folder: Path, reason: str) -> None:
+            _set_aside(folder, reason)
+            if on_damaged is not None:
+                on_damaged(folder.name, reason)
+
         for name in _artifact_names(self.checkpoints_path):
             folder = self.checkpoints_path / name
             try:
@@ -198,9 +205,9 @@ class RunFolder:
                 verify_folder(folder, published.manifest)
             except FileNotFoundError:
                 if folder.is_dir():
-                    _set_aside(folder, "manifest.json is missing")
+                    set_aside(folder, "manifest.json is missing")
             except Damaged as error:
-                _set_aside(folder, error.why)
+                set_aside(folder, error.why)
             else:
                 return published
         return None

@@ -137,7 +137,10 @@ def test_checkpoint_damaged_is_set_aside_for_the_one_before(run: RunFolder, dama
 def test_checkpoints_all_damaged_give_none(run: RunFolder) -> None:
     for step in (1, 2):
         flip_one_bit(publish_checkpoint(run, step).path)
-    assert run.newest_checkpoint() is None
+    told: list[tuple[str, str]] = []
+    assert run.newest_checkpoint(lambda name, reason: told.append((name, reason))) is None
+    assert [name for name, _ in told] == ["2", "1"]
+    assert all(reason for _, reason in told)
 
 
 def test_manifest_swapped_with_a_valid_one_is_not_what_latest_names(run: RunFolder) -> None:

@@ -98,7 +98,7 @@ class Attempt:
         self._train(writer.claim(self._start.attempt))
 
     def _train(self, writer: Writer) -> None:
-        checkpoint = writer.run.newest_checkpoint()
+        checkpoint = writer.run.newest_checkpoint(self._warn_of_damage)
         if checkpoint is not None:
             self._progress.resumed_from = self._progress.latest_checkpoint = artifact(checkpoint)
         environments = Environments(self._spec, self._hyperparameters, self._start.run_id, self._stop, self._settings)
@@ -110,6 +110,12 @@ class Attempt:
             self._learn(writer, environments, bare, checkpoint)
         finally:
             bare.close()
+
+    def _warn_of_damage(self, checkpoint: str, reason: str) -> None:
+        self._progress.warning = (
+            f"checkpoint {checkpoint} is damaged ({reason}) and was set aside; an older one is used"
+        )
+        log.warning("checkpoint is damaged", checkpoint=checkpoint, reason=reason)
 
     def _learn(self, writer: Writer, environments: Environments, bare: VecEnv, checkpoint: Published | None) -> None:
         model, ratings = self._model(environments, bare, checkpoint)
