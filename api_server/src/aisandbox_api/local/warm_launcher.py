@@ -32,6 +32,7 @@ log = structlog.get_logger()
 WARM_COMMAND = python_command("-m", "aisandbox_trainer", "warm")
 TRIES = 3
 FORK_SECONDS = 30.0
+CLOSE_SECONDS = 1.0
 END_SECONDS = 5.0
 
 
@@ -150,26 +151,31 @@ class _WarmProcess:
     async def fork(self, key: str, start: TrainerStart, log_path: Path) -> ForkedProcess:
         environ = replace(start, stop_with_parent=False).to_environ()
         line = json.dumps({"id": key, "environ": environ, "log_path": str(log_path)}) + "\n"
-        forked = self._forks[key] = asyncio.get_running_loop().create_future()
+        forked: asyncio.Future[ForkedProcess] = asyncio.get_running_loop().create_future()
+        self._forks[key] = forked
         try:
-            async with self._write_lock:
-                await asyncio.to_thread(self._write, line.encode())
-            # Not from self._trainers: a trainer that ended at once has left them before this goes on.
-            return await asyncio.wait_for(forked, FORK_SECONDS)
+            async with asyncio.timeout(FORK_SECONDS):
+                async with self._write_lock:
+                    await asyncio.to_thread(self._write, line.encode())
+                # Not from self._trainers: a trainer that ended at once has left them before this goes on.
+                return await forked
         except (OSError, ValueError, TimeoutError) as error:
-            self.close()  # whatever it still forks would have a parent nobody listens to
+            await self.close()  # whatever it still forks would have a parent nobody listens to
             raise LaunchFailed(f"the warm process has not forked a trainer: {error!r}") from error
         finally:
             self._forks.pop(key, None)
 
-    def close(self) -> None:
-        """Ends it the way it expects: end of file on its stdin."""
-        with contextlib.suppress(OSError, ValueError):
-            self._child.stdin.close()
+    async def close(self) -> None:
+        """Ends it the way it expects: end of file on its stdin. One that does not read what is written is killed."""
+        closing = asyncio.create_task(asyncio.to_thread(self._close))  # it waits for a write that does
+        await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+        if not closing.done():
+            log.warning("warm process does not read and is killed", pid=self.pid)
+            self._child.kill()
 
     async def end(self) -> None:
         """Ends it and waits for that; what is still warming up listens to nothing and is killed."""
-        self.close()
+        await self.close()
         if not self._ready.is_set():
             self._child.kill()
         try:
@@ -182,6 +188,10 @@ class _WarmProcess:
     def _write(self, line: bytes) -> None:
         self._child.stdin.write(line)
         self._child.stdin.flush()
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._child.stdin.close()
 
     def _take(self, line: bytes) -> None:
         message = _parse(line)
