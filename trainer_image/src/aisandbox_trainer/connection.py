@@ -8,15 +8,18 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import structlog
 from aisandbox_crds.spec import GrpcEnvironment
 from aisandbox_environment.addresses import expand_addresses, spread
+from aisandbox_environment.client_stream import ClientStream, open_stream
 from aisandbox_environment.errors import TransientSimulatorError
 from aisandbox_environment.session import SimulatorSession, Timeouts
 
 from aisandbox_trainer import progress as activity
+from aisandbox_trainer.concurrency import at_once
 from aisandbox_trainer.errors import SimulatorGone
 from aisandbox_trainer.progress import Progress
 from aisandbox_trainer.stopping import Stop
@@ -84,26 +87,55 @@ def open_sessions(
     """One session for each address, ``environments`` (at least one) spread over them.
 
     Where there are fewer environments than addresses, the first addresses have one each. A name is looked up anew each
-    time. Closes what is open when one of them fails, and raises its error.
+    time. All but the first are opened at the same time. Closes what is open when one of them fails, and raises its
+    error.
     """
     addresses = expand_addresses(environment.address)
     addresses = addresses[:environments]
-    counts = spread(environments, len(addresses))
-    sessions: list[SimulatorSession] = []
+    opening = _Opening()
+
+    def open_one(address: str, count: int) -> SimulatorSession:
+        session = SimulatorSession.connect(
+            address,
+            count,
+            options=environment.options,
+            run_id=run_id,
+            evaluation=evaluation,
+            timeouts=timeouts,
+            stream=opening.stream,
+        )
+        opening.sessions.append(session)
+        return session
+
+    first, *others = (
+        partial(open_one, *each) for each in zip(addresses, spread(environments, len(addresses)), strict=True)
+    )
     try:
-        for address, count in zip(addresses, counts, strict=True):
-            sessions.append(
-                SimulatorSession.connect(
-                    address,
-                    count,
-                    options=environment.options,
-                    run_id=run_id,
-                    evaluation=evaluation,
-                    timeouts=timeouts,
-                )
-            )
+        # Where the first cannot be opened, the others are not bothered; and it starts what watches over all sessions
+        # of a process, which is not for two threads at once.
+        return [first(), *at_once(others, opening.cancel)]
     except BaseException:
-        for session in sessions:
+        for session in opening.sessions:
             session.close()
         raise
-    return sessions
+
+
+class _Opening:
+    """Sessions that are being opened, with a way to break it off before there is a session to cancel."""
+
+    def __init__(self) -> None:
+        self.sessions: list[SimulatorSession] = []
+        self._streams: list[ClientStream] = []
+        self._cancelled = False
+
+    def stream(self, address: str) -> ClientStream:
+        stream = open_stream(address)
+        self._streams.append(stream)
+        if self._cancelled:
+            stream.cancel()
+        return stream
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        for stream in list(self._streams):
+            stream.cancel()

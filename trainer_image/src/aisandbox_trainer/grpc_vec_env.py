@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
+from aisandbox_trainer.concurrency import at_once
 from aisandbox_trainer.errors import SimulatorChanged
 from aisandbox_trainer.presentation import Presentation
 from aisandbox_trainer.stopping import Stop
@@ -175,11 +177,15 @@ class GrpcVecEnv(VecEnv):
             self._stop.interruptible = False
 
     def _reset_sessions(self, seeds: list[int] | None) -> list[Any]:
-        replies, first = [], 0
+        calls, first = [], 0
         for session in self._sessions:
-            replies.append(session.reset(None if seeds is None else seeds[first : first + session.environments]))
+            calls.append(partial(session.reset, None if seeds is None else seeds[first : first + session.environments]))
             first += session.environments
-        return replies
+        return at_once(calls, self._cancel)
+
+    def _cancel(self) -> None:
+        for session in self._sessions:
+            session.cancel()
 
     def _observation(self, parts: Sequence[Sequence[Array]]) -> Any:
         """One batch from the leaves of every session; owned, because a reply's arrays are read-only views."""
