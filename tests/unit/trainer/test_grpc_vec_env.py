@@ -161,10 +161,17 @@ def test_vec_env_results_can_be_changed_and_kept() -> None:
 
 
 def test_vec_env_shows_action_masks_as_sb3_contrib_asks_for_them() -> None:
-    env = _env(ScriptedSession(1, masks=np.array([[0, 1]], np.uint8)), ScriptedSession(1, masks=np.array([[1, 1]])))
+    masked = pb.EnvironmentSpec(observation_space=SPEC.observation_space, action_masks=True)
+    masked.action_space.discrete.n = 2
+    masks = [np.array([[0, 1]], np.uint8), np.array([[1, 1]], np.uint8)]
+    sessions = [ScriptedSession(1, spec=masked, masks=mask) for mask in masks]
+    env = _env(*sessions)
     env.reset()
     np.testing.assert_array_equal(np.stack(env.env_method("action_masks")), [[False, True], [True, True]])
     assert env.has_attr("action_masks")
+    sessions[1].masks = np.array([[1, 0]], np.uint8)
+    env.step(np.zeros(2, np.int64))
+    np.testing.assert_array_equal(env.action_masks(), [[False, True], [True, False]])
     assert not _env(ScriptedSession(1)).has_attr("action_masks")
 
 

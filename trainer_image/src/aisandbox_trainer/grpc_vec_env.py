@@ -111,7 +111,8 @@ class GrpcVecEnv(VecEnv):
             rewards = np.concatenate([result.rewards for result in results])
             terminated = np.concatenate([result.terminated for result in results])
             truncated = np.concatenate([result.truncated for result in results])
-        self._masks = _joined([result.action_masks for result in results])
+        if self.spec.action_masks:
+            self._masks = _joined([result.action_masks for result in results])
         self._returns += rewards
         self._lengths += 1
         for index in self._ended:
