@@ -1,0 +1,36 @@
+import asyncio
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_api import Settings
+from aisandbox_api.local import LocalBackend
+from aisandbox_api.service import TrainingCalls
+from aisandbox_crds.spec import TrainingRunSpec
+from aisandbox_model_store import RunStore
+
+
+async def test_start_that_is_still_being_checked_ends_with_the_service(tmp_path: Path) -> None:
+    checking, ended = asyncio.Event(), asyncio.Event()
+
+    async def check(spec: TrainingRunSpec) -> None:
+        checking.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    backend = LocalBackend(Settings(models_dir=tmp_path))
+    calls = TrainingCalls(backend, RunStore(tmp_path), Random(1), check=check)
+    request, context = pb.TrainingRequest(experiment_id="lander", total_timesteps=100), Any
+    call = asyncio.create_task(calls.StartTrainingPPO(request, context))  # type: ignore[arg-type]
+    async with asyncio.timeout(20):
+        await checking.wait()
+        call.cancel()  # as gRPC does when the grace is over; the start itself goes on
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert not ended.is_set()
+        await calls.close()
+    assert ended.is_set()
