@@ -129,7 +129,7 @@ Global___NoiseKind: _TypeAlias = NoiseKind  # noqa: Y015
 
 @_typing.final
 class TrainingRequest(_message.Message):
-    """What to train, how long, and against what."""
+    """What to train, how long, and against what; at most 256 KiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -171,8 +171,8 @@ class TrainingRequest(_message.Message):
     records it with the run.
     """
     model_output_path: _builtins.str
-    """Where the final stable-baselines3 zip goes, relative to MODELS_DIR: "./my_model.zip". Empty: nowhere, the final
-    checkpoint has it. Absolute paths, "..", links that leave MODELS_DIR and the folder "runs": INVALID_ARGUMENT.
+    """Where the final stable-baselines3 zip goes, relative to MODELS_DIR: "./my_model.zip"; a name without a suffix gets
+    ".zip". Empty: nowhere, the final checkpoint has it. Absolute paths, "..", links that leave MODELS_DIR and the folder "runs": INVALID_ARGUMENT.
     """
     request_id: _builtins.str
     """1 to 128 printable characters, chosen by the client. The same id with the same request returns the same run."""
