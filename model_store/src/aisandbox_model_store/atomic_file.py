@@ -51,12 +51,16 @@ def sync_file(path: Path) -> None:
 
 
 def create_folder(path: Path) -> None:
-    """Make the folder ``path`` and the missing ones above it, so that they survive a power cut. Raises OSError."""
+    """Make the folder ``path`` and the missing ones above it, so that they survive a power cut.
+
+    Raises DiskFull, OSError.
+    """
     if path.is_dir():
         return
     create_folder(path.parent)
-    path.mkdir(exist_ok=True)
-    sync_folder(path.parent)
+    with full_disk_named(path.parent):
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

@@ -193,7 +193,7 @@ class LocalBackend:
             raise RunDone(run.name, run.status.phase, wish)
         if spec != run.spec:
             supervised.ask(spec)
-        await supervised.save()
+        await supervised.save_if_possible()  # what is asked for is under way; a full disk must not say otherwise
         return supervised.run
 
     def _find(self, name: str) -> SupervisedRun:

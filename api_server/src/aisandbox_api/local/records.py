@@ -32,8 +32,8 @@ class RecordStore:
     def write(self, run: TrainingRun) -> None:
         """Makes the record durable. Raises DiskFull, OSError; then the record before it is untouched."""
         path = self._store.run(run.name).record_path
-        create_folder(path.parent)
         try:
+            create_folder(path.parent)
             write_atomically(path, json.dumps(run_to_json(run), indent=1).encode() + b"\n")
         except BaseException:
             with contextlib.suppress(OSError):
