@@ -157,8 +157,7 @@ async def test_disk_that_is_full_for_a_while_loses_no_end_of_a_run(
         await until_logged(settings, "does train")
         with monkeypatch.context() as patched:
             patched.setattr("os.fsync", full)
-            with pytest.raises(DiskFull):
-                await backend.cancel("run-1")
+            await backend.cancel("run-1")
             assert (await done(backend)).status.phase is Phase.CANCELLED
             assert "Cancelled" not in record.read_text()
     assert "Cancelled" in record.read_text()
