@@ -219,7 +219,7 @@ def test_forks_draw_different_random_numbers() -> None:
         "process.run_from_environ = lambda *_: numpy.random.randint(1, 2**30) % 251 + 1\n"
         "forks = warm._Forks()\n"
         "null = os.open(os.devnull, os.O_WRONLY)\n"
-        "pids = [forks._fork({}, null) for _ in range(6)]\n"
+        "pids = [forks._fork(str(i), {}, null) for i in range(6)]\n"
         "print(len({os.waitpid(pid, 0)[1] for pid in pids}))\n"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
