@@ -24,6 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aisandbox_wire.grpc_runtime import set_up_grpc
+
+set_up_grpc()  # as the programs do, before gRPC is imported
+
 import grpc
 import numpy as np
 import uvloop

@@ -30,6 +30,10 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
+from aisandbox_wire.grpc_runtime import set_up_grpc
+
+set_up_grpc()  # as the programs do, before gRPC is imported
+
 import grpc
 import numpy as np
 import structlog

@@ -19,6 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from aisandbox_wire.grpc_runtime import set_up_grpc
+
+set_up_grpc()  # as the programs do, before gRPC is imported
+
 import grpc
 import structlog
 from aisandbox.v1 import policy_trainer_pb2 as pb

@@ -21,6 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aisandbox_wire.grpc_runtime import set_up_grpc
+
+set_up_grpc()  # as the programs do, before gRPC is imported
+
 import stable_baselines3 as sb3
 import torch as th
 from aisandbox_cli.processes import Children

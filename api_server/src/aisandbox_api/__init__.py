@@ -4,12 +4,12 @@ server = create_server(Settings(models_dir=Path("models")), adapter_factory=MyAd
 await server.serve()
 """
 
-import os
 import sys
 
+from aisandbox_wire.grpc_runtime import set_up_grpc
+
 if sys.argv[:1] == ["-m"]:
-    # Started as a program: its log says what gRPC's native one says beside it. gRPC looks when it is imported, below.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    set_up_grpc()  # started as a program; gRPC is imported below
 
 from aisandbox_api.errors import ApiError, StartupError
 from aisandbox_api.server import Server, create_server

@@ -6,11 +6,12 @@ Owns the list of commands. Modules of commands are imported when they are asked 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
+
+from aisandbox_wire.grpc_runtime import set_up_grpc
 
 TRAIN, USE, RUN_SERVERS = "Train", "Use a policy", "Servers and checks"
 # command -> (module, function, panel of the help)
@@ -40,8 +41,7 @@ LIKE = 0.6
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code; see :mod:`aisandbox_cli.errors`."""
     if arguments is None:
-        # The commands tell in a sentence what gRPC's native log tells in its own words; it looks when it is imported.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        set_up_grpc()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["healthcheck"]:

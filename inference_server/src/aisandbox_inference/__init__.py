@@ -4,12 +4,12 @@ Owns the way from a published model to an action. Knows the wire contract and th
 nor torch, stable-baselines3, pickle or Gymnasium.
 """
 
-import os
 import sys
 
+from aisandbox_wire.grpc_runtime import set_up_grpc
+
 if sys.argv[:1] == ["-m"]:
-    # Started as a program: its log says what gRPC's native one says beside it. gRPC looks when it is imported, below.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    set_up_grpc()  # started as a program; gRPC is imported below
 
 from aisandbox_inference.calls import PolicyCalls, create_policy_calls
 from aisandbox_inference.errors import AddressInUse, InferenceError, InvalidSetting, StartupError

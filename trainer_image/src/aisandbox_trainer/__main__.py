@@ -9,6 +9,8 @@ import argparse
 import os
 import sys
 
+from aisandbox_wire.grpc_runtime import set_up_grpc
+
 from aisandbox_trainer.thread_limits import limit_native_threads
 
 DESCRIPTION = "Trains one run with stable-baselines3, or keeps a process warm from which runs start at once."
@@ -42,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     command = parser.parse_args(arguments).command
     limit_native_threads()
+    set_up_grpc()
     if command == "run":
         from aisandbox_trainer.stopping import Stop
 
