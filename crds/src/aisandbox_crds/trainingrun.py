@@ -15,7 +15,6 @@ GROUP = "aisandbox.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "TrainingRun"
-PLURAL = "trainingruns"
 
 EXPERIMENT_ANNOTATION = f"{GROUP}/experiment-id"
 REQUEST_ANNOTATION = f"{GROUP}/request-id"

@@ -88,6 +88,19 @@ class _FastOnPolicy(OnPolicyAlgorithm):
         finally:
             del self.policy.forward
 
+    def train(self) -> None:
+        """One update from the rollout buffer. Raises NonFiniteTraining."""
+        nets = self.nets()
+        if nets is None:
+            super().train()
+            return
+        self._update_learning_rate(self.policy.optimizer)
+        with th.no_grad():
+            self._update(nets)
+
+    def _update(self, nets: ActorCriticNets) -> None:
+        raise NotImplementedError
+
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_nets"]
 
@@ -107,16 +120,6 @@ def _without_autograd(act: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 class FastPPO(_FastOnPolicy, sb3.PPO):
     """PPO (Schulman et al. 2017) as stable-baselines3 has it."""
-
-    def train(self) -> None:
-        """One update from the rollout buffer. Raises NonFiniteTraining."""
-        nets = self.nets()
-        if nets is None:
-            super().train()
-            return
-        self._update_learning_rate(self.policy.optimizer)
-        with th.no_grad():
-            self._update(nets)
 
     def _update(self, nets: ActorCriticNets) -> None:
         rollout = Rollout.of(self.rollout_buffer, nets)
@@ -233,16 +236,6 @@ class PPOLoss:
 
 class FastA2C(_FastOnPolicy, sb3.A2C):
     """A2C (Mnih et al. 2016) as stable-baselines3 has it."""
-
-    def train(self) -> None:
-        """One update from the rollout buffer. Raises NonFiniteTraining."""
-        nets = self.nets()
-        if nets is None:
-            super().train()
-            return
-        self._update_learning_rate(self.policy.optimizer)
-        with th.no_grad():
-            self._update(nets)
 
     def _update(self, nets: ActorCriticNets) -> None:
         rollout = Rollout.of(self.rollout_buffer, nets)
