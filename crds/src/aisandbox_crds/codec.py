@@ -67,6 +67,12 @@ def run_to_json(run: TrainingRun) -> dict[str, Any]:
         metadata["creationTimestamp"] = run.creation_time
     if run.annotations:
         metadata["annotations"] = dict(run.annotations)
+    if run.generation:
+        metadata["generation"] = run.generation
+    if run.resource_version:
+        metadata["resourceVersion"] = run.resource_version
+    if run.deletion_time:
+        metadata["deletionTimestamp"] = run.deletion_time
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -87,11 +93,14 @@ def run_from_json(data: object) -> TrainingRun:
     uid = reader.value(str, metadata.get("uid") or "", "metadata.uid")
     created = reader.value(str, metadata.get("creationTimestamp") or "", "metadata.creationTimestamp")
     annotations = reader.value(Mapping[str, str], metadata.get("annotations") or {}, "metadata.annotations")
+    generation = reader.value(int, metadata.get("generation") or 0, "metadata.generation")
+    version = reader.value(str, metadata.get("resourceVersion") or "", "metadata.resourceVersion")
+    deleted = reader.value(str, metadata.get("deletionTimestamp") or "", "metadata.deletionTimestamp")
     status = reader.value(TrainingRunStatus, resource.get("status") or {}, "status")
     reader.ignore_unknown = False
     spec = reader.value(TrainingRunSpec, resource.get("spec"), "spec")
     reader.finish()
-    return TrainingRun(name, spec, status, uid, created, annotations)
+    return TrainingRun(name, spec, status, uid, created, annotations, generation, version, deleted)
 
 
 def to_json(value: Any) -> dict[str, Any]:
@@ -152,6 +161,8 @@ def _item_to_json(item: Any) -> Any:
         return to_json(item)
     if isinstance(item, StrEnum):
         return item.value
+    if isinstance(item, tuple):
+        return [_item_to_json(entry) for entry in item]
     return _plain(item)
 
 
@@ -202,6 +213,8 @@ class _Reader:
             (kind,) = (option for option in get_args(kind) if option is not types.NoneType)
         if get_origin(kind) is Mapping:
             return self._map(get_args(kind)[1], data, path)
+        if get_origin(kind) is tuple:
+            return self._sequence(get_args(kind)[0], data, path)
         if is_dataclass(kind):
             return self._object(kind, data, path)  # type: ignore[arg-type]
         if issubclass(kind, StrEnum):
@@ -225,6 +238,11 @@ class _Reader:
         problem = json_problem(entries)
         self.expect(not problem, path, problem)
         return {} if problem else _plain(entries)
+
+    def _sequence(self, kind: Any, data: object, path: str) -> tuple[Any, ...]:
+        self.expect(isinstance(data, list | tuple), path, f"must be a list, got {shown(data)}")
+        entries = data if isinstance(data, list | tuple) else ()
+        return tuple(self.value(kind, entry, f"{path}[{index}]") for index, entry in enumerate(entries))
 
     def _object(self, cls: type, data: object, path: str) -> Any:
         entries = {key: entry for key, entry in self.mapping(data, path).items() if entry is not None}

@@ -68,6 +68,11 @@ class TrainingRunSpec:
 
     ``checkpoint_every_timesteps`` 0 means a tenth of ``total_timesteps``, at most 100,000. ``seed`` None means that
     whoever creates the run chooses one. ``model_output_path`` is relative to MODELS_DIR; empty means no copy.
+
+    ``active_deadline_seconds`` and all that follows it concern the machine the trainer runs on. From ``resources`` on
+    the values are Kubernetes' own, passed to the Job as they are; on one machine they mean nothing.
+    ``ttl_seconds_after_finished``: how long the Job and its pods stay after the run is done; None means as long as the
+    run. ``labels`` are put on the Job and its pods.
     """
 
     algorithm: Algorithm
@@ -82,3 +87,9 @@ class TrainingRunSpec:
     cancel: bool = False
     backoff_limit: int = 3
     active_deadline_seconds: int | None = None
+    ttl_seconds_after_finished: int | None = None
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    priority_class_name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)

@@ -47,7 +47,10 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the run is; rewards are undiscounted returns, ``fps`` is environment steps a second."""
+    """How far the run is; rewards are undiscounted returns, ``fps`` is environment steps a second.
+
+    ``attempt`` is the one that reported it.
+    """
 
     timesteps: int = 0
     total_timesteps: int = 0
@@ -60,11 +63,50 @@ class Progress:
     activity: str = ""
     warning: str = ""
     last_updated_time: str | None = None
+    attempt: int = 0
+
+
+class ConditionType(StrEnum):
+    """What a condition speaks of, for programs (``kubectl wait --for=condition=Complete``)."""
+
+    SUSPENDED = "Suspended"
+    RUNNING = "Running"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+    PROGRESS_STALLED = "ProgressStalled"
+
+
+class ConditionStatus(StrEnum):
+    """Whether a condition holds."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing that is so, or is not, with its reason; Kubernetes' metav1.Condition.
+
+    ``last_transition_time`` is when ``status`` last changed. ``observed_generation`` is that of the spec it speaks of.
+    """
+
+    type: ConditionType
+    status: ConditionStatus
+    reason: str
+    message: str = ""
+    last_transition_time: str = ""
+    observed_generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRunStatus:
-    """What has become of a run. Times are RFC 3339 in UTC."""
+    """What has become of a run. Times are RFC 3339 in UTC.
+
+    ``attempt`` counts the trainers that have begun. ``suspensions`` counts those that were stopped by a suspend,
+    ``restarts`` the attempts after the first that no suspend explains, and ``restarts_count_towards_max`` those of them
+    that spent ``spec.backoff_limit``. ``observed_generation`` and ``conditions`` are Kubernetes'.
+    """
 
     phase: Phase = Phase.PENDING
     start_time: str | None = None
@@ -75,7 +117,10 @@ class TrainingRunStatus:
     best_model: Artifact | None = None
     resumed_from: Artifact | None = None
     attempt: int = 0
+    suspensions: int = 0
     restarts: int = 0
     restarts_count_towards_max: int = 0
     timesteps_lost: int = 0
     failure: Failure | None = None
+    observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()

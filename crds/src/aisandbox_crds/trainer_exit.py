@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from aisandbox_crds import codec
 from aisandbox_crds.errors import FieldError, InvalidRun, shown
-from aisandbox_crds.status import Failure
+from aisandbox_crds.status import Artifact, Failure
 
 MAX_BYTES = 4096
 """What the kubelet reads of a termination message."""
@@ -36,12 +36,20 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class TerminationMessage:
-    """The JSON a trainer writes to TERMINATION_MESSAGE_PATH as its last act; at most 4,096 bytes."""
+    """The JSON a trainer writes to TERMINATION_MESSAGE_PATH as its last act; at most 4,096 bytes.
+
+    It repeats what the last report of progress said, which may have been lost.
+    """
 
     attempt: int
     exit_code: int
     timesteps: int
     failure: Failure | None = None
+    latest_checkpoint: Artifact | None = None
+    latest_model: Artifact | None = None
+    best_model: Artifact | None = None
+    resumed_from: Artifact | None = None
+    episode_reward_mean: float | None = None
 
     def to_json(self) -> str:
         """The message as one line of ASCII; a failure's text is cut so that the whole fits in MAX_BYTES."""

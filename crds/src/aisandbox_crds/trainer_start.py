@@ -22,13 +22,15 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 class TrainerStart:
     """One attempt at a run.
 
-    ``attempt`` counts from 1 and is the fence of what is written. ``progress_address`` None: nobody is told.
+    ``attempt`` counts from 1 and is the fence of what is written; None: the trainer claims the next one from the run's
+    folder. ``run_uid`` tells the run from an earlier one of the same name, whose files it must not take for its own.
+    ``progress_address`` None: nobody is told.
     The token is in ``progress_token`` or, where it is renewed, in ``progress_token_file``, read before each use.
     ``stop_with_parent``: end of file on stdin means SIGTERM.
     """
 
     run_id: str
-    attempt: int
+    attempt: int | None
     spec: TrainingRunSpec
     models_dir: Path
     checkpoint_dir: Path
@@ -38,12 +40,14 @@ class TrainerStart:
     termination_message_path: Path | None = None
     log_level: str = "info"
     stop_with_parent: bool = False
+    run_uid: str = ""
 
     def to_environ(self) -> dict[str, str]:
         """The variables to set for the trainer; what is None is left out."""
         values: dict[str, str | Path | None] = {
             "RUN_ID": self.run_id,
-            "RUN_ATTEMPT": str(self.attempt),
+            "RUN_UID": self.run_uid or None,
+            "RUN_ATTEMPT": None if self.attempt is None else str(self.attempt),
             "RUN_SPEC": json.dumps(spec_to_json(self.spec), separators=(",", ":")),
             "MODELS_DIR": self.models_dir,
             "CHECKPOINT_DIR": self.checkpoint_dir,
@@ -68,7 +72,7 @@ class TrainerStart:
             errors.append(
                 FieldError("RUN_ID", f"must be a DNS-1123 label of at most 52 characters, got {shown(run_id)}")
             )
-        attempt = _read(environ, "RUN_ATTEMPT", errors)
+        attempt = environ.get("RUN_ATTEMPT", "")
         if attempt and not (attempt.isascii() and attempt.isdigit() and len(attempt) < 10 and int(attempt) >= 1):
             errors.append(FieldError("RUN_ATTEMPT", f"must be a whole number from 1, got {shown(attempt)}"))
         models_dir = _read(environ, "MODELS_DIR", errors)
@@ -83,7 +87,7 @@ class TrainerStart:
             raise InvalidRun(errors)
         return cls(
             run_id=run_id,
-            attempt=int(attempt),
+            attempt=int(attempt) if attempt else None,
             spec=spec,
             models_dir=Path(models_dir),
             checkpoint_dir=Path(environ.get("CHECKPOINT_DIR") or models_dir),
@@ -93,6 +97,7 @@ class TrainerStart:
             termination_message_path=_path(environ.get("TERMINATION_MESSAGE_PATH")),
             log_level=log_level,
             stop_with_parent=stop == "true",
+            run_uid=environ.get("RUN_UID", ""),
         )
 
 

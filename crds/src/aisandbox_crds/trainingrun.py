@@ -20,10 +20,17 @@ EXPERIMENT_ANNOTATION = f"{GROUP}/experiment-id"
 REQUEST_ANNOTATION = f"{GROUP}/request-id"
 REQUEST_DIGEST_ANNOTATION = f"{GROUP}/request-digest"
 
+RUN_LABEL = f"{GROUP}/run"
+"""On a run's Job and pods: the name of the run."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """A run. ``name`` is its run_id; ``creation_time`` is RFC 3339 in UTC."""
+    """A run. ``name`` is its run_id; ``creation_time`` and ``deletion_time`` are RFC 3339 in UTC.
+
+    ``generation`` counts the changes of the spec, ``resource_version`` names this state of the resource; both are
+    Kubernetes' and empty on one machine.
+    """
 
     name: str
     spec: TrainingRunSpec
@@ -31,3 +38,6 @@ class TrainingRun:
     uid: str = ""
     creation_time: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
+    generation: int = 0
+    resource_version: str = ""
+    deletion_time: str = ""
