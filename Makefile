@@ -11,7 +11,7 @@ UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 RUN := $(UV) run --no-sync
 SOURCES := proto/src/aisandbox_wire crds/src model_store/src environment/src api_server/src inference_server/src \
-	trainer_image/src cli/src
+	trainer_image/src cli/src operator/src
 PYTEST := $(RUN) pytest
 
 .PHONY: help setup demo serve test test-unit check format lint types imports proto proto-check proto-release \
