@@ -16,6 +16,7 @@ from aisandbox_model_store.errors import (
     ModelNotFound,
     ModelStoreError,
     OutsideRoot,
+    Replaced,
     RunNotFound,
 )
 from aisandbox_model_store.manifest import MANIFEST_NAME, FileEntry, Manifest
@@ -41,6 +42,7 @@ __all__ = [
     "OutsideRoot",
     "Pointer",
     "Published",
+    "Replaced",
     "RunFolder",
     "RunNotFound",
     "RunStore",

@@ -9,6 +9,7 @@
     ├── OutsideRoot          a path that leaves MODELS_DIR or names what is not the caller's
     ├── Damaged              the bytes on disk are not the bytes that were published
     ├── Fenced               a newer attempt has taken the run over; this one must stop
+    ├── Replaced             a newer run of the same name has the folder now; this one must stop
     └── DiskFull             no space left; what was published before is intact
 
 Any other OSError of the file system is passed on as it is.
@@ -93,6 +94,15 @@ class Fenced(ModelStoreError):
         super().__init__(f"attempt {attempt} may not publish: attempt {newest} has claimed the run")
         self.attempt = attempt
         self.newest = newest
+
+
+class Replaced(ModelStoreError):
+    """The run with the uid ``uid`` may not publish: another run of the name ``run`` has the folder."""
+
+    def __init__(self, run: str, uid: str) -> None:
+        super().__init__(f"run {run!r} of uid {uid} may not publish: another run of this name has taken its place")
+        self.run = run
+        self.uid = uid
 
 
 class DiskFull(ModelStoreError):

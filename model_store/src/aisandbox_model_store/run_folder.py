@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from aisandbox_model_store.atomic_file import sync_folder, write_durably
 from aisandbox_model_store.errors import Damaged, ModelNotFound, RunNotFound
 from aisandbox_model_store.manifest import Manifest, read_files, read_manifest, verify_folder
+from aisandbox_model_store.ownership import uid_of
 from aisandbox_model_store.selector import ModelSelector, parse_selector
 
 if TYPE_CHECKING:
@@ -86,15 +87,25 @@ class RunFolder:
         """Where the local backend keeps the run's record."""
         return self.path / "trainingrun.json"
 
-    def claim(self, attempt: int) -> Writer:
-        """Take the run over for an attempt, and return what publishes for it.
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders that are this run's alone: one below MODELS_DIR, and one below CHECKPOINT_DIR if that is apart."""
+        return tuple(dict.fromkeys((self.path, self.checkpoints_path.parent)))
 
-        From the return on, no older attempt can publish anything; what dead ones left half-written is removed.
-        Raises Fenced if a newer attempt has claimed the run, DiskFull, OSError.
+    def uid(self) -> str:
+        """Return the uid of the run that has claimed the folder; empty if it had none. Raises OSError."""
+        return uid_of(self.path)
+
+    def claim(self, attempt: int | None, uid: str = "") -> Writer:
+        """Take the run over for an attempt, or for the next one (None), and return what publishes for it.
+
+        From the return on, no older attempt can publish anything; what dead ones left half-written is removed. With a
+        ``uid``, the folder of an earlier run of the same name is set aside first (NAME.UID8), and nothing of it is used.
+        Raises Fenced if a newer attempt has claimed the run, Replaced if a newer run has, DiskFull, OSError.
         """
         from aisandbox_model_store.writer import claim  # a writer is a reader too, hence imports this module
 
-        return claim(self, attempt)
+        return claim(self, attempt, uid)
 
     def models(self) -> list[Published]:
         """Return the published models, newest first; a folder whose manifest cannot be read is left out."""

@@ -6,6 +6,7 @@ The fence is exact without locks. An attempt claims a run by (1) creating the fi
 temporary file and folder of older attempts. An attempt publishes by (a) writing a temporary sibling, (b) looking for a
 newer claim, (c) renaming. If (b) saw no newer claim then (b) was before (1), so the temporary lay there at (2): either
 it was renamed before that, hence before the claim returned, or (c) fails. After a claim nothing older is published.
+An earlier run of the same name is kept out in the same way: (1) is the file uid in a new folder, (2) the old one's rename.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from aisandbox_model_store.atomic_file import (
 )
 from aisandbox_model_store.errors import Damaged, Fenced, InvalidArtifact
 from aisandbox_model_store.manifest import MANIFEST_NAME, describe_folder, digest_of, verify_folder
+from aisandbox_model_store.ownership import check_owner, own
 from aisandbox_model_store.run_folder import Published, RunFolder, next_name
 from aisandbox_model_store.selector import POINTERS
 
@@ -39,22 +41,38 @@ _TEMPORARY = re.compile(r"\.tmp-([0-9]+)-[0-9a-f]+")
 _GONE = ".gone-"
 
 
-def claim(run: RunFolder, attempt: int) -> Writer:
+def claim(run: RunFolder, attempt: int | None, uid: str = "") -> Writer:
     """Take the run over for ``attempt``; see :meth:`RunFolder.claim`."""
-    if attempt < 0:
+    if attempt is not None and attempt < 0:
         raise ValueError(f"attempt: must not be negative, and is {attempt}")
     attempts = _attempts_path(run)
     with full_disk_named(run.path.parent):
+        for root in run.roots if uid else ():
+            own(root, uid)
         for folder in (attempts, run.models_path, run.checkpoints_path, run.logs_path):
             create_folder(folder)
-        if (newest := _newest_attempt(attempts)) > attempt:
-            raise Fenced(attempt, newest)
-        (attempts / str(attempt)).touch()
+        attempt = _next_attempt(attempts) if attempt is None else _given_attempt(attempts, attempt)
         sync_folder(attempts)
-    writer = Writer(run, attempt)
+    writer = Writer(run, attempt, uid)
     writer.check_fence()
     _remove_leftovers(run, attempt)
     return writer
+
+
+def _given_attempt(attempts: Path, attempt: int) -> int:
+    if (newest := _newest_attempt(attempts)) > attempt:
+        raise Fenced(attempt, newest)
+    (attempts / str(attempt)).touch()
+    return attempt
+
+
+def _next_attempt(attempts: Path) -> int:
+    """Claim the number after the newest one, which of several claims at once only one can get."""
+    while True:
+        attempt = max(_newest_attempt(attempts), 0) + 1
+        with contextlib.suppress(FileExistsError):
+            (attempts / str(attempt)).touch(exist_ok=False)
+            return attempt
 
 
 def _attempts_path(run: RunFolder) -> Path:
@@ -90,15 +108,19 @@ def _take_away(path: Path) -> None:
 class Writer:
     """Publishes for attempt ``attempt`` of ``run``.
 
-    Every method raises Fenced once a newer attempt has claimed the run, DiskFull when there is no space, or OSError;
-    then nothing half-written stays and what was published before is as it was.
+    Every method raises Fenced once a newer attempt has claimed the run (Replaced once a newer run of its name has),
+    DiskFull when there is no space, or OSError; then nothing half-written stays and what was published before is as it
+    was.
     """
 
     run: RunFolder
     attempt: int
+    uid: str = ""
 
     def check_fence(self) -> None:
-        """Raise Fenced if a newer attempt has claimed the run."""
+        """Raise Fenced if a newer attempt has claimed the run, Replaced if a newer run has."""
+        for root in self.run.roots:
+            check_owner(root, self.uid)
         if (newest := _newest_attempt(_attempts_path(self.run))) > self.attempt:
             raise Fenced(self.attempt, newest)
 
