@@ -2,8 +2,8 @@
 
 Owns the translation between that form and the dataclasses of this package, driven by their fields' types. Checks types
 and names only; whether values make sense is for :mod:`aisandbox_crds.validation`. A spec with unknown keys is refused
-(a misspelt field would be lost in silence); unknown keys of a status or of the metadata are ignored, since their writer
-may be newer than their reader.
+(a misspelt field would be lost in silence); unknown keys of a status or of the metadata, and conditions of an unknown
+type, are ignored, since their writer may be newer than their reader.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from aisandbox_crds.spec import (
     GymnasiumEnvironment,
     TrainingRunSpec,
 )
-from aisandbox_crds.status import TrainingRunStatus
+from aisandbox_crds.status import Condition, ConditionType, TrainingRunStatus
 from aisandbox_crds.trainingrun import API_VERSION, KIND, TrainingRun
 
 ENVIRONMENT_KINDS: Mapping[str, type[Environment]] = {
@@ -54,7 +54,7 @@ def status_to_json(status: TrainingRunStatus) -> dict[str, Any]:
 
 
 def status_from_json(data: object) -> TrainingRunStatus:
-    """The inverse of :func:`status_to_json`; ignores unknown keys. Raises InvalidRun."""
+    """The inverse of :func:`status_to_json`; ignores unknown keys and types of conditions. Raises InvalidRun."""
     return from_json(TrainingRunStatus, data, "status", ignore_unknown=True)
 
 
@@ -180,6 +180,11 @@ def _environment_to_json(environment: Environment) -> dict[str, Any]:
     return {kind: to_json(environment)}
 
 
+def _is_of_unknown_type(condition: object) -> bool:
+    kind = condition.get("type") if isinstance(condition, Mapping) else None
+    return isinstance(kind, str) and kind not in [known.value for known in ConditionType]
+
+
 @cache
 def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls)
@@ -242,6 +247,8 @@ class _Reader:
     def _sequence(self, kind: Any, data: object, path: str) -> tuple[Any, ...]:
         self.expect(isinstance(data, list | tuple), path, f"must be a list, got {shown(data)}")
         entries = data if isinstance(data, list | tuple) else ()
+        if kind is Condition and self.ignore_unknown:
+            entries = [entry for entry in entries if not _is_of_unknown_type(entry)]
         return tuple(self.value(kind, entry, f"{path}[{index}]") for index, entry in enumerate(entries))
 
     def _object(self, cls: type, data: object, path: str) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aisandbox_crds.codec import spec_from_json, spec_to_json
@@ -99,6 +99,25 @@ class TrainerStart:
             stop_with_parent=stop == "true",
             run_uid=environ.get("RUN_UID", ""),
         )
+
+
+def spec_for_trainer(spec: TrainingRunSpec) -> TrainingRunSpec:
+    """The spec as a trainer is handed it: without what is only for whoever starts and stops trainers.
+
+    So a run that is suspended and resumed, or moved to other nodes, is to its trainer the same run. Fill in the seed
+    first: a trainer that is told none draws another at every attempt.
+    """
+    return replace(
+        spec,
+        suspend=False,
+        cancel=False,
+        ttl_seconds_after_finished=None,
+        resources={},
+        node_selector={},
+        tolerations=(),
+        priority_class_name="",
+        labels={},
+    )
 
 
 def _read(environ: Mapping[str, str], name: str, errors: list[FieldError]) -> str:

@@ -24,7 +24,16 @@ from aisandbox_crds.spec import (
     GymnasiumEnvironment,
     TrainingRunSpec,
 )
-from aisandbox_crds.status import Artifact, Failure, Phase, Progress, TrainingRunStatus
+from aisandbox_crds.status import (
+    Artifact,
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    Failure,
+    Phase,
+    Progress,
+    TrainingRunStatus,
+)
 from aisandbox_crds.trainingrun import TrainingRun
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +46,7 @@ JSON = st.recursive(
     max_leaves=5,
 )
 OBJECTS = st.dictionaries(st.text(max_size=5), JSON, max_size=3)
+TEXTS = st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3)
 ENVIRONMENTS = st.one_of(
     st.builds(GymnasiumEnvironment, st.text(), OBJECTS),
     st.builds(GrpcEnvironment, st.text(), COUNTS, OBJECTS),
@@ -48,7 +58,7 @@ SPECS = st.builds(
     total_timesteps=st.integers(),
     environment=ENVIRONMENTS,
     seed=st.none() | st.integers(),
-    hyperparameters=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
+    hyperparameters=TEXTS,
     model_output_path=st.text(),
     checkpoint_every_timesteps=COUNTS,
     evaluation=st.none() | st.builds(Evaluation, COUNTS, COUNTS, st.booleans()),
@@ -56,9 +66,24 @@ SPECS = st.builds(
     cancel=st.booleans(),
     backoff_limit=COUNTS,
     active_deadline_seconds=st.none() | COUNTS,
+    ttl_seconds_after_finished=st.none() | COUNTS,
+    resources=OBJECTS,
+    node_selector=TEXTS,
+    tolerations=st.lists(OBJECTS, max_size=3).map(tuple),
+    priority_class_name=st.text(max_size=5),
+    labels=TEXTS,
 )
 TIMES = st.none() | st.just("2025-01-01T00:00:00Z")
 ARTIFACTS = st.none() | st.builds(Artifact, st.text(), COUNTS, st.text(), st.none() | NUMBERS, TIMES)
+CONDITIONS = st.builds(
+    Condition,
+    st.sampled_from(ConditionType),
+    st.sampled_from(ConditionStatus),
+    reason=st.text(),
+    message=st.text(),
+    last_transition_time=st.text(),
+    observed_generation=COUNTS,
+)
 STATUSES = st.builds(
     TrainingRunStatus,
     phase=st.sampled_from(Phase),
@@ -67,7 +92,11 @@ STATUSES = st.builds(
     latest_checkpoint=ARTIFACTS,
     best_model=ARTIFACTS,
     attempt=COUNTS,
+    suspensions=COUNTS,
+    restarts=COUNTS,
     failure=st.none() | st.builds(Failure, st.text(), st.text()),
+    observed_generation=COUNTS,
+    conditions=st.lists(CONDITIONS, max_size=3).map(tuple),
 )
 RUNS = st.builds(
     TrainingRun,
@@ -76,7 +105,10 @@ RUNS = st.builds(
     status=STATUSES,
     uid=st.text(),
     creation_time=st.text(),
-    annotations=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
+    annotations=TEXTS,
+    generation=COUNTS,
+    resource_version=st.text(),
+    deletion_time=st.text(),
 )
 
 
@@ -202,16 +234,42 @@ def test_a_deeply_nested_object_is_refused() -> None:
 
 
 def test_a_status_of_a_newer_writer_is_read() -> None:
-    data = {"phase": "Running", "conditions": [], "observedGeneration": 3, "progress": {"timesteps": 5, "new": 1}}
-    assert status_from_json(data) == TrainingRunStatus(Phase.RUNNING, progress=Progress(timesteps=5))
+    running = {"type": "Running", "status": "True", "reason": "TrainerRuns"}
+    data = {
+        "phase": "Running",
+        "progress": {"timesteps": 5, "new": 1},
+        "replicas": [{"name": "a"}],
+        "conditions": [{**running, "since": 1}, {**running, "type": "Preempted", "status": "Perhaps"}],
+    }
+    assert status_from_json(data) == TrainingRunStatus(
+        Phase.RUNNING,
+        progress=Progress(timesteps=5),
+        conditions=(Condition(ConditionType.RUNNING, ConditionStatus.TRUE, "TrainerRuns"),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("condition", "field"),
+    [
+        ("Running", "status.conditions[0]"),
+        ({"status": "True", "reason": "R"}, "status.conditions[0].type"),
+        ({"type": 5, "status": "True", "reason": "R"}, "status.conditions[0].type"),
+        ({"type": "Running", "status": True, "reason": "R"}, "status.conditions[0].status"),
+        ({"type": "Running", "status": "True"}, "status.conditions[0].reason"),
+    ],
+)
+def test_a_condition_that_no_writer_can_mean_is_refused(condition: object, field: str) -> None:
+    with pytest.raises(InvalidRun) as caught:
+        status_from_json({"phase": "Running", "conditions": [condition]})
+    assert field in [error.field for error in caught.value.errors]
 
 
 def test_a_run_is_read_as_kubernetes_writes_it() -> None:
     run = TrainingRun("r", TrainingRunSpec(Algorithm.PPO, 1), uid="u")
     data = run_to_json(run)
-    data["metadata"] |= {"resourceVersion": "1", "managedFields": []}
+    data["metadata"] |= {"generation": 2, "resourceVersion": "1", "managedFields": []}
     del data["status"]
-    assert run_from_json(data) == run
+    assert run_from_json(data) == replace(run, generation=2, resource_version="1")
 
 
 @pytest.mark.parametrize(

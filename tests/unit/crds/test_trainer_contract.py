@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from aisandbox_crds.errors import FieldError, InvalidRun
 from aisandbox_crds.spec import Algorithm, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_crds.status import Failure
 from aisandbox_crds.trainer_exit import MAX_BYTES, ExitCode, TerminationMessage
-from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_crds.trainer_start import TrainerStart, spec_for_trainer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,7 +48,31 @@ def test_checkpoints_are_with_the_models_unless_said() -> None:
 def test_an_empty_environment_names_every_missing_variable() -> None:
     with pytest.raises(InvalidRun) as caught:
         TrainerStart.from_environ({})
-    assert {error.field for error in caught.value.errors} == {"RUN_ID", "RUN_ATTEMPT", "RUN_SPEC", "MODELS_DIR"}
+    assert {error.field for error in caught.value.errors} == {"RUN_ID", "RUN_SPEC", "MODELS_DIR"}
+
+
+def test_a_start_without_an_attempt_leaves_it_to_the_trainer() -> None:
+    start = replace(SMALL, attempt=None, run_uid="8a7b")
+    assert "RUN_ATTEMPT" not in start.to_environ()
+    assert TrainerStart.from_environ(start.to_environ()) == start
+
+
+def test_a_trainer_is_not_told_of_scheduling() -> None:
+    wanted = replace(SPEC, hyperparameters={"gamma": "0.9"}, backoff_limit=5)
+    told = spec_for_trainer(
+        replace(
+            wanted,
+            suspend=True,
+            cancel=True,
+            ttl_seconds_after_finished=5,
+            resources={"limits": {"cpu": "1"}},
+            node_selector={"disk": "ssd"},
+            tolerations=({"operator": "Exists"},),
+            priority_class_name="low",
+            labels={"team": "a"},
+        )
+    )
+    assert told == wanted
 
 
 @pytest.mark.parametrize(
