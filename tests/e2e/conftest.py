@@ -1,0 +1,139 @@
+"""The installed system as the tests see it: a cluster, a namespace, the Services' addresses.
+
+Nothing is installed here: scripts/e2e.py does that (``make e2e``), or whoever runs these tests against a cluster of
+their own. Which cluster: ``--kube-context`` (default: the current one) and ``--namespace``.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
+from cluster import Cluster
+from cluster_report import collect
+from kubectl import Kubectl
+from pod_logs import PodLogs
+from port_forward import PortForward
+
+PORT = 50051
+# Quick ones and those that need no trainer first; what restarts the system's parts late; what reads their logs last.
+ORDER = (
+    "test_trainingrun_resource",
+    "test_manifests",
+    "test_training",
+    "test_api_server",
+    "test_operator",
+    "test_trouble",
+    "test_aftermath",
+)
+STUBBORN_CALLS = """{"methodConfig": [{"name": [{}], "waitForReady": true, "retryPolicy": {"maxAttempts": 5,
+    "initialBackoff": "0.2s", "maxBackoff": "2s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}]}"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("cluster")
+    group.addoption("--kube-context", default=os.environ.get("KUBE_CONTEXT", ""), help="default: the current one")
+    group.addoption("--namespace", default="aisandbox", help="where the system is installed (default: aisandbox)")
+    group.addoption("--logs", type=Path, default=Path("build/e2e-logs"), help="where to write what the pods said")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.timeout(600))
+    names = {name: place for place, name in enumerate(ORDER)}
+    items.sort(key=lambda item: names.get(item.path.stem, names["test_trouble"]))
+
+
+@pytest.fixture(scope="session")
+def namespace(pytestconfig: pytest.Config) -> str:
+    """Of the installed system and its runs."""
+    return str(pytestconfig.getoption("--namespace"))
+
+
+@pytest.fixture(scope="session")
+def cluster(pytestconfig: pytest.Config, namespace: str) -> Cluster:
+    return Cluster(str(pytestconfig.getoption("--kube-context")), namespace)
+
+
+@pytest.fixture(scope="session")
+def kubectl(cluster: Cluster) -> Kubectl:
+    return cluster.kubectl
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pod_logs(pytestconfig: pytest.Config, request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[PodLogs]:
+    """What all pods say during the tests; with a report of the cluster when a test has failed."""
+    folder: Path = pytestconfig.getoption("--logs")
+    with PodLogs(cluster.core, cluster.namespace, folder / "pods") as logs:
+        yield logs
+        if request.session.testsfailed:
+            collect(cluster.kubectl, folder)
+            print(f"\nWhat the cluster looked like: {folder}")
+
+
+@pytest.fixture
+def scratch_namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace that nobody watches, for tests of the resource alone."""
+    name = f"scratch-{secrets.token_hex(3)}"
+    cluster.kubectl("create", "namespace", name)
+    try:
+        yield name
+    finally:
+        cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def api_address(kubectl: Kubectl) -> Iterator[str]:
+    """host:port here that leads to the Service aisandbox-api."""
+    with PortForward(kubectl, "service/aisandbox-api", PORT) as forward:
+        yield forward.address
+
+
+@pytest.fixture(scope="session")
+def inference_address(kubectl: Kubectl) -> Iterator[str]:
+    """host:port here that leads to the Service aisandbox-inference."""
+    with PortForward(kubectl, "service/aisandbox-inference", PORT) as forward:
+        yield forward.address
+
+
+def _connect(address: str) -> grpc.Channel:
+    """A client as ours and others' are: it waits for a connection, and sends again what found none."""
+    options = [
+        ("grpc.service_config", STUBBORN_CALLS),
+        ("grpc.enable_retries", 1),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+    ]
+    return grpc.insecure_channel(address, options=options)
+
+
+@pytest.fixture(scope="session")
+def service(api_address: str) -> Iterator[PolicyTrainerServiceStub]:
+    """The service, as a client outside the cluster calls it."""
+    with _connect(api_address) as channel:
+        yield PolicyTrainerServiceStub(channel)
+
+
+@pytest.fixture(scope="session")
+def inference(inference_address: str) -> Iterator[PolicyTrainerServiceStub]:
+    """The inference-server, as a client that counts microseconds calls it."""
+    with _connect(inference_address) as channel:
+        yield PolicyTrainerServiceStub(channel)
+
+
+@pytest.fixture
+def run_name(cluster: Cluster) -> Iterator[Callable[[str], str]]:
+    """Makes names that no run has; the runs that got them are deleted when the test ends."""
+    names: list[str] = []
+
+    def name(prefix: str) -> str:
+        names.append(f"{prefix}-{secrets.token_hex(3)}")
+        return names[-1]
+
+    yield name
+    if names:
+        cluster.kubectl("delete", "trainingruns", "--ignore-not-found", "--wait=false", *names)
