@@ -1,0 +1,86 @@
+"""``python -m aisandbox_environment``: a simulator of a Gymnasium environment, for a place without the command line.
+
+Owns the arguments, the log and the end of this process. Must not know the contract; :mod:`.gymnasium_host` serves it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+
+import structlog
+from aisandbox_wire.grpc_runtime import set_up_grpc
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serves until SIGTERM or SIGINT; 0, or 1 without the port, or 2 if the environment cannot be made."""
+    given = _parser().parse_args(arguments)
+    _configure_log()
+    set_up_grpc()
+    # gRPC is imported only now.
+    from aisandbox_wire.errors import WireError
+
+    from aisandbox_environment.errors import InvalidOptions
+    from aisandbox_environment.gymnasium_host import host_gymnasium
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        host_gymnasium(given.id, given.environments, given.host, given.port)
+    except KeyboardInterrupt:
+        return 0
+    except (InvalidOptions, WireError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m aisandbox_environment")
+    commands = parser.add_subparsers(dest="command", required=True)
+    host = commands.add_parser(
+        "host-gymnasium",
+        help="serve a Gymnasium environment as a simulator",
+        description="Serve a Gymnasium environment as a simulator (EnvironmentService, with gRPC's health service).",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    host.add_argument("id", metavar="ID", help="a Gymnasium id, like CartPole-v1")
+    host.add_argument(
+        "--environments", type=_at_least_one, default=64, metavar="N", help="how many it carries in all sessions"
+    )
+    host.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    host.add_argument("--port", type=_port, default=50061, help="the port; 0 picks a free one")
+    return parser
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, and is {text!r}")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 65535, and is {text!r}")
+    return int(text)
+
+
+def _configure_log() -> None:
+    """JSON lines on stderr, or a person's form if that is a terminal."""
+    terminal = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
