@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.attempts = 0
+        self.uid = ""
         self.stop = Stop()
 
     @property
@@ -87,7 +89,6 @@ class Runs:
         every: int = 0,
         **hyperparameters: Any,
     ) -> int:
-        self.attempts = attempt or self.attempts + 1
         self.stop.requested = False
         defaults = {"n_steps": 64, "batch_size": 64, "n_epochs": 2} if algorithm == "PPO" else {}
         spec = TrainingRunSpec(
@@ -102,7 +103,8 @@ class Runs:
         )
         start = TrainerStart(
             run_id="run-1",
-            attempt=self.attempts,
+            attempt=attempt,
+            run_uid=self.uid,
             spec=spec,
             models_dir=self.folder,
             checkpoint_dir=self.folder,
@@ -138,6 +140,71 @@ def test_attempt_leaves_a_final_model_a_checkpoint_and_the_copy(runs: Runs) -> N
     assert PPO.load(runs.folder / "out" / "my_model.zip", device="cpu").num_timesteps == 256
     assert any(runs.run.logs_path.iterdir())
     assert (runs.message.exit_code, runs.message.timesteps, runs.message.failure) == (0, 256, None)
+
+
+def test_message_repeats_what_was_published(runs: Runs) -> None:
+    assert runs.attempt(CARTPOLE, evaluation=Evaluation(episodes=2), every=128) == 0
+    message = runs.message
+    assert message.attempt == 1
+    checkpoint, model, best = message.latest_checkpoint, message.latest_model, message.best_model
+    assert checkpoint is not None
+    assert model is not None
+    assert best is not None
+    newest = runs.run.newest_checkpoint()
+    assert newest is not None
+    assert (checkpoint.path, checkpoint.timesteps, checkpoint.digest) == ("checkpoints/256", 256, newest.digest)
+    assert checkpoint.time is not None
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", checkpoint.time)
+    assert model.digest == runs.run.model("latest").digest
+    assert best.digest == runs.run.model("best").digest
+    assert best.reward_mean is not None
+    assert message.episode_reward_mean is not None
+    assert message.resumed_from is None
+
+
+@pytest.mark.parametrize("output", ["", "out/my_model.zip"])
+def test_finished_run_is_not_run_again(runs: Runs, tmp_path: Path, output: str) -> None:
+    steps: list[int] = []
+    environment = scripted(steps.append)
+    assert runs.attempt(environment, total=200, output=output, every=64) == 0
+    first, done = runs.message, len(steps)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "message"}
+
+    assert runs.attempt(environment, total=200, output=output, every=64) == 0
+
+    assert len(steps) == done == 256
+    assert runs.message == replace(first, attempt=2, resumed_from=first.latest_checkpoint)
+    changed = [path.name for path in tmp_path.rglob("*") if before.get(path) != path.stat().st_mtime_ns]
+    assert sorted(changed) == ["2", "attempts", "message"]
+
+
+def test_run_whose_end_was_broken_off_is_ended(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(self: Writer, *_: Any) -> None:
+        raise DiskFull(self.run.path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "write_output", no_space)
+        assert runs.attempt(CARTPOLE, output="model.zip") == 75
+    assert runs.run.pointer("final") is None
+    assert runs.attempt(CARTPOLE, output="model.zip") == 0
+    assert (runs.folder / "model.zip").exists()
+    assert runs.run.model("final").timesteps == 256
+
+
+def test_run_made_again_under_its_name_starts_anew(runs: Runs) -> None:
+    steps: list[int] = []
+    environment = scripted(steps.append)
+    runs.uid = "11111111-1111-4111-8111-111111111111"
+    assert runs.attempt(environment, total=128) == 0
+    runs.uid = "22222222-2222-4222-8222-222222222222"
+    assert runs.attempt(environment, total=128) == 0
+    assert len(steps) == 256
+    assert (runs.message.attempt, runs.message.resumed_from) == (1, None)
+    assert runs.run.uid() == runs.uid
+    runs.uid = "11111111-1111-4111-8111-111111111111"
+    assert runs.attempt(environment, total=128) == 75
+    assert runs.message.failure is not None
+    assert (runs.message.attempt, runs.message.failure.reason) == (0, "Fenced")
 
 
 @pytest.mark.parametrize("algorithm", ["A2C", "DQN"])
@@ -276,11 +343,11 @@ def test_attempt_that_cannot_succeed_says_why(
 
 
 def test_attempt_that_was_replaced_publishes_nothing(runs: Runs) -> None:
-    def replace(step: int) -> None:
+    def replace_at(step: int) -> None:
         if step == 100:
             runs.run.claim(2)
 
-    assert runs.attempt(scripted(replace), attempt=1) == 75
+    assert runs.attempt(scripted(replace_at), attempt=1) == 75
     failure = runs.message.failure
     assert failure is not None
     assert failure.reason == "Fenced"

@@ -53,7 +53,9 @@ def listener() -> Iterator[tuple[Listener, str]]:
 def _reporter(address: str | None, progress: Progress, **start: Any) -> Reporter:
     folder = Path("/nowhere")
     spec = TrainingRunSpec(Algorithm.PPO, 10)
-    reporter = Reporter(TrainerStart("run-1", 3, spec, folder, folder, progress_address=address, **start), progress)
+    reporter = Reporter(
+        TrainerStart("run-1", None, spec, folder, folder, progress_address=address, **start), 3, progress
+    )
     reporter.start()
     return reporter
 

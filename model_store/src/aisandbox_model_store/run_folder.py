@@ -89,7 +89,7 @@ class RunFolder:
 
     @property
     def roots(self) -> tuple[Path, ...]:
-        """The folders that are this run's alone: one below MODELS_DIR, and one below CHECKPOINT_DIR if that is apart."""
+        """The folders that are this run's alone: one below MODELS_DIR, one below CHECKPOINT_DIR if that is apart."""
         return tuple(dict.fromkeys((self.path, self.checkpoints_path.parent)))
 
     def uid(self) -> str:
@@ -99,8 +99,8 @@ class RunFolder:
     def claim(self, attempt: int | None, uid: str = "") -> Writer:
         """Take the run over for an attempt, or for the next one (None), and return what publishes for it.
 
-        From the return on, no older attempt can publish anything; what dead ones left half-written is removed. With a
-        ``uid``, the folder of an earlier run of the same name is set aside first (NAME.UID8), and nothing of it is used.
+        From the return on, no older attempt can publish anything; what dead ones left half-written is removed.
+        With a ``uid``, the folder of an earlier run of the same name is set aside first, and nothing of it is used.
         Raises Fenced if a newer attempt has claimed the run, Replaced if a newer run has, DiskFull, OSError.
         """
         from aisandbox_model_store.writer import claim  # a writer is a reader too, hence imports this module

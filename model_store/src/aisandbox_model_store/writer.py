@@ -6,7 +6,7 @@ The fence is exact without locks. An attempt claims a run by (1) creating the fi
 temporary file and folder of older attempts. An attempt publishes by (a) writing a temporary sibling, (b) looking for a
 newer claim, (c) renaming. If (b) saw no newer claim then (b) was before (1), so the temporary lay there at (2): either
 it was renamed before that, hence before the claim returned, or (c) fails. After a claim nothing older is published.
-An earlier run of the same name is kept out in the same way: (1) is the file uid in a new folder, (2) the old one's rename.
+An earlier run of the same name is kept out in the same way: its folder is renamed, then the new one gets its uid.
 """
 
 from __future__ import annotations

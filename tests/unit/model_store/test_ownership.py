@@ -116,9 +116,7 @@ def test_run_made_again_wins_against_a_checkpoint_half_written(run: RunFolder) -
     assert os.listdir(run.checkpoints_path) == []
 
 
-def test_run_made_again_wins_between_the_check_and_the_rename(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_made_again_wins_between_the_check_and_the_rename(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     old = run.claim(5, OLD)
 
     def claim_then_replace(source: Path, target: Path) -> None:

@@ -17,7 +17,9 @@ DESCRIPTION = "Trains one run with stable-baselines3, or keeps a process warm fr
 RUN_HELP = """\
 Make one attempt at a run. What to do is read from environment variables:
 
-  RUN_ID, RUN_ATTEMPT, RUN_SPEC (JSON), MODELS_DIR, CHECKPOINT_DIR   the run and where its files lie
+  RUN_ID, RUN_SPEC (JSON), MODELS_DIR, CHECKPOINT_DIR                the run and where its files lie
+  RUN_ATTEMPT                                                       its number; unset: the next one
+  RUN_UID                                                           tells it from an earlier run of that name
   PROGRESS_ADDRESS, PROGRESS_TOKEN or PROGRESS_TOKEN_FILE            whom to tell how far it is; nobody if unset
   TERMINATION_MESSAGE_PATH                                          where to say how it ended
   LOG_LEVEL                                                         debug, info, warning, error

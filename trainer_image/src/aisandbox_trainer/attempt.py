@@ -28,6 +28,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from aisandbox_trainer import algorithms, checkpoints
+from aisandbox_trainer.artifacts import artifact
 from aisandbox_trainer.checkpoints import Ratings
 from aisandbox_trainer.connection import Patience
 from aisandbox_trainer.divergence import check_finite
@@ -37,7 +38,7 @@ from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone, StopReque
 from aisandbox_trainer.evaluation import Evaluator
 from aisandbox_trainer.learning import Learning
 from aisandbox_trainer.policy_choice import check_actions, choose_policy
-from aisandbox_trainer.progress import Progress, Reporter, artifact
+from aisandbox_trainer.progress import Progress, Reporter
 from aisandbox_trainer.publication import Publication
 from aisandbox_trainer.settings import Settings
 from aisandbox_trainer.stopping import Stop
@@ -54,36 +55,53 @@ def run_attempt(start: TrainerStart, stop: Stop, settings: Settings | None = Non
     ``settings`` None: those of the environment variables.
     """
     progress = Progress()
-    reporter = Reporter(start, progress)
-    reporter.start()
+    attempt = start.attempt or 0
+    reporter: Reporter | None = None
     try:
-        Attempt(start, stop, progress, settings or Settings.from_environ(os.environ)).run()
+        writer = RunStore(start.models_dir, start.checkpoint_dir).run(start.run_id).claim(start.attempt, start.run_uid)
+        attempt = writer.attempt
+        structlog.contextvars.bind_contextvars(attempt=attempt)
+        reporter = Reporter(start, attempt, progress)
+        reporter.start()
+        Attempt(start, writer, stop, progress, settings or Settings.from_environ(os.environ)).run()
         ending = DONE
     except BaseException as error:
         ending = ending_of(error)
         if ending.failure is not None:
             log.error("attempt failed", reason=ending.failure.reason, exc_info=error)
     stop.interruptible = False
-    reporter.close()
+    if reporter is not None:
+        reporter.close()
     log.info("attempt ended", exit_code=int(ending.code), timesteps=progress.timesteps)
-    write_termination_message(start, ending, progress.timesteps)
+    write_termination_message(start, attempt, ending, progress)
     return ending.code
 
 
-def write_termination_message(start: TrainerStart, ending: Ending, timesteps: int) -> None:
-    """The last act; the exit code says enough where this fails."""
-    if start.termination_message_path is not None:
-        message = TerminationMessage(start.attempt, int(ending.code), timesteps, ending.failure)
-        with suppress(OSError):
-            start.termination_message_path.write_text(message.to_json())
+def write_termination_message(start: TrainerStart, attempt: int, ending: Ending, progress: Progress) -> None:
+    """The last act; the exit code says enough where this fails. ``attempt`` is 0 where none could be claimed."""
+    if start.termination_message_path is None:
+        return
+    message = TerminationMessage(
+        attempt=attempt,
+        exit_code=int(ending.code),
+        timesteps=progress.timesteps,
+        failure=ending.failure,
+        latest_checkpoint=progress.latest_checkpoint,
+        latest_model=progress.latest_model,
+        best_model=progress.best_model,
+        resumed_from=progress.resumed_from,
+        episode_reward_mean=progress.episode_reward_mean,
+    )
+    with suppress(OSError):
+        start.termination_message_path.write_text(message.to_json())
 
 
 class Attempt:
     """The parts of one attempt as they come into being."""
 
-    def __init__(self, start: TrainerStart, stop: Stop, progress: Progress, settings: Settings) -> None:
+    def __init__(self, start: TrainerStart, writer: Writer, stop: Stop, progress: Progress, settings: Settings) -> None:
         self._settings = settings
-        self._start = start
+        self._writer = writer
         self._spec = start.spec
         self._stop = stop
         self._progress = progress
@@ -94,20 +112,20 @@ class Attempt:
 
     def run(self) -> None:
         """Trains the run to its end. Raises what :func:`ending_of` knows."""
-        writer = RunStore(self._start.models_dir, self._start.checkpoint_dir).run(self._start.run_id)
-        self._train(writer.claim(self._start.attempt))
-
-    def _train(self, writer: Writer) -> None:
-        checkpoint = writer.run.newest_checkpoint(self._warn_of_damage)
+        checkpoint = self._writer.run.newest_checkpoint(self._warn_of_damage)
         if checkpoint is not None:
             self._progress.resumed_from = self._progress.latest_checkpoint = artifact(checkpoint)
-        environments = Environments(self._spec, self._hyperparameters, self._start.run_id, self._stop, self._settings)
+            if self._publication().is_finished(checkpoint):
+                log.info("the run is finished already", timesteps=checkpoint.timesteps)
+                return
+        run_id = self._writer.run.run_id
+        environments = Environments(self._spec, self._hyperparameters, run_id, self._stop, self._settings)
         bare = self._patience.call(environments.training)
         log.info("environments ready", environments=bare.num_envs)
         if bare.has_attr("action_masks"):
             log.warning("action masks are not used, the simulator must take every action")
         try:
-            self._learn(writer, environments, bare, checkpoint)
+            self._learn(environments, bare, checkpoint)
         finally:
             bare.close()
 
@@ -117,11 +135,12 @@ class Attempt:
         )
         log.warning("checkpoint is damaged", checkpoint=checkpoint, reason=reason)
 
-    def _learn(self, writer: Writer, environments: Environments, bare: VecEnv, checkpoint: Published | None) -> None:
+    def _learn(self, environments: Environments, bare: VecEnv, checkpoint: Published | None) -> None:
         model, ratings = self._model(environments, bare, checkpoint)
         self._progress.learner = model
-        model.set_logger(tensorboard_logger(writer.run.logs_path))
-        publication = self._publication(writer, environments, ratings, model)
+        model.set_logger(tensorboard_logger(self._writer.run.logs_path))
+        publication = self._publication(self._evaluator(environments), ratings, model.num_timesteps)
+        publication.take_up_pointers()
         learning = Learning(model, self._spec.total_timesteps, publication, self._patience, self._progress, self._stop)
         try:
             learning.run()
@@ -192,23 +211,21 @@ class Attempt:
         return model, state.ratings
 
     def _publication(
-        self, writer: Writer, environments: Environments, ratings: Ratings, model: BaseAlgorithm
+        self, evaluator: Evaluator | None = None, ratings: Ratings | None = None, saved_at: int = 0
     ) -> Publication:
-        evaluation = self._spec.evaluation
-        evaluator = (
-            Evaluator(environments, evaluation, self._seed, self._stop.check) if evaluation is not None else None
-        )
-        publication = Publication(
+        return Publication(
             spec=self._spec,
-            writer=writer,
+            writer=self._writer,
             progress=self._progress,
             evaluator=evaluator,
             frame_stack=self._hyperparameters.frame_stack,
-            ratings=ratings,
-            saved_at=model.num_timesteps,
+            ratings=ratings or Ratings(),
+            saved_at=saved_at,
         )
-        publication.take_up_pointers()
-        return publication
+
+    def _evaluator(self, environments: Environments) -> Evaluator | None:
+        evaluation = self._spec.evaluation
+        return None if evaluation is None else Evaluator(environments, evaluation, self._seed, self._stop.check)
 
     def _check_number(self, environments: int, hyperparameters: Hyperparameters) -> None:
         for rule in (batch_conflict, frequency_conflict):

@@ -29,7 +29,7 @@ def run_from_environ(environ: Mapping[str, str], stop: Stop, lifeline: int | Non
         log.error("not started", error=str(error))
         _leave_message(environ, error)
         return int(ExitCode.PERMANENT)
-    logs.configure(start.log_level, run=start.run_id, attempt=start.attempt)
+    logs.configure(start.log_level, run=start.run_id)
     if lifeline is None and start.stop_with_parent:
         lifeline = 0
     if lifeline is not None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from aisandbox.v1 import training_progress_pb2 as pb
+from aisandbox_crds.status import Artifact
 from aisandbox_crds.trainer_start import TrainerStart
-from aisandbox_model_store import Published
 
 if TYPE_CHECKING:
     from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
@@ -41,17 +41,18 @@ class Progress:
     """The state of the attempt; every field is replaced whole, so another thread may read at any time.
 
     ``learner`` is the SB3 algorithm once there is one: its step counter and its last 100 episodes are read from it.
+    ``stored_reward_mean`` stands for the latter where a run is finished and nothing is learned any more.
     """
 
     activity: Any = STARTING
     warning: str = ""
     learner: Any = None
-    latest_checkpoint: pb.Artifact | None = None
-    latest_model: pb.Artifact | None = None
-    best_model: pb.Artifact | None = None
-    resumed_from: pb.Artifact | None = None
+    latest_checkpoint: Artifact | None = None
+    latest_model: Artifact | None = None
+    best_model: Artifact | None = None
+    resumed_from: Artifact | None = None
     evaluation_reward_mean: float | None = None
-    timesteps_lost: int = 0
+    stored_reward_mean: float | None = None
 
     @property
     def timesteps(self) -> int:
@@ -60,32 +61,38 @@ class Progress:
             return int(self.learner.num_timesteps)
         return self.resumed_from.timesteps if self.resumed_from else 0
 
+    @property
+    def episode_reward_mean(self) -> float | None:
+        """The mean return of the last training episodes, if there were any."""
+        return mean_of(self.learner, "r") if self.learner is not None else self.stored_reward_mean
+
     def report(self, run_id: str, attempt: int, fps: float) -> pb.ReportRequest:
         """The snapshot as a message."""
-        episodes = list(getattr(self.learner, "ep_info_buffer", None) or ())
-        rewards = [float(episode["r"]) for episode in episodes]
         return pb.ReportRequest(
             run_id=run_id,
             attempt=attempt,
             timesteps=self.timesteps,
-            episode_reward_mean=_mean(rewards),
-            episode_length_mean=_mean([float(episode["l"]) for episode in episodes]),
+            episode_reward_mean=self.episode_reward_mean,
+            episode_length_mean=mean_of(self.learner, "l"),
             fps=fps,
-            latest_checkpoint=self.latest_checkpoint,
-            latest_model=self.latest_model,
-            best_model=self.best_model,
+            latest_checkpoint=_message(self.latest_checkpoint),
+            latest_model=_message(self.latest_model),
+            best_model=_message(self.best_model),
             evaluation_reward_mean=self.evaluation_reward_mean,
-            resumed_from=self.resumed_from,
-            timesteps_lost=self.timesteps_lost,
+            resumed_from=_message(self.resumed_from),
             activity=self.activity,
             warning=self.warning,
         )
 
 
-def artifact(published: Published, reward_mean: float | None = None) -> pb.Artifact:
-    """A published folder as a message."""
+def _message(artifact: Artifact | None) -> pb.Artifact | None:
+    if artifact is None:
+        return None
     return pb.Artifact(
-        path=published.relative, timesteps=published.timesteps, digest=published.digest, reward_mean=reward_mean
+        path=artifact.path,
+        timesteps=artifact.timesteps,
+        digest=artifact.digest,
+        reward_mean=artifact.reward_mean,
     )
 
 
@@ -112,8 +119,9 @@ class Rate:
 class Reporter:
     """Sends the snapshot when it has changed, at most twice a second; without an address it does nothing."""
 
-    def __init__(self, start: TrainerStart, progress: Progress) -> None:
+    def __init__(self, start: TrainerStart, attempt: int, progress: Progress) -> None:
         self._start = start
+        self._attempt = attempt
         self._progress = progress
         self._rate = Rate()
         self._sent: pb.ReportRequest | None = None
@@ -154,7 +162,7 @@ class Reporter:
 
         try:
             fps = self._rate.sample(self._progress.timesteps)
-            report = self._progress.report(self._start.run_id, self._start.attempt, fps)
+            report = self._progress.report(self._start.run_id, self._attempt, fps)
             if report == self._sent:
                 return
             stub.Report(report, timeout=timeout, metadata=self._metadata())
@@ -173,5 +181,7 @@ class Reporter:
         return (("authorization", f"Bearer {token}"),) if token else ()
 
 
-def _mean(values: list[float]) -> float | None:
+def mean_of(learner: Any, what: str) -> float | None:
+    """The mean of "r" (the return) or "l" (the length) over the learner's last training episodes, if there are any."""
+    values = [float(episode[what]) for episode in list(getattr(learner, "ep_info_buffer", None) or ())]
     return math.fsum(values) / len(values) if values else None

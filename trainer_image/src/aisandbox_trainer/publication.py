@@ -11,7 +11,6 @@ from statistics import fmean
 from typing import Any
 
 import structlog
-from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox_crds.intervals import effective_checkpoint_interval, effective_evaluation_interval
 from aisandbox_crds.output_path import normalized_output_path
 from aisandbox_crds.spec import TrainingRunSpec
@@ -21,15 +20,18 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 
 from aisandbox_trainer import checkpoints
 from aisandbox_trainer import progress as activity
+from aisandbox_trainer.artifacts import artifact, pointed
 from aisandbox_trainer.checkpoints import Ratings
 from aisandbox_trainer.divergence import check_finite
 from aisandbox_trainer.environments import env_of, presentation_of
 from aisandbox_trainer.evaluation import Evaluator
 from aisandbox_trainer.export import export_model
-from aisandbox_trainer.progress import Progress, artifact
+from aisandbox_trainer.progress import Progress, mean_of
 
 KEEP_CHECKPOINTS = 3
 KEEP_MODELS = 5
+REWARD_MEAN = "episode_reward_mean"
+"""The detail of a checkpoint's manifest with the mean return of the last training episodes."""
 
 log = structlog.get_logger(__name__)
 
@@ -51,9 +53,9 @@ class Publication:
         """Goes on from what earlier attempts have published: the best model stays the best until it is beaten."""
         latest, best = self._usable("latest"), self._usable("best")
         if latest is not None:
-            self.progress.latest_model = _artifact_of(latest)
+            self.progress.latest_model = pointed(self.writer.run, latest)
         if best is not None:
-            self.progress.best_model = _artifact_of(best)
+            self.progress.best_model = pointed(self.writer.run, best)
         # What nobody can be served is not to be beaten: without a best model the next one that is rated becomes it.
         self.ratings = replace(self.ratings, best_reward_mean=None if best is None else best.reward_mean)
         self.progress.evaluation_reward_mean = self.ratings.last_reward_mean
@@ -94,13 +96,18 @@ class Publication:
         published = self.writer.publish_checkpoint(
             model.num_timesteps,
             lambda folder: checkpoints.save(folder, model, self.spec, self.ratings),
-            {"algorithm": str(self.spec.algorithm)},
+            self._details(model),
         )
         self.progress.latest_checkpoint = artifact(published)
         self.progress.warning = ""
         self.writer.retain_checkpoints(KEEP_CHECKPOINTS)
         log.info("checkpoint", timesteps=published.timesteps)
         return published
+
+    def _details(self, model: BaseAlgorithm) -> dict[str, str]:
+        mean = mean_of(model, "r")
+        details = {"algorithm": str(self.spec.algorithm)}
+        return details if mean is None else {**details, REWARD_MEAN: repr(mean)}
 
     def save_model(self, model: BaseAlgorithm) -> Published:
         """Publishes the policy as the latest model; once for each state of the learner."""
@@ -120,8 +127,7 @@ class Publication:
             best = self.progress.best_model
             try:
                 if best is not None:
-                    reward_mean = best.reward_mean if best.HasField("reward_mean") else None
-                    self.writer.point("best", self.writer.run.model(best.digest), reward_mean)
+                    self.writer.point("best", self.writer.run.model(best.digest), best.reward_mean)
             except ModelNotFound:
                 self.ratings = replace(self.ratings, best_reward_mean=None)
 
@@ -134,10 +140,24 @@ class Publication:
             self._evaluate(model, self.evaluator)
         self._rate_by_training(model)
         checkpoint = self.save_checkpoint(model)
-        self.writer.point("final", self.save_model(model))
+        final = self.save_model(model)
         if self.spec.model_output_path:
             path = normalized_output_path(self.spec.model_output_path)
             self.writer.write_output(str(path), checkpoint.path / checkpoints.MODEL)
+        self.writer.point("final", final)  # the last of all: it says that the run is finished
+
+    def is_finished(self, checkpoint: Published) -> bool:
+        """Whether an attempt before has done all of :meth:`finish`; ``checkpoint`` is the newest one.
+
+        Then the progress says what that attempt said at its end.
+        """
+        final = self._usable("final")
+        if final is None or not self.spec.total_timesteps <= checkpoint.timesteps <= final.timesteps:
+            return False
+        self.take_up_pointers()
+        stored = checkpoint.manifest.details.get(REWARD_MEAN)
+        self.progress.stored_reward_mean = None if stored is None else float(stored)
+        return True
 
     def _evaluate(self, model: BaseAlgorithm, evaluator: Evaluator) -> None:
         before, self.progress.activity = self.progress.activity, activity.EVALUATING
@@ -181,15 +201,6 @@ class Publication:
             frame_stack=self.frame_stack or 1,
             timesteps=model.num_timesteps,
         )
-
-
-def _artifact_of(pointer: Pointer) -> pb.Artifact:
-    return pb.Artifact(
-        path=f"models/{pointer.folder}",
-        timesteps=pointer.timesteps,
-        digest=pointer.digest,
-        reward_mean=pointer.reward_mean,
-    )
 
 
 def _due(now: int, last: int, interval: int) -> bool:

@@ -1,0 +1,43 @@
+"""What a run has published, as its status names it.
+
+Owns the way from a published folder or a pointer to an artefact. Must not know when or why it was published.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aisandbox_crds.status import Artifact
+from aisandbox_model_store import MANIFEST_NAME, Pointer, Published, RunFolder
+
+
+def artifact(published: Published, reward_mean: float | None = None) -> Artifact:
+    """A published folder; ``reward_mean`` is what it was chosen for."""
+    return Artifact(
+        path=published.relative,
+        timesteps=published.timesteps,
+        digest=published.digest,
+        reward_mean=reward_mean,
+        time=_published_at(published.path),
+    )
+
+
+def pointed(run: RunFolder, pointer: Pointer) -> Artifact:
+    """What a pointer names."""
+    return Artifact(
+        path=f"models/{pointer.folder}",
+        timesteps=pointer.timesteps,
+        digest=pointer.digest,
+        reward_mean=pointer.reward_mean,
+        time=_published_at(run.models_path / pointer.folder),
+    )
+
+
+def _published_at(folder: Path) -> str | None:
+    """When the manifest was written, RFC 3339 in UTC; for people only, since a copy of the files has another time."""
+    try:
+        written = (folder / MANIFEST_NAME).stat().st_mtime
+    except OSError:
+        return None
+    return datetime.fromtimestamp(written, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
