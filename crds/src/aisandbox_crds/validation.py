@@ -1,7 +1,6 @@
 """What a TrainingRun may ask for.
 
-Owns the rules of the spec's fields; those of single hyperparameters, addresses and paths have modules of their own.
-Fields
+Owns the rules of the spec's fields; hyperparameters, addresses, paths and scheduling have modules of their own. Fields
 are named as in TrainingRequest and the dataclasses (``environment.grpc.address``). Must not touch disk or network.
 """
 
@@ -23,6 +22,7 @@ from aisandbox_crds.hyperparameters import (
     parse_hyperparameters,
 )
 from aisandbox_crds.output_path import output_path_problem
+from aisandbox_crds.scheduling import scheduling_errors
 from aisandbox_crds.spec import (
     Evaluation,
     GrpcEnvironment,
@@ -75,6 +75,9 @@ def _errors(spec: TrainingRunSpec) -> Iterator[FieldError]:
     yield from _range("backoff_limit", spec.backoff_limit, 0, 1000)
     if spec.active_deadline_seconds is not None:
         yield from _range("active_deadline_seconds", spec.active_deadline_seconds, 1, 2**31 - 1)
+    if spec.ttl_seconds_after_finished is not None:
+        yield from _range("ttl_seconds_after_finished", spec.ttl_seconds_after_finished, 0, 2**31 - 1)
+    yield from scheduling_errors(spec)
     if spec.evaluation is not None:
         yield from _evaluation_errors(spec.evaluation)
     yield from _problem("model_output_path", output_path_problem(spec.model_output_path))

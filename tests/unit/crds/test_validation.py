@@ -39,6 +39,7 @@ def refused_fields(**changes: Any) -> list[str]:
         ("checkpoint_every_timesteps", 0, 10**12),
         ("backoff_limit", 0, 1000),
         ("active_deadline_seconds", 1, 2**31 - 1),
+        ("ttl_seconds_after_finished", 0, 2**31 - 1),
     ],
 )
 def test_numbers_are_taken_in_their_range_only(field: str, lowest: int, highest: int) -> None:
