@@ -15,10 +15,10 @@ SOURCES := proto/src/aisandbox_wire crds/src model_store/src environment/src api
 PYTEST := $(RUN) pytest
 
 .PHONY: help setup demo serve test test-unit check format lint types imports proto proto-check proto-release \
-	bench clean
+	e2e bench clean
 
 help: ## lists the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
@@ -44,6 +44,9 @@ test: setup ## runs the unit, contract and integration tests with coverage
 test-unit: setup ## runs the tests that need no network
 	$(PYTEST) tests/unit
 
+e2e: setup ## installs all of it on a kind cluster of its own and tests it there; ARGS are pytest's
+	$(RUN) python scripts/e2e.py $(ARGS)
+
 check: format lint types imports proto-check test ## everything CI asks for
 
 format: setup ## is the code formatted?
@@ -53,7 +56,7 @@ lint: setup ## does the code keep the style's rules?
 	$(RUN) ruff check .
 
 types: setup ## do the types fit?
-	$(RUN) mypy $(SOURCES) proto/generate.py tests bench
+	$(RUN) mypy $(SOURCES) proto/generate.py scripts tests bench
 
 imports: setup ## does each member import only what it may?
 	$(RUN) lint-imports

@@ -1,0 +1,285 @@
+"""Installs the system on a cluster as users do, runs ``tests/e2e`` against it, and leaves nothing behind.
+
+Makes a kind cluster of its own, ``aisandbox-e2e``, with a kubeconfig of its own (build/e2e/kubeconfig), so nobody's
+current context changes. What need not wait for each other happens at the same time. Environment variables:
+
+  E2E_CONTEXT       "current" or the name of a context: install to this cluster instead, and leave it installed
+  E2E_KEEP=1        keep the own cluster at the end, and use one that was kept
+  KIND_NODE_IMAGE   the node image (default: kind's)
+  REGISTRY          where images are pushed if a registry answers there (localhost:5001); if none does, kind loads them
+  TAG               use the images with this tag that are there already, and build none
+
+Further arguments are pytest's: ``python scripts/e2e.py -k training``. The exit code is pytest's; 2 if it never ran.
+Reports and, after a failure, logs are in build/e2e-logs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from stages import Clock, Commands, Stopped
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / "build" / "e2e"
+LOGS = ROOT / "build" / "e2e-logs"
+CLUSTER, NAMESPACE, PULLING = "aisandbox-e2e", "aisandbox", "aisandbox-e2e-pull"
+OVERLAY_REGISTRY = "localhost:5001"
+SERVERS = ("operator", "api-server", "inference-server")
+DEPLOYMENTS = ("aisandbox-operator", "aisandbox-api", "aisandbox-inference")
+TOOLS = {
+    "docker": "https://docs.docker.com/engine/install/",
+    "kind": "https://kind.sigs.k8s.io/docs/user/quick-start/#installation",
+    "kubectl": "https://kubernetes.io/docs/tasks/tools/",
+}
+
+
+@dataclass
+class Rehearsal:
+    """The cluster, the images and the installation. ``kind`` is the cluster's name for kind, empty for any other."""
+
+    context: str
+    kind: str
+    own: bool
+    registry: str
+    pushes: bool
+    tag: str
+    builds: bool
+    commands: Commands
+    clock: Clock
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What makes kind and kubectl speak of the own cluster."""
+        return {"KUBECONFIG": str(WORK / "kubeconfig")} if self.own else {}
+
+    def kubectl(self, *arguments: str, text: str | None = None) -> str:
+        """Runs kubectl on the cluster under test."""
+        return self.commands.run("kubectl", f"--context={self.context}", *arguments, text=text, environ=self.environ)
+
+    def make_cluster(self) -> None:
+        """The own cluster, made anew unless one was kept, is alive, and may be used; any other has to answer."""
+        if not self.own:
+            self.kubectl("get", "nodes", "--request-timeout=10s")
+            return
+        if CLUSTER in self.commands.run("kind", "get", "clusters").split():
+            if os.environ.get("E2E_KEEP") == "1" and self._alive():
+                self.clock.say(f"uses the kept cluster {CLUSTER}")
+                return
+            self.remove_cluster()
+        node = os.environ.get("KIND_NODE_IMAGE")
+        chosen = ("--image", node) if node else ()
+        with self.clock.stage("cluster made"):
+            create = ("kind", "create", "cluster", "--name", CLUSTER, "--wait", "180s", *chosen)
+            self.commands.run(*create, environ=self.environ)
+        if self.pushes:
+            self._show_registry()
+
+    def remove_cluster(self) -> None:
+        """The own cluster and all that was in it."""
+        self.commands.run("kind", "delete", "cluster", "--name", CLUSTER, environ=self.environ)
+
+    def _alive(self) -> bool:
+        try:
+            self.commands.run("kind", "export", "kubeconfig", "--name", CLUSTER, environ=self.environ)
+            self.kubectl("get", "nodes", "--request-timeout=10s")
+        except Stopped:
+            return False
+        return True
+
+    def _show_registry(self) -> None:
+        """Tells the nodes where the registry is, unless they know: https://kind.sigs.k8s.io/docs/user/local-registry/."""
+        port = self.registry.rpartition(":")[2]
+        folder = f"/etc/containerd/certs.d/{self.registry}"
+        found = self.commands.run("docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}").split()
+        for node in self.commands.run("kind", "get", "nodes", "--name", CLUSTER).split():
+            known = self.commands.run("docker", "exec", node, "sh", "-c", f"test -d {folder} && echo yes || true")
+            if known.strip() or not found:
+                continue
+            with contextlib.suppress(Stopped):  # it is in that network already
+                self.commands.run("docker", "network", "connect", "kind", found[0])
+            inside = self.commands.run("docker", "port", found[0]).split("/")[0]
+            write = f"mkdir -p {folder} && cat > {folder}/hosts.toml"
+            hosts = f'[host."http://{found[0]}:{inside}"]\n'
+            self.commands.run("docker", "exec", "-i", node, "sh", "-c", write, text=hosts)
+
+    def provide(self, part: str, cluster: Future[None]) -> None:
+        """Builds an image and brings it to where the cluster finds it."""
+        if not self.builds:
+            return
+        image = f"{self.registry}/aisandbox/{part}:{self.tag}"
+        with self.clock.stage(f"image of {part} built"):
+            self.commands.run("make", f"image-{part}", f"REGISTRY={self.registry}", f"TAG={self.tag}")
+        if self.pushes:
+            with self.clock.stage(f"image of {part} pushed"):
+                self.commands.run("docker", "push", "--quiet", image)
+        else:
+            cluster.result()
+            with self.clock.stage(f"image of {part} loaded"):
+                self.commands.run("kind", "load", "docker-image", image, "--name", self.kind)
+
+    def provide_trainer(self, cluster: Future[None]) -> None:
+        """Has every node fetch the largest image before a test waits for it."""
+        self.provide("trainer", cluster)
+        cluster.result()
+        image = f"{self.registry}/aisandbox/trainer:{self.tag}"
+        with self.clock.stage("image of trainer in the nodes"):
+            for node in self.kubectl("get", "nodes", "-o", "name").split():
+                pod = pulling_pod(node.removeprefix("node/"), image)
+                self.kubectl("--namespace=default", "apply", "-f", "-", text=json.dumps(pod))
+            pods = ("--namespace=default", "pod", f"--selector=app={PULLING}")
+            self.kubectl("wait", *pods, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=900s")
+            self.kubectl("delete", *pods, "--wait=false")
+
+    def install(self, cluster: Future[None]) -> None:
+        """``kubectl apply -k`` of the kind overlay with these images, and the wait for what it starts."""
+        for part in SERVERS:
+            self.provide(part, cluster)
+        cluster.result()
+        overlay = WORK / "install"
+        overlay.mkdir(exist_ok=True)
+        (overlay / "kustomization.yaml").write_text(json.dumps(self._overlay(), indent=2))
+        with self.clock.stage("installed"):
+            self.kubectl("apply", "-k", str(overlay))
+            for deployment in DEPLOYMENTS:
+                ready = ("rollout", "status", f"deployment/{deployment}", "--timeout=300s")
+                self.kubectl(f"--namespace={NAMESPACE}", *ready)
+
+    def _overlay(self) -> dict[str, object]:
+        parts = (*SERVERS, "trainer")
+        names = [(f"{OVERLAY_REGISTRY}/aisandbox/{part}", f"{self.registry}/aisandbox/{part}") for part in parts]
+        return {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": ["../../../deploy/overlays/kind"],
+            "images": [{"name": old, "newName": new, "newTag": self.tag} for old, new in names],
+        }
+
+    def test(self, arguments: list[str]) -> int:
+        """Runs pytest and returns its exit code; its output goes through."""
+        command = [sys.executable, "-m", "pytest", "tests/e2e", f"--kube-context={self.context}", f"--logs={LOGS}"]
+        command += [f"--namespace={NAMESPACE}", f"--junit-xml={LOGS / 'junit.xml'}", *arguments]
+        with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **self.environ}, stdin=subprocess.DEVNULL) as tests:
+            try:
+                return tests.wait()
+            except KeyboardInterrupt:
+                tests.send_signal(signal.SIGINT)  # it may have come from elsewhere than the terminal
+                tests.wait(60)
+                raise
+
+
+def pulling_pod(node: str, image: str) -> dict[str, object]:
+    """A pod that does nothing but need the image on the node."""
+    container = {"name": "pull", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["true"]}
+    spec = {"nodeName": node, "restartPolicy": "Never", "containers": [container]}
+    metadata = {"name": f"{PULLING}-{node}"[:63].rstrip("-."), "labels": {"app": PULLING}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def prepare(commands: Commands, clock: Clock) -> Rehearsal:
+    """Chooses the cluster and the images; raises Stopped naming what is missing."""
+    wanted, tag = os.environ.get("E2E_CONTEXT", ""), os.environ.get("TAG", "")
+    _check_tools(["kubectl", *([] if wanted else ["kind"]), *([] if wanted and tag else ["docker"])])
+    context, own = f"kind-{CLUSTER}", not wanted
+    if wanted:
+        context = commands.run("kubectl", "config", "current-context").strip() if wanted == "current" else wanted
+        known = commands.run("kubectl", "config", "get-contexts", "--output=name").split()
+        if context not in known:
+            raise Stopped(f"E2E_CONTEXT={wanted}: kubectl knows no such context, only {', '.join(known) or 'none'}")
+    registry = os.environ.get("REGISTRY") or OVERLAY_REGISTRY
+    kind = context.removeprefix("kind-") if context.startswith("kind-") else ""
+    pushes = _answers(registry)
+    if not (pushes or kind or tag):
+        raise Stopped(f"no registry answers at {registry} (REGISTRY), and {context} is not kind's: say which to use")
+    files_tag = tag or _tag_of_files(commands)
+    return Rehearsal(context, kind, own, registry, pushes, files_tag, not tag, commands, clock)
+
+
+def _check_tools(needed: list[str]) -> None:
+    missing = [name for name in needed if shutil.which(name) is None]
+    if missing:
+        raise Stopped("\n".join(f"{name} is not installed: {TOOLS[name]}" for name in missing))
+    if "docker" in needed and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:  # noqa: S607
+        raise Stopped("docker does not answer (`docker info`): does its daemon run, and may you use it?")
+
+
+def _answers(registry: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{registry}/v2/", timeout=3) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def _tag_of_files(commands: Commands) -> str:
+    """The same for the same files, so that a node that has their images need not fetch them again."""
+    index = {"GIT_INDEX_FILE": str(WORK / "index")}
+    try:
+        commands.run("git", "add", "--all", environ=index)
+        return f"e2e-{commands.run('git', 'write-tree', environ=index)[:12]}"
+    except Stopped:  # no git
+        return f"e2e-{time.time_ns():x}"
+
+
+def run(arguments: list[str], commands: Commands, clock: Clock) -> int:
+    """All of it; the exit code."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(LOGS, ignore_errors=True)
+    LOGS.mkdir(parents=True)
+    rehearsal = prepare(commands, clock)
+    clock.say(f"cluster {rehearsal.context}, images {rehearsal.registry}/aisandbox/*:{rehearsal.tag}")
+    try:
+        with ThreadPoolExecutor() as pool:
+            cluster = pool.submit(rehearsal.make_cluster)
+            steps = [cluster, pool.submit(rehearsal.provide_trainer, cluster), pool.submit(rehearsal.install, cluster)]
+            try:
+                done, _ = wait(steps, return_when=FIRST_EXCEPTION)
+                for step in done:
+                    step.result()
+            except BaseException:
+                commands.stop()
+                raise
+        return rehearsal.test(arguments)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience must not leave a cluster behind
+        commands.stopped.clear()
+        if rehearsal.own and os.environ.get("E2E_KEEP") != "1":
+            rehearsal.remove_cluster()
+            clock.say("cluster removed")
+        elif rehearsal.own:
+            clock.say(f"cluster kept: export KUBECONFIG={WORK / 'kubeconfig'}")
+
+
+def interrupted(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends it as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """The exit code."""
+    signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGINT, interrupted)
+    clock = Clock()
+    try:
+        return run(sys.argv[1:], Commands(), clock)
+    except Stopped as error:
+        clock.say(f"failed: {error}")
+        return 2
+    except KeyboardInterrupt:
+        clock.say("interrupted")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
