@@ -31,7 +31,7 @@ _QUANTITY = re.compile(r"([0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})([KMGTPE]i
 _POWERS_OF_10 = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _POWERS_OF_2 = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 
-_TOLERATION_KEYS = ("key", "operator", "value", "effect", "tolerationSeconds")
+TOLERATION_KEYS = ("key", "operator", "value", "effect", "tolerationSeconds")
 _OPERATORS = ("Exists", "Equal")
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
@@ -112,8 +112,8 @@ def _toleration_errors(field: str, toleration: Mapping[str, Any]) -> Iterator[Fi
     def text(name: str) -> Any:
         return toleration.get(name) or ""
 
-    for name in toleration.keys() - set(_TOLERATION_KEYS):
-        yield FieldError(f"{field}.{name}"[:110], f"unknown field; known: {', '.join(_TOLERATION_KEYS)}")
+    for name in toleration.keys() - set(TOLERATION_KEYS):
+        yield FieldError(f"{field}.{name}"[:110], f"unknown field; known: {', '.join(TOLERATION_KEYS)}")
     if text("key") and not (isinstance(text("key"), str) and _KEY.fullmatch(text("key"))):
         yield FieldError(f"{field}.key", f"must be the key of a taint, as a label's, got {shown(text('key'))}")
     if not isinstance(text("value"), str) or not _VALUE.fullmatch(text("value")):
