@@ -1,4 +1,4 @@
-"""``python -m aisandbox_api``: the service with the local backend, configured by environment variables."""
+"""``python -m aisandbox_api``: the service configured by environment variables."""
 
 from __future__ import annotations
 
@@ -14,19 +14,28 @@ from aisandbox_api.settings import Settings
 
 EPILOG = """\
 environment variables:
+  BACKEND               local: runs are folders and child processes; kubernetes: TrainingRun resources (local)
   GRPC_HOST             the address to listen on (127.0.0.1)
   GRPC_PORT             the port; 0 picks a free one (50051)
   MODELS_DIR            where runs and models lie (./models)
   CHECKPOINT_DIR        where checkpoints lie (MODELS_DIR)
   LOG_LEVEL             debug, info, warning or error (info)
-  MAX_CONCURRENT_RUNS   trainers at a time; further runs wait as Pending (the number of CPUs)
   MAX_PENDING_RUNS      runs that may wait; further starts are refused (100)
   INFERENCE_ADDRESS     host:port of an inference-server that answers Act and its kin (none)
-  STOP_GRACE_SECONDS    how long a trainer may take to write a checkpoint (30)
+  STOP_GRACE_SECONDS    how long calls in flight (at most 10) and local trainers' last checkpoints may take (30)
   METRICS_PORT          where Prometheus reads /metrics (nowhere)
+
+only with BACKEND=local:
+  MAX_CONCURRENT_RUNS   trainers at a time; further runs wait as Pending (the number of CPUs)
   TRAINER_LAUNCHER      warm: fork trainers from a loaded process, POSIX only; process: start each anew (warm)
 
-SIGTERM drains: calls in flight finish, trainers write a checkpoint, and their runs go on at the next start.
+only with BACKEND=kubernetes; the cluster is that of the pod, else that of KUBECONFIG:
+  POD_NAMESPACE         the namespace of the runs (must be set)
+  PROGRESS_AUDIENCE     the audience of the tokens that trainers report with (aisandbox-progress)
+  DELETED_RUN_RETENTION_SECONDS  how long the files of a deleted run stay (604800)
+
+SIGTERM drains: calls in flight finish, local trainers write a checkpoint, and their runs go on at the next start.
+Trainers on Kubernetes do not notice.
 """
 
 
@@ -34,7 +43,7 @@ def main() -> int:
     """Serves until it is told to stop; 0, or 1 if it could not start."""
     argparse.ArgumentParser(
         prog="python -m aisandbox_api",
-        description="The AISandbox RL Training Service on one machine.",
+        description="The AISandbox RL Training Service, on one machine or on Kubernetes.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()

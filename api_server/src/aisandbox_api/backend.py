@@ -1,7 +1,7 @@
 """Where runs live: what the service asks of a backend.
 
 Owns the protocol and the values that cross it. Two backends speak it: :mod:`aisandbox_api.local` (a run is a folder and
-a child process) and the Kubernetes one (a run is a TrainingRun resource). Must not know gRPC.
+a child process) and :mod:`aisandbox_api.kubernetes` (a run is a TrainingRun resource). Must not know gRPC.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class ProgressReport:
 class Backend(Protocol):
     """Keeps runs, has them trained, and tells what has become of them.
 
-    A returned run is a snapshot. What create, cancel, suspend and resume return is durable.
+    A returned run is a snapshot. What create, cancel, suspend and resume return is durable. Every call but start and
+    close may raise BackendUnavailable.
     """
 
     async def open(self) -> None:
@@ -81,6 +82,10 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Stops what this process has started and leaves unfinished runs so that they can go on. Ends all watches."""
+
+    @property
+    def unavailable(self) -> str:
+        """Why calls cannot be answered for now, for people; empty while they can. Health tells the same."""
 
     async def create(self, run: TrainingRun) -> TrainingRun:
         """Accepts a run; one of the same name is returned unchanged. Raises LimitReached."""

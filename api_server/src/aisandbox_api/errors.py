@@ -17,7 +17,9 @@
     │   ├── NotPermitted           the token of another run or attempt
     │   └── AttemptOver            the attempt has ended or is not the newest one
     ├── ServiceStopping            the service drains; transient
-    └── LaunchFailed               a trainer could not be started; transient
+    ├── LaunchFailed               a trainer could not be started; transient
+    ├── BackendUnavailable         what keeps the runs does not answer, or is behind; transient
+    └── ClusterRefused             the Kubernetes API refuses a call; permanent until somebody acts
 
 Their gRPC statuses are in :mod:`aisandbox_api.status_codes`.
 """
@@ -149,3 +151,18 @@ class ServiceStopping(ApiError):
 
 class LaunchFailed(ApiError):
     """A trainer could not be started."""
+
+
+class BackendUnavailable(ApiError):
+    """What keeps the runs does not answer, or is busy, or is behind; the same call, sent again, may succeed."""
+
+
+class ClusterRefused(ApiError):
+    """The Kubernetes API refused a call; ``code`` is the HTTP status, ``reason`` and ``causes`` are its Status's."""
+
+    def __init__(self, code: int, reason: str, message: str, causes: Iterable[FieldError] = ()) -> None:
+        super().__init__(f"the Kubernetes API refused the call ({code} {reason}): {message}")
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.causes = tuple(causes)

@@ -1,6 +1,7 @@
 """The service's numbers for Prometheus.
 
-Owns their names and the port they are read from. Must not know backends: it is told of changes.
+Owns their names and the port they are read from. Must not know backends: it is told of changes. With several replicas
+on one cluster each of them counts all runs: take the maximum of aisandbox_runs, not the sum.
 """
 
 from __future__ import annotations
@@ -24,14 +25,19 @@ class Metrics:
         self._restarts = Counter("aisandbox_restarts", "Trainers started again.", registry=self.registry)
         self._timesteps = Counter("aisandbox_timesteps", "Environment steps reported.", registry=self.registry)
         self._reports = Counter("aisandbox_reports", "Progress reports taken.", registry=self.registry)
+        self._refused = Counter(
+            "aisandbox_reports_refused", "Progress reports not taken.", ["status"], registry=self.registry
+        )
         self._server: Any = None
         for phase in Phase:
             self._runs.labels(phase.value).set(0)
 
-    def observe_run(self, before: TrainingRun | None, after: TrainingRun) -> None:
-        """A run has appeared (``before`` None) or changed."""
-        if before is None:
-            self._runs.labels(after.status.phase.value).inc()
+    def observe_run(self, before: TrainingRun | None, after: TrainingRun | None) -> None:
+        """A run has appeared (``before`` None), changed, or gone (``after`` None)."""
+        if before is None or after is None:
+            for run, change in ((before, -1), (after, 1)):
+                if run is not None:
+                    self._runs.labels(run.status.phase.value).inc(change)
             return
         if before.status.phase is not after.status.phase:
             self._runs.labels(before.status.phase.value).dec()
@@ -43,6 +49,10 @@ class Metrics:
     def observe_report(self) -> None:
         """A report was taken."""
         self._reports.inc()
+
+    def observe_refusal(self, status: str) -> None:
+        """A report ended with another gRPC status than OK."""
+        self._refused.labels(status).inc()
 
     def serve(self, host: str, port: int) -> None:
         """Serves /metrics from a thread. Raises AddressInUse."""

@@ -5,25 +5,34 @@ Owns the reading of the token from the metadata. Who a token belongs to is the b
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from aisandbox.v1 import training_progress_pb2 as pb
 
 from aisandbox_api.backend import Backend
 from aisandbox_api.requests import progress_report
-from aisandbox_api.status_codes import statuses
+from aisandbox_api.status_codes import status_of, statuses
 
 _SCHEME = "Bearer "
 
 
-class ProgressCalls:
-    """The method has the name and signature of the generated servicer; ``observe`` is told of every report taken."""
+class Observer(Protocol):
+    """Who is told what became of reports."""
 
-    def __init__(self, backend: Backend, observe: Callable[[], None] = lambda: None) -> None:
+    def observe_report(self) -> None:
+        """One was taken."""
+
+    def observe_refusal(self, status: str) -> None:
+        """One was not, and ended with that gRPC status."""
+
+
+class ProgressCalls:
+    """The method has the name and signature of the generated servicer."""
+
+    def __init__(self, backend: Backend, observer: Observer) -> None:
         self._backend = backend
-        self._observe = observe
+        self._observer = observer
 
     async def Report(  # noqa: N802
         self, request: pb.ReportRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -33,6 +42,10 @@ class ProgressCalls:
             metadata = dict(context.invocation_metadata() or ())
             header = str(metadata.get("authorization", ""))
             token = header.removeprefix(_SCHEME) if header.startswith(_SCHEME) else None
-            await self._backend.report(progress_report(request), token)
-            self._observe()
+            try:
+                await self._backend.report(progress_report(request), token)
+            except Exception as error:
+                self._observer.observe_refusal(status_of(error)[0].name)
+                raise
+            self._observer.observe_report()
             return pb.ReportResponse()

@@ -72,10 +72,35 @@ def create_server(
     names no environment are trained against it. ``policy_calls`` has the coroutine methods Act, ActBatch, ActStream,
     GetModel and DescribeModel of the generated servicer; default, they are passed on to INFERENCE_ADDRESS. ``backend``:
     default, the local one. ``registry``: where its metrics are kept and METRICS_PORT reads; default, one of its own.
-    Raises InvalidSetting.
+    Raises InvalidSetting, StartupError.
     """
     settings = settings or Settings.from_environ(os.environ)
-    return Server(settings, adapter_factory, policy_calls, backend, Metrics(registry))
+    metrics = Metrics(registry)
+    backend = backend or create_backend(settings, metrics)
+    if settings.backend == "kubernetes" and adapter_factory is not None:
+        raise StartupError(
+            "adapter_factory: trainers on Kubernetes run in pods, which cannot reach an adapter inside this process; "
+            "serve it as an EnvironmentService (aisandbox_environment.server) and name its address in the request"
+        )
+    return Server(settings, adapter_factory, policy_calls, backend, metrics)
+
+
+def create_backend(settings: Settings, metrics: Metrics) -> Backend:
+    """The backend that the settings name. Raises StartupError."""
+    if settings.backend == "local":
+        return LocalBackend(settings, observe=metrics.observe_run)
+    try:
+        from aisandbox_api.kubernetes import KubernetesBackend  # its client is not installed on every machine
+    except ModuleNotFoundError as error:
+        raise StartupError(
+            f"BACKEND kubernetes needs the Kubernetes client ({error.name} is missing): install "
+            "aisandbox-api[kubernetes]"
+        ) from error
+    return KubernetesBackend(settings, metrics=metrics)
+
+
+HEALTH_SECONDS = 1.0
+"""How often the backend is asked whether it can answer."""
 
 
 class Server:
@@ -86,17 +111,18 @@ class Server:
         settings: Settings,
         adapter_factory: AdapterFactory | None,
         policy_calls: Any | None,
-        backend: Backend | None,
+        backend: Backend,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._backend = backend or LocalBackend(settings, observe=self._metrics.observe_run)
+        self._backend = backend
         self._adapter = HostedAdapter(adapter_factory) if adapter_factory is not None else None
         self._policy_calls = policy_calls
         self._forwarder: PolicyForwarder | None = None
         self._training: TrainingCalls | None = None
         self._health = health.aio.HealthServicer()
+        self._tending: asyncio.Task[None] | None = None
         self._grpc: grpc.aio.Server | None = None
         self._port = 0
         self._started = False
@@ -139,6 +165,8 @@ class Server:
         Health is NOT_SERVING from the beginning. Their runs go on when a service starts on the same MODELS_DIR.
         """
         grace = self._settings.stop_grace_seconds if grace is None else grace
+        if self._tending is not None:
+            self._tending.cancel()
         await self._health.enter_graceful_shutdown()
         async with asyncio.TaskGroup() as group:
             if self._grpc is not None:
@@ -173,9 +201,7 @@ class Server:
             adapter_address,
         )
         add_service(self._grpc, POLICY_TRAINER, {**handlers(POLICY_TRAINER, self._training), **self._policy_handlers()})
-        add_service(
-            self._grpc, PROGRESS, handlers(PROGRESS, ProgressCalls(self._backend, self._metrics.observe_report))
-        )
+        add_service(self._grpc, PROGRESS, handlers(PROGRESS, ProgressCalls(self._backend, self._metrics)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection(
             (POLICY_TRAINER.full_name, PROGRESS.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
@@ -190,8 +216,23 @@ class Server:
         # Runs first, so that no early call finds them missing; reports that come now wait in the listening socket.
         await self._backend.start(self.address, adapter_address)
         await self._grpc.start()
+        await self._set_health(not self._backend.unavailable)
+        self._tending = asyncio.create_task(self._tend_health())
+
+    async def _tend_health(self) -> None:
+        """Says NOT_SERVING while the backend cannot answer, so that calls go where they are answered."""
+        serving = not self._backend.unavailable
+        while True:
+            await asyncio.sleep(HEALTH_SECONDS)
+            if serving is not (not self._backend.unavailable):
+                serving = not serving
+                log.warning("health has changed", serving=serving, why=self._backend.unavailable)
+                await self._set_health(serving)
+
+    async def _set_health(self, serving: bool) -> None:
+        response = health_pb2.HealthCheckResponse
         for name in HEALTH_NAMES:
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            await self._health.set(name, response.SERVING if serving else response.NOT_SERVING)
 
     def _policy_handlers(self) -> dict[str, Any]:
         if self._policy_calls is not None:

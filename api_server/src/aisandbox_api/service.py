@@ -146,9 +146,12 @@ class TrainingCalls:
             return known
         environment = environment_to_train(run, self._adapter_address)
         await self._check(replace(run.spec, environment=environment))
-        async with self._accepting:
-            others = await self._backend.list()
-            await asyncio.to_thread(check_output, run, others, self._store)
+        if run.spec.model_output_path:
+            async with self._accepting:  # two runs for one file must not both find it free
+                others = await self._backend.list()
+                await asyncio.to_thread(check_output, run, others, self._store)
+                accepted = await self._backend.create(run)
+        else:
             accepted = await self._backend.create(run)
         log.info("run accepted", run=run.name, algorithm=run.spec.algorithm, total_timesteps=run.spec.total_timesteps)
         return accepted

@@ -14,6 +14,7 @@ from aisandbox_crds.trainer_start import LOG_LEVELS
 
 from aisandbox_api.errors import InvalidSetting
 
+BACKENDS = ("local", "kubernetes")
 LAUNCHERS = ("warm", "process")
 TRAINER_NUMBERS = ("SIMULATOR_PATIENCE_SECONDS", "SIMULATOR_TIMEOUT_SECONDS", "TORCH_NUM_THREADS")
 
@@ -31,6 +32,11 @@ class Settings:
     METRICS_PORT: where Prometheus reads /metrics; unset: nowhere.
     TRAINER_LAUNCHER: "warm" forks trainers from a process that has loaded everything (POSIX), "process" starts a new
     process for each.
+    BACKEND: "local" keeps runs in folders and trains them in child processes; "kubernetes" keeps them as TrainingRun
+    resources of POD_NAMESPACE. The two that follow are its own, as MAX_CONCURRENT_RUNS, STOP_GRACE_SECONDS for
+    trainers and TRAINER_LAUNCHER are the local one's; MAX_PENDING_RUNS bounds with both the runs that do not train yet.
+    PROGRESS_AUDIENCE: the audience that trainers' tokens must have.
+    DELETED_RUN_RETENTION_SECONDS: how long the files of a deleted run stay.
     SIMULATOR_PATIENCE_SECONDS, SIMULATOR_TIMEOUT_SECONDS and TORCH_NUM_THREADS are the trainers', who inherit them;
     they are only checked, because a trainer that cannot read them fails somebody's run.
     """
@@ -46,12 +52,19 @@ class Settings:
     stop_grace_seconds: float = 30.0
     metrics_port: int | None = None
     trainer_launcher: str = "warm" if os.name == "posix" else "process"
+    backend: str = "local"
+    pod_namespace: str = ""
+    progress_audience: str = "aisandbox-progress"
+    deleted_run_retention_seconds: float = 604_800.0
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
         for name in TRAINER_NUMBERS:
             _check_positive(environ, name)
+        backend = _choice(environ, "BACKEND", cls().backend, BACKENDS)
+        if backend == "kubernetes" and not environ.get("POD_NAMESPACE"):
+            raise InvalidSetting("POD_NAMESPACE", "must be the namespace of the runs when BACKEND is kubernetes")
         models_dir = _folder(environ, "MODELS_DIR", cls().models_dir)
         return cls(
             grpc_host=environ.get("GRPC_HOST") or cls().grpc_host,
@@ -65,6 +78,12 @@ class Settings:
             stop_grace_seconds=_seconds(environ, "STOP_GRACE_SECONDS", cls().stop_grace_seconds),
             metrics_port=_number(environ, "METRICS_PORT", 0, 0, 65535) if environ.get("METRICS_PORT") else None,
             trainer_launcher=_launcher(environ),
+            backend=backend,
+            pod_namespace=environ.get("POD_NAMESPACE") or "",
+            progress_audience=environ.get("PROGRESS_AUDIENCE") or cls().progress_audience,
+            deleted_run_retention_seconds=_seconds(
+                environ, "DELETED_RUN_RETENTION_SECONDS", cls().deleted_run_retention_seconds, 10 * 365 * 86_400
+            ),
         )
 
 
@@ -79,14 +98,14 @@ def _number(environ: Mapping[str, str], name: str, default: int, low: int, high:
     return number
 
 
-def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+def _seconds(environ: Mapping[str, str], name: str, default: float, most: int = 86_400) -> float:
     text = environ.get(name) or str(default)
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds <= 86_400:
-        raise InvalidSetting(name, f"must be seconds, 0 to 86400, got {text[:80]!r}")
+    if not 0 <= seconds <= most:
+        raise InvalidSetting(name, f"must be seconds, 0 to {most}, got {text[:80]!r}")
     return seconds
 
 

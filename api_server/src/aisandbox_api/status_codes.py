@@ -66,7 +66,7 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, Message | None]:
             return grpc.StatusCode.PERMISSION_DENIED, None
         case errors.AttemptOver():
             return grpc.StatusCode.FAILED_PRECONDITION, None
-        case errors.ServiceStopping():
+        case errors.ServiceStopping() | errors.BackendUnavailable():
             return grpc.StatusCode.UNAVAILABLE, None
     return grpc.StatusCode.INTERNAL, None
 

@@ -49,17 +49,18 @@ class Attempt:
     """A trainer at work; ``log_start`` is where its part of the log begins."""
 
     start: TrainerStart
+    number: int
     trainer: Trainer
     logs_path: Path
     log_start: int
 
     @classmethod
-    async def launch(cls, launcher: Launcher, start: TrainerStart, logs_path: Path) -> Attempt:
+    async def launch(cls, launcher: Launcher, start: TrainerStart, number: int, logs_path: Path) -> Attempt:
         """Starts the trainer. Raises LaunchFailed, DiskFull, OSError."""
-        log_start = await asyncio.to_thread(_prepare, logs_path, start.attempt)
+        log_start = await asyncio.to_thread(_prepare, logs_path, number)
         trainer = await launcher.launch(start, logs_path / "trainer.log")
-        log.info("trainer started", run=start.run_id, attempt=start.attempt, pid=trainer.pid)
-        return cls(start, trainer, logs_path, log_start)
+        log.info("trainer started", run=start.run_id, attempt=number, pid=trainer.pid)
+        return cls(start, number, trainer, logs_path, log_start)
 
     async def follow(
         self,
@@ -87,7 +88,7 @@ class Attempt:
         return Exit(code, message, tail, stop_asked=not unasked, deadline_passed=deadline_passed)
 
     def _last_words(self) -> tuple[TerminationMessage | None, tuple[str, ...]]:
-        message = read_termination_message(self.logs_path, self.start.attempt)
+        message = read_termination_message(self.logs_path, self.number)
         return message, _tail(self.logs_path / "trainer.log", self.log_start)
 
 

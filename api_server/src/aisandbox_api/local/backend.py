@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 
 import structlog
@@ -21,6 +20,7 @@ from aisandbox_model_store.errors import InvalidRunId
 from aisandbox_model_store.run_store import RunStore
 
 from aisandbox_api.backend import ProgressReport, environment_to_train
+from aisandbox_api.clock import utc_now
 from aisandbox_api.errors import (
     LimitReached,
     NotAuthenticated,
@@ -40,11 +40,6 @@ from aisandbox_api.settings import Settings
 log = structlog.get_logger()
 
 PERSIST_SECONDS = 5.0
-
-
-def utc_now() -> str:
-    """RFC 3339 with microseconds."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def create_launcher(settings: Settings) -> Launcher:
@@ -125,6 +120,11 @@ class LocalBackend:
         await self._launcher.close()
         self._surroundings = None
         self._lock.release()
+
+    @property
+    def unavailable(self) -> str:
+        """Never: everything is in this process."""
+        return ""
 
     async def create(self, run: TrainingRun) -> TrainingRun:
         """Accepts a run. Raises LimitReached, ServiceStopping, DiskFull, OSError."""

@@ -218,7 +218,7 @@ class SupervisedRun:
             termination_message_path=termination_message_path(logs_path, number),
             log_level=self._around.log_level,
         )
-        return await Attempt.launch(self._around.launcher, start, logs_path)
+        return await Attempt.launch(self._around.launcher, start, number, logs_path)
 
     def _seconds_to_deadline(self) -> float | None:
         """As a Job's, the deadline counts from the first attempt and anew after a pause."""

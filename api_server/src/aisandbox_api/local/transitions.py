@@ -1,7 +1,8 @@
 """How a run's status changes: pure functions from a run and what happened to the run after it.
 
 Owns the rules: which phase follows, what counts as a restart, how long to wait before the next one. Must not know
-processes, files or time (``now`` is RFC 3339, passed in).
+processes, files or time (``now`` is RFC 3339, passed in). What a report makes of a status is
+:mod:`aisandbox_api.reports`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from aisandbox_crds.status import Failure, Phase, Progress, TrainingRunStatus
+from aisandbox_crds.status import Failure, Phase, TrainingRunStatus
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainingrun import TrainingRun
 
+from aisandbox_api import reports
 from aisandbox_api.backend import Activity, ProgressReport
+from aisandbox_api.reports import is_training, percentage, resting
 
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
@@ -39,7 +42,7 @@ class Exit:
 
 def loading(run: TrainingRun) -> TrainingRun:
     """The run when it has a place and what will train it is not loaded yet."""
-    progress = _resting(run.status.progress, activity=Activity.STARTING)
+    progress = resting(run.status.progress, activity=Activity.STARTING)
     return _with(run, replace(run.status, phase=Phase.STARTING, progress=progress))
 
 
@@ -54,14 +57,14 @@ def begun(run: TrainingRun, now: str) -> TrainingRun:
             attempt=status.attempt + 1,
             start_time=status.start_time or now,
             resumed_from=status.latest_checkpoint,
-            progress=_resting(status.progress, activity=Activity.STARTING),
+            progress=resting(status.progress, activity=Activity.STARTING),
         ),
     )
 
 
 def waiting(run: TrainingRun, phase: Phase) -> TrainingRun:
     """The run without a trainer: Pending or Suspended."""
-    return _with(run, replace(run.status, phase=phase, progress=_resting(run.status.progress)))
+    return _with(run, replace(run.status, phase=phase, progress=resting(run.status.progress)))
 
 
 def recovered(run: TrainingRun) -> TrainingRun:
@@ -74,7 +77,7 @@ def recovered(run: TrainingRun) -> TrainingRun:
 
 def done(run: TrainingRun, phase: Phase, now: str, failure: Failure | None = None) -> TrainingRun:
     """The run at its end."""
-    progress = replace(_resting(run.status.progress), warning="")
+    progress = replace(resting(run.status.progress), warning="")
     return _with(run, replace(run.status, phase=phase, completion_time=now, failure=failure, progress=progress))
 
 
@@ -82,8 +85,8 @@ def ended(run: TrainingRun, exit_: Exit, now: str) -> tuple[TrainingRun, float]:
     """The run after an attempt, and the seconds to wait before the next one (if it is not done)."""
     if exit_.message is not None:
         timesteps = exit_.message.timesteps
-        percentage = _percentage(timesteps, run.spec.total_timesteps)
-        progress = replace(run.status.progress, timesteps=timesteps, progress_percentage=percentage)
+        done_percentage = percentage(timesteps, run.spec.total_timesteps)
+        progress = replace(run.status.progress, timesteps=timesteps, progress_percentage=done_percentage)
         run = _with(run, replace(run.status, progress=progress))
     if exit_.code == ExitCode.DONE:
         return done(run, Phase.SUCCEEDED, now), 0.0
@@ -145,61 +148,10 @@ def describe(exit_: Exit) -> Failure:
 
 
 def reported(run: TrainingRun, report: ProgressReport, before: TrainingRunStatus, now: str) -> TrainingRun:
-    """The run after a report of its present attempt; ``before`` is the status at the beginning of that attempt.
-
-    While a trainer starts, the count of timesteps stays where it was rather than falling to zero.
-    """
-    status, total = run.status, run.spec.total_timesteps
-    trains = report.activity in (Activity.TRAINING, Activity.EVALUATING)
-    running = trains or status.phase is Phase.RUNNING
-    timesteps = report.timesteps if running else max(report.timesteps, status.progress.timesteps)
-    lost = status.timesteps_lost
-    if running:
-        from_ = report.resumed_from.timesteps if report.resumed_from else 0
-        counted = max(before.progress.timesteps - from_, 0) if before.attempt else 0
-        lost = before.timesteps_lost + max(counted, report.timesteps_lost)
-    progress = Progress(
-        timesteps=timesteps,
-        total_timesteps=total,
-        progress_percentage=_percentage(timesteps, total),
-        fps=report.fps if running else 0.0,
-        estimated_remaining_seconds=_remaining(total - timesteps, report.fps if running else 0.0),
-        episode_reward_mean=_first(report.episode_reward_mean, status.progress.episode_reward_mean),
-        episode_length_mean=_first(report.episode_length_mean, status.progress.episode_length_mean),
-        evaluation_reward_mean=_first(report.evaluation_reward_mean, status.progress.evaluation_reward_mean),
-        activity=report.activity,
-        warning=report.warning,
-        last_updated_time=now,
-    )
-    return _with(
-        run,
-        replace(
-            status,
-            phase=Phase.RUNNING if running else Phase.STARTING,
-            progress=progress,
-            latest_checkpoint=report.latest_checkpoint or status.latest_checkpoint,
-            latest_model=report.latest_model or status.latest_model,
-            best_model=report.best_model or status.best_model,
-            resumed_from=report.resumed_from if running else status.resumed_from,
-            timesteps_lost=lost,
-        ),
-    )
-
-
-def _percentage(timesteps: int, total: int) -> float:
-    return round(min(100.0 * timesteps / total, 100.0), 2)
-
-
-def _remaining(timesteps: int, fps: float) -> float | None:
-    return max(timesteps, 0) / fps if fps > 0 else None
-
-
-def _first(value: float | None, otherwise: float | None) -> float | None:
-    return otherwise if value is None else value
-
-
-def _resting(progress: Progress, activity: str = "") -> Progress:
-    return replace(progress, fps=0.0, estimated_remaining_seconds=None, activity=activity)
+    """The run after a report of its present attempt; ``before`` is the status at the beginning of that attempt."""
+    running = is_training(report) or run.status.phase is Phase.RUNNING
+    status = reports.reported(run.status, report, before, running=running, total=run.spec.total_timesteps, now=now)
+    return _with(run, replace(status, phase=Phase.RUNNING if running else Phase.STARTING))
 
 
 def _with(run: TrainingRun, status: TrainingRunStatus) -> TrainingRun:

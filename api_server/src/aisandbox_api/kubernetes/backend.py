@@ -1,0 +1,311 @@
+"""The runs of a namespace.
+
+Owns the order of what a call does: look into the cache, ask the API only for what it lacks, put the answer back. Any
+number of these may serve one namespace; what they must agree on is in the API server. Must not know gRPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from aisandbox_crds.status import Phase
+from aisandbox_crds.trainingrun import TrainingRun
+from aisandbox_model_store.run_store import RunStore
+from kubernetes.aio.client import ApiClient
+
+from aisandbox_api.backend import ProgressReport
+from aisandbox_api.clock import utc_now
+from aisandbox_api.errors import (
+    ApiError,
+    BackendUnavailable,
+    ClusterRefused,
+    LimitReached,
+    NotAuthenticated,
+    RunDone,
+    RunUnknown,
+    ServiceStopping,
+    StartupError,
+)
+from aisandbox_api.kubernetes.cluster import Cluster, connect
+from aisandbox_api.kubernetes.deleted_runs import DeletedRuns
+from aisandbox_api.kubernetes.live_progress import is_urgent, take
+from aisandbox_api.kubernetes.lookups import Lookups
+from aisandbox_api.kubernetes.metrics import ClusterMetrics
+from aisandbox_api.kubernetes.progress_writer import ProgressWriter
+from aisandbox_api.kubernetes.run_cache import RunCache
+from aisandbox_api.kubernetes.run_resources import RunResources
+from aisandbox_api.kubernetes.run_views import RunViews
+from aisandbox_api.kubernetes.run_watch import RunWatch
+from aisandbox_api.kubernetes.token_verdicts import TokenVerdicts
+from aisandbox_api.metrics import Metrics
+from aisandbox_api.settings import Settings
+
+log = structlog.get_logger()
+
+SYNC_SECONDS = 60.0
+STALE_SECONDS = 180.0
+COALESCE_SECONDS = 0.1
+LOOK_AGAIN_SECONDS = 5.0
+CONFLICT_TRIES = 6
+SWEEPS_A_RETENTION = 10
+SWEEP_SECONDS = (2.0, 3600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """What reaches the cluster, once there is a connection."""
+
+    cluster: Cluster
+    resources: RunResources
+    watch: RunWatch
+    lookups: Lookups
+    writer: ProgressWriter
+    verdicts: TokenVerdicts
+
+
+class KubernetesBackend:
+    """See :class:`aisandbox_api.backend.Backend`. ``connect_to`` gives the client; for one event loop.
+
+    Calls are answered while the watch's last sign of life is at most ``stale_seconds`` old.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        connect_to: Callable[[], Awaitable[ApiClient]] = connect,
+        now: Callable[[], str] = utc_now,
+        sync_seconds: float = SYNC_SECONDS,
+        stale_seconds: float = STALE_SECONDS,
+    ) -> None:
+        self._settings = settings
+        self._connect_to = connect_to
+        self._now = now
+        self._sync_seconds = sync_seconds
+        self._stale_seconds = stale_seconds
+        self._observe = metrics.observe_run
+        self._metrics = ClusterMetrics(metrics.registry)
+        self._views = RunViews()
+        self._cache = RunCache(self._changed)
+        self._connected: _Reach | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def open(self) -> None:
+        """Connects and waits until all runs are known. Raises StartupError saying what is in the way."""
+        cluster = Cluster(await self._connect_to(), self._metrics.observe_call)
+        settings = self._settings
+        resources = RunResources(cluster, settings.pod_namespace)
+        watch = RunWatch(resources, self._cache, self._metrics)
+        self._connected = _Reach(
+            cluster,
+            resources,
+            watch,
+            Lookups(resources, self._cache),
+            ProgressWriter(resources, self._cache, self._views.live, self._metrics),
+            TokenVerdicts(cluster, settings.pod_namespace, settings.progress_audience),
+        )
+        self._metrics.read_age_from(watch.age)
+        watch.start()
+        if not await watch.synced(self._sync_seconds):
+            raise StartupError(
+                f"the TrainingRuns of namespace {settings.pod_namespace!r} could not be listed within "
+                f"{self._sync_seconds:g} s: {watch.last_trouble or 'no answer'}. Are the resource definition and this "
+                "service account's role installed?"
+            )
+
+    async def start(self, progress_address: str, adapter_address: str | None) -> None:
+        """Begins to sweep; the operator has runs trained, and tells trainers where to report."""
+        self._sweeping = asyncio.create_task(self._sweep(self._reach()), name="sweep-deleted-runs")
+
+    async def close(self) -> None:
+        """Lets go of the cluster; trainers do not notice."""
+        self._closing = True
+        self._views.wake_all()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeping
+        if self._connected is not None:
+            await self._connected.writer.close()
+            await self._connected.watch.close()
+            await self._connected.cluster.close()
+
+    @property
+    def unavailable(self) -> str:
+        """Empty while the cache is what the cluster has, or was a short time ago."""
+        if self._connected is None or not self._connected.watch.is_synced:
+            return "the service has not read the runs from the cluster yet"
+        watch = self._connected.watch
+        if (age := watch.age()) <= self._stale_seconds:
+            return ""
+        return f"what the service knows of the cluster is {age:.0f} s old: {watch.last_trouble or 'no sign of life'}"
+
+    async def create(self, run: TrainingRun) -> TrainingRun:
+        """Creates the resource; of several replicas that do so at once, all get the same run.
+
+        Raises InvalidRequest, LimitReached, BackendUnavailable.
+        """
+        reach = self._reach()
+        if self._closing:
+            raise ServiceStopping("the service is stopping: send the start again in a moment")
+        if (known := self._views.views.get(run.name)) is not None and not known.deletion_time:
+            return known
+        self._check_waiting()
+        try:
+            created: TrainingRun | None = await reach.resources.create(run)
+        except ClusterRefused as error:
+            if error.code != 409:
+                raise
+            created = await reach.resources.get(run.name)
+        if created is None or created.deletion_time:
+            raise BackendUnavailable(
+                f"a run of the same name, {run.name!r}, is being deleted: send the start again in a moment"
+            )
+        return self._put(created)
+
+    async def get(self, name: str) -> TrainingRun:
+        """The run. Raises RunUnknown, BackendUnavailable."""
+        reach = self._reach()
+        if name not in self._views.views:
+            await reach.lookups.look_up(name)
+        run = self._views.views.get(name)
+        if run is None:
+            why = self._cache.why_unreadable(name)
+            raise RunUnknown(name, f"this version of the service cannot read it ({why})" if why else "")
+        return run
+
+    async def find_request(self, request_id: str) -> TrainingRun | None:
+        """The run of that request; one of another replica may be found only by its name, when it is created."""
+        self._reach()
+        run = self._cache.of_request(request_id)
+        return None if run is None or run.deletion_time else self._views.views[run.name]
+
+    async def list(self) -> Sequence[TrainingRun]:
+        """Every run."""
+        self._reach()
+        return list(self._views.views.values())
+
+    async def watch(self, name: str) -> AsyncIterator[TrainingRun]:
+        """See Backend.watch."""
+        seen = None
+        while True:
+            changed = self._views.changed(name)
+            run = await self.get(name)
+            if run is not seen:
+                yield (seen := run)
+                if run.status.phase.is_done:
+                    return
+                await asyncio.sleep(COALESCE_SECONDS)
+            elif self._closing:
+                raise ServiceStopping("the service is stopping: watch again in a moment")
+            else:
+                with contextlib.suppress(TimeoutError):  # to notice that the cluster is silent
+                    await asyncio.wait_for(changed.wait(), LOOK_AGAIN_SECONDS)
+
+    async def cancel(self, name: str) -> TrainingRun:
+        """Asks the operator to end the run for good."""
+        run = await self.get(name)
+        return run if run.status.phase is Phase.CANCELLED else await self._ask(name, "cancelled", "cancel", True)
+
+    async def suspend(self, name: str) -> TrainingRun:
+        """Asks the operator to pause the run."""
+        return await self._ask(name, "suspended", "suspend", True)
+
+    async def resume(self, name: str) -> TrainingRun:
+        """Asks the operator to let the run go on."""
+        return await self._ask(name, "resumed", "suspend", False)
+
+    async def report(self, report: ProgressReport, token: str | None) -> None:
+        """Takes a report from a trainer's pod. Raises RunUnknown, ReportRefused, BackendUnavailable."""
+        if not token:
+            raise NotAuthenticated("authorization: metadata 'Bearer TOKEN' is missing")
+        reach = self._reach()
+        await self.get(report.run)
+        await reach.verdicts.check(token, self._resource(report.run))
+        run, before = self._resource(report.run), self._views.views[report.run]
+        live = take(run, self._views.live(run.name), report, self._now())
+        if live.attempt != before.status.progress.attempt:
+            log.info("trainer reports", run=run.name, attempt=report.attempt, activity=report.activity)
+        urgent = is_urgent(before.status, live.status)
+        self._views.take_report(run.name, live)
+        reach.writer.schedule(run.name, urgent)
+
+    async def _ask(self, name: str, wish: str, field: str, value: bool) -> TrainingRun:
+        """Sets a field of the spec unless the run is done, looking again whenever somebody else has changed it."""
+        await self.get(name)
+        reach, run = self._reach(), self._resource(name)
+        for _ in range(CONFLICT_TRIES):
+            if run.status.phase is Phase.CANCELLED and field == "cancel":
+                return self._put(run)
+            if run.status.phase.is_done:
+                raise RunDone(name, run.status.phase, wish)
+            if getattr(run.spec, field) is value:
+                return self._put(run)
+            try:
+                return self._put(await reach.resources.change_spec(run, **{field: value}))
+            except ClusterRefused as error:
+                if error.code not in (404, 409):
+                    raise
+            asked = await reach.resources.get(name)
+            if asked is None:
+                raise RunUnknown(name, "it has been deleted")
+            run = asked
+        raise BackendUnavailable(f"run {name!r} changes all the time: send the call again in a moment")
+
+    def _put(self, run: TrainingRun) -> TrainingRun:
+        """Takes an answer into the cache; the run as clients see it, also if it has been deleted since."""
+        self._cache.put(run)
+        return self._views.views.get(run.name, run)
+
+    def _resource(self, name: str) -> TrainingRun:
+        run = self._cache.runs.get(name)
+        if run is None:  # gone while something else was awaited
+            raise RunUnknown(name)
+        return run
+
+    def _reach(self) -> _Reach:
+        """Raises BackendUnavailable rather than answering from what may long be untrue."""
+        why = self.unavailable
+        if why or self._connected is None:
+            raise BackendUnavailable(why)
+        return self._connected
+
+    def _check_waiting(self) -> None:
+        limit = self._settings.max_pending_runs
+        waiting = sum(run.status.phase in (Phase.PENDING, Phase.STARTING) for run in self._cache.runs.values())
+        if waiting >= max(limit, 1):
+            raise LimitReached(
+                "MAX_PENDING_RUNS",
+                f"{waiting} runs wait for their trainer, and MAX_PENDING_RUNS is {limit}: wait for one to train, "
+                "cancel or suspend one, give the cluster more nodes, or raise MAX_PENDING_RUNS",
+            )
+
+    def _changed(self, before: TrainingRun | None, after: TrainingRun | None) -> None:
+        self._observe(before, after)
+        self._views.take_change(before, after)
+        if before is not None and (after is None or after.status.phase.is_done) and self._connected is not None:
+            self._connected.writer.forget(before.name)
+        if after is None and before is not None:
+            log.info("run is deleted", run=before.name)
+        elif after is not None and (before is None or before.status.phase is not after.status.phase):
+            log.info("phase of the run", run=after.name, phase=after.status.phase, attempt=after.status.attempt)
+
+    async def _sweep(self, reach: _Reach) -> None:
+        settings, watch = self._settings, reach.watch
+        retention = settings.deleted_run_retention_seconds
+        store = RunStore(settings.models_dir, settings.checkpoint_dir)
+        deleted = DeletedRuns(store, self._cache, reach.resources, self._metrics, retention)
+        low, high = SWEEP_SECONDS
+        while True:
+            if watch.is_synced and watch.age() < self._stale_seconds:
+                try:
+                    await deleted.sweep(datetime.now(UTC))
+                except (ApiError, OSError) as error:
+                    log.warning("folders of deleted runs cannot be swept", why=str(error)[:300])
+            await asyncio.sleep(min(max(retention / SWEEPS_A_RETENTION, low), high))

@@ -1,0 +1,136 @@
+"""The files of runs that have been deleted: marked when that is first seen, removed a retention later.
+
+Owns the marks and the removal. A folder is touched only when the run it belongs to (name and uid) is neither in a
+synced cache nor in the cluster when asked; one without a uid is nobody's to remove. Every step may be done by several
+replicas at once: a mark is written whole, a folder is renamed before it is removed. Must not know what is in a folder.
+
+A volume belongs to one namespace of one cluster: the runs of another are deleted ones to this service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from aisandbox_model_store.atomic_file import write_atomically
+from aisandbox_model_store.errors import ModelStoreError
+from aisandbox_model_store.ownership import uid_of
+from aisandbox_model_store.run_store import RunStore
+
+from aisandbox_api.errors import ApiError
+from aisandbox_api.kubernetes.metrics import ClusterMetrics
+from aisandbox_api.kubernetes.run_cache import RunCache
+from aisandbox_api.kubernetes.run_resources import RunResources
+
+log = structlog.get_logger()
+
+MARK = "deleted-since"
+_GONE = ".gone-"
+_FOLDER = re.compile(r"([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)(\.[0-9A-Za-z-]{1,8})?")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedFolder:
+    """A folder of the run ``run`` with the uid ``uid``; ``is_aside``: a newer run of that name has taken its place."""
+
+    path: Path
+    run: str
+    uid: str
+    is_aside: bool
+
+
+class DeletedRuns:
+    """Sweeps the folders of ``store``."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        cache: RunCache,
+        resources: RunResources,
+        metrics: ClusterMetrics,
+        retention_seconds: float,
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._resources = resources
+        self._metrics = metrics
+        self._retention = retention_seconds
+
+    async def sweep(self, now: datetime) -> None:
+        """Looks at every folder once; to be called while the cache is up to date. Trouble with one is logged."""
+        for folder in await asyncio.to_thread(lambda: list(owned_folders(self._store))):
+            try:
+                await self._look_at(folder, now)
+            except (ApiError, ModelStoreError, OSError) as error:
+                log.warning("folder of a deleted run is kept", folder=str(folder.path), why=str(error)[:300])
+
+    async def _look_at(self, folder: OwnedFolder, now: datetime) -> None:
+        known = self._cache.runs.get(folder.run)
+        since = await asyncio.to_thread(marked_since, folder.path)
+        if known is not None and known.uid == folder.uid:
+            if since is not None:
+                await asyncio.to_thread((folder.path / MARK).unlink, missing_ok=True)
+            return
+        asked = await self._resources.get(folder.run)  # the cache may not have heard of it yet
+        if asked is not None and asked.uid == folder.uid:
+            return
+        if since is None:
+            await asyncio.to_thread(write_atomically, folder.path / MARK, now.isoformat().encode())
+            log.info("files of a deleted run are kept for a while", run=folder.run, seconds=self._retention)
+            since = now
+        # The folder of a name that is in use again may be taken over at any moment; its new owner sets it aside.
+        if (now - since).total_seconds() >= self._retention and (folder.is_aside or asked is None):
+            await asyncio.to_thread(remove, folder)
+            self._metrics.observe_removal()
+            log.info("files of a deleted run are removed", run=folder.run, folder=str(folder.path))
+
+
+def owned_folders(store: RunStore) -> Iterator[OwnedFolder]:
+    """The folders that a run has claimed with its uid, also set aside ones; ends removals that were interrupted."""
+    for parent in dict.fromkeys((store.models_dir / "runs", store.checkpoint_dir / "runs")):
+        try:
+            names = sorted(os.listdir(parent))
+        except FileNotFoundError:
+            continue
+        for name in names:
+            path = parent / name
+            if name.startswith(_GONE):
+                shutil.rmtree(path, ignore_errors=True)
+            elif (match := _FOLDER.fullmatch(name)) and (uid := _uid(path)):
+                yield OwnedFolder(path, match.group(1), uid, match.group(2) is not None)
+
+
+def marked_since(path: Path) -> datetime | None:
+    """When the folder was marked; None if it is not, or by nobody who could tell the time."""
+    try:
+        since = datetime.fromisoformat((path / MARK).read_text(encoding="utf-8").strip())
+    except (OSError, ValueError):
+        return None
+    return since if since.tzinfo is not None else since.replace(tzinfo=UTC)
+
+
+def remove(folder: OwnedFolder) -> None:
+    """Removes the folder if it still belongs to that run. Raises OSError."""
+    gone = folder.path.with_name(f"{_GONE}{secrets.token_hex(8)}")
+    with contextlib.suppress(FileNotFoundError):  # another replica was faster
+        os.rename(folder.path, gone)
+        if uid_of(gone) != folder.uid:
+            os.rename(gone, folder.path)
+            return
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _uid(path: Path) -> str:
+    try:
+        return uid_of(path) if path.is_dir() and not path.is_symlink() else ""
+    except (OSError, UnicodeDecodeError):
+        return ""

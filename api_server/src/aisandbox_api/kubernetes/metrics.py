@@ -1,0 +1,53 @@
+"""The numbers of the Kubernetes backend for Prometheus.
+
+Owns their names. Must not know what the calls are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class ClusterMetrics:
+    """Numbers in ``registry``."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._calls = Counter(
+            "aisandbox_kubernetes_calls",
+            "Calls of the Kubernetes API; the code is an HTTP status, or what went wrong before there was one.",
+            ["verb", "resource", "code"],
+            registry=registry,
+        )
+        self._lists = Counter("aisandbox_watch_lists", "Times all runs were listed anew.", registry=registry)
+        self._streams = Counter("aisandbox_watch_streams", "Watch streams opened.", registry=registry)
+        self._age = Gauge(
+            "aisandbox_watch_age_seconds", "Age of the last sign of life of the watch.", registry=registry
+        )
+        self._writes = Counter("aisandbox_progress_writes", "Progress written to statuses.", registry=registry)
+        self._removed = Counter("aisandbox_folders_removed", "Folders of deleted runs removed.", registry=registry)
+
+    def observe_call(self, verb: str, resource: str, code: str) -> None:
+        """A call has ended."""
+        self._calls.labels(verb, resource, code).inc()
+
+    def observe_list(self) -> None:
+        """All runs were listed."""
+        self._lists.inc()
+
+    def observe_stream(self) -> None:
+        """A watch stream was opened."""
+        self._streams.inc()
+
+    def observe_write(self) -> None:
+        """A run's progress was written."""
+        self._writes.inc()
+
+    def observe_removal(self) -> None:
+        """A folder was removed."""
+        self._removed.inc()
+
+    def read_age_from(self, age: Callable[[], float]) -> None:
+        """Where the watch's age is read."""
+        self._age.set_function(age)

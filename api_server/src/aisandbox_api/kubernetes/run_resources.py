@@ -1,0 +1,174 @@
+"""TrainingRun resources: reading and writing them through the Kubernetes API.
+
+Owns their paths, and what the API's refusals mean for a run. Must not know the cache or who asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aisandbox_crds.codec import run_from_json, spec_to_json, status_to_json
+from aisandbox_crds.errors import FieldError, InvalidRun
+from aisandbox_crds.status import TrainingRunStatus
+from aisandbox_crds.trainingrun import API_VERSION, GROUP, KIND, VERSION, TrainingRun
+
+from aisandbox_api.errors import ApiError, BackendUnavailable, ClusterRefused, InvalidRequest, LimitReached
+from aisandbox_api.kubernetes.cluster import Cluster, Json
+
+log = structlog.get_logger()
+
+PLURAL = "trainingruns"
+PROGRESS_MANAGER = "aisandbox-progress"
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A resource that this version of the service cannot read; ``why`` is for people."""
+
+    name: str
+    resource_version: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunList:
+    """Every run as of the version ``version``."""
+
+    runs: tuple[TrainingRun | Unreadable, ...]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """A run has been added, modified or deleted (``is_deleted``); or, without one, nothing up to ``version``."""
+
+    version: str
+    run: TrainingRun | Unreadable | None = None
+    is_deleted: bool = False
+
+
+class RunResources:
+    """The TrainingRuns of ``namespace``. All methods raise BackendUnavailable and ClusterRefused."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self._cluster = cluster
+        self._path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}"
+
+    async def list(self) -> RunList:
+        """All of them, in pages. Raises ClusterRefused 410 when the pages take so long that the list is gone."""
+        runs: list[TrainingRun | Unreadable] = []
+        query = {"limit": str(PAGE)}
+        while True:
+            page = await self._cluster.get(self._path, query)
+            metadata = page.get("metadata") or {}
+            runs.extend(read_items(page))
+            if not metadata.get("continue"):
+                return RunList(tuple(runs), str(metadata.get("resourceVersion", "")))
+            query["continue"] = metadata["continue"]
+
+    async def watch(self, version: str, seconds: int) -> AsyncGenerator[RunEvent]:
+        """What has changed after ``version``; see :meth:`Cluster.watch`."""
+        async with aclosing(self._cluster.watch(self._path, version, seconds)) as events:
+            async for event in events:
+                resource = event["object"]
+                at = str((resource.get("metadata") or {}).get("resourceVersion", ""))
+                if event["type"] == "BOOKMARK":
+                    yield RunEvent(at)
+                else:
+                    yield RunEvent(at, read_run(resource), event["type"] == "DELETED")
+
+    async def get(self, name: str) -> TrainingRun | None:
+        """The run, None if there is none. Raises ApiError if it cannot be read."""
+        try:
+            return _readable(await self._cluster.get(f"{self._path}/{name}"))
+        except ClusterRefused as error:
+            if error.code == 404:
+                return None
+            raise
+
+    async def create(self, run: TrainingRun) -> TrainingRun:
+        """The run as the API has taken it. Raises InvalidRequest, LimitReached; ClusterRefused 409: it exists."""
+        resource = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": run.name, "annotations": dict(run.annotations)},
+            "spec": spec_to_json(run.spec),
+        }
+        try:
+            return _readable(await self._cluster.create(self._path, resource))
+        except ClusterRefused as error:
+            raise _refused_start(error) from error
+
+    async def change_spec(self, run: TrainingRun, **fields: bool) -> TrainingRun:
+        """Sets fields of the spec, if the run is still as given: ClusterRefused 409 if not, 404 if it is gone."""
+        body = {"metadata": {"resourceVersion": run.resource_version, "uid": run.uid}, "spec": fields}
+        return _readable(await self._cluster.patch(f"{self._path}/{run.name}", body))
+
+    async def write_progress(self, run: TrainingRun, status: TrainingRunStatus) -> TrainingRun:
+        """Applies what the service owns of the status, if the run is still as given: ClusterRefused 409, 404."""
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": run.name, "resourceVersion": run.resource_version},
+            "status": progress_part(status),
+        }
+        return _readable(await self._cluster.apply(f"{self._path}/{run.name}/status", body, PROGRESS_MANAGER))
+
+
+def progress_part(status: TrainingRunStatus) -> Json:
+    """What the service writes of a status."""
+    own = TrainingRunStatus(
+        progress=status.progress,
+        latest_checkpoint=status.latest_checkpoint,
+        latest_model=status.latest_model,
+        best_model=status.best_model,
+        resumed_from=status.resumed_from,
+        timesteps_lost=status.timesteps_lost,
+    )
+    return {key: value for key, value in status_to_json(own).items() if key != "phase"}
+
+
+def read_items(page: Json) -> Iterator[TrainingRun | Unreadable]:
+    """The runs of a list; its items lack apiVersion and kind in some answers."""
+    for item in page.get("items") or ():
+        yield read_run({"apiVersion": API_VERSION, "kind": KIND, **item})
+
+
+def read_run(resource: Json) -> TrainingRun | Unreadable:
+    """The run of a resource; it keeps nothing of the metadata that is not in TrainingRun."""
+    try:
+        return run_from_json(resource)
+    except InvalidRun as error:
+        metadata: dict[str, Any] = resource.get("metadata") or {}
+        unreadable = Unreadable(str(metadata.get("name")), str(metadata.get("resourceVersion", "")), str(error)[:500])
+        log.warning("resource cannot be read", run=unreadable.name, why=unreadable.why)
+        return unreadable
+
+
+def _readable(resource: Json) -> TrainingRun:
+    run = read_run(resource)
+    if isinstance(run, Unreadable):
+        raise ApiError(f"TrainingRun {run.name!r} cannot be read by this version of the service: {run.why}")
+    return run
+
+
+def _refused_start(error: ClusterRefused) -> ApiError:
+    if error.code in (400, 422) and error.reason in ("Invalid", "BadRequest"):
+        causes = [FieldError(_request_field(cause.field), cause.rule) for cause in error.causes]
+        return InvalidRequest(causes or [FieldError("request", error.message)])
+    if error.code == 403 and "exceeded quota" in error.message:
+        return LimitReached("ResourceQuota", f"the namespace's quota is used up: {error.message}")
+    if error.code == 403 and "being terminated" in error.message:
+        return BackendUnavailable(f"the namespace is being deleted: {error.message}")
+    return error
+
+
+def _request_field(path: str) -> str:
+    """``spec.totalTimesteps`` -> ``total_timesteps``, as the proto calls it."""
+    text = path.removeprefix("spec.")
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in text) or "request"
