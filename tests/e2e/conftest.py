@@ -7,6 +7,7 @@ their own. Which cluster: ``--kube-context`` (default: the current one) and ``--
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +15,15 @@ from pathlib import Path
 import grpc
 import pytest
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
-from cluster import Cluster
+from cluster import SHORT, Cluster, manifest_of
 from cluster_report import collect
 from kubectl import Kubectl
 from pod_logs import PodLogs
 from port_forward import PortForward
 
 PORT = 50051
+NOBODY = "nobody.invalid:50061"
+SIMULATOR = Path(__file__).parents[2] / "deploy" / "samples" / "simulator"
 # Quick ones and those that need no trainer first; what restarts the system's parts late; what reads their logs last.
 ORDER = (
     "test_trainingrun_resource",
@@ -85,6 +88,42 @@ def scratch_namespace(cluster: Cluster) -> Iterator[str]:
         yield name
     finally:
         cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def simulator(cluster: Cluster) -> Iterator[str]:
+    """The address of cart-poles in the cluster, as a trainer dials it: the sample, with the image that is installed."""
+    objects = cluster.kubectl("kustomize", str(SIMULATOR))
+    objects = re.sub(r"image: \S+/trainer:\S+", f"image: {cluster.trainer_image()}", objects)
+    objects = objects.replace("namespace: aisandbox\n", f"namespace: {cluster.namespace}\n")
+    cluster.kubectl.apply(objects)
+    try:
+        cluster.until_rolled_out("cart-pole")
+        yield f"cart-pole.{cluster.namespace}.svc:50061"
+    finally:
+        cluster.kubectl("delete", "-f", "-", "--wait=false", manifest=objects)
+
+
+@pytest.fixture(scope="session")
+def unreachable_run(cluster: Cluster) -> Iterator[str]:
+    """A run whose simulator never comes; it fails after SIMULATOR_PATIENCE_SECONDS: begun early, read late."""
+    name = f"unreachable-{secrets.token_hex(3)}"
+    environment = {"grpc": {"address": NOBODY}}
+    cluster.kubectl.apply(
+        manifest_of(name, algorithm="PPO", totalTimesteps=1000, backoffLimit=0, environment=environment)
+    )
+    yield name
+    cluster.kubectl("delete", "trainingrun", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def trained_run(cluster: Cluster) -> Iterator[str]:
+    """A small run that has succeeded; there is a final model."""
+    name = f"trained-{secrets.token_hex(3)}"
+    cluster.kubectl.apply(manifest_of(name, **SHORT))
+    cluster.until_phase(name, "Succeeded", "Failed", seconds=240)
+    yield name
+    cluster.kubectl("delete", "trainingrun", name, "--wait=false")
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,21 @@ from kubernetes import client, config
 from waiting import wait_until
 
 PLURAL = "trainingruns"
+MODELS = "/var/lib/aisandbox"
 CONNECTIONS = 100
 """Followed logs keep one each."""
+
+ENDLESS: Manifest = {
+    "algorithm": "PPO",
+    "totalTimesteps": 10**9,
+    "checkpointEveryTimesteps": 1024,
+    "hyperparameters": {"n_steps": "256", "batch_size": "256", "n_epochs": "1"},
+    "environment": {"gymnasium": {"id": "CartPole-v1"}},
+}
+"""A spec that trains at once, saves often and does not end by itself."""
+
+SHORT: Manifest = {"algorithm": "PPO", "totalTimesteps": 512, "hyperparameters": {"n_steps": "128"}}
+"""A spec that succeeds within a second of training."""
 
 
 def manifest_of(name: str, **spec: Any) -> Manifest:
@@ -76,6 +89,19 @@ class Cluster:
             self.namespace, field_selector=f"involvedObject.kind={KIND},involvedObject.name={run}"
         ).items
         return [f"{event.reason}: {event.message}" for event in events]
+
+    def files(self, run: str) -> list[str]:
+        """The run's files on the volume, relative to its folder, as the inference-server sees them."""
+        folder = f"{MODELS}/runs/{run}"
+        script = f"if cd {folder} 2>/dev/null; then find . -type f; fi"
+        found = self.kubectl("exec", "deployment/aisandbox-inference", "--", "sh", "-c", script)
+        return sorted(line.removeprefix("./") for line in found.splitlines())
+
+    def trainer_image(self) -> str:
+        """What the operator starts; it hosts simulators too."""
+        operator = self.kubectl.json("get", "deployment", "aisandbox-operator")
+        variables = operator["spec"]["template"]["spec"]["containers"][0]["env"]
+        return str(next(each["value"] for each in variables if each["name"] == "TRAINER_IMAGE"))
 
     def until_phase(self, name: str, *phases: str, seconds: float = 120.0) -> dict[str, Any]:
         """The status once the run is in one of the phases."""
