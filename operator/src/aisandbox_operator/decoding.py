@@ -1,0 +1,221 @@
+"""Reads what the API server says into the operator's views.
+
+Owns the raw form of runs, Jobs and pods. Never raises for an object that has a name: what cannot be read counts as
+absent, because one odd object must not keep the operator from the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from aisandbox_crds.codec import camel_case, spec_from_json, status_from_json
+from aisandbox_crds.errors import FieldError, InvalidRun
+from aisandbox_crds.naming import MAX_LENGTH, is_run_name
+from aisandbox_crds.spec import TrainingRunSpec
+from aisandbox_crds.status import Artifact, TrainingRunStatus
+from aisandbox_crds.trainer_exit import TerminationMessage
+from aisandbox_crds.validation import MAX_TIMESTEPS, validate_spec
+
+from aisandbox_operator.names import CONTAINER, FAILURES_BEFORE_ANNOTATION
+from aisandbox_operator.times import parse_time
+from aisandbox_operator.views import JobView, PodView, RunView
+
+MAX_ATTEMPT = 10**9
+LAST_WORDS = 1000
+"""Characters kept of a log's tail."""
+
+
+def read_run(raw: Mapping[str, Any]) -> RunView:
+    """A TrainingRun, however wrong its spec is."""
+    metadata = _mapping(raw.get("metadata"))
+    spec, problem = _read_spec(raw.get("spec"))
+    name = _text(metadata.get("name"))
+    if not problem and not is_run_name(name):
+        problem = f"metadata.name: must be a DNS-1123 label of at most {MAX_LENGTH} characters"
+    return RunView(
+        name=name,
+        uid=_text(metadata.get("uid")),
+        spec=spec,
+        status=_read_status(_mapping(raw.get("status"))),
+        problem=problem,
+        generation=_count(metadata.get("generation")),
+        resource_version=_text(metadata.get("resourceVersion")),
+        created=parse_time(metadata.get("creationTimestamp")),
+        is_being_deleted=bool(metadata.get("deletionTimestamp")),
+    )
+
+
+def read_job(raw: Mapping[str, Any]) -> JobView:
+    """A Job."""
+    metadata, spec, status = (_mapping(raw.get(key)) for key in ("metadata", "spec", "status"))
+    owner = _controller(metadata)
+    conditions = _conditions(status)
+    end = next((kind for kind in ("Complete", "Failed") if _is_true(conditions.get(kind))), "")
+    why = _mapping(conditions.get(end))
+    is_suspended = spec.get("suspend") is True
+    return JobView(
+        name=_text(metadata.get("name")),
+        uid=_text(metadata.get("uid")),
+        owner_kind=_text(owner.get("kind")),
+        owner_uid=_text(owner.get("uid")),
+        is_being_deleted=bool(metadata.get("deletionTimestamp")),
+        is_suspended=is_suspended,
+        has_settled=_is_true(conditions.get("Suspended")) == is_suspended,
+        active=_count(status.get("active")),
+        failed=_count(status.get("failed")),
+        failures_before=_count(_mapping(metadata.get("annotations")).get(FAILURES_BEFORE_ANNOTATION)),
+        end=end,
+        end_reason=_text(why.get("reason")),
+        end_message=_text(why.get("message")),
+        ended=parse_time(status.get("completionTime")) or parse_time(why.get("lastTransitionTime")),
+        created=parse_time(metadata.get("creationTimestamp")),
+        resource_version=_text(metadata.get("resourceVersion")),
+    )
+
+
+def read_pod(raw: Mapping[str, Any]) -> PodView:
+    """A pod of a run."""
+    metadata, spec, status = (_mapping(raw.get(key)) for key in ("metadata", "spec", "status"))
+    conditions = _conditions(status)
+    scheduled = _mapping(conditions.get("PodScheduled"))
+    unscheduled = scheduled.get("status") == "False"
+    owner = _controller(metadata)
+    pod = PodView(
+        name=_text(metadata.get("name")),
+        uid=_text(metadata.get("uid")),
+        phase=_text(status.get("phase")) or "Pending",
+        job_uid=_text(owner.get("uid")) if owner.get("kind") == "Job" else "",
+        run_uid=_environment_variable(spec, "RUN_UID"),
+        created=parse_time(metadata.get("creationTimestamp")),
+        scheduled=None if unscheduled else parse_time(scheduled.get("lastTransitionTime")),
+        deletion_time=parse_time(metadata.get("deletionTimestamp")),
+        reason=_text(status.get("reason")),
+        message=_text(status.get("message")),
+        was_disrupted=_is_true(conditions.get("DisruptionTarget")),
+        unscheduled=(_text(scheduled.get("reason")) or "Unschedulable") if unscheduled else "",
+        unscheduled_message=_text(scheduled.get("message")) if unscheduled else "",
+    )
+    return _with_trainer(pod, _named(status.get("containerStatuses"), CONTAINER))
+
+
+def _with_trainer(pod: PodView, container: Mapping[str, Any]) -> PodView:
+    state = _mapping(container.get("state"))
+    waiting, running, over = (_mapping(state.get(key)) for key in ("waiting", "running", "terminated"))
+    code = over.get("exitCode")
+    ending, last_words = read_ending(over.get("message"))
+    return replace(
+        pod,
+        waits_for=_text(waiting.get("reason")),
+        wait_message=_text(waiting.get("message")),
+        is_running=bool(running) and not pod.is_over,
+        started=parse_time(running.get("startedAt")) or parse_time(over.get("startedAt")),
+        exit_code=code if isinstance(code, int) and not isinstance(code, bool) else None,
+        exit_reason=_text(over.get("reason")),
+        ended=parse_time(over.get("finishedAt")),
+        ending=ending,
+        last_words=last_words,
+    )
+
+
+def read_ending(text: object) -> tuple[TerminationMessage | None, str]:
+    """A trainer's termination message, or the text in its place: the tail of its log if it left no message."""
+    if not isinstance(text, str) or not text:
+        return None, ""
+    try:
+        ending = TerminationMessage.from_json(text)
+    except InvalidRun:
+        return None, " | ".join(text[-LAST_WORDS:].split("\n")).strip(" |")
+    if not (0 <= ending.attempt <= MAX_ATTEMPT and 0 <= ending.timesteps <= MAX_TIMESTEPS):
+        return None, ""
+    return replace(
+        ending,
+        latest_checkpoint=_sound(ending.latest_checkpoint),
+        latest_model=_sound(ending.latest_model),
+        best_model=_sound(ending.best_model),
+        resumed_from=_sound(ending.resumed_from),
+    ), ""
+
+
+def _sound(artifact: Artifact | None) -> Artifact | None:
+    """The artifact as the resource's schema takes it; a trainer that was killed may have left anything."""
+    if artifact is None or not 0 <= artifact.timesteps <= MAX_TIMESTEPS:
+        return None
+    return artifact if artifact.time is None or parse_time(artifact.time) else replace(artifact, time=None)
+
+
+def _read_spec(raw: object) -> tuple[TrainingRunSpec | None, str]:
+    try:
+        spec = spec_from_json(raw)
+    except InvalidRun as error:
+        return None, str(error)
+    try:
+        validate_spec(spec)
+    except InvalidRun as error:
+        return spec, "; ".join(f"{_resource_path(each)}: {each.rule}" for each in error.errors)
+    return spec, ""
+
+
+def _resource_path(error: FieldError) -> str:
+    """``spec.totalTimesteps`` for ``total_timesteps``; a hyperparameter keeps its name."""
+    if error.field == "request":
+        return "spec"
+    first, *rest = error.field.split(".")
+    named = rest if first == "hyperparameters" else [camel_case(word) for word in rest]
+    return ".".join(["spec", camel_case(first), *named])
+
+
+def _read_status(raw: Mapping[str, Any]) -> TrainingRunStatus:
+    try:
+        return status_from_json(raw)
+    except InvalidRun:
+        return status_from_json({key: value for key, value in raw.items() if _can_be_read(key, value)})
+
+
+def _can_be_read(key: str, value: object) -> bool:
+    try:
+        status_from_json({key: value})
+    except InvalidRun:
+        return False
+    return True
+
+
+def _controller(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    owners = (owner for owner in _sequence(metadata.get("ownerReferences")) if owner.get("controller") is True)
+    return next(owners, {})
+
+
+def _conditions(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {_text(condition.get("type")): condition for condition in _sequence(status.get("conditions"))}
+
+
+def _environment_variable(pod_spec: Mapping[str, Any], name: str) -> str:
+    container = _named(pod_spec.get("containers"), CONTAINER)
+    return _text(_named(container.get("env"), name).get("value"))
+
+
+def _named(entries: object, name: str) -> Mapping[str, Any]:
+    return next((entry for entry in _sequence(entries) if entry.get("name") == name), {})
+
+
+def _is_true(condition: object) -> bool:
+    return _mapping(condition).get("status") == "True"
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sequence(value: object) -> Iterable[Mapping[str, Any]]:
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _count(value: object) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

@@ -1,0 +1,184 @@
+"""The Job of a run, as a pure function of the run and the settings.
+
+Owns what a trainer's pod looks like: pod security "restricted", nothing of the API server's, a volume, a grace period
+for a checkpoint. Deterministic: made twice it is the same, so a second server-side apply changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from aisandbox_crds.spec import TrainingRunSpec
+from aisandbox_crds.trainer_exit import ExitCode
+from aisandbox_crds.trainer_start import TrainerStart, spec_for_trainer
+from aisandbox_crds.trainingrun import API_VERSION, KIND, RUN_LABEL
+
+from aisandbox_operator.names import CONTAINER, FAILURES_BEFORE_ANNOTATION
+from aisandbox_operator.settings import Settings
+
+USER = 65532
+MODELS_PATH = Path("/var/lib/aisandbox")
+SECRETS_PATH = PurePosixPath("/var/run/secrets/aisandbox")
+TERMINATION_LOG = Path("/dev/termination-log")
+TOKEN_SECONDS = 3600
+_JOB_ONLY = "kueue.x-k8s.io/"  # Kueue would queue pods with its labels for themselves.
+
+Manifest = dict[str, Any]
+
+
+def job_manifest(
+    name: str, uid: str, spec: TrainingRunSpec, settings: Settings, failures_before: int, suspended: bool
+) -> Manifest:
+    """The Job of the run with this name and uid.
+
+    ``failures_before``: what earlier Jobs of the run have spent of its backoff limit; the Job gets the rest.
+    """
+    labels = {**spec.labels, **own_labels(name)}
+    job_spec: Manifest = {
+        "parallelism": 1,
+        "completions": 1,
+        "suspend": suspended,
+        "backoffLimit": max(spec.backoff_limit - failures_before, 0),
+        "podReplacementPolicy": "Failed",  # the next trainer begins when the last one has ended
+        "podFailurePolicy": {"rules": _failure_rules()},
+        "template": {
+            "metadata": {"labels": {key: value for key, value in labels.items() if not key.startswith(_JOB_ONLY)}},
+            "spec": _pod(name, uid, spec, settings),
+        },
+    }
+    if spec.active_deadline_seconds is not None:
+        job_spec["activeDeadlineSeconds"] = spec.active_deadline_seconds
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": settings.namespace,
+            "labels": labels,
+            "annotations": {FAILURES_BEFORE_ANNOTATION: str(failures_before)},
+            "ownerReferences": [_owner(name, uid)],
+        },
+        "spec": job_spec,
+    }
+
+
+def own_labels(name: str) -> dict[str, str]:
+    """The labels of every Job and pod of the run."""
+    return {
+        RUN_LABEL: name,
+        "app.kubernetes.io/name": "aisandbox-trainer",
+        "app.kubernetes.io/part-of": "aisandbox",
+        "app.kubernetes.io/managed-by": "aisandbox-operator",
+    }
+
+
+def seed_of(uid: str) -> int:
+    """The seed of a run that names none: its own, and the same for each of its trainers."""
+    return int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4], "big")
+
+
+def _owner(name: str, uid: str) -> Manifest:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _failure_rules() -> list[Manifest]:
+    """The first rule that fits counts: disruptions are free, a permanent error ends the run, a stop is free."""
+
+    def exits(code: ExitCode) -> Manifest:
+        return {"containerName": CONTAINER, "operator": "In", "values": [int(code)]}
+
+    return [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": exits(ExitCode.PERMANENT)},
+        {"action": "Ignore", "onExitCodes": exits(ExitCode.CANCELLED)},
+    ]
+
+
+def _pod(name: str, uid: str, spec: TrainingRunSpec, settings: Settings) -> Manifest:
+    pod: Manifest = {
+        "restartPolicy": "Never",
+        "serviceAccountName": settings.trainer_service_account,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": settings.termination_grace_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(name, uid, spec, settings)],
+        "volumes": _volumes(settings),
+    }
+    if spec.node_selector:
+        pod["nodeSelector"] = dict(spec.node_selector)
+    if spec.tolerations:
+        pod["tolerations"] = [dict(toleration) for toleration in spec.tolerations]
+    if spec.priority_class_name:
+        pod["priorityClassName"] = spec.priority_class_name
+    return pod
+
+
+def _container(name: str, uid: str, spec: TrainingRunSpec, settings: Settings) -> Manifest:
+    return {
+        "name": CONTAINER,
+        "image": settings.trainer_image,
+        "imagePullPolicy": settings.trainer_image_pull_policy,
+        "env": [
+            {"name": variable, "value": value.replace("$", "$$")}  # the kubelet would expand $(NAME)
+            for variable, value in _environment(name, uid, spec, settings).items()
+        ],
+        "resources": dict(spec.resources or settings.trainer_resources),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePath": str(TERMINATION_LOG),
+        # What a trainer that crashed printed last tells why, if it could leave no message.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "models", "mountPath": str(MODELS_PATH)},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
+            {"name": "progress-token", "mountPath": str(SECRETS_PATH), "readOnly": True},
+        ],
+    }
+
+
+def _environment(name: str, uid: str, spec: TrainingRunSpec, settings: Settings) -> Mapping[str, str]:
+    seed = seed_of(uid) if spec.seed is None else spec.seed
+    start = TrainerStart(
+        run_id=name,
+        run_uid=uid,
+        attempt=None,
+        spec=replace(spec_for_trainer(spec), seed=seed),
+        models_dir=MODELS_PATH,
+        checkpoint_dir=MODELS_PATH,
+        progress_address=settings.progress_address,
+        progress_token_file=Path(SECRETS_PATH / "progress-token"),
+        termination_message_path=TERMINATION_LOG,
+        log_level=settings.log_level,
+    )
+    return {**start.to_environ(), "HOME": "/tmp"}  # noqa: S108 - a volume of the pod's own
+
+
+def _volumes(settings: Settings) -> list[Manifest]:
+    token = {"path": "progress-token", "audience": settings.progress_audience, "expirationSeconds": TOKEN_SECONDS}
+    return [
+        {"name": "models", "persistentVolumeClaim": {"claimName": settings.models_claim}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "progress-token", "projected": {"sources": [{"serviceAccountToken": token}]}},
+    ]

@@ -1,0 +1,123 @@
+"""The operator's settings, read once from environment variables.
+
+Owns their names, defaults and rules. Must not know what they are used for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aisandbox_crds.trainer_start import LOG_LEVELS
+
+from aisandbox_operator.errors import InvalidSetting
+
+PULL_POLICIES = ("IfNotPresent", "Always", "Never")
+DEFAULT_RESOURCES: Mapping[str, Any] = {
+    "requests": {"cpu": "1", "memory": "2Gi"},
+    "limits": {"memory": "4Gi"},
+}
+"""No limit of processor time: a trainer that is throttled trains more slowly and nobody is better off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator is told; the variables have the same names in capitals.
+
+    ``namespace`` (POD_NAMESPACE): the one whose runs it has trained. ``trainer_image`` and ``models_claim`` are what
+    trainers run and write to. ``progress_address``: host:port trainers report to, with a token for
+    ``progress_audience``; None: nobody is told. ``trainer_resources``: for runs that name none.
+    ``termination_grace_seconds``: for a trainer's checkpoint. ``start_deadline_seconds``: how long a pod may fail to
+    start for a reason that does not cure itself. ``stall_seconds``: without progress, until ProgressStalled.
+    ``resync_seconds``: between two looks at everything. ``workers``: reconciles at the same time. Port 0 picks a free
+    one. ``kube_context``: of the kubeconfig, outside a cluster; empty: the current one.
+    """
+
+    namespace: str
+    trainer_image: str
+    trainer_image_pull_policy: str = "IfNotPresent"
+    trainer_service_account: str = "aisandbox-trainer"
+    models_claim: str = "aisandbox-models"
+    progress_address: str | None = None
+    progress_audience: str = "aisandbox-progress"
+    trainer_resources: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_RESOURCES))
+    termination_grace_seconds: int = 120
+    start_deadline_seconds: int = 600
+    stall_seconds: int = 600
+    resync_seconds: int = 300
+    workers: int = 8
+    metrics_port: int = 9090
+    probe_port: int = 8080
+    log_level: str = "info"
+    kube_context: str = ""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+        """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
+        return cls(
+            namespace=_required(environ, "POD_NAMESPACE"),
+            trainer_image=_required(environ, "TRAINER_IMAGE"),
+            trainer_image_pull_policy=_choice(environ, "TRAINER_IMAGE_PULL_POLICY", "IfNotPresent", PULL_POLICIES),
+            trainer_service_account=environ.get("TRAINER_SERVICE_ACCOUNT") or "aisandbox-trainer",
+            models_claim=environ.get("MODELS_CLAIM") or "aisandbox-models",
+            progress_address=environ.get("PROGRESS_ADDRESS") or None,
+            progress_audience=environ.get("PROGRESS_AUDIENCE") or "aisandbox-progress",
+            trainer_resources=_resources(environ),
+            termination_grace_seconds=_number(environ, "TERMINATION_GRACE_SECONDS", 120, 0, 86_400),
+            start_deadline_seconds=_number(environ, "START_DEADLINE_SECONDS", 600, 1, 604_800),
+            stall_seconds=_number(environ, "STALL_SECONDS", 600, 1, 604_800),
+            resync_seconds=_number(environ, "RESYNC_SECONDS", 300, 1, 86_400),
+            workers=_number(environ, "WORKERS", 8, 1, 256),
+            metrics_port=_number(environ, "METRICS_PORT", 9090, 0, 65535),
+            probe_port=_number(environ, "PROBE_PORT", 8080, 0, 65535),
+            log_level=_choice(environ, "LOG_LEVEL", "info", LOG_LEVELS),
+            kube_context=environ.get("KUBE_CONTEXT") or "",
+        )
+
+
+def _required(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name, "")
+    if not value:
+        raise InvalidSetting(name, "must be set")
+    return value
+
+
+def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = environ.get(name) or str(default)
+    try:
+        number = int(text)
+    except ValueError:
+        number = low - 1
+    if not low <= number <= high:
+        raise InvalidSetting(name, f"must be a whole number from {low} to {high}, got {text[:80]!r}")
+    return number
+
+
+def _choice(environ: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
+    text = environ.get(name) or default
+    for choice in allowed:
+        if text.lower() == choice.lower():
+            return choice
+    raise InvalidSetting(name, f"must be one of {', '.join(allowed)}, got {text[:80]!r}")
+
+
+def _resources(environ: Mapping[str, str]) -> Mapping[str, Any]:
+    text = environ.get("TRAINER_RESOURCES") or ""
+    if not text:
+        return dict(DEFAULT_RESOURCES)
+    example = json.dumps(DEFAULT_RESOURCES)
+    try:
+        data = json.loads(text)
+    except ValueError:
+        data = None
+    fits = isinstance(data, dict) and all(
+        key in ("requests", "limits")
+        and isinstance(amounts, dict)
+        and all(isinstance(amount, str | int | float) for amount in amounts.values())
+        for key, amounts in data.items()
+    )
+    if not fits:
+        raise InvalidSetting("TRAINER_RESOURCES", f"must be JSON such as {example}, got {text[:80]!r}")
+    return dict(data)
