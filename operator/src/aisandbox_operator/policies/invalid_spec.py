@@ -14,8 +14,7 @@ def invalid(situation: Situation) -> Decision | None:
     A run that has its Job already is left to its trainer: rules may have become stricter since it was started.
     """
     run = situation.run
-    if not run.problem or (run.spec is not None and situation.job is not None):
+    if run.spec is not None and (not run.problem or run.spec.cancel or situation.job is not None):
         return None
-    if run.spec is not None and run.spec.cancel:
-        return None
-    return Decision(Phase.FAILED, "InvalidRun", run.problem, Failure("InvalidRun", run.problem[:4000]))
+    problem = (run.problem or "spec: cannot be read")[:4000]
+    return Decision(Phase.FAILED, "InvalidRun", problem, Failure("InvalidRun", problem))

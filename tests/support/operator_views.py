@@ -1,0 +1,111 @@
+"""Runs, Jobs and pods as the operator sees them, with defaults, for tests of its decisions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aisandbox_crds.codec import status_from_json
+from aisandbox_crds.spec import Algorithm, TrainingRunSpec
+from aisandbox_crds.status import Failure, TrainingRunStatus
+from aisandbox_crds.trainer_exit import TerminationMessage
+from aisandbox_operator.decision import CreateJob, DeleteJob, SuspendJob
+from aisandbox_operator.plan import Plan, plan
+from aisandbox_operator.settings import Settings
+from aisandbox_operator.status_fields import own_fields
+from aisandbox_operator.views import JobView, Observed, PodView, RunView
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+SETTINGS = Settings(namespace="sandbox", trainer_image="aisandbox/trainer:1", progress_address="api:50051")
+RUN_UID = "run-uid"
+JOB_UID = "job-uid"
+QUEUE = {"kueue.x-k8s.io/queue-name": "gpus"}
+
+
+def ago(seconds: float) -> datetime:
+    return NOW - timedelta(seconds=seconds)
+
+
+def spec(**fields: Any) -> TrainingRunSpec:
+    return TrainingRunSpec(**{"algorithm": Algorithm.PPO, "total_timesteps": 1000, **fields})
+
+
+def run(status: TrainingRunStatus | None = None, *, of: TrainingRunSpec | None = None, **fields: Any) -> RunView:
+    known: dict[str, Any] = {"name": "walk", "uid": RUN_UID, "spec": of or spec(), "generation": 1}
+    return RunView(**{**known, "status": status or TrainingRunStatus(), **fields})
+
+
+def job(**fields: Any) -> JobView:
+    known = {"name": "walk", "uid": JOB_UID, "owner_kind": "TrainingRun", "owner_uid": RUN_UID, "has_settled": True}
+    return JobView(**{**known, "created": ago(60), **fields})
+
+
+def pod(**fields: Any) -> PodView:
+    known = {"name": "walk-abcde", "uid": "pod-uid", "job_uid": JOB_UID, "run_uid": RUN_UID, "created": ago(50)}
+    return PodView(**{**known, **fields})
+
+
+def running_pod(**fields: Any) -> PodView:
+    return pod(**{"phase": "Running", "is_running": True, "started": ago(40), "scheduled": ago(45), **fields})
+
+
+def ended_pod(code: int, **fields: Any) -> PodView:
+    phase = "Failed" if code else "Succeeded"
+    return pod(**{"phase": phase, "exit_code": code, "started": ago(40), "ended": ago(5), **fields})
+
+
+def ending(attempt: int, code: int, timesteps: int = 500, failure: Failure | None = None) -> TerminationMessage:
+    return TerminationMessage(attempt, code, timesteps, failure)
+
+
+def planned(
+    run_: RunView, job_: JobView | None = None, *pods: PodView, settings: Settings = SETTINGS, now: datetime = NOW
+) -> Plan:
+    return plan(run_, Observed(job_, pods), settings, now)
+
+
+def followed(
+    run_: RunView, job_: JobView | None = None, *pods: PodView, settings: Settings = SETTINGS, now: datetime = NOW
+) -> tuple[RunView, JobView | None]:
+    """The run and the Job once everything that is planned is carried out, at one moment; fails if that has no end."""
+    for _ in range(6):
+        step = plan(run_, Observed(job_, pods), settings, now)
+        if step.is_empty:
+            return run_, job_
+        run_, job_ = carried_out(step, run_, job_)
+    raise AssertionError(f"the plan never rests: {step}")
+
+
+def carried_out(step: Plan, run_: RunView, job_: JobView | None) -> tuple[RunView, JobView | None]:
+    """What the API server has after the plan's writes, before any controller has acted on them."""
+    from dataclasses import replace
+
+    if isinstance(step.action, CreateJob):
+        assert job_ is None, "two Jobs"
+        job_ = JobView(
+            name=run_.name,
+            uid="made-uid",
+            owner_kind="TrainingRun",
+            owner_uid=run_.uid,
+            is_suspended=step.action.suspended,
+            failures_before=step.action.failures_before,
+            created=NOW,
+        )
+    elif isinstance(step.action, SuspendJob):
+        assert job_ is not None
+        assert job_.uid == step.action.uid
+        job_ = replace(job_, is_suspended=step.action.suspended, has_settled=False)
+    elif isinstance(step.action, DeleteJob):
+        assert job_ is not None
+        assert job_.uid == step.action.uid
+        job_ = replace(job_, is_being_deleted=True)
+    if step.status is not None:
+        stored = status_from_json(own_fields(step.status) | {"progress": own_progress(step.status)})
+        assert own_fields(stored) == own_fields(step.status), "what is written is read as something else"
+        run_ = replace(run_, status=step.status)
+    return run_, job_
+
+
+def own_progress(status: TrainingRunStatus) -> dict[str, Any]:
+    progress: dict[str, Any] = own_fields(status).get("progress", {})
+    return progress
