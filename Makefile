@@ -14,8 +14,17 @@ SOURCES := proto/src/aisandbox_wire crds/src model_store/src environment/src api
 	trainer_image/src cli/src operator/src
 PYTEST := $(RUN) pytest
 
+# The images: $(REGISTRY)/aisandbox/NAME:$(TAG). docs/images.md
+REGISTRY ?= localhost:5001
+TAG ?= $(shell git describe --tags --always --dirty)
+IMAGES := operator api-server inference-server trainer
+# Whose build of PyTorch: the small one for CPUs where its index can be reached; TORCH_INDEX= takes PyPI's, for GPUs.
+CPU_TORCH_INDEX := https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?= $(shell curl -fsIL -m 10 -o /dev/null $(CPU_TORCH_INDEX)/torch/ && echo $(CPU_TORCH_INDEX))
+FOLDER_trainer := trainer_image
+
 .PHONY: help setup demo serve test test-unit check format lint types imports proto proto-check proto-release \
-	e2e bench clean
+	e2e bench images images-push clean
 
 help: ## lists the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +85,22 @@ proto-release: setup ## makes the wire contract as it is the one that changes mu
 
 bench: setup ## measures speed; each table is a ratio within one run
 	for file in bench/*.py; do $(RUN) python $$file; done
+
+images: ## builds the four images, as $(REGISTRY)/aisandbox/NAME:$(TAG)
+	@$(MAKE) --no-print-directory -j4 $(IMAGES:%=image-%)
+	@docker image ls --filter 'reference=$(REGISTRY)/aisandbox/*:$(TAG)' --format 'table {{.Repository}}:{{.Tag}}\t{{.Size}}'
+
+images-push: images ## builds the images and pushes them to $(REGISTRY)
+	@$(MAKE) --no-print-directory -j4 $(IMAGES:%=push-%)
+
+image-%:
+	@echo "building $(REGISTRY)/aisandbox/$*:$(TAG)"
+	@docker build --quiet --file $(or $(FOLDER_$*),$(subst -,_,$*))/Dockerfile --tag $(REGISTRY)/aisandbox/$*:$(TAG) \
+		--build-arg VERSION=$(TAG) --build-arg REVISION=$$(git rev-parse HEAD) \
+		$(if $(filter trainer,$*),--build-arg TORCH_INDEX=$(TORCH_INDEX)) . >/dev/null
+
+push-%:
+	@docker push --quiet $(REGISTRY)/aisandbox/$*:$(TAG)
 
 clean: ## removes what was generated here, but not the environment
 	rm -rf .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

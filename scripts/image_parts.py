@@ -26,7 +26,7 @@ WITH_TORCH = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)==")
 
 
 def main(member: str, folder: Path) -> None:
-    """Writes the parts of ``member``. Raises CalledProcessError if uv.lock does not fit the workspace."""
+    """Writes the parts of ``member``; uv.lock must fit the workspace."""
     torch, others, own = sorted_out(exported(member))
     (folder / "app").mkdir(parents=True)
     (folder / "torch.txt").write_text("".join(torch))
@@ -40,18 +40,11 @@ def main(member: str, folder: Path) -> None:
 
 def exported(member: str) -> str:
     """The locked requirements of ``member``: a line for each package, members as ``./folder``."""
-    command = [
-        "uv",
-        "export",
-        "--locked",
-        "--package",
-        member,
-        "--no-dev",
-        "--no-editable",
-        "--no-header",
-        "--no-annotate",
-    ]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    command = ["uv", "export", "--locked", "--package", member, "--no-dev", "--no-editable", "--no-header"]
+    done = subprocess.run([*command, "--no-annotate"], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"cannot tell what {member} needs")  # uv has said why
+    return done.stdout
 
 
 def sorted_out(requirements: str) -> tuple[list[str], list[str], list[Path]]:
