@@ -286,8 +286,8 @@ def test_kubectl_refuses_unknown_fields(runs: Resource, spec: dict[str, Any], fi
 PATHS = [
     "", "x", "./my_model.zip", "a/b/c.zip", "runs.zip", "team/runs/x", "modèle.zip", ".hidden", "...", "a..b/c", " a",
     "/x", "//x", "../x", "a/..", "..", ".", "./", "a/", "a/.", "C:/x", "a\\b", "runs", "RUNS/x", ".//runs/x",
-    "././runs", "x:y", "a\tb", "a\x7f", "nul", "a/CON.zip", "com1.zip", "console", "a/com10", "runs./x", "x ", "a /x", "a/ ",
-    "a../b",
+    "././runs", "x:y", "a\tb", "a\x7f", "nul", "a/CON.zip", "com1.zip", "console", "a/com10", "runs./x", "x ",
+    "a /x", "a/ ", "a../b",
 ]  # fmt: skip
 ADDRESSES = [
     "localhost:50061", "127.0.0.1:1", "sim-0.sims.default.svc.cluster.local.:65535", "sim_0:5", "[::1]:50061",
