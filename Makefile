@@ -24,7 +24,7 @@ TORCH_INDEX ?= $(shell curl -fsIL -m 10 -o /dev/null $(CPU_TORCH_INDEX)/torch/ &
 FOLDER_trainer := trainer_image
 
 .PHONY: help setup demo serve test test-unit check format lint types imports proto proto-check proto-release \
-	e2e bench images images-push clean
+	e2e bench bench-kubernetes images images-push torch-index clean
 
 help: ## lists the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,7 +84,10 @@ proto-release: setup ## makes the wire contract as it is the one that changes mu
 	cd proto && $(abspath $(UV)) run --no-sync buf build -o released.binpb
 
 bench: setup ## measures speed; each table is a ratio within one run
-	for file in bench/*.py; do $(RUN) python $$file; done
+	for file in $(filter-out bench/kubernetes_%,$(wildcard bench/*.py)); do $(RUN) python $$file; done
+
+bench-kubernetes: setup ## measures the installed system in the cluster of the current context
+	for file in bench/kubernetes_*.py; do $(RUN) python $$file; done
 
 images: ## builds the four images, as $(REGISTRY)/aisandbox/NAME:$(TAG)
 	@$(MAKE) --no-print-directory -j4 $(IMAGES:%=image-%)
@@ -98,6 +101,9 @@ image-%:
 	@docker build --quiet --file $(or $(FOLDER_$*),$(subst -,_,$*))/Dockerfile --tag $(REGISTRY)/aisandbox/$*:$(TAG) \
 		--build-arg VERSION=$(TAG) --build-arg REVISION=$$(git rev-parse HEAD) \
 		$(if $(filter trainer,$*),--build-arg TORCH_INDEX=$(TORCH_INDEX)) . >/dev/null
+
+torch-index: # for the Tiltfile
+	@echo $(TORCH_INDEX)
 
 push-%:
 	@docker push --quiet $(REGISTRY)/aisandbox/$*:$(TAG)

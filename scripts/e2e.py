@@ -118,14 +118,15 @@ class Rehearsal:
         """Builds an image and brings it to where the cluster finds it."""
         if not self.builds:
             return
-        image = f"{self.registry}/aisandbox/{part}:{self.tag}"
+        names = (f"REGISTRY={self.registry}", f"TAG={self.tag}")
         with self.clock.stage(f"image of {part} built"):
-            self.commands.run("make", f"image-{part}", f"REGISTRY={self.registry}", f"TAG={self.tag}")
+            self.commands.run("make", f"image-{part}", *names)
         if self.pushes:
             with self.clock.stage(f"image of {part} pushed"):
-                self.commands.run("docker", "push", "--quiet", image)
+                self.commands.run("make", f"push-{part}", *names)
         else:
             cluster.result()
+            image = f"{self.registry}/aisandbox/{part}:{self.tag}"
             with self.clock.stage(f"image of {part} loaded"):
                 self.commands.run("kind", "load", "docker-image", image, "--name", self.kind)
 
