@@ -29,6 +29,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+
+from cluster_report import collect
+from kubectl import Kubectl
 from stages import Clock, Commands, Stopped
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,14 +63,9 @@ class Rehearsal:
     commands: Commands
     clock: Clock
 
-    @property
-    def environ(self) -> dict[str, str]:
-        """What makes kind and kubectl speak of the own cluster."""
-        return {"KUBECONFIG": str(WORK / "kubeconfig")} if self.own else {}
-
     def kubectl(self, *arguments: str, text: str | None = None) -> str:
         """Runs kubectl on the cluster under test."""
-        return self.commands.run("kubectl", f"--context={self.context}", *arguments, text=text, environ=self.environ)
+        return self.commands.run("kubectl", f"--context={self.context}", *arguments, text=text)
 
     def make_cluster(self) -> None:
         """The own cluster, made anew unless one was kept, is alive, and may be used; any other has to answer."""
@@ -82,17 +81,17 @@ class Rehearsal:
         chosen = ("--image", node) if node else ()
         with self.clock.stage("cluster made"):
             create = ("kind", "create", "cluster", "--name", CLUSTER, "--wait", "180s", *chosen)
-            self.commands.run(*create, environ=self.environ)
+            self.commands.run(*create)
         if self.pushes:
             self._show_registry()
 
     def remove_cluster(self) -> None:
         """The own cluster and all that was in it."""
-        self.commands.run("kind", "delete", "cluster", "--name", CLUSTER, environ=self.environ)
+        self.commands.run("kind", "delete", "cluster", "--name", CLUSTER)
 
     def _alive(self) -> bool:
         try:
-            self.commands.run("kind", "export", "kubeconfig", "--name", CLUSTER, environ=self.environ)
+            self.commands.run("kind", "export", "kubeconfig", "--name", CLUSTER)
             self.kubectl("get", "nodes", "--request-timeout=10s")
         except Stopped:
             return False
@@ -154,7 +153,7 @@ class Rehearsal:
         with self.clock.stage("installed"):
             self.kubectl("apply", "-k", str(overlay))
             for deployment in DEPLOYMENTS:
-                ready = ("rollout", "status", f"deployment/{deployment}", "--timeout=300s")
+                ready = ("rollout", "status", f"deployment/{deployment}", "--timeout=180s")
                 self.kubectl(f"--namespace={NAMESPACE}", *ready)
 
     def _overlay(self) -> dict[str, object]:
@@ -171,7 +170,7 @@ class Rehearsal:
         """Runs pytest and returns its exit code; its output goes through."""
         command = [sys.executable, "-m", "pytest", "tests/e2e", f"--kube-context={self.context}", f"--logs={LOGS}"]
         command += [f"--namespace={NAMESPACE}", f"--junit-xml={LOGS / 'junit.xml'}", *arguments]
-        with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **self.environ}, stdin=subprocess.DEVNULL) as tests:
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL) as tests:
             try:
                 return tests.wait()
             except KeyboardInterrupt:
@@ -193,7 +192,9 @@ def prepare(commands: Commands, clock: Clock) -> Rehearsal:
     wanted, tag = os.environ.get("E2E_CONTEXT", ""), os.environ.get("TAG", "")
     _check_tools(["kubectl", *([] if wanted else ["kind"]), *([] if wanted and tag else ["docker"])])
     context, own = f"kind-{CLUSTER}", not wanted
-    if wanted:
+    if own:
+        os.environ["KUBECONFIG"] = str(WORK / "kubeconfig")  # kind writes it, kubectl and the tests read it
+    else:
         context = commands.run("kubectl", "config", "current-context").strip() if wanted == "current" else wanted
         known = commands.run("kubectl", "config", "get-contexts", "--output=name").split()
         if context not in known:
@@ -248,8 +249,10 @@ def run(arguments: list[str], commands: Commands, clock: Clock) -> int:
                 done, _ = wait(steps, return_when=FIRST_EXCEPTION)
                 for step in done:
                     step.result()
-            except BaseException:
+            except BaseException as error:
                 commands.stop()
+                if isinstance(error, Stopped):
+                    collect(Kubectl(rehearsal.context, NAMESPACE), LOGS)
                 raise
         return rehearsal.test(arguments)
     finally:
