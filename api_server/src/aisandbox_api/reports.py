@@ -36,7 +36,7 @@ def reported(
     lost = status.timesteps_lost
     if running and before is not None:
         from_ = report.resumed_from.timesteps if report.resumed_from else 0
-        counted = max(before.progress.timesteps - from_, 0) if before.attempt else 0
+        counted = max(before.progress.timesteps - from_, 0)
         lost = before.timesteps_lost + max(counted, report.timesteps_lost)
     progress = Progress(
         timesteps=timesteps,

@@ -39,6 +39,8 @@ log = structlog.get_logger()
 POLICY_TRAINER = policy_trainer_pb2.DESCRIPTOR.services_by_name["PolicyTrainerService"]
 PROGRESS = training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressService"]
 HEALTH_NAMES = ("", POLICY_TRAINER.full_name, PROGRESS.full_name)
+LIVENESS = "liveness"
+"""Serving as long as the process answers at all; the others also ask whether the backend can."""
 
 LARGEST_MESSAGE = 64 * 1024 * 1024
 """Bytes: a batch of 64 images of 512 x 512 x 3 fits."""
@@ -216,6 +218,7 @@ class Server:
         # Runs first, so that no early call finds them missing; reports that come now wait in the listening socket.
         await self._backend.start(self.address, adapter_address)
         await self._grpc.start()
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._set_health(not self._backend.unavailable)
         self._tending = asyncio.create_task(self._tend_health())
 

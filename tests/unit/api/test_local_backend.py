@@ -61,6 +61,7 @@ class MemoryLauncher:
     async def launch(self, start: TrainerStart, log_path: Path) -> MemoryTrainer:
         await asyncio.sleep(self.random.random() / 500)
         assert start.run_id not in {trainer.start.run_id for trainer in self.at_work}, "two trainers of one run"
+        assert start.attempt is not None
         assert start.attempt > self.attempts.get(start.run_id, 0), "an attempt's number was given twice"
         self.attempts[start.run_id] = start.attempt
         self.at_work.append(trainer := MemoryTrainer(self, start))

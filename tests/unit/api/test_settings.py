@@ -2,7 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from aisandbox_api import Settings
+from aisandbox_api import Settings, StartupError, create_server
 from aisandbox_api.errors import InvalidSetting
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_trainer.settings import Settings as TrainerSettings
@@ -16,6 +16,7 @@ def test_settings_have_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert settings.models_dir.is_dir()
     assert (settings.checkpoint_dir, settings.inference_address, settings.metrics_port) == (None, None, None)
     assert settings.max_concurrent_runs >= 1
+    assert (settings.backend, settings.deleted_run_retention_seconds) == ("local", 604_800)
 
 
 def test_settings_are_read_from_variables(tmp_path: Path) -> None:
@@ -53,6 +54,9 @@ def test_settings_are_read_from_variables(tmp_path: Path) -> None:
         ("METRICS_PORT", "-1"),
         ("METRICS_PORT", "-7"),
         ("TRAINER_LAUNCHER", "rocket"),
+        ("BACKEND", "nomad"),
+        ("DELETED_RUN_RETENTION_SECONDS", "-1"),
+        ("DELETED_RUN_RETENTION_SECONDS", "nan"),
         ("SIMULATOR_PATIENCE_SECONDS", "0"),
         ("SIMULATOR_PATIENCE_SECONDS", "soon"),
         ("SIMULATOR_TIMEOUT_SECONDS", "-1"),
@@ -84,3 +88,19 @@ def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidSetting, match="MODELS_DIR"):
         Settings.from_environ({"MODELS_DIR": str(tmp_path / "file" / "models")})
+
+
+def test_kubernetes_needs_its_namespace(tmp_path: Path) -> None:
+    variables = {"BACKEND": "kubernetes", "MODELS_DIR": str(tmp_path)}
+    with pytest.raises(InvalidSetting, match="POD_NAMESPACE"):
+        Settings.from_environ(variables)
+    variables |= {"POD_NAMESPACE": "lab", "PROGRESS_AUDIENCE": "me", "DELETED_RUN_RETENTION_SECONDS": "5"}
+    settings = Settings.from_environ(variables)
+    assert (settings.backend, settings.pod_namespace, settings.progress_audience) == ("kubernetes", "lab", "me")
+    assert settings.deleted_run_retention_seconds == 5
+
+
+def test_adapter_cannot_be_served_to_pods(tmp_path: Path) -> None:
+    settings = Settings(models_dir=tmp_path, backend="kubernetes", pod_namespace="lab")
+    with pytest.raises(StartupError, match="adapter_factory"):
+        create_server(settings, adapter_factory=lambda: None)  # type: ignore[arg-type,return-value]

@@ -176,8 +176,7 @@ class KubernetesBackend:
             await reach.lookups.look_up(name)
         run = self._views.views.get(name)
         if run is None:
-            why = self._cache.why_unreadable(name)
-            raise RunUnknown(name, f"this version of the service cannot read it ({why})" if why else "")
+            raise RunUnknown(name)
         return run
 
     async def find_request(self, request_id: str) -> TrainingRun | None:

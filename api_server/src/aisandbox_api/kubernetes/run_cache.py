@@ -25,7 +25,6 @@ class RunCache:
     def __init__(self, on_change: OnChange = lambda before, after: None) -> None:
         self._on_change = on_change
         self._runs: dict[str, TrainingRun] = {}
-        self._unreadable: dict[str, Unreadable] = {}
         self._requests: dict[str, str] = {}
         self._position = 0
 
@@ -33,11 +32,6 @@ class RunCache:
     def runs(self) -> Mapping[str, TrainingRun]:
         """By name."""
         return self._runs
-
-    def why_unreadable(self, name: str) -> str:
-        """Why a run that exists is not among them; empty if it does not exist."""
-        unreadable = self._unreadable.get(name)
-        return unreadable.why if unreadable is not None else ""
 
     def of_request(self, request_id: str) -> TrainingRun | None:
         """The run that was started with this request_id."""
@@ -57,7 +51,6 @@ class RunCache:
         for name, run in list(self._runs.items()):
             if name not in present and _number(run.resource_version) <= version:
                 self._remove(name)
-        self._unreadable.clear()
         self._take(listed.runs)
         self._position = max(self._position, version)
 
@@ -65,7 +58,6 @@ class RunCache:
         """Takes an event of the watch."""
         entry, version = event.run, _number(event.version)
         if entry is not None and event.is_deleted:
-            self._unreadable.pop(entry.name, None)
             known = self._runs.get(entry.name)
             if known is not None and _number(known.resource_version) <= version:
                 self._remove(entry.name)
@@ -80,9 +72,7 @@ class RunCache:
                 continue
             if isinstance(entry, Unreadable):
                 self._remove(entry.name)
-                self._unreadable[entry.name] = entry
             else:
-                self._unreadable.pop(entry.name, None)
                 self._set(entry)
 
     def _set(self, run: TrainingRun) -> None:

@@ -16,7 +16,7 @@ from aisandbox_crds.errors import FieldError, InvalidRun
 from aisandbox_crds.status import TrainingRunStatus
 from aisandbox_crds.trainingrun import API_VERSION, GROUP, KIND, VERSION, TrainingRun
 
-from aisandbox_api.errors import ApiError, BackendUnavailable, ClusterRefused, InvalidRequest, LimitReached
+from aisandbox_api.errors import ApiError, BackendUnavailable, ClusterRefused, InvalidRequest, LimitReached, RunUnknown
 from aisandbox_api.kubernetes.cluster import Cluster, Json
 
 log = structlog.get_logger()
@@ -83,7 +83,7 @@ class RunResources:
                     yield RunEvent(at, read_run(resource), event["type"] == "DELETED")
 
     async def get(self, name: str) -> TrainingRun | None:
-        """The run, None if there is none. Raises ApiError if it cannot be read."""
+        """The run, None if there is none. Raises RunUnknown if it cannot be read."""
         try:
             return _readable(await self._cluster.get(f"{self._path}/{name}"))
         except ClusterRefused as error:
@@ -153,7 +153,7 @@ def read_run(resource: Json) -> TrainingRun | Unreadable:
 def _readable(resource: Json) -> TrainingRun:
     run = read_run(resource)
     if isinstance(run, Unreadable):
-        raise ApiError(f"TrainingRun {run.name!r} cannot be read by this version of the service: {run.why}")
+        raise RunUnknown(run.name, f"this version of the service cannot read it ({run.why})")
     return run
 
 
