@@ -23,7 +23,7 @@ CPU_TORCH_INDEX := https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?= $(shell curl -fsIL -m 10 -o /dev/null $(CPU_TORCH_INDEX)/torch/ && echo $(CPU_TORCH_INDEX))
 FOLDER_trainer := trainer_image
 
-.PHONY: help setup demo serve test test-unit check format lint types imports proto proto-check proto-release \
+.PHONY: help setup demo serve test test-unit manifests check format lint types imports proto proto-check proto-release \
 	e2e bench bench-kubernetes images images-push torch-index clean
 
 help: ## lists the commands
@@ -52,6 +52,9 @@ test: setup ## runs the unit, contract and integration tests with coverage
 
 test-unit: setup ## runs the tests that need no network
 	$(PYTEST) tests/unit
+
+manifests: setup ## do the manifests fit together? (a part of the unit tests)
+	$(PYTEST) tests/unit/deploy
 
 e2e: setup ## installs all of it on a kind cluster of its own and tests it there; ARGS are pytest's
 	$(RUN) python scripts/e2e.py $(ARGS)
