@@ -1,0 +1,68 @@
+"""What each part of the system does to the cluster, and so may do: the manifests and the cluster must match it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+NAMESPACED = "namespace"
+CLUSTER = "cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """Verbs on one resource, and what for."""
+
+    account: str
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    why: str
+    scope: str = NAMESPACED
+
+    def each(self) -> Iterator[tuple[str, str, str, str, str]]:
+        """Every single permission: account, scope, group, resource, verb."""
+        for verb in self.verbs:
+            yield self.account, self.scope, self.group, self.resource, verb
+
+
+RIGHTS = (
+    Right("aisandbox-operator", "aisandbox.dev", "trainingruns", ("list", "watch"), "which runs there are"),
+    Right("aisandbox-operator", "aisandbox.dev", "trainingruns", ("get",), "the newest state before it acts"),
+    Right("aisandbox-operator", "aisandbox.dev", "trainingruns/status", ("patch",), "phase, conditions, the end"),
+    Right("aisandbox-operator", "batch", "jobs", ("get", "list", "watch"), "what became of the Jobs"),
+    Right("aisandbox-operator", "batch", "jobs", ("create", "patch"), "server-side apply of a run's Job"),
+    Right("aisandbox-operator", "batch", "jobs", ("delete",), "cancel, and a finished Job after its time to live"),
+    Right("aisandbox-operator", "", "pods", ("get", "list", "watch"), "why a trainer does not start, how it ended"),
+    Right("aisandbox-operator", "", "events", ("create", "patch"), "transitions, for kubectl describe"),
+    Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("list", "watch"), "the cache that answers all calls"),
+    Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("get",), "what the cache has not seen yet"),
+    Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("create",), "StartTraining..."),
+    Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("patch",), "suspend, resume, cancel"),
+    Right("aisandbox-api", "aisandbox.dev", "trainingruns/status", ("get", "patch"), "progress"),
+    Right("aisandbox-api", "", "pods", ("get",), "whether a token's pod is the run's"),
+    Right(
+        "aisandbox-api",
+        "authentication.k8s.io",
+        "tokenreviews",
+        ("create",),
+        "whose token a report of progress has",
+        CLUSTER,
+    ),
+)
+
+REFUSED = (
+    ("aisandbox-operator", "secrets", "get", "it needs none"),
+    ("aisandbox-operator", "pods", "create", "Jobs do that"),
+    ("aisandbox-operator", "pods", "delete", "Jobs do that"),
+    ("aisandbox-operator", "trainingruns.aisandbox.dev", "patch", "the spec is the user's"),
+    ("aisandbox-operator", "trainingruns.aisandbox.dev", "delete", "a run is the user's"),
+    ("aisandbox-api", "jobs.batch", "get", "Jobs are the operator's"),
+    ("aisandbox-api", "pods", "list", "it is told a pod's name by the token"),
+    ("aisandbox-api", "secrets", "get", "it needs none"),
+    ("aisandbox-api", "trainingruns.aisandbox.dev", "delete", "cancel keeps the run"),
+    ("aisandbox-inference", "trainingruns.aisandbox.dev", "get", "it knows files only"),
+    ("aisandbox-trainer", "trainingruns.aisandbox.dev", "get", "it is told its spec"),
+    ("aisandbox-trainer", "pods", "get", "it knows nothing of the cluster"),
+)
+"""Account, resource, verb, and why not."""

@@ -1,0 +1,36 @@
+"""The document of the deployment names files and objects that there are."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from manifests import DEPLOY, Manifests
+
+ROOT = DEPLOY.parent
+TEXT = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+NOT_OURS = {"aisandbox-e2e", "aisandbox-dev"}
+
+
+def test_document_names_paths_that_there_are() -> None:
+    paths = set(re.findall(r"(?<![\w/])deploy/[\w./-]*\w", TEXT))
+    assert len(paths) >= 4
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_document_links_to_files_that_there_are() -> None:
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(((?!http)[^)]+)\)", TEXT)]
+    assert [link for link in links if link and not (ROOT / "docs" / link).exists()] == []
+
+
+def test_document_names_objects_that_there_are() -> None:
+    installed = {each["metadata"]["name"] for each in Manifests.of("overlays/production").objects}
+    named = set(re.findall(r"\baisandbox-[a-z-]*[a-z]\b", TEXT)) - NOT_OURS
+    assert len(named) > 4
+    assert named - installed == set()
+
+
+@pytest.mark.parametrize("label", ["aisandbox.dev/client", "aisandbox.dev/metrics", "aisandbox.dev/simulator"])
+def test_document_explains_the_labels_that_open_the_network(label: str) -> None:
+    assert label in TEXT
+    assert label in (DEPLOY / "base" / "network.yaml").read_text(encoding="utf-8")
