@@ -39,7 +39,7 @@ def main(member: str, folder: Path) -> None:
 
 
 def exported(member: str) -> str:
-    """The locked requirements of ``member``: a line for each package, members as ``./folder``."""
+    """The locked requirements of ``member`` with all its extras: a line for each package, members as ``./folder``."""
     command = ["uv", "export", "--locked", "--package", member, "--no-dev", "--no-editable", "--no-header"]
     done = subprocess.run([*command, "--no-annotate"], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
