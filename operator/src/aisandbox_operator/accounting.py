@@ -32,7 +32,7 @@ def account_of(situation: Situation, decision: Decision | None = None) -> Accoun
     going on after that.
     """
     status = situation.run.status
-    said = (pod.ending.attempt for pod in situation.pods if pod.ending is not None)
+    said = (ending.attempt for ending in situation.endings)
     attempt = max(status.attempt, status.progress.attempt, *said, 0)
     stops = decision is not None and (
         decision.phase is Phase.SUSPENDED

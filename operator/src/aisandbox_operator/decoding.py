@@ -71,7 +71,7 @@ def read_job(raw: Mapping[str, Any]) -> JobView:
         end_message=_text(why.get("message")),
         ended=parse_time(status.get("completionTime")) or parse_time(why.get("lastTransitionTime")),
         created=parse_time(metadata.get("creationTimestamp")),
-        resource_version=_text(metadata.get("resourceVersion")),
+        started=parse_time(status.get("startTime")),
     )
 
 

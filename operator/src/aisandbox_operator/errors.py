@@ -55,6 +55,7 @@ class ClusterError(OperatorError):
     def __init__(self, call: str, why: str) -> None:
         super().__init__(f"{call}: {why}")
         self.call = call
+        self.why = why
 
 
 class Transient(ClusterError):
@@ -78,4 +79,8 @@ class Refused(ClusterError):
 
 
 class Forbidden(Refused):
-    """The operator's service account lacks a permission."""
+    """The operator's service account lacks a permission, or a quota or an admission rule is in the way."""
+
+
+class Invalid(Refused):
+    """What was sent breaks a rule of the API server."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aisandbox_crds.status import Phase
+from aisandbox_crds.trainer_exit import TerminationMessage
 
 from aisandbox_operator.names import QUEUE_LABEL
 from aisandbox_operator.settings import Settings
@@ -67,6 +68,11 @@ class Situation:
         """The pod of the run that ended last."""
         over = [pod for pod in self.pods if pod.is_over]
         return max(over, key=lambda pod: (_stamp(pod.ended or pod.created), pod.name), default=None)
+
+    @property
+    def endings(self) -> tuple[TerminationMessage, ...]:
+        """What trainers of the run have said at their ends."""
+        return (*(pod.ending for pod in self.pods if pod.ending is not None), *self.observed.heard)
 
     @property
     def is_queued(self) -> bool:

@@ -69,8 +69,7 @@ def _ended(status: TrainingRunStatus, situation: Situation) -> TrainingRunStatus
     job, spec = situation.job, situation.run.spec
     time = job.ended if job is not None and job.end and job.ended is not None else situation.now
     status = replace(status, completion_time=format_time(time))
-    said = [pod.ending for pod in situation.pods if pod.ending is not None]
-    newest = max(said, key=lambda ending: ending.attempt, default=None)
+    newest = max(situation.endings, key=lambda ending: ending.attempt, default=None)
     total = spec.total_timesteps if spec is not None else status.progress.total_timesteps
     if newest is None or newest.attempt < status.progress.attempt:
         return replace(status, progress=replace(status.progress, total_timesteps=total))

@@ -52,7 +52,7 @@ class JobView:
     end_message: str = ""
     ended: datetime | None = None
     created: datetime | None = None
-    resource_version: str = ""
+    started: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,14 @@ class PodView:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The Job that has the run's name, if any, whoever made it, and all pods labelled with it."""
+    """The Job that has the run's name, if any, whoever made it, and all pods labelled with it.
+
+    ``heard``: what trainers of the run have said whose pods may be gone; it informs and decides nothing.
+    ``refused``: why the API server does not take the run's Job, and ``refused_for_good`` whether it never will.
+    """
 
     job: JobView | None = None
     pods: tuple[PodView, ...] = ()
+    heard: tuple[TerminationMessage, ...] = ()
+    refused: str = ""
+    refused_for_good: bool = False

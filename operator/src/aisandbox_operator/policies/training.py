@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from aisandbox_crds.status import Phase
+from dataclasses import replace
+
+from aisandbox_crds.status import Failure, Phase
 
 from aisandbox_operator.accounting import account_of
 from aisandbox_operator.decision import CreateJob, Decision, SuspendJob
 from aisandbox_operator.policies.failures import describe_pod
 from aisandbox_operator.policies.stall import seconds_to_stall
 from aisandbox_operator.situation import Situation
+from aisandbox_operator.times import seconds_since
 from aisandbox_operator.views import JobView
 
+NO_POD_SECONDS = 30
+REFUSED_SECONDS = 30.0
 STARTING = Decision(Phase.STARTING, "TrainerStarting", "the trainer's pod is being started")
 QUEUED = Decision(Phase.PENDING, "Queued", "Kueue has not admitted the run yet", is_queued=True)
 
@@ -19,6 +24,8 @@ def created(situation: Situation) -> Decision | None:
     """Makes the Job, with what is left of the backoff limit."""
     if situation.job is not None:
         return None
+    if situation.observed.refused:
+        return _refused(situation)
     queued = situation.is_queued
     spent = account_of(situation).restarts_count_towards_max
     told = QUEUED if queued else STARTING
@@ -29,6 +36,16 @@ def created(situation: Situation) -> Decision | None:
         action=CreateJob(suspended=queued, failures_before=spent),
         is_queued=queued,
     )
+
+
+def _refused(situation: Situation) -> Decision:
+    """The API server was asked and does not take the Job: a rule the spec breaks, or a quota."""
+    why = situation.observed.refused[:2000]
+    if situation.observed.refused_for_good:
+        message = f"the API server does not take the run's Job: {why}"
+        return Decision(Phase.FAILED, "JobRefused", message, Failure("JobRefused", message))
+    message = f"the API server does not take the run's Job for now: {why}"
+    return Decision(Phase.PENDING, "JobForbidden", message, is_trouble=True, look_again=REFUSED_SECONDS)
 
 
 def admitted(situation: Situation) -> Decision | None:
@@ -55,7 +72,18 @@ def followed(situation: Situation) -> Decision:
         return _between_attempts(situation, job)
     if situation.run.status.phase is Phase.RUNNING and pod is not None and pod.exit_code is not None:
         return Decision(Phase.RUNNING, "TrainerEnding", "the trainer has ended, its pod not yet")
-    return STARTING
+    return STARTING if pod is not None or job is None else _without_pod(situation, job)
+
+
+def _without_pod(situation: Situation, job: JobView) -> Decision:
+    waited = seconds_since(job.started or job.created, situation.now) or 0.0
+    if job.active or waited < NO_POD_SECONDS:
+        return replace(STARTING, look_again=max(NO_POD_SECONDS - waited, 1.0))
+    message = (
+        f"the Job has had no pod for {NO_POD_SECONDS} s; `kubectl describe job {situation.run.name}` tells why (a "
+        "quota, an admission rule, a priority class or service account that does not exist)"
+    )
+    return Decision(situation.phase_at_work, "NoPod", message, is_trouble=True)
 
 
 def _running(situation: Situation) -> Decision:

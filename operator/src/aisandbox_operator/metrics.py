@@ -1,0 +1,102 @@
+"""The operator's numbers for Prometheus.
+
+Owns their names and the port they are read from. Must not know where they come from: it is told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aisandbox_crds.status import Phase
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from aisandbox_operator.errors import AddressInUse
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """Numbers of one operator, in a registry of its own; ``clock`` is monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        registry = self.registry = CollectorRegistry()
+        self._phases: dict[str, Phase] = {}
+        self._clock = clock
+        self._resynced: float | None = None
+        self._runs = Gauge("aisandbox_operator_runs", "Runs in each phase.", ["phase"], registry=registry)
+        self._duration = Histogram(
+            "aisandbox_operator_reconcile_seconds", "Time of one reconcile.", buckets=_SECONDS, registry=registry
+        )
+        self._errors = Counter(
+            "aisandbox_operator_reconcile_errors", "Reconciles that failed.", ["error"], registry=registry
+        )
+        self._requests = Counter(
+            "aisandbox_operator_api_requests", "Calls of the API server.", ["verb", "status"], registry=registry
+        )
+        self._jobs = Counter("aisandbox_operator_jobs_created", "Jobs made.", registry=registry)
+        self.queue_depth = Gauge("aisandbox_operator_queue_depth", "Runs to be looked at.", registry=registry)
+        self._age = Gauge(
+            "aisandbox_operator_resync_age_seconds", "Since everything was last looked at.", registry=registry
+        )
+        self._age.set_function(self._resync_age)
+        self._server: Any = None
+        for phase in Phase:
+            self._runs.labels(phase.value).set(0)
+
+    def observe_phase(self, run: str, phase: Phase | None) -> None:
+        """The run is in that phase; None: it is gone."""
+        before = self._phases.pop(run, None)
+        if before is not None:
+            self._runs.labels(before.value).dec()
+        if phase is not None:
+            self._phases[run] = phase
+            self._runs.labels(phase.value).inc()
+
+    def observe_runs(self, phases: dict[str, Phase]) -> None:
+        """All runs there are."""
+        for run in self._phases.keys() - phases.keys():
+            self.observe_phase(run, None)
+        for run, phase in phases.items():
+            self.observe_phase(run, phase)
+
+    def observe_reconcile(self, seconds: float, error: str = "") -> None:
+        """A reconcile took so long; ``error`` is the kind of failure it ended with."""
+        self._duration.observe(seconds)
+        if error:
+            self._errors.labels(error).inc()
+
+    def observe_request(self, verb: str, status: str) -> None:
+        """A call of the API server was answered with that status ("none": not at all)."""
+        self._requests.labels(verb, status).inc()
+
+    def observe_job(self) -> None:
+        """A Job was made."""
+        self._jobs.inc()
+
+    def observe_resync(self) -> None:
+        """Everything was looked at."""
+        self._resynced = self._clock()
+
+    def serve(self, port: int) -> None:
+        """Serves /metrics on all interfaces from a thread. Raises AddressInUse."""
+        try:
+            self._server, _ = start_http_server(port, registry=self.registry)
+        except OSError as error:
+            raise AddressInUse("METRICS_PORT", port) from error
+
+    @property
+    def port(self) -> int | None:
+        """Where it is served."""
+        return int(self._server.server_port) if self._server is not None else None
+
+    def close(self) -> None:
+        """Stops serving."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def _resync_age(self) -> float:
+        return float("inf") if self._resynced is None else self._clock() - self._resynced

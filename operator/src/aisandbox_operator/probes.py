@@ -1,0 +1,53 @@
+"""``/healthz`` for Kubernetes: 200 while the operator sees what happens, 503 and the reason when it does not.
+
+A restart is harmless (everything is read anew), so it is the cure for whatever has become stuck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from aisandbox_operator.errors import AddressInUse
+
+GRACE_SECONDS = 60.0
+
+
+def health_problem(resync_age: float, resync_seconds: float, silent_watches: frozenset[str]) -> str:
+    """Why the operator should be started anew; empty if it should not."""
+    if resync_age > 3 * resync_seconds + GRACE_SECONDS:
+        return f"nothing could be listed for {resync_age:.0f} s"
+    if silent_watches:
+        return f"the watch of {', '.join(sorted(silent_watches))} shows nothing"
+    return ""
+
+
+class Probes:
+    """Serves ``/healthz`` on all interfaces; ``problem`` returns why not, or an empty text."""
+
+    def __init__(self, problem: Callable[[], str]) -> None:
+        self._problem = problem
+        self._runner: web.AppRunner | None = None
+
+    async def serve(self, port: int) -> int:
+        """Starts, and returns the port. Raises AddressInUse."""
+        app = web.Application()
+        app.router.add_get("/healthz", self._answer)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, port=port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise AddressInUse("PROBE_PORT", port) from error
+        return int(self._runner.addresses[0][1])
+
+    async def close(self) -> None:
+        """Stops serving."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _answer(self, _request: web.Request) -> web.Response:
+        problem = self._problem()
+        return web.Response(status=503 if problem else 200, text=f"{problem or 'ok'}\n")

@@ -1,0 +1,79 @@
+"""The operator as a whole: makes the parts, runs them, ends them in order.
+
+Owns who knows whom. SIGTERM (by kopf): the watches end, each worker finishes the run it is at, then all is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from random import Random
+
+import kopf
+import structlog
+
+from aisandbox_operator.cluster import Cluster
+from aisandbox_operator.connection import load_configuration
+from aisandbox_operator.metrics import Metrics
+from aisandbox_operator.probes import Probes, health_problem
+from aisandbox_operator.recollection import Recollection
+from aisandbox_operator.reconciler import Reconciler
+from aisandbox_operator.resync import Resync
+from aisandbox_operator.settings import Settings
+from aisandbox_operator.watches import Watches
+from aisandbox_operator.work_queue import WorkQueue
+from aisandbox_operator.workers import Workers
+
+log = structlog.get_logger(__name__)
+
+DRAIN_SECONDS = 20.0
+
+
+async def operate(settings: Settings) -> None:
+    """Runs until SIGTERM or SIGINT. Raises StartupError, and whatever ends kopf."""
+    metrics = Metrics()
+    configuration = await load_configuration(settings.kube_context)
+    instance = f"{socket.gethostname()}-{os.getpid()}"
+    random = Random()  # noqa: S311 - spreads retries
+    queue = WorkQueue(random, metrics.queue_depth.set)
+    recollection = Recollection()
+    cluster = Cluster(configuration, settings.namespace, instance, metrics)
+    reconciler = Reconciler(cluster, settings, recollection, metrics, _now)
+    resync = Resync(cluster, settings, queue, recollection, metrics, _now, random)
+    workers = Workers(queue, reconciler, metrics, settings.workers)
+    watches = Watches(configuration, queue, recollection, metrics)
+    probes = Probes(lambda: health_problem(resync.age, settings.resync_seconds, recollection.silent_watches))
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(cluster.close)
+        stack.callback(metrics.close)
+        metrics.serve(settings.metrics_port)
+        stack.push_async_callback(probes.close)
+        probe_port = await probes.serve(settings.probe_port)
+        log.info("operator", namespace=settings.namespace, metrics_port=metrics.port, probe_port=probe_port)
+        await stack.enter_async_context(_at_work(workers, resync))
+        await kopf.operator(
+            registry=watches.registry, settings=watches.settings, namespaces=[settings.namespace], standalone=True
+        )
+        log.info("operator stops")
+
+
+@contextlib.asynccontextmanager
+async def _at_work(workers: Workers, resync: Resync) -> AsyncIterator[None]:
+    """Both run meanwhile. Started before kopf, which at its end cancels every task that began after it."""
+    working, resyncing = asyncio.ensure_future(workers.run()), asyncio.ensure_future(resync.run())
+    try:
+        yield
+    finally:
+        resyncing.cancel()
+        workers.stop()
+        await asyncio.wait([working, resyncing], timeout=DRAIN_SECONDS)
+        working.cancel()
+        await asyncio.gather(working, resyncing, return_exceptions=True)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,111 @@
+"""Looks at everything from time to time, so that no lost event is lost for long.
+
+Three LISTs, whatever the number of runs; a run is queued only where its plan, made from the lists, is not empty. The
+lists may disagree among themselves: they decide what is looked at, never what is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime
+from random import Random
+from typing import Any
+
+import structlog
+from aisandbox_crds.trainingrun import RUN_LABEL
+
+from aisandbox_operator.cluster import Cluster
+from aisandbox_operator.decoding import read_job, read_pod, read_run
+from aisandbox_operator.errors import ClusterError
+from aisandbox_operator.metrics import Metrics
+from aisandbox_operator.plan import plan
+from aisandbox_operator.recollection import Recollection
+from aisandbox_operator.settings import Settings
+from aisandbox_operator.views import Observed, PodView
+from aisandbox_operator.work_queue import WorkQueue
+
+log = structlog.get_logger(__name__)
+
+FIRST_RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 30.0
+
+
+class Resync:
+    """Looks at all runs of the namespace; :attr:`age` is seconds since it last could."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: Settings,
+        queue: WorkQueue,
+        recollection: Recollection,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        random: Random,
+    ) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._queue = queue
+        self._recollection = recollection
+        self._metrics = metrics
+        self._now = now
+        self._random = random
+        self._succeeded: float | None = None
+        self._began = asyncio.get_running_loop().time()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last one that succeeded, or since the beginning."""
+        return asyncio.get_running_loop().time() - (self._began if self._succeeded is None else self._succeeded)
+
+    async def run(self) -> None:
+        """Resyncs for ever; after a failure again within half a minute."""
+        retry = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                await self.once()
+            except ClusterError as error:
+                log.warning("resync failed", error=str(error), again_in=retry)
+                await asyncio.sleep(retry * self._random.uniform(0.5, 1.0))
+                retry = min(2 * retry, LONGEST_RETRY_SECONDS)
+            except Exception:
+                log.exception("resync failed")
+                await asyncio.sleep(LONGEST_RETRY_SECONDS)
+            else:
+                retry = FIRST_RETRY_SECONDS
+                await asyncio.sleep(self._settings.resync_seconds)
+
+    async def once(self) -> None:
+        """Queues every run that has something to be done. Raises ClusterError."""
+        runs, jobs, pods = (
+            await self._cluster.all_runs(),
+            await self._cluster.all_jobs(),
+            await self._cluster.all_pods(),
+        )
+        jobs_by_name = {job["metadata"]["name"]: read_job(job) for job in jobs}
+        pods_by_run: dict[str, list[PodView]] = defaultdict(list)
+        for pod in pods:
+            pods_by_run[_run_of(pod)].append(read_pod(pod))
+        phases = {}
+        for raw in runs:
+            run = read_run(raw)
+            phases[run.name] = run.status.phase
+            seen = Observed(jobs_by_name.get(run.name), tuple(pods_by_run[run.name]))
+            step = plan(run, seen, self._settings, self._now())
+            if not step.is_empty:
+                self._queue.add(run.name)
+            elif step.look_again is not None and not self._queue.has_timer(run.name):
+                self._queue.add_after(run.name, step.look_again)
+        self._metrics.observe_runs(phases)
+        self._recollection.forget_runs({raw["metadata"]["uid"] for raw in runs})
+        self._recollection.compare({"trainingruns": runs, "jobs": jobs, "pods": pods})
+        for kind in self._recollection.silent_watches:
+            log.error("a watch has been silent", kind=kind)
+        self._succeeded = asyncio.get_running_loop().time()
+        self._metrics.observe_resync()
+
+
+def _run_of(pod: dict[str, Any]) -> str:
+    return str((pod["metadata"].get("labels") or {}).get(RUN_LABEL, ""))

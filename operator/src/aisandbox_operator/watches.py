@@ -1,0 +1,119 @@
+"""kopf's watches over runs, Jobs and pods: they put names into the queue, and that is all.
+
+Owns how kopf is set up: no finalizers, annotations, timers, daemons, indexes or peering, so that an operator that is
+away never keeps anybody from deleting a run, and what it knows can be told from the cluster alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import kopf
+from aisandbox_crds.trainingrun import GROUP, RUN_LABEL, VERSION
+from kubernetes.aio.client import Configuration
+
+from aisandbox_operator.connection import kopf_connection
+from aisandbox_operator.decoding import read_pod
+from aisandbox_operator.metrics import Metrics
+from aisandbox_operator.names import FIELD_MANAGER
+from aisandbox_operator.recollection import Recollection
+from aisandbox_operator.work_queue import WorkQueue
+
+INACTIVITY_SECONDS = 70.0
+"""Without an event or bookmark, which the API server sends every minute, a watch is dead and begun anew."""
+
+_LONGEST_RETRY = 20.0
+
+
+class Watches:
+    """The registry and settings of kopf for one operator."""
+
+    def __init__(
+        self, configuration: Configuration, queue: WorkQueue, recollection: Recollection, metrics: Metrics
+    ) -> None:
+        self._configuration = configuration
+        self._queue = queue
+        self._recollection = recollection
+        self._metrics = metrics
+        self._fingerprints: dict[str, object] = {}
+        self.registry = kopf.OperatorRegistry()
+        self.settings = _kopf_settings()
+        kopf.on.login(registry=self.registry, errors=kopf.ErrorsMode.TEMPORARY, backoff=5)(self._log_in)
+        kopf.on.event(GROUP, VERSION, "trainingruns", registry=self.registry)(self._on_run)
+        kopf.on.event("batch", "v1", "jobs", registry=self.registry)(self._on_job)
+        kopf.on.event("", "v1", "pods", registry=self.registry)(self._on_pod)
+
+    async def _log_in(self, **_: Any) -> kopf.ConnectionInfo:
+        return await kopf_connection(self._configuration)
+
+    async def _on_run(self, event: kopf.RawEvent, **_: Any) -> None:
+        raw, kind = cast(Mapping[str, Any], event["object"]), event["type"]
+        name = raw["metadata"]["name"]
+        self._recollection.see("trainingruns", raw, is_gone=kind == "DELETED")
+        if kind == "DELETED":
+            self._fingerprints.pop(name, None)
+            self._queue.forget(name)
+            self._metrics.observe_phase(name, None)
+            return
+        before, after = self._fingerprints.get(name), _fingerprint(raw)
+        self._fingerprints[name] = after
+        if kind is not None and after != before:  # what is there at the beginning is the resync's
+            self._queue.add(name)
+
+    async def _on_job(self, event: kopf.RawEvent, **_: Any) -> None:
+        self._recollection.see("jobs", event["object"], is_gone=event["type"] == "DELETED")
+        self._add_owner(event)
+
+    async def _on_pod(self, event: kopf.RawEvent, **_: Any) -> None:
+        raw = event["object"]
+        self._recollection.see("pods", raw, is_gone=event["type"] == "DELETED")
+        self._recollection.hear(read_pod(raw))
+        self._add_owner(event)
+
+    def _add_owner(self, event: kopf.RawEvent) -> None:
+        labels = event["object"]["metadata"].get("labels") or {}
+        name = labels.get(RUN_LABEL)
+        if name and event["type"] is not None:
+            self._queue.add(name)
+
+
+def _fingerprint(raw: Mapping[str, Any]) -> object:
+    """What of a run can change its plan; reports of progress come every few seconds and mostly cannot."""
+    metadata, status = raw["metadata"], raw.get("status") or {}
+    progress = status.get("progress") or {}
+    conditions = status.get("conditions") or []
+    stalled = any(each.get("type") == "ProgressStalled" and each.get("status") == "True" for each in conditions)
+    return (
+        metadata.get("uid"),
+        metadata.get("generation"),
+        metadata.get("deletionTimestamp"),
+        progress.get("attempt"),
+        progress.get("lastUpdatedTime") if stalled else None,
+    )
+
+
+def _kopf_settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True  # namespaced: no permission to watch namespaces and definitions
+    settings.peering.standalone = True
+    settings.watching.inactivity_timeout = INACTIVITY_SECONDS
+    settings.watching.connect_timeout = 10.0
+    settings.networking.request_timeout = 30.0
+    settings.networking.error_backoffs = _Backoffs()
+    settings.process.ultimate_exiting_timeout = 30.0
+    settings.persistence.finalizer = f"{GROUP}/{FIELD_MANAGER}"  # never used: no handler asks for one
+    settings.watching.label_selectors["batch", "v1", "jobs"] = RUN_LABEL
+    settings.watching.label_selectors["", "v1", "pods"] = RUN_LABEL
+    return settings
+
+
+class _Backoffs:
+    """1, 2, 4, ... seconds between the tries of a call, for as long as an outage lasts."""
+
+    def __iter__(self) -> Iterator[float]:
+        delay = 1.0
+        while True:
+            yield delay
+            delay = min(2 * delay, _LONGEST_RETRY)
