@@ -40,8 +40,8 @@ def main(member: str, folder: Path) -> None:
 
 def exported(member: str) -> str:
     """The locked requirements of ``member`` with all its extras: a line for each package, members as ``./folder``."""
-    command = ["uv", "export", "--locked", "--package", member, "--no-dev", "--no-editable", "--no-header"]
-    done = subprocess.run([*command, "--no-annotate"], stdout=subprocess.PIPE, text=True, check=False)
+    command = ["uv", "export", "--locked", "--package", member, "--all-extras", "--no-dev", "--no-editable"]
+    done = subprocess.run([*command, "--no-header", "--no-annotate"], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"cannot tell what {member} needs")  # uv has said why
     return done.stdout
