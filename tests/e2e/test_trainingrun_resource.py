@@ -287,7 +287,7 @@ PATHS = [
     "", "x", "./my_model.zip", "a/b/c.zip", "runs.zip", "team/runs/x", "modèle.zip", ".hidden", "...", "a..b/c", " a",
     "/x", "//x", "../x", "a/..", "..", ".", "./", "a/", "a/.", "C:/x", "a\\b", "runs", "RUNS/x", ".//runs/x",
     "././runs", "x:y", "a\tb", "a\x7f", "nul", "a/CON.zip", "com1.zip", "console", "a/com10", "runs./x", "x ",
-    "a /x", "a/ ", "a../b",
+    "a /x", "a/ ", "a../b", "a\xa0b", "\u200b", "a\u2028",
 ]  # fmt: skip
 ADDRESSES = [
     "localhost:50061", "127.0.0.1:1", "sim-0.sims.default.svc.cluster.local.:65535", "sim_0:5", "[::1]:50061",
@@ -303,7 +303,34 @@ LABELS = [
     {"a": "x" * 64}, {"A/b": "c"}, {"a/": "b"}, {"/a": "b"}, {"x" * 64: "a"}, {"a": "é"}, {"a": "b\n"},
     {"batch.kubernetes.io/x": "a"}, {"controller-uid": "a"}, {"x.aisandbox.dev/a": "b"},
 ]  # fmt: skip
-QUANTITIES = [2, 0, "1.5", ".5", "5.", "500m", "100k", "4Gi", "1e3", "2E", "", "-1", "1 Gi", "1gi", "1K", "0x1", "1e"]
+QUANTITIES = [
+    2,
+    0,
+    "1.5",
+    ".5",
+    "5.",
+    "500m",
+    "100k",
+    "4Gi",
+    "1e3",
+    "2E",
+    "",
+    "-1",
+    "1 Gi",
+    "1gi",
+    "1K",
+    "0x1",
+    "1e",
+    "k",
+    "-0",
+    "+1",
+]
+TOLERATIONS = [
+    {"operator": "Exists"}, {"key": "a"}, {"key": "a", "value": ""}, {"key": "", "operator": "Exists"},
+    {"key": "a", "effect": "NoExecute", "tolerationSeconds": -1}, {"key": "a", "effect": ""},
+    {}, {"key": ""}, {"key": "-"}, {"key": "a", "operator": ""}, {"operator": "Exists", "value": "a"},
+    {"key": "a", "tolerationSeconds": 0},
+]  # fmt: skip
 CLASSES = ["", "high", "system-node-critical", "a.b-c", "High", "a_b", "-a", "a..b", "a\n"]
 
 
@@ -317,6 +344,7 @@ CLASSES = ["", "high", "system-node-critical", "a.b-c", "High", "a_b", "-a", "a.
         *({"nodeSelector": labels} for labels in LABELS),
         *({"resources": {"limits": {"cpu": text}}} for text in QUANTITIES),
         *({"priorityClassName": name} for name in CLASSES),
+        *({"tolerations": [toleration]} for toleration in TOLERATIONS),
     ],
 )
 def test_the_api_server_and_the_validation_agree(runs: Resource, changes: dict[str, Any]) -> None:

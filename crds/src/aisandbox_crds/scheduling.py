@@ -119,8 +119,9 @@ def _toleration_errors(field: str, toleration: Mapping[str, Any]) -> Iterator[Fi
     if not isinstance(text("value"), str) or not _VALUE.fullmatch(text("value")):
         yield FieldError(f"{field}.value", f"must be the value of a taint, as a label's, got {shown(text('value'))}")
     for name, known in (("operator", _OPERATORS), ("effect", _EFFECTS)):
-        if text(name) and text(name) not in known:
-            yield FieldError(f"{field}.{name}", f"must be one of {', '.join(known)}, got {shown(text(name))}")
+        said = toleration.get(name)
+        if said is not None and said not in known:
+            yield FieldError(f"{field}.{name}", f"must be one of {', '.join(known)}, got {shown(said)}")
     seconds = toleration.get("tolerationSeconds")
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int) or abs(seconds) >= 2**63):
         yield FieldError(f"{field}.tolerationSeconds", f"must be a whole number, got {shown(seconds)}")

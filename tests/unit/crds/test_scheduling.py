@@ -128,6 +128,7 @@ def test_tolerations_are_taken(toleration: dict[str, Any]) -> None:
         ({"key": "a", "effect": "NoSchedule", "tolerationSeconds": 1}, "tolerations[1]"),
         ({"key": "a", "operator": "In"}, "tolerations[1].operator"),
         ({"key": "a", "effect": "Never"}, "tolerations[1].effect"),
+        ({"key": "a", "effect": ""}, "tolerations[1].effect"),
         ({"key": "a b"}, "tolerations[1].key"),
         ({"key": ["a"]}, "tolerations[1].key"),
         ({"key": "a", "value": "b c"}, "tolerations[1].value"),
