@@ -304,27 +304,9 @@ LABELS = [
     {"batch.kubernetes.io/x": "a"}, {"controller-uid": "a"}, {"x.aisandbox.dev/a": "b"},
 ]  # fmt: skip
 QUANTITIES = [
-    2,
-    0,
-    "1.5",
-    ".5",
-    "5.",
-    "500m",
-    "100k",
-    "4Gi",
-    "1e3",
-    "2E",
-    "",
-    "-1",
-    "1 Gi",
-    "1gi",
-    "1K",
-    "0x1",
-    "1e",
-    "k",
-    "-0",
-    "+1",
-]
+    2, 0, "1.5", ".5", "5.", "500m", "100k", "4Gi", "1e3", "2E", "", "-1", "1 Gi", "1gi", "1K", "0x1", "1e",
+    "k", "-0", "+1",
+]  # fmt: skip
 TOLERATIONS = [
     {"operator": "Exists"}, {"key": "a"}, {"key": "a", "value": ""}, {"key": "", "operator": "Exists"},
     {"key": "a", "effect": "NoExecute", "tolerationSeconds": -1}, {"key": "a", "effect": ""},
