@@ -27,10 +27,10 @@ import grpc
 from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
 from aisandbox_crds.spec import GymnasiumEnvironment
-from aisandbox_crds.status import Failure
+from aisandbox_crds.status import Artifact, Failure
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
-from aisandbox_model_store import RunStore
+from aisandbox_model_store import Published, RunStore
 
 STEPS = 10
 
@@ -40,18 +40,21 @@ class Trainer:
         self.start = start
         kwargs = start.spec.environment.kwargs if isinstance(start.spec.environment, GymnasiumEnvironment) else {}
         script = kwargs.get("script", ["train"])
-        self.word = script[min(start.attempt, len(script)) - 1]
+        self.writer = (
+            RunStore(start.models_dir, start.checkpoint_dir).run(start.run_id).claim(start.attempt, start.run_uid)
+        )
+        self.attempt = self.writer.attempt
+        self.word = script[min(self.attempt, len(script)) - 1]
         self.tick = float(kwargs.get("tick", 0.01))
         self.stopped = threading.Event()
         self.timesteps = 0
-        self.writer = RunStore(start.models_dir, start.checkpoint_dir).run(start.run_id).claim(start.attempt)
         self.known: dict[str, Any] = {}
         self.stub = TrainingProgressServiceStub(grpc.insecure_channel(start.progress_address or "127.0.0.1:1"))
 
     def report(self, activity: Any) -> None:
         request = pb.ReportRequest(
             run_id=self.start.run_id,
-            attempt=self.start.attempt,
+            attempt=self.attempt,
             timesteps=self.timesteps,
             fps=STEPS / self.tick,
             episode_reward_mean=float(self.timesteps),
@@ -59,7 +62,11 @@ class Trainer:
             **self.known,
         )
         with contextlib.suppress(grpc.RpcError):
-            self.stub.Report(request, timeout=2, metadata=(("authorization", f"Bearer {self.start.progress_token}"),))
+            self.stub.Report(request, timeout=2, metadata=(("authorization", f"Bearer {self.token()}"),))
+
+    def token(self) -> str:
+        file = self.start.progress_token_file
+        return self.start.progress_token or (file.read_text() if file is not None else "")
 
     def save(self, final: bool = False) -> None:
         def write(folder: Path) -> None:
@@ -72,18 +79,19 @@ class Trainer:
             self.writer.point("final", model)
             if self.start.spec.model_output_path:
                 self.writer.write_output(self.start.spec.model_output_path, checkpoint.path / "model.zip")
-        self.known["latest_checkpoint"] = pb.Artifact(
-            path=checkpoint.relative, timesteps=checkpoint.timesteps, digest=checkpoint.digest
-        )
+        self.known.update(latest_checkpoint=artifact(checkpoint), latest_model=artifact(model))
 
     def end(self, code: int, failure: Failure | None = None) -> int:
         path = self.start.termination_message_path
         if path is not None:
-            path.write_text(TerminationMessage(self.start.attempt, code, self.timesteps, failure).to_json())
+            published: dict[str, Any] = {
+                name: Artifact(message.path, message.timesteps, message.digest) for name, message in self.known.items()
+            }
+            path.write_text(TerminationMessage(self.attempt, code, self.timesteps, failure, **published).to_json())
         return code
 
     def run(self) -> int:
-        print(f"attempt {self.start.attempt} does {self.word}", flush=True)
+        print(f"attempt {self.attempt} does {self.word}", flush=True)
         self.report(pb.TRAINER_ACTIVITY_STARTING)
         if self.word == "permanent":
             return self.end(ExitCode.PERMANENT, Failure("UnsuitableSpace", "no attempt can succeed"))
@@ -92,8 +100,7 @@ class Trainer:
         restored = self.writer.run.newest_checkpoint()
         if restored is not None:
             self.timesteps = restored.timesteps
-            artifact = pb.Artifact(path=restored.relative, timesteps=restored.timesteps, digest=restored.digest)
-            self.known.update(resumed_from=artifact, latest_checkpoint=artifact)
+            self.known.update(resumed_from=artifact(restored), latest_checkpoint=artifact(restored))
         return self.train(self.timesteps)
 
     def train(self, began: int) -> int:
@@ -102,6 +109,7 @@ class Trainer:
         while self.timesteps < spec.total_timesteps:
             if self.stopped.is_set() and self.word != "stubborn":
                 self.save()
+                self.report(pb.TRAINER_ACTIVITY_TRAINING)
                 return self.end(ExitCode.CANCELLED)
             self.timesteps += STEPS
             if self.timesteps % every == 0:
@@ -117,6 +125,10 @@ class Trainer:
         if self.word == "crash":
             raise RuntimeError("the script says crash")
         os.kill(os.getpid(), signal.SIGKILL if self.word == "kill" else signal.SIGTERM)
+
+
+def artifact(published: Published) -> pb.Artifact:
+    return pb.Artifact(path=published.relative, timesteps=published.timesteps, digest=published.digest)
 
 
 def main(environ: dict[str, str]) -> int:
