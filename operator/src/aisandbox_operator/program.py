@@ -15,6 +15,7 @@ from random import Random
 
 import kopf
 import structlog
+from kopf._core.engines.peering import Identity
 
 from aisandbox_operator.cluster import Cluster
 from aisandbox_operator.connection import load_configuration
@@ -56,7 +57,11 @@ async def operate(settings: Settings) -> None:
         log.info("operator", namespace=settings.namespace, metrics_port=metrics.port, probe_port=probe_port)
         await stack.enter_async_context(_at_work(workers, resync))
         await kopf.operator(
-            registry=watches.registry, settings=watches.settings, namespaces=[settings.namespace], standalone=True
+            registry=watches.registry,
+            settings=watches.settings,
+            namespaces=[settings.namespace],
+            standalone=True,
+            identity=Identity(instance),  # kopf's own has the user's name, and a container's user has none
         )
         log.info("operator stops")
 
