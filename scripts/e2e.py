@@ -82,6 +82,7 @@ class Rehearsal:
         with self.clock.stage("cluster made"):
             create = ("kind", "create", "cluster", "--name", CLUSTER, "--wait", "180s", *chosen)
             self.commands.run(*create)
+            self.kubectl("--namespace=default", "wait", "--for=create", "serviceaccount/default", "--timeout=60s")
         if self.pushes:
             self._show_registry()
 
