@@ -21,7 +21,6 @@ from kubectl import Kubectl
 
 ROOT = Path(__file__).parents[2]
 OVERLAY = ROOT / "deploy" / "overlays" / "kind"
-DOCKERFILE = ROOT / "tests" / "support" / "scripted_trainer" / "Dockerfile"
 TRAINER_SOURCES = ROOT / "tests" / "contract"
 MODELS = "/var/lib/aisandbox"
 API, OPERATOR = "aisandbox-api", "aisandbox-operator"
@@ -86,8 +85,8 @@ class PodFiles:
 
 
 def _provide_trainer(base: str, image: str) -> None:
-    build = ["docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--tag", image, "--file", str(DOCKERFILE)]
-    for command in ([*build, str(TRAINER_SOURCES)], ["docker", "push", "--quiet", image]):
+    build = ["docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--tag", image, str(TRAINER_SOURCES)]
+    for command in (build, ["docker", "push", "--quiet", image]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{shlex.join(command)}: {done.stderr}")
