@@ -28,8 +28,9 @@ class Account:
 def account_of(situation: Situation, decision: Decision | None = None) -> Account:
     """The numbers now; ``decision`` is what was decided about the run, if it has been.
 
-    A trainer was stopped by a suspend if the run was Running until the decision says it is suspended or queued, or
-    going on after that.
+    ``attempt`` is what trainers have claimed, because it is their fence. One that was killed may have told nobody, so
+    where restarts are counted the pods that began count as well. A trainer was stopped by a suspend if the run was
+    Running until the decision says it is suspended or queued, or going on after that.
     """
     status = situation.run.status
     said = (ending.attempt for ending in situation.endings)
@@ -42,7 +43,8 @@ def account_of(situation: Situation, decision: Decision | None = None) -> Accoun
     suspensions = status.suspensions
     if stops and status.phase is Phase.RUNNING and suspensions < attempt:
         suspensions += 1
-    restarts = max(status.restarts, attempt - 1 - suspensions)
+    begun = sum(pod.started is not None for pod in situation.pods)
+    restarts = max(status.restarts, max(attempt, begun) - 1 - suspensions)
     return Account(attempt, suspensions, restarts, _spent(situation))
 
 

@@ -61,6 +61,7 @@ def read_job(raw: Mapping[str, Any]) -> JobView:
         owner_kind=_text(owner.get("kind")),
         owner_uid=_text(owner.get("uid")),
         is_being_deleted=bool(metadata.get("deletionTimestamp")),
+        is_finishing=any(_is_true(conditions.get(kind)) for kind in ("FailureTarget", "SuccessCriteriaMet")),
         is_suspended=is_suspended,
         has_settled=_is_true(conditions.get("Suspended")) == is_suspended,
         active=_count(status.get("active")),

@@ -34,7 +34,8 @@ class JobView:
 
     ``failed`` counts the pods that spent its backoff limit; ``failures_before`` those of earlier Jobs of the run.
     ``end`` is "Complete", "Failed" or empty, with its ``end_reason`` and ``end_message``.
-    ``is_suspended`` is its spec, ``has_settled`` whether the Job controller has acted on that.
+    ``is_finishing``: that is decided, its pods may not have ended yet. ``is_suspended`` is its spec, ``has_settled``
+    whether the Job controller has acted on that.
     """
 
     name: str
@@ -42,6 +43,7 @@ class JobView:
     owner_kind: str = ""
     owner_uid: str = ""
     is_being_deleted: bool = False
+    is_finishing: bool = False
     is_suspended: bool = False
     has_settled: bool = False
     active: int = 0

@@ -14,6 +14,8 @@ from aisandbox_crds.status import (
     TrainingRunStatus,
 )
 from aisandbox_operator.decision import CreateJob, DeleteJob, SuspendJob
+from aisandbox_operator.plan import plan
+from aisandbox_operator.views import Observed
 from operator_views import (
     NOW,
     QUEUE,
@@ -297,7 +299,7 @@ def test_job_is_deleted_only_after_what_it_knew_is_recorded() -> None:
         (
             ended_pod(75, ending=ending(4, 75, failure=Failure("SimulatorUnreachable", "nobody is at sim:1"))),
             "SimulatorUnreachable",
-            "nobody is at sim:1 (attempt 4, after 3 restarts: given up)",
+            "nobody is at sim:1 (after 3 restarts: given up)",
         ),
         (ended_pod(75, ending=ending(4, 75, failure=Failure("not a word", "odd"))), "TrainerFailed", "odd"),
     ],
@@ -410,6 +412,45 @@ def test_silent_trainer_has_stalled_until_it_reports_again() -> None:
     assert back.status is not None
     assert condition(back.status, ConditionType.PROGRESS_STALLED).status is ConditionStatus.FALSE
     assert back.look_again == SETTINGS.stall_seconds - 1
+
+
+def test_failure_that_the_job_has_not_counted_is_no_retry_yet() -> None:
+    over = ended_pod(78, ending=ending(1, 78))
+    step = planned(run(RUNNING), job(), over)
+    assert step.status is not None
+    assert step.status.phase is Phase.RUNNING
+    assert not step.announcements
+    deciding = planned(run(RUNNING), job(failed=1, is_finishing=True), over)
+    assert deciding.status is not None
+    assert deciding.status.phase is Phase.RUNNING
+
+
+def test_job_without_a_pod_is_told_of_after_a_while() -> None:
+    started = TrainingRunStatus(phase=Phase.STARTING)
+    early = planned(run(started), job(started=ago(10)))
+    assert early.look_again == 20
+    late = planned(run(started), job(started=ago(31)))
+    assert late.status is not None
+    assert condition(late.status, ConditionType.RUNNING).reason == "NoPod"
+
+
+def test_job_that_the_api_server_refuses_fails_the_run_if_it_always_will() -> None:
+    for_good = Observed(refused="422: bad label", refused_for_good=True)
+    found = plan(run(), for_good, SETTINGS, NOW)
+    assert found.status is not None
+    assert found.status.failure is not None
+    assert found.status.failure.reason == "JobRefused"
+    for_now = plan(run(), Observed(refused="403: exceeded quota"), SETTINGS, NOW)
+    assert for_now.status is not None
+    assert (for_now.status.phase, for_now.action, for_now.look_again) == (Phase.PENDING, None, 30.0)
+
+
+def test_last_words_of_a_pod_that_is_gone_end_the_run_as_its_own_would() -> None:
+    heard = Observed(job(is_suspended=True), heard=(ending(3, 143, 640),))
+    found = plan(run(RUNNING, of=spec(cancel=True)), heard, SETTINGS, NOW)
+    assert found.status is not None
+    assert found.status.phase is Phase.CANCELLED
+    assert (found.status.attempt, found.status.progress.timesteps) == (3, 640)
 
 
 def test_eviction_is_a_restart_that_counts_for_nothing() -> None:

@@ -26,7 +26,7 @@ def finished(situation: Situation) -> Decision | None:
         return CANCELLED
     account: Account = account_of(situation)
     deadline = spec.active_deadline_seconds if spec is not None else None
-    failure = describe_job(job, situation.last_ended, deadline, account.attempt, account.restarts)
+    failure = describe_job(job, situation.last_ended, deadline, account.restarts)
     return Decision(Phase.FAILED, failure.reason, failure.message, failure)
 
 

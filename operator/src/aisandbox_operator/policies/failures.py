@@ -41,7 +41,7 @@ def describe_pod(pod: PodView) -> Failure:
     return _failure("TrainerCrashed", f"the trainer ended with exit code {pod.exit_code}, without saying why{tail}")
 
 
-def describe_job(job: JobView, pod: PodView | None, deadline: int | None, attempt: int, restarts: int) -> Failure:
+def describe_job(job: JobView, pod: PodView | None, deadline: int | None, restarts: int) -> Failure:
     """Why the Job failed; ``pod`` is its last one, if it is still there."""
     if job.end_reason == "DeadlineExceeded":
         seconds = f" ({deadline} s)" if deadline is not None else ""
@@ -53,7 +53,7 @@ def describe_job(job: JobView, pod: PodView | None, deadline: int | None, attemp
     else:
         failure = describe_pod(pod)
     if job.end_reason == "BackoffLimitExceeded":
-        given_up = f" (attempt {attempt}, after {restarts} restarts: given up)"
+        given_up = f" (after {restarts} restarts: given up)"
         return _failure(failure.reason, failure.message + given_up)
     return failure
 

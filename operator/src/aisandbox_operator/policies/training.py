@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aisandbox_crds.status import Failure, Phase
+from aisandbox_crds.trainer_exit import ExitCode
 
 from aisandbox_operator.accounting import account_of
 from aisandbox_operator.decision import CreateJob, Decision, SuspendJob
@@ -97,8 +98,18 @@ def _running(situation: Situation) -> Decision:
 
 def _between_attempts(situation: Situation, job: JobView) -> Decision:
     last = situation.last_ended
-    if last is None or last.phase == "Succeeded":
+    if last is None or last.phase == "Succeeded" or job.is_finishing or not _has_counted(situation, job):
         return Decision(situation.phase_at_work, "TrainerEnding", "the trainer has ended, its Job not yet")
     failure = describe_pod(last)
     message = f"the last trainer has ended, the next one follows: {failure.reason}: {failure.message}"
     return Decision(Phase.PENDING, "Retrying", message, is_trouble=job.failed > 0)
+
+
+def _has_counted(situation: Situation, job: JobView) -> bool:
+    """Whether the Job controller knows of the failures that the pods show; before, it may still give up."""
+    failures = [
+        pod
+        for pod in situation.job_pods
+        if pod.phase == "Failed" and not pod.was_disrupted and pod.exit_code != ExitCode.CANCELLED
+    ]
+    return len(failures) <= job.failed
