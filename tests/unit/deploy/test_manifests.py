@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from aisandbox_api.server import LIVENESS
 from kustomize import CLUSTER_SCOPED, split_image
 from manifests import Manifests, pod_labels, quantity, selects
 from pod_security import violations
@@ -77,9 +78,17 @@ def test_containers_have_probes_on_their_ports(manifests: Manifests) -> None:
         wanted = ["startupProbe", "readinessProbe"] + ["livenessProbe"] * (container["name"] != "simulator")
         for probe in wanted:
             if name == "grpc":
-                assert container[probe]["grpc"] == {"port": ports[name]}
+                assert container[probe]["grpc"]["port"] == ports[name]
             else:
                 assert container[probe]["httpGet"] == {"path": "/healthz", "port": name}
+
+
+def test_api_server_is_not_restarted_for_what_a_restart_does_not_cure(manifests: Manifests) -> None:
+    """Without the Kubernetes API it is not ready, but alive."""
+    (container,) = (each for name, _, each in manifests.containers() if name == "aisandbox-api")
+    assert "service" not in container["readinessProbe"]["grpc"]
+    for probe in ("startupProbe", "livenessProbe"):
+        assert container[probe]["grpc"]["service"] == LIVENESS
 
 
 def test_containers_have_time_to_end(manifests: Manifests) -> None:
