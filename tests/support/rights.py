@@ -34,7 +34,7 @@ RIGHTS = (
     Right("aisandbox-operator", "batch", "jobs", ("create", "patch"), "server-side apply of a run's Job"),
     Right("aisandbox-operator", "batch", "jobs", ("delete",), "cancel, and a finished Job after its time to live"),
     Right("aisandbox-operator", "", "pods", ("get", "list", "watch"), "why a trainer does not start, how it ended"),
-    Right("aisandbox-operator", "", "events", ("create", "patch"), "transitions, for kubectl describe"),
+    Right("aisandbox-operator", "events.k8s.io", "events", ("create",), "transitions, for kubectl describe"),
     Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("list", "watch"), "the cache that answers all calls"),
     Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("get",), "what the cache has not seen yet"),
     Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("create",), "StartTraining..."),
