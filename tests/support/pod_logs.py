@@ -78,14 +78,14 @@ class PodLogs:
 
 
 def errors_in(lines: Iterator[tuple[str, str]]) -> list[str]:
-    """The lines that are logged as errors, and tracebacks."""
+    """The lines that are logged as errors, tracebacks, and what the cluster forbids."""
     found = []
     for pod, line in lines:
         try:
             level = json.loads(line)["level"]
         except (ValueError, KeyError, TypeError):
             level = "error" if line.startswith("Traceback (most recent call last)") else ""
-        if level in ("error", "critical", "exception"):
+        if level in ("error", "critical", "exception") or "is forbidden" in line:
             found.append(f"{pod}: {line}")
     return found
 
