@@ -23,9 +23,9 @@ def folders() -> dict[str, str]:
 
 
 def needed_by(member: str) -> set[str]:
-    """The names of all distributions that an installation of ``member`` has, itself among them, on any platform."""
+    """The names of all distributions that ``member`` with all its extras needs, itself among them, on any platform."""
     seen: set[tuple[str, str]] = set()
-    todo = [(member, "")]
+    todo = [(member, extra) for extra in ("", *_locked()[member].get("optional-dependencies", {}))]
     while todo:
         name, extra = todo.pop()
         if (name, extra) in seen:

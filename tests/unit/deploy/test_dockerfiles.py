@@ -88,6 +88,11 @@ def test_image_of_a_server_has_no_pytorch(server: str, image_parts: ModuleType) 
     assert not [name for name in needed if image_parts.WITH_TORCH.match(f"{name}==")]
 
 
+@pytest.mark.parametrize("server", ["operator", "api_server"])
+def test_image_of_a_server_has_the_client_of_the_cluster(server: str) -> None:
+    assert "kubernetes" in needed_by(MEMBERS[server])
+
+
 def test_image_of_the_trainer_has_pytorch_but_no_client_of_the_cluster() -> None:
     needed = needed_by(MEMBERS["trainer_image"])
     assert {"torch", "stable-baselines3", "gymnasium"} <= needed
