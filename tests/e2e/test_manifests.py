@@ -43,7 +43,7 @@ def test_second_apply_changes_nothing(kubectl: Kubectl, overlay: Path) -> None:
 
 def test_apply_by_the_server_would_change_nothing(kubectl: Kubectl, overlay: Path) -> None:
     """As GitOps tools do it."""
-    done = kubectl.attempt("diff", "-k", str(overlay), "--server-side", "--force-conflicts")
+    done = kubectl.attempt("diff", "-k", str(overlay), "--server-side", "--force-conflicts", "--field-manager=other")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
