@@ -11,7 +11,7 @@ import torch
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_trainer import checkpoints
 from aisandbox_trainer.algorithms import class_of
-from aisandbox_trainer.checkpoints import Boundary, Ratings
+from aisandbox_trainer.checkpoints import Boundary, Ratings, State
 from aisandbox_trainer.in_process import vectorized
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -57,7 +57,7 @@ def test_checkpoint_restores_the_whole_learner(algorithm: str, tmp_path: Path) -
     model = MODELS[algorithm](_env())
     model.learn(200)
     spec = TrainingRunSpec(Algorithm(algorithm), 1000)
-    checkpoints.save(tmp_path, model, spec, Ratings(best_reward_mean=3.0))
+    checkpoints.save(tmp_path, model, spec, State.capture(model, Ratings(best_reward_mean=3.0), 0))
     drawn = random.random(), np.random.rand(), torch.rand(1).item(), model.action_space.sample()
 
     env: Any = VecNormalize.load(
@@ -97,7 +97,7 @@ def test_checkpoint_of_a_replay_buffer_has_only_what_is_filled(tmp_path: Path) -
     env = vectorized(lambda: gym.make("CartPole-v1"), 1)
     model = DQN("MlpPolicy", env, buffer_size=50_000, learning_starts=1000, device="cpu")
     model.learn(100)
-    checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), Ratings())
+    checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), State.capture(model, Ratings(), 0))
     assert (tmp_path / checkpoints.REPLAY_BUFFER).stat().st_size < 20_000
 
 
@@ -105,7 +105,7 @@ def test_checkpoint_of_a_full_replay_buffer_goes_round(tmp_path: Path) -> None:
     env = vectorized(lambda: gym.make("CartPole-v1"), 1)
     model = DQN("MlpPolicy", env, buffer_size=50, learning_starts=1000, device="cpu")
     model.learn(70)
-    checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), Ratings())
+    checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), State.capture(model, Ratings(), 0))
     loaded, _ = checkpoints.load(tmp_path, DQN, vectorized(lambda: gym.make("CartPole-v1"), 1), "cpu")
     assert isinstance(loaded, DQN)
     assert loaded.replay_buffer is not None
@@ -153,14 +153,14 @@ def _counting(size: int, keywords: dict[str, Any]) -> DQN:
 def test_no_target_reaches_from_one_episode_into_another(kind: str, size: int, how: str, tmp_path: Path) -> None:
     model = _counting(size, SEAMS[kind])
     model.learn(8)  # the small buffer is full, and its position is 0
+    model._last_obs = None
     if how == "load":
-        checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), Ratings())
+        checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), State.capture(model, Ratings(), 0))
         loaded, _ = checkpoints.load(tmp_path, DQN, vectorized(Counting, 1), "cpu")
         assert isinstance(loaded, DQN)
         model = loaded
     else:
         checkpoints.break_off_episodes(model)
-    model._last_obs = None
     model.learn(4, reset_num_timesteps=False)
 
     assert model.replay_buffer is not None
@@ -213,7 +213,7 @@ def test_boundary_undoes_a_rollout_that_was_broken_off() -> None:
     assert model.num_timesteps == boundary.timesteps
     assert env.obs_rms.count == statistics["obs_rms"].count
     again = Boundary.capture(model)
-    assert again.episodes == boundary.episodes
+    assert again.ended == boundary.ended
     assert torch.equal(again.random.torch, boundary.random.torch)
     assert again.random.environments == boundary.random.environments
     for key, value in model.policy.state_dict().items():

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from aisandbox_trainer.errors import StopRequested
-from aisandbox_trainer.stopping import OVERDUE_SECONDS, Stop
+from aisandbox_trainer.stopping import Stop
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ def test_stop_breaks_off_a_wait_that_blocks(stop: Stop) -> None:
 def test_stop_is_overdue_after_a_while_and_not_before() -> None:
     now = [0.0]
     stop = Stop(clock=lambda: now[0])
-    assert not stop.overdue()
+    assert not stop.overdue(2.0)
     stop.request()
-    assert not stop.overdue()
-    now[0] = OVERDUE_SECONDS + 0.1
+    assert not stop.overdue(2.0)
+    now[0] = 2.1
     stop.request()
-    assert stop.overdue()
+    assert stop.overdue(2.0)

@@ -29,7 +29,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from aisandbox_trainer import algorithms, checkpoints
 from aisandbox_trainer.artifacts import artifact
-from aisandbox_trainer.checkpoints import Ratings
+from aisandbox_trainer.checkpoints import Ratings, State
 from aisandbox_trainer.connection import Patience
 from aisandbox_trainer.divergence import check_finite
 from aisandbox_trainer.ending import DONE, Ending, ending_of
@@ -136,12 +136,14 @@ class Attempt:
         log.warning("checkpoint is damaged", checkpoint=checkpoint, reason=reason)
 
     def _learn(self, environments: Environments, bare: VecEnv, checkpoint: Published | None) -> None:
-        model, ratings = self._model(environments, bare, checkpoint)
+        model, state = self._model(environments, bare, checkpoint)
         self._progress.learner = model
         model.set_logger(tensorboard_logger(self._writer.run.logs_path))
-        publication = self._publication(self._evaluator(environments), ratings, model.num_timesteps)
+        publication = self._publication(self._evaluator(environments), state)
         publication.take_up_pointers()
-        learning = Learning(model, self._spec.total_timesteps, publication, self._patience, self._progress, self._stop)
+        total, stop = self._spec.total_timesteps, self._stop
+        continued = state is not None and state.episodes is not None
+        learning = Learning(model, total, publication, self._patience, self._progress, stop, continued)
         try:
             learning.run()
             self._finish(publication, model)
@@ -182,7 +184,7 @@ class Attempt:
 
     def _model(
         self, environments: Environments, bare: VecEnv, checkpoint: Published | None
-    ) -> tuple[BaseAlgorithm, Ratings]:
+    ) -> tuple[BaseAlgorithm, State | None]:
         shown = presentation_of(bare)
         check_actions(self._spec.algorithm, shown.inner_action_space)
         self._check_number(bare.num_envs, self._hyperparameters)
@@ -190,37 +192,36 @@ class Attempt:
         algorithms.set_threads(policy, self._settings.torch_threads)
         if checkpoint is None:
             env = environments.wrap(bare)
-            return algorithms.build(self._spec.algorithm, self._hyperparameters, policy, env, self._seed), Ratings()
+            return algorithms.build(self._spec.algorithm, self._hyperparameters, policy, env, self._seed), None
         return self._restored(environments, bare, checkpoint, policy)
 
     def _restored(
         self, environments: Environments, bare: VecEnv, checkpoint: Published, policy: str
-    ) -> tuple[BaseAlgorithm, Ratings]:
+    ) -> tuple[BaseAlgorithm, State]:
         folder: Path = checkpoint.path
         env = environments.wrap(bare, folder / checkpoints.NORMALIZATION)
         device = str(self._hyperparameters.keywords.get("device", algorithms.default_device(policy)))
         model, state = checkpoints.load(folder, algorithms.class_of(self._spec.algorithm), env, device)
-        # Loading seeds everything as at the start. Environments in this process go on with their generators; a
-        # simulator gets new seeds, or it would play the episodes of the beginning again.
+        # Loading seeds everything as at the start. Environments in this process go on with their generators, if not in
+        # their episodes; a simulator gets new seeds, or it would play the episodes of the beginning again.
         if state.random.environments is None:
             bare.seed((self._seed + checkpoint.timesteps) % 2**32)
         else:
             bare._reset_seeds()
         state.random.restore(model.action_space, bare)
-        log.info("resumed", timesteps=model.num_timesteps, checkpoint=checkpoint.relative)
-        return model, state.ratings
+        begins_anew = state.why_anew or None
+        log.info("resumed", timesteps=model.num_timesteps, checkpoint=checkpoint.relative, begins_anew=begins_anew)
+        return model, state
 
-    def _publication(
-        self, evaluator: Evaluator | None = None, ratings: Ratings | None = None, saved_at: int = 0
-    ) -> Publication:
+    def _publication(self, evaluator: Evaluator | None = None, state: State | None = None) -> Publication:
         return Publication(
             spec=self._spec,
             writer=self._writer,
             progress=self._progress,
             evaluator=evaluator,
             frame_stack=self._hyperparameters.frame_stack,
-            ratings=ratings or Ratings(),
-            saved_at=saved_at,
+            ratings=state.ratings if state is not None else Ratings(),
+            saved_at=state.saved_at if state is not None else 0,
         )
 
     def _evaluator(self, environments: Environments) -> Evaluator | None:

@@ -3,9 +3,9 @@
 Owns the files of a checkpoint's folder and the boundary: the last moment at which a learner's state was whole. Only
 trainers read checkpoints; they hold pickles. Must not know when to save or where the folder goes.
 
-While PPO and A2C collect a rollout only counters, statistics and generators change, and the weights do not: a
-boundary keeps copies of those few, so that a learner can go back to it at any time for almost nothing. DQN learns
-between steps and is whole at every one of them, so it needs none.
+While PPO and A2C collect a rollout only counters, statistics, generators and episodes change, and the weights do not:
+a boundary keeps copies of those few, so that a learner can go back to it at any time for almost nothing. DQN learns
+between steps and is whole between any two rollouts of a few steps, so it needs none.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import copy
 import json
 import pickle
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 from aisandbox_crds.codec import spec_to_json
 from aisandbox_crds.spec import TrainingRunSpec
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -26,6 +27,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
+from aisandbox_trainer.episodes import Episodes, NotStorable
 from aisandbox_trainer.random_state import RandomState
 
 MODEL = "model.zip"
@@ -33,6 +35,8 @@ REPLAY_BUFFER = "replay_buffer.pkl"
 NORMALIZATION = "vecnormalize.pkl"
 STATE = "state.pkl"
 SPEC = "trainingrun_spec.json"
+
+log = structlog.get_logger(__name__)
 
 _KINDS_OF_ARRAYS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 """Replay buffers that are whole with their arrays and their position."""
@@ -42,35 +46,47 @@ _STATISTICS = ("obs_rms", "ret_rms", "returns")
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """The part of a learner's state that changes while it collects experience."""
+    """The part of a learner's state that changes while it collects experience.
+
+    ``ended`` are the last episodes that have ended; without ``episodes`` the environments cannot go back.
+    """
 
     timesteps: int
     episode_number: int
-    episodes: tuple[Any, ...]
+    ended: tuple[Any, ...]
+    successes: tuple[Any, ...]
     random: RandomState
     statistics: dict[str, Any] | None
+    episodes: Episodes | None = None
 
     @classmethod
-    def capture(cls, model: BaseAlgorithm) -> Boundary:
-        """The state now."""
+    def capture(cls, model: BaseAlgorithm, episodes: Episodes | None = None) -> Boundary:
+        """The state now; ``episodes`` are those in progress now, if they are kept."""
         normalize = model.get_vec_normalize_env()
         return cls(
             timesteps=model.num_timesteps,
             episode_number=model._episode_num,
-            episodes=tuple(model.ep_info_buffer or ()),
+            ended=tuple(model.ep_info_buffer or ()),
+            successes=tuple(model.ep_success_buffer or ()),
             random=RandomState.capture(model.action_space, model.get_env()),
             statistics=None if normalize is None else _statistics(normalize),
+            episodes=episodes,
         )
 
     def restore(self, model: BaseAlgorithm, *, random: bool = True) -> None:
-        """Sets the learner back; its environments must be reset before it goes on, and SB3 is told so.
+        """Sets the learner back. Environments that cannot go back must be reset before it goes on; SB3 is told so.
 
         ``random`` False leaves the generators where they are.
         """
+        moved = model.num_timesteps > self.timesteps
         model.num_timesteps = self.timesteps
         model._episode_num = self.episode_number
-        model.ep_info_buffer = deque(self.episodes, maxlen=model._stats_window_size)
-        model._last_obs = None
+        model.ep_info_buffer = deque(self.ended, maxlen=model._stats_window_size)
+        model.ep_success_buffer = deque(self.successes, maxlen=model._stats_window_size)
+        if self.episodes is not None:
+            self.episodes.restore(model)
+        elif moved:
+            model._last_obs = None
         if random:
             self.random.restore(model.action_space, model.get_env())
         normalize = model.get_vec_normalize_env()
@@ -95,16 +111,31 @@ class Ratings:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is not in SB3's own zip."""
+    """What is not in SB3's own zip.
+
+    ``saved_at`` are the timesteps when last all was saved that was due: at a stop, something may be due still. Without
+    ``episodes`` new ones are begun, for the reason ``why_anew``.
+    """
 
     random: RandomState
     ratings: Ratings = field(default_factory=Ratings)
+    saved_at: int = 0
+    episodes: Episodes | None = None
+    why_anew: str = ""
+
+    @classmethod
+    def capture(cls, model: BaseAlgorithm, ratings: Ratings, saved_at: int) -> State:
+        """The state now."""
+        random = RandomState.capture(model.action_space, model.get_env())
+        try:
+            return cls(random, ratings, saved_at, Episodes.capture(model))
+        except NotStorable as error:
+            return cls(random, ratings, saved_at, None, str(error))
 
 
-def save(folder: Path, model: BaseAlgorithm, spec: TrainingRunSpec, ratings: Ratings) -> None:
+def save(folder: Path, model: BaseAlgorithm, spec: TrainingRunSpec, state: State) -> None:
     """Writes every file of a checkpoint into ``folder``. Raises OSError."""
-    state = State(RandomState.capture(model.action_space, model.get_env()), ratings)
-    # SB3 would store the last observations too, which mean nothing to a new episode and may be large.
+    # The last observations belong to the episodes.
     model.save(folder / MODEL, exclude=["_last_obs", "_last_original_obs", "_last_episode_starts"])
     normalize = model.get_vec_normalize_env()
     if normalize is not None:
@@ -118,7 +149,8 @@ def save(folder: Path, model: BaseAlgorithm, spec: TrainingRunSpec, ratings: Rat
 def load(folder: Path, algorithm: type[BaseAlgorithm], env: Any, device: str) -> tuple[BaseAlgorithm, State]:
     """The learner as it was saved, on ``env``, which carries the stored normalisation already.
 
-    Loading reseeds every generator; :meth:`RandomState.restore` with the returned state is to be called last.
+    The returned state has episodes if they go on, and none if they begin anew. Loading reseeds every generator;
+    :meth:`RandomState.restore` with the returned state is to be called last.
     """
     model = algorithm.load(folder / MODEL, env=env, device=device)
     model._last_obs = None
@@ -126,9 +158,21 @@ def load(folder: Path, algorithm: type[BaseAlgorithm], env: Any, device: str) ->
     model._last_episode_starts = None
     if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
         _load_replay_buffer(model, model.replay_buffer, folder / REPLAY_BUFFER)
-        break_off_episodes(model)
     state: State = pickle.loads((folder / STATE).read_bytes())  # noqa: S301  (a trainer's, verified by the store)
+    state = _go_on(model, state)
+    if state.episodes is None:
+        break_off_episodes(model)
     return model, state
+
+
+def _go_on(model: BaseAlgorithm, state: State) -> State:
+    try:
+        if state.episodes is not None:
+            state.episodes.restore(model)
+    except NotStorable as error:
+        log.warning("episodes begin anew", reason=str(error))
+        return replace(state, episodes=None, why_anew=str(error))
+    return state
 
 
 def break_off_episodes(model: BaseAlgorithm) -> None:

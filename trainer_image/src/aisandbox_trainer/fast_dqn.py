@@ -5,6 +5,7 @@ Owns the loss and its gradient. See :mod:`aisandbox_trainer.fast_update`, which 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -55,6 +56,8 @@ class FastDQN(sb3.DQN):
     """DQN (Mnih et al. 2015) as stable-baselines3 has it."""
 
     _nets: QNets | None = None
+    before_rollout: Callable[[], None] | None = None
+    """Called where the learner is whole."""
 
     def nets(self) -> QNets | None:
         """The policy's networks, or None if SB3's own code has to do."""
@@ -64,6 +67,8 @@ class FastDQN(sb3.DQN):
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> Any:
         """As SB3's, with a faster choice of the greedy action while it lasts."""
+        if self.before_rollout is not None:
+            self.before_rollout()
         nets = self.nets()
         if nets is None:
             return super().collect_rollouts(*args, **kwargs)
@@ -88,7 +93,7 @@ class FastDQN(sb3.DQN):
         self.logger.record("train/loss", np.mean(losses))
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_nets"]
+        return [*super()._excluded_save_params(), "_nets", "before_rollout"]
 
     def _update(self, nets: QNets, step: OptimizerStep, batch_size: int) -> float:
         """One step on the Huber loss of the one-step (or n-step) temporal difference."""

@@ -69,6 +69,8 @@ class _FastOnPolicy(OnPolicyAlgorithm):
     """What PPO and A2C share."""
 
     _nets: ActorCriticNets | None = None
+    before_rollout: Callable[[], None] | None = None
+    """Called where the learner is whole. SB3's own call at the start of a rollout comes after gSDE has drawn noise."""
 
     def nets(self) -> ActorCriticNets | None:
         """The policy's networks, or None if SB3's own code has to do."""
@@ -79,6 +81,8 @@ class _FastOnPolicy(OnPolicyAlgorithm):
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
         """As SB3's, with a faster forward pass of the policy while it lasts."""
+        if self.before_rollout is not None:
+            self.before_rollout()
         nets = self.nets()
         if nets is None:
             return super().collect_rollouts(*args, **kwargs)
@@ -102,7 +106,7 @@ class _FastOnPolicy(OnPolicyAlgorithm):
         raise NotImplementedError
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_nets"]
+        return [*super()._excluded_save_params(), "_nets", "before_rollout"]
 
     def _log_std(self) -> None:
         log_std = getattr(self.policy, "log_std", None)

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 from aisandbox_trainer import checkpoints
 from aisandbox_trainer import progress as activity
 from aisandbox_trainer.artifacts import artifact, pointed
-from aisandbox_trainer.checkpoints import Ratings
+from aisandbox_trainer.checkpoints import Ratings, State
 from aisandbox_trainer.divergence import check_finite
 from aisandbox_trainer.environments import env_of, presentation_of
 from aisandbox_trainer.evaluation import Evaluator
@@ -93,10 +93,11 @@ class Publication:
     def save_checkpoint(self, model: BaseAlgorithm) -> Published:
         """Publishes a checkpoint of the learner as it is. Raises NonFiniteTraining: from such one no way leads on."""
         check_finite(model)
+        state = State.capture(model, self.ratings, self.saved_at)
         published = self.writer.publish_checkpoint(
             model.num_timesteps,
-            lambda folder: checkpoints.save(folder, model, self.spec, self.ratings),
-            self._details(model),
+            lambda folder: checkpoints.save(folder, model, self.spec, state),
+            self._details(model, state),
         )
         self.progress.latest_checkpoint = artifact(published)
         self.progress.warning = ""
@@ -104,9 +105,9 @@ class Publication:
         log.info("checkpoint", timesteps=published.timesteps)
         return published
 
-    def _details(self, model: BaseAlgorithm) -> dict[str, str]:
+    def _details(self, model: BaseAlgorithm, state: State) -> dict[str, str]:
         mean = mean_of(model, "r")
-        details = {"algorithm": str(self.spec.algorithm)}
+        details = {"algorithm": str(self.spec.algorithm), "episodes": state.why_anew or "go on"}
         return details if mean is None else {**details, REWARD_MEAN: repr(mean)}
 
     def save_model(self, model: BaseAlgorithm) -> Published:

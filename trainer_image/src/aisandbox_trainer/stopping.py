@@ -14,9 +14,6 @@ from types import FrameType
 
 from aisandbox_trainer.errors import StopRequested
 
-OVERDUE_SECONDS = 2.0
-"""How long a stop waits for a boundary that is near before it gives up the step in flight."""
-
 
 class Stop:
     """A flag, and a way out of a blocking wait for a simulator.
@@ -49,9 +46,9 @@ class Stop:
         if self.requested:
             raise StopRequested
 
-    def overdue(self) -> bool:
-        """Whether a stop has been asked for longer ago than it may wait for the next boundary."""
-        return self.requested and self._clock() - self._since > OVERDUE_SECONDS
+    def overdue(self, seconds: float) -> bool:
+        """Whether a stop has been asked for ``seconds`` ago or longer."""
+        return self.requested and self._clock() - self._since >= seconds
 
     def sleep(self, seconds: float) -> None:
         """Sleeps, at most until a stop is asked for. Raises StopRequested then."""

@@ -1,0 +1,545 @@
+"""A run that is interrupted, wherever and however often, ends bit for bit like one that was not."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from aisandbox_crds.spec import (
+    Algorithm,
+    Environment,
+    Evaluation,
+    GrpcEnvironment,
+    GymnasiumEnvironment,
+    TrainingRunSpec,
+)
+from aisandbox_crds.trainer_exit import TerminationMessage
+from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_environment.gymnasium_host import GymnasiumSimulation
+from aisandbox_environment.server import create_environment_server
+from aisandbox_model_store import RunFolder, RunStore
+from aisandbox_trainer import checkpoints, episode_keeper, random_state
+from aisandbox_trainer.attempt import run_attempt
+from aisandbox_trainer.episodes import Episodes
+from aisandbox_trainer.errors import StopRequested
+from aisandbox_trainer.learning import Learning
+from aisandbox_trainer.stopping import Stop
+from stable_baselines3.common.save_util import load_from_zip_file
+
+ON_STEP: list[Callable[[], None]] = []
+"""Called at every step of every environment."""
+
+
+class Watched(gym.Wrapper[Any, Any, Any, Any]):
+    def step(self, action: Any) -> Any:
+        for call in ON_STEP:
+            call()
+        return self.env.step(action)
+
+
+class Noisy(gym.Wrapper[Any, Any, Any, Any]):
+    """Draws from all there is to draw from, and rewards by it."""
+
+    def step(self, action: Any) -> Any:
+        observation, reward, *rest = self.env.step(action)
+        drawn = random.random() + np.random.rand() + torch.rand(1).item() + self.np_random.random()
+        return observation, float(reward) + 0.1 * drawn, *rest
+
+
+def _watched(inner: str, noisy: bool = False) -> gym.Env[Any, Any]:
+    env = Watched(gym.make(inner))
+    return Noisy(env) if noisy else env
+
+
+entry_point: Any = _watched
+gym.register("Watched-v0", entry_point=entry_point, disable_env_checker=True, order_enforce=False)
+
+
+def watched(inner: str = "CartPole-v1", noisy: bool = False) -> GymnasiumEnvironment:
+    return GymnasiumEnvironment("Watched-v0", {"inner": inner, "noisy": noisy})
+
+
+@pytest.fixture(autouse=True)
+def _nobody_watches() -> Any:
+    yield
+    ON_STEP.clear()
+
+
+PPO: dict[str, Any] = {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "learning_rate": "lin_3e-4"}
+DQN: dict[str, Any] = {
+    "learning_starts": 60,
+    "buffer_size": 200,
+    "target_update_interval": 50,
+    "batch_size": 16,
+    "train_freq": 4,
+}
+
+
+def spec(algorithm: str, total: int = 384, environment: Environment | None = None, **more: Any) -> TrainingRunSpec:
+    evaluation = more.pop("evaluation", None)
+    defaults = {"PPO": PPO, "DQN": DQN, "A2C": {}}[algorithm]
+    return TrainingRunSpec(
+        algorithm=Algorithm(algorithm),
+        total_timesteps=total,
+        environment=environment or watched(),
+        seed=7,
+        hyperparameters={key: str(value) for key, value in {**defaults, **more}.items()},
+        checkpoint_every_timesteps=128,
+        evaluation=evaluation,
+    )
+
+
+def attempt(folder: Path, spec: TrainingRunSpec, stop_after: int = 0) -> int:
+    """One attempt, which is asked to stop at that step of it (of all environments, those of evaluations too)."""
+    stop, seen = Stop(), 0
+
+    def step() -> None:
+        nonlocal seen
+        seen += 1
+        if seen == stop_after:
+            stop.request()
+
+    ON_STEP[:] = [step]
+    folder.mkdir(exist_ok=True)
+    return run_attempt(TrainerStart("run", None, spec, folder, folder, termination_message_path=folder / "end"), stop)
+
+
+def run_of(folder: Path) -> RunFolder:
+    return RunStore(folder).run("run")
+
+
+def message_of(folder: Path) -> TerminationMessage:
+    return TerminationMessage.from_json((folder / "end").read_text())
+
+
+def uninterrupted(folder: Path, spec: TrainingRunSpec) -> dict[str, Any]:
+    assert attempt(folder, spec) == 0
+    return everything(folder, spec)
+
+
+def interrupted(folder: Path, spec: TrainingRunSpec, after: int, times: int = 1) -> dict[str, Any]:
+    """Stops the run ``times`` times, each ``after`` steps, which is no boundary."""
+    stopped = [attempt(folder, spec, stop_after=after) for _ in range(times)]
+    assert stopped[0] == 143
+    assert message_of(folder).latest_checkpoint is not None
+    assert attempt(folder, spec) == 0
+    assert message_of(folder).resumed_from is not None
+    return everything(folder, spec)
+
+
+def everything(folder: Path, spec: TrainingRunSpec) -> dict[str, Any]:
+    """All that a run has come to, by names: leaves are bytes, numbers and arrays."""
+    run = run_of(folder)
+    checkpoint = run.newest_checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.manifest.details["episodes"] == "go on"
+    data, parameters, _ = load_from_zip_file(checkpoint.path / checkpoints.MODEL, device="cpu")
+    assert data is not None
+    state: checkpoints.State = pickle.loads((checkpoint.path / checkpoints.STATE).read_bytes())
+    assert state.episodes is not None
+    kept = (
+        "num_timesteps",
+        "_n_updates",
+        "_episode_num",
+        "exploration_rate",
+        "_n_calls",
+        "_current_progress_remaining",
+    )
+    found: dict[str, Any] = {
+        "parameters": parameters,
+        "counters": {name: data.get(name) for name in kept},
+        "learning curve": [(episode["r"], episode["l"]) for episode in data["ep_info_buffer"]],
+        "ratings": (state.ratings.best_reward_mean, state.ratings.last_reward_mean, state.ratings.last_timesteps),
+        "random": [
+            getattr(state.random, name) for name in ("python", "numpy", "torch", "action_space", "environments")
+        ],
+        "seen last": [
+            state.episodes.last_observation,
+            state.episodes.started,
+            state.episodes.last_original_observation,
+        ],
+        "frames": state.episodes.frames,
+        "discounted returns": state.episodes.returns,
+        "final model": run.model("final").digest,
+        "models": [(model.timesteps, model.digest) for model in run.models() if model.timesteps % 128 == 0],
+    }
+    if (path := checkpoint.path / checkpoints.NORMALIZATION).exists():
+        normalize = pickle.loads(path.read_bytes())
+        found["statistics"] = {
+            name: [rms.mean, rms.var, rms.count] for name in ("obs_rms", "ret_rms") if (rms := getattr(normalize, name))
+        }
+    if (path := checkpoint.path / checkpoints.REPLAY_BUFFER).exists():
+        found["replay buffer"] = pickle.loads(path.read_bytes())
+    return {f"{name}{key}": leaf for name, tree in found.items() for key, leaf in flat(tree)}
+
+
+def flat(tree: Any) -> list[tuple[str, Any]]:
+    if isinstance(tree, dict):
+        return [(f".{key}{more}", leaf) for key, value in tree.items() for more, leaf in flat(value)]
+    if isinstance(tree, list | tuple):
+        return [(f"[{index}]{more}", leaf) for index, value in enumerate(tree) for more, leaf in flat(value)]
+    if isinstance(tree, torch.Tensor | np.ndarray):
+        array = np.asarray(tree)
+        return [("", (array.dtype.str, array.shape, array.tobytes()))]
+    return [("", tree)]
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
+    """The names whose values differ, by what is before the first dot or bracket."""
+    names = one.keys() | other.keys()
+    different = [name for name in names if one.get(name, "missing") != other.get(name, "missing")]
+    return {name.partition("[")[0].partition(".")[0] for name in different}
+
+
+PENDULUM = watched("Pendulum-v1")
+CASES: dict[str, TrainingRunSpec] = {
+    "PPO": spec("PPO"),
+    "PPO-3": spec("PPO", total=768, n_envs=3),
+    "PPO-normalized-evaluated": spec("PPO", normalize=True, evaluation=Evaluation(100, 2, stochastic=True)),
+    "PPO-2-normalized-stacked": spec("PPO", n_envs=2, normalize=True, frame_stack=3),
+    "PPO-sde": spec("PPO", environment=PENDULUM, use_sde=True, sde_sample_freq=4, normalize=True),
+    "PPO-kl": spec("PPO", environment=watched("Acrobot-v1"), n_envs=2, target_kl=0.001),
+    "A2C": spec("A2C", total=256),
+    "A2C-3-normalized": spec("A2C", total=512, n_envs=3, normalize=True, evaluation=Evaluation(100, 1)),
+    "A2C-stacked": spec("A2C", total=256, frame_stack=2),
+    "A2C-sde": spec("A2C", total=256, environment=PENDULUM, use_sde=True, n_envs=2),
+    "DQN": spec("DQN", exploration_fraction=0.9),
+    "DQN-3-normalized": spec("DQN", n_envs=3, normalize=True),
+    "DQN-evaluated-stacked": spec("DQN", frame_stack=2, evaluation=Evaluation(100, 2)),
+    "DQN-n-step": spec("DQN", n_steps=3, environment=watched("MountainCar-v0")),
+    "DQN-episodes": spec("DQN", train_freq="(1, 'episode')", gradient_steps=-1),
+    "DQN-memory": spec(
+        "DQN", optimize_memory_usage=True, replay_buffer_kwargs="dict(handle_timeout_termination=False)"
+    ),
+}
+
+
+BACK, ON = "back to the boundary before", "on to the next boundary"
+WAYS = [
+    (name, way) for name, case in CASES.items() for way in ([ON] if case.algorithm is Algorithm.DQN else [BACK, ON])
+]
+
+
+@pytest.mark.parametrize(("name", "way"), WAYS)
+def test_interrupted_run_ends_like_one_that_was_not(
+    name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    monkeypatch.setattr(episode_keeper, "SHARE_OF_TIME", 1e9 if way == BACK else -1.0)
+    expected = uninterrupted(tmp_path / "a", case)
+    found = interrupted(tmp_path / "b", case, after=115 * int(case.hyperparameters.get("n_envs", 1)), times=2)
+    assert differences(expected, found) == set()
+    if case.environment == watched():
+        assert "learning curve[3][0]" in found, "episodes have ended"
+
+
+ENDS_AT = 512
+
+
+def _drop(**fields: Any) -> Callable[[Any, Any], None]:
+    """Sets fields of the episodes to something else than was stored."""
+
+    def drop(state: checkpoints.State, model: Any) -> None:
+        del model
+        assert state.episodes is not None
+        for name, change in fields.items():
+            assert getattr(state.episodes, name) is not None
+            object.__setattr__(state.episodes, name, change(getattr(state.episodes, name)))
+
+    return drop
+
+
+def _redraw(name: str) -> Callable[[Any, Any], None]:
+    def redraw(state: checkpoints.State, model: Any) -> None:
+        model.action_space.seed(5)  # it is stored with the environments too
+        object.__setattr__(state.random, name, getattr(random_state.RandomState.capture(model.action_space), name))
+
+    return redraw
+
+
+def _untrained(state: checkpoints.State, model: Any) -> None:
+    for parameter in model.policy.parameters():
+        parameter.data.mul_(1.01)
+
+
+def _no_moments(state: checkpoints.State, model: Any) -> None:
+    model.policy.optimizer.state.clear()
+
+
+def _no_curve(state: checkpoints.State, model: Any) -> None:
+    model.ep_info_buffer.clear()
+
+
+def _counter(name: str) -> Callable[[Any, Any], None]:
+    return lambda state, model: setattr(model, name, 1)
+
+
+def _normal(name: str) -> Callable[[Any, Any], None]:
+    def forget(state: checkpoints.State, model: Any) -> None:
+        rms = getattr(model.get_vec_normalize_env(), name)
+        rms.mean, rms.var, rms.count = np.zeros_like(rms.mean), np.ones_like(rms.var), 1e-4
+
+    return forget
+
+
+def _same_target(state: checkpoints.State, model: Any) -> None:
+    model.q_net_target.load_state_dict(model.q_net.state_dict())
+
+
+def _empty(state: checkpoints.State, model: Any) -> None:
+    model.replay_buffer.reset()
+
+
+def _saved_now(state: checkpoints.State, model: Any) -> None:
+    object.__setattr__(state, "saved_at", model.num_timesteps)
+
+
+def _new_episodes(state: checkpoints.State, model: Any) -> None:
+    for one in model.get_env().unwrapped.envs:
+        one.reset(seed=1)
+
+
+def _nothing(state: Any, model: Any) -> None:
+    pass
+
+
+BOTH: dict[str, Callable[[Any, Any], None]] = {
+    "weights": _untrained,
+    "optimizer": _no_moments,
+    "episodes that have ended": _no_curve,
+    "number of updates": _counter("_n_updates"),
+    "statistics of observations": _normal("obs_rms"),
+    "statistics of returns": _normal("ret_rms"),
+    "discounted returns": _drop(returns=np.zeros_like),
+    "last observation": _drop(last_observation=np.zeros_like),
+    "frames": _drop(frames=np.zeros_like),
+    "Python's generator": _redraw("python"),
+    "NumPy's generator": _redraw("numpy"),
+    "torch's generator": _redraw("torch"),
+    "environments": _new_episodes,
+}
+OFF_POLICY: dict[str, Callable[[Any, Any], None]] = {
+    "action space's generator": _redraw("action_space"),
+    "target network": _same_target,
+    "replay buffer": _empty,
+    "number of steps": _counter("_n_calls"),
+    "number of episodes": _counter("_episode_num"),
+    "exploration": _counter("exploration_rate"),
+    "last stored observation": _drop(last_original_observation=np.zeros_like),
+}
+PIECES = [("PPO", piece) for piece in [*BOTH, "what is due"]] + [("DQN", piece) for piece in [*BOTH, *OFF_POLICY]]
+
+
+def _rich(algorithm: str) -> TrainingRunSpec:
+    """A run in which every piece of the state counts."""
+    more = {"exploration_fraction": 1.0, "exploration_final_eps": 0.5} if algorithm == "DQN" else {"n_envs": 2}
+    environment = watched(noisy=True)
+    return spec(algorithm, ENDS_AT, environment, normalize=True, frame_stack=2, **more)
+
+
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("rich")
+    known: dict[str, dict[str, Any]] = {}
+
+    def result(algorithm: str) -> dict[str, Any]:
+        if algorithm not in known:
+            known[algorithm] = uninterrupted(folder / algorithm, _rich(algorithm))
+        return known[algorithm]
+
+    return result
+
+
+@pytest.mark.parametrize(("algorithm", "piece"), [*PIECES, ("PPO", "nothing"), ("DQN", "nothing")])
+def test_run_that_forgets_one_piece_ends_otherwise(
+    algorithm: str,
+    piece: str,
+    rich: Callable[[str], dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces: dict[str, Callable[[Any, Any], None]] = {
+        **BOTH,
+        **OFF_POLICY,
+        "what is due": _saved_now,
+        "nothing": _nothing,
+    }
+    load, restore = checkpoints.load, Episodes.restore
+    monkeypatch.setattr(episode_keeper, "SHARE_OF_TIME", -1.0)
+
+    def of_episodes() -> bool:
+        return piece in ("discounted returns", "last observation", "frames", "last stored observation")
+
+    def forgetful_restore(self: Episodes, model: Any) -> None:
+        if of_episodes():
+            pieces[piece](SimpleNamespace(episodes=self), model)
+        restore(self, model)
+
+    def forgetful_load(*arguments: Any) -> Any:
+        model, state = load(*arguments)
+        if not of_episodes():
+            pieces[piece](state, model)
+        return model, state
+
+    expected = rich(algorithm)
+    case = _rich(algorithm)
+    different: set[str] = set()
+    # That an action is drawn, say, is not so everywhere.
+    for after in (290,) if piece == "nothing" else (290, 150, 210, 250, 330, 350):
+        folder = tmp_path / str(after)
+        assert attempt(folder, case, stop_after=after) == 143
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, "load", forgetful_load)
+            patch.setattr(Episodes, "restore", forgetful_restore)
+            assert attempt(folder, case) == 0
+        different |= differences(expected, everything(folder, case))
+        if different:
+            break
+    assert bool(different) == (piece != "nothing"), different
+
+
+class Lost(gym.Wrapper[Any, Any, Any, Any]):
+    """Holds what no pickle can; with ``gone``, something that is stored and of no use to another process."""
+
+    ours = 0
+
+    def __init__(self, env: gym.Env[Any, Any], kind: str) -> None:
+        super().__init__(env)
+        self.held: Any = Lock() if kind == "lock" else None
+        self.session = -1
+        self.kind = kind
+
+    def reset(self, **keywords: Any) -> Any:
+        self.session = Lost.ours
+        return self.env.reset(**keywords)
+
+    def step(self, action: Any) -> Any:
+        if self.kind == "gone" and self.session != Lost.ours:
+            raise ConnectionError("no such session")
+        return self.env.step(action)
+
+
+def _lost(kind: str) -> gym.Env[Any, Any]:
+    return Lost(_watched("CartPole-v1"), kind)
+
+
+entry_point = _lost
+gym.register("Lost-v0", entry_point=entry_point, disable_env_checker=True, order_enforce=False)
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
+def test_environment_that_cannot_be_stored_begins_new_episodes(algorithm: str, tmp_path: Path) -> None:
+    case = spec(algorithm, environment=GymnasiumEnvironment("Lost-v0", {"kind": "lock"}))
+    assert attempt(tmp_path, case, stop_after=115) == 143
+    checkpoint = run_of(tmp_path).newest_checkpoint()
+    assert checkpoint is not None
+    assert "cannot pickle" in checkpoint.manifest.details["episodes"]
+    assert attempt(tmp_path, case) == 0
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
+def test_environment_that_does_not_go_on_begins_new_episodes(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = spec(algorithm, environment=GymnasiumEnvironment("Lost-v0", {"kind": "gone"}))
+    assert attempt(tmp_path, case, stop_after=115) == 143
+    monkeypatch.setattr(Lost, "ours", 1)
+    assert attempt(tmp_path, case) == 0
+    assert "stored episodes cannot go on" in capsys.readouterr().out
+
+
+def test_environment_that_has_changed_begins_new_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = spec("PPO")
+    assert attempt(tmp_path, case, stop_after=115) == 143
+
+    class Renamed(Watched):
+        pass
+
+    monkeypatch.setitem(globals(), "Watched", Renamed)
+    assert attempt(tmp_path, case) == 0
+
+
+def _start(folder: Path, case: TrainingRunSpec) -> subprocess.Popen[bytes]:
+    folder.mkdir(exist_ok=True)
+    start = TrainerStart("run", None, case, folder, folder, termination_message_path=folder / "end", run_uid="1-2-3")
+    environ = {**os.environ, **start.to_environ()}
+    return subprocess.Popen(
+        [sys.executable, "-m", "aisandbox_trainer", "run"], env=environ, stderr=(folder / "log").open("ab")
+    )
+
+
+@pytest.mark.parametrize(("algorithm", "total"), [("PPO", 6_000), ("DQN", 3_000)])
+def test_process_that_was_stopped_goes_on_in_another_one(algorithm: str, total: int, tmp_path: Path) -> None:
+    more = {"n_steps": 256, "n_epochs": 1, "n_envs": 2} if algorithm == "PPO" else {"train_freq": 16}
+    case = spec(algorithm, total, GymnasiumEnvironment("CartPole-v1"), normalize=True, **more)
+    case = replace(case, checkpoint_every_timesteps=total // 8)
+    assert _start(tmp_path / "a", case).wait(60) == 0
+    with _start(tmp_path / "b", case) as process:
+        until = time.monotonic() + 60
+        while not run_of(tmp_path / "b").checkpoints():
+            assert time.monotonic() < until, "waited too long"
+            time.sleep(0.001)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+    stopped = message_of(tmp_path / "b")
+    assert 0 < stopped.timesteps < total
+    assert _start(tmp_path / "b", case).wait(60) == 0
+    assert message_of(tmp_path / "b").resumed_from == stopped.latest_checkpoint
+    assert differences(everything(tmp_path / "a", case), everything(tmp_path / "b", case)) == set()
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C", "DQN"])
+def test_learner_of_a_simulator_is_as_good_after_a_resume_as_before(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each boundary is rated; the first one of the next attempt must be what the last one of the attempt before was."""
+    rated: list[tuple[int, float | None, dict[str, Any]]] = []
+    at_boundary = Learning.at_boundary
+
+    def rate(self: Learning) -> None:
+        evaluator = self.publication.evaluator
+        assert evaluator is not None
+        learner = dict(flat(self.model.get_parameters()))
+        rated.append((self.model.num_timesteps, evaluator.mean_reward(self.model, 1), learner))
+        if len(rated) == 8:
+            stop.request()
+        at_boundary(self)
+
+    def rate_and_stop(self: Learning) -> None:
+        rate(self)
+        raise StopRequested
+
+    monkeypatch.setattr(Learning, "at_boundary", rate)
+    stop = Stop()
+    with create_environment_server(GymnasiumSimulation("CartPole-v1"), capacity=8) as server:
+        environment = GrpcEnvironment(f"127.0.0.1:{server.port}", 2)
+        case = spec(algorithm, 3000, environment, normalize=True, evaluation=Evaluation(3000, 2))
+        start = TrainerStart("run", None, case, tmp_path, tmp_path, termination_message_path=tmp_path / "end")
+        assert run_attempt(start, stop) == 143
+        assert (message_of(tmp_path).timesteps, len(rated)) == (rated[-1][0], 8)
+        rated.append(rated[-1])
+        stop = Stop()
+        monkeypatch.setattr(Learning, "at_boundary", rate_and_stop)
+        assert run_attempt(start, stop) == 143
+    before, after = rated[8], rated[9]
+    assert before[0] == after[0] > 0
+    assert before[1] is not None
+    assert before[1:] == after[1:]
+    checkpoint = run_of(tmp_path).newest_checkpoint()
+    assert checkpoint is not None
+    assert "simulator" in checkpoint.manifest.details["episodes"]
