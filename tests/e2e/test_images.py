@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from kubectl import Kubectl
 
-DEPLOYMENTS = ("aisandbox-operator", "aisandbox-api", "aisandbox-inference")
+PROGRAMS = {
+    "aisandbox-operator": "aisandbox_operator",
+    "aisandbox-api": "aisandbox_api",
+    "aisandbox-inference": "aisandbox_inference",
+}
 PROBE = """
 import importlib.util, json, os, pathlib, shutil, sys
 def writable(path):
@@ -30,10 +34,7 @@ print(json.dumps({
 """
 
 
-@pytest.mark.parametrize(
-    ("deployment", "package"),
-    zip(DEPLOYMENTS, ("aisandbox_operator", "aisandbox_api", "aisandbox_inference"), strict=True),
-)
+@pytest.mark.parametrize(("deployment", "package"), list(PROGRAMS.items()))
 def test_image_of_a_server_has_only_what_it_needs(kubectl: Kubectl, deployment: str, package: str) -> None:
     found: dict[str, Any] = json.loads(
         kubectl("exec", f"deployment/{deployment}", "--", "python", "-c", PROBE, package)
