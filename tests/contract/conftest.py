@@ -34,10 +34,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend_name" in metafunc.fixturenames:
-        names = ["local"]
+        names: list[Any] = ["local"]
         of_local_only = metafunc.definition.get_closest_marker("local")
         if metafunc.config.getoption("--kubernetes-context") and not of_local_only:
-            names.append("kubernetes")
+            names.append(pytest.param("kubernetes", marks=pytest.mark.timeout(600)))
         metafunc.parametrize("backend_name", names)
 
 

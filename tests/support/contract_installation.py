@@ -46,7 +46,7 @@ def installed(context: str, replicas: int = 1) -> Iterator[Kubectl]:
     try:
         kubectl("apply", "-f", "-", manifest=yaml.safe_dump_all(objects))
         for name in (OPERATOR, API):
-            kubectl("rollout", "status", f"deployment/{name}", "--timeout=180s", seconds=190)
+            _wait_for(kubectl, name)
         yield kubectl
     finally:
         kubectl.attempt("delete", "-f", "-", "--ignore-not-found", manifest=yaml.safe_dump_all(cluster_wide))
@@ -82,6 +82,14 @@ class PodFiles:
 
     def _command(self, script: str) -> list[str]:
         return self._kubectl.command("exec", f"deployment/{API}", "--", "sh", "-c", script)
+
+
+def _wait_for(kubectl: Kubectl, deployment: str) -> None:
+    done = kubectl.attempt("rollout", "status", f"deployment/{deployment}", "--timeout=120s", seconds=130)
+    if done.returncode:
+        pods = kubectl.attempt("get", "pods", "--output=wide").stdout
+        logs = kubectl.attempt("logs", f"deployment/{deployment}", "--tail=20").stdout
+        raise RuntimeError(f"{deployment} does not get ready: {done.stderr}\n{pods}\n{logs}")
 
 
 def _provide_trainer(base: str, image: str) -> None:

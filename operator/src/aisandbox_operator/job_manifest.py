@@ -6,12 +6,12 @@ for a checkpoint. Deterministic: made twice it is the same, so a second server-s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from aisandbox_crds.seed import seed_of
 from aisandbox_crds.spec import TrainingRunSpec
 from aisandbox_crds.trainer_exit import ExitCode
 from aisandbox_crds.trainer_start import TrainerStart, spec_for_trainer
@@ -74,11 +74,6 @@ def own_labels(name: str) -> dict[str, str]:
         "app.kubernetes.io/part-of": "aisandbox",
         "app.kubernetes.io/managed-by": "aisandbox-operator",
     }
-
-
-def seed_of(uid: str) -> int:
-    """The seed of a run that names none: its own, and the same for each of its trainers."""
-    return int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4], "big")
 
 
 def _owner(name: str, uid: str) -> Manifest:

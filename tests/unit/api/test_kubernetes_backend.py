@@ -24,6 +24,7 @@ from aisandbox_api.errors import (
 )
 from aisandbox_api.kubernetes import KubernetesBackend
 from aisandbox_api.metrics import Metrics
+from aisandbox_crds.seed import seed_of
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_crds.status import Artifact, Phase
 from aisandbox_crds.trainingrun import REQUEST_ANNOTATION, TrainingRun
@@ -175,7 +176,7 @@ async def test_run_of_kubectl_apply_is_served_like_any_other(api: FakeKubernetes
     api.add("from-git")
     await until(lambda: api.count("GET", "watch"))
     run = await seen(backend, "from-git", lambda run: True)
-    assert (run.spec.total_timesteps, run.status.phase, run.spec.seed) == (1000, Phase.PENDING, None)
+    assert (run.spec.total_timesteps, run.status.phase, run.spec.seed) == (1000, Phase.PENDING, seed_of(run.uid))
     assert [run.name for run in await backend.list()] == ["from-git"]
 
 

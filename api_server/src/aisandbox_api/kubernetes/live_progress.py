@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from aisandbox_crds.seed import seed_of
 from aisandbox_crds.status import (
     Artifact,
     ConditionStatus,
@@ -84,8 +85,10 @@ def view(run: TrainingRun, live: Live | None) -> TrainingRun:
 
     While no trainer is at work there is no pace; what keeps a pod from starting is a warning. A container that runs is
     Running to Kubernetes; to a client the run is Starting until its trainer has loaded and connected, as the proto has
-    it.
+    it. A seed that nobody named is the one its trainers are given.
     """
+    if run.spec.seed is None:
+        run = replace(run, spec=replace(run.spec, seed=seed_of(run.uid)))
     status, phase = run.status, run.status.phase
     if phase.is_done:
         return replace(run, status=replace(status, progress=replace(resting(status.progress), warning="")))

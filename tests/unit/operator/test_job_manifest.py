@@ -1,0 +1,141 @@
+import json
+
+import pytest
+from aisandbox_crds.seed import seed_of
+from aisandbox_crds.spec import GymnasiumEnvironment
+from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_operator.job_manifest import Manifest, job_manifest
+from operator_views import QUEUE, RUN_UID, SETTINGS, spec
+
+
+def manifest(failures_before: int = 0, suspended: bool = False, **fields: object) -> Manifest:
+    return job_manifest("walk", RUN_UID, spec(**fields), SETTINGS, failures_before, suspended)
+
+
+def pod(job: Manifest) -> Manifest:
+    found: Manifest = job["spec"]["template"]["spec"]
+    return found
+
+
+def environ(job: Manifest) -> dict[str, str]:
+    """As the kubelet sets it."""
+    (container,) = pod(job)["containers"]
+    return {each["name"]: each["value"].replace("$$", "$") for each in container["env"]}
+
+
+def test_job_belongs_to_its_run() -> None:
+    (owner,) = manifest()["metadata"]["ownerReferences"]
+    assert owner == {
+        "apiVersion": "aisandbox.dev/v1alpha1",
+        "kind": "TrainingRun",
+        "name": "walk",
+        "uid": RUN_UID,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def test_job_is_the_same_each_time() -> None:
+    assert json.dumps(manifest(labels=QUEUE)) == json.dumps(manifest(labels=QUEUE))
+
+
+def test_trainer_reads_its_start_from_the_environment() -> None:
+    kwargs = {"path": "$(HOME)/$x", "price": "$$"}
+    start = TrainerStart.from_environ(environ(manifest(environment=GymnasiumEnvironment("CartPole-v1", kwargs))))
+    assert (start.run_id, start.run_uid, start.attempt) == ("walk", RUN_UID, None)
+    assert start.spec.environment == GymnasiumEnvironment("CartPole-v1", kwargs)
+    assert start.progress_address == "api:50051"
+    assert str(start.progress_token_file) == "/var/run/secrets/aisandbox/progress-token"
+    assert str(start.models_dir) == str(start.checkpoint_dir) == "/var/lib/aisandbox"
+    assert str(start.termination_message_path) == "/dev/termination-log"
+
+
+def test_kubelet_expands_nothing_in_what_the_user_wrote() -> None:
+    (container,) = pod(manifest(environment=GymnasiumEnvironment("X-v0", {"a": "$(HOME)"})))["containers"]
+    (told,) = (each["value"] for each in container["env"] if each["name"] == "RUN_SPEC")
+    assert "$$(HOME)" in told
+
+
+def test_seed_is_the_runs_own_unless_it_names_one() -> None:
+    told = TrainerStart.from_environ(environ(manifest())).spec.seed
+    assert told == seed_of(RUN_UID)
+    assert 0 <= seed_of(RUN_UID) < 2**32
+    assert seed_of("another") != told
+    assert TrainerStart.from_environ(environ(manifest(seed=0))).spec.seed == 0
+
+
+def test_trainer_is_not_told_what_only_its_starter_needs() -> None:
+    told = environ(manifest(suspend=True, labels={"team": "a"}, resources={"limits": {"cpu": "1"}}))["RUN_SPEC"]
+    assert set(json.loads(told)) == {"algorithm", "totalTimesteps", "environment", "seed"}
+
+
+def test_pod_keeps_the_strictest_pod_security_standard() -> None:
+    """Pod Security Standards, "restricted"."""
+    found = pod(manifest())
+    (container,) = found["containers"]
+    assert found["securityContext"]["runAsNonRoot"] is True
+    assert found["securityContext"]["runAsUser"] == found["securityContext"]["fsGroup"] == 65532
+    assert found["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert found["automountServiceAccountToken"] is False
+
+
+def test_only_token_is_for_progress() -> None:
+    (token,) = (volume for volume in pod(manifest())["volumes"] if "projected" in volume)
+    (source,) = token["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == "aisandbox-progress"
+
+
+def test_failures_count_by_their_kind_in_this_order() -> None:
+    rules = manifest()["spec"]["podFailurePolicy"]["rules"]
+    assert [rule["action"] for rule in rules] == ["Ignore", "FailJob", "Ignore"]
+    assert rules[0]["onPodConditions"][0]["type"] == "DisruptionTarget"
+    assert [rule["onExitCodes"]["values"] for rule in rules[1:]] == [[78], [143]]
+
+
+@pytest.mark.parametrize(("limit", "before", "left"), [(3, 0, 3), (3, 2, 1), (3, 3, 0), (0, 5, 0)])
+def test_job_has_what_is_left_of_the_backoff_limit(limit: int, before: int, left: int) -> None:
+    job = manifest(failures_before=before, backoff_limit=limit)
+    assert job["spec"]["backoffLimit"] == left
+    assert job["metadata"]["annotations"] == {"aisandbox.dev/failures-before": str(before)}
+
+
+def test_own_labels_win_and_kueues_stay_on_the_job() -> None:
+    job = manifest(labels={**QUEUE, "team": "walkers", "aisandbox.dev/run": "another"})
+    labels = job["metadata"]["labels"]
+    assert labels["aisandbox.dev/run"] == "walk"
+    assert labels["team"] == "walkers"
+    assert labels["kueue.x-k8s.io/queue-name"] == "gpus"
+    inside = job["spec"]["template"]["metadata"]["labels"]
+    assert inside == {key: value for key, value in labels.items() if not key.startswith("kueue")}
+
+
+def test_scheduling_is_passed_on_and_resources_have_a_default() -> None:
+    plain = pod(manifest())
+    assert plain["containers"][0]["resources"] == SETTINGS.trainer_resources
+    assert not {"nodeSelector", "tolerations", "priorityClassName"} & set(plain)
+    said = pod(
+        manifest(
+            resources={"limits": {"nvidia.com/gpu": "1"}},
+            node_selector={"gpu": "yes"},
+            tolerations=({"key": "gpu", "operator": "Exists"},),
+            priority_class_name="high",
+        )
+    )
+    assert said["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
+    assert said["nodeSelector"] == {"gpu": "yes"}
+    assert said["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+    assert said["priorityClassName"] == "high"
+
+
+def test_deadline_is_the_jobs() -> None:
+    assert "activeDeadlineSeconds" not in manifest()["spec"]
+    assert manifest(active_deadline_seconds=60)["spec"]["activeDeadlineSeconds"] == 60
+
+
+def test_job_never_removes_itself() -> None:
+    assert "ttlSecondsAfterFinished" not in manifest(ttl_seconds_after_finished=5)["spec"]
