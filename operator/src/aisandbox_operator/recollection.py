@@ -1,7 +1,7 @@
 """What the watches have shown that nobody can read any more, or that tells whether they still show anything.
 
 Owns the last words of trainers whose pods are gone, and which version of each object was seen last. All of it is lost
-with the process, and none of it decides anything.
+with the process, so nothing may depend on it; but what it has of a trainer's end can never become wrong.
 """
 
 from __future__ import annotations

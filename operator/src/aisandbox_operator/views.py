@@ -101,7 +101,7 @@ class PodView:
 class Observed:
     """The Job that has the run's name, if any, whoever made it, and all pods labelled with it.
 
-    ``heard``: what trainers of the run have said whose pods may be gone; it informs and decides nothing.
+    ``heard``: what trainers of the run have said whose pods may be gone; lost when the operator is started anew.
     ``refused``: why the API server does not take the run's Job, and ``refused_for_good`` whether it never will.
     """
 

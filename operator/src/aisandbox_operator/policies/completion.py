@@ -32,12 +32,15 @@ def finished(situation: Situation) -> Decision | None:
 
 def _finished_without_job(situation: Situation) -> Decision | None:
     """A trainer that did its work, or said that none can, was the last one whatever became of the Job."""
-    pod = situation.last_ended
-    if pod is None or situation.lingering:
+    if situation.lingering:
         return None
-    if pod.exit_code == ExitCode.DONE and pod.phase == "Succeeded":
+    pod, spec = situation.last_ended, situation.run.spec
+    heard = [ending.exit_code for ending in situation.observed.heard]  # by a watch; such an end is never undone
+    if ExitCode.DONE in heard or (pod is not None and pod.exit_code == ExitCode.DONE and pod.phase == "Succeeded"):
         return SUCCEEDED
-    if pod.exit_code == ExitCode.PERMANENT and not (situation.run.spec is not None and situation.run.spec.cancel):
+    if spec is not None and spec.cancel:
+        return None
+    if pod is not None and pod.exit_code == ExitCode.PERMANENT:
         failure = describe_pod(pod)
         return Decision(Phase.FAILED, failure.reason, failure.message, failure)
     return None

@@ -1,0 +1,430 @@
+"""The operator against a real cluster, with trainers that do what the test says.
+
+It runs as a process of the test in a namespace of the test, so that it can be killed at any moment; the installed
+system is not touched. Needs the resource's definition and a registry that the nodes can pull from (REGISTRY).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aisandbox_crds.trainingrun import RUN_LABEL
+from cluster import Cluster, manifest_of
+from kubernetes import client
+from operator_process import OperatorProcess
+from waiting import wait_until
+
+TRAINER = Path(__file__).parents[1] / "support" / "scripted_trainer"
+RESOURCES = '{"requests": {"cpu": "5m", "memory": "24Mi"}, "limits": {"memory": "48Mi"}}'
+ENDED = ("Succeeded", "Failed", "Cancelled")
+SETUP = """\
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: aisandbox-trainer}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: aisandbox-models}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 100Mi}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def trainer_image() -> str:
+    registry = os.environ.get("REGISTRY", "localhost:5001")
+    parts = b"".join(path.read_bytes() for path in sorted(TRAINER.iterdir()) if path.is_file())
+    image = f"{registry}/aisandbox/scripted-trainer:{hashlib.sha256(parts).hexdigest()[:12]}"
+    for command in (["docker", "build", "-q", "-t", image, str(TRAINER)], ["docker", "push", "-q", image]):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode:
+            pytest.fail(f"{' '.join(command)}: {done.stderr.strip()}")
+    return image
+
+
+@pytest.fixture(scope="module")
+def place(cluster: Cluster) -> Iterator[Cluster]:
+    """A namespace of the test's own with what trainers need, under the strictest pod security."""
+    name = f"operator-{secrets.token_hex(3)}"
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    try:
+        own = Cluster(cluster.kubectl.context, name)
+        own.kubectl.apply(SETUP)
+        yield own
+    finally:
+        cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def make_operator(
+    place: Cluster, trainer_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., OperatorProcess]:
+    logs = tmp_path_factory.mktemp("operator")
+
+    def make(name: str, **environ: str) -> OperatorProcess:
+        told = {
+            "POD_NAMESPACE": place.namespace,
+            "KUBE_CONTEXT": place.kubectl.context,
+            "TRAINER_IMAGE": trainer_image,
+            "TRAINER_RESOURCES": RESOURCES,
+            "TERMINATION_GRACE_SECONDS": "10",
+            "START_DEADLINE_SECONDS": "8",
+            "RESYNC_SECONDS": "15",
+            **environ,
+        }
+        return OperatorProcess(told, logs / f"{name}.log")
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def operator(make_operator: Callable[..., OperatorProcess]) -> Iterator[OperatorProcess]:
+    process = make_operator("operator")
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def start(place: Cluster, operator: OperatorProcess) -> Iterator[Callable[..., str]]:
+    """Creates runs; they are deleted when the test ends, and the operator is at work again."""
+    names: list[str] = []
+
+    def create(*script: str, steps: int = 10, tick: float = 0.05, **spec: Any) -> str:
+        name = f"run-{secrets.token_hex(3)}"
+        kwargs = {"script": list(script) or ["train"], "tick": tick}
+        wish = {
+            "algorithm": "PPO",
+            "totalTimesteps": steps,
+            "environment": {"gymnasium": {"id": "CartPole-v1", "kwargs": kwargs}},
+        }
+        place.kubectl.apply(manifest_of(name, **{**wish, **spec}))
+        names.append(name)
+        return name
+
+    yield create
+    if operator.process is None:
+        operator.start()
+    if names:
+        place.kubectl("delete", "trainingruns", "--ignore-not-found", "--wait=false", *names)
+
+
+def wish(place: Cluster, name: str, **spec: Any) -> None:
+    text = ",".join(f'"{key}":{str(value).lower()}' for key, value in spec.items())
+    place.kubectl("patch", "trainingrun", name, "--type=merge", "-p", f'{{"spec":{{{text}}}}}')
+
+
+def jobs_made(place: Cluster, name: str) -> list[str]:
+    """The names of the pods' Jobs and how often the operator has told of one."""
+    return [event for event in place.events(name) if event.startswith("JobCreated")]
+
+
+def test_run_succeeds_with_its_story_told(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(steps=60)
+    status = place.until_phase(name, *ENDED)
+    assert status["phase"] == "Succeeded", status
+    assert status["progress"]["timesteps"] == 60
+    assert status["progress"]["progressPercentage"] == 100
+    assert (status["attempt"], status["restarts"], status["observedGeneration"]) == (1, 0, 1)
+    assert place.condition(name, "Complete")["status"] == "True"
+    told = {event.partition(":")[0] for event in place.events(name)}
+    assert told == {"JobCreated", "TrainerRunning", "Succeeded"}
+    job = place.job(name)
+    assert job is not None
+    assert job["metadata"]["labels"][RUN_LABEL] == name
+
+
+def test_run_has_nothing_of_kopfs_on_it(place: Cluster, start: Callable[..., str]) -> None:
+    name = start()
+    place.until_phase(name, "Succeeded")
+    run = place.run(name)
+    assert run is not None
+    assert "finalizers" not in run["metadata"]
+    assert not [key for key in run["metadata"].get("annotations", {}) if "kopf" in key]
+
+
+def test_permanent_failure_is_told_at_once(place: Cluster, start: Callable[..., str]) -> None:
+    name = start("permanent")
+    status = place.until_phase(name, *ENDED)
+    assert status["failure"] == {"reason": "UnsuitableSpace", "message": "no attempt can succeed"}
+    assert (status["restarts"], status["restartsCountTowardsMax"]) == (0, 0)
+    assert not [event for event in place.events(name) if event.startswith("Retrying")]
+
+
+def test_bad_hyperparameter_fails_without_a_job(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(hyperparameters={"gamma": "much"})
+    status = place.until_phase(name, *ENDED)
+    assert status["failure"]["reason"] == "InvalidRun"
+    assert status["failure"]["message"].startswith("spec.hyperparameters.gamma: must be a number")
+    assert place.job(name) is None
+
+
+def test_crash_is_retried_and_counted(place: Cluster, start: Callable[..., str]) -> None:
+    name = start("crash", "train")
+    status = place.until_phase(name, *ENDED, seconds=120)
+    assert status["phase"] == "Succeeded", status
+    assert (status["attempt"], status["restarts"], status["restartsCountTowardsMax"]) == (2, 1, 1)
+
+
+def test_out_of_memory_is_told_when_the_budget_is_spent(place: Cluster, start: Callable[..., str]) -> None:
+    name = start("oom", backoffLimit=1)
+    status = place.until_phase(name, *ENDED, seconds=120)
+    assert status["failure"]["reason"] == "OOMKilled", status
+    assert "after 1 restarts: given up" in status["failure"]["message"]
+    assert status["restartsCountTowardsMax"] == 1
+
+
+def test_suspend_and_resume_lose_nothing(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(steps=100, tick=0.1)
+    place.until_phase(name, "Running")
+    wish(place, name, suspend=True)
+    paused = place.until_phase(name, "Suspended")
+    assert not place.pods(name)
+    assert (paused["attempt"], paused["suspensions"]) == (1, 1)
+    assert place.condition(name, "Suspended")["status"] == "True"
+    wish(place, name, suspend=False)
+    status = place.until_phase(name, *ENDED)
+    assert status["phase"] == "Succeeded", status
+    assert (status["attempt"], status["restarts"], status["restartsCountTowardsMax"]) == (2, 0, 0)
+
+
+def test_run_created_suspended_starts_when_it_may(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(suspend=True)
+    place.until_phase(name, "Suspended")
+    job = wait_until(lambda: place.job(name))
+    assert job is not None
+    assert job["spec"]["suspend"] is True
+    wish(place, name, suspend=False)
+    assert place.until_phase(name, *ENDED)["phase"] == "Succeeded"
+
+
+def test_cancel_ends_the_run_after_its_checkpoint(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(steps=10_000)
+    place.until_phase(name, "Running")
+    wish(place, name, cancel=True)
+    status = place.until_phase(name, *ENDED)
+    assert status["phase"] == "Cancelled", status
+    assert "failure" not in status
+    assert status["progress"]["timesteps"] > 0
+    wait_until(lambda: place.job(name) is None and not place.pods(name))
+
+
+def test_queued_run_is_left_to_kueue(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(labels={"kueue.x-k8s.io/queue-name": "gpus"}, steps=1000)
+    status = place.until_phase(name, "Pending", seconds=20)
+    wait_until(lambda: place.condition(name, "Running").get("reason") == "Queued")
+    job = place.job(name)
+    assert job is not None
+    assert job["spec"]["suspend"] is True
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    place.kubectl("patch", "job", name, "--type=merge", "-p", '{"spec":{"suspend":false}}')  # as Kueue admits it
+    place.until_phase(name, "Running")
+    place.kubectl("patch", "job", name, "--type=merge", "-p", '{"spec":{"suspend":true}}')  # as Kueue preempts it
+    status = place.until_phase(name, "Pending")
+    assert (status["suspensions"], status["restartsCountTowardsMax"]) == (1, 0)
+    wish(place, name, suspend=True)
+    place.until_phase(name, "Suspended")
+    wait_until(lambda: place.job(name) is None)
+
+
+def test_image_that_cannot_be_pulled_fails_the_run_in_time(
+    place: Cluster, make_operator: Callable[..., OperatorProcess], operator: OperatorProcess, start: Callable[..., str]
+) -> None:
+    operator.stop()
+    other = make_operator("wrong-image", TRAINER_IMAGE="localhost:5001/aisandbox/nothing:here")
+    other.start()
+    try:
+        name = start()
+        status = place.until_phase(name, *ENDED, seconds=60)
+    finally:
+        other.stop()
+    assert status["failure"]["reason"] == "ImagePullBackOff", status
+    assert "nothing:here" in status["failure"]["message"]
+    wait_until(lambda: place.job(name) is None)
+
+
+def test_missing_volume_fails_the_run_in_time(
+    place: Cluster, make_operator: Callable[..., OperatorProcess], operator: OperatorProcess, start: Callable[..., str]
+) -> None:
+    operator.stop()
+    other = make_operator("no-volume", MODELS_CLAIM="nowhere")
+    other.start()
+    try:
+        name = start()
+        status = place.until_phase(name, *ENDED, seconds=60)
+    finally:
+        other.stop()
+    assert status["failure"]["reason"] == "ClaimNotFound", status
+    assert "nowhere" in status["failure"]["message"]
+
+
+def test_want_of_room_is_told_and_waited_out(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(resources={"requests": {"cpu": "1000"}})
+    wait_until(lambda: place.condition(name, "Running").get("reason") == "Unschedulable")
+    time.sleep(10)  # longer than the deadline of troubles that do not cure themselves
+    assert place.status(name)["phase"] == "Starting"
+
+
+def test_job_that_the_api_server_refuses_fails_the_run(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(resources={"requests": {"memory": "64Mi"}, "limits": {"memory": "32Mi"}})
+    status = place.until_phase(name, *ENDED)
+    assert status["failure"]["reason"] == "JobRefused", status
+    assert "memory" in status["failure"]["message"]
+
+
+def test_run_deleted_while_its_pod_starts_leaves_nothing(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(steps=10_000)
+    wait_until(lambda: place.pods(name))
+    place.kubectl("delete", "trainingrun", name, "--wait=false")
+    place.until_gone(name)
+
+
+def test_run_of_the_same_name_starts_after_the_one_before_it(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(steps=10_000)
+    place.until_phase(name, "Running")
+    old = place.run(name)
+    assert old is not None
+    place.kubectl("delete", "trainingrun", name)
+    place.kubectl.apply(manifest_of(name, **{**old["spec"], "totalTimesteps": 5}))
+    status = place.until_phase(name, *ENDED)
+    assert status["phase"] == "Succeeded", status
+    assert status["progress"]["timesteps"] == 5
+
+
+def test_job_of_somebody_else_is_left_alone(place: Cluster, operator: OperatorProcess) -> None:
+    name = f"taken-{secrets.token_hex(3)}"
+    place.kubectl("create", "job", name, "--image=localhost/nothing:1")
+    place.kubectl.apply(manifest_of(name, algorithm="PPO", totalTimesteps=5))
+    status = place.until_phase(name, *ENDED)
+    assert status["failure"]["reason"] == "JobNameTaken", status
+    place.kubectl("delete", "trainingrun", name)
+    assert place.job(name) is not None
+    place.kubectl("delete", "job", name)
+
+
+def test_job_deleted_by_hand_is_made_again_with_the_rest_of_its_budget(
+    place: Cluster, start: Callable[..., str]
+) -> None:
+    name = start("crash", "train", steps=200, tick=0.1, backoffLimit=2)
+    place.until_phase(name, "Running")
+    wait_until(lambda: place.status(name).get("restartsCountTowardsMax") == 1, seconds=60)
+    place.until_phase(name, "Running", seconds=60)
+    first = place.job(name)
+    place.kubectl("delete", "job", name, "--wait=false")
+    second = wait_until(
+        lambda: place.job(name),
+        lambda job: job is not None and first is not None and job["metadata"]["uid"] != first["metadata"]["uid"],
+    )
+    assert second is not None
+    assert second["spec"]["backoffLimit"] == 1
+    status = place.until_phase(name, *ENDED, seconds=120)
+    assert status["phase"] == "Succeeded", status
+    assert status["restartsCountTowardsMax"] == 1
+
+
+def test_finished_run_is_not_run_again_when_its_job_is_deleted(place: Cluster, start: Callable[..., str]) -> None:
+    names = [start(), start("permanent")]
+    before = {name: place.until_phase(name, *ENDED) for name in names}
+    place.kubectl("delete", "jobs", *names)
+    marker = start()  # the operator has looked at everything by the time this one is done
+    place.until_phase(marker, "Succeeded")
+    for name in names:
+        assert place.job(name) is None
+        assert place.status(name) == before[name]
+
+
+def test_time_to_live_removes_the_job_and_keeps_the_run(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(ttlSecondsAfterFinished=2)
+    place.until_phase(name, "Succeeded")
+    wait_until(lambda: place.job(name) is None and not place.pods(name))
+    assert place.status(name)["phase"] == "Succeeded"
+
+
+def test_eviction_spends_no_retry(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(steps=150, tick=0.1, backoffLimit=0)
+    place.until_phase(name, "Running")
+    (pod,) = place.pods(name)
+    eviction = client.V1Eviction(metadata=client.V1ObjectMeta(name=pod.metadata.name, namespace=place.namespace))
+    place.core.create_namespaced_pod_eviction(pod.metadata.name, place.namespace, eviction)
+    status = place.until_phase(name, *ENDED, seconds=120)
+    assert status["phase"] == "Succeeded", status
+    assert (status["attempt"], status["restarts"], status["restartsCountTowardsMax"]) == (2, 1, 0)
+
+
+def test_deadline_ends_the_run(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(steps=10_000, activeDeadlineSeconds=6)
+    status = place.until_phase(name, *ENDED, seconds=90)
+    assert status["failure"]["reason"] == "DeadlineExceeded", status
+
+
+def test_operator_that_was_killed_finds_what_has_happened_meanwhile(
+    place: Cluster, operator: OperatorProcess, start: Callable[..., str]
+) -> None:
+    quick, cancelled, deleted = (start(steps=steps) for steps in (60, 10_000, 10_000))
+    for name in (quick, cancelled, deleted):
+        place.until_phase(name, "Running")
+    operator.kill()
+    wish(place, cancelled, cancel=True)
+    place.kubectl("delete", "trainingrun", deleted, "--wait=false")
+    late = start()
+    wait_until(lambda: any(each["type"] == "Complete" for each in (place.job(quick) or {})["status"]["conditions"]))
+    operator.start()
+    assert place.until_phase(quick, *ENDED)["phase"] == "Succeeded"
+    assert place.until_phase(cancelled, *ENDED)["phase"] == "Cancelled"
+    assert place.until_phase(late, *ENDED)["phase"] == "Succeeded"
+    place.until_gone(deleted)
+
+
+def test_operator_killed_again_and_again_makes_one_job_a_run(
+    place: Cluster, operator: OperatorProcess, start: Callable[..., str]
+) -> None:
+    names = []
+    for _ in range(4):
+        names += [start("done"), start("done")]
+        operator.kill()
+        operator.start()
+    for name in names:
+        status = place.until_phase(name, *ENDED)
+        assert (status["phase"], status["attempt"]) == ("Succeeded", 1), status
+        assert len(place.pods(name)) == 1
+
+
+def test_second_operator_by_mistake_is_harmless(
+    place: Cluster, make_operator: Callable[..., OperatorProcess], start: Callable[..., str]
+) -> None:
+    second = make_operator("second")
+    second.start()
+    try:
+        runs = [start("done") for _ in range(6)] + [start("crash", "train")]
+        for name in runs:
+            assert place.until_phase(name, *ENDED, seconds=120)["phase"] == "Succeeded"
+        for name in runs[:-1]:
+            assert len(place.pods(name)) == 1
+            assert len(jobs_made(place, name)) == 1
+        assert len(place.pods(runs[-1])) == 2
+    finally:
+        assert second.stop() == 0
+    assert not second.errors()
+
+
+def test_metrics_and_probe_tell_how_it_is(operator: OperatorProcess, start: Callable[..., str], place: Cluster) -> None:
+    place.until_phase(start("done"), "Succeeded")
+    assert operator.health() == "ok\n"
+    metrics = operator.metrics()
+    assert 'aisandbox_operator_runs{phase="Succeeded"}' in metrics
+    for name in ("reconcile_seconds_count", "queue_depth", "resync_age_seconds", "jobs_created_total"):
+        assert f"aisandbox_operator_{name}" in metrics
+    assert 'aisandbox_operator_api_requests_total{status="200",verb="get"}' in metrics
+
+
+def test_operator_ends_in_order_and_has_logged_no_error(operator: OperatorProcess) -> None:
+    assert operator.stop() == 0
+    assert not operator.errors()

@@ -1,0 +1,164 @@
+import copy
+import json
+from typing import Any
+
+import pytest
+from aisandbox_crds.status import Phase
+from aisandbox_operator.decoding import read_ending, read_job, read_pod, read_run
+from aisandbox_operator.job_manifest import job_manifest
+from aisandbox_operator.plan import plan
+from aisandbox_operator.views import Observed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from operator_views import NOW, RUN_UID, SETTINGS, spec
+
+RUN: dict[str, Any] = {
+    "apiVersion": "aisandbox.dev/v1alpha1",
+    "kind": "TrainingRun",
+    "metadata": {"name": "walk", "uid": RUN_UID, "generation": 3, "resourceVersion": "17"},
+    "spec": {"algorithm": "PPO", "totalTimesteps": 100},
+    "status": {"phase": "Running", "attempt": 2, "progress": {"timesteps": 5, "attempt": 2}},
+}
+POD: dict[str, Any] = {
+    "metadata": {
+        "name": "walk-x",
+        "uid": "p",
+        "creationTimestamp": "2026-03-01T11:00:00Z",
+        "ownerReferences": [{"kind": "Job", "uid": "j", "controller": True}],
+    },
+    "spec": job_manifest("walk", RUN_UID, spec(), SETTINGS, 0, suspended=False)["spec"]["template"]["spec"],
+    "status": {
+        "phase": "Failed",
+        "conditions": [{"type": "DisruptionTarget", "status": "True"}, {"type": "PodScheduled", "status": "True"}],
+        "containerStatuses": [
+            {"name": "sidecar", "state": {"running": {}}},
+            {
+                "name": "trainer",
+                "state": {
+                    "terminated": {
+                        "exitCode": 75,
+                        "reason": "Error",
+                        "startedAt": "2026-03-01T11:00:01Z",
+                        "finishedAt": "2026-03-01T11:00:09Z",
+                        "message": '{"attempt":2,"exitCode":75,"timesteps":40}',
+                    }
+                },
+            },
+        ],
+    },
+}
+JOB: dict[str, Any] = {
+    "metadata": {
+        "name": "walk",
+        "uid": "j",
+        "annotations": {"aisandbox.dev/failures-before": "2"},
+        "ownerReferences": [{"kind": "TrainingRun", "uid": RUN_UID, "controller": True}],
+    },
+    "spec": {"suspend": False},
+    "status": {
+        "failed": 1,
+        "conditions": [
+            {"type": "FailureTarget", "status": "True"},
+            {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "m"},
+        ],
+    },
+}
+
+
+def test_run_is_read_with_its_status() -> None:
+    run = read_run(RUN)
+    assert (run.name, run.uid, run.generation, run.resource_version) == ("walk", RUN_UID, 3, "17")
+    assert run.status.phase is Phase.RUNNING
+    assert run.problem == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"totalTimesteps": 0}, "spec.totalTimesteps: must be"),
+        ({"hyperparameters": {"gamma": "7"}}, "spec.hyperparameters.gamma: must be"),
+        ({"environment": {"grpc": {"address": "nowhere"}}}, "spec.environment.grpc.address: must be host:port"),
+        ({"modelOutputPath": "../x"}, "spec.modelOutputPath: "),
+        ({"algorithm": "SAC"}, "spec.algorithm: must be one of"),
+        ({"environment": {"grpc": {}, "fake": {}}}, "spec.environment: must have exactly one of"),
+    ],
+)
+def test_spec_that_cannot_be_trained_is_told_by_its_field(change: dict[str, Any], problem: str) -> None:
+    assert read_run({**RUN, "spec": {**RUN["spec"], **change}}).problem.startswith(problem)
+
+
+def test_name_that_cannot_be_a_folder_is_a_problem() -> None:
+    assert "metadata.name" in read_run({**RUN, "metadata": {"name": "a.b"}}).problem
+
+
+def test_status_that_cannot_be_read_keeps_what_can() -> None:
+    run = read_run({**RUN, "status": {"phase": "Succeeded", "attempt": "two", "conditions": 7}})
+    assert run.status.phase is Phase.SUCCEEDED
+    assert run.status.attempt == 0
+
+
+def test_job_is_read() -> None:
+    job = read_job(JOB)
+    assert (job.owner_kind, job.owner_uid) == ("TrainingRun", RUN_UID)
+    assert (job.failed, job.failures_before, job.end, job.end_reason) == (1, 2, "Failed", "BackoffLimitExceeded")
+    assert job.is_finishing
+    assert job.has_settled
+
+
+def test_job_has_settled_when_its_controller_says_the_same() -> None:
+    suspended = {"type": "Suspended", "status": "True"}
+    asked = {**JOB, "spec": {"suspend": True}, "status": {}}
+    assert not read_job(asked).has_settled
+    assert read_job({**asked, "status": {"conditions": [suspended]}}).has_settled
+    assert not read_job({**JOB, "status": {"conditions": [suspended]}}).has_settled
+
+
+def test_pod_is_read_with_its_trainer_only() -> None:
+    pod = read_pod(POD)
+    assert (pod.job_uid, pod.run_uid, pod.exit_code) == ("j", RUN_UID, 75)
+    assert pod.was_disrupted
+    assert not pod.is_running
+    assert pod.ending is not None
+    assert (pod.ending.attempt, pod.ending.timesteps) == (2, 40)
+
+
+def test_log_tail_in_place_of_a_message_is_kept() -> None:
+    assert read_ending("Traceback\n  boom\n") == (None, "Traceback |   boom")
+    assert len(read_ending("x" * 5000)[1]) == 1000
+
+
+def test_message_that_the_schema_would_refuse_is_left_out() -> None:
+    odd = {"attempt": 10**12, "exitCode": 0, "timesteps": 1}
+    assert read_ending(json.dumps(odd)) == (None, "")
+    artifact = {"path": "p", "timesteps": 1, "digest": "d", "time": "yesterday"}
+    ending, _ = read_ending(json.dumps({"attempt": 1, "exitCode": 0, "timesteps": 1, "latestModel": artifact}))
+    assert ending is not None
+    assert ending.latest_model is not None
+    assert ending.latest_model.time is None
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(deeper for key, child in children for deeper in paths(child, (*path, key)))]
+
+
+def damaged(raw: dict[str, Any], data: st.DataObject) -> dict[str, Any]:
+    """The object with one of its parts replaced by something that does not belong there."""
+    rubbish = st.one_of(
+        st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.just([]), st.just({}), st.just([3])
+    )
+    path = data.draw(st.sampled_from([path for path in paths(raw) if path]))
+    result = copy.deepcopy(raw)
+    place: Any = result
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = data.draw(rubbish)
+    return result
+
+
+@given(st.data())
+@settings(max_examples=400, deadline=None)
+def test_odd_objects_are_read_and_planned_without_an_error(data: st.DataObject) -> None:
+    run = read_run(damaged(RUN, data))
+    observed = Observed(read_job(damaged(JOB, data)), (read_pod(damaged(POD, data)),))
+    plan(run, observed, SETTINGS, NOW)

@@ -1,0 +1,42 @@
+import pytest
+from aisandbox_operator.errors import InvalidSetting
+from aisandbox_operator.settings import Settings
+
+NEEDED = {"POD_NAMESPACE": "sandbox", "TRAINER_IMAGE": "trainer:1"}
+
+
+def test_settings_have_the_documented_defaults() -> None:
+    settings = Settings.from_environ(NEEDED)
+    assert settings == Settings(namespace="sandbox", trainer_image="trainer:1")
+    assert (settings.termination_grace_seconds, settings.start_deadline_seconds) == (120, 600)
+
+
+def test_settings_are_read() -> None:
+    resources = '{"limits": {"memory": "1Gi"}}'
+    settings = Settings.from_environ({**NEEDED, "TRAINER_RESOURCES": resources, "WORKERS": "2", "LOG_LEVEL": "DEBUG"})
+    assert settings.trainer_resources == {"limits": {"memory": "1Gi"}}
+    assert (settings.workers, settings.log_level) == (2, "debug")
+
+
+@pytest.mark.parametrize("missing", NEEDED)
+def test_settings_without_a_default_must_be_said(missing: str) -> None:
+    with pytest.raises(InvalidSetting, match=missing):
+        Settings.from_environ({**NEEDED, missing: ""})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("WORKERS", "0"),
+        ("RESYNC_SECONDS", "soon"),
+        ("PROBE_PORT", "70000"),
+        ("LOG_LEVEL", "loud"),
+        ("TRAINER_IMAGE_PULL_POLICY", "Sometimes"),
+        ("TRAINER_RESOURCES", "4Gi"),
+        ("TRAINER_RESOURCES", '{"memory": "4Gi"}'),
+        ("TRAINER_RESOURCES", '{"limits": {"memory": ["4Gi"]}}'),
+    ],
+)
+def test_setting_that_breaks_its_rule_is_named(variable: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"^{variable}: must be"):
+        Settings.from_environ({**NEEDED, variable: value})

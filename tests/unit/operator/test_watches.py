@@ -1,0 +1,92 @@
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+import kopf
+import pytest
+from aisandbox_operator.metrics import Metrics
+from aisandbox_operator.recollection import Recollection
+from aisandbox_operator.watches import Watches
+from aisandbox_operator.work_queue import WorkQueue
+from kubernetes.aio.client import Configuration
+
+
+@pytest.fixture
+def queue() -> WorkQueue:
+    return WorkQueue(Random(1))
+
+
+@pytest.fixture
+def watches(queue: WorkQueue) -> Watches:
+    return Watches(Configuration(), queue, Recollection(), Metrics())
+
+
+def run(status: Mapping[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "walk", "uid": "u", "generation": 1, **metadata}, "status": status or {}}
+
+
+async def shown(watches: Watches, kind: str | None, raw: dict[str, Any]) -> None:
+    await watches._on_run(event={"type": kind, "object": raw})  # type: ignore[typeddict-item]
+
+
+async def test_new_run_is_looked_at(watches: Watches, queue: WorkQueue) -> None:
+    await shown(watches, "ADDED", run())
+    assert await queue.get() == "walk"
+
+
+async def test_runs_that_are_there_at_the_beginning_are_the_resyncs(watches: Watches, queue: WorkQueue) -> None:
+    await shown(watches, None, run())
+    assert len(queue) == 0
+
+
+@pytest.mark.parametrize(
+    ("after", "matters"),
+    [
+        (run({"progress": {"timesteps": 9, "attempt": 1}}, resourceVersion="2"), False),
+        (run({"phase": "Running", "progress": {"attempt": 1}}), False),
+        (run({"progress": {"attempt": 2}}), True),
+        (run({"progress": {"attempt": 1}}, generation=2), True),
+        (run({"progress": {"attempt": 1}}, deletionTimestamp="2026-03-01T12:00:00Z"), True),
+        (run({"progress": {"attempt": 1}}, uid="another"), True),
+    ],
+)
+async def test_report_of_progress_alone_is_not_looked_at(
+    watches: Watches, queue: WorkQueue, after: dict[str, Any], matters: bool
+) -> None:
+    await shown(watches, None, run({"progress": {"attempt": 1}}))
+    await shown(watches, "MODIFIED", after)
+    assert len(queue) == matters
+
+
+async def test_report_ends_a_stall(watches: Watches, queue: WorkQueue) -> None:
+    stalled = [{"type": "ProgressStalled", "status": "True"}]
+    await shown(watches, None, run({"conditions": stalled, "progress": {"lastUpdatedTime": "1"}}))
+    await shown(watches, "MODIFIED", run({"conditions": stalled, "progress": {"lastUpdatedTime": "2"}}))
+    assert len(queue) == 1
+
+
+async def test_pods_and_jobs_lead_to_their_run(watches: Watches, queue: WorkQueue) -> None:
+    raw = {"metadata": {"name": "walk-x", "uid": "p", "labels": {"aisandbox.dev/run": "walk"}}}
+    await watches._on_pod(event={"type": "DELETED", "object": raw})  # type: ignore[typeddict-item]
+    await watches._on_job(event={"type": "MODIFIED", "object": raw})  # type: ignore[typeddict-item]
+    assert await queue.get() == "walk"
+    assert len(queue) == 0
+
+
+def test_kopf_is_told_to_leave_nothing_on_objects(watches: Watches) -> None:
+    """Only handlers of changes, timers and daemons make kopf write finalizers and annotations; there are none."""
+    resource = kopf.Resource("aisandbox.dev", "v1alpha1", "trainingruns", namespaced=True)
+    registry = watches.registry
+    assert registry._watching.has_handlers(resource)
+    assert not registry._changing.has_handlers(resource)
+    assert not registry._spawning.has_handlers(resource)
+    assert not registry._indexing.has_handlers(resource)
+    assert not watches.settings.posting.enabled
+
+
+def test_kopf_tries_again_as_long_as_an_outage_lasts(watches: Watches) -> None:
+    backoffs = watches.settings.networking.error_backoffs
+    assert not isinstance(backoffs, int | float)
+    delays = [delay for delay, _ in zip(backoffs, range(1000), strict=False)]
+    assert len(delays) == 1000
+    assert max(delays) <= 20
