@@ -44,6 +44,8 @@ def test_what_keeps_a_pod_from_starting_is_a_warning(run: TrainingRun, phase: Ph
     condition = Condition(ConditionType.RUNNING, ConditionStatus.FALSE, "ImagePullBackOff", words)
     assert view(in_phase(run, phase, conditions=(condition,)), None).status.progress.warning == words
     assert view(in_phase(run, Phase.SUSPENDED, conditions=(condition,)), None).status.progress.warning == ""
+    condition = replace(condition, reason="TrainerStarting", message="the trainer's pod is being started")
+    assert view(in_phase(run, phase, conditions=(condition,)), None).status.progress.warning == ""
 
 
 def test_end_is_what_the_cluster_says(run: TrainingRun) -> None:

@@ -23,6 +23,9 @@ from aisandbox_api.backend import Activity, ProgressReport
 from aisandbox_api.errors import AttemptOver
 from aisandbox_api.reports import is_training, reported, resting
 
+NO_TROUBLE = frozenset({"TrainerStarting", "Cancelling"})
+"""Reasons of the condition Running for which a run without a running pod is as it should be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Live:
@@ -139,7 +142,8 @@ def _order(progress: Progress) -> tuple[int, str]:
 def _warned(progress: Progress, status: TrainingRunStatus) -> Progress:
     for condition in status.conditions:
         if condition.type is ConditionType.RUNNING and condition.status is ConditionStatus.FALSE:
-            return replace(progress, warning=condition.message or progress.warning)
+            trouble = "" if condition.reason in NO_TROUBLE else condition.message
+            return replace(progress, warning=trouble or progress.warning)
     return progress
 
 
