@@ -112,10 +112,13 @@ def _status(service: PolicyTrainerServiceStub, run_id: str) -> pb.StatusResponse
     return service.GetTrainingStatus(pb.StatusRequest(run_id=run_id), timeout=20)
 
 
-def _refusal(call: Callable[..., Any], request: Any) -> grpc.RpcError:
-    with pytest.raises(grpc.RpcError) as refusal:
+def _code(call: Callable[..., Any], request: Any) -> grpc.StatusCode:
+    try:
         call(request, timeout=20)
-    return refusal.value
+    except grpc.RpcError as error:
+        code: grpc.StatusCode = error.code()
+        return code
+    return grpc.StatusCode.OK
 
 
 def _play(stub: PolicyTrainerServiceStub, run_id: str, model: str) -> list[float]:
@@ -223,14 +226,14 @@ def test_deleted_run_takes_its_job_and_pods_along(
     deleted_run: str, cluster: Cluster, service: PolicyTrainerServiceStub
 ) -> None:
     cluster.until_gone(deleted_run, seconds=180)
+    asked = pb.StatusRequest(run_id=deleted_run)
     wait_until(
-        lambda: _refusal(service.GetTrainingStatus, pb.StatusRequest(run_id=deleted_run)).code(),
-        lambda code: code == grpc.StatusCode.NOT_FOUND,
+        lambda: _code(service.GetTrainingStatus, asked), lambda code: code == grpc.StatusCode.NOT_FOUND, seconds=10
     )
     listed = service.ListTrainingRuns(pb.ListTrainingRunsRequest(page_size=1000), timeout=20).runs
     assert deleted_run not in [run.run_id for run in listed]
-    act = _refusal(service.Act, pb.ActRequest(run_id=deleted_run, observation=[0.0] * 4))
-    assert act.code() == grpc.StatusCode.NOT_FOUND
+    act = pb.ActRequest(run_id=deleted_run, observation=[0.0] * 4)
+    assert _code(service.Act, act) == grpc.StatusCode.NOT_FOUND
 
 
 def test_suspended_run_goes_on_from_its_checkpoint(
@@ -274,7 +277,8 @@ def test_training_succeeds_and_was_followed_to_its_end(
         lambda: _status(service, training.run_id), lambda status: status.is_done, seconds=TRAINING_SECONDS
     )
     assert status.phase == pb.PHASE_SUCCEEDED, status.failure
-    assert (status.timesteps_done, status.restarts) == (status.total_timesteps, 0)
+    assert status.total_timesteps <= status.timesteps_done < status.total_timesteps + 256  # rollouts are whole
+    assert status.restarts == 0
     wait_until(lambda: training.ended == ["OK"] and training.seen[-1].is_done, seconds=30)
     counted = [seen.timesteps_done for seen in training.seen]
     assert counted == sorted(counted)
