@@ -1,11 +1,15 @@
 """Act over loopback: unary calls, a stream, and batches of 64, one call at a time from one client.
 
-Three servers, each a process of its own with grpc.aio on uvloop and the same messages: the inference-server with an
-exported PPO policy; an echo that answers with a constant, which is what gRPC alone costs; and stable-baselines3's
-`predict` with that policy behind a bare call. The client goes round them in short turns, so that whatever else the
-machine does falls on all of them.
+Servers, each a process of its own with the same messages: the inference-server with an exported PPO policy;
+stable-baselines3's `predict` with that policy behind a bare call, on grpc.aio with uvloop and on gRPC's synchronous
+server; and an echo that answers with a constant, which is what gRPC alone costs, served as the inference-server serves
+and on those two. The client goes round them in short turns, so that whatever else the machine does falls on all.
 
-    python bench/act.py [--seconds 30] [--json]
+The client is gRPC's synchronous one: in its unary calls the thread that calls polls for the answer. Its public streams
+have no such way, and hand each message over to two threads of their own; "stream" is a client that polls as the unary
+calls do, "public stream" is gRPC's.
+
+    python bench/act.py [--seconds 60] [--json]
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +38,12 @@ import numpy as np
 import uvloop
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import policy_trainer_pb2_grpc
+from aisandbox_inference.direct_calls import DirectCalls
+from aisandbox_inference.methods import Methods
+from aisandbox_inference.waiting import Work
 from aisandbox_wire.tensors import decode_tensor, encode_tensor
+from google.rpc import status_pb2
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from rich.console import Console
 from rich.table import Table
 
@@ -41,8 +51,11 @@ BATCH = 64
 RUN = "cartpole"
 OBSERVATION = [0.01, -0.02, 0.03, -0.04]
 DIGEST = "sha256:" + 64 * "0"
-SERVERS = ("inference-server", "echo", "SB3 predict")
-KINDS = ("unary", "stream", f"batch of {BATCH}")
+PATH = "/aisandbox.v1.PolicyTrainerService/"
+SERVER, ECHO = "inference-server", "echo"
+PREDICTS = ("SB3 predict, aio", "SB3 predict, sync")
+SERVERS = (SERVER, ECHO, "echo, aio", "echo, sync", *PREDICTS)
+KINDS = ("unary", "stream", "public stream", f"batch of {BATCH}")
 WARM_UP_CALLS = 100
 TURN_SECONDS = 0.25
 
@@ -58,16 +71,20 @@ class Echo:
         """Return an action for one observation of 4 numbers."""
         return 0.0
 
-    async def act(self, request: pb.ActRequest, context: Any) -> pb.ActResponse:
+    def act(self, request: pb.ActRequest, context: Any = None) -> pb.ActResponse:
         """Act."""
         return pb.ActResponse(action=[self.choose_one(request.observation)], model=DIGEST, model_timesteps=1)
 
-    async def act_stream(self, requests: Any, context: Any) -> AsyncIterator[pb.ActStreamResponse]:
+    def act_stream(self, requests: Iterable[pb.ActStreamRequest], context: Any) -> Iterator[pb.ActStreamResponse]:
         """ActStream."""
-        async for message in requests:
-            yield pb.ActStreamResponse(response=await self.act(message.request, context))
+        for message in requests:
+            yield self.reply(message)
 
-    async def act_batch(self, request: pb.ActBatchRequest, context: Any) -> pb.ActBatchResponse:
+    def reply(self, message: pb.ActStreamRequest) -> pb.ActStreamResponse:
+        """Answer a message of ActStream."""
+        return pb.ActStreamResponse(response=self.act(message.request))
+
+    def act_batch(self, request: pb.ActBatchRequest, context: Any = None) -> pb.ActBatchResponse:
         """ActBatch."""
         actions = self.choose(decode_tensor(request.observations[0]))
         return pb.ActBatchResponse(actions=encode_tensor(actions), model=DIGEST, model_timesteps=1)
@@ -92,21 +109,69 @@ class Predict(Echo):
         return float(self._model.predict(np.array(observation, np.float32), deterministic=True)[0])
 
 
-async def serve(servicer: Echo) -> None:
+def serve(servicer: Echo, way: str) -> None:
+    """Serve for ever: "direct" as the inference-server does, "sync" or "aio" with gRPC's servers."""
+    if way == "aio":
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve_aio(servicer))
+        return
+    server = grpc.server(ThreadPoolExecutor(8))
+    if way == "direct":
+        calls = DirectCalls(server, direct_methods(servicer))
+    else:
+        add_calls(server, servicer.act, servicer.act_stream, servicer.act_batch)
+    announce(server.add_insecure_port("127.0.0.1:0"))
+    server.start()
+    if way == "direct":
+        calls.start()
+    server.wait_for_termination()
+
+
+async def serve_aio(servicer: Echo) -> None:
+    async def act(request: pb.ActRequest, context: Any) -> pb.ActResponse:
+        return servicer.act(request)
+
+    async def act_stream(requests: Any, context: Any) -> AsyncIterator[pb.ActStreamResponse]:
+        async for message in requests:
+            yield servicer.reply(message)
+
+    async def act_batch(request: pb.ActBatchRequest, context: Any) -> pb.ActBatchResponse:
+        return servicer.act_batch(request)
+
+    server = grpc.aio.server()
+    add_calls(server, act, act_stream, act_batch)
+    announce(server.add_insecure_port("127.0.0.1:0"))
+    await server.start()
+    await server.wait_for_termination()
+
+
+def add_calls(server: Any, act: Any, act_stream: Any, act_batch: Any) -> None:
     unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
     calls: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        "Act": unary(servicer.act, pb.ActRequest.FromString, pb.ActResponse.SerializeToString),
-        "ActStream": stream(
-            servicer.act_stream, pb.ActStreamRequest.FromString, pb.ActStreamResponse.SerializeToString
-        ),
-        "ActBatch": unary(servicer.act_batch, pb.ActBatchRequest.FromString, pb.ActBatchResponse.SerializeToString),
+        "Act": unary(act, pb.ActRequest.FromString, pb.ActResponse.SerializeToString),
+        "ActStream": stream(act_stream, pb.ActStreamRequest.FromString, pb.ActStreamResponse.SerializeToString),
+        "ActBatch": unary(act_batch, pb.ActBatchRequest.FromString, pb.ActBatchResponse.SerializeToString),
     }
-    server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("aisandbox.v1.PolicyTrainerService", calls),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+
+
+def direct_methods(servicer: Echo) -> Methods:
+    def method(request: Any, answer: Callable[[Any], Any]) -> Callable[[bytes], Work[bytes]]:
+        def work(message: bytes) -> Work[bytes]:
+            yield from ()
+            return answer(request.FromString(message)).SerializeToString()  # type: ignore[no-any-return]
+
+        return work
+
+    def refusal(name: str, error: Exception) -> status_pb2.Status:
+        raise error
+
+    unary = {"Act": method(pb.ActRequest, servicer.act), "ActBatch": method(pb.ActBatchRequest, servicer.act_batch)}
+    return Methods(unary, {}, {"ActStream": lambda: method(pb.ActStreamRequest, servicer.reply)}, refusal)
+
+
+def announce(port: int) -> None:
     print(json.dumps({"address": f"127.0.0.1:{port}"}), file=sys.stderr, flush=True)
-    await server.wait_for_termination()
 
 
 def publish(models_dir: Path, zip_path: Path) -> None:
@@ -148,6 +213,43 @@ class Series:
         }
 
 
+class PollingStream:
+    """A stream whose caller polls for the reply itself, as gRPC's blocking unary calls do."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        inner: Any = channel
+        self._call = inner._channel.segregated_call(
+            cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS, (PATH + "ActStream").encode(), None, None, None, None,
+            (
+                ((cygrpc.SendInitialMetadataOperation(None, 0),), None),
+                ((cygrpc.ReceiveInitialMetadataOperation(0),), None),
+                ((cygrpc.ReceiveStatusOnClientOperation(0),), None),
+            ),
+            None,
+        )  # fmt: skip
+
+    def exchange(self, request: pb.ActStreamRequest) -> pb.ActStreamResponse:
+        """Send a message and return the reply."""
+        sent = cygrpc.SendMessageOperation(request.SerializeToString(), 0)
+        self._call.operate((sent, cygrpc.ReceiveMessageOperation(0)), "exchange")
+        while (event := self._call.next_event()).tag != "exchange":
+            pass
+        return pb.ActStreamResponse.FromString(event.batch_operations[1].message())
+
+
+class PublicStream:
+    """A stream of gRPC's own."""
+
+    def __init__(self, stub: policy_trainer_pb2_grpc.PolicyTrainerServiceStub) -> None:
+        self._outbox: queue.SimpleQueue[pb.ActStreamRequest] = queue.SimpleQueue()
+        self._replies: Iterator[pb.ActStreamResponse] = stub.ActStream(iter(self._outbox.get, None))
+
+    def exchange(self, request: pb.ActStreamRequest) -> pb.ActStreamResponse:
+        """Send a message and return the reply."""
+        self._outbox.put(request)
+        return next(self._replies)
+
+
 class Client:
     """One channel to one server, and a way to call it for each kind."""
 
@@ -157,20 +259,15 @@ class Client:
         request = pb.ActRequest(run_id=RUN, observation=OBSERVATION)
         observations = np.random.default_rng(0).normal(size=(BATCH, len(OBSERVATION))).astype(np.float32)
         batch = pb.ActBatchRequest(run_id=RUN, observations=[encode_tensor(observations)])
-        outbox: queue.SimpleQueue[pb.ActStreamRequest] = queue.SimpleQueue()
-        replies: Iterator[pb.ActStreamResponse] = stub.ActStream(iter(outbox.get, None))
-        outbox.put(pb.ActStreamRequest(request=request))
-        next(replies)
         next_request = pb.ActStreamRequest(request=pb.ActRequest(observation=OBSERVATION))
-
-        def call_stream() -> None:
-            outbox.put(next_request)
-            assert next(replies).response.action
-
+        streams = PollingStream(self._channel), PublicStream(stub)
+        for stream in streams:
+            stream.exchange(pb.ActStreamRequest(request=request))
         self.calls: dict[str, Callable[[], Any]] = {
-            "unary": lambda: stub.Act(request),
-            "stream": call_stream,
-            KINDS[2]: lambda: decode_tensor(stub.ActBatch(batch).actions),
+            "unary": lambda: stub.Act(request).action[0],
+            "stream": lambda: streams[0].exchange(next_request).response.action[0],
+            "public stream": lambda: streams[1].exchange(next_request).response.action[0],
+            KINDS[-1]: lambda: decode_tensor(stub.ActBatch(batch).actions)[BATCH - 1],
         }
 
 
@@ -214,42 +311,42 @@ def report(results: dict[str, dict[str, dict[str, float]]]) -> None:
         table = Table(title=f"Act, {kind}: one call at a time", title_justify="left")
         for column in ("server", "p50 µs", "p99 µs", "actions/s", "x echo's p50", "x SB3's actions/s"):
             table.add_column(column, justify="left" if column == "server" else "right")
+        best = max(servers[name]["actions_per_second"] for name in PREDICTS)
         for name, row in servers.items():
             table.add_row(
                 name,
                 f"{row['p50_us']:,.0f}",
                 f"{row['p99_us']:,.0f}",
                 f"{row['actions_per_second']:,.0f}",
-                f"{row['p50_us'] / servers['echo']['p50_us']:.2f}",
-                f"{row['actions_per_second'] / servers['SB3 predict']['actions_per_second']:.2f}",
+                f"{row['p50_us'] / servers[ECHO]['p50_us']:.2f}",
+                f"{row['actions_per_second'] / best:.2f}",
             )
         console.print(table)
-    unary, stream = (results[kind][SERVERS[0]]["p50_us"] for kind in ("unary", "stream"))
-    console.print(f"A stream is {unary / stream:.2f} times as fast as unary calls (p50).")
+    unary, stream, public = (results[kind][SERVER]["actions_per_second"] for kind in KINDS[:3])
+    console.print(
+        f"A stream answers {stream / unary:.2f} times as many as unary calls, a public one {public / unary:.2f}."
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=30.0, help="how long to measure, about (default 30)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long to measure, about (default 60)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        servicer = Echo() if arguments.serve == "echo" else Predict(arguments.serve)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the inference-server does
-            runner.run(serve(servicer))
+        what, way = arguments.serve
+        serve(Echo() if what == "echo" else Predict(what), way)
         return
     with tempfile.TemporaryDirectory() as folder:
         models_dir, zip_path = Path(folder), Path(folder) / "model.zip"
         publish(models_dir, zip_path)
-        commands = {
-            "inference-server": ["-m", "aisandbox_inference"],
-            "echo": [__file__, "--serve", "echo"],
-            "SB3 predict": [__file__, "--serve", str(zip_path)],
-        }
+        predict = str(zip_path)
+        serving = (("echo", "direct"), ("echo", "aio"), ("echo", "sync"), (predict, "aio"), (predict, "sync"))
+        commands = [["-m", "aisandbox_inference"], *([__file__, "--serve", *what] for what in serving)]
         processes, clients = [], {}
         try:
-            for name, command in commands.items():
+            for name, command in zip(SERVERS, commands, strict=True):
                 process, address = start(command, {"MODELS_DIR": folder, "GRPC_PORT": "0"})
                 processes.append(process)
                 clients[name] = Client(address)
@@ -258,7 +355,7 @@ def main() -> None:
             for process in processes:
                 process.kill()
     results = {
-        kind: {name: series.figures(BATCH if kind == KINDS[2] else 1) for name, series in servers.items()}
+        kind: {name: series.figures(BATCH if kind == KINDS[-1] else 1) for name, series in servers.items()}
         for kind, servers in measured.items()
     }
     if arguments.json:

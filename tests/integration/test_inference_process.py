@@ -21,23 +21,20 @@ from onnx_policies import LinearPolicy
 REQUEST = pb.ActRequest(run_id="r", observation=[0.0, 0.0, 0.0, 0.0])
 FORBIDDEN = ("torch", "stable_baselines3", "cloudpickle", "gymnasium", "onnx", "aisandbox_trainer", "aisandbox_api")
 SERVE_AND_TELL = """
-import asyncio, json, sys
+import json, sys
 import grpc
 from aisandbox.v1 import policy_trainer_pb2 as pb, policy_trainer_pb2_grpc
 from aisandbox_inference import Settings, create_server
 import aisandbox_inference.__main__
 from pathlib import Path
 
-async def main():
-    server = create_server(Settings(models_dir=Path(sys.argv[1]), grpc_port=0))
-    await server.start()
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        stub = policy_trainer_pb2_grpc.PolicyTrainerServiceStub(channel)
-        await stub.Act(pb.ActRequest(run_id="r", observation=[0, 0, 0, 0], stochastic=True))
-        await stub.DescribeModel(pb.DescribeModelRequest(run_id="r"))
-    await server.stop(0)
-
-asyncio.run(main())
+server = create_server(Settings(models_dir=Path(sys.argv[1]), grpc_port=0))
+server.start()
+with grpc.insecure_channel(server.address) as channel:
+    stub = policy_trainer_pb2_grpc.PolicyTrainerServiceStub(channel)
+    stub.Act(pb.ActRequest(run_id="r", observation=[0, 0, 0, 0], stochastic=True))
+    stub.DescribeModel(pb.DescribeModelRequest(run_id="r"))
+server.stop(0)
 print(json.dumps(sorted(sys.modules)))
 """
 

@@ -39,9 +39,9 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 async def server(settings: Settings) -> AsyncIterator[Server]:
     server = create_server(settings)
-    await server.start()
+    server.start()
     yield server
-    await server.stop(0)
+    await asyncio.to_thread(server.stop, 0)
 
 
 @pytest.fixture
@@ -344,14 +344,14 @@ async def test_reflection_lists_the_services(channel: grpc.aio.Channel) -> None:
 async def test_second_server_on_a_port_fails_and_says_which(server: Server, settings: Settings) -> None:
     second = create_server(replace(settings, grpc_port=server.port))
     with pytest.raises(AddressInUse, match=f"127.0.0.1:{server.port}.*GRPC_PORT"):
-        await second.start()
-    await second.stop(0)
+        second.start()
+    second.stop(0)
 
 
 async def test_metrics_are_served(settings: Settings, tmp_path: Path, unused_tcp_port: int) -> None:
     publish(tmp_path, POLICY)
     server = create_server(replace(settings, metrics_port=unused_tcp_port))
-    await server.start()
+    server.start()
     async with grpc.aio.insecure_channel(server.address) as channel:
         stub = policy_trainer_pb2_grpc.PolicyTrainerServiceStub(channel)
         await stub.Act(pb.ActRequest(run_id="r", observation=OBSERVATION))
@@ -362,19 +362,19 @@ async def test_metrics_are_served(settings: Settings, tmp_path: Path, unused_tcp
     assert 'aisandbox_inference_refusals_total{call="Act",code="INVALID_ARGUMENT"} 1.0' in text
     assert "aisandbox_inference_models 1.0" in text
     with pytest.raises(AddressInUse, match="METRICS_PORT"):
-        await create_server(replace(settings, metrics_port=unused_tcp_port)).start()
-    await server.stop(0)
+        create_server(replace(settings, metrics_port=unused_tcp_port)).start()
+    await asyncio.to_thread(server.stop, 0)
 
 
 async def test_request_over_the_message_limit_is_refused(settings: Settings, tmp_path: Path) -> None:
     publish(tmp_path, POLICY)
     server = create_server(replace(settings, max_message_bytes=1024))
-    await server.start()
+    server.start()
     async with grpc.aio.insecure_channel(server.address) as channel:
         stub = policy_trainer_pb2_grpc.PolicyTrainerServiceStub(channel)
         request = pb.ActRequest(run_id="r", observation=[0.0] * 1000)
         code, _ = await code_and_message(stub.Act(request))
-    await server.stop(0)
+    await asyncio.to_thread(server.stop, 0)
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -392,7 +392,7 @@ async def test_stop_lets_calls_end_and_does_not_wait_for_streams(
     # It comes after them on the same connection: what it follows has reached the server.
     await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     async with asyncio.timeout(20):
-        await server.stop(60)
+        await asyncio.to_thread(server.stop, 60)
     assert await unary == "r"
     reply: Any = await busy.read()
     assert len(reply.response.action) == 1

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 
 from aisandbox_inference import log
 from aisandbox_inference.errors import StartupError
-from aisandbox_inference.event_loop import loop_factory
 from aisandbox_inference.server import create_server
 from aisandbox_inference.settings import Settings
 
@@ -18,8 +16,7 @@ def main() -> int:
     try:
         settings = Settings.from_environ(os.environ)
         log.configure(settings.log_level)
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(create_server(settings).serve())
+        create_server(settings).serve()
     except StartupError as error:
         print(f"aisandbox-inference: {error}", file=sys.stderr)
         return 2

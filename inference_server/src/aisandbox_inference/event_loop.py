@@ -1,6 +1,6 @@
 """Which event loop answers soonest.
 
-Must not know what runs on it: the inference-server and `aisandbox up` both do.
+Must not know what runs on it: `aisandbox up` does, the policy calls included.
 """
 
 from __future__ import annotations

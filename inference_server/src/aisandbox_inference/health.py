@@ -5,45 +5,43 @@ Owns the names of the health services. Must not know how a policy is loaded.
 
 from __future__ import annotations
 
-from typing import Any
-
 import grpc
-from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_model_store import InvalidRunId, RunNotFound
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio
+from grpc_health.v1.health import HealthServicer
 
+from aisandbox_inference.methods import SERVICE
 from aisandbox_inference.model_cache import ModelCache
+from aisandbox_inference.waiting import finish
 
-SERVICE = pb.DESCRIPTOR.services_by_name["PolicyTrainerService"].full_name
 MODEL_PREFIX = "model/"
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-class ModelHealth(aio.HealthServicer):  # type: ignore[misc]  # grpcio-health-checking has no types
+class ModelHealth(HealthServicer):  # type: ignore[misc]  # grpcio-health-checking has no types
     """Health of the server, of its service, and of each run's latest model (Check only; Watch has the first two)."""
 
     def __init__(self, models: ModelCache) -> None:
         super().__init__()
         self._models = models
 
-    async def ready(self) -> None:
+    def ready(self) -> None:
         """Say that calls are answered."""
         for name in ("", SERVICE):
-            await self.set(name, _SERVING)
+            self.set(name, _SERVING)
 
-    async def Check(  # noqa: N802 -- the service's name
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    def Check(  # noqa: N802 -- the service's name
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
         """Answer for a model by loading it, which also makes its first Act fast."""
         if not request.service.startswith(MODEL_PREFIX):
-            return await super().Check(request, context)
+            return super().Check(request, context)
         run_id = request.service.removeprefix(MODEL_PREFIX)
         try:
-            await self._models.policy(run_id, "")
+            finish(self._models.policy(run_id, ""))
         except (RunNotFound, InvalidRunId) as error:
-            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+            context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         except Exception:  # whatever keeps it from answering; the log and Act say what
             return health_pb2.HealthCheckResponse(status=_NOT_SERVING)
         return health_pb2.HealthCheckResponse(status=_SERVING)

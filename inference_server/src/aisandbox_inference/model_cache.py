@@ -1,7 +1,7 @@
 """The loaded policies: which one answers for a run and a selector, and when to look for a newer one.
 
-Owns freshness, single loading and the memory limit. All state belongs to the event loop; files are only touched in the
-loader's threads. Must not know requests.
+Owns freshness, single loading and the memory limit. A lock guards what changes; files are only touched in threads of
+its own. Must not know requests.
 
 An answer comes from the model that the selector named at most REFRESH_SECONDS (plus one load) ago. While calls keep
 coming they are answered by the policy at hand and the look at the disk goes on beside them; a call after a silence
@@ -11,13 +11,13 @@ leaves the old one serving.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import structlog
 from aisandbox_model_store import (
@@ -34,6 +34,7 @@ from aisandbox_model_store import (
 from aisandbox_inference.errors import InferenceError, ModelTooLarge, UnusableModel
 from aisandbox_inference.metrics import Metrics
 from aisandbox_inference.policy import POLICY_FILE, Policy, memory_needed
+from aisandbox_inference.waiting import Work, pursue, result_of, running
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +43,10 @@ _SILENCE_SECONDS = 1.0
 _RETRY_SECONDS = 5.0
 _RESOLVE_TRIES = 5
 _MOST_FAILURES = 1000
-_LOADER_THREADS = 2
+_LOOK_THREADS, _LOAD_THREADS = 2, 2
+"""Apart, so that a model that takes long to load does not keep the others from being looked at."""
 _LATEST = "latest"
 
-R = TypeVar("R")
 Build = Callable[[str, Bundle], Policy]
 _Model = tuple[str, str]
 """A run and a digest."""
@@ -67,7 +68,7 @@ class _Failure:
 
 
 class ModelCache:
-    """Policies by run and selector, loaded when they are first asked for. For one event loop."""
+    """Policies by run and selector, loaded when they are first asked for. For any threads."""
 
     def __init__(
         self,
@@ -85,14 +86,17 @@ class ModelCache:
         self._views: dict[tuple[str, str], _View] = {}
         self._policies: OrderedDict[_Model, Policy] = OrderedDict()
         self._bytes = 0
-        self._looks: dict[tuple[str, str], asyncio.Task[Policy]] = {}
-        self._loads: dict[_Model, asyncio.Task[Policy]] = {}
+        self._looks: dict[tuple[str, str], Future[Policy]] = {}
+        self._loads: dict[_Model, Future[Policy]] = {}
         self._failures: dict[_Model, _Failure] = {}
-        self._loader = ThreadPoolExecutor(_LOADER_THREADS, thread_name_prefix="model-loader")
+        self._lock = threading.RLock()
+        self._lookers = ThreadPoolExecutor(_LOOK_THREADS, thread_name_prefix="model-looker")
+        self._loaders = ThreadPoolExecutor(_LOAD_THREADS, thread_name_prefix="model-loader")
 
     def close(self) -> None:
-        """Stop loading; policies that are in use go on."""
-        self._loader.shutdown(wait=False, cancel_futures=True)
+        """Stop looking and loading; policies that are in use go on."""
+        for pool in (self._lookers, self._loaders):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def at_hand(self, run_id: str, selector: str) -> Policy | None:
         """Return the policy if the answer needs no wait. The path of nearly every call: a microsecond, no I/O."""
@@ -104,10 +108,12 @@ class ModelCache:
             if age >= _SILENCE_SECONDS:
                 return None
             self._look(run_id, selector)
-        self._policies.move_to_end((run_id, view.policy.digest))  # views only name policies that are kept
-        return view.policy
+        policy = view.policy
+        with self._lock, contextlib.suppress(KeyError):  # dropped a moment ago to make room: it can still answer
+            self._policies.move_to_end((run_id, policy.digest))
+        return policy
 
-    async def policy(self, run_id: str, selector: str) -> Policy:
+    def policy(self, run_id: str, selector: str) -> Work[Policy]:
         """Return the policy that ``selector`` names, loading it if need be.
 
         Raises InvalidRunId, InvalidSelector, RunNotFound, ModelNotFound, Damaged, UnusableModel, ModelTooLarge,
@@ -116,33 +122,36 @@ class ModelCache:
         policy = self.at_hand(run_id, selector)
         if policy is not None:
             return policy
-        # One caller that goes away must not end the look for the others.
-        return await asyncio.shield(self._look(run_id, selector))
+        return (yield from result_of(self._look(run_id, selector)))
 
-    def _look(self, run_id: str, selector: str) -> asyncio.Task[Policy]:
+    def _look(self, run_id: str, selector: str) -> Future[Policy]:
         """Look at the disk, once for all who wait."""
         selector = selector or _LATEST  # one view for both: they must never answer differently
         key = (run_id, selector)
-        task = self._looks.get(key)
-        if task is None:
+        with self._lock:
+            if (look := self._looks.get(key)) is not None:
+                return look
             run = self._store.run(run_id)
             parse_selector(selector)
-            task = self._looks[key] = asyncio.get_running_loop().create_task(self._refresh(run, selector))
-            task.add_done_callback(lambda done: self._looked(key, done))
-        return task
+            look = self._looks[key] = running()
+        pursue(self._looked(key, self._refresh(run, selector)), look)
+        return look
 
-    def _looked(self, key: tuple[str, str], task: asyncio.Task[Policy]) -> None:
-        self._looks.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # nobody may be waiting for it, which is no reason for a warning
+    def _looked(self, key: tuple[str, str], refresh: Work[Policy]) -> Work[Policy]:
+        try:
+            return (yield from refresh)
+        finally:
+            with self._lock:
+                del self._looks[key]
 
-    async def _refresh(self, run: RunFolder, selector: str) -> Policy:
+    def _refresh(self, run: RunFolder, selector: str) -> Work[Policy]:
         """Return the policy that ``selector`` names now, or on trouble the one it named before."""
         key = (run.run_id, selector)
         try:
-            policy = await self._current(run, selector)
+            policy = yield from self._current(run, selector)
         except RunNotFound:
-            self._views.pop(key, None)
+            with self._lock:
+                self._views.pop(key, None)
             raise
         except Exception as error:
             view = self._views.get(key)
@@ -158,54 +167,68 @@ class ModelCache:
                 )
             view.checked_at, view.trouble = self._clock(), str(error)
             return view.policy
-        if self._policies.get((run.run_id, policy.digest)) is policy:  # else it was dropped to make room meanwhile
-            self._views[key] = _View(policy, self._clock())
+        with self._lock:
+            if self._policies.get((run.run_id, policy.digest)) is policy:  # else it was dropped to make room meanwhile
+                self._views[key] = _View(policy, self._clock())
         return policy
 
-    async def _current(self, run: RunFolder, selector: str) -> Policy:
+    def _current(self, run: RunFolder, selector: str) -> Work[Policy]:
         """Resolve and load, again if the model was replaced and removed in between."""
         view = self._views.get((run.run_id, selector))
         known = view.policy.digest if view is not None else ""
         for attempt in range(_RESOLVE_TRIES):
-            published = await self._in_loader(_resolve, run, selector, known)
+            published = yield from result_of(self._lookers.submit(_resolve, run, selector, known))
             if published is None and view is not None:
                 return view.policy
             if published is not None:
                 try:
-                    return await self._load_once(run, published)
+                    return (yield from self._load_once(run, published))
                 except ModelNotFound:
                     if attempt == _RESOLVE_TRIES - 1:
                         raise
         raise ModelNotFound(run.run_id, selector, "it is being replaced")
 
-    async def _load_once(self, run: RunFolder, published: Published) -> Policy:
+    def _load_once(self, run: RunFolder, published: Published) -> Work[Policy]:
         model = (run.run_id, published.digest)
-        if (loaded := self._policies.get(model)) is not None:
-            return loaded
-        failure = self._failures.get(model)
-        if failure is not None and self._clock() < failure.retry_at:
-            raise failure.error.with_traceback(None)  # or the instance would gather every caller's
-        task = self._loads.get(model)
-        if task is None:
-            task = self._loads[model] = asyncio.get_running_loop().create_task(self._load(run, published))
-            task.add_done_callback(lambda _: self._loads.pop(model, None))
-        return await asyncio.shield(task)
+        with self._lock:
+            if (loaded := self._policies.get(model)) is not None:
+                return loaded
+            failure = self._failures.get(model)
+            if failure is not None and self._clock() < failure.retry_at:
+                raise failure.error.with_traceback(None)  # or the instance would gather every caller's
+            load = self._loads.get(model)
+            mine = load is None
+            if load is None:
+                load = self._loads[model] = running()
+        if mine:
+            pursue(self._load(run, published), load)
+        return (yield from result_of(load))
 
-    async def _load(self, run: RunFolder, published: Published) -> Policy:
+    def _load(self, run: RunFolder, published: Published) -> Work[Policy]:
         model = (run.run_id, published.digest)
         try:
-            policy = await self._in_loader(_read_and_build, run, published, self._build, self._limit)
+            policy = yield from result_of(
+                self._loaders.submit(_read_and_build, run, published, self._build, self._limit)
+            )
         except (Damaged, InferenceError, OSError) as error:
             self._metrics.load_failures.inc()
             log.warning("model not loaded", run=run.run_id, model=published.digest, error=str(error))
-            if len(self._failures) >= _MOST_FAILURES:
-                self._failures.clear()
-            self._failures[model] = _Failure(error, self._clock() + _RETRY_SECONDS)
+            with self._lock:
+                if len(self._failures) >= _MOST_FAILURES:
+                    self._failures.clear()
+                self._failures[model] = _Failure(error, self._clock() + _RETRY_SECONDS)
             raise
-        self._failures.pop(model, None)
-        self._install(model, policy)
-        log.info("model loaded", run=run.run_id, model=policy.digest, timesteps=policy.timesteps, bytes=policy.memory)
-        return policy
+        else:
+            with self._lock:
+                self._failures.pop(model, None)
+                self._install(model, policy)
+            log.info(
+                "model loaded", run=run.run_id, model=policy.digest, timesteps=policy.timesteps, bytes=policy.memory
+            )
+            return policy
+        finally:
+            with self._lock:
+                del self._loads[model]
 
     def _install(self, model: _Model, policy: Policy) -> None:
         self._policies[model] = policy
@@ -219,9 +242,6 @@ class ModelCache:
             log.info("model dropped to make room", run=oldest[0], model=oldest[1])
         self._metrics.models.set(len(self._policies))
         self._metrics.model_bytes.set(self._bytes)
-
-    async def _in_loader(self, function: Callable[..., R], *args: Any) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._loader, function, *args)
 
 
 def _resolve(run: RunFolder, selector: str, known: str) -> Published | None:

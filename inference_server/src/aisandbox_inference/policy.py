@@ -6,6 +6,7 @@ know files, selectors or gRPC.
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -39,7 +40,7 @@ def memory_needed(onnx_size: int) -> int:
 
 
 class Policy:
-    """A policy of a run. ``act`` may be called from any thread, and by several at a time; ``act_one`` by one only."""
+    """A policy of a run, for any threads, and several at a time."""
 
     def __init__(self, run_id: str, bundle: Bundle, random: np.random.Generator) -> None:
         """Build from verified bytes and replay the golden rows. Raises UnusableModel."""
@@ -67,6 +68,7 @@ class Policy:
         row = golden.rows(np.zeros(1, np.int64))
         self._first, self._next = self._measure(row)
         quiet = dict(zip(self.observations.input_types, row.observations, strict=True))
+        self._rows_free = threading.Lock()
         self._row = BoundRow(self._session, quiet, "action", row.actions)
         self._noisy_row = BoundRow(self._session, {**quiet, "noise": row.noise}, "action", row.actions)
 
@@ -79,12 +81,16 @@ class Policy:
             feed["noise"] = self._noise(count)
         return _finite(self._session.run(self._output, feed)[0])
 
-    def act_one(self, feed: Feed, stochastic: bool) -> Array:
-        """Return one action as ``act`` does, sooner; the next call overwrites it. Raises InvalidField."""
+    def act_one(self, feed: Feed, stochastic: bool) -> list[float]:
+        """Return the numbers of the one action that ``act`` gives, sooner. Raises InvalidField."""
         if stochastic:
             feed["noise"] = self._noise(1)
-            return _finite(self._noisy_row.run(feed))
-        return _finite(self._row.run(feed))
+        if not self._rows_free.acquire(blocking=False):
+            return _finite(self._session.run(self._output, feed)[0]).ravel().tolist()
+        try:
+            return _finite((self._noisy_row if stochastic else self._row).run(feed)).ravel().tolist()
+        finally:
+            self._rows_free.release()
 
     def _noise(self, count: int) -> Array:
         description = self.description

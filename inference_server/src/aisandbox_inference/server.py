@@ -5,37 +5,51 @@ Owns start, drain and stop. Must not know what a call does.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import queue
 import signal
-from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import structlog
-from aisandbox.v1 import policy_trainer_pb2 as pb
-from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
-from aisandbox_inference.calls import PolicyCalls, create_policy_calls
+from aisandbox_inference.answers import create_answers
+from aisandbox_inference.direct_calls import DirectCalls
 from aisandbox_inference.errors import AddressInUse
-from aisandbox_inference.health import SERVICE, ModelHealth
+from aisandbox_inference.health import ModelHealth
+from aisandbox_inference.methods import SERVICE, Methods, policy_methods
+from aisandbox_inference.public_calls import PublicCalls
 from aisandbox_inference.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 
+_MOST_THREADS = 1000
+"""Threads come as they are needed: one for each stream of reflection, and one for each health check that waits for a
+model. (Where the calls about policies cannot be direct, one for each of those.)"""
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # or a second server would silently take half of the connections
+    ("grpc.keepalive_time_ms", 30_000),  # frees what a client that vanished held
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
 class Server:
-    """A server of published policies; one event loop, used once."""
+    """A server of published policies; used once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._registry = CollectorRegistry()
-        self._calls = create_policy_calls(settings, self._registry)
-        self._health = ModelHealth(self._calls.models)
-        self._grpc: grpc.aio.Server | None = None
+        self._answers = create_answers(settings, self._registry)
+        self._health = ModelHealth(self._answers.models)
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="grpc")
+        self._grpc: grpc.Server | None = None
+        self._calls: DirectCalls | PublicCalls | None = None
         self._metrics_server: contextlib.ExitStack | None = None
         self.port = 0
 
@@ -44,19 +58,11 @@ class Server:
         """Where it listens, "host:port"."""
         return _join(self._settings.grpc_host, self.port)
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Listen. Raises AddressInUse."""
-        server = grpc.aio.server(
-            options=[
-                ("grpc.so_reuseport", 0),  # or a second server would silently take half of the connections
-                ("grpc.max_receive_message_length", self._settings.max_message_bytes),
-                ("grpc.keepalive_time_ms", 30_000),  # frees what a client that vanished held
-                ("grpc.keepalive_timeout_ms", 10_000),
-                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-                ("grpc.keepalive_permit_without_calls", 1),
-            ]
-        )
-        _add_policy_calls(server, self._calls)
+        limit = ("grpc.max_receive_message_length", self._settings.max_message_bytes)
+        server = grpc.server(self._threads, options=[*_OPTIONS, limit])
+        calls = serve_methods(server, policy_methods(self._answers))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
@@ -66,34 +72,38 @@ class Server:
         except RuntimeError as error:
             raise AddressInUse(wanted, "GRPC_PORT") from error
         self._serve_metrics()
-        await server.start()
-        self._grpc = server
-        await self._health.ready()
+        server.start()
+        calls.start()
+        self._grpc, self._calls = server, calls
+        self._health.ready()
         log.info("serving", address=self.address, models_dir=str(self._settings.models_dir))
 
-    async def stop(self, grace: float | None = None) -> None:
+    def stop(self, grace: float | None = None) -> None:
         """Refuse new calls, let those under way end within ``grace`` seconds (None: as set), and close."""
-        await self._health.enter_graceful_shutdown()
-        self._calls.stop_streams()
-        if self._grpc is not None:
-            await self._grpc.stop(self._settings.stop_grace_seconds if grace is None else grace)
-            self._grpc = None
+        self._health.enter_graceful_shutdown()
+        if self._grpc is not None and self._calls is not None:
+            self._calls.stop_streams()
+            self._grpc.stop(self._settings.stop_grace_seconds if grace is None else grace).wait()
+            self._grpc = self._calls = None
         if self._metrics_server is not None:
             self._metrics_server.close()
-        self._calls.close()
+        self._answers.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         log.info("stopped")
 
-    async def serve(self) -> None:
-        """Start, serve until SIGTERM or SIGINT, and stop."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
+    def serve(self) -> None:
+        """Start, serve until SIGTERM or SIGINT, and stop. In the main thread."""
+        # A queue, because its put may interrupt its own get.
+        signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         for number in (signal.SIGTERM, signal.SIGINT):
-            # Not add_signal_handler, which Windows lacks.
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
-        await self.start()
-        await stop.wait()
+            signal.signal(number, lambda number, _: signals.put(number))
+        self.start()
+        while True:
+            with contextlib.suppress(queue.Empty):
+                signals.get(timeout=1)  # on Windows a signal does not interrupt it
+                break
         log.info("draining", grace_seconds=self._settings.stop_grace_seconds)
-        await self.stop()
+        self.stop()
 
     def _serve_metrics(self) -> None:
         port = self._settings.metrics_port
@@ -109,25 +119,9 @@ class Server:
         self._metrics_server.callback(http.shutdown)
 
 
-def _add_policy_calls(server: grpc.aio.Server, calls: PolicyCalls) -> None:
-    """Serve the five calls; the others of the service answer UNIMPLEMENTED."""
-    methods = pb.DESCRIPTOR.services_by_name["PolicyTrainerService"].methods_by_name
-    makers: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-        "Act": (grpc.unary_unary_rpc_method_handler, calls.Act),
-        "ActBatch": (grpc.unary_unary_rpc_method_handler, calls.ActBatch),
-        "ActStream": (grpc.stream_stream_rpc_method_handler, calls.ActStream),
-        "GetModel": (grpc.unary_stream_rpc_method_handler, calls.GetModel),
-        "DescribeModel": (grpc.unary_unary_rpc_method_handler, calls.DescribeModel),
-    }
-    handlers = {
-        name: make(
-            behaviour,
-            request_deserializer=GetMessageClass(methods[name].input_type).FromString,
-            response_serializer=GetMessageClass(methods[name].output_type).SerializeToString,
-        )
-        for name, (make, behaviour) in makers.items()
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+def serve_methods(server: grpc.Server, methods: Methods) -> DirectCalls | PublicCalls:
+    """Let ``server`` serve ``methods`` from the result's ``start`` on, the soonest way there is."""
+    return DirectCalls(server, methods) if DirectCalls.are_possible(server) else PublicCalls(server, methods)
 
 
 def _join(host: str, port: int) -> str:

@@ -5,6 +5,7 @@ Owns the choice of code, message and details for every error a call may meet. Mu
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from typing import Any, NoReturn
 
 import grpc
@@ -12,6 +13,7 @@ import structlog
 from aisandbox_model_store import Damaged, InvalidRunId, InvalidSelector, ModelNotFound, RunNotFound
 from aisandbox_wire.errors import WireError
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -37,6 +39,10 @@ def status_of(error: Exception) -> status_pb2.Status:
             return _status(code_pb2.DATA_LOSS, error)
         case Stopping():
             return _status(code_pb2.UNAVAILABLE, error)
+        case CancelledError():
+            return status_pb2.Status(code=code_pb2.CANCELLED, message="nobody waits for the answer any longer")
+        case DecodeError():
+            return status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message="the request is no message of this method")
         case OSError():
             log.warning("store unreadable", error=str(error))
             return status_pb2.Status(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from aisandbox_inference.errors import ModelTooLarge, UnusableModel
 from aisandbox_inference.metrics import Metrics
 from aisandbox_inference.model_cache import REFRESH_SECONDS, ModelCache
 from aisandbox_inference.policy import Policy
+from aisandbox_inference.waiting import Work, finish, pursue, running
 from aisandbox_model_store import (
     Bundle,
     Damaged,
@@ -78,96 +79,120 @@ def cache(store: RunStore, clock: Clock, builder: Builder, registry: CollectorRe
     cache.close()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 -- what is waited for has no event
-            await asyncio.sleep(0.001)
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
-async def test_first_call_loads_and_the_next_needs_no_wait(
-    cache: ModelCache, publish: Publish, builder: Builder
-) -> None:
+def begun(work: Work[Policy]) -> Future[Policy]:
+    outcome = running()
+    pursue(work, outcome)
+    return outcome
+
+
+def test_first_call_loads_and_the_next_needs_no_wait(cache: ModelCache, publish: Publish, builder: Builder) -> None:
     published = publish(ONE)
     assert cache.at_hand("r", "") is None
-    policy = await cache.policy("r", "")
+    policy = finish(cache.policy("r", ""))
     assert policy.digest == published.digest
     assert cache.at_hand("r", "") is policy
     assert builder.built == ["r/100"]
 
 
-async def test_no_selector_and_latest_are_one_view(cache: ModelCache, publish: Publish, builder: Builder) -> None:
+def test_no_selector_and_latest_are_one_view(cache: ModelCache, publish: Publish, builder: Builder) -> None:
     publish(ONE)
-    policy = await cache.policy("r", "")
+    policy = finish(cache.policy("r", ""))
     assert cache.at_hand("r", "latest") is policy
 
 
-async def test_many_first_calls_load_once(cache: ModelCache, publish: Publish, builder: Builder) -> None:
+def test_many_first_calls_load_once(cache: ModelCache, publish: Publish, builder: Builder) -> None:
     published = publish(ONE, point=("latest", "best"))
     builder.may_go.clear()
     selectors = ["", "latest", "best", "step:100", published.digest] * 10
-    calls = [asyncio.create_task(cache.policy("r", selector)) for selector in selectors]
-    await until(lambda: bool(builder.built))
+    calls = [begun(cache.policy("r", selector)) for selector in selectors]
+    until(lambda: bool(builder.built))
     builder.may_go.set()
-    policies = await asyncio.gather(*calls)
+    policies = [call.result(30) for call in calls]
     assert {id(policy) for policy in policies} == {id(policies[0])}
     assert builder.built == ["r/100"]
 
 
-async def test_caller_that_goes_away_does_not_end_the_load_of_others(
+def test_caller_that_goes_away_does_not_end_the_load_of_others(
     cache: ModelCache, publish: Publish, builder: Builder
 ) -> None:
     publish(ONE)
     builder.may_go.clear()
-    first, second = (asyncio.create_task(cache.policy("r", "")) for _ in range(2))
-    await until(lambda: bool(builder.built))
-    first.cancel()
+    first, second = (cache.policy("r", "") for _ in range(2))
+    assert not next(first).cancel()
+    first.close()
+    call = begun(second)
+    until(lambda: bool(builder.built))
     builder.may_go.set()
-    assert (await second).timesteps == 100
+    assert call.result(30).timesteps == 100
 
 
-async def test_newer_model_is_loaded_beside_the_calls(
+def test_model_that_takes_long_to_load_does_not_hold_up_the_others(
+    cache: ModelCache, publish: Publish, clock: Clock, builder: Builder
+) -> None:
+    publish(ONE, run="quick")
+    finish(cache.policy("quick", ""))
+    builder.may_go.clear()
+    for run in "abcd":
+        publish(ONE, run=run)
+    calls = [begun(cache.policy(run, "")) for run in "abcd"]
+    until(lambda: len(builder.built) == 3)
+    clock.now += 60
+    assert begun(cache.policy("quick", "")).result(30).run_id == "quick"
+    assert not any(call.done() for call in calls)
+    builder.may_go.set()
+    assert [call.result(30).run_id for call in calls] == list("abcd")
+
+
+def test_newer_model_is_loaded_beside_the_calls(
     cache: ModelCache, publish: Publish, clock: Clock, builder: Builder
 ) -> None:
     publish(ONE, step=100)
-    old = await cache.policy("r", "")
+    old = finish(cache.policy("r", ""))
     newer = publish(TWO, step=200)
     builder.may_go.clear()
     assert cache.at_hand("r", "") is old, "within the interval nothing is looked at"
     clock.now += REFRESH_SECONDS
     assert cache.at_hand("r", "") is old, "and then the call does not wait"
-    await until(lambda: builder.built == ["r/100", "r/200"])
+    until(lambda: builder.built == ["r/100", "r/200"])
     clock.now += 0.1
     assert cache.at_hand("r", "") is old, "nor for the load"
     builder.may_go.set()
-    await until(lambda: cache.at_hand("r", "") is not old)
+    until(lambda: cache.at_hand("r", "") is not old)
     policy = cache.at_hand("r", "")
     assert policy is not None
     assert policy.digest == newer.digest
 
 
-async def test_call_after_a_silence_meets_the_newest_model(cache: ModelCache, publish: Publish, clock: Clock) -> None:
+def test_call_after_a_silence_meets_the_newest_model(cache: ModelCache, publish: Publish, clock: Clock) -> None:
     publish(ONE, step=100)
-    await cache.policy("r", "")
+    finish(cache.policy("r", ""))
     newer = publish(TWO, step=200)
     clock.now += 60
     assert cache.at_hand("r", "") is None
-    assert (await cache.policy("r", "")).digest == newer.digest
+    assert finish(cache.policy("r", "")).digest == newer.digest
 
 
-async def test_step_published_again_is_found(cache: ModelCache, publish: Publish, clock: Clock) -> None:
+def test_step_published_again_is_found(cache: ModelCache, publish: Publish, clock: Clock) -> None:
     publish(ONE, step=100)
-    await cache.policy("r", "step:100")
+    finish(cache.policy("r", "step:100"))
     again = publish(TWO, step=100)
     clock.now += 60
-    assert (await cache.policy("r", "step:100")).digest == again.digest
+    assert finish(cache.policy("r", "step:100")).digest == again.digest
 
 
 @pytest.mark.parametrize("damage", ["golden", "bytes", "pointer", "removed"])
-async def test_newer_model_that_fails_leaves_the_old_one_serving(
+def test_newer_model_that_fails_leaves_the_old_one_serving(
     cache: ModelCache, publish: Publish, clock: Clock, store: RunStore, registry: CollectorRegistry, damage: str
 ) -> None:
     publish(ONE, step=100)
-    old = await cache.policy("r", "")
+    old = finish(cache.policy("r", ""))
     newer = publish(TWO, step=200, files=BAD if damage == "golden" else None)
     if damage == "bytes":
         (newer.path / "policy.onnx").write_bytes(TWO.onnx()[:-1] + b"?")
@@ -177,68 +202,66 @@ async def test_newer_model_that_fails_leaves_the_old_one_serving(
         shutil.rmtree(newer.path)
     for _ in range(3):
         clock.now += 60
-        assert await cache.policy("r", "") is old
+        assert finish(cache.policy("r", "")) is old
     failures = registry.get_sample_value("aisandbox_inference_model_load_failures_total")
     assert failures == (3 if damage in ("golden", "bytes") else 0)
 
     repaired = publish(LinearPolicy(seed=9), step=300)
     clock.now += 60
-    assert (await cache.policy("r", "")).digest == repaired.digest
+    assert finish(cache.policy("r", "")).digest == repaired.digest
 
 
-async def test_model_that_fails_is_not_built_again_for_every_call(
+def test_model_that_fails_is_not_built_again_for_every_call(
     cache: ModelCache, publish: Publish, clock: Clock, builder: Builder
 ) -> None:
     publish(ONE, files=BAD)
     for _ in range(3):
         with pytest.raises(UnusableModel):
-            await cache.policy("r", "")
+            finish(cache.policy("r", ""))
     assert builder.built == ["r/100"]
     clock.now += 60
     with pytest.raises(UnusableModel):
-        await cache.policy("r", "")
+        finish(cache.policy("r", ""))
     assert builder.built == ["r/100", "r/100"]
 
 
-async def test_damaged_first_model_is_told(cache: ModelCache, publish: Publish) -> None:
+def test_damaged_first_model_is_told(cache: ModelCache, publish: Publish) -> None:
     published = publish(ONE)
     (published.path / "golden.json").unlink()
     with pytest.raises(Damaged, match=r"golden\.json is missing"):
-        await cache.policy("r", "")
+        finish(cache.policy("r", ""))
 
 
-async def test_missing_runs_and_models_are_told_and_found_later(
-    cache: ModelCache, publish: Publish, store: RunStore
-) -> None:
+def test_missing_runs_and_models_are_told_and_found_later(cache: ModelCache, publish: Publish, store: RunStore) -> None:
     with pytest.raises(RunNotFound):
-        await cache.policy("r", "")
+        finish(cache.policy("r", ""))
     store.run("r").claim(1)
     with pytest.raises(ModelNotFound):
-        await cache.policy("r", "")
+        finish(cache.policy("r", ""))
     publish(ONE)
-    assert (await cache.policy("r", "")).timesteps == 100
+    assert finish(cache.policy("r", "")).timesteps == 100
 
 
 @pytest.mark.parametrize(("run", "selector", "error"), [("../x", "", InvalidRunId), ("r", "newest", InvalidSelector)])
-async def test_bad_names_are_refused_before_any_look(
+def test_bad_names_are_refused_before_any_look(
     cache: ModelCache, run: str, selector: str, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        await cache.policy(run, selector)
+        finish(cache.policy(run, selector))
 
 
-async def test_run_that_is_removed_stops_being_served(
+def test_run_that_is_removed_stops_being_served(
     cache: ModelCache, publish: Publish, clock: Clock, store: RunStore
 ) -> None:
     publish(ONE)
-    await cache.policy("r", "")
+    finish(cache.policy("r", ""))
     shutil.rmtree(store.run("r").path)
     clock.now += 60
     with pytest.raises(RunNotFound):
-        await cache.policy("r", "")
+        finish(cache.policy("r", ""))
 
 
-async def test_least_recently_used_models_make_room(
+def test_least_recently_used_models_make_room(
     store: RunStore, publish: Publish, clock: Clock, builder: Builder, registry: CollectorRegistry
 ) -> None:
     big = LinearPolicy(padding=1 << 20)
@@ -246,41 +269,41 @@ async def test_least_recently_used_models_make_room(
         publish(big, run=run)
     cache = ModelCache(store, builder, int(2.5 * 3.3 * (1 << 20)), Metrics(registry), clock)
     for run in ("a", "b", "a", "c", "a"):
-        await cache.policy(run, "")
+        finish(cache.policy(run, ""))
     assert builder.built == ["a/100", "b/100", "c/100"]
     assert cache.at_hand("b", "") is None
     assert registry.get_sample_value("aisandbox_inference_models") == 2
     assert (registry.get_sample_value("aisandbox_inference_model_bytes") or 0) < 2.5 * 3.3 * (1 << 20)
-    await cache.policy("b", "")
+    finish(cache.policy("b", ""))
     assert builder.built[-1] == "b/100"
     assert cache.at_hand("c", "") is None
     cache.close()
 
 
-async def test_model_over_the_limit_is_refused_and_evicts_nothing(
+def test_model_over_the_limit_is_refused_and_evicts_nothing(
     store: RunStore, publish: Publish, clock: Clock, builder: Builder, registry: CollectorRegistry
 ) -> None:
     publish(ONE, run="small")
     publish(LinearPolicy(padding=1 << 20), run="big")
     cache = ModelCache(store, builder, 1 << 20, Metrics(registry), clock)
-    small = await cache.policy("small", "")
+    small = finish(cache.policy("small", ""))
     with pytest.raises(ModelTooLarge, match="MODEL_CACHE_BYTES"):
-        await cache.policy("big", "")
+        finish(cache.policy("big", ""))
     assert cache.at_hand("small", "") is small
     assert builder.built == ["small/100"]
     cache.close()
 
 
-async def test_view_of_a_model_dropped_meanwhile_is_loaded_again(
+def test_view_of_a_model_dropped_meanwhile_is_loaded_again(
     store: RunStore, publish: Publish, clock: Clock, builder: Builder, registry: CollectorRegistry
 ) -> None:
     for run in "ab":
         publish(LinearPolicy(padding=1 << 20), run=run)
     cache = ModelCache(store, builder, 4 << 20, Metrics(registry), clock)
-    await cache.policy("a", "")
+    finish(cache.policy("a", ""))
     clock.now += REFRESH_SECONDS
-    look: Coroutine[Any, Any, Policy] = cache.policy("a", "")  # answers at once, and looks in the background
-    await asyncio.gather(look, cache.policy("b", ""))
-    await until(lambda: cache.at_hand("b", "") is not None)
-    assert (await cache.policy("a", "")).run_id == "a"
+    finish(cache.policy("a", ""))  # answers at once, and looks in the background
+    finish(cache.policy("b", ""))
+    until(lambda: cache.at_hand("b", "") is not None)
+    assert finish(cache.policy("a", "")).run_id == "a"
     cache.close()

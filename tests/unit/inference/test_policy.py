@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,7 @@ def test_policy_acts_as_its_reference(
     expected = reference.act(sample)
     for row in range(count):
         one = policy.act_one({name: values[row : row + 1] for name, values in feed.items()}, False)
-        np.testing.assert_allclose(one, expected[row : row + 1], atol=1e-4)
-        assert one.dtype == expected.dtype
+        np.testing.assert_allclose(one, expected[row].ravel(), atol=1e-4)
     assert actions.dtype == expected.dtype
     np.testing.assert_allclose(actions, expected, atol=1e-4)
 
@@ -76,9 +76,23 @@ def test_policy_sampled_has_the_mean_of_its_distribution(load: Load, reference: 
 def test_policy_sampled_one_at_a_time_has_the_same_distribution(load: Load) -> None:
     policy = load(LinearPolicy(action=multi_binary(1), bias=[1.0]))
     feed = {"observation": np.zeros((1, 4), np.float32)}
-    actions = [float(policy.act_one(feed, True)[0, 0]) for _ in range(4000)]
+    actions = [float(policy.act_one(feed, True)[0]) for _ in range(4000)]
     assert np.mean(actions) == pytest.approx(1 / (1 + np.exp(-1.0)), abs=0.03)
-    assert policy.act_one(feed, False)[0, 0] == 1
+    assert policy.act_one(feed, False) == [1]
+
+
+def test_policy_asked_by_many_threads_for_one_action_mixes_none_up(load: Load) -> None:
+    reference = LinearPolicy(action=box(1, low=-1e6, high=1e6))
+    policy = load(reference)
+    observations = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    expected = reference.act([observations]).ravel()
+
+    def act_all(_: int) -> list[float]:
+        return [policy.act_one({"observation": row[None]}, False)[0] for row in observations]
+
+    with ThreadPoolExecutor(4) as pool:
+        for actions in pool.map(act_all, range(8)):
+            np.testing.assert_allclose(actions, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_policy_whose_numbers_overflow_refuses_the_observation(load: Load) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from aisandbox_inference.errors import InvalidField, ModelTooLarge, Stopping, To
 from aisandbox_inference.statuses import status_of
 from aisandbox_model_store import Damaged, InvalidRunId, InvalidSelector, ModelNotFound, RunNotFound
 from aisandbox_wire.errors import InvalidTensor
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2
 
 
@@ -22,6 +24,8 @@ from google.rpc import code_pb2, error_details_pb2
         (UnusableModel("sha256:0", "why"), code_pb2.DATA_LOSS, "why"),
         (Stopping(), code_pb2.UNAVAILABLE, "stopping"),
         (OSError(5, "Input/output error"), code_pb2.UNAVAILABLE, "Input/output error"),
+        (CancelledError(), code_pb2.CANCELLED, "nobody waits"),
+        (DecodeError("x"), code_pb2.INVALID_ARGUMENT, "no message of this method"),
         (ZeroDivisionError("secret"), code_pb2.INTERNAL, "internal error"),
     ],
 )
