@@ -20,6 +20,9 @@ class Right:
     why: str
     scope: str = NAMESPACED
 
+    def __str__(self) -> str:
+        return f"{self.account} {' '.join(self.verbs)} {self.resource}"
+
     def each(self) -> Iterator[tuple[str, str, str, str, str]]:
         """Every single permission: account, scope, group, resource, verb."""
         for verb in self.verbs:
