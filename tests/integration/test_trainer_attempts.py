@@ -18,7 +18,10 @@ from aisandbox_crds.spec import Algorithm, Environment, Evaluation, GymnasiumEnv
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store import DiskFull, RunFolder, RunStore, Writer
+from aisandbox_trainer import attempt as attempts
+from aisandbox_trainer import publication
 from aisandbox_trainer.attempt import run_attempt
+from aisandbox_trainer.progress import Progress
 from aisandbox_trainer.settings import Settings
 from aisandbox_trainer.stopping import Stop
 from gymnasium import spaces
@@ -267,14 +270,14 @@ def test_attempt_falls_back_past_a_damaged_checkpoint(runs: Runs) -> None:
         if step == 200:
             runs.stop.request()
 
-    assert runs.attempt(scripted(stop_at), every=64) == 143
+    assert runs.attempt(scripted(stop_at), total=512, every=64) == 143
     newest, before = runs.run.checkpoints()[:2]
     model = newest.path / "model.zip"
     model.write_bytes(model.read_bytes()[:-100])
 
     steps: list[int] = []
-    assert runs.attempt(scripted(steps.append), every=64) == 0
-    assert len(steps) == 256 - before.timesteps
+    assert runs.attempt(scripted(steps.append), total=512, every=64) == 0
+    assert len(steps) == 512 - before.timesteps
     assert any(path.name.startswith("damaged-") for path in runs.run.checkpoints_path.iterdir())
 
 
@@ -368,9 +371,33 @@ def test_full_disk_in_between_does_not_end_the_training(runs: Runs, monkeypatch:
         return publish(self, *arguments)
 
     monkeypatch.setattr(Writer, "publish_checkpoint", full_once)
+    warnings: list[str] = []
+
+    class Recorded(Progress):
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            if name == "warning":
+                warnings.append(value)
+
+    monkeypatch.setattr(attempts, "Progress", Recorded)
     assert runs.attempt(CARTPOLE, every=64) == 0
     assert failures
     assert runs.run.model("final").timesteps == 256
+    told = next(index for index, text in enumerate(warnings) if "no space left" in text)
+    assert warnings[told + 1 :], "until the next checkpoint is saved"
+    assert set(warnings[told + 1 :]) == {""}
+
+
+def test_checkpoints_that_take_long_are_made_less_often(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publication, "LARGE_BYTES", 1)
+    monkeypatch.setattr(publication, "SHARE_OF_TIME", 1e-6)
+    assert runs.attempt(CARTPOLE, every=64, total=320) == 0
+    assert [published.timesteps for published in runs.run.checkpoints()] == [320, 64], "the end is saved in any case"
+    assert len(runs.run.models()) == 5
+
+    monkeypatch.setattr(publication, "SHARE_OF_TIME", 1.0)
+    assert runs.attempt(CARTPOLE, every=64, total=512) == 0
+    assert [published.timesteps for published in runs.run.checkpoints()][-1] > 320
 
 
 def test_full_disk_at_the_end_is_waited_for(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

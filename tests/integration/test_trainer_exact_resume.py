@@ -39,6 +39,7 @@ from aisandbox_trainer.episodes import Episodes
 from aisandbox_trainer.errors import StopRequested
 from aisandbox_trainer.learning import Learning
 from aisandbox_trainer.stopping import Stop
+from replay_files import read_replay_file
 from stable_baselines3.common.save_util import load_from_zip_file
 
 ON_STEP: list[Callable[[], None]] = []
@@ -184,7 +185,7 @@ def everything(folder: Path, spec: TrainingRunSpec) -> dict[str, Any]:
             name: [rms.mean, rms.var, rms.count] for name in ("obs_rms", "ret_rms") if (rms := getattr(normalize, name))
         }
     if (path := checkpoint.path / checkpoints.REPLAY_BUFFER).exists():
-        found["replay buffer"] = pickle.loads(path.read_bytes())
+        found["replay buffer"] = read_replay_file(path)
     return {f"{name}{key}": leaf for name, tree in found.items() for key, leaf in flat(tree)}
 
 

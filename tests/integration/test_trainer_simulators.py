@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from aisandbox_trainer import attempt as attempts
 from aisandbox_trainer.progress import Progress
 from aisandbox_trainer.settings import Settings
 from aisandbox_trainer.stopping import Stop
+from replay_files import read_replay_file
 from stable_baselines3 import DQN, PPO
 
 SCRIPT = Path(__file__).with_name("trainer_simulator.py")
@@ -187,8 +187,7 @@ def test_dqn_stores_no_step_across_the_break(trainer: Attempts, simulators: Simu
     thread = simulators.replace_when_gone(address)
     assert trainer.attempt(address, "DQN") == 0
     thread.join()
-    with (trainer.checkpoint() / "replay_buffer.pkl").open("rb") as file:
-        stored = pickle.load(file)
+    stored = read_replay_file(trainer.checkpoint() / "replay_buffer.bin")
     rows = stored["pos"]
     sessions = stored["arrays"]["observations"][:rows, 0, 0]
     assert len(set(sessions)) == 2
@@ -203,8 +202,7 @@ def test_dqn_adds_up_no_rewards_across_the_break(trainer: Attempts, simulators: 
     thread = simulators.replace_when_gone(address)
     assert trainer.attempt(address, "DQN", hyperparameters={"n_steps": 3}) == 0
     thread.join()
-    with (trainer.checkpoint() / "replay_buffer.pkl").open("rb") as file:
-        stored = pickle.load(file)
+    stored = read_replay_file(trainer.checkpoint() / "replay_buffer.bin")
     arrays, rows = stored["arrays"], stored["pos"]
     sessions = arrays["observations"][:rows, 0, 0]
     last = int(np.flatnonzero(sessions == sessions[0])[-1])
@@ -253,8 +251,7 @@ def test_simulator_that_breaks_the_contract_ends_the_run(
 def test_environments_are_spread_over_all_addresses(trainer: Attempts, simulators: Simulators) -> None:
     addresses = ",".join(simulators.start("good") for _ in range(2))
     assert trainer.attempt(addresses, "DQN", environments=5) == 0
-    with (trainer.checkpoint() / "replay_buffer.pkl").open("rb") as file:
-        stored = pickle.load(file)
+    stored = read_replay_file(trainer.checkpoint() / "replay_buffer.bin")
     sessions = stored["arrays"]["observations"][0, :, 0]
     assert [int(np.count_nonzero(sessions == one)) for one in dict.fromkeys(sessions)] == [3, 2]
 

@@ -162,12 +162,14 @@ class Attempt:
 
     def _finish(self, publication: Publication, model: BaseAlgorithm) -> None:
         """Publishes the end. What was learned is only in memory: a full disk is waited for, and may be freed."""
-        until = time.monotonic() + self._settings.disk_patience
+        full_since: float | None = None
         while True:
             try:
                 return publication.finish(model)
             except DiskFull as error:
-                if time.monotonic() > until:
+                now = time.monotonic()
+                full_since = now if full_since is None else full_since
+                if now > full_since + self._settings.disk_patience:
                     raise
                 self._progress.warning = f"{error}; the run is trained and waits for space to save the end"
                 log.warning("end not saved, the disk is full", error=str(error))

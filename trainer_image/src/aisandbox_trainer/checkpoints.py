@@ -23,23 +23,21 @@ import structlog
 from aisandbox_crds.codec import spec_to_json
 from aisandbox_crds.spec import TrainingRunSpec
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
+from aisandbox_trainer import replay_file
 from aisandbox_trainer.episodes import Episodes, NotStorable
 from aisandbox_trainer.random_state import RandomState
 
 MODEL = "model.zip"
-REPLAY_BUFFER = "replay_buffer.pkl"
+REPLAY_BUFFER = "replay_buffer.bin"
 NORMALIZATION = "vecnormalize.pkl"
 STATE = "state.pkl"
 SPEC = "trainingrun_spec.json"
 
 log = structlog.get_logger(__name__)
-
-_KINDS_OF_ARRAYS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
-"""Replay buffers that are whole with their arrays and their position."""
 
 _STATISTICS = ("obs_rms", "ret_rms", "returns")
 
@@ -141,7 +139,7 @@ def save(folder: Path, model: BaseAlgorithm, spec: TrainingRunSpec, state: State
     if normalize is not None:
         normalize.save(str(folder / NORMALIZATION))
     if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
-        _save_replay_buffer(model, model.replay_buffer, folder / REPLAY_BUFFER)
+        replay_file.save(model, model.replay_buffer, folder / REPLAY_BUFFER)
     (folder / STATE).write_bytes(pickle.dumps(state))
     (folder / SPEC).write_text(json.dumps(spec_to_json(spec), indent=1))
 
@@ -157,7 +155,7 @@ def load(folder: Path, algorithm: type[BaseAlgorithm], env: Any, device: str) ->
     model._last_original_obs = None
     model._last_episode_starts = None
     if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
-        _load_replay_buffer(model, model.replay_buffer, folder / REPLAY_BUFFER)
+        replay_file.load(model, model.replay_buffer, folder / REPLAY_BUFFER)
     state: State = pickle.loads((folder / STATE).read_bytes())  # noqa: S301  (a trainer's, verified by the store)
     state = _go_on(model, state)
     if state.episodes is None:
@@ -190,45 +188,3 @@ def break_off_episodes(model: BaseAlgorithm) -> None:
         buffer.timeouts[last] = np.logical_or(buffer.timeouts[last], buffer.dones[last] == 0)
     elif buffer.optimize_memory_usage:
         buffer.dones[last] = 1
-
-
-def _arrays(buffer: ReplayBuffer) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in vars(buffer).items()
-        if isinstance(value, np.ndarray) or (isinstance(value, dict) and name.endswith("observations"))
-    }
-
-
-def _save_replay_buffer(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
-    """Only the filled part: a buffer is allocated whole, and mostly empty for a long time."""
-    if type(buffer) not in _KINDS_OF_ARRAYS:
-        model.save_replay_buffer(path)
-        return
-    # With optimize_memory_usage, the observation after the last one is in the next place.
-    filled = buffer.buffer_size if buffer.full else min(buffer.pos + 1, buffer.buffer_size)
-    parts = {
-        name: {key: inner[:filled] for key, inner in value.items()} if isinstance(value, dict) else value[:filled]
-        for name, value in _arrays(buffer).items()
-    }
-    with path.open("wb") as file:
-        pickle.dump({"pos": buffer.pos, "full": buffer.full, "arrays": parts}, file, protocol=5)
-
-
-def _load_replay_buffer(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
-    if type(buffer) not in _KINDS_OF_ARRAYS:
-        model.load_replay_buffer(path)
-        return
-    with path.open("rb") as file:
-        stored = pickle.load(file)  # noqa: S301  (written by a trainer, verified by the store)
-    own = _arrays(buffer)
-    for name, value in stored["arrays"].items():
-        for target, source in (
-            [(own[name][key], inner) for key, inner in value.items()]
-            if isinstance(value, dict)
-            else [(own[name], value)]
-        ):
-            if target.shape[1:] != source.shape[1:]:
-                return  # stored with another number of environments: start with an empty buffer
-            target[: len(source)] = source
-    buffer.pos, buffer.full = stored["pos"], stored["full"]

@@ -6,6 +6,9 @@ where they lie.
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
@@ -30,6 +33,9 @@ from aisandbox_trainer.progress import Progress, mean_of
 
 KEEP_CHECKPOINTS = 3
 KEEP_MODELS = 5
+SHARE_OF_TIME = 0.05
+"""What large checkpoints may take of the time; they are made less often than they are due if they take longer."""
+LARGE_BYTES = 64_000_000
 REWARD_MEAN = "episode_reward_mean"
 """The detail of a checkpoint's manifest with the mean return of the last training episodes."""
 
@@ -47,7 +53,10 @@ class Publication:
     frame_stack: int | None
     ratings: Ratings = field(default_factory=Ratings)
     saved_at: int = 0
+    clock: Callable[[], float] = time.monotonic
     _model: Published | None = None
+    _not_before: float = -math.inf
+    _put_off: bool = False
 
     def take_up_pointers(self) -> None:
         """Goes on from what earlier attempts have published: the best model stays the best until it is beaten."""
@@ -81,10 +90,13 @@ class Publication:
             interval = effective_evaluation_interval(self.spec)
             if self.evaluator is not None and interval and _due(now, self.ratings.last_timesteps, interval):
                 self._evaluate(model, self.evaluator)
-            if _due(now, self.saved_at, effective_checkpoint_interval(self.spec)):
+            due = _due(now, self.saved_at, effective_checkpoint_interval(self.spec))
+            if due:
                 self.saved_at = now  # also when it fails: not at every boundary again
                 self._rate_by_training(model)
+            if (due or self._put_off) and not self._puts_off():
                 self.save_checkpoint(model)
+            if due:
                 self.save_model(model)
         except DiskFull as error:
             self.progress.warning = str(error)
@@ -93,6 +105,7 @@ class Publication:
     def save_checkpoint(self, model: BaseAlgorithm) -> Published:
         """Publishes a checkpoint of the learner as it is. Raises NonFiniteTraining: from such one no way leads on."""
         check_finite(model)
+        began = self.clock()
         state = State.capture(model, self.ratings, self.saved_at)
         published = self.writer.publish_checkpoint(
             model.num_timesteps,
@@ -102,8 +115,19 @@ class Publication:
         self.progress.latest_checkpoint = artifact(published)
         self.progress.warning = ""
         self.writer.retain_checkpoints(KEEP_CHECKPOINTS)
-        log.info("checkpoint", timesteps=published.timesteps)
+        seconds = self.clock() - began
+        if published.manifest.size >= LARGE_BYTES:
+            self._not_before = began + seconds / SHARE_OF_TIME
+        log.info("checkpoint", timesteps=published.timesteps, seconds=round(seconds, 3))
         return published
+
+    def _puts_off(self) -> bool:
+        """Whether a checkpoint that is due has to wait, since the last one has taken so long."""
+        waits = self.clock() < self._not_before
+        if waits and not self._put_off:
+            log.info("checkpoint put off", seconds=round(self._not_before - self.clock(), 1))
+        self._put_off = waits
+        return waits
 
     def _details(self, model: BaseAlgorithm, state: State) -> dict[str, str]:
         mean = mean_of(model, "r")

@@ -1,0 +1,77 @@
+"""A replay buffer as a file: what it holds is written from where it lies, and read to where it is to lie.
+
+A buffer may fill most of the memory a trainer has, so neither way makes a copy of it. The file is a length (8 bytes,
+little-endian), that many bytes of a pickle that names the arrays, and the bytes of the arrays. Must not know the rest
+of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+_KINDS_OF_ARRAYS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
+"""Replay buffers that are whole with their arrays and their position."""
+_LENGTH = 8
+
+
+def save(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
+    """Writes only the filled part: a buffer is allocated whole, and mostly empty for a long time. Raises OSError."""
+    if type(buffer) not in _KINDS_OF_ARRAYS:
+        model.save_replay_buffer(path)
+        return
+    # With optimize_memory_usage, the observation after the last one is in the next place.
+    filled = buffer.buffer_size if buffer.full else min(buffer.pos + 1, buffer.buffer_size)
+    arrays = list(_arrays(buffer))
+    layout = [(name, array.dtype.str, (filled, *array.shape[1:])) for name, array in arrays]
+    header = pickle.dumps({"pos": buffer.pos, "full": buffer.full, "layout": layout})
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(_LENGTH, "little") + header)
+        for _, array in arrays:
+            file.write(_bytes_of(array[:filled]))
+
+
+def load(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
+    """Fills the buffer; it stays empty if it was stored for another number of environments. Raises OSError."""
+    if type(buffer) not in _KINDS_OF_ARRAYS:
+        model.load_replay_buffer(path)
+        return
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_LENGTH), "little")
+        header = pickle.loads(file.read(length))  # noqa: S301  (written by a trainer, verified by the store)
+        own = dict(_arrays(buffer))
+        layout: list[tuple[Any, Any, Any]] = [
+            (own.get(name), np.dtype(dtype), shape) for name, dtype, shape in header["layout"]
+        ]
+        targets = [array[: shape[0]] for array, dtype, shape in layout if _fits(array, dtype, shape)]
+        if len(targets) < len(layout):
+            return
+        for target in targets:
+            file.readinto(_bytes_of(target))
+    buffer.pos, buffer.full = header["pos"], header["full"]
+
+
+def _arrays(buffer: ReplayBuffer) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Every array by its name; those of a dict of observations each."""
+    for name, value in vars(buffer).items():
+        if isinstance(value, np.ndarray):
+            yield name, value
+        elif isinstance(value, dict) and name.endswith("observations"):
+            yield from ((f"{name}/{key}", inner) for key, inner in value.items())
+
+
+def _fits(array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+    return array is not None and array.dtype == dtype and array.shape[1:] == shape[1:] and array.shape[0] >= shape[0]
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    """The memory of an array, whose first axis may be cut, without a copy."""
+    plain: Any = array.reshape(-1).view(np.uint8)
+    return memoryview(plain)
