@@ -34,3 +34,11 @@ def test_document_names_objects_that_there_are() -> None:
 def test_document_explains_the_labels_that_open_the_network(label: str) -> None:
     assert label in TEXT
     assert label in (DEPLOY / "base" / "network.yaml").read_text(encoding="utf-8")
+
+
+def test_document_names_the_settings_of_each_config_map() -> None:
+    rows = dict(re.findall(r"^\| `(aisandbox-[a-z]+)` \| (.*) \|$", TEXT.partition("### Settings")[2], re.M))
+    told = {name: set(re.findall(r"`([A-Z_]+)`", row)) for name, row in rows.items()}
+    assert told == {
+        each["metadata"]["name"]: set(each["data"]) for each in Manifests.of("overlays/production").all("ConfigMap")
+    }
