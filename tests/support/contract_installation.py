@@ -125,4 +125,6 @@ def _changed(each: Manifest, namespace: str, registry: str, tag: str, trainer: s
         changed["data"] |= OPERATOR_SETTINGS
     if kind == "Deployment" and metadata["name"] == API:
         changed["spec"]["replicas"] = replicas
+        container = changed["spec"]["template"]["spec"]["containers"][0]
+        container["env"] = [each for each in container["env"] if each["name"] != "INFERENCE_ADDRESS"]
     return changed

@@ -194,8 +194,8 @@ class KubernetesBackend:
         """See Backend.watch."""
         seen = None
         while True:
-            changed = self._views.changed(name)
             run = await self.get(name)
+            changed = self._views.changed(name)  # after: nobody waits for a run that there is not
             if run is not seen:
                 yield (seen := run)
                 if run.status.phase.is_done:

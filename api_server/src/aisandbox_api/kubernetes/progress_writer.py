@@ -99,6 +99,7 @@ class ProgressWriter:
         for _ in range(CONFLICT_TRIES):
             live = self._live(name)
             if run is None or live is None or live.uid != run.uid or run.status.phase.is_done:
+                self.forget(name)
                 return
             try:
                 written = await self._resources.write_progress(run, live.status)
