@@ -46,7 +46,7 @@ async def operate(settings: Settings) -> None:
     reconciler = Reconciler(cluster, settings, recollection, metrics, _now)
     resync = Resync(cluster, settings, queue, recollection, metrics, _now, random)
     workers = Workers(queue, reconciler, metrics, settings.workers)
-    watches = Watches(configuration, queue, recollection, metrics)
+    watches = Watches(configuration, queue, recollection, metrics, resync.soon)
     probes = Probes(lambda: health_problem(resync.age, settings.resync_seconds, recollection.silent_watches))
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(cluster.close)

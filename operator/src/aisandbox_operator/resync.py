@@ -7,6 +7,7 @@ lists may disagree among themselves: they decide what is looked at, never what i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime
@@ -28,6 +29,7 @@ from aisandbox_operator.work_queue import WorkQueue
 
 log = structlog.get_logger(__name__)
 
+GATHER_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 30.0
 
@@ -53,12 +55,17 @@ class Resync:
         self._now = now
         self._random = random
         self._succeeded: float | None = None
+        self._wanted = asyncio.Event()
         self._began = asyncio.get_running_loop().time()
 
     @property
     def age(self) -> float:
         """Seconds since the last one that succeeded, or since the beginning."""
         return asyncio.get_running_loop().time() - (self._began if self._succeeded is None else self._succeeded)
+
+    def soon(self) -> None:
+        """Has everything looked at in a moment."""
+        self._wanted.set()
 
     async def run(self) -> None:
         """Resyncs for ever; after a failure again within half a minute."""
@@ -75,7 +82,15 @@ class Resync:
                 await asyncio.sleep(LONGEST_RETRY_SECONDS)
             else:
                 retry = FIRST_RETRY_SECONDS
-                await asyncio.sleep(self._settings.resync_seconds)
+                await self._pause()
+
+    async def _pause(self) -> None:
+        """Until the next one is due or wanted, but not at once: what makes it wanted comes in crowds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.resync_seconds):
+                await self._wanted.wait()
+                await asyncio.sleep(GATHER_SECONDS)
+        self._wanted.clear()
 
     async def once(self) -> None:
         """Queues every run that has something to be done. Raises ClusterError."""

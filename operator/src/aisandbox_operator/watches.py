@@ -6,7 +6,7 @@ away never keeps anybody from deleting a run, and what it knows can be told from
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import kopf
@@ -27,15 +27,25 @@ _LONGEST_RETRY = 20.0
 
 
 class Watches:
-    """The registry and settings of kopf for one operator."""
+    """The registry and settings of kopf for one operator.
+
+    ``relisted`` is called when a watch begins anew from a list, at the start or because it had fallen behind (410):
+    what happened meanwhile, deletions above all, is shown by no event.
+    """
 
     def __init__(
-        self, configuration: Configuration, queue: WorkQueue, recollection: Recollection, metrics: Metrics
+        self,
+        configuration: Configuration,
+        queue: WorkQueue,
+        recollection: Recollection,
+        metrics: Metrics,
+        relisted: Callable[[], None],
     ) -> None:
         self._configuration = configuration
         self._queue = queue
         self._recollection = recollection
         self._metrics = metrics
+        self._relisted = relisted
         self._fingerprints: dict[str, object] = {}
         self.registry = kopf.OperatorRegistry()
         self.settings = _kopf_settings()
@@ -58,7 +68,9 @@ class Watches:
             return
         before, after = self._fingerprints.get(name), _fingerprint(raw)
         self._fingerprints[name] = after
-        if kind is not None and after != before:  # what is there at the beginning is the resync's
+        if kind is None:
+            self._relisted()
+        elif after != before:
             self._queue.add(name)
 
     async def _on_job(self, event: kopf.RawEvent, **_: Any) -> None:
@@ -74,7 +86,9 @@ class Watches:
     def _add_owner(self, event: kopf.RawEvent) -> None:
         labels = event["object"]["metadata"].get("labels") or {}
         name = labels.get(RUN_LABEL)
-        if name and event["type"] is not None:
+        if event["type"] is None:
+            self._relisted()
+        elif name:
             self._queue.add(name)
 
 

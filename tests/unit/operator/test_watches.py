@@ -17,8 +17,13 @@ def queue() -> WorkQueue:
 
 
 @pytest.fixture
-def watches(queue: WorkQueue) -> Watches:
-    return Watches(Configuration(), queue, Recollection(), Metrics())
+def relists() -> list[None]:
+    return []
+
+
+@pytest.fixture
+def watches(queue: WorkQueue, relists: list[None]) -> Watches:
+    return Watches(Configuration(), queue, Recollection(), Metrics(), lambda: relists.append(None))
 
 
 def run(status: Mapping[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
@@ -34,9 +39,11 @@ async def test_new_run_is_looked_at(watches: Watches, queue: WorkQueue) -> None:
     assert await queue.get() == "walk"
 
 
-async def test_runs_that_are_there_at_the_beginning_are_the_resyncs(watches: Watches, queue: WorkQueue) -> None:
+async def test_list_in_place_of_events_is_the_resyncs(watches: Watches, queue: WorkQueue, relists: list[None]) -> None:
     await shown(watches, None, run())
+    await watches._on_job(event={"type": None, "object": run()})  # type: ignore[typeddict-item]
     assert len(queue) == 0
+    assert len(relists) == 2
 
 
 @pytest.mark.parametrize(
