@@ -1,0 +1,76 @@
+"""The frame of the fault suite: options, rows, and the table at the end. How to write a row: tests/faults/README.md.
+
+pytest tests/faults [--faults-scale short|full|FACTOR] [--faults-seed N] [--faults-round N]
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from fault_rows import ROWS
+from fault_table import RESULTS, load, render
+from fault_tally import Tally
+
+SEED = 20251
+
+Rows = Callable[[str], AbstractContextManager[Tally]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults")
+    group.addoption("--faults-scale", default="short", help="short, full, or a part of full such as 0.25")
+    group.addoption("--faults-seed", type=int, default=SEED, help=f"which faults ({SEED})")
+    group.addoption("--faults-round", type=int, default=None, help="only this round, to look into a loss")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(120 if config.getoption("--faults-round") is not None else 0))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"faults: scale {config.getoption('--faults-scale')}, seed {config.getoption('--faults-seed')}"
+
+
+def _folder(config: pytest.Config) -> Path:
+    """A single round is no result."""
+    scale = str(config.getoption("--faults-scale"))
+    if config.getoption("--faults-round") is not None:
+        return RESULTS / "round"
+    return RESULTS / ("full" if scale not in ("short", "full") else scale)
+
+
+@pytest.fixture(scope="session")
+def row(pytestconfig: pytest.Config) -> Rows:
+    """``with row(KEY) as tally``: the rounds of that row; at the end the result is saved, and a loss fails the test."""
+    scale, seed = str(pytestconfig.getoption("--faults-scale")), int(pytestconfig.getoption("--faults-seed"))
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+    ).stdout.strip()
+
+    @contextmanager
+    def of(key: str) -> Iterator[Tally]:
+        found = next(row for row in ROWS if row.key == key)
+        rounds = {"short": found.short, "full": found.full}.get(scale) or max(round(found.full * float(scale)), 1)
+        file = _folder(pytestconfig) / f"{key}.json"
+        tally = Tally(found, rounds, seed, file, commit, pytestconfig.getoption("--faults-round"))
+        try:
+            yield tally
+        except BaseException:
+            tally.save()
+            raise
+        tally.save(finished=True)
+        tally.check()
+
+    return of
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if results := load(_folder(config)):
+        terminalreporter.section("faults")
+        terminalreporter.write_line(render(results))

@@ -1,0 +1,85 @@
+"""The warm trainer on a disk that fails where it is told to: ``python faulty_trainer.py`` speaks the protocol of
+``python -m aisandbox_trainer warm``.
+
+Of the trainer nothing is changed. Beside the disk it is only watched: each step of a CartPole is counted in the file
+FAULTS_STEPS, so that a test knows how far it was when it was killed, the moment a run is claimed is told to the plan's
+log, and every rollout that is learned from is written to the folder FAULTS_ROLLOUTS.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import faulty_disk
+
+CLAIMED = "claimed"
+
+
+def main() -> int:
+    faulty_disk.install()
+    from aisandbox_trainer.__main__ import main as trainer
+    from aisandbox_trainer.thread_limits import limit_native_threads
+
+    limit_native_threads()  # before anything below imports what starts threads
+    _watch_claims()
+    _count_steps()
+    _keep_rollouts()
+    return trainer(["warm"])
+
+
+def _watch_claims() -> None:
+    from aisandbox_model_store import RunFolder
+
+    original = RunFolder.claim
+
+    def claim(self: RunFolder, *arguments: Any, **named: Any) -> Any:
+        began = time.monotonic_ns()
+        writer = original(self, *arguments, **named)
+        number = writer.attempt
+        faulty_disk.DISK.tell(faulty_disk.Operation(number, CLAIMED, "", began=began, ended=time.monotonic_ns()))
+        return writer
+
+    RunFolder.claim = claim  # type: ignore[method-assign]
+
+
+def _count_steps() -> None:
+    from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+
+    original = CartPoleEnv.step
+    counters: list[mmap.mmap] = []
+
+    def step(self: CartPoleEnv, action: Any) -> Any:
+        if not counters and (path := os.environ.get("FAULTS_STEPS")):
+            with Path(path).open("r+b") as file:
+                counters.append(mmap.mmap(file.fileno(), 8))
+        if counters:
+            counters[0][:8] = struct.pack("<q", struct.unpack("<q", counters[0][:8])[0] + 1)
+        return original(self, action)
+
+    CartPoleEnv.step = step  # type: ignore[method-assign]
+
+
+def _keep_rollouts() -> None:
+    import numpy as np
+    from stable_baselines3.common.buffers import RolloutBuffer
+
+    original = RolloutBuffer.compute_returns_and_advantage
+
+    def compute(self: RolloutBuffer, *arguments: Any, **named: Any) -> None:
+        if folder := os.environ.get("FAULTS_ROLLOUTS"):
+            name = f"{folder}/{time.monotonic_ns()}.npz"
+            fields = {"observations": self.observations, "actions": self.actions, "rewards": self.rewards}
+            np.savez(name, **fields, starts=self.episode_starts)
+        original(self, *arguments, **named)
+
+    RolloutBuffer.compute_returns_and_advantage = compute  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""Real trainers for the fault suite: forked in a moment, with faults, and tiny runs for them to do.
+
+Owns the warm process and its forks, and what a tiny run is. Must not know what is to hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aisandbox_crds.spec import Algorithm, Environment, GymnasiumEnvironment, TrainingRunSpec
+from aisandbox_crds.trainer_exit import TerminationMessage
+from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_model_store import RunFolder, RunStore
+from faulty_disk import Operation, Plan, operations
+
+SCRIPT = Path(__file__).with_name("faulty_trainer.py")
+PATIENCE_SECONDS = 120.0
+INTERVAL = 64
+TOTAL = 192
+KINDS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "PPO": ("PPO", {"n_steps": 32, "batch_size": 32, "n_epochs": 1}),
+    "PPO, normalised": ("PPO", {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "n_envs": 2, "normalize": True}),
+    "A2C": ("A2C", {"n_steps": 8}),
+    "DQN": ("DQN", {"learning_starts": 16, "buffer_size": 500, "train_freq": 4, "batch_size": 16}),
+}  # fmt: skip
+"""Tiny runs: a checkpoint every INTERVAL steps is at a boundary of each."""
+
+
+@dataclass
+class Trainer:
+    """A forked trainer."""
+
+    pid: int = 0
+    code: int | None = None
+    error: str = ""
+    changed: threading.Event = field(default_factory=threading.Event)
+
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
+        """Its exit code, 128 + signal if it was killed. Raises TimeoutError, after killing it."""
+        if not self.changed.wait(seconds):
+            self.signal(signal.SIGKILL)
+            raise TimeoutError(f"the trainer did not end within {seconds:g} s")
+        assert self.code is not None, self.error
+        return self.code
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it to the trainer and whatever it has forked, unless it has ended."""
+        if self.code is None and self.pid:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+
+class Trainers:
+    """The warm process. For several threads."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._lock = threading.Lock()
+        self._trainers: dict[str, Trainer] = {}
+        self._forked: dict[str, threading.Event] = {}
+        self._next = 0
+        self._ready = threading.Event()
+        threading.Thread(target=self._read, daemon=True).start()
+        assert self._ready.wait(PATIENCE_SECONDS), "the warm process did not get ready"
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            message = json.loads(line)
+            if message.get("ready"):
+                self._ready.set()
+                continue
+            trainer = self._trainers[message["id"]]
+            if "exit_code" in message:
+                trainer.code = message["exit_code"]
+                trainer.changed.set()
+            elif "error" in message:
+                trainer.error = message["error"]
+                trainer.changed.set()
+            else:
+                trainer.pid = message["pid"]
+            self._forked[message["id"]].set()
+
+    def fork(self, environ: Mapping[str, str], log: Path) -> Trainer:
+        """Starts a trainer with these variables."""
+        with self._lock:
+            key, self._next = str(self._next), self._next + 1
+            trainer = self._trainers[key] = Trainer()
+            forked = self._forked[key] = threading.Event()
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps({"id": key, "environ": environ, "log_path": str(log)}) + "\n")
+            self._process.stdin.flush()
+        assert forked.wait(PATIENCE_SECONDS), "the warm process does not fork"
+        return trainer
+
+    def close(self) -> None:
+        for trainer in self._trainers.values():
+            trainer.signal(signal.SIGKILL)
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextmanager
+def warm_trainers() -> Iterator[Trainers]:
+    trainers = Trainers()
+    try:
+        yield trainers
+    finally:
+        trainers.close()
+
+
+class TinyRun:
+    """A run below ``folder`` and the attempts at it."""
+
+    def __init__(
+        self,
+        trainers: Trainers,
+        folder: Path,
+        kind: str,
+        *,
+        root: Path | None = None,
+        environment: Environment = GymnasiumEnvironment("CartPole-v1"),  # noqa: B008 - a frozen value
+        total: int = TOTAL,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.kind = folder, kind
+        self.root = (folder / "models" if root is None else root).absolute()
+        self.root.mkdir(exist_ok=True)
+        self._trainers = trainers
+        self._settings = dict(settings or {})
+        self._steps = folder / "steps"
+        self._steps.write_bytes(bytes(8))
+        self.attempts = 0
+        algorithm, hyperparameters = KINDS[kind]
+        self.spec = TrainingRunSpec(
+            algorithm=Algorithm(algorithm),
+            total_timesteps=total,
+            environment=environment,
+            seed=7,
+            hyperparameters={key: str(value) for key, value in hyperparameters.items()},
+            model_output_path="out/model.zip",
+            checkpoint_every_timesteps=INTERVAL,
+        )
+
+    @property
+    def run(self) -> RunFolder:
+        return RunStore(self.root).run("run")
+
+    @property
+    def steps(self) -> int:
+        """Steps of the environments in all attempts."""
+        return int(struct.unpack("<q", self._steps.read_bytes())[0])
+
+    def start(self, **plan: Any) -> Trainer:
+        """Starts the next attempt, with the faults of a :class:`Plan`."""
+        self.attempts += 1
+        number = self.attempts
+        start = TrainerStart(
+            "run", None, self.spec, self.root, self.root, termination_message_path=self._message(number)
+        )
+        planned = Plan(root=str(self.root), log=str(self.operations_log(number)), **plan)
+        environ = {**start.to_environ(), **planned.to_environ(), **self._settings, "FAULTS_STEPS": str(self._steps)}
+        return self._trainers.fork(environ, self.log(number))
+
+    def log(self, attempt: int) -> Path:
+        return self.folder / f"attempt-{attempt}.log"
+
+    def operations_log(self, attempt: int) -> Path:
+        return self.folder / f"attempt-{attempt}.operations"
+
+    def operations(self, attempt: int | None = None) -> list[Operation]:
+        """What an attempt did to the files; the last one's if not said."""
+        return operations(self.operations_log(attempt or self.attempts))
+
+    def message(self, attempt: int | None = None) -> TerminationMessage:
+        return TerminationMessage.from_json(self._message(attempt or self.attempts).read_text())
+
+    def _message(self, attempt: int) -> Path:
+        return self.folder / f"attempt-{attempt}.message"
+
+    def finish(self) -> float:
+        """Lets it go on to its end without faults; the seconds until it trained again, or had ended."""
+        before, began = self.steps, time.monotonic()
+        trainer = self.start()
+        while self.steps == before and not trainer.changed.is_set():
+            time.sleep(0.005)
+        recovered = time.monotonic() - began
+        code = trainer.wait()
+        assert code == 0, f"exit code {code}\n{self.tail()}"
+        return recovered
+
+    def tail(self) -> str:
+        """The end of the last attempt's log."""
+        log = self.log(self.attempts)
+        return log.read_text()[-2500:] if log.exists() else "no log"
+
+    def check_end(self, reference: TinyRun, attempt: int | None = None) -> None:
+        """Raises AssertionError unless it ended as one to which nothing happened, and left nothing lying about.
+
+        ``attempt``: which one ended it, if not the one that was started last.
+        """
+        assert self.final() == reference.final(), "another final model than without the fault"
+        assert self.message(attempt).timesteps == self.spec.total_timesteps
+        self.run.load_model("latest")
+        self.run.load_model("best")
+        newest = self.run.newest_checkpoint()
+        assert newest is not None
+        assert newest.timesteps == self.spec.total_timesteps
+        assert (self.root / "out" / "model.zip").read_bytes() == (newest.path / "model.zip").read_bytes()
+        left = [str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.name.startswith(".")]
+        assert not left, f"left behind: {left}"
+
+    def final(self) -> dict[str, bytes]:
+        """The files of the final model."""
+        return dict(self.run.load_model("final").files)
+
+    def whole_checkpoint(self) -> int:
+        """The timesteps of the newest whole checkpoint, 0 if there is none; sets nothing aside."""
+        from aisandbox_model_store import Damaged
+        from aisandbox_model_store.manifest import verify_folder
+
+        for published in self.run.checkpoints():
+            with suppress(Damaged, OSError):
+                verify_folder(published.path, published.manifest)
+                return published.timesteps
+        return 0
+
+
+def references(trainers: Trainers, folder: Path) -> dict[str, TinyRun]:
+    """A run of each kind to which nothing happens; its operations say where faults can be."""
+    found = {}
+    for number, kind in enumerate(KINDS):
+        run = found[kind] = TinyRun(trainers, folder / f"reference-{number}", kind)
+        run.finish()
+        run.check_end(run)
+    return found
