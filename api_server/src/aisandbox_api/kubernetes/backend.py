@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 from aisandbox_crds.status import Phase
@@ -21,7 +20,6 @@ from kubernetes.aio.client import ApiClient
 from aisandbox_api.backend import ProgressReport
 from aisandbox_api.clock import utc_now
 from aisandbox_api.errors import (
-    ApiError,
     BackendUnavailable,
     ClusterRefused,
     LimitReached,
@@ -52,8 +50,6 @@ STALE_SECONDS = 180.0
 COALESCE_SECONDS = 0.1
 LOOK_AGAIN_SECONDS = 5.0
 CONFLICT_TRIES = 6
-SWEEPS_A_RETENTION = 10
-SWEEP_SECONDS = (2.0, 3600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +117,15 @@ class KubernetesBackend:
 
     async def start(self, progress_address: str, adapter_address: str | None) -> None:
         """Begins to sweep; the operator has runs trained, and tells trainers where to report."""
-        self._sweeping = asyncio.create_task(self._sweep(self._reach()), name="sweep-deleted-runs")
+        settings = self._settings
+        deleted = DeletedRuns(
+            RunStore(settings.models_dir, settings.checkpoint_dir),
+            self._cache,
+            self._reach().resources,
+            self._metrics,
+            settings.deleted_run_retention_seconds,
+        )
+        self._sweeping = asyncio.create_task(deleted.keep_sweeping(lambda: not self.unavailable))
 
     async def close(self) -> None:
         """Lets go of the cluster; trainers do not notice."""
@@ -294,17 +298,3 @@ class KubernetesBackend:
             log.info("run is deleted", run=before.name)
         elif after is not None and (before is None or before.status.phase is not after.status.phase):
             log.info("phase of the run", run=after.name, phase=after.status.phase, attempt=after.status.attempt)
-
-    async def _sweep(self, reach: _Reach) -> None:
-        settings, watch = self._settings, reach.watch
-        retention = settings.deleted_run_retention_seconds
-        store = RunStore(settings.models_dir, settings.checkpoint_dir)
-        deleted = DeletedRuns(store, self._cache, reach.resources, self._metrics, retention)
-        low, high = SWEEP_SECONDS
-        while True:
-            if watch.is_synced and watch.age() < self._stale_seconds:
-                try:
-                    await deleted.sweep(datetime.now(UTC))
-                except (ApiError, OSError) as error:
-                    log.warning("folders of deleted runs cannot be swept", why=str(error)[:300])
-            await asyncio.sleep(min(max(retention / SWEEPS_A_RETENTION, low), high))

@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,8 @@ from aisandbox_api.kubernetes.run_resources import RunResources
 log = structlog.get_logger()
 
 MARK = "deleted-since"
+SWEEPS_A_RETENTION = 10
+SWEEP_SECONDS = (2.0, 3600.0)
 _GONE = ".gone-"
 _FOLDER = re.compile(r"([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)(\.[0-9A-Za-z-]{1,8})?")
 
@@ -65,8 +67,22 @@ class DeletedRuns:
         self._metrics = metrics
         self._retention = retention_seconds
 
+    async def keep_sweeping(self, is_current: Callable[[], bool]) -> None:
+        """Sweeps several times a retention, whenever ``is_current`` says that the cache is up to date."""
+        shortest, longest = SWEEP_SECONDS
+        while True:
+            if is_current():
+                try:
+                    await self.sweep(datetime.now(UTC))
+                except OSError as error:
+                    log.warning("folders of deleted runs cannot be listed", why=str(error))
+            await asyncio.sleep(min(max(self._retention / SWEEPS_A_RETENTION, shortest), longest))
+
     async def sweep(self, now: datetime) -> None:
-        """Looks at every folder once; to be called while the cache is up to date. Trouble with one is logged."""
+        """Looks at every folder once; to be called while the cache is up to date. Raises OSError if there is no list.
+
+        Trouble with one of them is logged.
+        """
         for folder in await asyncio.to_thread(lambda: list(owned_folders(self._store))):
             try:
                 await self._look_at(folder, now)
