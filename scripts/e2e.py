@@ -170,8 +170,10 @@ class Rehearsal:
     def test(self, arguments: list[str]) -> int:
         """Runs pytest and returns its exit code; its output goes through."""
         command = [sys.executable, "-m", "pytest", "tests/e2e", f"--kube-context={self.context}", f"--logs={LOGS}"]
+        command += ["tests/contract", f"--kubernetes-context={self.context}"]  # which installs with these images, too
         command += [f"--namespace={NAMESPACE}", f"--junit-xml={LOGS / 'junit.xml'}", *arguments]
-        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL) as tests:
+        environ = {**os.environ, "REGISTRY": self.registry, "TAG": self.tag}
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, env=environ) as tests:
             try:
                 return tests.wait()
             except KeyboardInterrupt:

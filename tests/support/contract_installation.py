@@ -22,6 +22,7 @@ from kubectl import Kubectl
 ROOT = Path(__file__).parents[2]
 OVERLAY = ROOT / "deploy" / "overlays" / "kind"
 TRAINER_SOURCES = ROOT / "tests" / "contract"
+OVERLAY_REGISTRY = "localhost:5001"
 MODELS = "/var/lib/aisandbox"
 API, OPERATOR = "aisandbox-api", "aisandbox-operator"
 LEFT_OUT = ("CustomResourceDefinition", "NetworkPolicy", "HorizontalPodAutoscaler", "PodDisruptionBudget")
@@ -36,11 +37,11 @@ Manifest = dict[str, Any]
 @contextmanager
 def installed(context: str, replicas: int = 1) -> Iterator[Kubectl]:
     """Installs, waits until both answer, and removes all of it at the end."""
-    registry, tag = os.environ.get("REGISTRY", "localhost:5001"), os.environ.get("TAG", "dev")
+    registry, tag = os.environ.get("REGISTRY", OVERLAY_REGISTRY), os.environ.get("TAG", "dev")
     namespace = f"contract-{secrets.token_hex(3)}"
     kubectl = Kubectl(context, namespace)
     trainer = f"{registry}/aisandbox/scripted-trainer:{namespace}"
-    _provide_trainer(f"{registry}/aisandbox/api-server:{tag}", trainer)
+    _provide_trainer(context, f"{registry}/aisandbox/api-server:{tag}", trainer)
     objects = [_changed(each, namespace, registry, tag, trainer, replicas) for each in _rendered(kubectl)]
     cluster_wide = [each for each in objects if each["kind"] in ("ClusterRole", "ClusterRoleBinding")]
     try:
@@ -92,12 +93,21 @@ def _wait_for(kubectl: Kubectl, deployment: str) -> None:
         raise RuntimeError(f"{deployment} does not get ready: {done.stderr}\n{pods}\n{logs}")
 
 
-def _provide_trainer(base: str, image: str) -> None:
+def _provide_trainer(context: str, base: str, image: str) -> None:
     build = ["docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--tag", image, str(TRAINER_SOURCES)]
-    for command in (build, ["docker", "push", "--quiet", image]):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{shlex.join(command)}: {done.stderr}")
+    _run(*build)
+    try:
+        _run("docker", "push", "--quiet", image)
+    except RuntimeError:
+        if not context.startswith("kind-"):
+            raise
+        _run("kind", "load", "docker-image", image, "--name", context.removeprefix("kind-"))
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(command)}: {done.stderr}")
 
 
 def _rendered(kubectl: Kubectl) -> list[Manifest]:
@@ -107,7 +117,8 @@ def _rendered(kubectl: Kubectl) -> list[Manifest]:
 
 def _changed(each: Manifest, namespace: str, registry: str, tag: str, trainer: str, replicas: int) -> Manifest:
     """The object in the other namespace, with a name of its own where names are the cluster's."""
-    text = json.dumps(each).replace(f"{registry}/aisandbox/trainer:dev", trainer)
+    text = json.dumps(each).replace(f"{OVERLAY_REGISTRY}/aisandbox/trainer:dev", trainer)
+    text = text.replace(f"{OVERLAY_REGISTRY}/aisandbox/", f"{registry}/aisandbox/")
     text = text.replace("/api-server:dev", f"/api-server:{tag}").replace("/operator:dev", f"/operator:{tag}")
     changed: Manifest = json.loads(text)
     metadata, kind = changed["metadata"], changed["kind"]
