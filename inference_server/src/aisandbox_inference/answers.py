@@ -114,10 +114,10 @@ class Answers:
         feed = policy.observations.from_numbers(request.observation)
         self._acted()
         if policy.seconds(1) < _LONG_SECONDS:
-            action = policy.act_one(feed, stochastic)
+            actions = policy.act(feed, 1, stochastic)
         else:
-            action = (yield from self._beside(policy, feed, 1, stochastic)).ravel().tolist()
-        return pb.ActResponse(action=action, model=policy.digest, model_timesteps=policy.timesteps)
+            actions = yield from self._beside(policy, feed, 1, stochastic)
+        return pb.ActResponse(action=actions.ravel().tolist(), model=policy.digest, model_timesteps=policy.timesteps)
 
     def _policy(self, run_id: str, model: str) -> Work[Policy]:
         if not run_id:

@@ -12,6 +12,7 @@ are names that gRPC does not promise to keep; where one is missing public_calls.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -118,8 +119,8 @@ class _Call:
         """A client has called, or the server stops."""
         if not event.success:
             return self, ()
-        self._calls.expect(type(self)(self._calls, self.name))
         self._call = event.call
+        self._calls.expect(type(self)(self._calls, self.name))
         return self._handle(self._begin, event)
 
     def received(self, event: Any) -> _Handled:
@@ -139,8 +140,7 @@ class _Call:
         try:
             step(event)
         except Exception:
-            log.exception("call broke", call=self.name)
-            self._end(_BROKEN)
+            self._break()
         with self._lock:
             self._due -= 1
             if self._due or not self._over:
@@ -202,7 +202,11 @@ class _Call:
         try:
             self._advance(work)
         except Exception:
-            log.exception("call broke", call=self.name)
+            self._break()
+
+    def _break(self) -> None:
+        log.exception("call broke", call=self.name)
+        with contextlib.suppress(Exception):
             self._end(_BROKEN)
 
     def _watch(self) -> None:

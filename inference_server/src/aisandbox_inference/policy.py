@@ -6,7 +6,6 @@ know files, selectors or gRPC.
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
@@ -19,7 +18,7 @@ from aisandbox_wire.spaces import Leaf, all_finite, leaves
 from google.protobuf import json_format
 from numpy.typing import NDArray
 
-from aisandbox_inference.bound_row import BoundRow
+from aisandbox_inference.bound_rows import Runner
 from aisandbox_inference.errors import InvalidField, UnusableModel
 from aisandbox_inference.golden import Golden, parse_golden
 from aisandbox_inference.noise import KINDS, draw_noise
@@ -28,6 +27,7 @@ from aisandbox_inference.observations import Feed, Observations
 Array = NDArray[Any]
 
 POLICY_FILE, METADATA_FILE, GOLDEN_FILE = "policy.onnx", "metadata.json", "golden.json"
+_ACTION = "action"
 _SESSION_BYTES = 160 * 1024
 _COPIES = 3
 _ONNX_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
@@ -62,15 +62,10 @@ class Policy:
             raise UnusableModel(self.digest, str(error)) from error
         self.observations = Observations(observation_leaves)
         self.memory = memory_needed(len(self.onnx))
-        self._output = ["action"]
         self._check_contract()
         self._replay(golden, observation_leaves)
-        row = golden.rows(np.zeros(1, np.int64))
-        self._first, self._next = self._measure(row)
-        quiet = dict(zip(self.observations.input_types, row.observations, strict=True))
-        self._rows_free = threading.Lock()
-        self._row = BoundRow(self._session, quiet, "action", row.actions)
-        self._noisy_row = BoundRow(self._session, {**quiet, "noise": row.noise}, "action", row.actions)
+        self._first, self._next = self._measure(golden.rows(np.zeros(1, np.int64)))
+        self._runner = Runner(self._session, _ACTION)
 
     def act(self, feed: Feed, count: int, stochastic: bool) -> Array:
         """Return ``count`` actions: float32 [count, *shape] for a Box, otherwise int64 [count] or [count, dimensions].
@@ -78,19 +73,11 @@ class Policy:
         Raises InvalidField if the numbers of the observations are so large that no action comes of them.
         """
         if stochastic:
-            feed["noise"] = self._noise(count)
-        return _finite(self._session.run(self._output, feed)[0])
-
-    def act_one(self, feed: Feed, stochastic: bool) -> list[float]:
-        """Return the numbers of the one action that ``act`` gives, sooner. Raises InvalidField."""
-        if stochastic:
-            feed["noise"] = self._noise(1)
-        if not self._rows_free.acquire(blocking=False):
-            return _finite(self._session.run(self._output, feed)[0]).ravel().tolist()
-        try:
-            return _finite((self._noisy_row if stochastic else self._row).run(feed)).ravel().tolist()
-        finally:
-            self._rows_free.release()
+            feed = {**feed, "noise": self._noise(count)}
+        actions = self._runner.run(feed, count)
+        if actions.dtype.kind == "f" and not all_finite(actions):
+            raise InvalidField("observation", "its numbers are so large that the policy's overflow")
+        return actions
 
     def _noise(self, count: int) -> Array:
         description = self.description
@@ -110,7 +97,7 @@ class Policy:
                 raise UnusableModel(self.digest, f"its input {name} is {inputs[name]} instead of {dtype.name}")
         if [entry.name for entry in self._session.get_overridable_initializers()] != ["noise"]:
             raise UnusableModel(self.digest, 'its one input with a default must be "noise"')
-        if "action" not in [entry.name for entry in self._session.get_outputs()]:
+        if _ACTION not in [entry.name for entry in self._session.get_outputs()]:
             raise UnusableModel(self.digest, 'it has no output "action"')
         if self.description.noise_kind not in KINDS or self.description.noise_size < 1:
             raise UnusableModel(self.digest, "its metadata does not say how to fill the noise")
@@ -130,7 +117,7 @@ class Policy:
     def _run_golden(self, rows: Golden, noise: Array | None) -> Array:
         feed = dict(zip(self.observations.input_types, rows.observations, strict=True))
         try:
-            action: Array = self._session.run(self._output, feed if noise is None else {**feed, "noise": noise})[0]
+            action: Array = self._session.run([_ACTION], feed if noise is None else {**feed, "noise": noise})[0]
         except Exception as error:  # the runtime's errors have no common base
             raise UnusableModel(self.digest, f"it fails on its golden rows: {error}") from error
         return action
@@ -145,12 +132,6 @@ class Policy:
         start = time.perf_counter()
         self._run_golden(rows, None)
         return time.perf_counter() - start
-
-
-def _finite(action: Array) -> Array:
-    if action.dtype.kind == "f" and not all_finite(action):
-        raise InvalidField("observation", "its numbers are so large that the policy's overflow")
-    return action
 
 
 def _describe(run_id: str, bundle: Bundle) -> pb.DescribeModelResponse:

@@ -50,8 +50,9 @@ def test_policy_acts_as_its_reference(
     actions = policy.act(feed, count, False)
     expected = reference.act(sample)
     for row in range(count):
-        one = policy.act_one({name: values[row : row + 1] for name, values in feed.items()}, False)
-        np.testing.assert_allclose(one, expected[row].ravel(), atol=1e-4)
+        one = policy.act({name: values[row : row + 1] for name, values in feed.items()}, 1, False)
+        np.testing.assert_allclose(one, expected[row : row + 1], atol=1e-4)
+        assert one.dtype == expected.dtype
     assert actions.dtype == expected.dtype
     np.testing.assert_allclose(actions, expected, atol=1e-4)
 
@@ -76,9 +77,9 @@ def test_policy_sampled_has_the_mean_of_its_distribution(load: Load, reference: 
 def test_policy_sampled_one_at_a_time_has_the_same_distribution(load: Load) -> None:
     policy = load(LinearPolicy(action=multi_binary(1), bias=[1.0]))
     feed = {"observation": np.zeros((1, 4), np.float32)}
-    actions = [float(policy.act_one(feed, True)[0]) for _ in range(4000)]
+    actions = [float(policy.act(feed, 1, True)[0, 0]) for _ in range(4000)]
     assert np.mean(actions) == pytest.approx(1 / (1 + np.exp(-1.0)), abs=0.03)
-    assert policy.act_one(feed, False) == [1]
+    assert policy.act(feed, 1, False)[0, 0] == 1
 
 
 def test_policy_asked_by_many_threads_for_one_action_mixes_none_up(load: Load) -> None:
@@ -88,11 +89,25 @@ def test_policy_asked_by_many_threads_for_one_action_mixes_none_up(load: Load) -
     expected = reference.act([observations]).ravel()
 
     def act_all(_: int) -> list[float]:
-        return [policy.act_one({"observation": row[None]}, False)[0] for row in observations]
+        return [float(policy.act({"observation": row[None]}, 1, False)[0, 0]) for row in observations]
 
     with ThreadPoolExecutor(4) as pool:
         for actions in pool.map(act_all, range(8)):
             np.testing.assert_allclose(actions, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_policy_asked_again_for_batches_of_any_size_answers_each_as_the_first(load: Load) -> None:
+    reference = LinearPolicy(action=box(1, low=-1e6, high=1e6))
+    policy = load(reference)
+    observations = np.random.default_rng(0).normal(size=(1 << 14, 4)).astype(np.float32)
+    expected = reference.act([observations])
+    kept: list[tuple[slice, Any]] = []
+    for count in (1, 2, 3, 4, 5, 6, 1 << 14, 2, 1):
+        for start in range(12):
+            rows = slice(start, start + count)
+            kept.append((rows, policy.act({"observation": observations[rows]}, len(observations[rows]), False)))
+    for rows, actions in kept:
+        np.testing.assert_allclose(actions, expected[rows], rtol=1e-4, atol=1e-4)
 
 
 def test_policy_whose_numbers_overflow_refuses_the_observation(load: Load) -> None:
@@ -102,7 +117,7 @@ def test_policy_whose_numbers_overflow_refuses_the_observation(load: Load) -> No
         # inf - inf inside; the clip of the head does not save a NaN
         policy.act({"observation": np.array([[np.inf, np.nan]], np.float32)}, 1, False)
     with pytest.raises(InvalidField, match="observation: its numbers are so large"):
-        policy.act_one({"observation": np.array([[np.inf, np.nan]], np.float32)}, False)
+        policy.act({"observation": np.array([[np.inf, np.nan]], np.float32)}, 1, False)
 
 
 def test_policy_describes_itself_by_the_store_and_not_by_its_file(load: Load) -> None:
