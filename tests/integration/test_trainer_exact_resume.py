@@ -105,8 +105,8 @@ def spec(algorithm: str, total: int = 384, environment: Environment | None = Non
     )
 
 
-def attempt(folder: Path, spec: TrainingRunSpec, stop_after: int = 0) -> int:
-    """One attempt, which is asked to stop at that step of it (of all environments, those of evaluations too)."""
+def attempt(folder: Path, spec: TrainingRunSpec, stop_after: int = 0, crash_after: int = 0) -> int:
+    """One attempt, which is to stop or crash at that step of it (of all environments, those of evaluations too)."""
     stop, seen = Stop(), 0
 
     def step() -> None:
@@ -114,6 +114,8 @@ def attempt(folder: Path, spec: TrainingRunSpec, stop_after: int = 0) -> int:
         seen += 1
         if seen == stop_after:
             stop.request()
+        if seen == crash_after:
+            raise KeyError("a bug")
 
     ON_STEP[:] = [step]
     folder.mkdir(exist_ok=True)
@@ -230,9 +232,12 @@ CASES: dict[str, TrainingRunSpec] = {
 }
 
 
-BACK, ON = "back to the boundary before", "on to the next boundary"
+BACK, ON, CRASH = "back to the boundary before", "on to the next boundary", "back to the last checkpoint"
 WAYS = [
-    (name, way) for name, case in CASES.items() for way in ([ON] if case.algorithm is Algorithm.DQN else [BACK, ON])
+    (name, way)
+    for name, case in CASES.items()
+    for way in (BACK, ON, CRASH)
+    if way != BACK or case.algorithm is not Algorithm.DQN  # which always goes on
 ]
 
 
@@ -243,7 +248,14 @@ def test_interrupted_run_ends_like_one_that_was_not(
     case = CASES[name]
     monkeypatch.setattr(episode_keeper, "SHARE_OF_TIME", 1e9 if way == BACK else -1.0)
     expected = uninterrupted(tmp_path / "a", case)
-    found = interrupted(tmp_path / "b", case, after=115 * int(case.hyperparameters.get("n_envs", 1)), times=2)
+    environments = int(case.hyperparameters.get("n_envs", 1))
+    if way == CRASH:
+        assert attempt(tmp_path / "b", case, crash_after=case.total_timesteps - 60) == 75
+        assert attempt(tmp_path / "b", case) == 0
+        assert message_of(tmp_path / "b").resumed_from is not None
+        found = everything(tmp_path / "b", case)
+    else:
+        found = interrupted(tmp_path / "b", case, after=115 * environments, times=2)
     assert differences(expected, found) == set()
     if case.environment == watched():
         assert "learning curve[3][0]" in found, "episodes have ended"
