@@ -41,7 +41,8 @@ class Probes:
             await site.start()
         except OSError as error:
             raise AddressInUse("PROBE_PORT", port) from error
-        return int(self._runner.addresses[0][1])
+        addresses = sorted(self._runner.addresses, key=len)  # IPv4's first: a free port differs between the two
+        return int(addresses[0][1])
 
     async def close(self) -> None:
         """Stops serving."""

@@ -32,6 +32,7 @@ from aisandbox_operator.workers import Workers
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 20.0
+Task = asyncio.Future[None]
 
 
 async def operate(settings: Settings) -> None:
@@ -55,29 +56,48 @@ async def operate(settings: Settings) -> None:
         stack.push_async_callback(probes.close)
         probe_port = await probes.serve(settings.probe_port)
         log.info("operator", namespace=settings.namespace, metrics_port=metrics.port, probe_port=probe_port)
-        await stack.enter_async_context(_at_work(workers, resync))
-        await kopf.operator(
-            registry=watches.registry,
-            settings=watches.settings,
-            namespaces=[settings.namespace],
-            standalone=True,
-            identity=Identity(instance),  # kopf's own has the user's name, and a container's user has none
-        )
+        parts = await stack.enter_async_context(_at_work(workers, resync))
+        watching = asyncio.ensure_future(_watch(settings, watches, resync, instance))
+        await _until_one_ends(watching, *parts)
         log.info("operator stops")
 
 
 @contextlib.asynccontextmanager
-async def _at_work(workers: Workers, resync: Resync) -> AsyncIterator[None]:
+async def _at_work(workers: Workers, resync: Resync) -> AsyncIterator[tuple[Task, Task]]:
     """Both run meanwhile. Started before kopf, which at its end cancels every task that began after it."""
     working, resyncing = asyncio.ensure_future(workers.run()), asyncio.ensure_future(resync.run())
     try:
-        yield
+        yield working, resyncing
     finally:
         resyncing.cancel()
         workers.stop()
         await asyncio.wait([working, resyncing], timeout=DRAIN_SECONDS)
         working.cancel()
         await asyncio.gather(working, resyncing, return_exceptions=True)
+
+
+async def _watch(settings: Settings, watches: Watches, resync: Resync, instance: str) -> None:
+    """Begins when everything could be listed: kopf looks only once which resources there are."""
+    await resync.has_succeeded.wait()
+    await kopf.operator(
+        registry=watches.registry,
+        settings=watches.settings,
+        namespaces=[settings.namespace],
+        standalone=True,
+        identity=Identity(instance),  # kopf's own has the user's name, and a container's user has none
+    )
+
+
+async def _until_one_ends(watching: Task, *parts: Task) -> None:
+    """Kopf ends when it is told to; a part that ends by itself ends the operator, which is then started anew."""
+    try:
+        ended, _ = await asyncio.wait([watching, *parts], return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
+    finally:
+        if not watching.done():
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
 
 def _now() -> datetime:

@@ -56,6 +56,7 @@ class Resync:
         self._random = random
         self._succeeded: float | None = None
         self._wanted = asyncio.Event()
+        self.has_succeeded = asyncio.Event()
         self._began = asyncio.get_running_loop().time()
 
     @property
@@ -119,6 +120,7 @@ class Resync:
         for kind in self._recollection.silent_watches:
             log.error("a watch has been silent", kind=kind)
         self._succeeded = asyncio.get_running_loop().time()
+        self.has_succeeded.set()
         self._metrics.observe_resync()
 
 
