@@ -548,6 +548,17 @@ async def test_forged_token_is_asked_about_once(api: FakeKubernetes, backend: Ku
     assert api.count("POST", "tokenreviews") == 1
 
 
+async def test_forged_tokens_are_no_load_on_the_api_server(api: FakeKubernetes, backend: KubernetesBackend) -> None:
+    await running(api, backend)
+    await backend.report(report(410), "token-of-a")
+    refusals = await asyncio.gather(
+        *(backend.report(report(), f"forged-{number}") for number in range(600)), return_exceptions=True
+    )
+    assert {type(refusal) for refusal in refusals} == {NotAuthenticated, BackendUnavailable}
+    assert api.count("POST", "tokenreviews") < 500
+    await backend.report(report(420), "token-of-a")  # whom is known is not kept waiting
+
+
 async def test_token_of_another_run_s_pod_is_refused(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     await running(api, backend)
     await running(api, backend, "b")

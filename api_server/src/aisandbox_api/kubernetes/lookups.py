@@ -1,7 +1,6 @@
 """Asking the API for a run that the cache does not have: another replica may have created it a moment ago.
 
-Owns the bound: a client that asks for unknown runs all the time must not become a load on the API server. Must not know
-why a run is wanted.
+Owns the bound on clients that ask for unknown runs all the time. Must not know why a run is wanted.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Callable
 
 from aisandbox_crds.naming import is_run_name
 
+from aisandbox_api.kubernetes.allowance import Allowance
 from aisandbox_api.kubernetes.run_cache import RunCache
 from aisandbox_api.kubernetes.run_resources import RunResources
 
@@ -25,15 +25,14 @@ class Lookups:
     def __init__(self, resources: RunResources, cache: RunCache, clock: Callable[[], float] = time.monotonic) -> None:
         self._resources = resources
         self._cache = cache
-        self._clock = clock
-        self._allowance, self._since = AT_ONCE, clock()
+        self._allowance = Allowance(A_SECOND, AT_ONCE, clock)
         self._asking: dict[str, asyncio.Task[None]] = {}
 
     async def look_up(self, name: str) -> None:
         """Puts the run into the cache if there is one and the bound allows to ask. Raises ApiError."""
         asking = self._asking.get(name)
         if asking is None:
-            if not is_run_name(name) or not self._allowed():
+            if not is_run_name(name) or not self._allowance.take():
                 return
             asking = self._asking[name] = asyncio.create_task(self._ask(name))
             asking.add_done_callback(lambda task: self._asking.pop(name))
@@ -43,12 +42,3 @@ class Lookups:
         run = await self._resources.get(name)
         if run is not None:
             self._cache.put(run)
-
-    def _allowed(self) -> bool:
-        now = self._clock()
-        self._allowance = min(AT_ONCE, self._allowance + (now - self._since) * A_SECOND)
-        self._since = now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True

@@ -21,12 +21,15 @@ from datetime import datetime
 from aisandbox_crds.trainingrun import RUN_LABEL, TrainingRun
 
 from aisandbox_api.errors import BackendUnavailable, ClusterRefused, NotAuthenticated, NotPermitted
+from aisandbox_api.kubernetes.allowance import Allowance
 from aisandbox_api.kubernetes.cluster import Cluster, Json
 
 TRUSTED_SECONDS = 60.0
 DISTRUSTED_SECONDS = 10.0
 MOST_VERDICTS = 4096
 LONGEST_TOKEN = 16 * 1024
+REVIEWS_A_SECOND = 50.0
+REVIEWS_AT_ONCE = 200.0
 _POD_NAME = "authentication.kubernetes.io/pod-name"
 _POD_UID = "authentication.kubernetes.io/pod-uid"
 
@@ -60,6 +63,7 @@ class TokenVerdicts:
         self._clock = clock
         self._verdicts: OrderedDict[bytes, _Verdict] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[_Verdict]] = {}
+        self._allowance = Allowance(REVIEWS_A_SECOND, REVIEWS_AT_ONCE, clock)
 
     async def check(self, token: str, run: TrainingRun) -> None:
         """Passes if the token is that of a trainer of ``run``.
@@ -84,6 +88,8 @@ class TokenVerdicts:
             return verdict
         asking = self._asking.get(key)
         if asking is None:
+            if not self._allowance.take():
+                raise BackendUnavailable("more tokens than can be checked: report again in a moment")
             asking = self._asking[key] = asyncio.create_task(self._ask(token))
             asking.add_done_callback(lambda task: self._answered(key, task))
         return await asyncio.shield(asking)
