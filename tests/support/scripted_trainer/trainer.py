@@ -42,7 +42,7 @@ def claim() -> int:
 
 
 def end(attempt: int, code: int, timesteps: int, failure: dict[str, str] | None = None) -> int:
-    message = {"attempt": attempt, "exitCode": code, "timesteps": timesteps}
+    message: dict[str, object] = {"attempt": attempt, "exitCode": code, "timesteps": timesteps}
     if failure is not None:
         message["failure"] = failure
     Path(os.environ["TERMINATION_MESSAGE_PATH"]).write_text(json.dumps(message))
