@@ -232,8 +232,6 @@ def test_deleted_run_takes_its_job_and_pods_along(
     )
     listed = service.ListTrainingRuns(pb.ListTrainingRunsRequest(page_size=1000), timeout=20).runs
     assert deleted_run not in [run.run_id for run in listed]
-    act = pb.ActRequest(run_id=deleted_run, observation=[0.0] * 4)
-    assert _code(service.Act, act) == grpc.StatusCode.NOT_FOUND
 
 
 def test_suspended_run_goes_on_from_its_checkpoint(
@@ -319,5 +317,9 @@ def test_act_of_the_one_address_plays_an_episode(
     assert steps >= SOLVED
 
 
-def test_files_of_a_deleted_run_go_after_the_retention(deleted_run: str, cluster: Cluster) -> None:
+def test_files_of_a_deleted_run_go_after_the_retention(
+    deleted_run: str, cluster: Cluster, service: PolicyTrainerServiceStub
+) -> None:
     wait_until(lambda: cluster.files(deleted_run), lambda files: files == [], seconds=240, every=2)
+    act = pb.ActRequest(run_id=deleted_run, observation=[0.0] * 4)
+    wait_until(lambda: _code(service.Act, act), lambda code: code == grpc.StatusCode.NOT_FOUND, seconds=30)

@@ -209,9 +209,10 @@ def test_job_deleted_by_hand_is_made_again_and_the_run_goes_on(
     assert again is not None
     status = wait_until(
         lambda: _status(service, endless_run),
-        lambda status: status.restarts == 1 and status.timesteps_done > before.timesteps_done,
+        lambda status: status.resumed_from.timesteps and status.timesteps_done > before.timesteps_done,
         seconds=240,
     )
+    assert status.restarts == 1
     assert status.resumed_from.timesteps >= before.latest_checkpoint.timesteps
 
 
