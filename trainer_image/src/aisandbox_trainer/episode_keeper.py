@@ -17,7 +17,7 @@ from aisandbox_trainer.episodes import Episodes, NotStorable, are_ours
 
 SHARE_OF_TIME = 0.01
 """What keeping the episodes may take of the time of a rollout."""
-BOUNDARIES_BETWEEN_MEASUREMENTS = 100
+BOUNDARIES_BETWEEN_MEASUREMENTS = 1000
 
 NEAR_SECONDS = 10.0
 """How long a stop waits for the next boundary where rollouts are known to be short."""
