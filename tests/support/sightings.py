@@ -48,13 +48,14 @@ def watching(cluster: Cluster, namespace: str, seen: Sightings) -> Iterator[None
     """Notes each Job that is made in the namespace, and when its container runs."""
     make: Any = watch.Watch
     streams = [make(), make()]
-    listed = threading.Event()
+
+    listing = cluster.custom.list_namespaced_custom_object
+    version = listing("batch", "v1", namespace, "jobs")["metadata"]["resourceVersion"]
 
     def jobs() -> None:
-        listing = cluster.custom.list_namespaced_custom_object
-        version = listing("batch", "v1", namespace, "jobs")["metadata"]["resourceVersion"]
-        listed.set()
+        nonlocal version
         for event in streams[0].stream(listing, "batch", "v1", namespace, "jobs", resource_version=version):
+            version = event["object"]["metadata"]["resourceVersion"]
             if event["type"] == "ADDED":
                 seen.note("job", event["object"]["metadata"]["name"])
 
@@ -64,12 +65,22 @@ def watching(cluster: Cluster, namespace: str, seen: Sightings) -> Iterator[None
             if any(status.state.running for status in pod.status.container_statuses or []):
                 seen.note("running", (pod.metadata.labels or {}).get("batch.kubernetes.io/job-name", ""))
 
+    stopped = threading.Event()
+
+    def follow(look: Callable[[], None]) -> None:
+        while not stopped.is_set():
+            try:
+                look()
+            except Exception as error:
+                if not stopped.is_set():
+                    print(f"a watch is begun again: {error!r}")
+
     for each in (jobs, pods):
-        threading.Thread(target=each, daemon=True).start()
-    listed.wait(10)
+        threading.Thread(target=follow, args=(each,), daemon=True).start()
     try:
         yield
     finally:
+        stopped.set()
         for stream in streams:
             stream.stop()
 

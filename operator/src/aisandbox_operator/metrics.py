@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aisandbox_crds.status import Phase
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
 from aisandbox_operator.errors import AddressInUse
 
@@ -22,6 +22,7 @@ class Metrics:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)  # memory and processor time
         self._phases: dict[str, Phase] = {}
         self._clock = clock
         self._resynced: float | None = None
