@@ -35,8 +35,11 @@ Manifest = dict[str, Any]
 
 
 @contextmanager
-def installed(context: str, replicas: int = 1) -> Iterator[Kubectl]:
-    """Installs, waits until both answer, and removes all of it at the end."""
+def installed(context: str, replicas: int = 2) -> Iterator[Kubectl]:
+    """Installs, waits until all answer, and removes everything at the end.
+
+    Of several api-servers a client reaches one, and trainers any.
+    """
     registry, tag = os.environ.get("REGISTRY", OVERLAY_REGISTRY), os.environ.get("TAG", "dev")
     namespace = f"contract-{secrets.token_hex(3)}"
     kubectl = Kubectl(context, namespace)
