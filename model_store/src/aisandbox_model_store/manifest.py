@@ -7,7 +7,6 @@ digest of its bytes is the identity of the artefact. Must not know where folders
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -16,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from aisandbox_model_store.errors import Damaged, InvalidArtifact
+from aisandbox_model_store.sealed import seal, unseal
 
 MANIFEST_NAME = "manifest.json"
 _FORMAT = 1
+_KEYS = frozenset({"format", "kind", "timesteps", "details", "files"})
 _LARGEST_MANIFEST = 1 << 20
 _CHUNK = 1 << 20
 
@@ -54,7 +55,7 @@ class Manifest:
             "details": dict(self.details),
             "files": {name: {"size": entry.size, "sha256": entry.sha256} for name, entry in self.files.items()},
         }
-        return json.dumps(document, sort_keys=True, indent=1).encode() + b"\n"
+        return seal(document)
 
 
 def digest_of(data: bytes) -> str:
@@ -66,7 +67,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     """Return the manifest of a published folder and its digest. Raises FileNotFoundError, Damaged."""
     data = _read_limited(folder / MANIFEST_NAME)
     try:
-        manifest = _parse(json.loads(data))
+        manifest = _parse(unseal(data, _KEYS))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(folder, f"{MANIFEST_NAME} is not a manifest ({error})") from error
     return manifest, digest_of(data)

@@ -7,7 +7,6 @@ Must not write, except to set a damaged checkpoint aside; writing is :mod:`aisan
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -20,12 +19,14 @@ from aisandbox_model_store.atomic_file import sync_folder, write_durably
 from aisandbox_model_store.errors import Damaged, ModelNotFound, RunNotFound
 from aisandbox_model_store.manifest import Manifest, read_files, read_manifest, verify_folder
 from aisandbox_model_store.ownership import uid_of
+from aisandbox_model_store.sealed import unseal
 from aisandbox_model_store.selector import ModelSelector, parse_selector
 
 if TYPE_CHECKING:
     from aisandbox_model_store.writer import Writer
 
 _ARTIFACT = re.compile(r"(0|[1-9][0-9]{0,17})(?:\.([0-9]{1,6}))?")
+_POINTER_KEYS = frozenset({"folder", "timesteps", "digest", "reward_mean"})
 _LOAD_TRIES = 8
 """A reader may lose the race against a writer that moves `latest` and removes what it named; it then reads anew."""
 
@@ -270,7 +271,9 @@ def _read_published(folder: Path, relative: str) -> Published:
 
 def _parse_pointer(path: Path, data: bytes) -> Pointer:
     try:
-        document = json.loads(data)
+        document = unseal(data, _POINTER_KEYS)
+        if document.get("name", path.name) != path.name:
+            raise ValueError(f"it is the pointer {document['name']!r}")
         reward = document.get("reward_mean")
         pointer = Pointer(
             folder=str(document["folder"]),

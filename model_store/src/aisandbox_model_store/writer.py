@@ -12,7 +12,6 @@ An earlier run of the same name is kept out in the same way: its folder is renam
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import secrets
@@ -35,6 +34,7 @@ from aisandbox_model_store.errors import Damaged, Fenced, InvalidArtifact
 from aisandbox_model_store.manifest import MANIFEST_NAME, describe_folder, digest_of, verify_folder
 from aisandbox_model_store.ownership import check_owner, own
 from aisandbox_model_store.run_folder import Published, RunFolder, next_name
+from aisandbox_model_store.sealed import seal
 from aisandbox_model_store.selector import POINTERS
 
 _TEMPORARY = re.compile(r"\.tmp-([0-9]+)-[0-9a-f]+")
@@ -182,13 +182,14 @@ class Writer:
         if name not in POINTERS:
             raise ValueError(f"pointer: must be one of {', '.join(POINTERS)}, and is {name!r}")
         document = {
+            "name": name,
             "folder": published.path.name,
             "timesteps": published.timesteps,
             "digest": published.digest,
             "reward_mean": reward_mean,
         }
         with self._temporary(self.run.models_path) as temporary:
-            write_durably(temporary, json.dumps(document).encode() + b"\n")
+            write_durably(temporary, seal(document))
             self._rename(temporary, self.run.models_path / name)
 
     def write_output(self, path: str, data: bytes | Path) -> Path:

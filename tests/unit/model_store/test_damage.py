@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from aisandbox_model_store import Damaged, ModelNotFound, Published, RunFolder
+from aisandbox_model_store.sealed import seal
 
 FILES = {"policy.onnx": b"p" * 5000, "golden.json": b"g" * 5000}
 
@@ -71,12 +73,14 @@ def empty_the_manifest(folder: Path) -> None:
 def point_the_manifest_outside(folder: Path) -> None:
     document = json.loads((folder / "manifest.json").read_bytes())
     document["files"]["../secret"] = {"size": 1, "sha256": ""}
-    (folder / "manifest.json").write_text(json.dumps(document))
+    del document["checksum"]
+    (folder / "manifest.json").write_bytes(seal(document))
 
 
 def take_the_manifest_of_another_step(folder: Path) -> None:
     document = json.loads((folder / "manifest.json").read_bytes())
-    (folder / "manifest.json").write_text(json.dumps({**document, "timesteps": 1}))
+    del document["checksum"]
+    (folder / "manifest.json").write_bytes(seal({**document, "timesteps": 1}))
 
 
 MANIFEST_DAMAGE = [
@@ -165,3 +169,48 @@ def test_pointer_damaged_is_told(run: RunFolder, text: str) -> None:
     with pytest.raises(Damaged, match="not a pointer"):
         run.model("latest")
     assert run.model("step:100").timesteps == 100
+
+
+def flipped(data: bytes) -> Iterator[bytes]:
+    """``data`` with each of its bits flipped."""
+    for place in range(len(data)):
+        for bit in range(8):
+            yield data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
+
+
+def test_every_flipped_bit_of_a_manifest_is_found(run: RunFolder) -> None:
+    published = run.claim(1).publish_model(100, FILES, {"reward": "17.5"})
+    manifest = published.path / "manifest.json"
+    for data in flipped(manifest.read_bytes()):
+        manifest.write_bytes(data)
+        assert run.models() == [], data
+
+
+def test_every_flipped_bit_of_a_pointer_is_found(run: RunFolder) -> None:
+    writer = run.claim(1)
+    writer.point("best", writer.publish_model(100, FILES), 17.5)
+    pointer = run.models_path / "best"
+    for data in flipped(pointer.read_bytes()):
+        pointer.write_bytes(data)
+        with pytest.raises(Damaged):
+            run.pointer("best")
+
+
+def test_pointer_in_the_place_of_another_is_found(run: RunFolder) -> None:
+    writer = run.claim(1)
+    writer.point("best", writer.publish_model(100, FILES), 17.5)
+    (run.models_path / "best").rename(run.models_path / "final")
+    with pytest.raises(Damaged, match="it is the pointer 'best'"):
+        run.model("final")
+
+
+def test_files_from_before_there_were_checksums_are_read(run: RunFolder) -> None:
+    writer = run.claim(1)
+    published = writer.publish_model(100, FILES)
+    document = json.loads((published.path / "manifest.json").read_bytes())
+    del document["checksum"]
+    data = json.dumps(document, sort_keys=True, indent=1).encode() + b"\n"
+    (published.path / "manifest.json").write_bytes(data)
+    old = {"folder": "100", "timesteps": 100, "digest": run.models()[0].digest, "reward_mean": None}
+    (run.models_path / "latest").write_text(json.dumps(old))
+    assert run.load_model("latest").published.digest == "sha256:" + hashlib.sha256(data).hexdigest()

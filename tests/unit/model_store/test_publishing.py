@@ -178,7 +178,7 @@ def test_artefact_that_is_not_a_flat_folder_is_refused(run: RunFolder) -> None:
 def test_manifest_names_every_file_and_no_time(run: RunFolder) -> None:
     published = run.claim(1).publish_checkpoint(500, checkpoint)
     document = json.loads((published.path / "manifest.json").read_bytes())
-    assert set(document) == {"format", "kind", "timesteps", "details", "files"}
+    assert set(document) == {"format", "kind", "timesteps", "details", "files", "checksum"}
     assert document["files"]["model.zip"] == {"size": 3, "sha256": hashlib.sha256(b"zip").hexdigest()}
 
 
