@@ -349,7 +349,7 @@ def test_exception_in_a_call_ends_that_call_only(
     def broken(*_: Any) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("aisandbox_inference.direct_calls._UnaryCall._reply", broken)
+    monkeypatch.setattr("aisandbox_inference.direct_call.UnaryCall._reply", broken)
     with pytest.raises(grpc.RpcError) as caught:
         stub.Act(REQUEST, timeout=30)
     assert caught.value.code() is grpc.StatusCode.INTERNAL
