@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import structlog
@@ -121,9 +121,14 @@ class RunResources:
 
 
 def progress_part(status: TrainingRunStatus) -> Json:
-    """What the service writes of a status."""
+    """What the service writes of a status; measured numbers to six digits, for people read them in columns."""
+    measured = {
+        field.name: float(f"{value:.6g}")
+        for field in fields(status.progress)
+        if isinstance(value := getattr(status.progress, field.name), float)
+    }
     own = TrainingRunStatus(
-        progress=status.progress,
+        progress=replace(status.progress, **measured),  # type: ignore[arg-type]
         latest_checkpoint=status.latest_checkpoint,
         latest_model=status.latest_model,
         best_model=status.best_model,
