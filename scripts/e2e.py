@@ -130,18 +130,20 @@ class Rehearsal:
             with self.clock.stage(f"image of {part} loaded"):
                 self.commands.run("kind", "load", "docker-image", image, "--name", self.kind)
 
-    def provide_trainer(self, cluster: Future[None]) -> None:
-        """Has every node fetch the largest image before a test waits for it."""
-        self.provide("trainer", cluster)
-        cluster.result()
+    def pull_trainer(self) -> None:
+        """Has every node begin to fetch the largest image; the tests that need it wait for the end of these pods.
+
+        After the servers run, because a kubelet fetches one image at a time.
+        """
+        self.forget_pulling()
         image = f"{self.registry}/aisandbox/trainer:{self.tag}"
-        with self.clock.stage("image of trainer in the nodes"):
-            for node in self.kubectl("get", "nodes", "-o", "name").split():
-                pod = pulling_pod(node.removeprefix("node/"), image)
-                self.kubectl("--namespace=default", "apply", "-f", "-", text=json.dumps(pod))
-            pods = ("--namespace=default", "pod", f"--selector=app={PULLING}")
-            self.kubectl("wait", *pods, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=900s")
-            self.kubectl("delete", *pods, "--wait=false")
+        for node in self.kubectl("get", "nodes", "-o", "name").split():
+            pod = pulling_pod(node.removeprefix("node/"), image)
+            self.kubectl("--namespace=default", "apply", "-f", "-", text=json.dumps(pod))
+
+    def forget_pulling(self) -> None:
+        """Removes those pods."""
+        self.kubectl("--namespace=default", "delete", "pod", f"--selector=app={PULLING}", "--now")
 
     def install(self, cluster: Future[None]) -> None:
         """``kubectl apply -k`` of the kind overlay with these images, and the wait for what it starts."""
@@ -247,7 +249,8 @@ def run(arguments: list[str], commands: Commands, clock: Clock) -> int:
     try:
         with ThreadPoolExecutor() as pool:
             cluster = pool.submit(rehearsal.make_cluster)
-            steps = [cluster, pool.submit(rehearsal.provide_trainer, cluster), pool.submit(rehearsal.install, cluster)]
+            trainer = pool.submit(rehearsal.provide, "trainer", cluster)
+            steps = [cluster, trainer, pool.submit(rehearsal.install, cluster)]
             try:
                 done, _ = wait(steps, return_when=FIRST_EXCEPTION)
                 for step in done:
@@ -257,7 +260,11 @@ def run(arguments: list[str], commands: Commands, clock: Clock) -> int:
                 if isinstance(error, Stopped):
                     collect(Kubectl(rehearsal.context, NAMESPACE), LOGS)
                 raise
-        return rehearsal.test(arguments)
+        rehearsal.pull_trainer()
+        try:
+            return rehearsal.test(arguments)
+        finally:
+            rehearsal.forget_pulling()
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience must not leave a cluster behind
         commands.stopped.clear()

@@ -22,6 +22,8 @@ from pod_logs import PodLogs
 from port_forward import PortForward
 
 PORT = 50051
+PULLING = "aisandbox-e2e-pull"
+WITHOUT_TRAINER = ("test_trainingrun_resource", "test_manifests")
 NOBODY = "nobody.invalid:50061"
 SIMULATOR = Path(__file__).parents[2] / "deploy" / "samples" / "simulator"
 # Quick ones and those that need no trainer first; what restarts the system's parts late; what reads their logs last.
@@ -77,6 +79,20 @@ def pod_logs(pytestconfig: pytest.Config, request: pytest.FixtureRequest, cluste
         if request.session.testsfailed:
             collect(cluster.kubectl, folder)
             print(f"\nWhat the cluster looked like: {folder}")
+
+
+@pytest.fixture(scope="session")
+def trainer_in_nodes(kubectl: Kubectl) -> None:
+    """The trainer's image has been fetched, where scripts/e2e.py began to; elsewhere a pod waits for it."""
+    chosen = ("--namespace=default", "pod", f"--selector=app={PULLING}")
+    if kubectl("get", *chosen, "--output=name"):
+        kubectl("wait", *chosen, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=900s", seconds=920)
+
+
+@pytest.fixture(autouse=True)
+def _trainer_where_it_is_needed(request: pytest.FixtureRequest) -> None:
+    if request.path.stem not in WITHOUT_TRAINER:
+        request.getfixturevalue("trainer_in_nodes")
 
 
 @pytest.fixture
