@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 from fault_rows import ROWS
-from fault_table import RESULTS, load, render
-from fault_tally import Tally
+from fault_table import RESULTS, render
+from fault_tally import Result, Tally
 
 SEED = 20251
+
+_DONE = pytest.StashKey[list[Result]]()
 
 Rows = Callable[[str], AbstractContextManager[Tally]]
 
@@ -31,6 +33,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(120 if config.getoption("--faults-round") is not None else 0))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_DONE] = []
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -59,6 +65,7 @@ def row(pytestconfig: pytest.Config) -> Rows:
         rounds = {"short": found.short, "full": found.full}.get(scale) or max(round(found.full * float(scale)), 1)
         file = _folder(pytestconfig) / f"{key}.json"
         tally = Tally(found, rounds, seed, file, commit, pytestconfig.getoption("--faults-round"))
+        pytestconfig.stash[_DONE].append(tally.result)
         try:
             yield tally
         except BaseException:
@@ -71,6 +78,6 @@ def row(pytestconfig: pytest.Config) -> Rows:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if results := load(_folder(config)):
+    if results := {result.key: result for result in config.stash[_DONE]}:
         terminalreporter.section("faults")
-        terminalreporter.write_line(render(results))
+        terminalreporter.write_line(render(results, all_rows=False))

@@ -51,7 +51,7 @@ ROWS = (
         "the trainer is killed (SIGKILL) at random and around every write, fsync and rename of a checkpoint",
         "400",
         "all resume, at most one interval lost, the final model is that of a run nobody killed",
-        400,
+        800,
         12,
     ),
     Row(

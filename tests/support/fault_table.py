@@ -25,7 +25,7 @@ def load(folder: Path) -> dict[str, Result]:
     return {path.stem: Result.load(path) for path in sorted(folder.glob("*.json"))}
 
 
-def render(results: Mapping[str, Result]) -> str:
+def render(results: Mapping[str, Result], all_rows: bool = True) -> str:
     """The table in Markdown, and under it what it cannot say."""
     lines = [
         "| what is done to it | asked for | injected | survived | lost | worst recovery | what must hold |",
@@ -34,6 +34,8 @@ def render(results: Mapping[str, Result]) -> str:
     remarks: list[str] = []
     for row in ROWS:
         result = results.get(row.key)
+        if result is None and not all_rows:
+            continue
         marks = [] if result is None else [_mark(remarks, text) for text in _remarks(result)]
         lines.append(_line(row, result, "".join(marks)))
     lines += ["", *(f"{number}. {text}" for number, text in enumerate(remarks, 1))]

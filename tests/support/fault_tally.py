@@ -24,8 +24,9 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,14 +127,19 @@ class Tally:
                 done.result()
 
     def _round(self, one_round: Callable[[Fault], None], number: int) -> None:
-        if self.result.lost >= MOST_LOSSES:
-            return
+        if self.result.lost < MOST_LOSSES:
+            with self.fault(number) as fault:
+                one_round(fault)
+
+    @contextmanager
+    def fault(self, number: int = 0) -> Iterator[Fault]:
+        """One round, for a row that is not many of them. What is raised in it is a loss, and not raised again."""
         fault = Fault(number, self.random_of(number))
         try:
-            one_round(fault)
+            yield fault
         except (Exception, pytest.fail.Exception) as error:
             text = "".join(traceback.format_exception(error))
-            self._take(fault, {"round": number, "case": "; ".join(fault.cases), "error": text[-4000:]})
+            self._take(fault, {"round": number, "case": "; ".join(fault.cases[-5:]), "error": text[-4000:]})
         else:
             self._take(fault, None)
 

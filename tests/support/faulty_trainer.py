@@ -51,7 +51,7 @@ def _watch_claims() -> None:
 def _count_steps() -> None:
     from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
-    original = CartPoleEnv.step
+    original: Any = CartPoleEnv.step
     counters: list[mmap.mmap] = []
 
     def step(self: CartPoleEnv, action: Any) -> Any:
@@ -74,8 +74,7 @@ def _keep_rollouts() -> None:
     def compute(self: RolloutBuffer, *arguments: Any, **named: Any) -> None:
         if folder := os.environ.get("FAULTS_ROLLOUTS"):
             name = f"{folder}/{time.monotonic_ns()}.npz"
-            fields = {"observations": self.observations, "actions": self.actions, "rewards": self.rewards}
-            np.savez(name, **fields, starts=self.episode_starts)
+            np.savez(name, observations=self.observations, actions=self.actions, rewards=self.rewards)
         original(self, *arguments, **named)
 
     RolloutBuffer.compute_returns_and_advantage = compute  # type: ignore[method-assign]

@@ -1,0 +1,231 @@
+"""Real simulators that die, hang, answer rubbish and come back, and write down all that they have served.
+
+Every number a simulator serves follows from (session, step, environment, episode), so that of each transition a
+learner holds it can be said whether it was served: an observation is just these four, a reward a fraction made of
+them, an episode ends after EPISODE steps. What was served is in the file ``served``: a line of JSON a step, written
+before the answer. Written against the generated code alone, so that it can misbehave.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+EPISODE = 7
+RUBBISH = (
+    "no number as reward", "infinite observation", "too few rewards", "too many observations", "another shape",
+    "another data type", "another kind of reply", "an empty reply", "a flag of 7", "too few flags",
+    "no final observation", "an error in band", "cut tensor",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """``trouble`` ("", "die", "hang" or one of RUBBISH) comes at step ``at`` of session ``session`` of this process.
+
+    ``first`` is the number of its first session; ``width`` of another simulator's observations is another.
+    """
+
+    served: Path
+    first: int = 1
+    trouble: str = ""
+    session: int = 1
+    at: int = 0
+    width: int = 4
+
+
+def reward_of(session: int, step: int, environment: int) -> float:
+    """A fraction that float32 holds exactly."""
+    return ((session * 31 + step * 7 + environment * 3) % 64) / 64
+
+
+def serve(script: Script, port: int, told: Any) -> None:
+    """The process: serves until it is killed. Tells its port."""
+    import grpc
+    from aisandbox.v1 import environment_pb2_grpc as services
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+    services.add_EnvironmentServiceServicer_to_server(_servicer(script), server)
+    told.send(server.add_insecure_port(f"127.0.0.1:{port}"))
+    server.start()
+    threading.Event().wait()
+
+
+def _servicer(script: Script) -> Any:
+    import numpy as np
+    from aisandbox.v1 import environment_pb2 as pb
+    from aisandbox.v1 import environment_pb2_grpc as services
+    from aisandbox.v1 import tensor_pb2
+
+    lock = threading.Lock()
+    sessions: list[int] = []
+
+    def tensor(rows: Any) -> Any:
+        array = np.asarray(rows, "<f4").reshape(-1, script.width)
+        return tensor_pb2.Tensor(dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=array.shape, data=array.tobytes())
+
+    def spec() -> Any:
+        result = pb.EnvironmentSpec()
+        result.observation_space.box.dtype = tensor_pb2.DATA_TYPE_FLOAT32
+        result.observation_space.box.shape.append(script.width)
+        result.action_space.discrete.n = 2
+        return result
+
+    def tell(**line: Any) -> None:
+        with lock, script.served.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    class Simulator(services.EnvironmentServiceServicer):
+        def Describe(self, request: Any, context: Any) -> Any:
+            return pb.DescribeResponse(protocol_version=1, name="faulty", spec=spec())
+
+        def Session(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
+            with lock:
+                sessions.append(0)
+                count = len(sessions)
+            number, step, ages, episodes = script.first + count - 1, 0, [], []
+            for request in requests:
+                kind = request.WhichOneof("request")
+                if kind == "open":
+                    ages, episodes = [0] * request.open.environments, [0] * request.open.environments
+                    yield pb.SimulatorReply(open=pb.OpenReply(spec=spec()))
+                elif kind == "reset":
+                    ages = [i % EPISODE for i in range(len(ages))]
+                    yield pb.SimulatorReply(reset=pb.ResetReply(observations=[observe(number, step, episodes)]))
+                else:
+                    step += 1
+                    ages = [age + 1 for age in ages]
+                    actions = np.frombuffer(request.step.actions.data, "<i8").tolist()
+                    tell(session=number, step=step, actions=actions)
+                    reply = answer(number, step, ages, episodes)
+                    if script.trouble and (count, step) == (script.session, script.at):
+                        tell(trouble=script.trouble, session=number, step=step)
+                        reply = self.trouble(reply)
+                    yield reply
+                    ended = [age >= EPISODE for age in ages]
+                    ages = [0 if end else age for age, end in zip(ages, ended, strict=True)]
+
+        def trouble(self, reply: Any) -> Any:
+            if script.trouble == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if script.trouble == "hang":
+                os.kill(os.getpid(), signal.SIGSTOP)
+                return reply  # once it goes on
+            return spoilt(reply, script.trouble)
+
+    def observe(number: int, step: int, episodes: list[int]) -> Any:
+        return tensor([[number, step, i, episode][: script.width] for i, episode in enumerate(episodes)])
+
+    def answer(number: int, step: int, ages: list[int], episodes: list[int]) -> Any:
+        ended = [age >= EPISODE for age in ages]
+        finals = [[number, step, i, episodes[i]] for i, end in enumerate(ended) if end]
+        for i, end in enumerate(ended):
+            episodes[i] += end
+        rewards = np.array([reward_of(number, step, i) for i in range(len(ages))], "<f4")
+        return pb.SimulatorReply(
+            step=pb.StepReply(
+                observations=[observe(number, step, episodes)],
+                rewards=rewards.tobytes(),
+                terminated=bytes(ended),
+                truncated=bytes(len(ages)),
+                final_observations=[tensor(finals)] if finals else [],
+            )
+        )
+
+    def spoilt(reply: Any, how: str) -> Any:
+        step = reply.step
+        n = len(step.terminated)
+        seen = step.observations[0]
+        if how == "no number as reward":
+            step.rewards = np.full(n, np.nan, "<f4").tobytes()
+        elif how == "infinite observation":
+            seen.data = np.full((n, script.width), np.inf, "<f4").tobytes()
+        elif how == "too few rewards":
+            step.rewards = step.rewards[:-4]
+        elif how == "too many observations":
+            step.observations.append(seen)
+        elif how == "another shape":
+            seen.shape[:] = [n * script.width]
+        elif how == "another data type":
+            seen.dtype = tensor_pb2.DATA_TYPE_INT32
+        elif how == "another kind of reply":
+            return pb.SimulatorReply(reset=pb.ResetReply(observations=[seen]))
+        elif how == "an empty reply":
+            return pb.SimulatorReply()
+        elif how == "a flag of 7":
+            step.terminated = bytes([7] * n)
+        elif how == "too few flags":
+            step.terminated = step.terminated[:-1]
+        elif how == "no final observation":
+            step.terminated = bytes([1] * n)
+            del step.final_observations[:]
+        elif how == "an error in band":
+            return pb.SimulatorReply(error=pb.SimulatorError(message="the physics said no"))
+        elif how == "cut tensor":
+            seen.data = seen.data[:-3]
+        return reply
+
+    return Simulator()
+
+
+class Simulator:
+    """One address, at which processes follow each other."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._processes: list[Any] = []
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self, script: Script) -> Any:
+        """Begins to serve there; the process. Raises TimeoutError."""
+        script = replace(script, first=1 + 100 * len(self._processes))
+        here, there = multiprocessing.Pipe(duplex=False)
+        process = self._context.Process(target=serve, args=(script, self.port, there), daemon=True)
+        process.start()
+        self._processes.append(process)
+        there.close()
+        if not here.poll(60):
+            raise TimeoutError("the simulator does not start")
+        self.port = here.recv()
+        return process
+
+    def serve_nonsense(self, seconds: float, chance: random.Random) -> None:
+        """Somebody else has the port for a while, and does not speak gRPC."""
+        with socket.create_server(("127.0.0.1", self.port)) as server:
+            server.settimeout(0.05)
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                try:
+                    connection, _ = server.accept()
+                except TimeoutError:
+                    continue
+                with connection:
+                    connection.sendall(chance.choice([b"HTTP/1.1 200 OK\r\n\r\n", chance.randbytes(500)]))
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.join()
+
+
+def simulators() -> Any:
+    """Where simulator processes come from: forks of a process that has loaded what they need."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["faulty_simulator_imports"])
+    return context
