@@ -22,8 +22,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ from types import FrameType
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from cluster_report import collect
+from e2e_images import SERVERS, TRAINER, Images
 from kubectl import Kubectl
 from stages import Clock, Commands, Stopped
 
@@ -39,8 +38,6 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "e2e"
 LOGS = ROOT / "build" / "e2e-logs"
 CLUSTER, NAMESPACE, PULLING = "aisandbox-e2e", "aisandbox", "aisandbox-e2e-pull"
-OVERLAY_REGISTRY = "localhost:5001"
-SERVERS = ("operator", "api-server", "inference-server")
 DEPLOYMENTS = ("aisandbox-operator", "aisandbox-api", "aisandbox-inference")
 TOOLS = {
     "docker": "https://docs.docker.com/engine/install/",
@@ -56,10 +53,7 @@ class Rehearsal:
     context: str
     kind: str
     own: bool
-    registry: str
-    pushes: bool
-    tag: str
-    builds: bool
+    images: Images
     commands: Commands
     clock: Clock
 
@@ -83,8 +77,8 @@ class Rehearsal:
             create = ("kind", "create", "cluster", "--name", CLUSTER, "--wait", "180s", *chosen)
             self.commands.run(*create)
             self.kubectl("--namespace=default", "wait", "--for=create", "serviceaccount/default", "--timeout=60s")
-        if self.pushes:
-            self._show_registry()
+        if self.images.pushes:
+            self._show_registry(self.images.registry)
 
     def remove_cluster(self) -> None:
         """The own cluster and all that was in it."""
@@ -98,10 +92,10 @@ class Rehearsal:
             return False
         return True
 
-    def _show_registry(self) -> None:
+    def _show_registry(self, registry: str) -> None:
         """Tells the nodes where the registry is, unless they know: https://kind.sigs.k8s.io/docs/user/local-registry/."""
-        port = self.registry.rpartition(":")[2]
-        folder = f"/etc/containerd/certs.d/{self.registry}"
+        port = registry.rpartition(":")[2]
+        folder = f"/etc/containerd/certs.d/{registry}"
         found = self.commands.run("docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}").split()
         for node in self.commands.run("kind", "get", "nodes", "--name", CLUSTER).split():
             known = self.commands.run("docker", "exec", node, "sh", "-c", f"test -d {folder} && echo yes || true")
@@ -114,29 +108,13 @@ class Rehearsal:
             hosts = f'[host."http://{found[0]}:{inside}"]\n'
             self.commands.run("docker", "exec", "-i", node, "sh", "-c", write, text=hosts)
 
-    def provide(self, part: str, cluster: Future[None]) -> None:
-        """Builds an image and brings it to where the cluster finds it."""
-        if not self.builds:
-            return
-        names = (f"REGISTRY={self.registry}", f"TAG={self.tag}")
-        with self.clock.stage(f"image of {part} built"):
-            self.commands.run("make", f"image-{part}", *names)
-        if self.pushes:
-            with self.clock.stage(f"image of {part} pushed"):
-                self.commands.run("make", f"push-{part}", *names)
-        else:
-            cluster.result()
-            image = f"{self.registry}/aisandbox/{part}:{self.tag}"
-            with self.clock.stage(f"image of {part} loaded"):
-                self.commands.run("kind", "load", "docker-image", image, "--name", self.kind)
-
     def pull_trainer(self) -> None:
         """Has every node begin to fetch the largest image; the tests that need it wait for the end of these pods.
 
         After the servers run, because a kubelet fetches one image at a time.
         """
         self.forget_pulling()
-        image = f"{self.registry}/aisandbox/trainer:{self.tag}"
+        image = self.images.name(TRAINER)
         for node in self.kubectl("get", "nodes", "-o", "name").split():
             pod = pulling_pod(node.removeprefix("node/"), image)
             self.kubectl("--namespace=default", "apply", "-f", "-", text=json.dumps(pod))
@@ -148,33 +126,29 @@ class Rehearsal:
     def install(self, cluster: Future[None]) -> None:
         """``kubectl apply -k`` of the kind overlay with these images, and the wait for what it starts."""
         for part in SERVERS:
-            self.provide(part, cluster)
+            self.images.provide(part, self.kind, cluster)
         cluster.result()
         overlay = WORK / "install"
         overlay.mkdir(exist_ok=True)
-        (overlay / "kustomization.yaml").write_text(json.dumps(self._overlay(), indent=2))
+        kustomization = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": ["../../../deploy/overlays/kind"],
+            "images": self.images.replacements(),
+        }
+        (overlay / "kustomization.yaml").write_text(json.dumps(kustomization, indent=2))
         with self.clock.stage("installed"):
             self.kubectl("apply", "-k", str(overlay))
             for deployment in DEPLOYMENTS:
                 ready = ("rollout", "status", f"deployment/{deployment}", "--timeout=180s")
                 self.kubectl(f"--namespace={NAMESPACE}", *ready)
 
-    def _overlay(self) -> dict[str, object]:
-        parts = (*SERVERS, "trainer")
-        names = [(f"{OVERLAY_REGISTRY}/aisandbox/{part}", f"{self.registry}/aisandbox/{part}") for part in parts]
-        return {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            "resources": ["../../../deploy/overlays/kind"],
-            "images": [{"name": old, "newName": new, "newTag": self.tag} for old, new in names],
-        }
-
     def test(self, arguments: list[str]) -> int:
         """Runs pytest and returns its exit code; its output goes through."""
         command = [sys.executable, "-m", "pytest", "tests/e2e", f"--kube-context={self.context}", f"--logs={LOGS}"]
         command += ["tests/contract", f"--kubernetes-context={self.context}"]  # which installs with these images, too
         command += [f"--namespace={NAMESPACE}", f"--junit-xml={LOGS / 'junit.xml'}", *arguments]
-        environ = {**os.environ, "REGISTRY": self.registry, "TAG": self.tag}
+        environ = {**os.environ, "REGISTRY": self.images.registry, "TAG": self.images.tag}
         with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, env=environ) as tests:
             try:
                 return tests.wait()
@@ -194,7 +168,7 @@ def pulling_pod(node: str, image: str) -> dict[str, object]:
 
 def prepare(commands: Commands, clock: Clock) -> Rehearsal:
     """Chooses the cluster and the images; raises Stopped naming what is missing."""
-    wanted, tag = os.environ.get("E2E_CONTEXT", ""), os.environ.get("TAG", "")
+    wanted, tag = os.environ.get("E2E_CONTEXT", ""), os.environ.get("TAG")
     _check_tools(["kubectl", *([] if wanted else ["kind"]), *([] if wanted and tag else ["docker"])])
     context, own = f"kind-{CLUSTER}", not wanted
     if own:
@@ -204,13 +178,13 @@ def prepare(commands: Commands, clock: Clock) -> Rehearsal:
         known = commands.run("kubectl", "config", "get-contexts", "--output=name").split()
         if context not in known:
             raise Stopped(f"E2E_CONTEXT={wanted}: kubectl knows no such context, only {', '.join(known) or 'none'}")
-    registry = os.environ.get("REGISTRY") or OVERLAY_REGISTRY
     kind = context.removeprefix("kind-") if context.startswith("kind-") else ""
-    pushes = _answers(registry)
-    if not (pushes or kind or tag):
-        raise Stopped(f"no registry answers at {registry} (REGISTRY), and {context} is not kind's: say which to use")
-    files_tag = tag or _tag_of_files(commands)
-    return Rehearsal(context, kind, own, registry, pushes, files_tag, not tag, commands, clock)
+    images = Images.chosen(WORK, commands, clock)
+    if images.builds and not (images.pushes or kind):
+        raise Stopped(
+            f"no registry answers at {images.registry} (REGISTRY), and {context} is not one of kind's clusters"
+        )
+    return Rehearsal(context, kind, own, images, commands, clock)
 
 
 def _check_tools(needed: list[str]) -> None:
@@ -221,35 +195,17 @@ def _check_tools(needed: list[str]) -> None:
         raise Stopped("docker does not answer (`docker info`): does its daemon run, and may you use it?")
 
 
-def _answers(registry: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{registry}/v2/", timeout=3) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
-
-
-def _tag_of_files(commands: Commands) -> str:
-    """The same for the same files, so that a node that has their images need not fetch them again."""
-    index = {"GIT_INDEX_FILE": str(WORK / "index")}
-    try:
-        commands.run("git", "add", "--all", environ=index)
-        return f"e2e-{commands.run('git', 'write-tree', environ=index)[:12]}"
-    except Stopped:  # no git
-        return f"e2e-{time.time_ns():x}"
-
-
 def run(arguments: list[str], commands: Commands, clock: Clock) -> int:
     """All of it; the exit code."""
     WORK.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(LOGS, ignore_errors=True)
     LOGS.mkdir(parents=True)
     rehearsal = prepare(commands, clock)
-    clock.say(f"cluster {rehearsal.context}, images {rehearsal.registry}/aisandbox/*:{rehearsal.tag}")
+    clock.say(f"cluster {rehearsal.context}, images {rehearsal.images.name('*')}")
     try:
         with ThreadPoolExecutor() as pool:
             cluster = pool.submit(rehearsal.make_cluster)
-            trainer = pool.submit(rehearsal.provide, "trainer", cluster)
+            trainer = pool.submit(rehearsal.images.provide, TRAINER, rehearsal.kind, cluster)
             steps = [cluster, trainer, pool.submit(rehearsal.install, cluster)]
             try:
                 done, _ = wait(steps, return_when=FIRST_EXCEPTION)
@@ -260,6 +216,7 @@ def run(arguments: list[str], commands: Commands, clock: Clock) -> int:
                 if isinstance(error, Stopped):
                     collect(Kubectl(rehearsal.context, NAMESPACE), LOGS)
                 raise
+        rehearsal.images.forget_older()
         rehearsal.pull_trainer()
         try:
             return rehearsal.test(arguments)
