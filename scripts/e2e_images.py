@@ -23,7 +23,7 @@ OVERLAY_REGISTRY = "localhost:5001"
 
 @dataclass
 class Images:
-    """``registry``/aisandbox/PART:``tag``. Without ``pushes`` no registry answers, without ``builds`` they are there."""
+    """``registry``/aisandbox/PART:``tag``. Without ``pushes`` no registry answers; without ``builds`` all are there."""
 
     registry: str
     tag: str
