@@ -26,7 +26,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Readers see the old bytes or the new ones. Raises DiskFull, or OSError; then the old file is untouched.
     """
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
-    with full_disk_named(path.parent), removed_on_error(temporary):
+    with removed_on_error(temporary), full_disk_named(path.parent):  # looked at before it is given space back
         write_durably(temporary, data)
         os.replace(temporary, path)
     sync_folder(path.parent)

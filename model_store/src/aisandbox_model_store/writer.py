@@ -30,7 +30,7 @@ from aisandbox_model_store.atomic_file import (
     sync_folder,
     write_durably,
 )
-from aisandbox_model_store.errors import Damaged, Fenced, InvalidArtifact
+from aisandbox_model_store.errors import Damaged, DiskFull, Fenced, InvalidArtifact
 from aisandbox_model_store.manifest import MANIFEST_NAME, describe_folder, digest_of, verify_folder
 from aisandbox_model_store.ownership import check_owner, own
 from aisandbox_model_store.run_folder import Published, RunFolder, next_name
@@ -241,11 +241,11 @@ class Writer:
     def _temporary(self, parent: Path) -> Iterator[Path]:
         """Give a name in ``parent`` that a claim recognises as this attempt's; nothing stays there on an error."""
         temporary = parent / f".tmp-{self.attempt}-{secrets.token_hex(8)}"
-        with full_disk_named(parent):
-            try:
-                with removed_on_error(temporary):
-                    yield temporary
-            except OSError:
-                self.check_fence()  # a claim takes the folder away under the pen of an older attempt
-                raise
+        try:
+            # In this order: once the temporary is removed, the disk may not look full any more.
+            with removed_on_error(temporary), full_disk_named(parent):
+                yield temporary
+        except (OSError, DiskFull):
+            self.check_fence()  # a claim takes the folder away under the pen of an older attempt
+            raise
         discard(temporary)

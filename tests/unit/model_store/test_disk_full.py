@@ -86,3 +86,21 @@ def test_other_errors_pass_and_leave_nothing(run: RunFolder) -> None:
     with pytest.raises(PermissionError):
         run.claim(1).publish_checkpoint(200, write)
     assert os.listdir(run.checkpoints_path) == []
+
+
+def test_disk_is_looked_at_before_what_was_half_written_is_removed(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = run.claim(1)
+    usage = namedtuple("usage", "total used free")
+
+    def free(path: Path) -> object:
+        filled = any(name.startswith(".tmp-") for name in os.listdir(path))
+        return usage(1 << 30, 0, 0 if filled else 1 << 29)
+
+    def write(folder: Path) -> None:
+        raise RuntimeError("unexpected pos 5120 vs 5012")
+
+    monkeypatch.setattr(shutil, "disk_usage", free)
+    with pytest.raises(DiskFull):
+        writer.publish_checkpoint(200, write)

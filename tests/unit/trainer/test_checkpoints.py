@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import random
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,12 @@ def test_boundary_undoes_a_rollout_that_was_broken_off() -> None:
     assert again.random.environments == boundary.random.environments
     for key, value in model.policy.state_dict().items():
         assert torch.equal(value, callback.weights[key])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_full_disk_is_named_and_not_what_torch_makes_of_it(tmp_path: Path) -> None:
+    model = MODELS["PPO"](_env())
+    (tmp_path / checkpoints.MODEL).symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.PPO, 1), State.capture(model, Ratings(), 0))
+    assert caught.value.errno == errno.ENOSPC

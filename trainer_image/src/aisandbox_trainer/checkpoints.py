@@ -133,6 +133,23 @@ class State:
 
 def save(folder: Path, model: BaseAlgorithm, spec: TrainingRunSpec, state: State) -> None:
     """Writes every file of a checkpoint into ``folder``. Raises OSError."""
+    try:
+        _save(folder, model, spec, state)
+    except RuntimeError as error:
+        # torch's writer, closed after a write has failed, says only that it is not where it ought to be.
+        if (hidden := _disk_error(error)) is not None:
+            raise OSError(hidden.errno, hidden.strerror, hidden.filename) from error
+        raise
+
+
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """The error of the disk that led to ``error``, if one did."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _save(folder: Path, model: BaseAlgorithm, spec: TrainingRunSpec, state: State) -> None:
     # The last observations belong to the episodes.
     model.save(folder / MODEL, exclude=["_last_obs", "_last_original_obs", "_last_episode_starts"])
     normalize = model.get_vec_normalize_env()
