@@ -6,20 +6,19 @@ pytest tests/faults [--faults-scale short|full|FACTOR] [--faults-seed N] [--faul
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from fault_rows import ROWS
 from fault_table import RESULTS, render
-from fault_tally import Result, Tally
+from fault_tally import Result, Rows, Tally
+from faulty_trainers import TinyRun, Trainers, references, warm_trainers
 
 SEED = 20251
 
 _DONE = pytest.StashKey[list[Result]]()
-
-Rows = Callable[[str], AbstractContextManager[Tally]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -75,6 +74,19 @@ def row(pytestconfig: pytest.Config) -> Rows:
         tally.check()
 
     return of
+
+
+@pytest.fixture(scope="session")
+def trainers() -> Iterator[Trainers]:
+    """Real trainers, forked from one process that has loaded everything."""
+    with warm_trainers() as trainers:
+        yield trainers
+
+
+@pytest.fixture(scope="session")
+def undisturbed(trainers: Trainers, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TinyRun]:
+    """A run of each kind to which nothing happened: what the others must end like. Not to be changed."""
+    return references(trainers, tmp_path_factory.mktemp("undisturbed"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

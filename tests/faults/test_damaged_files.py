@@ -10,42 +10,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import damage
 import grpc
-import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
 from aisandbox_model_store import Damaged, ModelNotFound, RunFolder, RunStore
-from fault_tally import Fault, Tally
-from faulty_trainers import TinyRun, Trainers, references, warm_trainers
+from fault_tally import Fault, Rows, Tally
+from faulty_trainers import TinyRun, Trainers
 from waiting import wait_until
-
-Rows = Callable[[str], AbstractContextManager[Tally]]
-
-
-@pytest.fixture(scope="module")
-def trainers() -> Iterator[Trainers]:
-    with warm_trainers() as trainers:
-        yield trainers
-
-
-@pytest.fixture(scope="module")
-def published(trainers: Trainers, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TinyRun]:
-    """Runs with three checkpoints, models and pointers each, made by trainers."""
-    return references(trainers, tmp_path_factory.mktemp("published"))
 
 
 def test_damage_is_found_and_what_is_whole_is_used(
-    row: Rows, trainers: Trainers, published: dict[str, TinyRun], tmp_path: Path
+    row: Rows, trainers: Trainers, undisturbed: dict[str, TinyRun], tmp_path: Path
 ) -> None:
     with row("files-damaged") as tally, _inference_server(tmp_path / "served") as act:
 
         def one_round(fault: Fault) -> None:
-            run = published[fault.random.choice(list(published))]
+            run = undisturbed[fault.random.choice(list(undisturbed))]
             place = tmp_path / str(fault.number)
             if fault.number % 20 == 19:
                 _serve(fault, run, tmp_path / "served", act)

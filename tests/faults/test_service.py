@@ -8,8 +8,8 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,9 @@ import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
 from dropping_proxy import dropping
-from fault_tally import Fault, Tally
+from fault_tally import Fault, Rows
 from service_process import ServiceProcess
 from waiting import wait_until
-
-Rows = Callable[[str], AbstractContextManager[Tally]]
 
 CLIENTS = 16
 DROPS = 0.1

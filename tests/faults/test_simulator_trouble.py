@@ -6,33 +6,25 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from aisandbox_crds.spec import GrpcEnvironment
 from aisandbox_trainer import checkpoints, replay_file
-from fault_tally import Fault, Tally
+from fault_tally import Fault, Rows
 from faulty_simulator import EPISODE, RUBBISH, Script, Simulator, reward_of, simulators
-from faulty_trainers import TinyRun, Trainer, Trainers, warm_trainers
+from faulty_trainers import TinyRun, Trainer, Trainers
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import ReplayBuffer
 from waiting import wait_until
 
-Rows = Callable[[str], AbstractContextManager[Tally]]
 ENVIRONMENTS = 2
 PATIENT = {"SIMULATOR_TIMEOUT_SECONDS": "0.6", "SIMULATOR_PATIENCE_SECONDS": "60"}
 TROUBLES = ("dies", "hangs", "answers rubbish", "comes back")
-
-
-@pytest.fixture(scope="module")
-def trainers() -> Iterator[Trainers]:
-    with warm_trainers() as trainers:
-        yield trainers
 
 
 @dataclass

@@ -41,7 +41,8 @@ def render(results: Mapping[str, Result], all_rows: bool = True) -> str:
     lines += ["", *(f"{number}. {text}" for number, text in enumerate(remarks, 1))]
     lines += ["", _kinds(results)]
     seeds = sorted({result.seed for result in results.values()})
-    lines += ["", f"Seed{'s' if len(seeds) > 1 else ''}: {', '.join(map(str, seeds)) or 'none yet'}."]
+    commits = sorted({result.commit for result in results.values()})
+    lines += ["", f"Seed: {', '.join(map(str, seeds)) or 'none yet'}. Commit: {', '.join(commits) or 'none yet'}."]
     return "\n".join(lines)
 
 

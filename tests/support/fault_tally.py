@@ -4,7 +4,7 @@ Owns the rounds of a row, their random numbers, and the result as JSON. Must not
 
 A row's test hands a function to :meth:`Tally.run`, which calls it once a round with a :class:`Fault`:
 
-    def test_something(row: Callable[[str], AbstractContextManager[Tally]]) -> None:
+    def test_something(row: Rows) -> None:
         with row("trainer-killed") as tally:
             tally.run(one_round)
 
@@ -26,7 +26,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,3 +171,7 @@ class Tally:
         told = "\n".join(f"round {loss['round']}: {loss['case']}\n{loss['error']}" for loss in result.losses[:5])
         assert not result.lost, f"{result.lost} of {result.injected} lost (seed {result.seed})\n{told}"
         assert result.injected, "no fault was injected"
+
+
+Rows = Callable[[str], AbstractContextManager[Tally]]
+"""``with row(KEY) as tally``: the fixture of tests/faults/conftest.py."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 PLAN = "FAULTS_PLAN"
+FREEING = frozenset({"unlink", "remove", "rmdir"})
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
@@ -109,7 +110,7 @@ class _Disk:
                 began = time.monotonic_ns()  # one that was stopped does it now
                 if plan.when == "torn" and half is not None:
                     return size // 2  # a short write, which the caller goes on with
-        elif plan.at >= 0 and number >= plan.at and self._failures < plan.times and not self._over(plan):
+        elif plan.at >= 0 and number >= plan.at and self._meets(plan, kind):
             self._failures += 1
             if half is not None and plan.when == "torn":
                 half()
@@ -126,8 +127,10 @@ class _Disk:
             os.killpg(os.getpgrp(), _SIGNALS[plan.action])
         return result
 
-    def _over(self, plan: Plan) -> bool:
-        return bool(plan.until) and self._exists(plan.until)
+    def _meets(self, plan: Plan, kind: str) -> bool:
+        """Whether an operation at or after the one of the plan fails; what frees space never finds the disk full."""
+        over = plan.until and self._exists(plan.until)
+        return self._failures < plan.times and not over and not (plan.action == "ENOSPC" and kind in FREEING)
 
     def _tell(self, number: int, kind: str, path: str, to: str, size: int, began: int, error: str = "") -> None:
         assert self._plan is not None

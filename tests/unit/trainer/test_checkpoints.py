@@ -221,10 +221,17 @@ def test_boundary_undoes_a_rollout_that_was_broken_off() -> None:
         assert torch.equal(value, callback.weights[key])
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_full_disk_is_named_and_not_what_torch_makes_of_it(tmp_path: Path) -> None:
+def test_error_of_the_disk_is_told_and_not_what_torch_makes_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_on_a_disk_full_for_a_moment(*_: Any, **__: Any) -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        finally:
+            raise RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 5120 vs 5012")
+
     model = MODELS["PPO"](_env())
-    (tmp_path / checkpoints.MODEL).symlink_to("/dev/full")
+    monkeypatch.setattr(torch, "save", write_on_a_disk_full_for_a_moment)
     with pytest.raises(OSError, match="No space left") as caught:
         checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.PPO, 1), State.capture(model, Ratings(), 0))
     assert caught.value.errno == errno.ENOSPC
