@@ -24,7 +24,7 @@ TORCH_INDEX ?= $(shell curl -fsIL -m 10 -o /dev/null $(CPU_TORCH_INDEX)/torch/ &
 FOLDER_trainer := trainer_image
 
 .PHONY: help setup demo serve test test-unit manifests check format lint types imports proto proto-check proto-release \
-	e2e bench bench-kubernetes images images-push torch-index clean
+	faults faults-short faults-table e2e bench bench-kubernetes images images-push torch-index clean
 
 help: ## lists the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,7 +59,16 @@ manifests: setup ## do the manifests fit together? (a part of the unit tests)
 e2e: setup ## installs all of it on a kind cluster of its own and tests it there; ARGS are pytest's
 	$(RUN) python scripts/e2e.py $(ARGS)
 
-check: format lint types imports proto-check test ## everything CI asks for
+faults: setup ## does every fault as often as docs/reliability.md says, for an hour; ARGS are pytest's
+	$(PYTEST) tests/faults --faults-scale full $(ARGS)
+
+faults-short: setup ## does every fault a few times
+	$(PYTEST) tests/faults --faults-scale short $(ARGS)
+
+faults-table: setup ## writes the results of make faults into docs/reliability.md
+	$(RUN) python tests/support/fault_table.py
+
+check: format lint types imports proto-check test faults-short ## everything CI asks for
 
 format: setup ## is the code formatted?
 	$(RUN) ruff format --check .
