@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from random import Random
 
+import aiohttp
 import kopf
 import structlog
+from kopf._cogs.clients.errors import APIError
+from kopf._cogs.clients.watching import WatchingError
 from kopf._core.engines.peering import Identity
 
 from aisandbox_operator.cluster import Cluster
@@ -32,6 +36,7 @@ from aisandbox_operator.workers import Workers
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 20.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
 Task = asyncio.Future[None]
 
 
@@ -79,13 +84,38 @@ async def _at_work(workers: Workers, resync: Resync) -> AsyncIterator[tuple[Task
 async def _watch(settings: Settings, watches: Watches, resync: Resync, instance: str) -> None:
     """Begins when everything could be listed: kopf looks only once which resources there are."""
     await resync.has_succeeded.wait()
-    await kopf.operator(
-        registry=watches.registry,
-        settings=watches.settings,
-        namespaces=[settings.namespace],
-        standalone=True,
-        identity=Identity(instance),  # kopf's own has the user's name, and a container's user has none
-    )
+
+    async def watch() -> None:
+        await kopf.operator(
+            registry=watches.registry,
+            settings=watches.settings,
+            namespaces=[settings.namespace],
+            standalone=True,
+            identity=Identity(instance),  # kopf's own has the user's name, and a container's user has none
+        )
+
+    await keep_watching(watch)
+
+
+async def keep_watching(watch: Callable[[], Awaitable[None]], first_pause: float = FIRST_PAUSE_SECONDS) -> None:
+    """Has kopf begin anew when the API server has ended it: any answer it does not expect of a watch does.
+
+    A restart of the process would do as well but for Kubernetes, which puts off the next one for up to five minutes.
+    """
+    loop, stopped, pause = asyncio.get_running_loop(), asyncio.Event(), first_pause
+    while not stopped.is_set():
+        began = loop.time()
+        try:
+            await watch()
+            return
+        except (APIError, WatchingError, aiohttp.ClientError, OSError, TimeoutError) as error:
+            is_new = loop.time() - began > LONGEST_PAUSE_SECONDS
+            pause = first_pause if is_new else min(2 * pause, LONGEST_PAUSE_SECONDS)
+            log.warning("the watches have ended and begin anew", error=str(error)[:500], again_in=pause)
+            for number in (signal.SIGTERM, signal.SIGINT):  # kopf's own handlers stop nothing now
+                loop.add_signal_handler(number, stopped.set)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), pause)
 
 
 async def _until_one_ends(watching: Task, *parts: Task) -> None:
