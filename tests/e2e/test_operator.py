@@ -6,11 +6,8 @@ system is not touched. Needs the resource's definition and a registry that the n
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import secrets
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,47 +20,19 @@ from cable import Cable
 from cluster import Cluster, manifest_of
 from kubernetes import client
 from operator_process import OperatorProcess
+from scripted_place import ENDED, scripted_operator, scripted_place, scripted_trainer_image
 from waiting import wait_until
-
-TRAINER = Path(__file__).parents[1] / "support" / "scripted_trainer"
-RESOURCES = '{"requests": {"cpu": "5m", "memory": "24Mi"}, "limits": {"memory": "48Mi"}}'
-ENDED = ("Succeeded", "Failed", "Cancelled")
-SETUP = """\
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: aisandbox-trainer}
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: aisandbox-models}
-spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 100Mi}}}
-"""
 
 
 @pytest.fixture(scope="module")
 def trainer_image() -> str:
-    registry = os.environ.get("REGISTRY", "localhost:5001")
-    parts = b"".join(path.read_bytes() for path in sorted(TRAINER.iterdir()) if path.is_file())
-    image = f"{registry}/aisandbox/scripted-trainer:{hashlib.sha256(parts).hexdigest()[:12]}"
-    for command in (["docker", "build", "-q", "-t", image, str(TRAINER)], ["docker", "push", "-q", image]):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode:
-            pytest.fail(f"{' '.join(command)}: {done.stderr.strip()}")
-    return image
+    return scripted_trainer_image()
 
 
 @pytest.fixture(scope="module")
 def place(cluster: Cluster) -> Iterator[Cluster]:
-    """A namespace of the test's own with what trainers need, under the strictest pod security."""
-    name = f"operator-{secrets.token_hex(3)}"
-    cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    try:
-        own = Cluster(cluster.kubectl.context, name)
-        own.kubectl.apply(SETUP)
-        yield own
-    finally:
-        cluster.kubectl("delete", "namespace", name, "--wait=false")
+    with scripted_place(cluster.kubectl.context, "operator") as place:
+        yield place
 
 
 @pytest.fixture(scope="module")
@@ -73,17 +42,7 @@ def make_operator(
     logs = tmp_path_factory.mktemp("operator")
 
     def make(name: str, **environ: str) -> OperatorProcess:
-        told = {
-            "POD_NAMESPACE": place.namespace,
-            "KUBE_CONTEXT": place.kubectl.context,
-            "TRAINER_IMAGE": trainer_image,
-            "TRAINER_RESOURCES": RESOURCES,
-            "TERMINATION_GRACE_SECONDS": "10",
-            "START_DEADLINE_SECONDS": "8",
-            "RESYNC_SECONDS": "15",
-            **environ,
-        }
-        return OperatorProcess(told, logs / f"{name}.log")
+        return scripted_operator(place, trainer_image, logs / f"{name}.log", **environ)
 
     return make
 

@@ -24,6 +24,11 @@ class OperatorProcess:
 
     def start(self) -> None:
         """Returns when it is at work."""
+        self.spawn()
+        wait_until(self.probe_port, seconds=30)
+
+    def spawn(self) -> None:
+        """Returns at once."""
         self._offset = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -31,7 +36,6 @@ class OperatorProcess:
                 env={**os.environ, "METRICS_PORT": "0", "PROBE_PORT": "0", **self.environ},
                 stderr=log,
             )
-        wait_until(self.probe_port, seconds=30)
 
     def probe_port(self) -> int:
         """Where it answers /healthz; 0 before it does."""

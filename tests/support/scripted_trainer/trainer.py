@@ -5,6 +5,7 @@
     train       a step every ``tick`` seconds until totalTimesteps, then done; on SIGTERM a checkpoint, then exit 143
     crash       an exception        oom     takes memory until it is killed
     permanent   fails for good      done    ends at once, as if trained
+    stubborn    as train, and does not heed SIGTERM
 
 Attempts and steps are kept in the run's folder on the volume, as the real trainer does.
 """
@@ -77,6 +78,8 @@ def main() -> int:
         held = []
         while True:
             held.append(b"x" * 2**22)
+    if word == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if word == "done":
         return end(attempt, 0, SPEC["totalTimesteps"])
     return train(attempt)
