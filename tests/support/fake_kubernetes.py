@@ -231,17 +231,18 @@ class FakeKubernetes:
         return web.json_response(pod) if pod else _error(404, "NotFound", "no such pod")
 
     def add_pod(self, name: str, run: str, token: str, **metadata: Any) -> None:
-        """A trainer's pod of ``run`` and its token."""
+        """A trainer's pod of ``run``, which is there, and its token."""
         uid = f"uid-of-{name}"
+        run_uid = self.objects[run]["metadata"]["uid"]
         self.pods[name] = {
             "metadata": {
                 "name": name,
                 "uid": uid,
                 "labels": {"aisandbox.dev/run": run},
                 "ownerReferences": [{"kind": "Job", "name": run, "controller": True, "uid": "j"}],
-                "creationTimestamp": "2025-01-01T00:00:05Z",
                 **metadata,
-            }
+            },
+            "spec": {"containers": [{"name": "trainer", "env": [{"name": "RUN_UID", "value": run_uid}]}]},
         }
         self.tokens[token] = {
             "authenticated": True,

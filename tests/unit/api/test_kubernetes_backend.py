@@ -574,7 +574,6 @@ async def test_token_of_another_run_s_pod_is_refused(api: FakeKubernetes, backen
         ({"ownerReferences": [{"kind": "Job", "name": "a"}]}, NotPermitted),
         ({"labels": {}}, NotPermitted),
         ({"uid": "another"}, NotAuthenticated),
-        ({"creationTimestamp": "2024-12-31T23:59:59Z"}, NotPermitted),
     ],
 )
 async def test_token_of_a_pod_that_is_not_the_run_s_trainer_is_refused(
@@ -601,6 +600,34 @@ async def test_token_that_is_not_bound_to_a_pod_for_this_service_is_refused(
     api.tokens["token-of-a"].update(change)
     with pytest.raises(NotAuthenticated):
         await backend.report(report(), "token-of-a")
+
+
+async def test_token_of_a_deleted_run_s_trainer_is_refused_by_the_next_run_of_that_name(
+    api: FakeKubernetes, backend: KubernetesBackend
+) -> None:
+    await running(api, backend)
+    await backend.report(report(), "token-of-a")
+    api.delete("a")
+    api.add("a", status={"phase": "Running"})
+    await seen(backend, "a", lambda run: run.uid == api.objects["a"]["metadata"]["uid"])
+    with pytest.raises(NotPermitted, match="deleted"):
+        await backend.report(report(attempt=9), "token-of-a")
+    api.add_pod("a-pod-2", "a", "new-token-of-a")
+    await backend.report(report(attempt=1), "new-token-of-a")
+
+
+async def test_report_whose_run_is_replaced_while_its_token_is_checked_is_not_the_new_run_s(
+    api: FakeKubernetes, backend: KubernetesBackend
+) -> None:
+    await running(api, backend)
+    api.fail("POST", "tokenreviews", (503, ""))  # so that the check takes a while
+    reporting = asyncio.create_task(backend.report(report(attempt=9), "token-of-a"))
+    await until(lambda: api.count("POST", "tokenreviews"))
+    api.delete("a")
+    api.add("a", status={"phase": "Running"})
+    with pytest.raises(AttemptOver, match="deleted"):
+        await reporting
+    assert (await backend.get("a")).status.attempt == 0
 
 
 async def test_token_of_a_pod_that_is_gone_is_refused(api: FakeKubernetes, backend: KubernetesBackend) -> None:

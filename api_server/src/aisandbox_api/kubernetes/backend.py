@@ -20,6 +20,7 @@ from kubernetes.aio.client import ApiClient
 from aisandbox_api.backend import ProgressReport
 from aisandbox_api.clock import utc_now
 from aisandbox_api.errors import (
+    AttemptOver,
     BackendUnavailable,
     ClusterRefused,
     LimitReached,
@@ -230,8 +231,11 @@ class KubernetesBackend:
             raise NotAuthenticated("authorization: metadata 'Bearer TOKEN' is missing")
         reach = self._reach()
         await self.get(report.run)
-        await reach.verdicts.check(token, self._resource(report.run))
+        asked = self._resource(report.run)
+        await reach.verdicts.check(token, asked)
         run, before = self._resource(report.run), self._views.views[report.run]
+        if run.uid != asked.uid:
+            raise AttemptOver(f"run {run.name!r} has been deleted, and there is another one of its name")
         live = take(run, self._views.live(run.name), report, self._now())
         if live.attempt != before.status.progress.attempt:
             log.info("trainer reports", run=run.name, attempt=report.attempt, activity=report.activity)

@@ -2,7 +2,10 @@
 
 Owns the question to the API (TokenReview, then the pod that the token is bound to) and the memory of its answers, which
 is short because a pod's token dies with the pod. Tokens themselves are kept nowhere, only their digests. Must not know
-runs beyond their label.
+runs beyond their names and uids.
+
+A pod says in its environment which run it was made for, as to its trainer: that tells it from the trainer of a deleted
+run of the same name, which may still be alive.
 
 Source: Kubernetes, "Managing Service Accounts", bound service account tokens: the review of such a token names its pod
 in ``extra``.
@@ -16,7 +19,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 from aisandbox_crds.trainingrun import RUN_LABEL, TrainingRun
 
@@ -36,12 +38,12 @@ _POD_UID = "authentication.kubernetes.io/pod-uid"
 
 @dataclass(frozen=True, slots=True)
 class TrainerPod:
-    """The pod of a Job that a token is bound to; ``run`` is its label, ``created`` RFC 3339."""
+    """The pod of a Job that a token is bound to; ``run`` is its label, ``run_uid`` its trainer's RUN_UID."""
 
     name: str
     run: str
     job: str
-    created: str
+    run_uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,8 @@ class TokenVerdicts:
         pod = verdict.pod
         if pod.run != run.name or pod.job != run.name:
             raise NotPermitted(f"the token is that of pod {pod.name!r}, which is not a trainer of run {run.name!r}")
-        if _time(pod.created) < _time(run.creation_time):
-            raise NotPermitted(f"pod {pod.name!r} is older than run {run.name!r}: it trains a deleted one of that name")
+        if pod.run_uid != run.uid:
+            raise NotPermitted(f"pod {pod.name!r} trains another run of the name {run.name!r}, which has been deleted")
 
     async def _verdict(self, token: str) -> _Verdict:
         key = hashlib.sha256(token.encode()).digest()
@@ -138,20 +140,13 @@ class TokenVerdicts:
         metadata = pod.get("metadata") or {}
         if metadata.get("uid") != uids[0]:
             return f"the token is that of an earlier pod {names[0]!r}"
-        return _trainer_pod(metadata)
+        return _trainer_pod(metadata, pod.get("spec") or {})
 
 
-def _trainer_pod(metadata: Json) -> TrainerPod:
+def _trainer_pod(metadata: Json, spec: Json) -> TrainerPod:
     owners = [owner for owner in metadata.get("ownerReferences") or () if owner.get("controller")]
     job = str(owners[0].get("name")) if owners and owners[0].get("kind") == "Job" else ""
     labels = metadata.get("labels") or {}
-    return TrainerPod(
-        str(metadata.get("name")), str(labels.get(RUN_LABEL, "")), job, str(metadata.get("creationTimestamp", ""))
-    )
-
-
-def _time(text: str) -> float:
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return 0.0
+    variables = (one for container in spec.get("containers") or () for one in container.get("env") or ())
+    run_uid = next((one.get("value") for one in variables if one.get("name") == "RUN_UID"), "")
+    return TrainerPod(str(metadata.get("name")), str(labels.get(RUN_LABEL, "")), job, str(run_uid))
