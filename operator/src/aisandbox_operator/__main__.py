@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 
@@ -11,7 +10,7 @@ import structlog
 
 from aisandbox_operator import log
 from aisandbox_operator.errors import StartupError
-from aisandbox_operator.program import operate
+from aisandbox_operator.program import operate, run
 from aisandbox_operator.settings import Settings
 
 EPILOG = """\
@@ -49,7 +48,7 @@ def main() -> int:
     try:
         settings = Settings.from_environ(os.environ)
         log.configure(settings.log_level)
-        asyncio.run(operate(settings))
+        run(lambda: operate(settings))
     except StartupError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

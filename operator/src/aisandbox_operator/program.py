@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from random import Random
+from typing import Any
 
-import aiohttp
 import kopf
 import structlog
 from kopf._cogs.clients.errors import APIError
@@ -23,6 +23,7 @@ from kopf._core.engines.peering import Identity
 
 from aisandbox_operator.cluster import Cluster
 from aisandbox_operator.connection import load_configuration
+from aisandbox_operator.errors import WatchesEnded
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.probes import Probes, health_problem
 from aisandbox_operator.recollection import Recollection
@@ -37,11 +38,30 @@ log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 20.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
+LONG_SECONDS = 60.0
 Task = asyncio.Future[None]
 
 
+def run(once: Callable[[], Coroutine[Any, Any, None]], first_pause: float = FIRST_PAUSE_SECONDS) -> None:
+    """Operates, and begins anew when the API server has ended kopf: any answer to a watch that it does not expect does.
+
+    A restart of the process would do as well but for Kubernetes, which puts off the next one for up to five minutes.
+    Anew as a whole, because kopf takes the tasks of its event loop with it. Raises what ``once`` raises.
+    """
+    pause = first_pause
+    while True:
+        began = time.monotonic()
+        try:
+            asyncio.run(once())
+            return
+        except WatchesEnded as error:
+            pause = first_pause if time.monotonic() - began > LONG_SECONDS else min(2 * pause, LONGEST_PAUSE_SECONDS)
+            log.warning("the operator begins anew", error=str(error), again_in=pause)
+            time.sleep(pause)
+
+
 async def operate(settings: Settings) -> None:
-    """Runs until SIGTERM or SIGINT. Raises StartupError, and whatever ends kopf."""
+    """Runs until SIGTERM or SIGINT. Raises StartupError, WatchesEnded, and whatever else ends kopf."""
     metrics = Metrics()
     configuration = await load_configuration(settings.kube_context)
     instance = f"{socket.gethostname()}-{os.getpid()}"
@@ -52,7 +72,7 @@ async def operate(settings: Settings) -> None:
     reconciler = Reconciler(cluster, settings, recollection, metrics, _now)
     resync = Resync(cluster, settings, queue, recollection, metrics, _now, random)
     workers = Workers(queue, reconciler, metrics, settings.workers)
-    watches = Watches(configuration, queue, recollection, metrics, resync.soon)
+    watches = Watches(configuration, queue, recollection, resync.soon)
     probes = Probes(lambda: health_problem(resync.age, settings.resync_seconds, recollection.silent_watches))
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(cluster.close)
@@ -82,10 +102,9 @@ async def _at_work(workers: Workers, resync: Resync) -> AsyncIterator[tuple[Task
 
 
 async def _watch(settings: Settings, watches: Watches, resync: Resync, instance: str) -> None:
-    """Begins when everything could be listed: kopf looks only once which resources there are."""
+    """Begins when everything could be listed: kopf looks only once which resources there are. Raises WatchesEnded."""
     await resync.has_succeeded.wait()
-
-    async def watch() -> None:
+    try:
         await kopf.operator(
             registry=watches.registry,
             settings=watches.settings,
@@ -93,29 +112,8 @@ async def _watch(settings: Settings, watches: Watches, resync: Resync, instance:
             standalone=True,
             identity=Identity(instance),  # kopf's own has the user's name, and a container's user has none
         )
-
-    await keep_watching(watch)
-
-
-async def keep_watching(watch: Callable[[], Awaitable[None]], first_pause: float = FIRST_PAUSE_SECONDS) -> None:
-    """Has kopf begin anew when the API server has ended it: any answer it does not expect of a watch does.
-
-    A restart of the process would do as well but for Kubernetes, which puts off the next one for up to five minutes.
-    """
-    loop, stopped, pause = asyncio.get_running_loop(), asyncio.Event(), first_pause
-    while not stopped.is_set():
-        began = loop.time()
-        try:
-            await watch()
-            return
-        except (APIError, WatchingError, aiohttp.ClientError, OSError, TimeoutError) as error:
-            is_new = loop.time() - began > LONGEST_PAUSE_SECONDS
-            pause = first_pause if is_new else min(2 * pause, LONGEST_PAUSE_SECONDS)
-            log.warning("the watches have ended and begin anew", error=str(error)[:500], again_in=pause)
-            for number in (signal.SIGTERM, signal.SIGINT):  # kopf's own handlers stop nothing now
-                loop.add_signal_handler(number, stopped.set)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopped.wait(), pause)
+    except (APIError, WatchingError) as error:
+        raise WatchesEnded(str(error)[:500]) from error
 
 
 async def _until_one_ends(watching: Task, *parts: Task) -> None:

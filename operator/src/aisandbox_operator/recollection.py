@@ -13,6 +13,9 @@ from aisandbox_crds.trainer_exit import TerminationMessage
 
 from aisandbox_operator.views import PodView
 
+PATIENCE_SECONDS = 60.0
+"""For a watch to show what a list has; resyncs may be a second apart, and kopf may have a crowd to go through."""
+
 
 class Recollection:
     """For one event loop."""
@@ -20,9 +23,9 @@ class Recollection:
     def __init__(self) -> None:
         self._endings: dict[str, TerminationMessage] = {}
         self._versions: dict[str, str] = {}
-        self._missed: dict[str, str] = {}
+        self._missed: dict[str, tuple[str, float]] = {}
         self.silent_watches: frozenset[str] = frozenset()
-        """The kinds of objects whose watch has missed a change for a whole resync."""
+        """The kinds of objects whose watch has missed a change for too long."""
 
     def hear(self, pod: PodView) -> None:
         """Keeps what the trainer of the pod has said at its end."""
@@ -50,15 +53,22 @@ class Recollection:
         else:
             self._versions[key] = str(metadata.get("resourceVersion", ""))
 
-    def compare(self, listed: Mapping[str, list[dict[str, Any]]]) -> None:
-        """Finds watches that miss changes: an object unchanged since the last resync must have been shown by now."""
+    def compare(self, listed: Mapping[str, list[dict[str, Any]]], now: float) -> None:
+        """Finds watches that miss changes: an object unchanged for a while must have been shown by now.
+
+        ``now``: monotonic seconds.
+        """
         versions = {
             f"{kind}/{metadata.get('uid', '')}": str(metadata.get("resourceVersion", ""))
             for kind, items in listed.items()
             for metadata in (item.get("metadata") or {} for item in items)
         }
-        missed = {key: version for key, version in versions.items() if self._versions.get(key) != version}
-        still = (key for key, version in missed.items() if self._missed.get(key) == version)
-        self.silent_watches = frozenset(key.split("/", 1)[0] for key in still)
+        missed = {}
+        for key, version in versions.items():
+            if self._versions.get(key) != version:
+                known, since = self._missed.get(key, ("", now))
+                missed[key] = version, since if known == version else now
+        late = (key for key, (_, since) in missed.items() if now - since >= PATIENCE_SECONDS)
+        self.silent_watches = frozenset(key.split("/", 1)[0] for key in late)
         self._missed = missed
         self._versions = {key: version for key, version in self._versions.items() if key in versions}

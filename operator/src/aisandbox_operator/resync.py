@@ -116,10 +116,11 @@ class Resync:
                 self._queue.add_after(run.name, step.look_again)
         self._metrics.observe_runs(phases)
         self._recollection.forget_runs({raw["metadata"]["uid"] for raw in runs})
-        self._recollection.compare({"trainingruns": runs, "jobs": jobs, "pods": pods})
+        now = asyncio.get_running_loop().time()
+        self._recollection.compare({"trainingruns": runs, "jobs": jobs, "pods": pods}, now)
         for kind in self._recollection.silent_watches:
             log.error("a watch has been silent", kind=kind)
-        self._succeeded = asyncio.get_running_loop().time()
+        self._succeeded = now
         self.has_succeeded.set()
         self._metrics.observe_resync()
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aisandbox_crds.scheduling import resource_errors
 from aisandbox_crds.trainer_start import LOG_LEVELS
 
 from aisandbox_operator.errors import InvalidSetting
@@ -107,17 +108,13 @@ def _resources(environ: Mapping[str, str]) -> Mapping[str, Any]:
     text = environ.get("TRAINER_RESOURCES") or ""
     if not text:
         return dict(DEFAULT_RESOURCES)
-    example = json.dumps(DEFAULT_RESOURCES)
     try:
         data = json.loads(text)
     except ValueError:
         data = None
-    fits = isinstance(data, dict) and all(
-        key in ("requests", "limits")
-        and isinstance(amounts, dict)
-        and all(isinstance(amount, str | int | float) for amount in amounts.values())
-        for key, amounts in data.items()
-    )
-    if not fits:
+    if not isinstance(data, dict):
+        example = json.dumps(DEFAULT_RESOURCES)
         raise InvalidSetting("TRAINER_RESOURCES", f"must be JSON such as {example}, got {text[:80]!r}")
-    return dict(data)
+    for error in resource_errors(data):
+        raise InvalidSetting("TRAINER_RESOURCES", f"{error.field.removeprefix('resources.')}: {error.rule}")
+    return data

@@ -15,7 +15,6 @@ from kubernetes.aio.client import Configuration
 
 from aisandbox_operator.connection import kopf_connection
 from aisandbox_operator.decoding import read_pod
-from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.names import FIELD_MANAGER
 from aisandbox_operator.recollection import Recollection
 from aisandbox_operator.work_queue import WorkQueue
@@ -38,13 +37,11 @@ class Watches:
         configuration: Configuration,
         queue: WorkQueue,
         recollection: Recollection,
-        metrics: Metrics,
         relisted: Callable[[], None],
     ) -> None:
         self._configuration = configuration
         self._queue = queue
         self._recollection = recollection
-        self._metrics = metrics
         self._relisted = relisted
         self._fingerprints: dict[str, object] = {}
         self.registry = kopf.OperatorRegistry()
@@ -63,8 +60,7 @@ class Watches:
         self._recollection.see("trainingruns", raw, is_gone=kind == "DELETED")
         if kind == "DELETED":
             self._fingerprints.pop(name, None)
-            self._queue.forget(name)
-            self._metrics.observe_phase(name, None)
+            self._queue.add(name)  # looked at like any other: a new run may have the name already
             return
         before, after = self._fingerprints.get(name), _fingerprint(raw)
         self._fingerprints[name] = after

@@ -76,11 +76,6 @@ class WorkQueue:
         self.add_after(key, delay)
         return float(delay)
 
-    def forget(self, key: str) -> None:
-        """The key stands for nothing any more."""
-        self.succeeded(key)
-        self._cancel_timer(key)
-
     def has_timer(self, key: str) -> bool:
         """Whether the key will be looked at later."""
         return key in self._timers

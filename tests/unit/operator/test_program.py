@@ -1,7 +1,6 @@
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import urllib.error
@@ -10,12 +9,11 @@ import urllib.request
 import pytest
 from aisandbox_operator.__main__ import EPILOG
 from aisandbox_operator.connection import load_configuration
-from aisandbox_operator.errors import AddressInUse, NoCluster
+from aisandbox_operator.errors import AddressInUse, NoCluster, WatchesEnded
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.probes import Probes
-from aisandbox_operator.program import keep_watching
+from aisandbox_operator.program import run
 from aisandbox_operator.settings import Settings
-from kopf._cogs.clients.watching import WatchingError
 
 NEEDED = {"POD_NAMESPACE": "sandbox", "TRAINER_IMAGE": "trainer:1", "METRICS_PORT": "0", "PROBE_PORT": "0"}
 
@@ -50,36 +48,23 @@ def test_missing_cluster_is_told_without_a_traceback() -> None:
     assert "Traceback" not in done.stderr
 
 
-async def test_watches_begin_anew_when_the_api_server_has_ended_them() -> None:
-    ends: list[Exception | None] = [WatchingError("etcd"), ConnectionResetError("cut"), None]
+def test_operator_begins_anew_when_the_api_server_has_ended_its_watches() -> None:
+    ends: list[Exception | None] = [WatchesEnded("no leader"), WatchesEnded("expired"), None]
 
-    async def watch() -> None:
+    async def once() -> None:
         if (end := ends.pop(0)) is not None:
             raise end
 
-    await keep_watching(watch, 0.001)
+    run(once, 0.001)
     assert not ends
 
 
-async def test_operator_that_pauses_between_watches_stops_when_it_is_told_to() -> None:
-    begun = asyncio.Event()
-
-    async def watch() -> None:
-        begun.set()
-        raise WatchingError("etcd")
-
-    watching = asyncio.create_task(keep_watching(watch, 20.0))
-    await begun.wait()
-    os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(watching, 5)
-
-
-async def test_error_of_its_own_ends_the_watches() -> None:
-    async def watch() -> None:
+def test_other_error_ends_the_operator() -> None:
+    async def once() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await keep_watching(watch)
+        run(once)
 
 
 async def test_context_of_the_kubeconfig_can_be_chosen(tmp_path: os.PathLike[str]) -> None:

@@ -33,10 +33,23 @@ def test_settings_without_a_default_must_be_said(missing: str) -> None:
         ("LOG_LEVEL", "loud"),
         ("TRAINER_IMAGE_PULL_POLICY", "Sometimes"),
         ("TRAINER_RESOURCES", "4Gi"),
-        ("TRAINER_RESOURCES", '{"memory": "4Gi"}'),
-        ("TRAINER_RESOURCES", '{"limits": {"memory": ["4Gi"]}}'),
     ],
 )
 def test_setting_that_breaks_its_rule_is_named(variable: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match=f"^{variable}: must be"):
         Settings.from_environ({**NEEDED, variable: value})
+
+
+@pytest.mark.parametrize(
+    ("resources", "rule"),
+    [
+        ('{"memory": "4Gi"}', "memory: unknown field; known: requests, limits"),
+        ('{"limits": "4Gi"}', "limits: must be an object"),
+        ('{"limits": {"memory": ["4Gi"]}}', "limits.memory: must be a quantity"),
+        ('{"limits": {"memory": "4GB"}}', "limits.memory: must be a quantity"),
+        ('{"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}', "requests.cpu: must not be greater than the limit"),
+    ],
+)
+def test_resources_that_every_job_would_be_refused_for_are_refused_at_the_start(resources: str, rule: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"^TRAINER_RESOURCES: {rule}"):
+        Settings.from_environ({**NEEDED, "TRAINER_RESOURCES": resources})

@@ -4,7 +4,6 @@ from typing import Any
 
 import kopf
 import pytest
-from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.recollection import Recollection
 from aisandbox_operator.watches import Watches
 from aisandbox_operator.work_queue import WorkQueue
@@ -23,7 +22,7 @@ def relists() -> list[None]:
 
 @pytest.fixture
 def watches(queue: WorkQueue, relists: list[None]) -> Watches:
-    return Watches(Configuration(), queue, Recollection(), Metrics(), lambda: relists.append(None))
+    return Watches(Configuration(), queue, Recollection(), lambda: relists.append(None))
 
 
 def run(status: Mapping[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
@@ -36,6 +35,16 @@ async def shown(watches: Watches, kind: str | None, raw: dict[str, Any]) -> None
 
 async def test_new_run_is_looked_at(watches: Watches, queue: WorkQueue) -> None:
     await shown(watches, "ADDED", run())
+    assert await queue.get() == "walk"
+
+
+async def test_deleted_run_is_looked_at_as_a_new_one_may_have_its_name(watches: Watches, queue: WorkQueue) -> None:
+    await shown(watches, "ADDED", run(uid="new"))
+    assert await queue.get() == "walk"
+    queue.done("walk")
+    queue.add_after("walk", 3600)
+    await shown(watches, "DELETED", run(uid="old"))
+    assert queue.has_timer("walk")
     assert await queue.get() == "walk"
 
 

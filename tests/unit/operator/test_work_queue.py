@@ -70,12 +70,6 @@ async def test_api_servers_wish_for_a_pause_is_kept_within_reason(queue: WorkQue
     assert queue.failed("a", 10**6) == 2 * LONGEST_BACKOFF_SECONDS
 
 
-async def test_forgotten_key_does_not_come_back(queue: WorkQueue) -> None:
-    queue.failed("a")
-    queue.forget("a")
-    assert not queue.has_timer("a")
-
-
 async def test_depth_is_told() -> None:
     depths: list[int] = []
     queue = WorkQueue(Random(1), depths.append)
