@@ -128,6 +128,25 @@ async def test_cluster_that_does_not_answer_keeps_everything(sweep: Sweep) -> No
     assert folder.exists()
 
 
+async def test_fault_at_one_folder_keeps_no_other_from_being_looked_at(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        sweep.claim(name, f"uid-{name}")
+    ask = sweep.cluster.get
+
+    async def get(name: str) -> TrainingRun | None:
+        if name == "a":
+            raise ValueError("never thought of")
+        return await ask(name)
+
+    monkeypatch.setattr(sweep.cluster, "get", get)
+    await sweep.at(0)
+    await sweep.at(RETENTION)
+    assert sweep.store.run("a").path.exists()
+    assert not sweep.store.run("b").path.exists()
+
+
 async def test_damaged_mark_begins_the_retention_anew(sweep: Sweep) -> None:
     (folder, _) = sweep.claim("a", "uid-a")
     await sweep.at(0)

@@ -144,6 +144,18 @@ async def test_create_while_the_api_server_is_away_is_unavailable(
         await backend.create(new_run())
 
 
+async def test_create_that_the_service_s_end_interrupts_is_to_be_tried_again(
+    api: FakeKubernetes, opened: Opened
+) -> None:
+    async with opened() as backend:
+        api.fail("POST", "trainingruns", (503, ""))
+        creating = asyncio.create_task(backend.create(new_run()))
+        await until(lambda: api.count("POST", "trainingruns"))
+    with pytest.raises(ServiceStopping):
+        await creating
+    assert not api.objects
+
+
 async def test_create_of_a_name_that_is_being_deleted_is_to_be_tried_again(
     api: FakeKubernetes, backend: KubernetesBackend
 ) -> None:
@@ -449,11 +461,14 @@ async def test_report_is_seen_at_once_and_written_to_the_status(
 
 async def test_reports_are_written_at_a_bounded_rate(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     await running(api, backend)
-    for timesteps in range(400, 900):
-        await backend.report(report(timesteps), "token-of-a")
+    await backend.report(report(399), "token-of-a")
     await until(lambda: api.count("PATCH", "trainingruns/status") == 1)
+    for timesteps in range(400, 500):
+        await backend.report(report(timesteps), "token-of-a")
+        await asyncio.sleep(0.005)  # what is written, is written meanwhile
+    assert api.count("PATCH", "trainingruns/status") == 1
     assert api.count("POST", "tokenreviews") == api.count("GET", "pods") == 1
-    assert (await backend.get("a")).status.progress.timesteps == 899
+    assert (await backend.get("a")).status.progress.timesteps == 499
 
 
 async def test_other_replica_sees_progress_through_the_cluster(api: FakeKubernetes, opened: Opened) -> None:
@@ -625,7 +640,7 @@ async def test_report_whose_run_is_replaced_while_its_token_is_checked_is_not_th
     await until(lambda: api.count("POST", "tokenreviews"))
     api.delete("a")
     api.add("a", status={"phase": "Running"})
-    with pytest.raises(AttemptOver, match="deleted"):
+    with pytest.raises(RunUnknown, match="deleted"):
         await reporting
     assert (await backend.get("a")).status.attempt == 0
 

@@ -20,7 +20,6 @@ from kubernetes.aio.client import ApiClient
 from aisandbox_api.backend import ProgressReport
 from aisandbox_api.clock import utc_now
 from aisandbox_api.errors import (
-    AttemptOver,
     BackendUnavailable,
     ClusterRefused,
     LimitReached,
@@ -179,8 +178,7 @@ class KubernetesBackend:
         reach = self._reach()
         if name not in self._views.views:
             await reach.lookups.look_up(name)
-        run = self._views.views.get(name)
-        if run is None:
+        if (run := self._views.views.get(name)) is None:
             raise RunUnknown(name)
         return run
 
@@ -235,7 +233,7 @@ class KubernetesBackend:
         await reach.verdicts.check(token, asked)
         run, before = self._resource(report.run), self._views.views[report.run]
         if run.uid != asked.uid:
-            raise AttemptOver(f"run {run.name!r} has been deleted, and there is another one of its name")
+            raise RunUnknown(run.name, "it has been deleted, and another one has its name")
         live = take(run, self._views.live(run.name), report, self._now())
         if live.attempt != before.status.progress.attempt:
             log.info("trainer reports", run=run.name, attempt=report.attempt, activity=report.activity)
@@ -271,8 +269,7 @@ class KubernetesBackend:
         return self._views.views.get(run.name, run)
 
     def _resource(self, name: str) -> TrainingRun:
-        run = self._cache.runs.get(name)
-        if run is None:  # gone while something else was awaited
+        if (run := self._cache.runs.get(name)) is None:  # gone while something else was awaited
             raise RunUnknown(name)
         return run
 

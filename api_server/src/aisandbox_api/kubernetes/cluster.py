@@ -19,7 +19,7 @@ from aisandbox_crds.errors import FieldError
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from aisandbox_api.errors import BackendUnavailable, ClusterRefused, StartupError
+from aisandbox_api.errors import BackendUnavailable, ClusterRefused, ServiceStopping, StartupError
 
 Json = dict[str, Any]
 Observe = Callable[[str, str, str], None]
@@ -58,9 +58,11 @@ class Cluster:
     def __init__(self, client: ApiClient, observe: Observe = lambda verb, resource, code: None) -> None:
         self._client = client
         self._observe = observe
+        self._closed = False
 
     async def close(self) -> None:
-        """Ends all connections."""
+        """Ends all connections; calls that are under way raise ServiceStopping."""
+        self._closed = True
         await self._client.close()  # type: ignore[no-untyped-call]
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Json:
@@ -132,6 +134,10 @@ class Cluster:
         except _CONNECTION_ERRORS as error:
             self._observe(verb, _resource_of(path), type(error).__name__)
             raise BackendUnavailable(f"the Kubernetes API does not answer: {_words(error)}") from error
+        except RuntimeError as error:  # what the closed client says
+            if self._closed:
+                raise ServiceStopping("the service is stopping: send the call again in a moment") from error
+            raise
         self._observe(verb, _resource_of(path), str(code))
         if not 200 <= code < 300:
             raise _refusal(code, data)

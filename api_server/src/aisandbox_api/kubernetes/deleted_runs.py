@@ -88,6 +88,8 @@ class DeletedRuns:
                 await self._look_at(folder, now)
             except (ApiError, ModelStoreError, OSError) as error:
                 log.warning("folder of a deleted run is kept", folder=str(folder.path), why=str(error)[:300])
+            except Exception:  # a fault at one folder must not end the sweep of all
+                log.exception("folder could not be looked at", folder=str(folder.path))
 
     async def _look_at(self, folder: OwnedFolder, now: datetime) -> None:
         known = self._cache.runs.get(folder.run)
