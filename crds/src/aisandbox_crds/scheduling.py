@@ -38,7 +38,7 @@ _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 def scheduling_errors(spec: TrainingRunSpec) -> Iterator[FieldError]:
     """Every rule that the fields from ``resources`` on break."""
-    yield from _resource_errors(spec.resources)
+    yield from resource_errors(spec.resources)
     yield from _label_errors("node_selector", spec.node_selector)
     yield from _label_errors("labels", spec.labels)
     for key in spec.labels:
@@ -68,7 +68,8 @@ def quantity(text: object) -> Decimal | None:
     return Decimal(number).scaleb(power)
 
 
-def _resource_errors(resources: Mapping[str, Any]) -> Iterator[FieldError]:
+def resource_errors(resources: Mapping[str, Any]) -> Iterator[FieldError]:
+    """Every rule that the resources of a container break."""
     read: dict[str, dict[str, Decimal]] = {"requests": {}, "limits": {}}
     for kind, entries in resources.items():
         field = f"resources.{kind}"
