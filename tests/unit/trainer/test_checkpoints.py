@@ -13,6 +13,7 @@ from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_trainer import checkpoints
 from aisandbox_trainer.algorithms import class_of
 from aisandbox_trainer.checkpoints import Boundary, Ratings, State
+from aisandbox_trainer.episodes import Episodes
 from aisandbox_trainer.in_process import vectorized
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -219,6 +220,33 @@ def test_boundary_undoes_a_rollout_that_was_broken_off() -> None:
     assert again.random.environments == boundary.random.environments
     for key, value in model.policy.state_dict().items():
         assert torch.equal(value, callback.weights[key])
+
+
+class _Unreadable:
+    """Can be pickled, and not be made of what was pickled."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def test_boundary_is_gone_back_to_also_when_its_episodes_cannot_be_put_back(tmp_path: Path) -> None:
+    env = vectorized(lambda: gym.make("CartPole-v1"), 2)
+    inner: Any = env.envs[0].unwrapped
+    inner.gadget = _Unreadable()
+    model = MODELS["PPO"](env)
+    model.learn(64)
+    boundary = Boundary.capture(model, Episodes.capture(model))
+    model.num_timesteps += 10
+
+    boundary.restore(model)
+
+    assert model.num_timesteps == boundary.timesteps
+    state = State.capture(model, Ratings(), 0)
+    assert state.why_anew
+    checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.PPO, 1000), state)
+    restored, state = checkpoints.load(tmp_path, PPO, env, "cpu")
+    assert state.episodes is None
+    restored.learn(64, reset_num_timesteps=False)
 
 
 def test_error_of_the_disk_is_told_and_not_what_torch_makes_of_it(

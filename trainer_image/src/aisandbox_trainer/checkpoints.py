@@ -81,9 +81,7 @@ class Boundary:
         model._episode_num = self.episode_number
         model.ep_info_buffer = deque(self.ended, maxlen=model._stats_window_size)
         model.ep_success_buffer = deque(self.successes, maxlen=model._stats_window_size)
-        if self.episodes is not None:
-            self.episodes.restore(model)
-        elif moved:
+        if (moved or self.episodes is not None) and not self._episodes_go_on(model):
             model._last_obs = None
         if random:
             self.random.restore(model.action_space, model.get_env())
@@ -91,6 +89,17 @@ class Boundary:
         if normalize is not None and self.statistics is not None:
             for name, value in self.statistics.items():
                 setattr(normalize, name, copy.deepcopy(value))
+
+    def _episodes_go_on(self, model: BaseAlgorithm) -> bool:
+        """Puts the episodes back if they were kept and can be: what was learned is worth saving without them too."""
+        if self.episodes is None:
+            return False
+        try:
+            self.episodes.restore(model)
+        except NotStorable as error:
+            log.warning("episodes begin anew", reason=str(error))
+            return False
+        return True
 
 
 def _statistics(normalize: VecNormalize) -> dict[str, Any]:
