@@ -13,7 +13,7 @@ from aisandbox_operator.policies.failures import describe_pod
 from aisandbox_operator.policies.stall import seconds_to_stall
 from aisandbox_operator.situation import Situation
 from aisandbox_operator.times import seconds_since
-from aisandbox_operator.views import JobView
+from aisandbox_operator.views import JobView, PodView
 
 NO_POD_SECONDS = 30
 REFUSED_SECONDS = 30.0
@@ -73,7 +73,22 @@ def followed(situation: Situation) -> Decision:
         return _between_attempts(situation, job)
     if situation.run.status.phase is Phase.RUNNING and pod is not None and pod.exit_code is not None:
         return Decision(Phase.RUNNING, "TrainerEnding", "the trainer has ended, its pod not yet")
-    return STARTING if pod is not None or job is None else _without_pod(situation, job)
+    if pod is not None:
+        return _starting(situation, pod)
+    return STARTING if job is None else _without_pod(situation, job)
+
+
+def _starting(situation: Situation, pod: PodView) -> Decision:
+    """A large image on a new node takes its time; a volume that cannot be mounted looks the same from here."""
+    patience = situation.settings.start_deadline_seconds
+    left = patience - (seconds_since(pod.scheduled or pod.created, situation.now) or 0.0)
+    if left > 0 or pod.exit_code is not None:
+        return replace(STARTING, look_again=max(left, 1.0))
+    message = (
+        f"the trainer's container has not begun for {patience} s; `kubectl describe pod {pod.name}` tells why (a volume "
+        "that cannot be mounted, an image that is still being pulled)"
+    )
+    return Decision(STARTING.phase, "StartingSlowly", message, is_trouble=True)
 
 
 def _without_pod(situation: Situation, job: JobView) -> Decision:
