@@ -85,8 +85,8 @@ def _starting(situation: Situation, pod: PodView) -> Decision:
     if left > 0 or pod.exit_code is not None:
         return replace(STARTING, look_again=max(left, 1.0))
     message = (
-        f"the trainer's container has not begun for {patience} s; `kubectl describe pod {pod.name}` tells why (a volume "
-        "that cannot be mounted, an image that is still being pulled)"
+        f"the trainer's container has not begun for {patience} s; `kubectl describe pod {pod.name}` tells why (a "
+        "volume that cannot be mounted, an image that is still being pulled)"
     )
     return Decision(STARTING.phase, "StartingSlowly", message, is_trouble=True)
 
