@@ -123,8 +123,12 @@ class Tally:
         """Does all rounds, ``workers`` at a time."""
         numbers = range(self.rounds) if self._only is None else [self._only]
         with ThreadPoolExecutor(workers, thread_name_prefix=self.row.key) as pool:
-            for done in [pool.submit(self._round, one_round, number) for number in numbers]:
-                done.result()
+            try:
+                for done in [pool.submit(self._round, one_round, number) for number in numbers]:
+                    done.result()
+            except BaseException:  # Ctrl-C does not wait for the rounds that have not begun
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def _round(self, one_round: Callable[[Fault], None], number: int) -> None:
         if self.result.lost < MOST_LOSSES:
