@@ -57,12 +57,15 @@ async def check_simulators(spec: TrainingRunSpec) -> None:
 
 
 def check_output(run: TrainingRun, others: Iterable[TrainingRun], store: RunStore) -> None:
-    """No unfinished run may be about to write the same file. Raises OutsideRoot, Unmet. Blocking."""
+    """No other unfinished run may be about to write the same file. Raises OutsideRoot, Unmet. Blocking.
+
+    The run itself may be among ``others``: the same start, sent again, has been taken by another replica meanwhile.
+    """
     if not run.spec.model_output_path:
         return
     place = store.resolve_output(run.spec.model_output_path)
     for other in others:
-        if not other.status.phase.is_done and _resolved(other, store) == place:
+        if other.name != run.name and not other.status.phase.is_done and _resolved(other, store) == place:
             raise Unmet(
                 "OutputPathInUse",
                 run.spec.model_output_path,

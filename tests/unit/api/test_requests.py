@@ -71,9 +71,14 @@ def test_output_path_is_the_one_of_the_file_that_will_be_there(asked: str, writt
 
 
 def test_output_path_that_an_unfinished_run_writes_is_refused_however_it_is_written(tmp_path: Path) -> None:
-    others = [made(model_output_path="m")]
-    with pytest.raises(Unmet, match=others[0].name):
+    others = [replace(made(model_output_path="m"), name="another")]
+    with pytest.raises(Unmet, match="another"):
         check_output(made(model_output_path="./m.zip"), others, RunStore(tmp_path))
+
+
+def test_output_path_of_the_same_start_taken_by_another_replica_is_its_own(tmp_path: Path) -> None:
+    run = made(model_output_path="m", request_id="r1")
+    check_output(run, [replace(run, uid="there already")], RunStore(tmp_path))
 
 
 def test_request_that_is_too_large_is_refused_without_being_read() -> None:
