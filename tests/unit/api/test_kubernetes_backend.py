@@ -524,6 +524,17 @@ async def test_api_server_that_is_away_keeps_no_report_from_being_taken(api: Fak
         assert (await backend.get("a")).status.progress.timesteps == 420
 
 
+async def test_progress_that_could_not_be_written_is_written_without_another_report(
+    api: FakeKubernetes, backend: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aisandbox_api.kubernetes.progress_writer.INTERVAL_SECONDS", 0.1)
+    await running(api, backend)
+    api.fail("PATCH", "trainingruns/status", (503, ""), DROP)
+    await backend.report(report(410), "token-of-a")
+    await until(lambda: api.objects["a"]["status"].get("progress", {}).get("timesteps") == 410)
+    assert api.count("PATCH", "trainingruns/status") == 3
+
+
 async def test_restarted_service_goes_on_from_the_next_report(api: FakeKubernetes, opened: Opened) -> None:
     async with opened() as backend:
         await running(api, backend, progress={"timesteps": 500, "attempt": 1, "activity": "Training"}, attempt=1)

@@ -1,7 +1,8 @@
 """Writing reported progress into the statuses of runs.
 
 Owns the rate: a run is written once in 5 seconds at most, or a second after the last write when others should know at
-once. A write that fails is not repeated, the next one says more. Must not know trainers.
+once. While the cluster does not answer a write is made again at the same rate, with what is known then. Must not know
+trainers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import structlog
 from aisandbox_crds.trainingrun import TrainingRun
 
-from aisandbox_api.errors import ApiError, ClusterRefused
+from aisandbox_api.errors import ApiError, BackendUnavailable, ClusterRefused
 from aisandbox_api.kubernetes.live_progress import Live
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
 from aisandbox_api.kubernetes.run_cache import RunCache
@@ -91,6 +92,8 @@ class ProgressWriter:
                 await self._write(name)
             except ApiError as error:
                 log.warning("progress cannot be written", run=name, why=str(error)[:300])
+                if isinstance(error, BackendUnavailable):  # a trainer that waits has nothing more to say
+                    self.schedule(name, urgent=False)
             except Exception:
                 log.exception("writing progress has failed", run=name)
 
