@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 
@@ -10,7 +11,7 @@ import structlog
 
 from aisandbox_operator import log
 from aisandbox_operator.errors import StartupError
-from aisandbox_operator.program import operate, run
+from aisandbox_operator.program import operate
 from aisandbox_operator.settings import Settings
 
 EPILOG = """\
@@ -48,7 +49,7 @@ def main() -> int:
     try:
         settings = Settings.from_environ(os.environ)
         log.configure(settings.log_level)
-        run(lambda: operate(settings))
+        asyncio.run(operate(settings))
     except StartupError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -5,7 +5,6 @@ OperatorError
 │   ├── InvalidSetting      an environment variable breaks a rule
 │   ├── NoCluster           no cluster is configured
 │   └── AddressInUse        another process listens on the port
-├── WatchesEnded            kopf has ended for what the API server said; all begins anew
 └── ClusterError            a call of the API server did not do what it should
     ├── Transient           the same call may succeed later
     │   ├── Conflict        somebody else wrote first: read again, decide again
@@ -48,10 +47,6 @@ class AddressInUse(StartupError):
 
     def __init__(self, variable: str, port: int) -> None:
         super().__init__(f"cannot listen on port {port}: another process uses it. Set {variable} to another one.")
-
-
-class WatchesEnded(OperatorError):
-    """The API server answered a watch with what kopf does not expect."""
 
 
 class ClusterError(OperatorError):

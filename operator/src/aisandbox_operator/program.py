@@ -9,21 +9,16 @@ import asyncio
 import contextlib
 import os
 import socket
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from random import Random
-from typing import Any
 
 import kopf
 import structlog
-from kopf._cogs.clients.errors import APIError
-from kopf._cogs.clients.watching import WatchingError
 from kopf._core.engines.peering import Identity
 
 from aisandbox_operator.cluster import Cluster
 from aisandbox_operator.connection import load_configuration
-from aisandbox_operator.errors import WatchesEnded
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.probes import Probes, health_problem
 from aisandbox_operator.recollection import Recollection
@@ -37,31 +32,11 @@ from aisandbox_operator.workers import Workers
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 20.0
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 15.0
-LONG_SECONDS = 60.0
 Task = asyncio.Future[None]
 
 
-def run(once: Callable[[], Coroutine[Any, Any, None]], first_pause: float = FIRST_PAUSE_SECONDS) -> None:
-    """Operates, and begins anew when the API server has ended kopf: any answer to a watch that it does not expect does.
-
-    A restart of the process would do as well but for Kubernetes, which puts off the next one for up to five minutes.
-    Anew as a whole, because kopf takes the tasks of its event loop with it. Raises what ``once`` raises.
-    """
-    pause = first_pause
-    while True:
-        began = time.monotonic()
-        try:
-            asyncio.run(once())
-            return
-        except WatchesEnded as error:
-            pause = first_pause if time.monotonic() - began > LONG_SECONDS else min(2 * pause, LONGEST_PAUSE_SECONDS)
-            log.warning("the operator begins anew", error=str(error), again_in=pause)
-            time.sleep(pause)
-
-
 async def operate(settings: Settings) -> None:
-    """Runs until SIGTERM or SIGINT. Raises StartupError, WatchesEnded, and whatever else ends kopf."""
+    """Runs until SIGTERM or SIGINT. Raises StartupError, and whatever ends kopf."""
     metrics = Metrics()
     configuration = await load_configuration(settings.kube_context)
     instance = f"{socket.gethostname()}-{os.getpid()}"
@@ -102,18 +77,15 @@ async def _at_work(workers: Workers, resync: Resync) -> AsyncIterator[tuple[Task
 
 
 async def _watch(settings: Settings, watches: Watches, resync: Resync, instance: str) -> None:
-    """Begins when everything could be listed: kopf looks only once which resources there are. Raises WatchesEnded."""
+    """Begins when everything could be listed: kopf looks only once which resources there are."""
     await resync.has_succeeded.wait()
-    try:
-        await kopf.operator(
-            registry=watches.registry,
-            settings=watches.settings,
-            namespaces=[settings.namespace],
-            standalone=True,
-            identity=Identity(instance),  # kopf's own has the user's name, and a container's user has none
-        )
-    except (APIError, WatchingError) as error:
-        raise WatchesEnded(str(error)[:500]) from error
+    await kopf.operator(
+        registry=watches.registry,
+        settings=watches.settings,
+        namespaces=[settings.namespace],
+        standalone=True,
+        identity=Identity(instance),  # kopf's own has the user's name, and a container's user has none
+    )
 
 
 async def _until_one_ends(watching: Task, *parts: Task) -> None:

@@ -16,6 +16,7 @@ from kubernetes.aio.client import Configuration
 from aisandbox_operator.connection import kopf_connection
 from aisandbox_operator.decoding import read_pod
 from aisandbox_operator.names import FIELD_MANAGER
+from aisandbox_operator.patience import make_kopf_patient
 from aisandbox_operator.recollection import Recollection
 from aisandbox_operator.work_queue import WorkQueue
 
@@ -44,6 +45,7 @@ class Watches:
         self._recollection = recollection
         self._relisted = relisted
         self._fingerprints: dict[str, object] = {}
+        make_kopf_patient()
         self.registry = kopf.OperatorRegistry()
         self.settings = _kopf_settings()
         kopf.on.login(registry=self.registry, errors=kopf.ErrorsMode.TEMPORARY, backoff=5)(self._log_in)

@@ -9,10 +9,9 @@ import urllib.request
 import pytest
 from aisandbox_operator.__main__ import EPILOG
 from aisandbox_operator.connection import load_configuration
-from aisandbox_operator.errors import AddressInUse, NoCluster, WatchesEnded
+from aisandbox_operator.errors import AddressInUse, NoCluster
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.probes import Probes
-from aisandbox_operator.program import run
 from aisandbox_operator.settings import Settings
 
 NEEDED = {"POD_NAMESPACE": "sandbox", "TRAINER_IMAGE": "trainer:1", "METRICS_PORT": "0", "PROBE_PORT": "0"}
@@ -46,25 +45,6 @@ def test_missing_cluster_is_told_without_a_traceback() -> None:
     assert done.returncode == 1
     assert "error: no cluster is configured: " in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_operator_begins_anew_when_the_api_server_has_ended_its_watches() -> None:
-    ends: list[Exception | None] = [WatchesEnded("no leader"), WatchesEnded("expired"), None]
-
-    async def once() -> None:
-        if (end := ends.pop(0)) is not None:
-            raise end
-
-    run(once, 0.001)
-    assert not ends
-
-
-def test_other_error_ends_the_operator() -> None:
-    async def once() -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        run(once)
 
 
 async def test_context_of_the_kubeconfig_can_be_chosen(tmp_path: os.PathLike[str]) -> None:
