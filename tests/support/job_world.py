@@ -127,6 +127,12 @@ class World:
             if name in self.jobs:
                 self._job_with(name, uid)["metadata"].setdefault("deletionTimestamp", self._time())
 
+    async def mark_disrupted(self, pod: str, uid: str, time: str) -> None:
+        with self._fate("mark"):
+            if pod not in self.pods:
+                raise Conflict("mark", "it is gone")
+            self.pods[pod]["status"].setdefault("conditions", []).append({"type": "DisruptionTarget", "status": "True"})
+
     async def apply_status(self, run: RunView, fields: Mapping[str, Any]) -> Json:
         with self._fate("status"):
             found = self.runs.get(run.name)

@@ -26,6 +26,7 @@ TIMEOUT = aiohttp.ClientTimeout(total=15.0, sock_connect=5.0)
 PAGE = 500
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
+_STRATEGIC = "application/strategic-merge-patch+json"  # keeps the other conditions
 
 
 class Cluster:
@@ -88,6 +89,21 @@ class Cluster:
         """Deletes the Job with that uid, after its pods; one that is gone is deleted. Raises ClusterError."""
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Foreground"}
         await self._call("DELETE", f"{self._jobs}/{name}", {}, body, "application/json", missing_is_fine=True)
+
+    async def mark_disrupted(self, pod: str, uid: str, time: str) -> None:
+        """Sets the condition by which Jobs tell disruptions from failures, as the eviction API does.
+
+        https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions. Raises ClusterError.
+        """
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "DeletionByUser",
+            "message": "the pod was deleted while its trainer was at work",
+            "lastTransitionTime": time,
+        }
+        body = {"metadata": {"uid": uid}, "status": {"conditions": [condition]}}
+        await self._call("PATCH", f"{self._pods}/{pod}/status", {"fieldManager": FIELD_MANAGER}, body, _STRATEGIC)
 
     async def apply_status(self, run: RunView, fields: Mapping[str, Any]) -> Json:
         """Writes the operator's part of the status of the run as it was read; returns the run as it is after.

@@ -16,6 +16,7 @@ from aisandbox_operator.announcements import Announcement, announcements_of
 from aisandbox_operator.decision import Action, Decision, DeleteJob
 from aisandbox_operator.policies import (
     completion,
+    disruption,
     invalid_spec,
     job_loss,
     name_clash,
@@ -27,7 +28,7 @@ from aisandbox_operator.policies import (
 from aisandbox_operator.settings import Settings
 from aisandbox_operator.situation import Situation
 from aisandbox_operator.status_fields import own_fields, status_of
-from aisandbox_operator.views import Observed, RunView
+from aisandbox_operator.views import Observed, PodView, RunView
 
 POLICIES: tuple[Callable[[Situation], Decision | None], ...] = (
     time_to_live.deleted,
@@ -48,7 +49,7 @@ POLICIES: tuple[Callable[[Situation], Decision | None], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``action`` comes first, then ``announcements``, then ``status``.
+    """``disrupted``, a pod to be marked as that, comes first, then ``action``, then ``announcements``, then ``status``.
 
     ``status`` None: there is nothing to write. ``look_again``: seconds until time alone may change
     the plan; None: never.
@@ -58,11 +59,12 @@ class Plan:
     announcements: tuple[Announcement, ...] = ()
     status: TrainingRunStatus | None = None
     look_again: float | None = None
+    disrupted: PodView | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is to be done now."""
-        return self.action is None and self.status is None
+        return self.action is None and self.status is None and self.disrupted is None
 
 
 def plan(run: RunView, observed: Observed, settings: Settings, now: datetime) -> Plan:
@@ -81,7 +83,8 @@ def plan(run: RunView, observed: Observed, settings: Settings, now: datetime) ->
     settled = decision.look_again
     if is_new and after.phase.is_done:
         settled = 0.0  # what is left of its Job
-    return Plan(decision.action, told, after if is_new else None, settled)
+    disrupted = None if run.status.phase.is_done else disruption.unmarked(situation)
+    return Plan(decision.action, told, after if is_new else None, settled, disrupted)
 
 
 def decide(situation: Situation) -> Decision:

@@ -16,14 +16,15 @@ import structlog
 from aisandbox_operator.cluster import Cluster
 from aisandbox_operator.decision import Action, CreateJob, DeleteJob, SuspendJob
 from aisandbox_operator.decoding import read_job, read_pod, read_run
-from aisandbox_operator.errors import ClusterError, Forbidden, Invalid
+from aisandbox_operator.errors import ClusterError, Conflict, Forbidden, Invalid, Refused
 from aisandbox_operator.job_manifest import job_manifest
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.plan import Plan, plan
 from aisandbox_operator.recollection import Recollection
 from aisandbox_operator.settings import Settings
 from aisandbox_operator.status_fields import own_fields
-from aisandbox_operator.views import Observed, RunView
+from aisandbox_operator.times import format_time
+from aisandbox_operator.views import Observed, PodView, RunView
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,8 @@ class Reconciler:
         run = read_run(raw)
         observed = await self._observe(run)
         step = self._plan(run, observed)
+        if step.disrupted is not None:
+            await self._mark(run, step.disrupted)
         try:
             await self._act(run, step)
         except (Invalid, Forbidden) as error:
@@ -83,6 +86,15 @@ class Reconciler:
 
     def _plan(self, run: RunView, observed: Observed) -> Plan:
         return plan(run, observed, self._settings, self._now())
+
+    async def _mark(self, run: RunView, pod: PodView) -> None:
+        """Before the Job controller can count its end; one that is gone has been counted."""
+        try:
+            await self._cluster.mark_disrupted(pod.name, pod.uid, format_time(self._now()))
+        except (Conflict, Refused) as error:
+            log.warning("pod that is deleted could not be marked", run=run.name, pod=pod.name, error=str(error))
+        else:
+            log.info("pod is deleted by somebody", run=run.name, pod=pod.name)
 
     async def _act(self, run: RunView, step: Plan) -> None:
         if step.action is None:

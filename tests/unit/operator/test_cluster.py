@@ -71,6 +71,15 @@ async def test_job_is_changed_and_deleted_by_its_uid(api: Api, cluster: Cluster)
     assert deletion == {"preconditions": {"uid": "u1"}, "propagationPolicy": "Foreground"}
 
 
+async def test_pod_is_marked_by_a_condition_beside_the_others(api: Api, cluster: Cluster) -> None:
+    await cluster.mark_disrupted("walk-abcde", "u1", "2026-03-01T12:00:00Z")
+    ((_, path, _, body, kind),) = api.requests
+    assert path.endswith("/pods/walk-abcde/status")
+    assert kind == "application/strategic-merge-patch+json"
+    assert body["metadata"] == {"uid": "u1"}
+    assert [each["type"] for each in body["status"]["conditions"]] == ["DisruptionTarget"]
+
+
 async def test_status_is_applied_over_the_version_that_was_read(api: Api, cluster: Cluster) -> None:
     await cluster.apply_status(run(resource_version="17"), {"phase": "Running"})
     ((_, path, query, body, _),) = api.requests

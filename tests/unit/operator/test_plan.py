@@ -460,6 +460,16 @@ def test_eviction_is_a_restart_that_counts_for_nothing() -> None:
     assert (step.status.restarts, step.status.restarts_count_towards_max) == (1, 0)
 
 
+def test_pod_that_somebody_deletes_is_marked_unless_its_job_ends_it() -> None:
+    deleted = running_pod(deletion_time=NOW)
+    assert planned(run(RUNNING), job(active=1), deleted).disrupted == deleted
+    assert planned(run(RUNNING), job(active=1), running_pod()).disrupted is None
+    assert planned(run(RUNNING), job(active=1), replace(deleted, was_disrupted=True)).disrupted is None
+    assert planned(run(RUNNING), job(active=1), replace(deleted, phase="Failed", exit_code=137)).disrupted is None
+    for ends in ({"is_suspended": True}, {"is_being_deleted": True}, {"is_finishing": True}, {"end": "Failed"}):
+        assert planned(run(RUNNING), job(**ends), deleted).disrupted is None
+
+
 def test_numbers_never_fall() -> None:
     many = replace(RUNNING, attempt=9, suspensions=2, restarts=6, restarts_count_towards_max=3)
     found, _ = followed(run(many), job(), ended_pod(1, ending=ending(1, 1)))

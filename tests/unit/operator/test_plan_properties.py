@@ -115,7 +115,14 @@ def test_plan_comes_to_rest_at_once_and_keeps_its_promises(run: RunView, seen: O
         if step.is_empty:
             return
         now_run, now_job = carried_out(step, now_run, now_job)
+        seen = marked(seen, step.disrupted)
     raise AssertionError(f"never rests: {step}")
+
+
+def marked(seen: Observed, disrupted: PodView | None) -> Observed:
+    """The mark of a pod is on it."""
+    pods = (replace(pod, was_disrupted=True) if pod == disrupted else pod for pod in seen.pods)
+    return replace(seen, pods=tuple(pods))
 
 
 def check_step(run: RunView, job: JobView | None, action: object, status: TrainingRunStatus | None) -> None:
