@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from cluster import Cluster
 from fault_rows import ROWS
 from fault_table import RESULTS, render
 from fault_tally import Result, Rows, Tally
 from faulty_trainers import TinyRun, Trainers, references, warm_trainers
+from scripted_place import scripted_place, scripted_trainer_image
 
 SEED = 20251
 
@@ -26,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--faults-scale", default="short", help="short, full, or a part of full such as 0.25")
     group.addoption("--faults-seed", type=int, default=SEED, help=f"which faults ({SEED})")
     group.addoption("--faults-round", type=int, default=None, help="only this round, to look into a loss")
+    group.addoption("--faults-context", default="", help="the context of a cluster; without one its rows are skipped")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -93,3 +96,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if results := {result.key: result for result in config.stash[_DONE]}:
         terminalreporter.section("faults")
         terminalreporter.write_line(render(results, all_rows=False))
+
+
+@pytest.fixture(scope="session")
+def trainer_image(pytestconfig: pytest.Config) -> str:
+    """Of the scripted trainer, where the cluster's nodes find it."""
+    if not pytestconfig.getoption("--faults-context"):
+        pytest.skip("needs a cluster that has the resource's definition: --faults-context CONTEXT")
+    return scripted_trainer_image()
+
+
+@pytest.fixture(scope="session")
+def place(pytestconfig: pytest.Config, trainer_image: str) -> Iterator[Cluster]:
+    """A namespace of the suite's own."""
+    with scripted_place(pytestconfig.getoption("--faults-context"), "faults") as place:
+        yield place

@@ -16,7 +16,7 @@ from scripted_runs import Fleet, Story, counting
 from waiting import wait_until
 
 KINDS = ("out of memory", "eviction", "SIGTERM", "forced deletion")
-WORKERS = 6
+WORKERS = 10
 PATIENCE_SECONDS = 240.0
 
 
@@ -59,7 +59,7 @@ def _disrupted(fault: Fault, fleet: Fleet, place: Cluster, kind: str) -> None:
     """Not the trainer's fault: a run that may not retry at all finishes."""
     slow = kind == "forced deletion" and fault.number % 8 == 7
     word = "stubborn" if slow else "train"
-    story = Story("ended", "Succeeded", (word, "train"), {"backoffLimit": 0}, pods=2, restarts=1, ticks=(60, 0.1))
+    story = Story("ended", "Succeeded", (word, "train"), {"backoffLimit": 0}, pods=2, restarts=1, ticks=(150, 0.1))
     (run,) = fleet.launch([story])
     place.until_phase(run.name, "Running", *ENDED, seconds=PATIENCE_SECONDS)
     pod = place.pods(run.name)[0].metadata
@@ -91,7 +91,7 @@ def _evict(place: Cluster, pod: str) -> None:
 
 
 def _terminate(place: Cluster, pod: str) -> None:
-    place.kubectl("exec", pod, "--", "sh", "-c", "kill 1")
+    place.kubectl.attempt("exec", pod, "--", "sh", "-c", "kill 1")  # the shell may be killed with it
 
 
 def _delete_by_force(place: Cluster, pod: str) -> None:

@@ -216,7 +216,9 @@ def _problems(story: Story, status: Json | None, events: list[tuple[str, int]]) 
         if status.get(key) != wanted:
             problems.append(f"{key} is {status.get(key)}, not {wanted}")
     told = [reason for reason, count in events for _ in range(count)]
-    # A trainer may run, and be told of, once for each attempt and once more when its number becomes known.
-    most = {"TrainerRunning": 2 * max(story.pods, 1), "Retrying": 2 * story.spent, "JobCreated": 1}
-    often = {reason: told.count(reason) for reason in set(told) if told.count(reason) > most.get(reason, 1)}
+    # What is told of a trainer may be told of each, and once more when its number becomes known.
+    once = {"JobCreated", story.phase if story.phase != "Failed" else story.reason, "Suspended"}
+    of_trainers = 2 * max(story.pods, 1)
+    most = {reason: 1 if reason in once else of_trainers for reason in told}
+    often = {reason: told.count(reason) for reason in most if told.count(reason) > most[reason]}
     return problems + [f"told {times} times of {reason}" for reason, times in often.items()]
