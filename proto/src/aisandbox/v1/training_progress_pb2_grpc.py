@@ -48,7 +48,7 @@ class TrainingProgressServiceServicer:
 
     def Report(self, request, context):
         """Tells how far the run is. The caller authenticates with `authorization: Bearer TOKEN` metadata; the token is
-        bound to one attempt of one run.
+        bound to one attempt of one run, on Kubernetes to one of the run's pods.
 
         A report is a snapshot, not an increment: it replaces the last one, so a lost report needs no retry and a
         repeated one does no harm. A report whose `attempt` is older than the newest one seen is refused; one with fewer
@@ -56,7 +56,8 @@ class TrainingProgressServiceServicer:
         training, and the end of a run is not told here: it is known from the trainer's exit.
 
         Errors: UNAUTHENTICATED (no token, or not a valid one), PERMISSION_DENIED (a token of another run),
-        NOT_FOUND (no such run), FAILED_PRECONDITION (an older attempt), INVALID_ARGUMENT.
+        NOT_FOUND (no such run), FAILED_PRECONDITION (an older attempt, or the run is done), INVALID_ARGUMENT, UNAVAILABLE
+        (the token cannot be checked now).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

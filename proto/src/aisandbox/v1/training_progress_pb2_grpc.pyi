@@ -35,7 +35,7 @@ class TrainingProgressServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TrainingProgressServiceAsyncStub: ...
     Report: _grpc.UnaryUnaryMultiCallable[_training_progress_pb2.ReportRequest, _training_progress_pb2.ReportResponse]
     """Tells how far the run is. The caller authenticates with `authorization: Bearer TOKEN` metadata; the token is
-    bound to one attempt of one run.
+    bound to one attempt of one run, on Kubernetes to one of the run's pods.
 
     A report is a snapshot, not an increment: it replaces the last one, so a lost report needs no retry and a
     repeated one does no harm. A report whose `attempt` is older than the newest one seen is refused; one with fewer
@@ -43,7 +43,8 @@ class TrainingProgressServiceStub:
     training, and the end of a run is not told here: it is known from the trainer's exit.
 
     Errors: UNAUTHENTICATED (no token, or not a valid one), PERMISSION_DENIED (a token of another run),
-    NOT_FOUND (no such run), FAILED_PRECONDITION (an older attempt), INVALID_ARGUMENT.
+    NOT_FOUND (no such run), FAILED_PRECONDITION (an older attempt, or the run is done), INVALID_ARGUMENT, UNAVAILABLE
+    (the token cannot be checked now).
     """
 
 @_typing.type_check_only
@@ -53,7 +54,7 @@ class TrainingProgressServiceAsyncStub(TrainingProgressServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Report: _aio.UnaryUnaryMultiCallable[_training_progress_pb2.ReportRequest, _training_progress_pb2.ReportResponse]  # type: ignore[assignment]
     """Tells how far the run is. The caller authenticates with `authorization: Bearer TOKEN` metadata; the token is
-    bound to one attempt of one run.
+    bound to one attempt of one run, on Kubernetes to one of the run's pods.
 
     A report is a snapshot, not an increment: it replaces the last one, so a lost report needs no retry and a
     repeated one does no harm. A report whose `attempt` is older than the newest one seen is refused; one with fewer
@@ -61,7 +62,8 @@ class TrainingProgressServiceAsyncStub(TrainingProgressServiceStub):
     training, and the end of a run is not told here: it is known from the trainer's exit.
 
     Errors: UNAUTHENTICATED (no token, or not a valid one), PERMISSION_DENIED (a token of another run),
-    NOT_FOUND (no such run), FAILED_PRECONDITION (an older attempt), INVALID_ARGUMENT.
+    NOT_FOUND (no such run), FAILED_PRECONDITION (an older attempt, or the run is done), INVALID_ARGUMENT, UNAVAILABLE
+    (the token cannot be checked now).
     """
 
 class TrainingProgressServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -74,7 +76,7 @@ class TrainingProgressServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_training_progress_pb2.ReportResponse, _abc.Awaitable[_training_progress_pb2.ReportResponse]]:
         """Tells how far the run is. The caller authenticates with `authorization: Bearer TOKEN` metadata; the token is
-        bound to one attempt of one run.
+        bound to one attempt of one run, on Kubernetes to one of the run's pods.
 
         A report is a snapshot, not an increment: it replaces the last one, so a lost report needs no retry and a
         repeated one does no harm. A report whose `attempt` is older than the newest one seen is refused; one with fewer
@@ -82,7 +84,8 @@ class TrainingProgressServiceServicer(metaclass=_abc_1.ABCMeta):
         training, and the end of a run is not told here: it is known from the trainer's exit.
 
         Errors: UNAUTHENTICATED (no token, or not a valid one), PERMISSION_DENIED (a token of another run),
-        NOT_FOUND (no such run), FAILED_PRECONDITION (an older attempt), INVALID_ARGUMENT.
+        NOT_FOUND (no such run), FAILED_PRECONDITION (an older attempt, or the run is done), INVALID_ARGUMENT, UNAVAILABLE
+        (the token cannot be checked now).
         """
 
 def add_TrainingProgressServiceServicer_to_server(servicer: TrainingProgressServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
