@@ -14,6 +14,7 @@ on the volume until the api-server removes those of deleted runs.
 from __future__ import annotations
 
 import argparse
+import json
 import secrets
 import statistics
 import sys
@@ -28,6 +29,7 @@ import grpc
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
 from cluster import Cluster
+from kubectl import Manifest
 from port_forward import PortForward
 from sightings import Sightings, logged, until, watching
 
@@ -61,13 +63,29 @@ print("imports", flush=True)
 
 @contextmanager
 def scratch_namespace(cluster: Cluster) -> Iterator[str]:
-    """For what a user makes by hand; the system's own namespace refuses such pods (Pod Security "restricted")."""
+    """For what a user makes by hand; the system's own namespace refuses such pods (Pod Security "restricted").
+
+    Pods get the resources of trainers there: without, they would be the last to get a processor.
+    """
     name = f"bench-{secrets.token_hex(3)}"
     cluster.kubectl("create", "namespace", name)
     try:
+        resources = trainer_resources(cluster)
+        limits = {"type": "Container", "defaultRequest": resources["requests"], "default": resources["limits"]}
+        metadata = {"name": "as-trainers", "namespace": name}
+        like_trainers = {"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": [limits]}}
+        cluster.core.create_namespaced_limit_range(name, like_trainers)
         yield name
     finally:
         cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def trainer_resources(cluster: Cluster) -> Manifest:
+    """The operator's default for trainers."""
+    pod = cluster.kubectl.json("get", "deployment", "aisandbox-operator")["spec"]["template"]["spec"]
+    settings = cluster.kubectl.json("get", "configmap", pod["containers"][0]["envFrom"][0]["configMapRef"]["name"])
+    resources: Manifest = json.loads(settings["data"]["TRAINER_RESOURCES"])
+    return resources
 
 
 @contextmanager
