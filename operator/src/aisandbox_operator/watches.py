@@ -20,8 +20,10 @@ from aisandbox_operator.patience import make_kopf_patient
 from aisandbox_operator.recollection import Recollection
 from aisandbox_operator.work_queue import WorkQueue
 
-INACTIVITY_SECONDS = 70.0
-"""Without an event or bookmark, which the API server sends every minute, a watch is dead and begun anew."""
+WATCH_SECONDS = 35
+"""After so long the API server ends a watch, which goes on where it was."""
+INACTIVITY_SECONDS = 40.0
+"""A watch that shows nothing for longer is dead, though its connection may not know, and is begun anew."""
 
 _LONGEST_RETRY = 20.0
 
@@ -110,6 +112,7 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.scanning.disabled = True  # namespaced: no permission to watch namespaces and definitions
     settings.peering.standalone = True
+    settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.inactivity_timeout = INACTIVITY_SECONDS
     settings.watching.connect_timeout = 10.0
     settings.networking.request_timeout = 30.0

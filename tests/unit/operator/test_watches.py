@@ -5,7 +5,7 @@ from typing import Any
 import kopf
 import pytest
 from aisandbox_operator.recollection import Recollection
-from aisandbox_operator.watches import Watches
+from aisandbox_operator.watches import INACTIVITY_SECONDS, WATCH_SECONDS, Watches
 from aisandbox_operator.work_queue import WorkQueue
 from kubernetes.aio.client import Configuration
 
@@ -106,3 +106,9 @@ def test_kopf_tries_again_as_long_as_an_outage_lasts(watches: Watches) -> None:
     delays = [delay for delay, _ in zip(backoffs, range(1000), strict=False)]
     assert len(delays) == 1000
     assert max(delays) <= 20
+
+
+def test_dead_watch_is_given_up_within_a_minute() -> None:
+    """An outage may leave a connection that only one side knows to be broken; 60 s after it all runs are looked at."""
+    assert isinstance(WATCH_SECONDS, int), "Kubernetes reads timeoutSeconds as a whole number"
+    assert WATCH_SECONDS < INACTIVITY_SECONDS < 60
