@@ -59,7 +59,7 @@ def _disrupted(fault: Fault, fleet: Fleet, place: Cluster, kind: str) -> None:
     """Not the trainer's fault: a run that may not retry at all finishes."""
     slow = kind == "forced deletion" and fault.number % 8 == 7
     word = "stubborn" if slow else "train"
-    story = Story("ended", "Succeeded", (word, "train"), {"backoffLimit": 0}, pods=2, restarts=1, ticks=(150, 0.1))
+    story = Story("ended", "Succeeded", (word, "done"), {"backoffLimit": 0}, pods=2, restarts=1, ticks=(10**6, 0.1))
     (run,) = fleet.launch([story])
     place.until_phase(run.name, "Running", *ENDED, seconds=PATIENCE_SECONDS)
     pod = place.pods(run.name)[0].metadata
