@@ -6,7 +6,8 @@ its own. Must not know requests.
 An answer comes from the model that the selector named at most REFRESH_SECONDS (plus one load) ago. While calls keep
 coming they are answered by the policy at hand and the look at the disk goes on beside them; a call after a silence
 waits for it, so that whoever acts after training has ended meets the last model. A newer model that cannot be loaded
-leaves the old one serving.
+leaves the old one serving; only where the folder has become another run's, one that was made again under the name of a
+deleted one, is nothing left of it.
 """
 
 from __future__ import annotations
@@ -54,9 +55,10 @@ _Model = tuple[str, str]
 
 @dataclass(slots=True)
 class _View:
-    """What a selector of a run named when it was last looked at."""
+    """What a selector of a run named when it was last looked at; ``owner`` is the uid of that run."""
 
     policy: Policy
+    owner: str
     checked_at: float
     trouble: str = ""
 
@@ -147,7 +149,10 @@ class ModelCache:
     def _refresh(self, run: RunFolder, selector: str) -> Work[Policy]:
         """Return the policy that ``selector`` names now, or on trouble the one it named before."""
         key = (run.run_id, selector)
+        owner = ""
         try:
+            owner = yield from result_of(self._lookers.submit(run.uid))
+            self._keep_only(run.run_id, owner)
             policy = yield from self._current(run, selector)
         except RunNotFound:
             with self._lock:
@@ -169,8 +174,17 @@ class ModelCache:
             return view.policy
         with self._lock:
             if self._policies.get((run.run_id, policy.digest)) is policy:  # else it was dropped to make room meanwhile
-                self._views[key] = _View(policy, self._clock())
+                self._views[key] = _View(policy, owner, self._clock())
         return policy
+
+    def _keep_only(self, run_id: str, owner: str) -> None:
+        """Drop what was a run's of the same name before this one."""
+        with self._lock:
+            others = [key for key, view in self._views.items() if key[0] == run_id and view.owner != owner]
+            for key in others:
+                del self._views[key]
+        if others:
+            log.info("run has been replaced by another of its name", run=run_id)
 
     def _current(self, run: RunFolder, selector: str) -> Work[Policy]:
         """Resolve and load, again if the model was replaced and removed in between."""

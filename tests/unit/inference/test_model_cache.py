@@ -307,3 +307,19 @@ def test_view_of_a_model_dropped_meanwhile_is_loaded_again(
     until(lambda: cache.at_hand("b", "") is not None)
     assert finish(cache.policy("a", "")).run_id == "a"
     cache.close()
+
+
+def test_run_made_again_under_its_name_is_not_served_by_the_one_before(
+    cache: ModelCache, publish: Publish, store: RunStore, clock: Clock
+) -> None:
+    store.run("r").claim(None, "uid-of-the-first")
+    old = publish(ONE)
+    for selector in ("", "step:100", old.digest):
+        finish(cache.policy("r", selector))
+    store.run("r").claim(None, "uid-of-the-second")
+    clock.now += 60
+    for selector in ("", "step:100", old.digest):
+        with pytest.raises(ModelNotFound):
+            finish(cache.policy("r", selector))
+    new = publish(TWO)
+    assert finish(cache.policy("r", "")).digest == new.digest
