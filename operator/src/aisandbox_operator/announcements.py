@@ -71,7 +71,12 @@ def _has_stalled(status: TrainingRunStatus) -> bool:
     )
 
 
-def _name(situation: Situation, reason: str, after: TrainingRunStatus) -> str:
+def _occasion(situation: Situation, after: TrainingRunStatus) -> tuple[int, ...]:
+    """What tells apart two times of the same. A run ends once, whatever is wished of it before that is written."""
     counts = (after.attempt, after.suspensions, after.restarts, after.restarts_count_towards_max)
-    told = repr((situation.run.uid, reason, situation.run.generation, counts))
+    return situation.run.generation, *counts
+
+
+def _name(situation: Situation, reason: str, after: TrainingRunStatus) -> str:
+    told = repr((situation.run.uid, reason, *(() if after.phase.is_done else _occasion(situation, after))))
     return f"{situation.run.name[:200]}.{hashlib.sha256(told.encode()).hexdigest()[:16]}"

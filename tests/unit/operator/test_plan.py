@@ -477,6 +477,13 @@ def test_numbers_never_fall() -> None:
     assert (found.status.suspensions, found.status.restarts, found.status.restarts_count_towards_max) == (2, 6, 3)
 
 
+def test_end_of_a_run_is_the_same_event_whatever_was_wished_meanwhile() -> None:
+    """The status could not be written when it was told, and then the user suspended the run."""
+    done = job(end="Complete"), ended_pod(0, ending=ending(1, 0))
+    first, second = (planned(run(RUNNING, generation=generation), *done) for generation in (1, 2))
+    assert [told.name for told in first.announcements] == [told.name for told in second.announcements]
+
+
 def test_same_event_has_the_same_name_and_another_one_another() -> None:
     first, second = planned(run()), planned(run())
     assert first.announcements == second.announcements
