@@ -189,22 +189,22 @@ class FaultyApiServer:
 @contextmanager
 def faulty_api_server(context: str, faults: Faults) -> Iterator[FaultyApiServer]:
     """The proxy on a thread and loop of its own."""
-    started, stop = threading.Event(), asyncio.Event()
-    loop, server = asyncio.new_event_loop(), FaultyApiServer(context, faults)
+    started, stop, server = threading.Event(), threading.Event(), FaultyApiServer(context, faults)
 
     async def serve() -> None:
         async with server.serving():
             started.set()
-            await stop.wait()
+            await asyncio.to_thread(stop.wait)
+            server.cut()
 
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), name="faulty-api-server", daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="faulty-api-server", daemon=True)
     thread.start()
     try:
         if not started.wait(30):
             raise RuntimeError("the proxy before the API server did not start")
         yield server
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        stop.set()
         thread.join(30)
 
 
