@@ -501,17 +501,17 @@ def test_process_that_was_stopped_goes_on_in_another_one(algorithm: str, total: 
     more = {"n_steps": 256, "n_epochs": 1, "n_envs": 2} if algorithm == "PPO" else {"train_freq": 16}
     case = spec(algorithm, total, GymnasiumEnvironment("CartPole-v1"), normalize=True, **more)
     case = replace(case, checkpoint_every_timesteps=total // 8)
-    assert _start(tmp_path / "a", case).wait(60) == 0
+    assert _start(tmp_path / "a", case).wait(150) == 0
     with _start(tmp_path / "b", case) as process:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 150
         while not run_of(tmp_path / "b").checkpoints():
             assert time.monotonic() < until, "waited too long"
             time.sleep(0.001)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 143
+        assert process.wait(150) == 143
     stopped = message_of(tmp_path / "b")
     assert 0 < stopped.timesteps < total
-    assert _start(tmp_path / "b", case).wait(60) == 0
+    assert _start(tmp_path / "b", case).wait(150) == 0
     assert message_of(tmp_path / "b").resumed_from == stopped.latest_checkpoint
     assert differences(everything(tmp_path / "a", case), everything(tmp_path / "b", case)) == set()
 
