@@ -197,33 +197,36 @@ def test_queued_run_is_left_to_kueue(place: Cluster, start: Callable[..., str]) 
     wait_until(lambda: place.job(name) is None)
 
 
-def test_image_that_cannot_be_pulled_fails_the_run_in_time(
+@pytest.fixture
+def fail_under(
     place: Cluster, make_operator: Callable[..., OperatorProcess], operator: OperatorProcess, start: Callable[..., str]
+) -> Callable[..., tuple[str, dict[str, Any]]]:
+    """fail_under(name of an operator, **settings of it) -> a run of it and its status at the end"""
+
+    def fail_under(operator_name: str, **settings: str) -> tuple[str, dict[str, Any]]:
+        operator.stop()
+        other = make_operator(operator_name, **settings)
+        other.start()
+        try:
+            name = start()
+            return name, place.until_phase(name, *ENDED, seconds=60)
+        finally:
+            other.stop()
+
+    return fail_under
+
+
+def test_image_that_cannot_be_pulled_fails_the_run_in_time(
+    place: Cluster, fail_under: Callable[..., tuple[str, dict[str, Any]]]
 ) -> None:
-    operator.stop()
-    other = make_operator("wrong-image", TRAINER_IMAGE="localhost:5001/aisandbox/nothing:here")
-    other.start()
-    try:
-        name = start()
-        status = place.until_phase(name, *ENDED, seconds=60)
-    finally:
-        other.stop()
+    name, status = fail_under("wrong-image", TRAINER_IMAGE="localhost:5001/aisandbox/nothing:here")
     assert status["failure"]["reason"] == "ImagePullBackOff", status
     assert "nothing:here" in status["failure"]["message"]
     wait_until(lambda: place.job(name) is None)
 
 
-def test_missing_volume_fails_the_run_in_time(
-    place: Cluster, make_operator: Callable[..., OperatorProcess], operator: OperatorProcess, start: Callable[..., str]
-) -> None:
-    operator.stop()
-    other = make_operator("no-volume", MODELS_CLAIM="nowhere")
-    other.start()
-    try:
-        name = start()
-        status = place.until_phase(name, *ENDED, seconds=60)
-    finally:
-        other.stop()
+def test_missing_volume_fails_the_run_in_time(fail_under: Callable[..., tuple[str, dict[str, Any]]]) -> None:
+    _, status = fail_under("no-volume", MODELS_CLAIM="nowhere")
     assert status["failure"]["reason"] == "ClaimNotFound", status
     assert "nowhere" in status["failure"]["message"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aisandbox_crds.scheduling import resource_errors
@@ -57,24 +57,30 @@ class Settings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
-        return cls(
-            namespace=_required(environ, "POD_NAMESPACE"),
-            trainer_image=_required(environ, "TRAINER_IMAGE"),
-            trainer_image_pull_policy=_choice(environ, "TRAINER_IMAGE_PULL_POLICY", "IfNotPresent", PULL_POLICIES),
-            trainer_service_account=environ.get("TRAINER_SERVICE_ACCOUNT") or "aisandbox-trainer",
-            models_claim=environ.get("MODELS_CLAIM") or "aisandbox-models",
-            progress_address=environ.get("PROGRESS_ADDRESS") or None,
-            progress_audience=environ.get("PROGRESS_AUDIENCE") or "aisandbox-progress",
-            trainer_resources=_resources(environ),
-            termination_grace_seconds=_number(environ, "TERMINATION_GRACE_SECONDS", 120, 0, 86_400),
-            start_deadline_seconds=_number(environ, "START_DEADLINE_SECONDS", 600, 1, 604_800),
-            stall_seconds=_number(environ, "STALL_SECONDS", 600, 1, 604_800),
-            resync_seconds=_number(environ, "RESYNC_SECONDS", 300, 1, 86_400),
-            workers=_number(environ, "WORKERS", 8, 1, 256),
-            metrics_port=_number(environ, "METRICS_PORT", 9090, 0, 65535),
-            probe_port=_number(environ, "PROBE_PORT", 8080, 0, 65535),
-            log_level=_choice(environ, "LOG_LEVEL", "info", LOG_LEVELS),
-            kube_context=environ.get("KUBE_CONTEXT") or "",
+        default = cls(_required(environ, "POD_NAMESPACE"), _required(environ, "TRAINER_IMAGE"))
+        return replace(
+            default,
+            trainer_image_pull_policy=_choice(
+                environ, "TRAINER_IMAGE_PULL_POLICY", default.trainer_image_pull_policy, PULL_POLICIES
+            ),
+            trainer_service_account=environ.get("TRAINER_SERVICE_ACCOUNT") or default.trainer_service_account,
+            models_claim=environ.get("MODELS_CLAIM") or default.models_claim,
+            progress_address=environ.get("PROGRESS_ADDRESS") or default.progress_address,
+            progress_audience=environ.get("PROGRESS_AUDIENCE") or default.progress_audience,
+            trainer_resources=_resources(environ, default.trainer_resources),
+            termination_grace_seconds=_number(
+                environ, "TERMINATION_GRACE_SECONDS", default.termination_grace_seconds, 0, 86_400
+            ),
+            start_deadline_seconds=_number(
+                environ, "START_DEADLINE_SECONDS", default.start_deadline_seconds, 1, 604_800
+            ),
+            stall_seconds=_number(environ, "STALL_SECONDS", default.stall_seconds, 1, 604_800),
+            resync_seconds=_number(environ, "RESYNC_SECONDS", default.resync_seconds, 1, 86_400),
+            workers=_number(environ, "WORKERS", default.workers, 1, 256),
+            metrics_port=_number(environ, "METRICS_PORT", default.metrics_port, 0, 65535),
+            probe_port=_number(environ, "PROBE_PORT", default.probe_port, 0, 65535),
+            log_level=_choice(environ, "LOG_LEVEL", default.log_level, LOG_LEVELS),
+            kube_context=environ.get("KUBE_CONTEXT") or default.kube_context,
         )
 
 
@@ -104,10 +110,10 @@ def _choice(environ: Mapping[str, str], name: str, default: str, allowed: tuple[
     raise InvalidSetting(name, f"must be one of {', '.join(allowed)}, got {text[:80]!r}")
 
 
-def _resources(environ: Mapping[str, str]) -> Mapping[str, Any]:
+def _resources(environ: Mapping[str, str], default: Mapping[str, Any]) -> Mapping[str, Any]:
     text = environ.get("TRAINER_RESOURCES") or ""
     if not text:
-        return dict(DEFAULT_RESOURCES)
+        return default
     try:
         data = json.loads(text)
     except ValueError:
