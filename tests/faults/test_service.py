@@ -27,7 +27,7 @@ DROPS = 0.1
 TRIES = 30
 
 INTERVAL = 512
-TOTAL = 8192
+TOTAL = 16384
 
 
 def request_of(total: int, **fields: Any) -> pb.TrainingRequest:
@@ -159,7 +159,7 @@ def _end(fault: Fault, service: ServiceProcess, run: str) -> None:
     began = time.monotonic()
     if trouble == "out of memory" and fault.random.random() < 0.5:
         case += ", by a limit of its memory"
-        if not _limit_memory(trainer):
+        if not _limit_memory(trainer) or _has_trained_all_the_same(service, run):
             return
     elif trouble == "out of memory":
         os.kill(trainer, signal.SIGKILL)
@@ -186,6 +186,12 @@ def _limit_memory(trainer: int) -> bool:
     except (OSError, pytest.fail.Exception):
         return False
     return True
+
+
+def _has_trained_all_the_same(service: ServiceProcess, run: str) -> bool:
+    """Whether the trainer has come to its end without asking for more memory."""
+    status = wait_until(lambda: _status(service, run), lambda status: status.is_done or status.restarts, every=0.02)
+    return bool(status.phase == pb.PHASE_SUCCEEDED and not status.restarts)
 
 
 def _alive(pid: int) -> bool:

@@ -1,7 +1,9 @@
 """The operator's part of a run's status: how it follows from a decision, and which fields it is.
 
-Must not touch what is the api-server's, but at the run's end: then what the trainer said last is written with it, so
-that a report that was lost is not missed.
+Progress is the api-server's to tell. Only when no trainer is left, at the end and while the run is suspended, is what
+the last one said written with the phase, so that a report that was lost or is late is not missed. In every other write
+these fields are as they were read: a field that its last writer leaves out is removed (server-side apply,
+https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management).
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from aisandbox_crds.codec import camel_case, status_to_json
-from aisandbox_crds.status import Phase, Progress, TrainingRunStatus
+from aisandbox_crds.status import Artifact, Phase, Progress, TrainingRunStatus
 from aisandbox_crds.trainer_exit import TerminationMessage
 
 from aisandbox_operator.accounting import account_of
@@ -21,8 +23,8 @@ from aisandbox_operator.times import format_time
 
 _COUNTS = ("attempt", "suspensions", "restarts", "restarts_count_towards_max", "observed_generation")
 _OWN = ("phase", "start_time", "completion_time", "failure", "conditions", *_COUNTS)
-_AT_THE_END = ("latest_checkpoint", "latest_model", "best_model", "resumed_from")
-_PROGRESS = ("timesteps", "total_timesteps", "progress_percentage")
+_PUBLISHED = ("latest_checkpoint", "latest_model", "best_model")
+_PROGRESS = ("timesteps", "total_timesteps", "progress_percentage", "last_updated_time")
 
 
 def status_of(situation: Situation, decision: Decision) -> TrainingRunStatus:
@@ -43,18 +45,21 @@ def status_of(situation: Situation, decision: Decision) -> TrainingRunStatus:
         observed_generation=situation.run.generation,
         conditions=conditions_of(situation, decision),
     )
+    if decision.phase is Phase.SUSPENDED:
+        return _with_last_words(after, situation)
     return _ended(after, situation) if decision.phase.is_done else after
 
 
 def own_fields(status: TrainingRunStatus) -> dict[str, Any]:
     """What the operator applies of a status, as JSON; counts are said even when they are 0."""
     said = status_to_json(status)
-    fields = {camel_case(name): said[camel_case(name)] for name in _OWN if camel_case(name) in said}
+    names = (*_OWN, *_PUBLISHED, *(("resumed_from",) if status.phase.is_done else ()))
+    fields = {camel_case(name): said[camel_case(name)] for name in names if camel_case(name) in said}
     for name in _COUNTS:
         fields[camel_case(name)] = getattr(status, name)
-    if status.phase.is_done:
-        fields |= {camel_case(name): said[camel_case(name)] for name in _AT_THE_END if camel_case(name) in said}
-        fields["progress"] = {camel_case(name): getattr(status.progress, name) for name in _PROGRESS}
+    if status.progress != Progress():
+        known = ((name, getattr(status.progress, name)) for name in _PROGRESS)
+        fields["progress"] = {camel_case(name): value for name, value in known if value is not None}
     return fields
 
 
@@ -66,23 +71,51 @@ def _start(situation: Situation, decision: Decision) -> str | None:
 
 
 def _ended(status: TrainingRunStatus, situation: Situation) -> TrainingRunStatus:
-    job, spec = situation.job, situation.run.spec
+    job = situation.job
     time = job.ended if job is not None and job.end and job.ended is not None else situation.now
-    status = replace(status, completion_time=format_time(time))
-    newest = max(situation.endings, key=lambda ending: ending.attempt, default=None)
-    total = spec.total_timesteps if spec is not None else status.progress.total_timesteps
-    if newest is None or newest.attempt < status.progress.attempt:
-        return replace(status, progress=replace(status.progress, total_timesteps=total))
-    return replace(
+    progress = replace(status.progress, total_timesteps=_total(status, situation))
+    status = _with_last_words(replace(status, completion_time=format_time(time), progress=progress), situation)
+    newest = _last_words(status, situation)
+    return status if newest is None else replace(status, resumed_from=newest.resumed_from or status.resumed_from)
+
+
+def _with_last_words(status: TrainingRunStatus, situation: Situation) -> TrainingRunStatus:
+    """The status with what the last trainer said at its end; the same if that is known already, or was not heard."""
+    newest = _last_words(status, situation)
+    if newest is None:
+        return status
+    after = replace(
         status,
-        progress=_progress(status.progress, newest, total),
-        latest_checkpoint=newest.latest_checkpoint or status.latest_checkpoint,
-        latest_model=newest.latest_model or status.latest_model,
-        best_model=newest.best_model or status.best_model,
-        resumed_from=newest.resumed_from or status.resumed_from,
+        progress=_reached(status.progress, newest, _total(status, situation)),
+        latest_checkpoint=_published(newest.latest_checkpoint, status.latest_checkpoint),
+        latest_model=_published(newest.latest_model, status.latest_model),
+        best_model=_published(newest.best_model, status.best_model),
     )
+    if after == status:
+        return status
+    # Newer than the reports that others may still hold.
+    return replace(after, progress=replace(after.progress, last_updated_time=format_time(situation.now)))
 
 
-def _progress(progress: Progress, ending: TerminationMessage, total: int) -> Progress:
-    percentage = round(min(100.0 * ending.timesteps / total, 100.0), 2) if total > 0 else 0.0
-    return replace(progress, timesteps=ending.timesteps, total_timesteps=total, progress_percentage=percentage)
+def _last_words(status: TrainingRunStatus, situation: Situation) -> TerminationMessage | None:
+    newest = max(situation.endings, key=lambda ending: ending.attempt, default=None)
+    return None if newest is None or newest.attempt < status.progress.attempt else newest
+
+
+def _published(said: Artifact | None, known: Artifact | None) -> Artifact | None:
+    """What was said, unless it is what is known: then with the time at which it was heard of first."""
+    if said is None or (known is not None and (said.path, said.digest) == (known.path, known.digest)):
+        return known
+    return said
+
+
+def _reached(progress: Progress, ending: TerminationMessage, total: int) -> Progress:
+    """The steps of a trainer that came to train; one that did not says 0, and takes nothing back."""
+    timesteps = ending.timesteps or progress.timesteps
+    percentage = round(min(100.0 * timesteps / total, 100.0), 2) if total > 0 else 0.0
+    return replace(progress, timesteps=timesteps, total_timesteps=total, progress_percentage=percentage)
+
+
+def _total(status: TrainingRunStatus, situation: Situation) -> int:
+    spec = situation.run.spec
+    return spec.total_timesteps if spec is not None else status.progress.total_timesteps

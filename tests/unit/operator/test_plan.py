@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from aisandbox_crds.status import (
+    Artifact,
     Condition,
     ConditionStatus,
     ConditionType,
@@ -15,6 +16,7 @@ from aisandbox_crds.status import (
 )
 from aisandbox_operator.decision import CreateJob, DeleteJob, SuspendJob
 from aisandbox_operator.plan import plan
+from aisandbox_operator.status_fields import own_fields
 from aisandbox_operator.views import Observed
 from operator_views import (
     NOW,
@@ -229,6 +231,31 @@ def test_suspend_is_complete_when_the_trainer_has_ended_and_counts_once() -> Non
     assert condition(found.status, ConditionType.SUSPENDED).status is ConditionStatus.TRUE
     again, _ = followed(found, job(is_suspended=True))
     assert again.status.suspensions == 1
+
+
+def test_suspended_run_has_what_its_trainer_said_last_however_late_its_reports_are() -> None:
+    reported = Progress(timesteps=600, total_timesteps=1000, attempt=1, last_updated_time="2026-03-01T12:00:00.900000Z")
+    known = Artifact("checkpoints/600", 600, "sha256:6", time="2026-03-01T11:59:00Z")
+    status = replace(RUNNING, attempt=1, progress=reported, latest_checkpoint=known)
+    saved = Artifact("checkpoints/630", 630, "sha256:7")
+    over = ended_pod(143, ending=replace(ending(1, 143, timesteps=630), latest_checkpoint=saved))
+    paused, _ = followed(run(status, of=spec(suspend=True)), job(is_suspended=True), over)
+    assert paused.status.phase is Phase.SUSPENDED
+    assert paused.status.latest_checkpoint == saved
+    assert (paused.status.progress.timesteps, paused.status.progress.progress_percentage) == (630, 63.0)
+    assert (paused.status.progress.last_updated_time or "") > (reported.last_updated_time or "")
+    assert "latestCheckpoint" in own_fields(replace(paused.status, phase=Phase.STARTING))
+    assert own_fields(replace(paused.status, phase=Phase.STARTING))["progress"]["timesteps"] == 630
+    same = replace(ending(1, 143, timesteps=600), latest_checkpoint=replace(known, time=None))
+    paused, _ = followed(run(status, of=spec(suspend=True)), job(is_suspended=True), ended_pod(143, ending=same))
+    assert paused.status.latest_checkpoint == known
+
+
+def test_trainer_that_was_stopped_before_it_trained_takes_no_steps_back() -> None:
+    status = replace(RUNNING, attempt=2, progress=Progress(timesteps=600, attempt=2))
+    over = ended_pod(143, ending=ending(2, 143, timesteps=0))
+    paused, _ = followed(run(status, of=spec(suspend=True)), job(is_suspended=True), over)
+    assert paused.status.progress.timesteps == 600
 
 
 def test_resume_sets_the_job_going_and_is_no_restart() -> None:

@@ -109,6 +109,11 @@ def view(run: TrainingRun, live: Live | None) -> TrainingRun:
     return replace(run, status=replace(status, phase=phase, progress=progress, attempt=attempt))
 
 
+def is_old(live: Live, status: TrainingRunStatus) -> bool:
+    """Whether the cluster has something newer: from another replica, or the trainer's last words."""
+    return _order(live.status.progress) < _order(status.progress)
+
+
 def looks_same(one: TrainingRun, other: TrainingRun) -> bool:
     """Whether a client can see no difference: versions and conditions change without one."""
     return _shown(one) == _shown(other)
@@ -122,7 +127,7 @@ def _shown(run: TrainingRun) -> TrainingRun:
 
 def _newest(status: TrainingRunStatus, live: Live | None) -> TrainingRunStatus:
     """The status with the newer progress of the two: the trainer may have gone over to another replica."""
-    if live is None or _order(live.status.progress) < _order(status.progress):
+    if live is None or is_old(live, status):
         return status
     return replace(
         status,
@@ -136,6 +141,7 @@ def _newest(status: TrainingRunStatus, live: Live | None) -> TrainingRunStatus:
 
 
 def _order(progress: Progress) -> tuple[int, str]:
+    """Times as text: within a second the operator's, which has no fraction, comes after a report's (``Z`` > ``.``)."""
     return progress.attempt, progress.last_updated_time or ""
 
 

@@ -17,7 +17,7 @@ import structlog
 from aisandbox_crds.trainingrun import TrainingRun
 
 from aisandbox_api.errors import ApiError, BackendUnavailable, ClusterRefused
-from aisandbox_api.kubernetes.live_progress import Live
+from aisandbox_api.kubernetes.live_progress import Live, is_old
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
 from aisandbox_api.kubernetes.run_cache import RunCache
 from aisandbox_api.kubernetes.run_resources import RunResources
@@ -103,6 +103,8 @@ class ProgressWriter:
             live = self._live(name)
             if run is None or live is None or live.uid != run.uid or run.status.phase.is_done:
                 self.forget(name)
+                return
+            if is_old(live, run.status):
                 return
             try:
                 written = await self._resources.write_progress(run, live.status)
