@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from aisandbox_wire.grpc_runtime import set_up_grpc
+from aisandbox_process.grpc_runtime import set_up_grpc
 
 set_up_grpc()  # as the programs do, before gRPC is imported
 

@@ -6,7 +6,7 @@ await server.serve()
 
 import sys
 
-from aisandbox_wire.grpc_runtime import set_up_grpc
+from aisandbox_process.grpc_runtime import set_up_grpc
 
 if sys.argv[:1] == ["-m"]:
     set_up_grpc()  # started as a program; gRPC is imported below

@@ -7,7 +7,9 @@ import asyncio
 import os
 import sys
 
-from aisandbox_api import log
+from aisandbox_process import log
+from aisandbox_process.environ import InvalidSetting
+
 from aisandbox_api.errors import StartupError
 from aisandbox_api.server import create_server
 from aisandbox_api.settings import Settings
@@ -51,7 +53,7 @@ def main() -> int:
         settings = Settings.from_environ(os.environ)
         log.configure(settings.log_level)
         asyncio.run(create_server(settings).serve())
-    except StartupError as error:
+    except (InvalidSetting, StartupError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -2,7 +2,6 @@
 
     ApiError
     ├── StartupError               the service cannot begin its work; permanent until somebody acts
-    │   ├── InvalidSetting         an environment variable breaks a rule
     │   ├── AddressInUse           another process listens on the port
     │   ├── ModelsDirInUse         another service owns MODELS_DIR
     │   └── ModelsDirNotWritable   nothing can be stored in MODELS_DIR
@@ -37,14 +36,6 @@ class ApiError(Exception):
 
 class StartupError(ApiError):
     """The service cannot begin its work."""
-
-
-class InvalidSetting(StartupError):
-    """The environment variable ``variable`` breaks ``rule``."""
-
-    def __init__(self, variable: str, rule: str) -> None:
-        super().__init__(f"{variable}: {rule}")
-        self.variable = variable
 
 
 class AddressInUse(StartupError):

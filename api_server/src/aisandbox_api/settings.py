@@ -10,13 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aisandbox_crds.trainer_start import LOG_LEVELS
-
-from aisandbox_api.errors import InvalidSetting
+from aisandbox_process.environ import (
+    InvalidSetting,
+    choice,
+    log_level,
+    port,
+    positive_number,
+    seconds,
+    whole_number,
+)
 
 BACKENDS = ("local", "kubernetes")
 LAUNCHERS = ("warm", "process")
-TRAINER_NUMBERS = ("SIMULATOR_PATIENCE_SECONDS", "SIMULATOR_TIMEOUT_SECONDS", "TORCH_NUM_THREADS")
+TRAINER_NUMBERS = (
+    "SIMULATOR_PATIENCE_SECONDS",
+    "SIMULATOR_TIMEOUT_SECONDS",
+    "DISK_PATIENCE_SECONDS",
+    "TORCH_NUM_THREADS",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +48,8 @@ class Settings:
     trainers and TRAINER_LAUNCHER are the local one's; MAX_PENDING_RUNS bounds with both the runs that do not train yet.
     PROGRESS_AUDIENCE: the audience that trainers' tokens must have.
     DELETED_RUN_RETENTION_SECONDS: how long the files of a deleted run stay.
-    SIMULATOR_PATIENCE_SECONDS, SIMULATOR_TIMEOUT_SECONDS and TORCH_NUM_THREADS are the trainers', who inherit them;
-    they are only checked, because a trainer that cannot read them fails somebody's run.
+    SIMULATOR_PATIENCE_SECONDS, SIMULATOR_TIMEOUT_SECONDS, DISK_PATIENCE_SECONDS and TORCH_NUM_THREADS are the
+    trainers', who inherit them; they are only checked, because a trainer that cannot read them fails somebody's run.
     """
 
     grpc_host: str = "127.0.0.1"
@@ -61,74 +72,35 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
         for name in TRAINER_NUMBERS:
-            _check_positive(environ, name)
-        backend = _choice(environ, "BACKEND", cls().backend, BACKENDS)
+            positive_number(environ, name, 1)
+        default = cls()
+        backend = choice(environ, "BACKEND", default.backend, BACKENDS)
         if backend == "kubernetes" and not environ.get("POD_NAMESPACE"):
             raise InvalidSetting("POD_NAMESPACE", "must be the namespace of the runs when BACKEND is kubernetes")
-        models_dir = _folder(environ, "MODELS_DIR", cls().models_dir)
+        models_dir = _folder(environ, "MODELS_DIR", default.models_dir)
         return cls(
-            grpc_host=environ.get("GRPC_HOST") or cls().grpc_host,
-            grpc_port=_number(environ, "GRPC_PORT", cls().grpc_port, 0, 65535),
+            grpc_host=environ.get("GRPC_HOST") or default.grpc_host,
+            grpc_port=port(environ, "GRPC_PORT", default.grpc_port),
             models_dir=models_dir,
             checkpoint_dir=_folder(environ, "CHECKPOINT_DIR", models_dir) if environ.get("CHECKPOINT_DIR") else None,
-            log_level=_choice(environ, "LOG_LEVEL", cls().log_level, LOG_LEVELS),
-            max_concurrent_runs=_number(environ, "MAX_CONCURRENT_RUNS", cls().max_concurrent_runs, 1, 10_000),
-            max_pending_runs=_number(environ, "MAX_PENDING_RUNS", cls().max_pending_runs, 0, 1_000_000),
+            log_level=log_level(environ, default.log_level),
+            max_concurrent_runs=whole_number(environ, "MAX_CONCURRENT_RUNS", default.max_concurrent_runs, 1, 10_000),
+            max_pending_runs=whole_number(environ, "MAX_PENDING_RUNS", default.max_pending_runs, 0, 1_000_000),
             inference_address=environ.get("INFERENCE_ADDRESS") or None,
-            stop_grace_seconds=_seconds(environ, "STOP_GRACE_SECONDS", cls().stop_grace_seconds),
-            metrics_port=_number(environ, "METRICS_PORT", 0, 0, 65535) if environ.get("METRICS_PORT") else None,
-            trainer_launcher=_launcher(environ),
+            stop_grace_seconds=seconds(environ, "STOP_GRACE_SECONDS", default.stop_grace_seconds),
+            metrics_port=port(environ, "METRICS_PORT", 0) if environ.get("METRICS_PORT") else None,
+            trainer_launcher=_launcher(environ, default.trainer_launcher),
             backend=backend,
             pod_namespace=environ.get("POD_NAMESPACE") or "",
-            progress_audience=environ.get("PROGRESS_AUDIENCE") or cls().progress_audience,
-            deleted_run_retention_seconds=_seconds(
-                environ, "DELETED_RUN_RETENTION_SECONDS", cls().deleted_run_retention_seconds, 10 * 365 * 86_400
+            progress_audience=environ.get("PROGRESS_AUDIENCE") or default.progress_audience,
+            deleted_run_retention_seconds=seconds(
+                environ, "DELETED_RUN_RETENTION_SECONDS", default.deleted_run_retention_seconds, 10 * 365 * 86_400
             ),
         )
 
 
-def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = environ.get(name) or str(default)
-    try:
-        number = int(text)
-    except ValueError:
-        number = low - 1
-    if not low <= number <= high:
-        raise InvalidSetting(name, f"must be a whole number from {low} to {high}, got {text[:80]!r}")
-    return number
-
-
-def _seconds(environ: Mapping[str, str], name: str, default: float, most: int = 86_400) -> float:
-    text = environ.get(name) or str(default)
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= most:
-        raise InvalidSetting(name, f"must be seconds, 0 to {most}, got {text[:80]!r}")
-    return seconds
-
-
-def _check_positive(environ: Mapping[str, str], name: str) -> None:
-    """The rule of the trainer's own settings."""
-    text = environ.get(name) or "1"
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 < number < 10**9:
-        raise InvalidSetting(name, f"must be a number above 0 and below 10^9, got {text[:80]!r}")
-
-
-def _choice(environ: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
-    text = (environ.get(name) or default).lower()
-    if text not in allowed:
-        raise InvalidSetting(name, f"must be one of {', '.join(allowed)}, got {text[:80]!r}")
-    return text
-
-
-def _launcher(environ: Mapping[str, str]) -> str:
-    launcher = _choice(environ, "TRAINER_LAUNCHER", Settings().trainer_launcher, LAUNCHERS)
+def _launcher(environ: Mapping[str, str], default: str) -> str:
+    launcher = choice(environ, "TRAINER_LAUNCHER", default, LAUNCHERS)
     if launcher == "warm" and os.name != "posix":
         raise InvalidSetting("TRAINER_LAUNCHER", "warm needs fork, which this system does not have; use process")
     return launcher

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from aisandbox_wire.grpc_runtime import set_up_grpc
+from aisandbox_process.grpc_runtime import set_up_grpc
 
 TRAIN, USE, RUN_SERVERS = "Train", "Use a policy", "Servers and checks"
 # command -> (module, function, panel of the help)

@@ -90,8 +90,9 @@ async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
     # Imported here: --help needs none of it.
     import aisandbox_api
     import aisandbox_inference
-    from aisandbox_api import log
     from aisandbox_api.server import stop_signals
+    from aisandbox_process import log
+    from aisandbox_process.environ import InvalidSetting
     from prometheus_client import CollectorRegistry
 
     registry = CollectorRegistry()
@@ -104,7 +105,7 @@ async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
             log.configure(settings.log_level)
             server = aisandbox_api.create_server(settings, policy_calls=policies, registry=registry)
             await server.start()
-        except (aisandbox_api.StartupError, aisandbox_inference.StartupError) as error:
+        except (InvalidSetting, aisandbox_api.StartupError, aisandbox_inference.StartupError) as error:
             raise Failed(str(error)) from error
         lines = [f"Runs and models: {settings.models_dir}", "", "Try it from another terminal:", _first_steps(), ""]
         readiness.announce("service", server.address, lines, as_json=as_json)

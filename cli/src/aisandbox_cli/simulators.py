@@ -44,10 +44,10 @@ def host_gymnasium(
       aisandbox host-gymnasium Pendulum-v1 --port 50062 --environment-option g=9.8
       aisandbox train ppo --simulator 127.0.0.1:50061 --environments 8
     """  # noqa: D301 - \b keeps the lines apart
-    from aisandbox_api import log
     from aisandbox_environment import gymnasium_host
     from aisandbox_environment.errors import InvalidOptions
     from aisandbox_environment.server import EnvironmentServer
+    from aisandbox_process import log
     from aisandbox_wire.errors import WireError
 
     def ready(server: EnvironmentServer) -> None:

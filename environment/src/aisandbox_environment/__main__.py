@@ -9,14 +9,14 @@ import argparse
 import signal
 import sys
 
-import structlog
-from aisandbox_wire.grpc_runtime import set_up_grpc
+from aisandbox_process import log
+from aisandbox_process.grpc_runtime import set_up_grpc
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serves until SIGTERM or SIGINT; 0, or 1 without the port, or 2 if the environment cannot be made."""
     given = _parser().parse_args(arguments)
-    _configure_log()
+    log.configure("info")
     set_up_grpc()
     # gRPC is imported only now.
     from aisandbox_wire.errors import WireError
@@ -66,20 +66,6 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 65535, and is {text!r}")
     return int(text)
-
-
-def _configure_log() -> None:
-    """JSON lines on stderr, or a person's form if that is a terminal."""
-    terminal = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 if __name__ == "__main__":

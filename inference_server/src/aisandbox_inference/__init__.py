@@ -6,13 +6,13 @@ nor torch, stable-baselines3, pickle or Gymnasium.
 
 import sys
 
-from aisandbox_wire.grpc_runtime import set_up_grpc
+from aisandbox_process.grpc_runtime import set_up_grpc
 
 if sys.argv[:1] == ["-m"]:
     set_up_grpc()  # started as a program; gRPC is imported below
 
 from aisandbox_inference.calls import PolicyCalls, create_policy_calls
-from aisandbox_inference.errors import AddressInUse, InferenceError, InvalidSetting, StartupError
+from aisandbox_inference.errors import AddressInUse, InferenceError, StartupError
 from aisandbox_inference.event_loop import loop_factory
 from aisandbox_inference.server import Server, create_server
 from aisandbox_inference.settings import Settings
@@ -20,7 +20,6 @@ from aisandbox_inference.settings import Settings
 __all__ = [
     "AddressInUse",
     "InferenceError",
-    "InvalidSetting",
     "PolicyCalls",
     "Server",
     "Settings",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from aisandbox_inference import log
+from aisandbox_process import log
+from aisandbox_process.environ import InvalidSetting
+
 from aisandbox_inference.errors import StartupError
 from aisandbox_inference.server import create_server
 from aisandbox_inference.settings import Settings
@@ -17,7 +19,7 @@ def main() -> int:
         settings = Settings.from_environ(os.environ)
         log.configure(settings.log_level)
         create_server(settings).serve()
-    except StartupError as error:
+    except (InvalidSetting, StartupError) as error:
         print(f"aisandbox-inference: {error}", file=sys.stderr)
         return 2
     return 0

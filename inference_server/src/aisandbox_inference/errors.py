@@ -7,7 +7,6 @@
     ├── UnusableModel        a published model that does not keep the contract; permanent
     ├── Stopping             the server is shutting down; transient
     └── StartupError         the server cannot start
-        ├── InvalidSetting   an environment variable breaks a rule
         └── AddressInUse     something else listens there
 
 The errors of aisandbox_model_store and aisandbox_wire pass through; statuses.py maps all of them.
@@ -66,15 +65,6 @@ class Stopping(InferenceError):
 
 class StartupError(InferenceError):
     """The server cannot start."""
-
-
-class InvalidSetting(StartupError, ValueError):
-    """The environment variable ``name`` breaks the rule ``rule``."""
-
-    def __init__(self, name: str, rule: str) -> None:
-        super().__init__(f"{name}: {rule}")
-        self.name = name
-        self.rule = rule
 
 
 class AddressInUse(StartupError):

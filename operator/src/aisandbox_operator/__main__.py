@@ -8,6 +8,7 @@ import os
 import sys
 
 import structlog
+from aisandbox_process.environ import InvalidSetting
 
 from aisandbox_operator import log
 from aisandbox_operator.errors import StartupError
@@ -50,7 +51,7 @@ def main() -> int:
         settings = Settings.from_environ(os.environ)
         log.configure(settings.log_level)
         asyncio.run(operate(settings))
-    except StartupError as error:
+    except (InvalidSetting, StartupError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Exception:

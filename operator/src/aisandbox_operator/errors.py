@@ -2,7 +2,6 @@
 
 OperatorError
 ├── StartupError            the operator cannot begin its work; permanent until somebody acts
-│   ├── InvalidSetting      an environment variable breaks a rule
 │   ├── NoCluster           no cluster is configured
 │   └── AddressInUse        another process listens on the port
 └── ClusterError            a call of the API server did not do what it should
@@ -22,14 +21,6 @@ class OperatorError(Exception):
 
 class StartupError(OperatorError):
     """The operator cannot begin its work."""
-
-
-class InvalidSetting(StartupError):
-    """The environment variable ``variable`` breaks ``rule``."""
-
-    def __init__(self, variable: str, rule: str) -> None:
-        super().__init__(f"{variable}: {rule}")
-        self.variable = variable
 
 
 class NoCluster(StartupError):

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aisandbox_crds.scheduling import resource_errors
-from aisandbox_crds.trainer_start import LOG_LEVELS
-
-from aisandbox_operator.errors import InvalidSetting
+from aisandbox_process.environ import InvalidSetting, choice, log_level, port, required, shown, whole_number
 
 PULL_POLICIES = ("IfNotPresent", "Always", "Never")
 DEFAULT_RESOURCES: Mapping[str, Any] = {
@@ -57,10 +55,10 @@ class Settings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
-        default = cls(_required(environ, "POD_NAMESPACE"), _required(environ, "TRAINER_IMAGE"))
+        default = cls(required(environ, "POD_NAMESPACE"), required(environ, "TRAINER_IMAGE"))
         return replace(
             default,
-            trainer_image_pull_policy=_choice(
+            trainer_image_pull_policy=choice(
                 environ, "TRAINER_IMAGE_PULL_POLICY", default.trainer_image_pull_policy, PULL_POLICIES
             ),
             trainer_service_account=environ.get("TRAINER_SERVICE_ACCOUNT") or default.trainer_service_account,
@@ -68,46 +66,20 @@ class Settings:
             progress_address=environ.get("PROGRESS_ADDRESS") or default.progress_address,
             progress_audience=environ.get("PROGRESS_AUDIENCE") or default.progress_audience,
             trainer_resources=_resources(environ, default.trainer_resources),
-            termination_grace_seconds=_number(
+            termination_grace_seconds=whole_number(
                 environ, "TERMINATION_GRACE_SECONDS", default.termination_grace_seconds, 0, 86_400
             ),
-            start_deadline_seconds=_number(
+            start_deadline_seconds=whole_number(
                 environ, "START_DEADLINE_SECONDS", default.start_deadline_seconds, 1, 604_800
             ),
-            stall_seconds=_number(environ, "STALL_SECONDS", default.stall_seconds, 1, 604_800),
-            resync_seconds=_number(environ, "RESYNC_SECONDS", default.resync_seconds, 1, 86_400),
-            workers=_number(environ, "WORKERS", default.workers, 1, 256),
-            metrics_port=_number(environ, "METRICS_PORT", default.metrics_port, 0, 65535),
-            probe_port=_number(environ, "PROBE_PORT", default.probe_port, 0, 65535),
-            log_level=_choice(environ, "LOG_LEVEL", default.log_level, LOG_LEVELS),
+            stall_seconds=whole_number(environ, "STALL_SECONDS", default.stall_seconds, 1, 604_800),
+            resync_seconds=whole_number(environ, "RESYNC_SECONDS", default.resync_seconds, 1, 86_400),
+            workers=whole_number(environ, "WORKERS", default.workers, 1, 256),
+            metrics_port=port(environ, "METRICS_PORT", default.metrics_port),
+            probe_port=port(environ, "PROBE_PORT", default.probe_port),
+            log_level=log_level(environ, default.log_level),
             kube_context=environ.get("KUBE_CONTEXT") or default.kube_context,
         )
-
-
-def _required(environ: Mapping[str, str], name: str) -> str:
-    value = environ.get(name, "")
-    if not value:
-        raise InvalidSetting(name, "must be set")
-    return value
-
-
-def _number(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = environ.get(name) or str(default)
-    try:
-        number = int(text)
-    except ValueError:
-        number = low - 1
-    if not low <= number <= high:
-        raise InvalidSetting(name, f"must be a whole number from {low} to {high}, got {text[:80]!r}")
-    return number
-
-
-def _choice(environ: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
-    text = environ.get(name) or default
-    for choice in allowed:
-        if text.lower() == choice.lower():
-            return choice
-    raise InvalidSetting(name, f"must be one of {', '.join(allowed)}, got {text[:80]!r}")
 
 
 def _resources(environ: Mapping[str, str], default: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -120,7 +92,7 @@ def _resources(environ: Mapping[str, str], default: Mapping[str, Any]) -> Mappin
         data = None
     if not isinstance(data, dict):
         example = json.dumps(DEFAULT_RESOURCES)
-        raise InvalidSetting("TRAINER_RESOURCES", f"must be JSON such as {example}, got {text[:80]!r}")
+        raise InvalidSetting("TRAINER_RESOURCES", f"must be JSON such as {example}, got {shown(text)}")
     for error in resource_errors(data):
         raise InvalidSetting("TRAINER_RESOURCES", f"{error.field.removeprefix('resources.')}: {error.rule}")
     return data

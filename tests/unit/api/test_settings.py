@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 from aisandbox_api import Settings, StartupError, create_server
-from aisandbox_api.errors import InvalidSetting
 from aisandbox_crds.errors import InvalidRun
+from aisandbox_process.environ import InvalidSetting
 from aisandbox_trainer.settings import Settings as TrainerSettings
 
 

@@ -95,11 +95,19 @@ def test_tiltfile_names_only_what_is_there(tilt: Tilt) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("'operator': ['operator', 'crds']", "'operator': ['operators', 'crds']", "Dockerfile operators/Dockerfile"),
-        ("    'operator': ['operator', 'crds'],\n", "", "build of localhost:5001/aisandbox/operator"),
+        (
+            "'operator': ['operator', 'crds', 'process']",
+            "'operator': ['operators', 'crds', 'process']",
+            "Dockerfile operators/Dockerfile",
+        ),
+        ("    'operator': ['operator', 'crds', 'process'],\n", "", "build of localhost:5001/aisandbox/operator"),
         ("'operator': ['operator',", "'oparator': ['operator',", "image localhost:5001/aisandbox/oparator"),
         ("aisandbox/'\n", "sandbox/'\n", "image localhost:5001/sandbox/trainer"),
-        ("'model_store', 'proto'],\n    'trainer'", "'models', 'proto'],\n    'trainer'", "synced models/src"),
+        (
+            "'model_store', 'process', 'proto'],\n    'trainer'",
+            "'models', 'process', 'proto'],\n    'trainer'",
+            "synced models/src",
+        ),
         ("'.',\n", "'deploy',\n", "context deploy"),
         ("k8s_resource('aisandbox-api'", "k8s_resource('api'", "workload api"),
         ("'50052:50051'", "'50052:50052'", "port 50052:50052 of aisandbox-inference"),

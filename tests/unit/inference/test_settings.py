@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from aisandbox_inference.errors import InvalidSetting
 from aisandbox_inference.settings import Settings
+from aisandbox_process.environ import InvalidSetting
 
 
 def test_settings_have_the_defaults_of_the_design(tmp_path: Path) -> None:
@@ -60,5 +60,5 @@ def test_settings_are_read_from_the_environment(tmp_path: Path) -> None:
 def test_setting_that_breaks_a_rule_is_named(tmp_path: Path, name: str, value: str, rule: str) -> None:
     with pytest.raises(InvalidSetting, match=rule) as caught:
         Settings.from_environ({"MODELS_DIR": str(tmp_path), name: value})
-    assert caught.value.name == name
+    assert caught.value.variable == name
     assert str(caught.value).startswith(f"{name}: ")

@@ -1,6 +1,6 @@
 import pytest
-from aisandbox_operator.errors import InvalidSetting
 from aisandbox_operator.settings import Settings
+from aisandbox_process.environ import InvalidSetting
 
 NEEDED = {"POD_NAMESPACE": "sandbox", "TRAINER_IMAGE": "trainer:1"}
 

@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-from aisandbox_wire.grpc_runtime import set_up_grpc
+from aisandbox_process.grpc_runtime import set_up_grpc
 
 from aisandbox_trainer.thread_limits import limit_native_threads
 
@@ -26,6 +26,7 @@ Make one attempt at a run. What to do is read from environment variables:
   STOP_WITH_PARENT                                                  true: end of file on stdin means SIGTERM
   SIMULATOR_PATIENCE_SECONDS                                        how long to wait for a simulator (300)
   SIMULATOR_TIMEOUT_SECONDS                                         how long for its answer to a step (60)
+  DISK_PATIENCE_SECONDS                                             how long a trained run waits for space (300)
   TORCH_NUM_THREADS                                                 threads of PyTorch (1 for small networks)
 
 SIGTERM saves a checkpoint and exits. Exit codes: 0 done, 75 try again, 78 no attempt can succeed, 143 stopped."""

@@ -9,8 +9,8 @@ import structlog
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_process import log as logs
 
-from aisandbox_trainer import log as logs
 from aisandbox_trainer.stopping import Stop, stop_at_end_of
 
 log = structlog.get_logger(__name__)

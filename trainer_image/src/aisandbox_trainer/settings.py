@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from aisandbox_crds.errors import FieldError, InvalidRun, shown
+from aisandbox_crds.errors import FieldError, InvalidRun
+from aisandbox_process.environ import InvalidSetting, positive_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,7 @@ class Settings:
 
 
 def _number(environ: Mapping[str, str], name: str, default: float) -> float:
-    text = environ.get(name) or str(default)
     try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < 10**9:
-        raise InvalidRun([FieldError(name, f"must be a number above 0, got {shown(text)}")])
-    return value
+        return positive_number(environ, name, default)
+    except InvalidSetting as error:
+        raise InvalidRun([FieldError(name, error.rule)]) from None

@@ -1,0 +1,90 @@
+"""Reads settings from environment variables: by type, with a default, and refused in one form of words.
+
+An empty variable counts as unset. Owns the rules' words; which variables there are is for each process to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+Environ = Mapping[str, str]
+
+
+class InvalidSetting(ValueError):
+    """The environment variable ``variable`` breaks ``rule``."""
+
+    def __init__(self, variable: str, rule: str) -> None:
+        super().__init__(f"{variable}: {rule}")
+        self.variable = variable
+        self.rule = rule
+
+
+def required(environ: Environ, name: str) -> str:
+    """The text of a variable that has no default. Raises InvalidSetting."""
+    text = environ.get(name, "")
+    if not text:
+        raise InvalidSetting(name, "must be set")
+    return text
+
+
+def whole_number(environ: Environ, name: str, default: int, low: int, high: int) -> int:
+    """A whole number from ``low`` to ``high``. Raises InvalidSetting."""
+    text = environ.get(name) or str(default)
+    try:
+        number = int(text)
+    except ValueError:
+        number = low - 1
+    if not low <= number <= high:
+        raise InvalidSetting(name, f"must be a whole number from {low} to {high}, got {shown(text)}")
+    return number
+
+
+def port(environ: Environ, name: str, default: int) -> int:
+    """A TCP port; 0 means a free one. Raises InvalidSetting."""
+    return whole_number(environ, name, default, 0, 65_535)
+
+
+def seconds(environ: Environ, name: str, default: float, most: int = 86_400) -> float:
+    """Seconds from 0 to ``most``. Raises InvalidSetting."""
+    text = environ.get(name) or str(default)
+    number = _float(text)
+    if not 0 <= number <= most:
+        raise InvalidSetting(name, f"must be seconds, 0 to {most}, got {shown(text)}")
+    return number
+
+
+def positive_number(environ: Environ, name: str, default: float) -> float:
+    """A number above 0 and below 10^9. Raises InvalidSetting."""
+    text = environ.get(name) or str(default)
+    number = _float(text)
+    if not 0 < number < 10**9:
+        raise InvalidSetting(name, f"must be a number above 0 and below 10^9, got {shown(text)}")
+    return number
+
+
+def choice(environ: Environ, name: str, default: str, allowed: Sequence[str]) -> str:
+    """One of ``allowed``, as it is written there; upper and lower case are alike. Raises InvalidSetting."""
+    text = environ.get(name) or default
+    for known in allowed:
+        if text.lower() == known.lower():
+            return known
+    raise InvalidSetting(name, f"must be one of {', '.join(allowed)}, got {shown(text)}")
+
+
+def log_level(environ: Environ, default: str) -> str:
+    """LOG_LEVEL, for :func:`aisandbox_process.log.configure`. Raises InvalidSetting."""
+    return choice(environ, "LOG_LEVEL", default, LOG_LEVELS)
+
+
+def shown(text: str) -> str:
+    """The text as a message shows it: quoted, and not endless."""
+    return repr(text[:80])
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
