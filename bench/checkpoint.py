@@ -3,7 +3,7 @@
 DQN on CartPole-v1 (or with observations of --size numbers), a replay buffer that is full. "plain" is what has to be
 done at least: the same bytes written and flushed to the same disk. The share is that of the time between two
 checkpoints at the default interval of a run of a million steps, with the speed of training measured just before; for a
-buffer of 64 MB and more it is bounded (see aisandbox_trainer.publication).
+buffer of 10 MB and more it is bounded (see aisandbox_trainer.publication).
 
     python bench/checkpoint.py [--transitions 10000 100000 1000000] [--size 4] [--folder .] [--json]
 """

@@ -347,6 +347,21 @@ def test_attempt_that_cannot_succeed_says_why(
     assert runs.run.checkpoints() == [], "nothing to go on from"
 
 
+def test_attempt_that_was_replaced_ends_long_before_it_would_publish(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publication, "FENCE_SECONDS", 0.0)
+
+    def replace_at(step: int) -> None:
+        if step == 100:
+            runs.run.claim(2)
+
+    assert runs.attempt(scripted(replace_at), attempt=1, every=10_000, total=10_000) == 75
+    assert runs.message.failure is not None
+    assert runs.message.failure.reason == "Fenced"
+    assert runs.message.timesteps < 1000
+
+
 def test_attempt_that_was_replaced_publishes_nothing(runs: Runs) -> None:
     def replace_at(step: int) -> None:
         if step == 100:

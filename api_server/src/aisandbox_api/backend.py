@@ -65,6 +65,7 @@ class ProgressReport:
     resumed_from: Artifact | None = None
     timesteps_lost: int = 0
     warning: str = ""
+    unsaved: str = ""
 
 
 class Backend(Protocol):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from aisandbox_crds.status import Progress, TrainingRunStatus
+from aisandbox_crds.status import Condition, ConditionStatus, ConditionType, Progress, TrainingRunStatus
 
 from aisandbox_api.backend import Activity, ProgressReport
 
@@ -60,7 +60,23 @@ def reported(
         best_model=report.best_model or status.best_model,
         resumed_from=report.resumed_from if running else status.resumed_from,
         timesteps_lost=lost,
+        conditions=_with_saved(status.conditions, report, now),
     )
+
+
+def _with_saved(conditions: tuple[Condition, ...], report: ProgressReport, now: str) -> tuple[Condition, ...]:
+    """The conditions with CheckpointsSaved: whether what was due last is saved; not said before anything was due."""
+    if not (report.unsaved or report.latest_checkpoint):
+        return conditions
+    if report.unsaved:
+        saved = Condition(ConditionType.CHECKPOINTS_SAVED, ConditionStatus.FALSE, "DiskFull", report.unsaved, now)
+    else:
+        saved = Condition(ConditionType.CHECKPOINTS_SAVED, ConditionStatus.TRUE, "Saved", "", now)
+    others = tuple(each for each in conditions if each.type is not saved.type)
+    known = next((each for each in conditions if each.type is saved.type), None)
+    if known is not None and known.status is saved.status:
+        saved = replace(saved, last_transition_time=known.last_transition_time)
+    return (*others, saved)
 
 
 def resting(progress: Progress, activity: str = "") -> Progress:

@@ -186,6 +186,7 @@ def progress_report(request: progress_pb.ReportRequest) -> ProgressReport:
         resumed_from=_artifact(request.resumed_from) if request.HasField("resumed_from") else None,
         timesteps_lost=request.timesteps_lost,
         warning=request.warning[:1000],
+        unsaved=request.unsaved[:1000],
     )
 
 

@@ -74,6 +74,7 @@ class ConditionType(StrEnum):
     COMPLETE = "Complete"
     FAILED = "Failed"
     PROGRESS_STALLED = "ProgressStalled"
+    CHECKPOINTS_SAVED = "CheckpointsSaved"
 
 
 class ConditionStatus(StrEnum):

@@ -7,6 +7,7 @@ Must not write, except to set a damaged checkpoint aside; writing is :mod:`aisan
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _ARTIFACT = re.compile(r"(0|[1-9][0-9]{0,17})(?:\.([0-9]{1,6}))?")
 _POINTER_KEYS = frozenset({"folder", "timesteps", "digest", "reward_mean"})
+_UNREADABLE = frozenset({errno.EIO, errno.ENOTDIR, errno.EISDIR, getattr(errno, "EUCLEAN", errno.EIO), errno.EBADMSG})
+"""What a broken disk answers, or a file in the place of a folder; not what a right or a mount that is missing does."""
 _LOAD_TRIES = 8
 """A reader may lose the race against a writer that moves `latest` and removes what it named; it then reads anew."""
 
@@ -136,6 +139,9 @@ class RunFolder:
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            _raise_if_damage(path, error)
+            raise
         return _parse_pointer(path, data)
 
     def _pointed_model(self, name: str) -> Published:
@@ -202,7 +208,8 @@ class RunFolder:
         """Return the newest checkpoint whose every byte is as published, or None. For the trainer: reads all of it.
 
         A damaged one is renamed to damaged-STEP-... with the reason in reason.txt, and the one before is tried;
-        ``on_damaged`` is told its name and the reason.
+        ``on_damaged`` is told its name and the reason. Raises OSError for what says nothing of a checkpoint, as a right
+        that is missing.
         """
 
         def set_aside(folder: Path, reason: str) -> None:
@@ -213,8 +220,7 @@ class RunFolder:
         for name in _artifact_names(self.checkpoints_path):
             folder = self.checkpoints_path / name
             try:
-                published = _read_published(folder, "checkpoints")
-                verify_folder(folder, published.manifest)
+                published = _verified(folder)
             except FileNotFoundError:
                 if folder.is_dir():
                     set_aside(folder, "manifest.json is missing")
@@ -223,6 +229,31 @@ class RunFolder:
             else:
                 return published
         return None
+
+
+def _verified(folder: Path) -> Published:
+    """Return the checkpoint, read whole; a second time if the disk fails once. Raises Damaged, OSError."""
+    try:
+        return _read_whole(folder)
+    except Damaged as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        return _read_whole(folder)
+
+
+def _read_whole(folder: Path) -> Published:
+    try:
+        published = _read_published(folder, "checkpoints")
+        verify_folder(folder, published.manifest)
+    except OSError as error:
+        _raise_if_damage(folder, error)
+        raise
+    return published
+
+
+def _raise_if_damage(path: Path, error: OSError) -> None:
+    if error.errno in _UNREADABLE:
+        raise Damaged(path, f"it cannot be read: {error.strerror}") from error
 
 
 def _published(parent: Path, relative: str) -> list[Published]:

@@ -33,7 +33,7 @@ from aisandbox_model_store.atomic_file import (
 from aisandbox_model_store.errors import Damaged, DiskFull, Fenced, InvalidArtifact
 from aisandbox_model_store.manifest import MANIFEST_NAME, describe_folder, digest_of, verify_folder
 from aisandbox_model_store.ownership import check_owner, own
-from aisandbox_model_store.run_folder import Published, RunFolder, next_name
+from aisandbox_model_store.run_folder import Published, RunFolder, artifact_order, next_name
 from aisandbox_model_store.sealed import seal
 from aisandbox_model_store.selector import POINTERS
 
@@ -207,9 +207,15 @@ class Writer:
             self._rename(temporary, self.run.resolve_output(path))
             return place
 
-    def retain_checkpoints(self, keep: int) -> list[str]:
-        """Remove all but the newest ``keep`` checkpoints; return the removed ones, relative to the run's folder."""
-        return self._retain(self.run.checkpoints(), keep, frozenset())
+    def retain_checkpoints(self, keep: int, newest: Published) -> list[str]:
+        """Remove all but ``newest`` and the ``keep`` - 1 before it; return the removed, relative to the run's folder.
+
+        What comes after ``newest`` by its name is neither counted nor removed: no attempt has gone on from it, so it is
+        damaged, on a disk that does not even let it be set aside.
+        """
+        last = artifact_order(newest.path.name)
+        known = [each for each in self.run.checkpoints() if artifact_order(each.path.name) <= last]
+        return self._retain(known, keep, frozenset())
 
     def retain_models(self, keep: int) -> list[str]:
         """Remove all but the newest ``keep`` models and those that a pointer names; return the removed ones."""

@@ -31,7 +31,7 @@ environment variables:
   RESYNC_SECONDS             between two looks at everything (300)
   WORKERS                    reconciles at the same time (8)
   METRICS_PORT               where Prometheus reads /metrics (9090)
-  PROBE_PORT                 where /healthz is answered (8080)
+  PROBE_PORT                 where /healthz and /readyz are answered (8080)
   LOG_LEVEL                  debug, info, warning or error, for the operator and its trainers (info)
   KUBE_CONTEXT               of the kubeconfig, outside a cluster (the current one)
 

@@ -56,7 +56,7 @@ def _told(situation: Situation, decision: Decision, after: TrainingRunStatus) ->
         yield _OF_PHASES[after.phase], decision.message, False
     elif decision.is_trouble and _reason(before) != decision.reason:
         yield decision.reason, decision.message, True
-    if decision.has_stalled and not _has_stalled(before):
+    if decision.has_stalled and after.phase is Phase.RUNNING and not _has_stalled(before):
         yield "ProgressStalled", decision.message, True
 
 

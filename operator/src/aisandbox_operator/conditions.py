@@ -1,4 +1,4 @@
-"""The conditions of a run: what is so, for programs; all five are always there once the run was looked at."""
+"""The conditions of a run: what is so, for programs; the operator's are always there once the run was looked at."""
 
 from __future__ import annotations
 
@@ -11,18 +11,31 @@ from aisandbox_operator.decision import Decision
 from aisandbox_operator.situation import Situation
 from aisandbox_operator.times import format_time
 
+OWN = frozenset(ConditionType) - {ConditionType.CHECKPOINTS_SAVED}
+"""Those that the operator writes; the api-server has the other one from what trainers report."""
+CANNOT_START = "CannotStart"
+"""Why there is no progress when the trainer's pod waits for what a person has to put right."""
+
 
 def conditions_of(situation: Situation, decision: Decision) -> tuple[Condition, ...]:
-    """The conditions by type; ``last_transition_time`` changes with the status only."""
+    """The operator's conditions, and then those of others as they are.
+
+    ``last_transition_time`` changes with the status, and with what it is True for.
+    """
     before = {condition.type: condition for condition in situation.run.status.conditions}
     now = format_time(situation.now)
     result = []
     for condition in _conditions(decision):
         known = before.get(condition.type)
-        kept = known is not None and known.status is condition.status and known.last_transition_time
+        kept = known is not None and _is_same(known, condition) and known.last_transition_time
         since = known.last_transition_time if known is not None and kept else now
         result.append(replace(condition, last_transition_time=since, observed_generation=situation.run.generation))
-    return tuple(result)
+    return (*result, *(condition for kind, condition in before.items() if kind not in OWN))
+
+
+def _is_same(known: Condition, condition: Condition) -> bool:
+    is_true = condition.status is ConditionStatus.TRUE
+    return known.status is condition.status and (known.reason == condition.reason or not is_true)
 
 
 def _conditions(decision: Decision) -> Iterable[Condition]:
@@ -42,7 +55,10 @@ def _conditions(decision: Decision) -> Iterable[Condition]:
         message * failed,
     )
     stalled = decision.has_stalled
-    why = "NoProgress" if stalled else "Progressing" if phase is Phase.RUNNING else "NotRunning"
+    if phase is Phase.RUNNING:
+        why = "NoProgress" if stalled else "Progressing"
+    else:
+        why = CANNOT_START if stalled else "NotRunning"
     yield _condition(ConditionType.PROGRESS_STALLED, stalled, why, message * stalled)
 
 

@@ -1,6 +1,8 @@
-"""``/healthz`` for Kubernetes: 200 while the operator sees what happens, 503 and the reason when it does not.
+"""Kubernetes' probes: 200, or 503 and the reason.
 
-A restart is harmless (everything is read anew), so it is the cure for whatever has become stuck.
+``/healthz`` says whether the operator sees what happens. A restart is harmless (everything is read anew), so it is the
+cure for whatever has become stuck. ``/readyz`` says whether it has ever seen everything: without its rights or the
+resource's definition it never does, and an installation should not be called complete.
 """
 
 from __future__ import annotations
@@ -24,16 +26,18 @@ def health_problem(resync_age: float, resync_seconds: float, silent_watches: fro
 
 
 class Probes:
-    """Serves ``/healthz`` on all interfaces; ``problem`` returns why not, or an empty text."""
+    """Serves both on all interfaces; ``problem`` and ``unready`` return why not, or an empty text."""
 
-    def __init__(self, problem: Callable[[], str]) -> None:
+    def __init__(self, problem: Callable[[], str], unready: Callable[[], str]) -> None:
         self._problem = problem
+        self._unready = unready
         self._runner: web.AppRunner | None = None
 
     async def serve(self, port: int) -> int:
         """Starts, and returns the port. Raises AddressInUse."""
         app = web.Application()
-        app.router.add_get("/healthz", self._answer)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, port=port)
@@ -49,6 +53,12 @@ class Probes:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _answer(self, _request: web.Request) -> web.Response:
-        problem = self._problem()
-        return web.Response(status=503 if problem else 200, text=f"{problem or 'ok'}\n")
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return _answer(self._problem())
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        return _answer(self._unready() or self._problem())
+
+
+def _answer(problem: str) -> web.Response:
+    return web.Response(status=503 if problem else 200, text=f"{problem or 'ok'}\n")

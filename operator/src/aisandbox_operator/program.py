@@ -48,7 +48,10 @@ async def operate(settings: Settings) -> None:
     resync = Resync(cluster, settings, queue, recollection, metrics, _now, random)
     workers = Workers(queue, reconciler, metrics, settings.workers)
     watches = Watches(configuration, queue, recollection, resync.soon)
-    probes = Probes(lambda: health_problem(resync.age, settings.resync_seconds, recollection.silent_watches))
+    probes = Probes(
+        lambda: health_problem(resync.age, settings.resync_seconds, recollection.silent_watches),
+        lambda: "" if resync.has_succeeded.is_set() else "runs, Jobs and pods could not be listed yet; see the log",
+    )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(cluster.close)
         stack.callback(metrics.close)

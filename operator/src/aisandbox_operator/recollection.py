@@ -54,7 +54,7 @@ class Recollection:
             self._versions[key] = str(metadata.get("resourceVersion", ""))
 
     def compare(self, listed: Mapping[str, list[dict[str, Any]]], now: float) -> None:
-        """Finds watches that miss changes: an object unchanged for a while must have been shown by now.
+        """Finds watches that miss changes: of an object that is not as it was seen last, something must be shown soon.
 
         ``now``: monotonic seconds.
         """
@@ -65,9 +65,10 @@ class Recollection:
         }
         missed = {}
         for key, version in versions.items():
-            if self._versions.get(key) != version:
-                known, since = self._missed.get(key, ("", now))
-                missed[key] = version, since if known == version else now
+            seen = self._versions.get(key, "")
+            if seen != version:
+                before, since = self._missed.get(key, (seen, now))
+                missed[key] = seen, since if before == seen else now
         late = (key for key, (_, since) in missed.items() if now - since >= PATIENCE_SECONDS)
         self.silent_watches = frozenset(key.split("/", 1)[0] for key in late)
         self._missed = missed

@@ -16,15 +16,15 @@ from aisandbox_crds.status import Artifact, Phase, Progress, TrainingRunStatus
 from aisandbox_crds.trainer_exit import TerminationMessage
 
 from aisandbox_operator.accounting import account_of
-from aisandbox_operator.conditions import conditions_of
+from aisandbox_operator.conditions import OWN, conditions_of
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.situation import Situation
-from aisandbox_operator.times import format_time
+from aisandbox_operator.times import format_time, moment_after
 
 _COUNTS = ("attempt", "suspensions", "restarts", "restarts_count_towards_max", "observed_generation")
 _OWN = ("phase", "start_time", "completion_time", "failure", "conditions", *_COUNTS)
 _PUBLISHED = ("latest_checkpoint", "latest_model", "best_model")
-_PROGRESS = ("timesteps", "total_timesteps", "progress_percentage", "last_updated_time")
+_PROGRESS = ("timesteps", "total_timesteps", "progress_percentage", "last_updated_time", "attempt")
 
 
 def status_of(situation: Situation, decision: Decision) -> TrainingRunStatus:
@@ -52,7 +52,8 @@ def status_of(situation: Situation, decision: Decision) -> TrainingRunStatus:
 
 def own_fields(status: TrainingRunStatus) -> dict[str, Any]:
     """What the operator applies of a status, as JSON; counts are said even when they are 0."""
-    said = status_to_json(status)
+    own = tuple(condition for condition in status.conditions if condition.type in OWN)
+    said = status_to_json(replace(status, conditions=own))
     names = (*_OWN, *_PUBLISHED, *(("resumed_from",) if status.phase.is_done else ()))
     fields = {camel_case(name): said[camel_case(name)] for name in names if camel_case(name) in said}
     for name in _COUNTS:
@@ -94,7 +95,8 @@ def _with_last_words(status: TrainingRunStatus, situation: Situation) -> Trainin
     if after == status:
         return status
     # Newer than the reports that others may still hold.
-    return replace(after, progress=replace(after.progress, last_updated_time=format_time(situation.now)))
+    moment = moment_after(status.progress.last_updated_time, situation.now)
+    return replace(after, progress=replace(after.progress, last_updated_time=moment))
 
 
 def _last_words(status: TrainingRunStatus, situation: Situation) -> TerminationMessage | None:
@@ -113,7 +115,10 @@ def _reached(progress: Progress, ending: TerminationMessage, total: int) -> Prog
     """The steps of a trainer that came to train; one that did not says 0, and takes nothing back."""
     timesteps = ending.timesteps or progress.timesteps
     percentage = round(min(100.0 * timesteps / total, 100.0), 2) if total > 0 else 0.0
-    return replace(progress, timesteps=timesteps, total_timesteps=total, progress_percentage=percentage)
+    attempt = max(progress.attempt, ending.attempt)
+    return replace(
+        progress, timesteps=timesteps, total_timesteps=total, progress_percentage=percentage, attempt=attempt
+    )
 
 
 def _total(status: TrainingRunStatus, situation: Situation) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def parse_time(text: object) -> datetime | None:
@@ -19,6 +19,13 @@ def parse_time(text: object) -> datetime | None:
 def format_time(time: datetime) -> str:
     """``2026-01-31T12:00:00Z``: to the second, as metav1.Time."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment_after(known: str | None, now: datetime) -> str:
+    """``now`` to the microsecond, or one microsecond after ``known``: clocks differ, and what is newer must say so."""
+    before = parse_time(known)
+    time = now if before is None or before < now else before + timedelta(microseconds=1)
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def seconds_since(text_or_time: object, now: datetime) -> float | None:

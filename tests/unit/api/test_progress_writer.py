@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from aisandbox_api.kubernetes.live_progress import Live
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
 from aisandbox_api.kubernetes.progress_writer import ProgressWriter
@@ -40,6 +41,28 @@ async def written_of(run: TrainingRun, **status: Any) -> str:
         return await asyncio.wait_for(resources.written.get(), 10)
     finally:
         await writer.close()
+
+
+async def test_urgent_reports_are_written_early_and_not_more_often(
+    run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aisandbox_api.kubernetes.progress_writer.LOOK_SECONDS", 0.0)
+    resources, cache, clock, times = Resources(), RunCache(), [0.0], []
+    cache.put(replace(run, name="a", uid="a", resource_version="1"))
+    live = Live("a", TrainingRunStatus(progress=REPORTED), None, True)
+    metrics = ClusterMetrics(CollectorRegistry())
+    writer = ProgressWriter(resources, cache, lambda _: live, metrics, lambda: clock[0])  # type: ignore[arg-type]
+    for quarter in range(400):
+        clock[0] = quarter / 4
+        writer.schedule("a", urgent=True)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        times += [clock[0]] * resources.written.qsize()
+        while not resources.written.empty():
+            resources.written.get_nowait()
+    await writer.close()
+    assert times[:4] == [0, 1, 6, 11]
+    assert len(times) == 21
 
 
 async def test_report_is_not_written_over_what_the_trainer_said_last(run: TrainingRun) -> None:

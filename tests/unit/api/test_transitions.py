@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from aisandbox_api.backend import Activity, ProgressReport
@@ -128,6 +129,29 @@ def test_report_counts_what_a_restart_lost(run: TrainingRun) -> None:
 
 def test_first_attempt_loses_nothing(run: TrainingRun) -> None:
     assert at_work(run).status.timesteps_lost == 0
+
+
+def test_full_disk_is_a_condition_until_something_is_saved(run: TrainingRun) -> None:
+    before = run
+
+    def report(run: TrainingRun, time: str, **fields: Any) -> TrainingRun:
+        said = ProgressReport(run.name, 1, 100, Activity.TRAINING, **fields)
+        return transitions.reported(run, said, before.status, time)
+
+    def saved(run: TrainingRun) -> list[tuple[str, ...]]:
+        return [
+            (each.type, each.status, each.reason, each.message, each.last_transition_time)
+            for each in run.status.conditions
+        ]
+
+    run = report(transitions.begun(run, NOW), "T0")
+    assert saved(run) == [], "nothing was due yet"
+    run = report(run, "T1", unsaved="no space left")
+    assert saved(run) == [("CheckpointsSaved", "False", "DiskFull", "no space left", "T1")]
+    run = report(run, "T2", unsaved="no space at all")
+    assert saved(run) == [("CheckpointsSaved", "False", "DiskFull", "no space at all", "T1")]
+    run = report(run, "T3", latest_checkpoint=CHECKPOINT)
+    assert saved(run) == [("CheckpointsSaved", "True", "Saved", "", "T3")]
 
 
 def test_report_estimates_the_time_that_is_left(run: TrainingRun) -> None:

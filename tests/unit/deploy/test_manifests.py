@@ -80,7 +80,8 @@ def test_containers_have_probes_on_their_ports(manifests: Manifests) -> None:
             if name == "grpc":
                 assert container[probe]["grpc"]["port"] == ports[name]
             else:
-                assert container[probe]["httpGet"] == {"path": "/healthz", "port": name}
+                path = "/readyz" if probe == "readinessProbe" else "/healthz"
+                assert container[probe]["httpGet"] == {"path": path, "port": name}
 
 
 def test_api_server_is_not_restarted_for_what_a_restart_does_not_cure(manifests: Manifests) -> None:

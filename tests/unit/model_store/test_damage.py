@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -136,6 +138,53 @@ def test_checkpoint_damaged_is_set_aside_for_the_one_before(run: RunFolder, dama
     assert (run.checkpoints_path / aside[0] / "reason.txt").read_text().strip()
     assert run.checkpoints() == [older, oldest]
     assert run.newest_checkpoint() == older
+
+
+def disk_that_fails(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int, times: int) -> None:
+    """Reading the files of ``folder`` fails with the error ``number``, ``times`` times."""
+    left = [times]
+
+    def chunks(path: Path) -> Iterator[bytes]:
+        if path.parent == folder and left[0]:
+            left[0] -= 1
+            raise OSError(number, os.strerror(number), str(path))
+        yield path.read_bytes()
+
+    monkeypatch.setattr("aisandbox_model_store.manifest._chunks", chunks)
+
+
+def test_checkpoint_that_cannot_be_read_is_set_aside(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    older, newest = (publish_checkpoint(run, step) for step in (100, 200))
+    disk_that_fails(monkeypatch, newest.path, errno.EIO, 10)
+    told: list[tuple[str, str]] = []
+    assert run.newest_checkpoint(lambda name, reason: told.append((name, reason))) == older
+    assert told == [("200", f"it cannot be read: {os.strerror(errno.EIO)}")]
+    assert [name for name in os.listdir(run.checkpoints_path) if name.startswith("damaged-200-")]
+
+
+@pytest.mark.parametrize(("number", "times"), [(errno.EIO, 1), (errno.EACCES, 1)])
+def test_checkpoint_is_not_damaged_by_an_error_that_passes(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, number: int, times: int
+) -> None:
+    _, newest = (publish_checkpoint(run, step) for step in (100, 200))
+    disk_that_fails(monkeypatch, newest.path, number, times)
+    with contextlib.suppress(PermissionError):  # the attempt fails, and the next one reads it
+        run.newest_checkpoint()
+    assert run.newest_checkpoint() == newest
+
+
+def test_file_in_the_place_of_a_checkpoint_is_set_aside(run: RunFolder) -> None:
+    older = publish_checkpoint(run, 100)
+    (run.checkpoints_path / "200").write_text("")
+    assert run.newest_checkpoint() == older
+    assert run.newest_checkpoint() == older
+
+
+def test_folder_in_the_place_of_a_pointer_is_damage(run: RunFolder) -> None:
+    run.claim(1).publish_model(100, FILES)
+    (run.models_path / "latest").mkdir()
+    with pytest.raises(Damaged, match="cannot be read"):
+        run.pointer("latest")
 
 
 def test_checkpoints_all_damaged_give_none(run: RunFolder) -> None:

@@ -142,12 +142,21 @@ def test_retained_models_include_what_pointers_name(run: RunFolder) -> None:
 
 def test_retained_checkpoints_are_the_newest(run: RunFolder) -> None:
     writer = run.claim(1)
-    for step in (8, 9, 10):
-        writer.publish_checkpoint(step, checkpoint)
-    assert writer.retain_checkpoints(2) == ["checkpoints/8"]
+    *_, newest = [writer.publish_checkpoint(step, checkpoint) for step in (8, 9, 10)]
+    assert writer.retain_checkpoints(2, newest) == ["checkpoints/8"]
     with pytest.raises(ValueError, match="keep: must be at least 1"):
-        writer.retain_checkpoints(0)
+        writer.retain_checkpoints(0, newest)
     assert sorted(os.listdir(run.checkpoints_path)) == ["10", "9"]
+
+
+def test_checkpoint_just_published_is_kept_whatever_lies_after_it(run: RunFolder) -> None:
+    writer = run.claim(1)
+    for step in (300, 500, 600, 700, 800):
+        writer.publish_checkpoint(step, checkpoint)
+    # An attempt went on from 500: what comes after it is damaged and could not be set aside.
+    again = writer.publish_checkpoint(550, checkpoint)
+    assert writer.retain_checkpoints(2, again) == ["checkpoints/300"]
+    assert [each.timesteps for each in run.checkpoints()] == [800, 700, 600, 550, 500]
 
 
 def test_artefact_that_is_not_a_flat_folder_is_refused(run: RunFolder) -> None:

@@ -251,6 +251,24 @@ def test_suspended_run_has_what_its_trainer_said_last_however_late_its_reports_a
     assert paused.status.latest_checkpoint == known
 
 
+def test_last_words_are_newer_than_what_is_known_whatever_the_clocks_and_the_reports() -> None:
+    reported = Progress(timesteps=600, attempt=1, last_updated_time="2026-03-01T12:00:05.500000Z")
+    over = ended_pod(143, ending=ending(2, 143, timesteps=700))
+    wish = run(replace(RUNNING, attempt=1, progress=reported), of=spec(suspend=True))
+    paused, _ = followed(wish, job(is_suspended=True), over)
+    assert (paused.status.progress.attempt, paused.status.progress.timesteps) == (2, 700)
+    assert paused.status.progress.last_updated_time == "2026-03-01T12:00:05.500001Z"
+    assert own_fields(paused.status)["progress"]["attempt"] == 2
+
+
+def test_run_created_suspended_whose_job_is_refused_is_suspended_all_the_same() -> None:
+    step = plan(run(of=spec(suspend=True)), Observed(refused="403: exceeded quota"), SETTINGS, NOW)
+    assert step.action is None
+    assert "JobCreated" not in [told.reason for told in step.announcements]
+    assert step.status is not None
+    assert step.status.phase is Phase.SUSPENDED
+
+
 def test_trainer_that_was_stopped_before_it_trained_takes_no_steps_back() -> None:
     status = replace(RUNNING, attempt=2, progress=Progress(timesteps=600, attempt=2))
     over = ended_pod(143, ending=ending(2, 143, timesteps=0))
@@ -386,7 +404,7 @@ def test_run_between_two_attempts_is_pending_and_says_why() -> None:
     assert [(told.reason, told.is_warning) for told in step.announcements] == [("Retrying", True)]
 
 
-STUCK = {"phase": "Pending", "scheduled": ago(599), "created": ago(2000)}
+STUCK = {"phase": "Pending", "scheduled": ago(1999), "created": ago(2000)}
 
 
 @pytest.mark.parametrize(
@@ -400,11 +418,15 @@ STUCK = {"phase": "Pending", "scheduled": ago(599), "created": ago(2000)}
 )
 def test_pod_that_cannot_start_fails_the_run_after_a_while(waits_for: str, reason: str) -> None:
     stuck = pod(**STUCK, waits_for=waits_for, wait_message="so it is")
-    early = planned(run(), job(active=1), stuck)
-    assert early.status is not None
-    assert (early.status.phase, early.look_again) == (Phase.STARTING, 1.0)
-    assert condition(early.status, ConditionType.RUNNING).reason == reason
-    found, left = followed(run(), job(active=1), stuck, now=NOW + timedelta(seconds=1))
+    first = planned(run(), job(active=1), stuck)
+    assert first.status is not None
+    assert (first.status.phase, first.look_again) == (Phase.STARTING, 600), "whatever it did since it got its node"
+    assert condition(first.status, ConditionType.RUNNING).reason == reason
+    assert condition(first.status, ConditionType.PROGRESS_STALLED).reason == "CannotStart"
+    assert [told.reason for told in first.announcements] == [reason]
+    seen = run(first.status)
+    assert planned(seen, job(active=1), stuck, now=NOW + timedelta(seconds=590)).look_again == 10
+    found, left = followed(seen, job(active=1), stuck, now=NOW + timedelta(seconds=600))
     assert found.status.phase is Phase.FAILED
     assert found.status.failure is not None
     assert found.status.failure.reason == reason
@@ -415,9 +437,35 @@ def test_pod_that_cannot_start_fails_the_run_after_a_while(waits_for: str, reaso
 def test_missing_claim_fails_the_run_after_a_while() -> None:
     text = '0/1 nodes are available: persistentvolumeclaim "aisandbox-models" not found.'
     stuck = pod(unscheduled="Unschedulable", unscheduled_message=text, created=ago(601))
-    found, _ = followed(run(), job(active=1), stuck)
+    seen, _ = followed(run(), job(active=1), stuck, now=ago(601))
+    found, _ = followed(seen, job(active=1), stuck)
     assert found.status.failure is not None
     assert found.status.failure.reason == "ClaimNotFound"
+
+
+def test_trouble_that_went_away_and_came_back_has_its_time_anew() -> None:
+    stuck = pod(**STUCK, waits_for="ImagePullBackOff")
+    seen, _ = followed(run(), job(active=1), stuck, now=ago(900))
+    pulling, _ = followed(seen, job(active=1), pod(**STUCK, waits_for="ContainerCreating"), now=ago(301))
+    assert condition(pulling.status, ConditionType.PROGRESS_STALLED).status is ConditionStatus.FALSE
+    again, _ = followed(pulling, job(active=1), stuck)
+    assert again.status.phase is Phase.STARTING
+
+
+def test_time_without_progress_does_not_count_as_time_without_a_start() -> None:
+    since = "2026-03-01T09:00:00Z"
+    stalled = Condition(ConditionType.PROGRESS_STALLED, ConditionStatus.TRUE, "NoProgress", last_transition_time=since)
+    stuck = pod(**STUCK, waits_for="ImagePullBackOff")
+    found, _ = followed(run(replace(RUNNING, conditions=(stalled,))), job(active=1), stuck)
+    assert found.status.phase is Phase.STARTING
+
+
+def test_conditions_of_others_stay_and_are_not_the_operators_to_write() -> None:
+    other = Condition(ConditionType.CHECKPOINTS_SAVED, ConditionStatus.FALSE, "DiskFull", "no space")
+    found, _ = followed(run(TrainingRunStatus(conditions=(other,))), job(active=1), running_pod())
+    assert condition(found.status, ConditionType.CHECKPOINTS_SAVED) == other
+    assert "CheckpointsSaved" not in [each["type"] for each in own_fields(found.status)["conditions"]]
+    assert planned(found, job(active=1), running_pod()).is_empty
 
 
 def test_want_of_room_never_fails_the_run() -> None:

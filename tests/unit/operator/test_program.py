@@ -54,21 +54,33 @@ async def test_context_of_the_kubeconfig_can_be_chosen(tmp_path: os.PathLike[str
 
 async def test_probe_answers_with_the_problem() -> None:
     problems = ["", "the watch of pods shows nothing"]
-    probes = Probes(lambda: problems.pop(0))
+    probes = Probes(lambda: problems.pop(0), str)
     port = await probes.serve(0)
     try:
         assert await _get(port) == (200, "ok\n")
         assert await _get(port) == (503, "the watch of pods shows nothing\n")
         with pytest.raises(AddressInUse, match="PROBE_PORT"):
-            await Probes(str).serve(port)
+            await Probes(str, str).serve(port)
     finally:
         await probes.close()
 
 
-async def _get(port: int) -> tuple[int, str]:
+async def test_operator_is_ready_once_it_has_seen_everything_and_while_it_is_well() -> None:
+    unready, problems = ["not listed yet", "", ""], ["", "silent"]
+    probes = Probes(lambda: problems.pop(0), lambda: unready.pop(0))
+    port = await probes.serve(0)
+    try:
+        assert await _get(port, "readyz") == (503, "not listed yet\n")
+        assert await _get(port, "readyz") == (200, "ok\n")
+        assert await _get(port, "readyz") == (503, "silent\n")
+    finally:
+        await probes.close()
+
+
+async def _get(port: int, path: str = "healthz") -> tuple[int, str]:
     def ask() -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

@@ -57,6 +57,15 @@ def test_watch_that_misses_a_change_is_silent_until_it_shows_it() -> None:
     assert not recollection.silent_watches
 
 
+def test_watch_that_shows_nothing_is_silent_also_if_the_object_changes_all_the_time() -> None:
+    recollection = Recollection()
+    recollection.see("trainingruns", thing("r", 1))
+    for time, version in ((0.0, 5), (PATIENCE_SECONDS / 2, 9), (PATIENCE_SECONDS, 13)):
+        assert not recollection.silent_watches
+        recollection.compare({"trainingruns": [thing("r", version)]}, time)
+    assert recollection.silent_watches == {"trainingruns"}
+
+
 def test_deleted_object_is_forgotten() -> None:
     recollection = Recollection()
     recollection.see("jobs", thing("j", 1))

@@ -46,22 +46,28 @@ def main(arguments: list[str] | None = None) -> int:
             name, help=text.splitlines()[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter
         )
     command = parser.parse_args(arguments).command
-    limit_native_threads()
-    set_up_grpc()
     if command == "run":
         from aisandbox_trainer.stopping import Stop
 
         stop = Stop()
-        stop.install()  # before the slow imports: a stop must not be lost
+        stop.install()  # before all that takes time: a stop must not be lost
+        _set_up()
         from aisandbox_trainer.process import run_from_environ
 
         return run_from_environ(os.environ, stop)
     if not hasattr(os, "fork"):
         print("warm needs fork, which this system does not have; use run", file=sys.stderr)
         return os.EX_USAGE if hasattr(os, "EX_USAGE") else 64
+    _set_up()
     from aisandbox_trainer.warm import serve
 
     return serve()
+
+
+def _set_up() -> None:
+    """What native libraries read when they are imported."""
+    limit_native_threads()
+    set_up_grpc()
 
 
 if __name__ == "__main__":

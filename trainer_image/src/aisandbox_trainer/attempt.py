@@ -171,6 +171,7 @@ class Attempt:
                 full_since = now if full_since is None else full_since
                 if now > full_since + self._settings.disk_patience:
                     raise
+                self._progress.unsaved = str(error)
                 self._progress.warning = f"{error}; the run is trained and waits for space to save the end"
                 log.warning("end not saved, the disk is full", error=str(error))
             self._stop.sleep(min(DISK_PAUSE_SECONDS, self._settings.disk_patience))

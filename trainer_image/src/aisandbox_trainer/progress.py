@@ -46,6 +46,7 @@ class Progress:
 
     activity: Any = STARTING
     warning: str = ""
+    unsaved: str = ""
     learner: Any = None
     latest_checkpoint: Artifact | None = None
     latest_model: Artifact | None = None
@@ -82,6 +83,7 @@ class Progress:
             resumed_from=_message(self.resumed_from),
             activity=self.activity,
             warning=self.warning,
+            unsaved=self.unsaved,
         )
 
 

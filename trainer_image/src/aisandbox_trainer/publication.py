@@ -35,7 +35,10 @@ KEEP_CHECKPOINTS = 3
 KEEP_MODELS = 5
 SHARE_OF_TIME = 0.05
 """What large checkpoints may take of the time; they are made less often than they are due if they take longer."""
-LARGE_BYTES = 64_000_000
+LARGE_BYTES = 10_000_000
+"""Smaller ones are saved whenever they are due, however busy the machine: a crash costs no more than was asked for."""
+FENCE_SECONDS = 5.0
+"""How often to look for a newer attempt, also between publications: an older one keeps a simulator from the newer."""
 REWARD_MEAN = "episode_reward_mean"
 """The detail of a checkpoint's manifest with the mean return of the last training episodes."""
 
@@ -57,6 +60,7 @@ class Publication:
     _model: Published | None = None
     _not_before: float = -math.inf
     _put_off: bool = False
+    _fence_checked: float = -math.inf
 
     def take_up_pointers(self) -> None:
         """Goes on from what earlier attempts have published: the best model stays the best until it is beaten."""
@@ -86,6 +90,7 @@ class Publication:
         Raises Fenced, StopRequested out of an evaluation, the simulator's permanent errors, OSError.
         """
         now = model.num_timesteps
+        self._check_fence()
         try:
             interval = effective_evaluation_interval(self.spec)
             if self.evaluator is not None and interval and _due(now, self.ratings.last_timesteps, interval):
@@ -99,7 +104,7 @@ class Publication:
             if due:
                 self.save_model(model)
         except DiskFull as error:
-            self.progress.warning = str(error)
+            self.progress.warning = self.progress.unsaved = str(error)
             log.warning("not saved, the disk is full", timesteps=now, error=str(error))
 
     def save_checkpoint(self, model: BaseAlgorithm) -> Published:
@@ -113,13 +118,19 @@ class Publication:
             self._details(model, state),
         )
         self.progress.latest_checkpoint = artifact(published)
-        self.progress.warning = ""
-        self.writer.retain_checkpoints(KEEP_CHECKPOINTS)
+        self.progress.warning = self.progress.unsaved = ""
+        self.writer.retain_checkpoints(KEEP_CHECKPOINTS, published)
         seconds = self.clock() - began
         if published.manifest.size >= LARGE_BYTES:
             self._not_before = began + seconds / SHARE_OF_TIME
         log.info("checkpoint", timesteps=published.timesteps, seconds=round(seconds, 3))
         return published
+
+    def _check_fence(self) -> None:
+        now = self.clock()
+        if now - self._fence_checked >= FENCE_SECONDS:
+            self._fence_checked = now
+            self.writer.check_fence()
 
     def _puts_off(self) -> bool:
         """Whether a checkpoint that is due has to wait, since the last one has taken so long."""

@@ -7,6 +7,7 @@ where both are put together, so that a status call answers as it would on one ma
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from aisandbox_crds.seed import seed_of
 from aisandbox_crds.status import (
@@ -50,6 +51,7 @@ def take(run: TrainingRun, live: Live | None, report: ProgressReport, now: str) 
     """The report, taken. ``run`` is as the cluster has it. Raises AttemptOver."""
     live = live if live is not None and live.uid == run.uid else None
     status = _newest(run.status, live)
+    now = _after(status.progress.last_updated_time, now)
     newest = max(status.progress.attempt, status.attempt)
     if run.status.phase.is_done or report.attempt < newest:
         raise AttemptOver(f"attempt {report.attempt} of run {run.name!r} is over")
@@ -141,8 +143,14 @@ def _newest(status: TrainingRunStatus, live: Live | None) -> TrainingRunStatus:
 
 
 def _order(progress: Progress) -> tuple[int, str]:
-    """Times as text: within a second the operator's, which has no fraction, comes after a report's (``Z`` > ``.``)."""
     return progress.attempt, progress.last_updated_time or ""
+
+
+def _after(known: str | None, now: str) -> str:
+    """``now``, or a microsecond after ``known``: clocks differ, and what is newer must say so."""
+    if known is None or (time := datetime.fromisoformat(known)) < datetime.fromisoformat(now):
+        return now
+    return (time + timedelta(microseconds=1)).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _warned(progress: Progress, status: TrainingRunStatus) -> Progress:

@@ -1,7 +1,8 @@
 """Writing reported progress into the statuses of runs.
 
-Owns the rate: a run is written once in 5 seconds at most, or a second after the last write when others should know at
-once. While the cluster does not answer a write is made again at the same rate, with what is known then. Must not know
+Owns the rate: a run is written once in 5 seconds. What others should know at once may come up to 4 seconds early, at
+the cost of the write after it, so the mean rate stays (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm).
+While the cluster does not answer a write is made again at the same rate, with what is known then. Must not know
 trainers.
 """
 
@@ -25,7 +26,8 @@ from aisandbox_api.kubernetes.run_resources import RunResources
 log = structlog.get_logger()
 
 INTERVAL_SECONDS = 5.0
-URGENT_SECONDS = 1.0
+EARLY_SECONDS = 4.0
+LOOK_SECONDS = 1.0
 WRITERS = 8
 CONFLICT_TRIES = 4
 
@@ -51,7 +53,7 @@ class ProgressWriter:
         self._live = live
         self._metrics = metrics
         self._clock = clock
-        self._written: dict[str, float] = {}
+        self._due: dict[str, float] = {}
         self._pending: dict[str, _Pending] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(WRITERS)
@@ -59,7 +61,7 @@ class ProgressWriter:
     def schedule(self, name: str, urgent: bool) -> None:
         """Has the run written as soon as its rate allows."""
         now = self._clock()
-        due = max(now, self._written.get(name, -INTERVAL_SECONDS) + (URGENT_SECONDS if urgent else INTERVAL_SECONDS))
+        due = max(now, self._due.get(name, now) - (EARLY_SECONDS if urgent else 0.0))
         pending = self._pending.get(name)
         if pending is not None:
             pending.due = min(pending.due, due)
@@ -71,7 +73,7 @@ class ProgressWriter:
 
     def forget(self, name: str) -> None:
         """The run is gone or done."""
-        self._written.pop(name, None)
+        self._due.pop(name, None)
 
     async def close(self) -> None:
         """Ends all writes; the next reports say the same and more."""
@@ -83,11 +85,12 @@ class ProgressWriter:
     async def _write_when_due(self, name: str) -> None:
         pending = self._pending[name]
         while (delay := pending.due - self._clock()) > 0:  # noqa: ASYNC110 - may become due earlier
-            await asyncio.sleep(min(delay, URGENT_SECONDS))
+            await asyncio.sleep(min(delay, LOOK_SECONDS))
         async with self._places:
             # From here on a report asks for the next write: this one may have read the one before it.
             del self._pending[name]
-            self._written[name] = self._clock()
+            now = self._clock()
+            self._due[name] = max(self._due.get(name, now), now) + INTERVAL_SECONDS
             try:
                 await self._write(name)
             except ApiError as error:

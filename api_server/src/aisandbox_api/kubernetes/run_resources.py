@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from aisandbox_crds.codec import run_from_json, spec_to_json, status_to_json
 from aisandbox_crds.errors import FieldError, InvalidRun
-from aisandbox_crds.status import TrainingRunStatus
+from aisandbox_crds.status import ConditionType, TrainingRunStatus
 from aisandbox_crds.trainingrun import API_VERSION, GROUP, KIND, VERSION, TrainingRun
 
 from aisandbox_api.errors import ApiError, BackendUnavailable, ClusterRefused, InvalidRequest, LimitReached, RunUnknown
@@ -128,6 +128,7 @@ def progress_part(status: TrainingRunStatus) -> Json:
         if isinstance(value := getattr(status.progress, field.name), float)
     }
     own = TrainingRunStatus(
+        conditions=tuple(each for each in status.conditions if each.type is ConditionType.CHECKPOINTS_SAVED),
         progress=replace(status.progress, **measured),  # type: ignore[arg-type]
         latest_checkpoint=status.latest_checkpoint,
         latest_model=status.latest_model,

@@ -31,7 +31,9 @@ def suspended(situation: Situation) -> Decision | None:
     if spec is None or not spec.suspend:
         return None
     if job is None:
-        return SUSPENDED if situation.is_queued else _suspended_with(situation)
+        # A Job that is refused is asked for again when the run goes on, and told of then.
+        no_job = situation.is_queued or bool(situation.observed.refused)
+        return SUSPENDED if no_job else _suspended_with(situation)
     if situation.has_stopped and not situation.is_queued:
         return SUSPENDED
     return _stopping(situation, "Suspending", "the run is being suspended: its trainer writes a checkpoint")

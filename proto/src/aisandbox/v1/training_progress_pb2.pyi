@@ -69,6 +69,7 @@ class ReportRequest(_message.Message):
     TIMESTEPS_LOST_FIELD_NUMBER: _builtins.int
     ACTIVITY_FIELD_NUMBER: _builtins.int
     WARNING_FIELD_NUMBER: _builtins.int
+    UNSAVED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     attempt: _builtins.int
@@ -90,6 +91,10 @@ class ReportRequest(_message.Message):
     warning: _builtins.str
     """A sentence about a trouble the run goes on from ("simulator not reachable for 12 s, trying again"); empty when
     there is none.
+    """
+    unsaved: _builtins.str
+    """Why the checkpoint or model that was due last is not saved, as long as that is so ("no space left on the volume");
+    empty otherwise. The run goes on and tries again at the next interval.
     """
     @_builtins.property
     def latest_checkpoint(self) -> Global___Artifact:
@@ -124,10 +129,11 @@ class ReportRequest(_message.Message):
         timesteps_lost: _builtins.int = ...,
         activity: Global___TrainerActivity.ValueType = ...,
         warning: _builtins.str = ...,
+        unsaved: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_resumed_from", b"_resumed_from", "best_model", b"best_model", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_resumed_from", b"_resumed_from", "activity", b"activity", "attempt", b"attempt", "best_model", b"best_model", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "fps", b"fps", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from", "run_id", b"run_id", "timesteps", b"timesteps", "timesteps_lost", b"timesteps_lost", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_resumed_from", b"_resumed_from", "activity", b"activity", "attempt", b"attempt", "best_model", b"best_model", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "fps", b"fps", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from", "run_id", b"run_id", "timesteps", b"timesteps", "timesteps_lost", b"timesteps_lost", "unsaved", b"unsaved", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_model: _TypeAlias = _typing.Literal["best_model"]  # noqa: Y015
     _WhichOneofArgType__best_model: _TypeAlias = _typing.Literal["_best_model", b"_best_model"]  # noqa: Y015
