@@ -1,6 +1,6 @@
 <#
 .SYNOPSIS
-    Runs everything CI asks for (the twin of `make check`).
+    Runs everything CI asks for (the twin of `make check`, but for the fault suite, which needs POSIX).
 .DESCRIPTION
     Goes on after a failure, and fails if anything did.
 #>
@@ -20,7 +20,7 @@ function Step([string] $name, [scriptblock] $command) {
 
 Step 'format' { ruff format --check . }
 Step 'lint' { ruff check . }
-Step 'types' { mypy @sources proto/generate.py tests bench }
+Step 'types' { mypy @sources proto/generate.py scripts tests bench }
 Step 'imports' { lint-imports }
 Push-Location proto
 Step 'proto format' { buf format --diff --exit-code }

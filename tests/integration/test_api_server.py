@@ -30,7 +30,7 @@ from aisandbox_crds.trainer_exit import ExitCode
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
 from aisandbox_environment.description import describe
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 SCRIPTED_TRAINER = Path(__file__).parents[1] / "contract" / "scripted_trainer.py"
@@ -101,15 +101,48 @@ async def serving(
 
 async def test_health_is_serving_for_every_service_and_not_after_the_end(tmp_path: Path) -> None:
     async with serving(tmp_path) as (server, channel):
-        health = health_pb2_grpc.HealthStub(channel)
+        stub = health_pb2_grpc.HealthStub(channel)
         for name in ("", "aisandbox.v1.PolicyTrainerService", "aisandbox.v1.TrainingProgressService"):
-            answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        watch = health.Watch(health_pb2.HealthCheckRequest())
+        watch = stub.Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         stopping = asyncio.create_task(server.stop(grace=1))
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         await stopping
+
+
+async def _model_health(channel: grpc.aio.Channel, run: str) -> str:
+    try:
+        request = health_pb2.HealthCheckRequest(service=f"model/{run}")
+        answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=20)
+    except grpc.aio.AioRpcError as error:
+        return str(error.code().name)
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+async def test_health_of_a_model_is_told_by_who_answers_for_it(tmp_path: Path) -> None:
+    class Answering(Policies):
+        async def can_act(self, run_id: str) -> bool | None:
+            return {"good": True, "bad": False}.get(run_id)
+
+    async def told(channel: grpc.aio.Channel) -> list[str]:
+        return [await _model_health(channel, run) for run in ("good", "bad", "nobody")]
+
+    async with serving(tmp_path, HeldLauncher(), policy_calls=Answering()) as (_, channel):
+        assert await told(channel) == ["SERVING", "NOT_SERVING", "NOT_FOUND"]
+    servicer, inference = health.aio.HealthServicer(), grpc.aio.server()
+    await servicer.set("model/good", health_pb2.HealthCheckResponse.SERVING)
+    await servicer.set("model/bad", health_pb2.HealthCheckResponse.NOT_SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, inference)
+    address = f"127.0.0.1:{inference.add_insecure_port('127.0.0.1:0')}"
+    await inference.start()
+    async with serving(tmp_path, HeldLauncher(), fields={"inference_address": address}) as (_, channel):
+        assert await told(channel) == ["SERVING", "NOT_SERVING", "NOT_FOUND"]
+        await inference.stop(0)
+        assert await _model_health(channel, "good") == "NOT_SERVING"
+    async with serving(tmp_path, HeldLauncher()) as (_, channel):
+        assert await _model_health(channel, "good") == "NOT_FOUND"
 
 
 async def test_reflection_lists_the_services_and_their_calls(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_port_taken_by_another_program_is_told(models_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("environ", "text"),
     [
-        ({"GRPC_PORT": "http"}, "GRPC_PORT: must be a whole number from 0 to 65535, and is 'http'"),
+        ({"GRPC_PORT": "http"}, "GRPC_PORT: must be a whole number from 0 to 65535, got 'http'"),
         ({"MODELS_DIR": "/no/such/folder"}, "MODELS_DIR: must be a folder that is there"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL: must be one of"),
     ],

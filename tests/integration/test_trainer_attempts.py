@@ -26,6 +26,7 @@ from aisandbox_trainer.settings import Settings
 from aisandbox_trainer.stopping import Stop
 from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 CARTPOLE = GymnasiumEnvironment("CartPole-v1")
 
@@ -141,7 +142,9 @@ def test_attempt_leaves_a_final_model_a_checkpoint_and_the_copy(runs: Runs) -> N
     assert pointer.reward_mean is not None
     assert pointer.reward_mean > 1
     assert PPO.load(runs.folder / "out" / "my_model.zip", device="cpu").num_timesteps == 256
-    assert any(runs.run.logs_path.iterdir())
+    curves = EventAccumulator(str(runs.run.logs_path)).Reload()
+    assert curves.Scalars("eval/mean_reward")[-1].step == 256
+    assert curves.Scalars("rollout/ep_rew_mean")[-1].value > 1
     assert (runs.message.exit_code, runs.message.timesteps, runs.message.failure) == (0, 256, None)
 
 

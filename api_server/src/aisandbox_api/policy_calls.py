@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from aisandbox_api.backend import Backend
 from aisandbox_api.errors import Unmet
+from aisandbox_api.health import MODEL_PREFIX
 from aisandbox_api.status_codes import statuses
 
 SERVICE = "/aisandbox.v1.PolicyTrainerService/"
@@ -42,6 +44,15 @@ class PolicyForwarder:
         self._act_stream: Any = self._channel.stream_stream(SERVICE + "ActStream")
         self._get_model: Any = self._channel.unary_stream(SERVICE + "GetModel")
         self._describe_model: Any = self._channel.unary_unary(SERVICE + "DescribeModel")
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+
+    async def can_act(self, run_id: str) -> bool | None:
+        """Whether the inference-server answers for the run's latest policy; None if it knows no such run."""
+        try:
+            answer = await self._health.Check(health_pb2.HealthCheckRequest(service=f"{MODEL_PREFIX}{run_id}"))
+        except grpc.aio.AioRpcError as error:
+            return None if error.code() is grpc.StatusCode.NOT_FOUND else False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def Act(self, request: bytes, context: Context) -> bytes:  # noqa: N802
         """See the proto."""
@@ -105,6 +116,10 @@ class NoPolicies:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+
+    async def can_act(self, run_id: str) -> bool | None:
+        """Of no run."""
+        return None
 
     async def Act(self, request: Any, context: Context) -> Any:  # noqa: N802
         """See the proto."""

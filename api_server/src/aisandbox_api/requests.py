@@ -86,8 +86,9 @@ def new_run(request: pb.TrainingRequest, algorithm: Algorithm, default_environme
     annotations = {EXPERIMENT_ANNOTATION: request.experiment_id}
     if request_id is not None:
         annotations[REQUEST_ANNOTATION] = request_id
-    annotations[REQUEST_DIGEST_ANNOTATION] = request_digest(request.experiment_id, spec)
-    if not request.HasField("environment"):
+    named = request.HasField("environment")
+    annotations[REQUEST_DIGEST_ANNOTATION] = request_digest(request.experiment_id, spec, names_environment=named)
+    if not named:
         annotations[DEFAULT_ENVIRONMENT_ANNOTATION] = default_environment
     if spec.seed is None:
         spec = replace(spec, seed=random.randrange(MAX_SEED + 1))

@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry
 from aisandbox_api.adapter import HostedAdapter
 from aisandbox_api.backend import Backend
 from aisandbox_api.errors import AddressInUse, StartupError
+from aisandbox_api.health import RunHealth
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.method_handlers import add_service, handlers
 from aisandbox_api.metrics import Metrics
@@ -72,7 +73,8 @@ def create_server(
 
     ``settings``: default, from the environment. ``adapter_factory`` makes an ExternalEnvAdapter; runs whose request
     names no environment are trained against it. ``policy_calls`` has the coroutine methods Act, ActBatch, ActStream,
-    GetModel and DescribeModel of the generated servicer; default, they are passed on to INFERENCE_ADDRESS. ``backend``:
+    GetModel and DescribeModel of the generated servicer, and may have can_act (see health.py); default, they are passed
+    on to INFERENCE_ADDRESS. ``backend``:
     default, the local one. ``registry``: where its metrics are kept and METRICS_PORT reads; default, one of its own.
     Raises InvalidSetting, StartupError.
     """
@@ -123,7 +125,7 @@ class Server:
         self._policy_calls = policy_calls
         self._forwarder: PolicyForwarder | None = None
         self._training: TrainingCalls | None = None
-        self._health = health.aio.HealthServicer()
+        self._health = RunHealth()
         self._tending: asyncio.Task[None] | None = None
         self._grpc: grpc.aio.Server | None = None
         self._port = 0
@@ -238,12 +240,12 @@ class Server:
             await self._health.set(name, response.SERVING if serving else response.NOT_SERVING)
 
     def _policy_handlers(self) -> dict[str, Any]:
-        if self._policy_calls is not None:
-            return handlers(POLICY_TRAINER, self._policy_calls)
-        if self._settings.inference_address is not None:
-            self._forwarder = PolicyForwarder(self._settings.inference_address)
-            return handlers(POLICY_TRAINER, self._forwarder, raw=True)
-        return handlers(POLICY_TRAINER, NoPolicies(self._backend))
+        calls = self._policy_calls
+        if calls is None and self._settings.inference_address is not None:
+            calls = self._forwarder = PolicyForwarder(self._settings.inference_address)
+        calls = NoPolicies(self._backend) if calls is None else calls
+        self._health.can_act = getattr(calls, "can_act", None)
+        return handlers(POLICY_TRAINER, calls, raw=calls is self._forwarder)
 
 
 @contextlib.contextmanager

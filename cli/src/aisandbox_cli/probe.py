@@ -21,7 +21,9 @@ def healthcheck(
     service: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="One service of the server, like aisandbox.v1.EnvironmentService.", show_default="all"
+            metavar="NAME",
+            help="One service of the server, like aisandbox.v1.EnvironmentService, or model/RUN: can it Act?",
+            show_default="all",
         ),
     ] = "",
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long the answer may take.")] = DEFAULT_TIMEOUT,
@@ -36,5 +38,6 @@ def healthcheck(
     Examples:
       aisandbox healthcheck
       aisandbox healthcheck --address 127.0.0.1:50061 --json
+      aisandbox healthcheck --service model/RUN
     """  # noqa: D301 - \b keeps the lines apart
     raise typer.Exit(probe(address, service, timeout, as_json=as_json))

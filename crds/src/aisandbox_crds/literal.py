@@ -20,6 +20,8 @@ _MAX_DEPTH = 8
 _MAX_NODES = 500
 _INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_TAG = re.compile(r"!!(float|int|str|bool|null)\s+")
+"""YAML's, which RL Zoo's files write before numbers such as ``!!float 1e-3``."""
 _WORDS: dict[str, Value] = {"true": True, "false": False, "none": None, "null": None}
 _STRUCTURE = re.compile(r"[A-Za-z0-9_.,:+\-()\[\]{}'\"=\s]*")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
@@ -35,7 +37,7 @@ def read(text: str) -> Value:
     Numbers, True, False and None; ``lin_3e-4``; lists, tuples and dicts as in Python, ``dict(a=1)`` too, holding
     these, quoted text and known names like ``nn.ReLU``.
     """
-    text = text.strip()
+    text = _TAG.sub("", text.strip())
     if len(text) > MAX_LENGTH:
         raise Unreadable(f"is {len(text)} characters long; at most {MAX_LENGTH}")
     if not text:

@@ -43,12 +43,14 @@ def request_suffix(request_id: str) -> str:
     return "".join(characters)
 
 
-def request_digest(experiment_id: str, spec: TrainingRunSpec) -> str:
+def request_digest(experiment_id: str, spec: TrainingRunSpec, *, names_environment: bool = True) -> str:
     """The identity of what a request asks for, to tell a retry from another request with the same request_id.
 
-    Compute it from the spec as requested, before a seed is chosen.
+    Compute it from the spec as requested, before a seed is chosen. A request that names no environment asks for the
+    service's own, whatever that is.
     """
-    text = json.dumps([experiment_id, spec_to_json(spec)], sort_keys=True, separators=(",", ":"))
+    asked: list[object] = [experiment_id, spec_to_json(spec), *([] if names_environment else ["default environment"])]
+    text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_model_store import RunStore
+from aisandbox_model_store import InvalidRunId, RunNotFound, RunStore
 from aisandbox_wire.tensors import encode_tensor
 from google.rpc import code_pb2, status_pb2
 from numpy.typing import NDArray
@@ -58,6 +58,16 @@ class Answers:
         status = status_of(error)
         self._metrics.refusals.labels(call, code_pb2.Code.Name(status.code)).inc()
         return status
+
+    def can_act(self, run_id: str) -> Work[bool | None]:
+        """Whether the run's latest policy answers, which is loaded for that; None if there is no such run."""
+        try:
+            yield from self.models.policy(run_id, "")
+        except (RunNotFound, InvalidRunId):
+            return None
+        except Exception:  # whatever keeps it from answering; the log and Act say what
+            return False
+        return True
 
     def act(self, request: pb.ActRequest) -> Work[pb.ActResponse]:
         """Answer one observation."""

@@ -43,6 +43,10 @@ class PolicyCalls:
         """Let go of threads; policies that are in use go on."""
         self._answers.close()
 
+    async def can_act(self, run_id: str) -> bool | None:
+        """See Answers.can_act."""
+        return await awaited(self._answers.can_act(run_id))
+
     async def Act(self, request: pb.ActRequest, context: Context) -> pb.ActResponse:  # noqa: N802 -- the service's name
         """See Answers.act."""
         return await self._finish("Act", self._answers.act(request), context)

@@ -6,12 +6,11 @@ Owns the names of the health services. Must not know how a policy is loaded.
 from __future__ import annotations
 
 import grpc
-from aisandbox_model_store import InvalidRunId, RunNotFound
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import HealthServicer
 
+from aisandbox_inference.answers import Answers
 from aisandbox_inference.methods import SERVICE
-from aisandbox_inference.model_cache import ModelCache
 from aisandbox_inference.waiting import finish
 
 MODEL_PREFIX = "model/"
@@ -22,9 +21,9 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 class ModelHealth(HealthServicer):  # type: ignore[misc]  # grpcio-health-checking has no types
     """Health of the server, of its service, and of each run's latest model (Check only; Watch has the first two)."""
 
-    def __init__(self, models: ModelCache) -> None:
+    def __init__(self, answers: Answers) -> None:
         super().__init__()
-        self._models = models
+        self._answers = answers
 
     def ready(self) -> None:
         """Say that calls are answered."""
@@ -34,14 +33,11 @@ class ModelHealth(HealthServicer):  # type: ignore[misc]  # grpcio-health-checki
     def Check(  # noqa: N802 -- the service's name
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
-        """Answer for a model by loading it, which also makes its first Act fast."""
+        """Answer for a model by loading it."""
         if not request.service.startswith(MODEL_PREFIX):
             return super().Check(request, context)
         run_id = request.service.removeprefix(MODEL_PREFIX)
-        try:
-            finish(self._models.policy(run_id, ""))
-        except (RunNotFound, InvalidRunId) as error:
-            context.abort(grpc.StatusCode.NOT_FOUND, str(error))
-        except Exception:  # whatever keeps it from answering; the log and Act say what
-            return health_pb2.HealthCheckResponse(status=_NOT_SERVING)
-        return health_pb2.HealthCheckResponse(status=_SERVING)
+        answers = finish(self._answers.can_act(run_id))
+        if answers is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"there is no run {run_id!r}")
+        return health_pb2.HealthCheckResponse(status=_SERVING if answers else _NOT_SERVING)

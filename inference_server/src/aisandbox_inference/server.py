@@ -47,7 +47,7 @@ class Server:
         self._settings = settings
         self._registry = CollectorRegistry()
         self._answers = create_answers(settings, self._registry)
-        self._health = ModelHealth(self._answers.models)
+        self._health = ModelHealth(self._answers)
         self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="grpc")
         self._grpc: grpc.Server | None = None
         self._calls: DirectCalls | PublicCalls | None = None

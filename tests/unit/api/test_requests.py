@@ -57,7 +57,16 @@ def test_digest_tells_requests_apart_and_does_not_see_the_chosen_seed() -> None:
     other_seed = new_run(first, Algorithm.PPO, "fake", Random(2))
     assert other_seed.spec.seed != made().spec.seed
     assert other_seed.annotations[REQUEST_DIGEST_ANNOTATION] == digest()
-    assert len({digest(), digest(total_timesteps=101), digest(seed=1), digest(model_output_path="a.zip")}) == 4
+    fake = pb.Environment(fake=pb.FakeEnvironment())
+    others: list[dict[str, Any]] = [
+        {"total_timesteps": 101},
+        {"seed": 1},
+        {"model_output_path": "a.zip"},
+        {"environment": fake},
+    ]
+    assert len({digest(), *(digest(**fields) for fields in others)}) == 5
+    on_an_adapter = new_run(first, Algorithm.PPO, "adapter", Random(1))
+    assert on_an_adapter.annotations[REQUEST_DIGEST_ANNOTATION] == digest(), "what the default is may change"
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,16 @@ def test_nothing_said_gives_the_defaults_of_the_design(algorithm: Algorithm, exp
     assert (parsed.policy, parsed.normalize, parsed.n_envs, parsed.frame_stack) == (None, None, None, None)
 
 
+def test_tags_of_zoos_files_are_read() -> None:
+    said = {"learning_rate": "!!float 6.3e-4", "n_steps": "!!int 32", "normalize": "!!bool true"}
+    found = parse_hyperparameters(Algorithm.PPO, said)
+    assert (found.keywords["learning_rate"], found.keywords["n_steps"], found.normalize is not None) == (
+        6.3e-4,
+        32,
+        True,
+    )
+
+
 def test_a_value_overrides_the_default_and_leaves_the_others() -> None:
     keywords = parse_hyperparameters(PPO, {"gamma": " 0.5 ", "gae_lambda": "1"}).keywords
     assert (keywords["gamma"], keywords["gae_lambda"], keywords["n_steps"]) == (0.5, 1.0, 2048)

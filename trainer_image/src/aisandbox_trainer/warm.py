@@ -46,7 +46,8 @@ def warm_up() -> None:
     from aisandbox.v1 import environment_pb2_grpc, training_progress_pb2_grpc  # noqa: F401
 
     import aisandbox_trainer.attempt
-    import aisandbox_trainer.export  # noqa: F401
+    import aisandbox_trainer.export
+    import aisandbox_trainer.process  # noqa: F401 -- a child imports nothing from files, which an upgrade may change
     from aisandbox_trainer.rehearsal import rehearse
 
     rehearse()
