@@ -30,10 +30,11 @@ def account_of(situation: Situation, decision: Decision | None = None) -> Accoun
 
     ``attempt`` is what trainers have claimed, because it is their fence. One that was killed may have told nobody, so
     where restarts are counted the pods that began count as well. A trainer was stopped by a suspend if the run was
-    Running until the decision says it is suspended or queued, or going on after that.
+    Running until the decision says it is suspended or queued, or going on after that; if nobody has heard its last
+    words, it is taken to have claimed its attempt.
     """
     status = situation.run.status
-    said = (ending.attempt for ending in situation.endings)
+    said = [ending.attempt for ending in situation.endings]
     attempt = max(status.attempt, status.progress.attempt, *said, 0)
     stops = decision is not None and (
         decision.phase is Phase.SUSPENDED
@@ -41,8 +42,10 @@ def account_of(situation: Situation, decision: Decision | None = None) -> Accoun
         or (isinstance(decision.action, SuspendJob) and not decision.action.suspended)
     )
     suspensions = status.suspensions
-    if stops and status.phase is Phase.RUNNING and suspensions < attempt:
-        suspensions += 1
+    if stops and status.phase is Phase.RUNNING:
+        if 0 not in said:
+            attempt = max(attempt, status.suspensions + status.restarts + 1)
+        suspensions += suspensions < attempt
     begun = sum(pod.started is not None for pod in situation.pods)
     restarts = max(status.restarts, max(attempt, begun) - 1 - suspensions)
     return Account(attempt, suspensions, restarts, _spent(situation))

@@ -13,7 +13,7 @@ from datetime import datetime
 from aisandbox_crds.status import TrainingRunStatus
 
 from aisandbox_operator.announcements import Announcement, announcements_of
-from aisandbox_operator.decision import Action, Decision, DeleteJob
+from aisandbox_operator.decision import Action, Decision, DeleteJob, SuspendJob
 from aisandbox_operator.policies import (
     completion,
     disruption,
@@ -70,21 +70,27 @@ class Plan:
 def plan(run: RunView, observed: Observed, settings: Settings, now: datetime) -> Plan:
     """What is to be done about the run; never raises.
 
-    A Job is deleted only when the status says already what the Job was the only record of, so that no crash in between
-    can lose the end of a run or what it has spent of its backoff limit.
+    A Job is deleted or suspended only when the status says already what it was the only record of, so that no crash in
+    between can lose the end of a run, what it has spent of its backoff limit, or that a trainer was at work.
     """
     situation = Situation(run, observed, settings, now)
     decision = decide(situation)
     after = status_of(situation, decision)
     is_new = own_fields(after) != own_fields(run.status)
     told = announcements_of(situation, decision, after)
-    if is_new and isinstance(decision.action, DeleteJob):
+    if is_new and _loses_what_it_tells(decision.action, run.status, after):
         return Plan(None, told, after, 0.0)
     settled = decision.look_again
     if is_new and after.phase.is_done:
         settled = 0.0  # what is left of its Job
     disrupted = None if run.status.phase.is_done else disruption.unmarked(situation)
     return Plan(decision.action, told, after if is_new else None, settled, disrupted)
+
+
+def _loses_what_it_tells(action: Action | None, before: TrainingRunStatus, after: TrainingRunStatus) -> bool:
+    if isinstance(action, SuspendJob):
+        return action.suspended and after.phase is not before.phase
+    return isinstance(action, DeleteJob)
 
 
 def decide(situation: Situation) -> Decision:

@@ -276,6 +276,34 @@ def test_trainer_that_was_stopped_before_it_trained_takes_no_steps_back() -> Non
     assert paused.status.progress.timesteps == 600
 
 
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.SUSPENDED])
+def test_trainer_that_nobody_has_seen_running_is_seen_before_it_is_suspended(phase: Phase) -> None:
+    wish = run(replace(RUNNING, phase=phase, suspensions=1, attempt=1), of=spec(suspend=True))
+    first = planned(wish, job(active=1), running_pod())
+    assert first.action is None, "the pod is the only record of it"
+    assert first.status is not None
+    assert first.status.phase is Phase.RUNNING
+    then = planned(run(first.status, of=spec(suspend=True)), job(active=1), running_pod())
+    assert then.action == SuspendJob("job-uid", suspended=True)
+    paused, _ = followed(run(first.status, of=spec(suspend=True)), job(is_suspended=True))
+    assert (paused.status.suspensions, paused.status.restarts) == (2, 0)
+
+
+def test_trainer_whose_last_words_nobody_heard_is_taken_to_have_claimed_its_attempt() -> None:
+    wish = run(replace(RUNNING, attempt=0), of=spec(suspend=True))
+    paused, _ = followed(wish, job(is_suspended=True))
+    back = planned(run(paused.status), job(active=1), running_pod(), ended_pod(143, ending=ending(2, 143)))
+    assert back.status is not None
+    assert (back.status.attempt, back.status.suspensions, back.status.restarts) == (2, 1, 0)
+
+
+def test_trainer_that_was_suspended_before_it_claimed_an_attempt_does_not_count() -> None:
+    over = ended_pod(143, ending=ending(0, 143, timesteps=0))
+    begun = run(replace(RUNNING, attempt=0), of=spec(suspend=True))
+    paused, _ = followed(begun, job(is_suspended=True), over)
+    assert (paused.status.attempt, paused.status.suspensions) == (0, 0)
+
+
 def test_resume_sets_the_job_going_and_is_no_restart() -> None:
     paused = replace(RUNNING, phase=Phase.SUSPENDED, suspensions=1)
     step = planned(run(paused), job(is_suspended=True))
