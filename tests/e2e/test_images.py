@@ -1,4 +1,4 @@
-"""What runs in the containers: nobody with rights, nothing that can be written, nothing that builds or trains."""
+"""What runs in the containers: nobody with rights, nothing that can be written, nothing that builds; who is reached."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from typing import Any
 import pytest
 from kubectl import Kubectl
 
+TRAINING = ["torch", "stable_baselines3", "gymnasium"]
+CONNECT = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], 50051), 5).close()
+except OSError as error:
+    print(type(error).__name__)
+else:
+    print("connected")
+"""
 PROGRAMS = {
     "aisandbox-operator": "aisandbox_operator",
     "aisandbox-api": "aisandbox_api",
@@ -36,13 +46,26 @@ print(json.dumps({
 
 @pytest.mark.parametrize(("deployment", "package"), list(PROGRAMS.items()))
 def test_image_of_a_server_has_only_what_it_needs(kubectl: Kubectl, deployment: str, package: str) -> None:
-    found: dict[str, Any] = json.loads(
-        kubectl("exec", f"deployment/{deployment}", "--", "python", "-c", PROBE, package)
-    )
-    assert found == {
-        "user": [65532, 65532],
-        "modules": [],
-        "programs": [],
-        "writable": ["/tmp"],
-        "not compiled": [],
-    }
+    assert _look_into(kubectl, deployment, package) == _only(modules=[])
+
+
+def test_image_of_the_trainer_has_only_what_it_needs(kubectl: Kubectl, simulator: str) -> None:
+    """The sample simulator runs it."""
+    assert _look_into(kubectl, "cart-pole", "aisandbox_trainer") == _only(modules=TRAINING)
+
+
+def _look_into(kubectl: Kubectl, deployment: str, package: str) -> Any:
+    return json.loads(kubectl("exec", f"deployment/{deployment}", "--", "python", "-c", PROBE, package))
+
+
+def _only(modules: list[str]) -> dict[str, Any]:
+    return {"user": [65532, 65532], "modules": modules, "programs": [], "writable": ["/tmp"], "not compiled": []}
+
+
+@pytest.mark.parametrize("server", ["aisandbox-api", "aisandbox-inference"])
+def test_who_is_no_client_does_not_reach_a_server(kubectl: Kubectl, simulator: str, server: str) -> None:
+    """As far as a cluster shows it; tests/unit/deploy/test_network.py holds the policies to the rest."""
+    told = kubectl("exec", "deployment/cart-pole", "--", "python", "-c", CONNECT, server).strip()
+    if told == "connected":
+        pytest.skip("the network of this cluster enforces no NetworkPolicy")
+    assert told in ("TimeoutError", "gaierror", "ConnectionRefusedError")

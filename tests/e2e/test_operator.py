@@ -25,8 +25,8 @@ from waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def trainer_image() -> str:
-    return scripted_trainer_image()
+def trainer_image(cluster: Cluster) -> str:
+    return scripted_trainer_image(cluster.kubectl.context)
 
 
 @pytest.fixture(scope="module")

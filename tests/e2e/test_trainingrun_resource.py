@@ -9,9 +9,11 @@ import json
 import secrets
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aisandbox_crds.codec import spec_from_json, spec_to_json, status_from_json, status_to_json
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.hyperparameter_table import PARAMETERS, ZOO_PARAMETERS
@@ -99,6 +101,65 @@ def runs(cluster: Cluster) -> Iterator[Resource]:
         yield Resource(cluster, namespace)
     finally:
         cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def _bounds(schema: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    """Every bound below a schema: its path, its keyword, its number, and the schema that has it."""
+    for keyword in BOUNDS:
+        if keyword in schema:
+            yield ".".join(path), keyword, schema[keyword], schema
+    for name, inner in schema.get("properties", {}).items():
+        yield from _bounds(inner, (*path, name))
+    for keyword in ("items", "additionalProperties"):
+        if isinstance(schema.get(keyword), dict):
+            yield from _bounds(schema[keyword], (*path, keyword))
+
+
+BOUNDS: dict[str, str] = {
+    "minimum": "should be greater than or equal to {}",
+    "maximum": "should be less than or equal to {}",
+    "minLength": "should be at least {} chars long",
+    "maxLength": "may not be more than {} bytes",
+    "maxItems": "must have at most {} items",
+    "maxProperties": "must have at most {} items",
+}
+DEFINITION = yaml.safe_load((Path(__file__).parents[2] / "crds" / "trainingrun.yaml").read_text(encoding="utf-8"))
+SPEC_SCHEMA = DEFINITION["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+ALL_BOUNDS = [(path, keyword, number) for path, keyword, number, _ in _bounds(SPEC_SCHEMA, ())]
+NEIGHBOURS = {"environment.gymnasium": {"id": "CartPole-v1"}, "environment.grpc": {"address": "sim:1"}}
+"""What has to be said beside a field, or another rule refuses first."""
+
+
+def _beyond(schema: dict[str, Any], path: list[str], keyword: str, number: int, done: str = "") -> Any:
+    """A value of the schema that breaks the bound at ``path`` and, as far as that is possible, nothing else."""
+    if not path:
+        return _value_beyond(schema, keyword, number)
+    name, *rest = path
+    if name == "items":
+        return [_beyond(schema["items"], rest, keyword, number)]
+    if name == "additionalProperties":
+        return {"key": _beyond(schema["additionalProperties"], rest, keyword, number)}
+    where = f"{done}.{name}".strip(".")
+    return {**NEIGHBOURS.get(done, {}), name: _beyond(schema["properties"][name], rest, keyword, number, where)}
+
+
+def _value_beyond(schema: dict[str, Any], keyword: str, number: int) -> Any:
+    if keyword == "maxItems":
+        return [{"operator": "Exists"}] * (number + 1)
+    if keyword == "maxProperties":
+        return {f"key{count}": "1" for count in range(number + 1)}
+    if keyword == "maxLength":
+        return "1" * (number + 1)
+    return {"minimum": number - 1, "maximum": number + 1, "minLength": ""}[keyword]
+
+
+@pytest.mark.parametrize(("path", "keyword", "number"), ALL_BOUNDS, ids=lambda value: str(value))
+def test_bound_of_the_schema_is_told_by_its_field(runs: Resource, path: str, keyword: str, number: int) -> None:
+    """Made from the definition itself, so that no bound is without one."""
+    refusal = runs.refusal({**SPEC, **_beyond(SPEC_SCHEMA, path.split("."), keyword, number)})
+    field = path.split(".items")[0].split(".additionalProperties")[0]
+    assert f"spec.{field}" in refusal
+    assert BOUNDS[keyword].format(number) in refusal.replace(",", "")
 
 
 @pytest.fixture

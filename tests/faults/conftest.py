@@ -101,9 +101,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def trainer_image(pytestconfig: pytest.Config) -> str:
     """Of the scripted trainer, where the cluster's nodes find it."""
-    if not pytestconfig.getoption("--faults-context"):
+    context = str(pytestconfig.getoption("--faults-context"))
+    if not context:
         pytest.skip("needs a cluster that has the resource's definition: --faults-context CONTEXT")
-    return scripted_trainer_image()
+    return scripted_trainer_image(context)
 
 
 @pytest.fixture(scope="session")

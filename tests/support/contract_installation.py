@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 from kubectl import Kubectl
+from provided_image import provide_image
 
 ROOT = Path(__file__).parents[2]
 OVERLAY = ROOT / "deploy" / "overlays" / "kind"
@@ -44,7 +45,7 @@ def installed(context: str, replicas: int = 2) -> Iterator[Kubectl]:
     namespace = f"contract-{secrets.token_hex(3)}"
     kubectl = Kubectl(context, namespace)
     trainer = f"{registry}/aisandbox/scripted-trainer:{namespace}"
-    _provide_trainer(context, f"{registry}/aisandbox/api-server:{tag}", trainer)
+    provide_image(context, trainer, TRAINER_SOURCES, "--build-arg", f"BASE={registry}/aisandbox/api-server:{tag}")
     objects = [_changed(each, namespace, registry, tag, trainer, replicas) for each in _rendered(kubectl)]
     cluster_wide = [each for each in objects if each["kind"] in ("ClusterRole", "ClusterRoleBinding")]
     try:
@@ -94,23 +95,6 @@ def _wait_for(kubectl: Kubectl, deployment: str) -> None:
         pods = kubectl.attempt("get", "pods", "--output=wide").stdout
         logs = kubectl.attempt("logs", f"deployment/{deployment}", "--tail=20").stdout
         raise RuntimeError(f"{deployment} does not get ready: {done.stderr}\n{pods}\n{logs}")
-
-
-def _provide_trainer(context: str, base: str, image: str) -> None:
-    build = ["docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--tag", image, str(TRAINER_SOURCES)]
-    _run(*build)
-    try:
-        _run("docker", "push", "--quiet", image)
-    except RuntimeError:
-        if not context.startswith("kind-"):
-            raise
-        _run("kind", "load", "docker-image", image, "--name", context.removeprefix("kind-"))
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{shlex.join(command)}: {done.stderr}")
 
 
 def _rendered(kubectl: Kubectl) -> list[Manifest]:

@@ -1,7 +1,6 @@
 """A namespace of the test's own in which the operator, a process of the test, has scripted trainers train.
 
-Owns what trainers need there, their image, and the operator's settings. Needs a registry that the nodes can pull from
-(REGISTRY). Must not know what is tested.
+Owns what trainers need there, their image, and the operator's settings. Must not know what is tested.
 """
 
 from __future__ import annotations
@@ -9,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cluster import Cluster
 from operator_process import OperatorProcess
+from provided_image import provide_image
 
 TRAINER = Path(__file__).parent / "scripted_trainer"
 RESOURCES = '{"requests": {"cpu": "5m", "memory": "24Mi"}, "limits": {"memory": "48Mi"}}'
@@ -32,15 +31,12 @@ spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 100Mi}}}
 """
 
 
-def scripted_trainer_image() -> str:
-    """Builds and pushes it; its tag follows from its files. Raises RuntimeError."""
+def scripted_trainer_image(context: str) -> str:
+    """Builds it for the cluster; its tag follows from its files. Raises RuntimeError."""
     registry = os.environ.get("REGISTRY", "localhost:5001")
     parts = b"".join(path.read_bytes() for path in sorted(TRAINER.iterdir()) if path.is_file())
     image = f"{registry}/aisandbox/scripted-trainer:{hashlib.sha256(parts).hexdigest()[:12]}"
-    for command in (["docker", "build", "-q", "-t", image, str(TRAINER)], ["docker", "push", "-q", image]):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+    provide_image(context, image, TRAINER)
     return image
 
 
