@@ -79,6 +79,7 @@ TASKS = (
         "normalize": "True", "n_steps": "16", "gae_lambda": "0.98", "gamma": "0.99", "n_epochs": "4",
         "ent_coef": "0.0",
     }),
+    Task("A2C", "MountainCar-v0", 1_000_000, 16, -111.263, None, {"normalize": "True", "ent_coef": "0.0"}),
     Task("DQN", "MountainCar-v0", 120_000, 1, -100.849, None, {
         "learning_rate": "4e-3", "batch_size": "128", "buffer_size": "10000", "learning_starts": "1000",
         "gamma": "0.98", "target_update_interval": "600", "train_freq": "16", "gradient_steps": "8",
@@ -87,6 +88,11 @@ TASKS = (
     Task("PPO", "Pendulum-v1", 100_000, 4, -172.225, None, {
         "n_steps": "1024", "gae_lambda": "0.95", "gamma": "0.9", "n_epochs": "10", "ent_coef": "0.0",
         "learning_rate": "1e-3", "clip_range": "0.2", "use_sde": "True", "sde_sample_freq": "4",
+    }),
+    Task("A2C", "Pendulum-v1", 1_000_000, 8, -162.965, None, {
+        "normalize": "True", "n_steps": "8", "gae_lambda": "0.9", "gamma": "0.9", "vf_coef": "0.4", "ent_coef": "0.0",
+        "max_grad_norm": "0.5", "use_rms_prop": "True", "normalize_advantage": "False", "learning_rate": "lin_7e-4",
+        "use_sde": "True", "policy_kwargs": "dict(log_std_init=-2, ortho_init=False)",
     }),
 )  # fmt: skip
 

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``full`` and ``short`` are rounds of the two forms of the suite; ``at_least`` says in words what is asked for."""
+    """``full`` and ``short`` are rounds of the two forms of the suite.
+
+    ``at_least`` says in words how much is asked for, ``least`` how many faults that are.
+    """
 
     key: str
     done: str
@@ -18,6 +21,7 @@ class Row:
     holds: str
     full: int
     short: int
+    least: int
 
 
 ROWS = (
@@ -28,6 +32,7 @@ ROWS = (
         "all runs converge, no second Job, none lost",
         200,
         4,
+        200,
     ),
     Row(
         "api-server-faults",
@@ -37,6 +42,7 @@ ROWS = (
         "none lost, recovery within 60 s after the end",
         10,
         1,
+        10,
     ),
     Row(
         "watch-events",
@@ -45,6 +51,7 @@ ROWS = (
         "all converge",
         200,
         4,
+        200,
     ),
     Row(
         "trainer-killed",
@@ -53,6 +60,7 @@ ROWS = (
         "all resume, at most one interval lost, the final model is that of a run nobody killed",
         800,
         12,
+        400,
     ),
     Row(
         "files-damaged",
@@ -61,6 +69,7 @@ ROWS = (
         "every one detected, none falsely, the previous one used",
         1000,
         40,
+        1000,
     ),
     Row(
         "disk-trouble",
@@ -69,6 +78,7 @@ ROWS = (
         "the last good checkpoint intact, a clear reason, the run goes on when there is space",
         50,
         6,
+        50,
     ),
     Row(
         "pod-ended",
@@ -77,6 +87,7 @@ ROWS = (
         "disruptions spend no retry, the run finishes",
         80,
         4,
+        80,
     ),
     Row(
         "trainer-ended-locally",
@@ -85,6 +96,7 @@ ROWS = (
         "disruptions spend no retry, the run finishes",
         100,
         5,
+        100,
     ),
     Row(
         "jobs-removed",
@@ -93,6 +105,7 @@ ROWS = (
         "nothing runs again",
         200,
         4,
+        200,
     ),
     Row(
         "two-trainers",
@@ -101,6 +114,7 @@ ROWS = (
         "no write of the older one after the newer one began",
         100,
         6,
+        100,
     ),
     Row(
         "starts-retried",
@@ -109,6 +123,7 @@ ROWS = (
         "one run for each request id",
         1000,
         100,
+        1,
     ),
     Row(
         "simulator-trouble",
@@ -117,5 +132,6 @@ ROWS = (
         "the run goes on or fails with the reason, no wrong transition learned",
         200,
         8,
+        200,
     ),
 )

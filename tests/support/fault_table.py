@@ -36,7 +36,7 @@ def render(results: Mapping[str, Result], all_rows: bool = True) -> str:
         result = results.get(row.key)
         if result is None and not all_rows:
             continue
-        marks = [] if result is None else [_mark(remarks, text) for text in _remarks(result)]
+        marks = [] if result is None else [_mark(remarks, text) for text in _remarks(row, result)]
         lines.append(_line(row, result, "".join(marks)))
     lines += ["", *(f"{number}. {text}" for number, text in enumerate(remarks, 1))]
     lines += ["", _kinds(results)]
@@ -46,8 +46,10 @@ def render(results: Mapping[str, Result], all_rows: bool = True) -> str:
     return "\n".join(lines)
 
 
-def _remarks(result: Result) -> list[str]:
+def _remarks(row: Row, result: Result) -> list[str]:
     texts = [f"The nearest real thing: {result.nearest}."] if result.nearest else []
+    if result.injected < row.least:
+        texts.append(f"Fewer than the {row.least:,} that are asked for.")
     if result.intact:
         texts.append(f"{result.intact} intact ones were looked at as well, and none was taken for damaged.")
     if not result.finished:

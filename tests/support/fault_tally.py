@@ -174,7 +174,8 @@ class Tally:
         result = self.result
         told = "\n".join(f"round {loss['round']}: {loss['case']}\n{loss['error']}" for loss in result.losses[:5])
         assert not result.lost, f"{result.lost} of {result.injected} lost (seed {result.seed})\n{told}"
-        assert result.injected, "no fault was injected"
+        least = self.row.least if result.rounds >= self.row.full and self._only is None else 1
+        assert result.injected >= least, f"{result.injected} faults were injected, and not {least}"
 
 
 Rows = Callable[[str], AbstractContextManager[Tally]]

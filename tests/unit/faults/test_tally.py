@@ -46,8 +46,19 @@ def test_loss_is_told_with_its_case_and_stops_no_other_round(tally: Tally, raise
 
 def test_row_in_which_nothing_was_injected_fails(tally: Tally) -> None:
     tally.run(lambda fault: None)
-    with pytest.raises(AssertionError, match="no fault was injected"):
+    with pytest.raises(AssertionError, match="0 faults were injected, and not 1"):
         tally.check()
+
+
+def test_row_in_full_that_did_less_than_is_asked_for_fails(tmp_path: Path) -> None:
+    tally = Tally(ROW, ROW.full, 1, tmp_path / "x.json")
+    with tally.fault() as fault:
+        fault.injected("cut", times=ROW.least - 1)
+    with pytest.raises(AssertionError, match=f"{ROW.least - 1} faults were injected, and not {ROW.least}"):
+        tally.check()
+    with tally.fault() as fault:
+        fault.injected("cut")
+    tally.check()
 
 
 def test_round_that_fails_before_its_fault_is_lost_too(tally: Tally) -> None:
@@ -89,7 +100,14 @@ def test_table_has_every_row_and_says_what_was_lost_or_broken_off(tally: Tally, 
     assert all(row.done in table for row in ROWS)
     assert table.count("not run") == len(ROWS) - 1
     assert f"{ROW.at_least} | 1 | 0 | 1 |" in table
-    for text in ("with another saw", "5 intact ones", "Broken off", "Lost in round 0: cut: place 7", "Seed: 1."):
+    for text in (
+        "Fewer than the 200 that are asked for",
+        "with another saw",
+        "5 intact ones",
+        "Broken off",
+        "Lost in round 0: cut: place 7",
+        "Seed: 1.",
+    ):
         assert text in table
 
 
