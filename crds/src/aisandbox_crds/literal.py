@@ -20,7 +20,7 @@ _MAX_DEPTH = 8
 _MAX_NODES = 500
 _INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_TAG = re.compile(r"!!(float|int|str|bool|null)\s+")
+_TAG = re.compile(r"!!(float|int|bool|null)\s+")
 """YAML's, which RL Zoo's files write before numbers such as ``!!float 1e-3``."""
 _WORDS: dict[str, Value] = {"true": True, "false": False, "none": None, "null": None}
 _STRUCTURE = re.compile(r"[A-Za-z0-9_.,:+\-()\[\]{}'\"=\s]*")

@@ -209,7 +209,7 @@ class RunFolder:
 
         A damaged one is renamed to damaged-STEP-... with the reason in reason.txt, and the one before is tried;
         ``on_damaged`` is told its name and the reason. Raises OSError for what says nothing of a checkpoint, as a right
-        that is missing.
+        that is missing, and if the disk fails without a whole one left.
         """
 
         def set_aside(folder: Path, reason: str) -> None:
@@ -217,18 +217,24 @@ class RunFolder:
             if on_damaged is not None:
                 on_damaged(folder.name, reason)
 
+        whole, damaged, unreadable = None, [], None
         for name in _artifact_names(self.checkpoints_path):
             folder = self.checkpoints_path / name
             try:
-                published = _verified(folder)
+                whole = _verified(folder)
+                break
             except FileNotFoundError:
                 if folder.is_dir():
-                    set_aside(folder, "manifest.json is missing")
+                    damaged.append((folder, "manifest.json is missing"))
             except Damaged as error:
-                set_aside(folder, error.why)
-            else:
-                return published
-        return None
+                damaged.append((folder, error.why))
+                if isinstance(error.__cause__, OSError):
+                    unreadable = error.__cause__
+        if whole is None and unreadable is not None:
+            raise unreadable  # the disk as a whole: nothing is given up for that
+        for folder, reason in damaged:
+            set_aside(folder, reason)
+        return whole
 
 
 def _verified(folder: Path) -> Published:

@@ -30,8 +30,8 @@ def account_of(situation: Situation, decision: Decision | None = None) -> Accoun
 
     ``attempt`` is what trainers have claimed, because it is their fence. One that was killed may have told nobody, so
     where restarts are counted the pods that began count as well. A trainer was stopped by a suspend if the run was
-    Running until the decision says it is suspended or queued, or going on after that; if nobody has heard its last
-    words, it is taken to have claimed its attempt.
+    Running until the decision says it is suspended or queued, or going on after that. It is taken to have claimed its
+    attempt, unless it was heard to say that it has not; ``attempt`` itself is never a guess, as it fences reports.
     """
     status = situation.run.status
     said = [ending.attempt for ending in situation.endings]
@@ -43,9 +43,8 @@ def account_of(situation: Situation, decision: Decision | None = None) -> Accoun
     )
     suspensions = status.suspensions
     if stops and status.phase is Phase.RUNNING:
-        if 0 not in said:
-            attempt = max(attempt, status.suspensions + status.restarts + 1)
-        suspensions += suspensions < attempt
+        claimed = attempt if 0 in said else max(attempt, status.suspensions + status.restarts + 1)
+        suspensions += suspensions < claimed
     begun = sum(pod.started is not None for pod in situation.pods)
     restarts = max(status.restarts, max(attempt, begun) - 1 - suspensions)
     return Account(attempt, suspensions, restarts, _spent(situation))

@@ -20,7 +20,7 @@ CANNOT_START = "CannotStart"
 def conditions_of(situation: Situation, decision: Decision) -> tuple[Condition, ...]:
     """The operator's conditions, and then those of others as they are.
 
-    ``last_transition_time`` changes with the status, and with what it is True for.
+    ``last_transition_time`` changes with the status; ProgressStalled's also with the reason, as each has its own time.
     """
     before = {condition.type: condition for condition in situation.run.status.conditions}
     now = format_time(situation.now)
@@ -34,8 +34,9 @@ def conditions_of(situation: Situation, decision: Decision) -> tuple[Condition, 
 
 
 def _is_same(known: Condition, condition: Condition) -> bool:
-    is_true = condition.status is ConditionStatus.TRUE
-    return known.status is condition.status and (known.reason == condition.reason or not is_true)
+    if condition.type is ConditionType.PROGRESS_STALLED and known.reason != condition.reason:
+        return False
+    return known.status is condition.status
 
 
 def _conditions(decision: Decision) -> Iterable[Condition]:

@@ -91,7 +91,7 @@ class Situation:
     def phase_at_work(self) -> Phase:
         """The phase to stay in while something is still ending: Running if a trainer has begun, whoever has seen it."""
         pod = self.present_pod
-        if pod is not None and pod.started is not None:
+        if pod is not None and pod.started is not None and pod.deletion_time is None:
             return Phase.RUNNING
         phase = self.run.status.phase
         return phase if phase in (Phase.STARTING, Phase.RUNNING, Phase.SUSPENDED) else Phase.PENDING

@@ -12,7 +12,15 @@ from dataclasses import replace
 from typing import Any
 
 from aisandbox_crds.codec import camel_case, status_to_json
-from aisandbox_crds.status import Artifact, Phase, Progress, TrainingRunStatus
+from aisandbox_crds.status import (
+    Artifact,
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    Phase,
+    Progress,
+    TrainingRunStatus,
+)
 from aisandbox_crds.trainer_exit import TerminationMessage
 
 from aisandbox_operator.accounting import account_of
@@ -52,7 +60,7 @@ def status_of(situation: Situation, decision: Decision) -> TrainingRunStatus:
 
 def own_fields(status: TrainingRunStatus) -> dict[str, Any]:
     """What the operator applies of a status, as JSON; counts are said even when they are 0."""
-    own = tuple(condition for condition in status.conditions if condition.type in OWN)
+    own = tuple(each for each in status.conditions if each.type in OWN or status.phase.is_done)
     said = status_to_json(replace(status, conditions=own))
     names = (*_OWN, *_PUBLISHED, *(("resumed_from",) if status.phase.is_done else ()))
     fields = {camel_case(name): said[camel_case(name)] for name in names if camel_case(name) in said}
@@ -75,9 +83,17 @@ def _ended(status: TrainingRunStatus, situation: Situation) -> TrainingRunStatus
     job = situation.job
     time = job.ended if job is not None and job.end and job.ended is not None else situation.now
     progress = replace(status.progress, total_timesteps=_total(status, situation))
+    if status.phase is Phase.SUCCEEDED:  # with all that was due
+        status = replace(status, conditions=tuple(_saved(each) for each in status.conditions))
     status = _with_last_words(replace(status, completion_time=format_time(time), progress=progress), situation)
     newest = _last_words(status, situation)
     return status if newest is None else replace(status, resumed_from=newest.resumed_from or status.resumed_from)
+
+
+def _saved(condition: Condition) -> Condition:
+    if condition.type is not ConditionType.CHECKPOINTS_SAVED or condition.status is ConditionStatus.TRUE:
+        return condition
+    return replace(condition, status=ConditionStatus.TRUE, reason="Saved", message="")
 
 
 def _with_last_words(status: TrainingRunStatus, situation: Situation) -> TrainingRunStatus:
@@ -112,8 +128,9 @@ def _published(said: Artifact | None, known: Artifact | None) -> Artifact | None
 
 
 def _reached(progress: Progress, ending: TerminationMessage, total: int) -> Progress:
-    """The steps of a trainer that came to train; one that did not says 0, and takes nothing back."""
-    timesteps = ending.timesteps or progress.timesteps
+    """The steps of a trainer that came to train; one that says no more than what it began with takes nothing back."""
+    began = ending.resumed_from.timesteps if ending.resumed_from is not None else 0
+    timesteps = ending.timesteps if ending.timesteps > began else max(ending.timesteps, progress.timesteps)
     percentage = round(min(100.0 * timesteps / total, 100.0), 2) if total > 0 else 0.0
     attempt = max(progress.attempt, ending.attempt)
     return replace(

@@ -94,6 +94,16 @@ def test_attempt_taken_over_from_another_process_is_counted_once(
     assert take(running, None, report(405, attempt=2, resumed_from=CHECKPOINT), NOW).status.timesteps_lost == lost
 
 
+def test_late_report_of_a_suspended_trainer_does_not_take_its_last_words_back(run: TrainingRun) -> None:
+    paused = in_phase(
+        run, Phase.SUSPENDED, attempt=1, progress=Progress(timesteps=630, attempt=1, last_updated_time=NOW)
+    )
+    with pytest.raises(AttemptOver):
+        take(paused, None, report(600), LATER)
+    assert take(paused, None, report(640), LATER).status.progress.timesteps == 640, "its words were not heard"
+    assert take(paused, None, report(5, attempt=2), LATER).status.progress.timesteps == 5
+
+
 def test_report_of_a_run_that_is_done_is_over(run: TrainingRun) -> None:
     with pytest.raises(AttemptOver):
         take(in_phase(run, Phase.SUCCEEDED), None, report(), NOW)

@@ -173,6 +173,15 @@ def test_checkpoint_is_not_damaged_by_an_error_that_passes(
     assert run.newest_checkpoint() == newest
 
 
+def test_disk_that_reads_nothing_costs_no_checkpoint(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    only = publish_checkpoint(run, 100)
+    disk_that_fails(monkeypatch, only.path, errno.EIO, 10)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        run.newest_checkpoint()
+    monkeypatch.undo()
+    assert run.newest_checkpoint() == only
+
+
 def test_file_in_the_place_of_a_checkpoint_is_set_aside(run: RunFolder) -> None:
     older = publish_checkpoint(run, 100)
     (run.checkpoints_path / "200").write_text("")

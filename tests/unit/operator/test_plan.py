@@ -304,6 +304,40 @@ def test_trainer_that_was_suspended_before_it_claimed_an_attempt_does_not_count(
     assert (paused.status.attempt, paused.status.suspensions) == (0, 0)
 
 
+def test_attempt_is_never_guessed_since_it_fences_reports() -> None:
+    status = replace(
+        RUNNING, attempt=1, restarts=3, progress=Progress(attempt=1)
+    )  # three ended before they claimed one
+    over = ended_pod(143, ending=ending(1, 143))
+    paused, _ = followed(run(status, of=spec(suspend=True)), job(is_suspended=True), over)
+    assert (paused.status.attempt, paused.status.suspensions) == (1, 1)
+
+
+def test_pod_that_an_earlier_suspend_ends_is_no_trainer_at_work() -> None:
+    leaving = running_pod(deletion_time=ago(5), was_disrupted=True)
+    paused = replace(RUNNING, phase=Phase.SUSPENDED, attempt=1, suspensions=1)
+    back, _ = followed(run(paused), job(active=1), leaving)
+    assert back.status.phase is Phase.STARTING
+    again, _ = followed(run(back.status, of=spec(suspend=True)), job(is_suspended=True))
+    assert (again.status.attempt, again.status.suspensions) == (1, 1)
+
+
+def test_trainer_that_was_stopped_before_it_went_on_takes_back_no_steps() -> None:
+    status = replace(RUNNING, attempt=2, progress=Progress(timesteps=600, attempt=1))
+    words = replace(ending(2, 143, timesteps=500), resumed_from=Artifact("checkpoints/500", 500, "d"))
+    paused, _ = followed(run(status, of=spec(suspend=True)), job(is_suspended=True), ended_pod(143, ending=words))
+    assert paused.status.progress.timesteps == 600
+
+
+def test_run_that_has_succeeded_has_saved_all() -> None:
+    full = Condition(ConditionType.CHECKPOINTS_SAVED, ConditionStatus.FALSE, "DiskFull", "no space")
+    status = replace(RUNNING, conditions=(full,))
+    done = planned(run(status), job(end="Complete"), ended_pod(0, ending=ending(1, 0)))
+    assert done.status is not None
+    assert condition(done.status, ConditionType.CHECKPOINTS_SAVED).status is ConditionStatus.TRUE
+    assert "CheckpointsSaved" in [each["type"] for each in own_fields(done.status)["conditions"]]
+
+
 def test_resume_sets_the_job_going_and_is_no_restart() -> None:
     paused = replace(RUNNING, phase=Phase.SUSPENDED, suspensions=1)
     step = planned(run(paused), job(is_suspended=True))

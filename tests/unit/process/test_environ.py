@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from aisandbox_crds import trainer_start
 from aisandbox_process import environ
 from aisandbox_process.environ import Environ, InvalidSetting
 
@@ -60,6 +61,10 @@ def test_variable_that_breaks_its_rule_is_refused_by_name(kind: str, text: str, 
         READERS[kind]({"V": text}, "V")
     assert str(refusal.value) == f"V: must be {rule}, got {text!r}"
     assert (refusal.value.variable, refusal.value.rule) == ("V", f"must be {rule}, got {text!r}")
+
+
+def test_trainers_are_handed_the_levels_that_servers_take() -> None:
+    assert environ.LOG_LEVELS == trainer_start.LOG_LEVELS
 
 
 def test_long_text_is_not_repeated_whole() -> None:

@@ -53,7 +53,12 @@ def take(run: TrainingRun, live: Live | None, report: ProgressReport, now: str) 
     status = _newest(run.status, live)
     now = _after(status.progress.last_updated_time, now)
     newest = max(status.progress.attempt, status.attempt)
-    if run.status.phase.is_done or report.attempt < newest:
+    # A trainer that was suspended has said its last; what comes in late may be older than that.
+    is_late = run.status.phase is Phase.SUSPENDED and (report.attempt, report.timesteps) < (
+        newest,
+        status.progress.timesteps,
+    )
+    if run.status.phase.is_done or report.attempt < newest or is_late:
         raise AttemptOver(f"attempt {report.attempt} of run {run.name!r} is over")
     if live is not None and live.attempt == report.attempt:
         before, trained = live.before, live.trained

@@ -66,7 +66,9 @@ def admitted(situation: Situation) -> Decision | None:
 def followed(situation: Situation) -> Decision:
     """The Job is going: its trainer runs, starts, or is awaited."""
     job, pod = situation.job, situation.present_pod
-    if pod is not None and pod.is_running:
+    # One that ends since an earlier suspend is not this trainer.
+    is_leaving = pod is not None and pod.deletion_time is not None and situation.run.status.phase is not Phase.RUNNING
+    if pod is not None and pod.is_running and not is_leaving:
         return _running(situation)
     last = situation.last_ended
     if pod is None and job is not None and last is not None and last.job_uid == job.uid:
