@@ -22,10 +22,11 @@ PATIENCE_SECONDS = 40.0
 
 MAIN = """
 import asyncio, os, sys
-from aisandbox_api import Settings, StartupError, create_server, log
+from aisandbox_api import Settings, StartupError, create_server
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.local.launcher import ProcessLauncher
 from aisandbox_api.local.warm_launcher import WarmLauncher
+from aisandbox_process import log
 
 async def main():
     trainer, kind = sys.argv[1:3]
