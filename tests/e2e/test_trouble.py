@@ -209,7 +209,10 @@ def test_job_deleted_by_hand_is_made_again_and_the_run_goes_on(
     assert again is not None
     status = wait_until(
         lambda: _status(service, endless_run),
-        lambda status: status.resumed_from.timesteps and status.timesteps_done > before.timesteps_done,
+        # The operator counts restarts, from what the api-server has written of the new attempt.
+        lambda status: (
+            status.restarts and status.resumed_from.timesteps and status.timesteps_done > before.timesteps_done
+        ),
         seconds=240,
     )
     assert status.restarts == 1
