@@ -23,7 +23,7 @@ from typing import Any
 
 from aisandbox_process.grpc_runtime import set_up_grpc
 
-set_up_grpc()  # as the programs do, before gRPC is imported
+set_up_grpc(few_connections=True)  # as the programs do, before gRPC is imported
 
 import stable_baselines3 as sb3
 import torch as th

@@ -40,9 +40,9 @@ LIKE = 0.6
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code; see :mod:`aisandbox_cli.errors`."""
-    if arguments is None:
-        set_up_grpc()
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        set_up_grpc(few_connections=given[:1] == ["host-gymnasium"])
     try:
         if given[:1] == ["healthcheck"]:
             from aisandbox_cli.healthcheck import quick

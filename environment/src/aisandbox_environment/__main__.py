@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Serves until SIGTERM or SIGINT; 0, or 1 without the port, or 2 if the environment cannot be made."""
     given = _parser().parse_args(arguments)
     log.configure("info")
-    set_up_grpc()
+    set_up_grpc(few_connections=True)
     # gRPC is imported only now.
     from aisandbox_wire.errors import WireError
 

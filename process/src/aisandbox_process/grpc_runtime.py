@@ -1,6 +1,6 @@
 """How gRPC's native core runs in a program of this project.
 
-Owns the two environment variables it reads when it is imported. Must not import grpc.
+Owns the environment variables it reads when it starts. Must not import grpc.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ _DEFAULTS = {
     # in an eighth (docs/benchmarks.md). A version of gRPC that does not know the names ignores them.
     "GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener",
 }
+# With epoll one thread polls for all and wakes the one that a message is for; with poll each polls for its own, which
+# costs more the more connections there are. docs/decisions/0009-a-session-waits-on-its-own-completion-queue.md
+_POLL_STRATEGY = {"GRPC_POLL_STRATEGY": "poll,epoll1"}
 
 
-def set_up_grpc() -> None:
+def set_up_grpc(*, few_connections: bool = False) -> None:
     """To be called before grpc is imported; what the user has set stays."""
-    for name, value in _DEFAULTS.items():
+    for name, value in (_DEFAULTS | (_POLL_STRATEGY if few_connections else {})).items():
         os.environ.setdefault(name, value)

@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _set_up() -> None:
     """What native libraries read when they are imported."""
     limit_native_threads()
-    set_up_grpc()
+    set_up_grpc(few_connections=True)
 
 
 if __name__ == "__main__":
