@@ -9,7 +9,8 @@ scheduler, "apart" gives client and servers processors of their own. Raw TCP is 
 more often a message wakes another processor. Read both.
 
 Table 2: eight environments that need 5 ms a step: at one address that steps them one after the other, at one each of
-eight addresses whose steps are in flight together, and what eight simulations at once could do at best.
+eight addresses whose steps are in flight together, the same bytes to and from eight processes over raw TCP, and what
+eight simulations at once could do at best.
 
     python bench/bridge.py [--seconds 2] [--json]
 """
@@ -117,7 +118,7 @@ def keep_quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
-def serve_tcp(ready: Connection) -> None:
+def serve_tcp(ready: Connection, slow: bool = False) -> None:
     """Answers as many bytes as a step has with as many as its reply has."""
     keep_quiet()
     listener = socket.create_server(("127.0.0.1", 0))
@@ -127,6 +128,8 @@ def serve_tcp(ready: Connection) -> None:
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         request, reply = messages(int.from_bytes(peer.recv(1)))
         while exchange_bytes(peer, len(request)):
+            if slow:
+                time.sleep(SLOW_STEP_SECONDS)
             peer.sendall(reply)
 
 
@@ -193,16 +196,20 @@ def process(target: Callable[..., None], *arguments: Any, processors: set[int]) 
 Step = Callable[[], object]
 
 
-def tcp_step(port: int, environments: int, stack: ExitStack) -> Step:
-    peer = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def tcp_step(ports: Sequence[int], environments: int, stack: ExitStack) -> Step:
+    """Sends to all, then receives from all."""
+    peers = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for port in ports]
     request, reply = messages(environments)
-    peer.sendall(bytes([environments]))
+    for peer in peers:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer.sendall(bytes([environments]))
 
     def step() -> None:
-        peer.sendall(request)
-        if not exchange_bytes(peer, len(reply)):
-            raise RuntimeError("the TCP server has left")
+        for peer in peers:
+            peer.sendall(request)
+        for peer in peers:
+            if not exchange_bytes(peer, len(reply)):
+                raise RuntimeError("the TCP server has left")
 
     return step
 
@@ -263,7 +270,7 @@ def measure_bridge(seconds: float, servers: set[int]) -> list[dict[str, Any]]:
         for n in ENVIRONMENTS:
             with ExitStack() as stack:
                 ways = {
-                    "raw TCP": tcp_step(tcp, n, stack),
+                    "raw TCP": tcp_step([tcp], n, stack),
                     "session": session_step(direct, n, stack),
                     "session, public gRPC": session_step(public, n, stack, PublicStream),
                     "unary calls": unary_step(unary, n, stack),
@@ -292,13 +299,19 @@ def several_step(ports: Sequence[int], each: int, stack: ExitStack) -> Step:
 
 
 def measure_copies(seconds: float) -> list[dict[str, Any]]:
-    """One row for one address, and one for several."""
+    """One row for one address, one for several, and one for several without gRPC."""
     with ExitStack() as servers:
         ports = [servers.enter_context(process(serve_sessions, True, processors=set())) for _ in range(COPIES)]
+        tcp = [servers.enter_context(process(serve_tcp, True, processors=set())) for _ in range(COPIES)]
+        ways: dict[str, Callable[[ExitStack], Step]] = {
+            "1 address": lambda stack: several_step(ports[:1], COPIES, stack),
+            f"{COPIES} addresses": lambda stack: several_step(ports, 1, stack),
+            f"{COPIES} over raw TCP": lambda stack: tcp_step(tcp, 1, stack),
+        }
         rates = {}
-        for name, some, each in (("1 address", ports[:1], COPIES), (f"{COPIES} addresses", ports, 1)):
+        for name, way in ways.items():
             with ExitStack() as stack:
-                step = several_step(some, each, stack)
+                step = way(stack)
                 window(step, WINDOW_SECONDS)
                 rates[name] = window(step, seconds)
     rates["at best"] = 1 / SLOW_STEP_SECONDS
