@@ -9,7 +9,7 @@ from aisandbox_process import grpc_runtime
 @pytest.fixture
 def environ(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     known: dict[str, str] = {}
-    monkeypatch.setattr(grpc_runtime.os, "environ", known)
+    monkeypatch.setattr("os.environ", known)
     return known
 
 
