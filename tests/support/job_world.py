@@ -16,9 +16,9 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+from aisandbox_crds.times import format_time
 from aisandbox_operator.announcements import Announcement
 from aisandbox_operator.errors import Conflict, Unavailable
-from aisandbox_operator.times import format_time
 from aisandbox_operator.views import RunView
 
 Json = dict[str, Any]

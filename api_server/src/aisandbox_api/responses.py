@@ -6,12 +6,12 @@ Owns the translation of TrainingRun to StatusResponse. Must not know backends.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import training_progress_pb2 as progress_pb
 from aisandbox_crds.spec import Algorithm, Environment, GrpcEnvironment, GymnasiumEnvironment
 from aisandbox_crds.status import Artifact, Phase
+from aisandbox_crds.times import parse_time
 from aisandbox_crds.trainingrun import EXPERIMENT_ANNOTATION, TrainingRun
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -103,8 +103,8 @@ def _artifact(artifact: Artifact | None) -> progress_pb.Artifact | None:
 
 
 def _timestamp(text: str | None) -> Timestamp | None:
-    if not text:
+    if (time := parse_time(text)) is None:
         return None
     message = Timestamp()
-    message.FromDatetime(datetime.fromisoformat(text).astimezone(UTC))
+    message.FromDatetime(time)
     return message

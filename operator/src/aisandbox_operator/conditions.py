@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from aisandbox_crds.status import Condition, ConditionStatus, ConditionType, Phase
+from aisandbox_crds.times import format_time
 
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.situation import Situation
-from aisandbox_operator.times import format_time
 
 OWN = frozenset(ConditionType) - {ConditionType.CHECKPOINTS_SAVED}
 """Those that the operator writes; the api-server has the other one from what trainers report."""

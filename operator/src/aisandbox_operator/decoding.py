@@ -15,11 +15,11 @@ from aisandbox_crds.errors import FieldError, InvalidRun
 from aisandbox_crds.naming import MAX_LENGTH, is_run_name
 from aisandbox_crds.spec import TrainingRunSpec
 from aisandbox_crds.status import Artifact, TrainingRunStatus
+from aisandbox_crds.times import parse_time
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.validation import MAX_TIMESTEPS, validate_spec
 
 from aisandbox_operator.names import CONTAINER, FAILURES_BEFORE_ANNOTATION
-from aisandbox_operator.times import parse_time
 from aisandbox_operator.views import JobView, PodView, RunView
 
 MAX_ATTEMPT = 10**9

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 
 import structlog
+from aisandbox_crds.times import format_precise_time, format_time
 
 from aisandbox_operator.cluster import Cluster
 from aisandbox_operator.decision import Action, CreateJob, DeleteJob, SuspendJob
@@ -23,7 +24,6 @@ from aisandbox_operator.plan import Plan, plan
 from aisandbox_operator.recollection import Recollection
 from aisandbox_operator.settings import Settings
 from aisandbox_operator.status_fields import own_fields
-from aisandbox_operator.times import format_time
 from aisandbox_operator.views import Observed, PodView, RunView
 
 log = structlog.get_logger(__name__)
@@ -116,7 +116,7 @@ class Reconciler:
 
     async def _tell(self, run: RunView, step: Plan) -> None:
         """Before the status is written, which makes it old news; an event that cannot be made is done without."""
-        time = self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        time = format_precise_time(self._now())
         for told in step.announcements:
             try:
                 await self._cluster.announce(run, told, time)

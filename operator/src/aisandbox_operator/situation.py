@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aisandbox_crds.status import Phase
+from aisandbox_crds.times import seconds_since
 from aisandbox_crds.trainer_exit import TerminationMessage
 
 from aisandbox_operator.names import QUEUE_LABEL
 from aisandbox_operator.settings import Settings
-from aisandbox_operator.times import seconds_since
 from aisandbox_operator.views import JobView, Observed, PodView, RunView
 
 ABANDONED_SECONDS = 300

@@ -21,13 +21,13 @@ from aisandbox_crds.status import (
     Progress,
     TrainingRunStatus,
 )
+from aisandbox_crds.times import format_time, later_time
 from aisandbox_crds.trainer_exit import TerminationMessage
 
 from aisandbox_operator.accounting import account_of
 from aisandbox_operator.conditions import OWN, conditions_of
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.situation import Situation
-from aisandbox_operator.times import format_time, moment_after
 
 _COUNTS = ("attempt", "suspensions", "restarts", "restarts_count_towards_max", "observed_generation")
 _OWN = ("phase", "start_time", "completion_time", "failure", "conditions", *_COUNTS)
@@ -111,7 +111,7 @@ def _with_last_words(status: TrainingRunStatus, situation: Situation) -> Trainin
     if after == status:
         return status
     # Newer than the reports that others may still hold.
-    moment = moment_after(status.progress.last_updated_time, situation.now)
+    moment = later_time(status.progress.last_updated_time, situation.now)
     return replace(after, progress=replace(after.progress, last_updated_time=moment))
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aisandbox_crds.status import Artifact
+from aisandbox_crds.times import format_time
 from aisandbox_model_store import MANIFEST_NAME, Pointer, Published, RunFolder
 
 
@@ -40,4 +41,4 @@ def _published_at(folder: Path) -> str | None:
         written = (folder / MANIFEST_NAME).stat().st_mtime
     except OSError:
         return None
-    return datetime.fromtimestamp(written, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return format_time(datetime.fromtimestamp(written, UTC))

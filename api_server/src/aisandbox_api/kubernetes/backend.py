@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import structlog
 from aisandbox_crds.status import Phase
+from aisandbox_crds.times import utc_now
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_model_store.run_store import RunStore
 from kubernetes.aio.client import ApiClient
 
 from aisandbox_api.backend import ProgressReport
-from aisandbox_api.clock import utc_now
 from aisandbox_api.errors import (
     BackendUnavailable,
     ClusterRefused,

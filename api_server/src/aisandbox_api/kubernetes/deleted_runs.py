@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
+from aisandbox_crds.times import format_precise_time, parse_time
 from aisandbox_model_store.atomic_file import write_atomically
 from aisandbox_model_store.errors import ModelStoreError
 from aisandbox_model_store.ownership import uid_of
@@ -102,7 +103,7 @@ class DeletedRuns:
         if asked is not None and asked.uid == folder.uid:
             return
         if since is None:
-            await asyncio.to_thread(write_atomically, folder.path / MARK, now.isoformat().encode())
+            await asyncio.to_thread(write_atomically, folder.path / MARK, format_precise_time(now).encode())
             log.info("files of a deleted run are kept for a while", run=folder.run, seconds=self._retention)
             since = now
         # The folder of a name that is in use again may be taken over at any moment; its new owner sets it aside.
@@ -130,10 +131,9 @@ def owned_folders(store: RunStore) -> Iterator[OwnedFolder]:
 def marked_since(path: Path) -> datetime | None:
     """When the folder was marked; None if it is not, or by nobody who could tell the time."""
     try:
-        since = datetime.fromisoformat((path / MARK).read_text(encoding="utf-8").strip())
+        return parse_time((path / MARK).read_text(encoding="utf-8").strip())
     except (OSError, ValueError):
         return None
-    return since if since.tzinfo is not None else since.replace(tzinfo=UTC)
 
 
 def remove(folder: OwnedFolder) -> None:

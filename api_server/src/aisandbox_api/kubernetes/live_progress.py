@@ -7,7 +7,6 @@ where both are put together, so that a status call answers as it would on one ma
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 
 from aisandbox_crds.seed import seed_of
 from aisandbox_crds.status import (
@@ -18,6 +17,7 @@ from aisandbox_crds.status import (
     Progress,
     TrainingRunStatus,
 )
+from aisandbox_crds.times import later_time
 from aisandbox_crds.trainingrun import TrainingRun
 
 from aisandbox_api.backend import Activity, ProgressReport
@@ -51,7 +51,7 @@ def take(run: TrainingRun, live: Live | None, report: ProgressReport, now: str) 
     """The report, taken. ``run`` is as the cluster has it. Raises AttemptOver."""
     live = live if live is not None and live.uid == run.uid else None
     status = _newest(run.status, live)
-    now = _after(status.progress.last_updated_time, now)
+    now = later_time(status.progress.last_updated_time, now)
     newest = max(status.progress.attempt, status.attempt)
     # A trainer that was suspended has said its last; what comes in late may be older than that.
     is_late = run.status.phase is Phase.SUSPENDED and (report.attempt, report.timesteps) < (
@@ -149,13 +149,6 @@ def _newest(status: TrainingRunStatus, live: Live | None) -> TrainingRunStatus:
 
 def _order(progress: Progress) -> tuple[int, str]:
     return progress.attempt, progress.last_updated_time or ""
-
-
-def _after(known: str | None, now: str) -> str:
-    """``now``, or a microsecond after ``known``: clocks differ, and what is newer must say so."""
-    if known is None or (time := datetime.fromisoformat(known)) < datetime.fromisoformat(now):
-        return now
-    return (time + timedelta(microseconds=1)).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _warned(progress: Progress, status: TrainingRunStatus) -> Progress:

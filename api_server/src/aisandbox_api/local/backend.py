@@ -15,12 +15,12 @@ from functools import partial
 import structlog
 from aisandbox_crds.spec import TrainingRunSpec
 from aisandbox_crds.status import Phase
+from aisandbox_crds.times import utc_now
 from aisandbox_crds.trainingrun import REQUEST_ANNOTATION, TrainingRun
 from aisandbox_model_store.errors import InvalidRunId
 from aisandbox_model_store.run_store import RunStore
 
 from aisandbox_api.backend import ProgressReport, environment_to_train
-from aisandbox_api.clock import utc_now
 from aisandbox_api.errors import (
     LimitReached,
     NotAuthenticated,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from aisandbox_crds.times import parse_time, seconds_since
+
 from aisandbox_operator.situation import Situation
-from aisandbox_operator.times import parse_time, seconds_since
 
 
 def seconds_to_stall(situation: Situation) -> float:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from aisandbox_crds.status import ConditionStatus, ConditionType, Failure, Phase
+from aisandbox_crds.times import parse_time, seconds_since
 
 from aisandbox_operator.conditions import CANNOT_START
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.situation import Situation
-from aisandbox_operator.times import parse_time, seconds_since
 from aisandbox_operator.views import PodView
 
 _IMAGE = {

@@ -6,9 +6,10 @@ finished: somebody could still set it going.
 
 from __future__ import annotations
 
+from aisandbox_crds.times import seconds_since
+
 from aisandbox_operator.decision import Decision, DeleteJob
 from aisandbox_operator.situation import Situation
-from aisandbox_operator.times import seconds_since
 
 
 def deleted(situation: Situation) -> Decision | None:

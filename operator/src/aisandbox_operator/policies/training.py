@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aisandbox_crds.status import Failure, Phase
+from aisandbox_crds.times import seconds_since
 from aisandbox_crds.trainer_exit import ExitCode
 
 from aisandbox_operator.accounting import account_of
@@ -12,7 +13,6 @@ from aisandbox_operator.decision import CreateJob, Decision, SuspendJob
 from aisandbox_operator.policies.failures import describe_pod
 from aisandbox_operator.policies.stall import seconds_to_stall
 from aisandbox_operator.situation import Situation
-from aisandbox_operator.times import seconds_since
 from aisandbox_operator.views import JobView, PodView
 
 NO_POD_SECONDS = 30
