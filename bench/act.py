@@ -178,7 +178,7 @@ def publish(models_dir: Path, zip_path: Path) -> None:
     """Write an untrained PPO policy of CartPole's size, once for stable-baselines3 and once as a published model."""
     import gymnasium as gym
     from aisandbox_model_store import RunStore
-    from aisandbox_trainer.export import export_model
+    from aisandbox_trainer.export.model_files import export_model
     from stable_baselines3 import PPO
 
     model = PPO("MlpPolicy", "CartPole-v1", device="cpu", seed=1)

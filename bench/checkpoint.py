@@ -3,7 +3,7 @@
 DQN on CartPole-v1 (or with observations of --size numbers), a replay buffer that is full. "plain" is what has to be
 done at least: the same bytes written and flushed to the same disk. The share is that of the time between two
 checkpoints at the default interval of a run of a million steps, with the speed of training measured just before; for a
-buffer of 10 MB and more it is bounded (see aisandbox_trainer.publication).
+buffer of 10 MB and more it is bounded (see aisandbox_trainer.training.artifact_publisher).
 
     python bench/checkpoint.py [--transitions 10000 100000 1000000] [--size 4] [--folder .] [--json]
 """
@@ -26,11 +26,11 @@ import numpy as np
 from aisandbox_crds.intervals import effective_checkpoint_interval
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_model_store import Published, RunStore, Writer
-from aisandbox_trainer import checkpoints
-from aisandbox_trainer.algorithms import set_threads
-from aisandbox_trainer.checkpoints import Ratings, State
-from aisandbox_trainer.fast_dqn import FastDQN
-from aisandbox_trainer.in_process import vectorized
+from aisandbox_trainer.algorithms.builder import set_threads
+from aisandbox_trainer.checkpoints import files as checkpoints
+from aisandbox_trainer.checkpoints.files import Ratings, State
+from aisandbox_trainer.environments.in_process import vectorized
+from aisandbox_trainer.fast_updates.dqn import FastDQN
 from rich.console import Console
 from rich.table import Table
 

@@ -56,7 +56,7 @@ IMPORTS = """
 print("interpreter", flush=True)
 import torch
 print("torch", flush=True)
-import aisandbox_trainer.attempt
+import aisandbox_trainer.run.attempt
 print("imports", flush=True)
 """
 

@@ -29,11 +29,11 @@ import stable_baselines3 as sb3
 import torch as th
 from aisandbox_cli.processes import Children
 from aisandbox_crds.spec import GrpcEnvironment
-from aisandbox_trainer.connection import open_sessions
-from aisandbox_trainer.fast_dqn import FastDQN
-from aisandbox_trainer.fast_update import FastA2C, FastPPO
-from aisandbox_trainer.grpc_vec_env import GrpcVecEnv
-from aisandbox_trainer.stopping import Stop
+from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
+from aisandbox_trainer.environments.sessions import open_sessions
+from aisandbox_trainer.fast_updates.dqn import FastDQN
+from aisandbox_trainer.fast_updates.on_policy import FastA2C, FastPPO
+from aisandbox_trainer.runtime.stop import Stop
 from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.base_class import BaseAlgorithm

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 from aisandbox_crds.spec import GrpcEnvironment
-from aisandbox_trainer import checkpoints, replay_file
+from aisandbox_trainer.checkpoints import files as checkpoints
+from aisandbox_trainer.checkpoints import replay_file
 from fault_tally import Fault, Rows
 from faulty_simulator import EPISODE, RUBBISH, Script, Simulator, reward_of, simulators
 from faulty_trainers import TinyRun, Trainer, Trainers

@@ -13,8 +13,8 @@ import onnxruntime as ort
 import pytest
 import torch as th
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_trainer.export import export_model
-from aisandbox_trainer.presentation import Presentation
+from aisandbox_trainer.environments.space_adapter import SpaceAdapter
+from aisandbox_trainer.export.model_files import export_model
 from google.protobuf import json_format
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class Simulation(gym.Env[Any, Any]):
 
     def __init__(self, observed: Space, action_space: Space) -> None:
         self._observed = observed
-        self._presentation = Presentation(observed, action_space)
+        self._presentation = SpaceAdapter(observed, action_space)
         self.observation_space = self._presentation.observation_space
         self.action_space = self._presentation.action_space
 
@@ -110,12 +110,12 @@ class Exported:
 
     def predict(self, rows: Any, deterministic: bool = True) -> Array:
         actions, _ = self.model.predict(policy_input(self.model, self.observed, rows), deterministic=deterministic)
-        return np.asarray(Presentation(self.observed, self.action_space).action(actions))
+        return np.asarray(SpaceAdapter(self.observed, self.action_space).action(actions))
 
 
 def policy_input(model: BaseAlgorithm, observed: Space, rows: Any) -> Any:
     """What the policy is shown of the simulator's observations, by SB3's own wrappers."""
-    rows = Presentation(observed, spaces.Discrete(2)).observation(rows)
+    rows = SpaceAdapter(observed, spaces.Discrete(2)).observation(rows)
     environment: Any = model.get_env()
     wrappers = []
     while hasattr(environment, "venv"):

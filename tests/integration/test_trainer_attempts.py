@@ -18,12 +18,12 @@ from aisandbox_crds.spec import Algorithm, Environment, Evaluation, GymnasiumEnv
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store import DiskFull, RunFolder, RunStore, Writer
-from aisandbox_trainer import attempt as attempts
-from aisandbox_trainer import publication
-from aisandbox_trainer.attempt import run_attempt
-from aisandbox_trainer.progress import Progress
-from aisandbox_trainer.settings import Settings
-from aisandbox_trainer.stopping import Stop
+from aisandbox_trainer.run import attempt as attempts
+from aisandbox_trainer.run.attempt import run_attempt
+from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.settings import Settings
+from aisandbox_trainer.runtime.stop import Stop
+from aisandbox_trainer.training import artifact_publisher
 from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -353,7 +353,7 @@ def test_attempt_that_cannot_succeed_says_why(
 def test_attempt_that_was_replaced_ends_long_before_it_would_publish(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publication, "FENCE_SECONDS", 0.0)
+    monkeypatch.setattr(artifact_publisher, "FENCE_SECONDS", 0.0)
 
     def replace_at(step: int) -> None:
         if step == 100:
@@ -407,13 +407,13 @@ def test_full_disk_in_between_does_not_end_the_training(runs: Runs, monkeypatch:
 
 
 def test_checkpoints_that_take_long_are_made_less_often(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publication, "LARGE_BYTES", 1)
-    monkeypatch.setattr(publication, "SHARE_OF_TIME", 1e-6)
+    monkeypatch.setattr(artifact_publisher, "LARGE_BYTES", 1)
+    monkeypatch.setattr(artifact_publisher, "SHARE_OF_TIME", 1e-6)
     assert runs.attempt(CARTPOLE, every=64, total=320) == 0
     assert [published.timesteps for published in runs.run.checkpoints()] == [320, 64], "the end is saved in any case"
     assert len(runs.run.models()) == 5
 
-    monkeypatch.setattr(publication, "SHARE_OF_TIME", 1.0)
+    monkeypatch.setattr(artifact_publisher, "SHARE_OF_TIME", 1.0)
     assert runs.attempt(CARTPOLE, every=64, total=512) == 0
     assert [published.timesteps for published in runs.run.checkpoints()][-1] > 320
 

@@ -18,11 +18,11 @@ from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import environment_pb2_grpc as services
 from aisandbox_crds.spec import GrpcEnvironment
 from aisandbox_environment.errors import AtCapacity
-from aisandbox_trainer.connection import Patience, open_sessions
+from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
+from aisandbox_trainer.environments.sessions import SimulatorRetry, open_sessions
 from aisandbox_trainer.errors import StopRequested
-from aisandbox_trainer.grpc_vec_env import GrpcVecEnv
-from aisandbox_trainer.progress import Progress
-from aisandbox_trainer.stopping import Stop
+from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_wire.gymnasium_spaces import space_to_proto
 from aisandbox_wire.tensors import encode_tensor
 from gymnasium import spaces
@@ -136,7 +136,7 @@ def test_stop_ends_the_wait_for_all_simulators() -> None:
         with serving(simulator, 3) as target:
             asking.start()
             with pytest.raises(StopRequested):
-                Patience(BOUND, Progress(), stop).call(
+                SimulatorRetry(BOUND, Progress(), stop).call(
                     partial(open_sessions, target, 3, run_id="run-1", evaluation=False)
                 )
             for _ in range(2):

@@ -33,12 +33,14 @@ from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_environment.gymnasium_host import GymnasiumSimulation
 from aisandbox_environment.server import create_environment_server
 from aisandbox_model_store import RunFolder, RunStore
-from aisandbox_trainer import checkpoints, episode_keeper, random_state
-from aisandbox_trainer.attempt import run_attempt
-from aisandbox_trainer.episodes import Episodes
+from aisandbox_trainer.checkpoints import files as checkpoints
+from aisandbox_trainer.checkpoints import random_state
+from aisandbox_trainer.checkpoints.episodes import Episodes
 from aisandbox_trainer.errors import StopRequested
-from aisandbox_trainer.learning import Learning
-from aisandbox_trainer.stopping import Stop
+from aisandbox_trainer.run.attempt import run_attempt
+from aisandbox_trainer.runtime.stop import Stop
+from aisandbox_trainer.training import episode_keeper
+from aisandbox_trainer.training.loop import TrainingLoop
 from replay_files import read_replay_file
 from stable_baselines3.common.save_util import load_from_zip_file
 
@@ -522,9 +524,9 @@ def test_learner_of_a_simulator_is_as_good_after_a_resume_as_before(
 ) -> None:
     """Each boundary is rated; the first one of the next attempt must be what the last one of the attempt before was."""
     rated: list[tuple[int, float | None, dict[str, Any]]] = []
-    at_boundary = Learning.at_boundary
+    at_boundary = TrainingLoop.at_boundary
 
-    def rate(self: Learning) -> None:
+    def rate(self: TrainingLoop) -> None:
         evaluator = self.publication.evaluator
         assert evaluator is not None
         learner = dict(flat(self.model.get_parameters()))
@@ -533,11 +535,11 @@ def test_learner_of_a_simulator_is_as_good_after_a_resume_as_before(
             stop.request()
         at_boundary(self)
 
-    def rate_and_stop(self: Learning) -> None:
+    def rate_and_stop(self: TrainingLoop) -> None:
         rate(self)
         raise StopRequested
 
-    monkeypatch.setattr(Learning, "at_boundary", rate)
+    monkeypatch.setattr(TrainingLoop, "at_boundary", rate)
     stop = Stop()
     with create_environment_server(GymnasiumSimulation("CartPole-v1"), capacity=8) as server:
         environment = GrpcEnvironment(f"127.0.0.1:{server.port}", 2)
@@ -547,7 +549,7 @@ def test_learner_of_a_simulator_is_as_good_after_a_resume_as_before(
         assert (message_of(tmp_path).timesteps, len(rated)) == (rated[-1][0], 8)
         rated.append(rated[-1])
         stop = Stop()
-        monkeypatch.setattr(Learning, "at_boundary", rate_and_stop)
+        monkeypatch.setattr(TrainingLoop, "at_boundary", rate_and_stop)
         assert run_attempt(start, stop) == 143
     before, after = rated[8], rated[9]
     assert before[0] == after[0] > 0

@@ -215,9 +215,9 @@ def test_children_stop_when_the_warm_process_is_killed(ending: Warm) -> None:
 def test_forks_draw_different_random_numbers() -> None:
     code = (
         "import os, sys, numpy, torch\n"
-        "from aisandbox_trainer import warm, process\n"
+        "from aisandbox_trainer.run import process\nfrom aisandbox_trainer.warm import fork_server\n"
         "process.run_from_environ = lambda *_: numpy.random.randint(1, 2**30) % 251 + 1\n"
-        "forks = warm._Forks()\n"
+        "forks = fork_server._Forks()\n"
         "null = os.open(os.devnull, os.O_WRONLY)\n"
         "pids = [forks._fork(str(i), {}, null) for i in range(6)]\n"
         "print(len({os.waitpid(pid, 0)[1] for pid in pids}))\n"

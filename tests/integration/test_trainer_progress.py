@@ -17,8 +17,8 @@ from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox.v1 import training_progress_pb2_grpc as services
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_crds.trainer_start import TrainerStart
-from aisandbox_trainer import progress as activity
-from aisandbox_trainer.progress import LAST_REPORT_SECONDS, Progress, Reporter
+from aisandbox_trainer.runtime import progress as activity
+from aisandbox_trainer.runtime.progress import LAST_REPORT_SECONDS, Progress, Reporter
 
 
 class Listener(services.TrainingProgressServiceServicer):

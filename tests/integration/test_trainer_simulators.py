@@ -20,10 +20,10 @@ from aisandbox_crds.spec import Algorithm, Evaluation, GrpcEnvironment, Training
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store import RunFolder, RunStore
-from aisandbox_trainer import attempt as attempts
-from aisandbox_trainer.progress import Progress
-from aisandbox_trainer.settings import Settings
-from aisandbox_trainer.stopping import Stop
+from aisandbox_trainer.run import attempt as attempts
+from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.settings import Settings
+from aisandbox_trainer.runtime.stop import Stop
 from replay_files import read_replay_file
 from stable_baselines3 import DQN, PPO
 

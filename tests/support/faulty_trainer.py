@@ -23,8 +23,8 @@ CLAIMED = "claimed"
 
 def main() -> int:
     faulty_disk.install()
+    from aisandbox_trainer.__main__ import limit_native_threads
     from aisandbox_trainer.__main__ import main as trainer
-    from aisandbox_trainer.thread_limits import limit_native_threads
 
     limit_native_threads()  # before anything below imports what starts threads
     _watch_claims()

@@ -1,4 +1,4 @@
-"""Reads the replay buffer of a checkpoint, as aisandbox_trainer.replay_file describes the file."""
+"""Reads the replay buffer of a checkpoint, as aisandbox_trainer.checkpoints.replay_file describes the file."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import pytest
 from aisandbox_api import Settings, StartupError, create_server
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_process.environ import InvalidSetting
-from aisandbox_trainer.settings import Settings as TrainerSettings
+from aisandbox_trainer.runtime.settings import Settings as TrainerSettings
 
 
 def test_settings_have_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

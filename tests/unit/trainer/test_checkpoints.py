@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
-from aisandbox_trainer import checkpoints
-from aisandbox_trainer.algorithms import class_of
-from aisandbox_trainer.checkpoints import Boundary, Ratings, State
-from aisandbox_trainer.episodes import Episodes
-from aisandbox_trainer.in_process import vectorized
+from aisandbox_trainer.algorithms.builder import class_of
+from aisandbox_trainer.checkpoints import files as checkpoints
+from aisandbox_trainer.checkpoints.episodes import Episodes
+from aisandbox_trainer.checkpoints.files import Boundary, Ratings, State
+from aisandbox_trainer.environments.in_process import vectorized
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback

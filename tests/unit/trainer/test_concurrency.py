@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from aisandbox_trainer.concurrency import at_once
+from aisandbox_trainer.environments.concurrency import call_concurrently
 from aisandbox_trainer.errors import StopRequested
 
 BOUND = 20.0
@@ -22,7 +22,7 @@ def test_calls_wait_at_the_same_time_and_keep_their_order() -> None:
         return wait
 
     before = threading.active_count()
-    assert at_once([call(i) for i in range(3)], lambda: None) == [0, 1, 2]
+    assert call_concurrently([call(i) for i in range(3)], lambda: None) == [0, 1, 2]
     assert threading.active_count() == before
 
 
@@ -38,7 +38,7 @@ def test_error_of_one_call_ends_the_others() -> None:
 
     before = threading.active_count()
     with pytest.raises(ValueError, match="this one"):
-        at_once([hang, fail], cancelled.set)
+        call_concurrently([hang, fail], cancelled.set)
     assert threading.active_count() == before
 
 
@@ -62,7 +62,7 @@ def test_signal_ends_all_calls() -> None:
     try:
         asking.start()
         with pytest.raises(StopRequested):
-            at_once([hang, hang], cancelled.set)
+            call_concurrently([hang, hang], cancelled.set)
         assert cancelled.is_set()
     finally:
         asking.join()

@@ -13,7 +13,7 @@ import pytest
 import torch as th
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_trainer.errors import CannotExport, NonFiniteTraining
-from aisandbox_trainer.export import export_model
+from aisandbox_trainer.export.model_files import export_model
 from google.protobuf import json_format
 from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO, SAC

@@ -11,8 +11,8 @@ import pytest
 import stable_baselines3 as sb3
 import torch as th
 from aisandbox_trainer.errors import NonFiniteTraining
-from aisandbox_trainer.fast_dqn import FastDQN
-from aisandbox_trainer.fast_update import FastA2C, FastPPO
+from aisandbox_trainer.fast_updates.dqn import FastDQN
+from aisandbox_trainer.fast_updates.on_policy import FastA2C, FastPPO
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger

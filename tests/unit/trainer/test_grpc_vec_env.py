@@ -12,11 +12,11 @@ from aisandbox.v1 import environment_pb2 as pb
 from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.spec import Algorithm, GrpcEnvironment, TrainingRunSpec
 from aisandbox_environment.session import SimulatorSession
-from aisandbox_trainer.environments import Environments
+from aisandbox_trainer.environments.factory import Environments
+from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.errors import InvalidEnvironmentReply, SimulatorChanged, StopRequested
-from aisandbox_trainer.grpc_vec_env import GrpcVecEnv
-from aisandbox_trainer.settings import Settings
-from aisandbox_trainer.stopping import Stop
+from aisandbox_trainer.runtime.settings import Settings
+from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_wire.gymnasium_spaces import space_to_proto
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor

@@ -5,8 +5,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from aisandbox_trainer.environments.in_process import AdaptedEnv
 from aisandbox_trainer.errors import InvalidEnvironmentReply
-from aisandbox_trainer.in_process import PresentedEnv
 from gymnasium import spaces
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
@@ -45,9 +45,9 @@ def test_environment_that_breaks_its_spaces_is_told_what_was_wrong(
     space: gym.Space[Any], observation: Any, reward: Any, message: str
 ) -> None:
     with pytest.raises(InvalidEnvironmentReply, match=message):
-        PresentedEnv(Answering(space, observation, reward)).step(0)
+        AdaptedEnv(Answering(space, observation, reward)).step(0)
 
 
 @pytest.mark.parametrize(("space", "observation"), [(VECTOR, GOOD), (PARTS, {"gear": np.int64(3), "speed": GOOD})])
 def test_environment_that_keeps_its_spaces_is_shown_as_it_is(space: gym.Space[Any], observation: Any) -> None:
-    assert PresentedEnv(Answering(space, observation, np.float64(2))).step(0)[:2] == (observation, 2.0)
+    assert AdaptedEnv(Answering(space, observation, np.float64(2))).step(0)[:2] == (observation, 2.0)

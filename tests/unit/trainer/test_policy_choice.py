@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 from aisandbox_crds.spec import Algorithm
+from aisandbox_trainer.algorithms.policy_choice import check_actions, choose_policy
 from aisandbox_trainer.errors import InvalidHyperparameter, UnsupportedActionSpace
-from aisandbox_trainer.policy_choice import check_actions, choose_policy
 from gymnasium import spaces
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)

@@ -1,4 +1,4 @@
-from aisandbox_trainer.progress import FPS_WINDOW_SECONDS, Rate
+from aisandbox_trainer.runtime.progress import FPS_WINDOW_SECONDS, Rate
 
 
 def test_rate_is_of_the_last_seconds() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aisandbox_trainer.warm import _Forks
+from aisandbox_trainer.warm.fork_server import _Forks
 
 CHILD = 4_000_000
 """Above the highest process id there is."""

@@ -11,8 +11,6 @@ import sys
 
 from aisandbox_process.grpc_runtime import set_up_grpc
 
-from aisandbox_trainer.thread_limits import limit_native_threads
-
 DESCRIPTION = "Trains one run with stable-baselines3, or keeps a process warm from which runs start at once."
 RUN_HELP = """\
 Make one attempt at a run. What to do is read from environment variables:
@@ -47,21 +45,30 @@ def main(arguments: list[str] | None = None) -> int:
         )
     command = parser.parse_args(arguments).command
     if command == "run":
-        from aisandbox_trainer.stopping import Stop
+        from aisandbox_trainer.runtime.stop import Stop
 
         stop = Stop()
         stop.install()  # before all that takes time: a stop must not be lost
         _set_up()
-        from aisandbox_trainer.process import run_from_environ
+        from aisandbox_trainer.run.process import run_from_environ
 
         return run_from_environ(os.environ, stop)
     if not hasattr(os, "fork"):
         print("warm needs fork, which this system does not have; use run", file=sys.stderr)
         return os.EX_USAGE if hasattr(os, "EX_USAGE") else 64
     _set_up()
-    from aisandbox_trainer.warm import serve
+    from aisandbox_trainer.warm.fork_server import serve
 
     return serve()
+
+
+def limit_native_threads() -> None:
+    """One thread for OpenBLAS and OpenMP unless set otherwise; to be called before NumPy is imported.
+
+    Runs share a machine, and a fork must find no threads. PyTorch's own number is set later, for the policy at hand.
+    """
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
 
 
 def _set_up() -> None:

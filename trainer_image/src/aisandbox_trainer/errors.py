@@ -13,7 +13,7 @@
     └── RetryableError               another attempt may succeed
         └── SimulatorGone            not reachable, or breaking down again and again
 
-A simulator's own errors are those of :mod:`aisandbox_environment`; :mod:`aisandbox_trainer.ending` maps all of
+A simulator's own errors are those of :mod:`aisandbox_environment`; :mod:`aisandbox_trainer.run.exit_status` maps all of
 them to exit codes. Each class carries the ``reason`` programs see.
 """
 

@@ -1,0 +1,1 @@
+"""Stable-baselines3 algorithms from hyperparameters: class, policy, device, checks. Must not know environments."""

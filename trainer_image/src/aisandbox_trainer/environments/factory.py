@@ -1,0 +1,112 @@
+"""From the spec of a run to the VecEnvs it is trained and evaluated on.
+
+Owns the choice of the kind and number of environments, and the order of the wrappers: frames are stacked first and
+normalised then, so that who serves the policy stacks what the simulator sends; SB3 itself transposes images last. Must
+not know algorithms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from aisandbox_crds.environments import effective_environments
+from aisandbox_crds.hyperparameters import Hyperparameters, Normalize
+from aisandbox_crds.spec import GrpcEnvironment, GymnasiumEnvironment, TrainingRunSpec
+from aisandbox_environment.adapters import FakeExternalEnvAdapter
+from aisandbox_environment.addresses import expand_addresses
+from aisandbox_environment.session import Timeouts
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
+
+from aisandbox_trainer.algorithms.policy_choice import is_image
+from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
+from aisandbox_trainer.environments.in_process import AdapterEnv, gymnasium_env, vectorized
+from aisandbox_trainer.environments.sessions import open_sessions
+from aisandbox_trainer.environments.space_adapter import Space, SpaceAdapter
+from aisandbox_trainer.errors import InvalidHyperparameter
+from aisandbox_trainer.runtime.settings import Settings
+from aisandbox_trainer.runtime.stop import Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Environments:
+    """Makes the environments of one run."""
+
+    spec: TrainingRunSpec
+    hyperparameters: Hyperparameters
+    run_id: str
+    stop: Stop
+    settings: Settings
+
+    def training(self) -> VecEnv:
+        """The bare environments to learn from; however many addresses come or go, their number stays.
+
+        Raises what reaching a simulator raises, UnknownEnvironment.
+        """
+        return self._make(self._number(), evaluation=False)
+
+    def evaluation(self, number: int) -> VecEnv:
+        """Bare environments apart from those of training."""
+        return self._make(number, evaluation=True)
+
+    def wrap(self, env: VecEnv, normalization: Path | None = None) -> VecEnv:
+        """The wrappers the hyperparameters ask for; ``normalization`` is a stored VecNormalize to go on with."""
+        normalize, stacked = self.hyperparameters.normalize, self.hyperparameters.frame_stack
+        try:
+            if stacked is not None:
+                env = VecFrameStack(env, stacked)
+            if normalize is None:
+                return env
+            if normalization is not None:
+                return VecNormalize.load(str(normalization), env)
+            self._check_normalized(env.observation_space, normalize)
+            keywords = asdict(normalize)
+            keys = keywords.pop("norm_obs_keys")
+            return VecNormalize(env, norm_obs_keys=None if keys is None else list(keys), **keywords)
+        except (ValueError, AssertionError, NotImplementedError) as error:
+            raise InvalidHyperparameter(f"hyperparameters.normalize or frame_stack: {error}") from error
+
+    def _check_normalized(self, space: Space, normalize: Normalize) -> None:
+        scales = dict(self.hyperparameters.keywords.get("policy_kwargs") or {}).get("normalize_images", True)
+        if normalize.norm_obs and scales and is_image(space):
+            raise InvalidHyperparameter(
+                "hyperparameters.normalize: the observations are images, which the policy scales itself; normalise "
+                "only rewards with normalize=dict(norm_obs=False)"
+            )
+
+    def _number(self) -> int:
+        environment = self.spec.environment
+        addresses = len(expand_addresses(environment.address)) if isinstance(environment, GrpcEnvironment) else 1
+        return effective_environments(self.spec, self.hyperparameters, addresses)
+
+    def _make(self, number: int, *, evaluation: bool) -> VecEnv:
+        environment = self.spec.environment
+        if isinstance(environment, GrpcEnvironment):
+            connect = partial(
+                open_sessions,
+                environment,
+                number,
+                run_id=self.run_id,
+                evaluation=evaluation,
+                timeouts=Timeouts(step=self.settings.simulator_timeout, reset=2 * self.settings.simulator_timeout),
+            )
+            return GrpcVecEnv(connect, self.stop)
+        if isinstance(environment, GymnasiumEnvironment):
+            return vectorized(partial(gymnasium_env, environment.id, environment.kwargs), number)
+        return vectorized(lambda: AdapterEnv(FakeExternalEnvAdapter()), number)
+
+
+def space_adapter_of(env: VecEnv) -> SpaceAdapter:
+    """How the environments' own spaces are shown: what an exported policy must undo."""
+    bare = env.unwrapped
+    if isinstance(bare, GrpcVecEnv):
+        return bare.space_adapter
+    return cast(SpaceAdapter, bare.get_attr("space_adapter", 0)[0])
+
+
+def env_of(model: BaseAlgorithm) -> VecEnv:
+    """The environments a model learns from; in a trainer it always has some."""
+    return cast(VecEnv, model.get_env())

@@ -1,0 +1,218 @@
+"""The simulators of a run as one native SB3 VecEnv: batches from the wire to the learner.
+
+Owns what SB3 expects of a step (terminal observations, TimeLimit.truncated, episode statistics). There is no loop over
+environments in a step in which no episode ends. Must not know what to do when a simulator breaks: errors pass through.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from aisandbox_environment.results import StepResult
+from aisandbox_environment.session import SimulatorSession
+from aisandbox_wire.gymnasium_spaces import join, space_from_proto
+from numpy.typing import NDArray
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
+
+from aisandbox_trainer.environments.concurrency import call_concurrently
+from aisandbox_trainer.environments.space_adapter import SpaceAdapter
+from aisandbox_trainer.errors import SimulatorChanged
+from aisandbox_trainer.runtime.stop import Stop
+
+Array = NDArray[Any]
+
+
+class GrpcVecEnv(VecEnv):
+    """All environments of one or several sessions, numbered in the order of the sessions.
+
+    ``connect`` opens the sessions, at the start and whenever :meth:`reconnect` is called, each time for the same number
+    of environments in all; every session's steps are in flight at the same time. Observations are new arrays each step.
+    ``infos`` is one list, used again for the next step, empty but for environments whose episode has just ended:
+    ``terminal_observation``, ``TimeLimit.truncated`` and ``episode`` {r: undiscounted return, l: steps, t: seconds
+    since the start}, as of Monitor.
+
+    Raises the simulator errors of aisandbox_environment, StopRequested, UnsupportedSpace.
+    """
+
+    def __init__(self, connect: Callable[[], Sequence[SimulatorSession]], stop: Stop) -> None:
+        self._connect = connect
+        self._stop = stop
+        self._sessions: Sequence[SimulatorSession] = connect()
+        self.spec = self._sessions[0].spec
+        try:
+            self._check_specs()
+            inner = (space_from_proto(self.spec.observation_space), space_from_proto(self.spec.action_space))
+            self.space_adapter = SpaceAdapter(*inner)
+        except BaseException:
+            self.close()
+            raise
+        number = self._number()
+        super().__init__(number, self.space_adapter.observation_space, self.space_adapter.action_space)
+        self.episode_metrics: list[Mapping[str, float]] = []
+        self._masks: Array | None = None
+        self._infos: list[dict[str, Any]] = [{} for _ in range(number)]
+        self._ended: list[int] = []
+        self._returns = np.zeros(number)
+        self._lengths = np.zeros(number, np.int64)
+        self._started = time.monotonic()
+
+    def reconnect(self) -> None:
+        """Ends all sessions and opens new ones; the next call must be :meth:`reset`.
+
+        Raises SimulatorChanged if the spaces are not what they were.
+        """
+        self.close()
+        self._sessions = self._connect()
+        try:
+            self._check_specs()
+        except BaseException:
+            self.close()
+            raise
+
+    def reset(self) -> Any:
+        """Starts an episode in every environment; seeds are sent only the first time after :meth:`seed`."""
+        seeds = None if self._seeds[0] is None else [int(seed or 0) for seed in self._seeds]
+        self._reset_seeds()
+        self._returns[:] = 0
+        self._lengths[:] = 0
+        replies = self._interruptibly(lambda: self._reset_sessions(seeds))
+        self._masks = _joined([reply.action_masks for reply in replies])
+        return self._observation([reply.observations for reply in replies])
+
+    def step_async(self, actions: Array) -> None:
+        """Sends every session its actions and returns at once."""
+        inner = self.space_adapter.action(actions)
+        first = 0
+        for session in self._sessions:
+            session.send_step(inner[first : first + session.environments])
+            first += session.environments
+
+    def step_wait(self) -> tuple[Any, Array, Array, list[dict[str, Any]]]:
+        """Receives every session's answer: observations, rewards (float32), dones (bool), infos."""
+        stop = self._stop
+        stop.interruptible = True
+        try:
+            if stop.requested:
+                stop.check()
+            results = [session.receive_step() for session in self._sessions]
+        finally:
+            stop.interruptible = False
+        observations = self._observation([result.observations for result in results])
+        if len(results) == 1:
+            rewards = np.array(results[0].rewards)  # SB3 adds bootstrapped values to it
+            terminated, truncated = results[0].terminated, results[0].truncated
+        else:
+            rewards = np.concatenate([result.rewards for result in results])
+            terminated = np.concatenate([result.terminated for result in results])
+            truncated = np.concatenate([result.truncated for result in results])
+        if self.spec.action_masks:
+            self._masks = _joined([result.action_masks for result in results])
+        self._returns += rewards
+        self._lengths += 1
+        for index in self._ended:
+            self._infos[index] = {}
+        self._ended = []
+        dones = np.logical_or(terminated, truncated)
+        if dones.any():
+            self._end_episodes(np.flatnonzero(dones).tolist(), terminated, results)
+        return observations, rewards, dones, self._infos
+
+    def action_masks(self) -> Array | None:
+        """Which actions may be chosen next, bool, one row an environment; None if the simulator sends no masks."""
+        return self._masks
+
+    def close(self) -> None:
+        """Ends the sessions; the simulators free their environments."""
+        for session in self._sessions:
+            session.close()
+        self._sessions = []
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """``render_mode`` is None, ``action_masks`` rows of masks; there are no objects here to ask more of."""
+        if attr_name == "render_mode":
+            return [None] * len(self._rows(indices))
+        if attr_name == "action_masks" and self._masks is not None:
+            return [self._masks[row] for row in self._rows(indices)]
+        raise AttributeError(f"a simulator's environments have no attribute {attr_name!r}")
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Not possible: the environments are in another process. Raises AttributeError."""
+        raise AttributeError(f"a simulator's environments have no attribute {attr_name!r}")
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        """``action_masks``, as sb3-contrib asks for them; anything else raises AttributeError."""
+        return self.get_attr(method_name, indices)
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
+        """True for Monitor: ``infos`` hold the episode statistics it would add."""
+        return [wrapper_class is Monitor] * len(self._rows(indices))
+
+    def _rows(self, indices: Any) -> Sequence[int]:
+        if indices is None:
+            return range(getattr(self, "num_envs", None) or self._number())
+        return [indices] if isinstance(indices, int) else list(indices)
+
+    def _number(self) -> int:
+        return sum(session.environments for session in self._sessions)
+
+    def _check_specs(self) -> None:
+        for session in self._sessions:
+            for name in ("observation_space", "action_space", "action_masks"):
+                if getattr(session.spec, name) != getattr(self.spec, name):
+                    raise SimulatorChanged(
+                        f"the simulator at {session.address} declares another {name} than the run began with"
+                    )
+
+    def _interruptibly(self, call: Callable[[], Any]) -> Any:
+        self._stop.interruptible = True
+        try:
+            self._stop.check()
+            return call()
+        finally:
+            self._stop.interruptible = False
+
+    def _reset_sessions(self, seeds: list[int] | None) -> list[Any]:
+        calls, first = [], 0
+        for session in self._sessions:
+            calls.append(partial(session.reset, None if seeds is None else seeds[first : first + session.environments]))
+            first += session.environments
+        return call_concurrently(calls, self._cancel)
+
+    def _cancel(self) -> None:
+        for session in self._sessions:
+            session.cancel()
+
+    def _observation(self, parts: Sequence[Sequence[Array]]) -> Any:
+        """One batch from the leaves of every session; owned, because a reply's arrays are read-only views."""
+        if len(parts) == 1:
+            leaves = [np.array(leaf) for leaf in parts[0]]
+        else:
+            leaves = [np.concatenate(leaf) for leaf in zip(*parts, strict=True)]
+        return self.space_adapter.observation(join(self.space_adapter.inner_observation_space, leaves))
+
+    def _end_episodes(self, ended: list[int], terminated: Array, results: Sequence[StepResult]) -> None:
+        finals = self._observation([result.final_observations for result in results if len(result.final_observations)])
+        now = round(time.monotonic() - self._started, 6)
+        for row, index in enumerate(ended):
+            final = {key: leaf[row] for key, leaf in finals.items()} if isinstance(finals, dict) else finals[row]
+            self._infos[index] = {
+                "terminal_observation": final,
+                "TimeLimit.truncated": not terminated[index],
+                "episode": {"r": float(self._returns[index]), "l": int(self._lengths[index]), "t": now},
+            }
+        self._returns[ended] = 0
+        self._lengths[ended] = 0
+        self._ended = ended
+        for result in results:
+            self.episode_metrics.extend(metrics.values for metrics in result.episode_metrics)
+
+
+def _joined(masks: Iterable[Array | None]) -> Array | None:
+    rows = [mask for mask in masks if mask is not None]
+    return np.concatenate(rows).astype(bool) if rows else None

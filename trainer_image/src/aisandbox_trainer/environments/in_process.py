@@ -1,0 +1,112 @@
+"""Environments that live in the trainer's process: Gymnasium ids and external adapters.
+
+Owns their wrapping so that SB3 sees the same spaces as over the wire. Must not know gRPC.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from aisandbox_environment.adapters import ExternalEnvAdapter
+from aisandbox_wire.gymnasium_spaces import space_from_proto
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from aisandbox_trainer.environments.space_adapter import SpaceAdapter
+from aisandbox_trainer.errors import InvalidEnvironmentReply, UnknownEnvironment
+
+Env = gym.Env[Any, Any]
+
+
+class AdaptedEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment with the spaces of :class:`SpaceAdapter`; refuses what is not finite or not of its shapes."""
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        self.space_adapter = SpaceAdapter(env.observation_space, env.action_space)
+        self.observation_space = self.space_adapter.observation_space
+        self.action_space = self.space_adapter.action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._checked(observation), info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Takes an action SB3 chose. Raises InvalidEnvironmentReply."""
+        answer: tuple[Any, Any, bool, bool, dict[str, Any]] = self.env.step(self.space_adapter.action(action))
+        observation, reward, terminated, truncated, info = answer
+        if not (isinstance(reward, SupportsFloat) and math.isfinite(reward)):
+            raise InvalidEnvironmentReply(f"the environment answered with a reward of {reward}")
+        return self._checked(observation), float(reward), terminated, truncated, info
+
+    def _checked(self, observation: Any) -> Any:
+        space: Any = self.env.observation_space
+        if not isinstance(space, gym.spaces.Dict):
+            _check_shape("observation", observation, space)
+        elif not isinstance(observation, dict) or observation.keys() != space.spaces.keys():
+            keys = list(observation) if isinstance(observation, dict) else type(observation).__name__
+            raise InvalidEnvironmentReply(
+                f"the environment answered with the observation {keys}; its space is a Dict of {list(space.spaces)}"
+            )
+        else:
+            for key, inner in space.spaces.items():
+                _check_shape(f"observation[{key!r}]", observation[key], inner)
+        shown = self.space_adapter.observation(observation)
+        for value in shown.values() if isinstance(shown, dict) else (shown,):
+            if not np.isfinite(value).all():
+                raise InvalidEnvironmentReply("the environment answered with an observation that is not finite")
+        return shown
+
+
+def _check_shape(name: str, value: Any, space: Any) -> None:
+    """Raises InvalidEnvironmentReply for what SB3 would stumble over, or broadcast without a word."""
+    if np.shape(value) != space.shape:
+        raise InvalidEnvironmentReply(
+            f"the environment answered with an {name} of shape {np.shape(value)}; its space has {space.shape}"
+        )
+
+
+class AdapterEnv(gym.Env[Any, Any]):
+    """An ExternalEnvAdapter as a Gymnasium environment."""
+
+    def __init__(self, adapter: ExternalEnvAdapter) -> None:
+        self._adapter = adapter
+        self._seeded = False
+        self.observation_space = space_from_proto(adapter.observation_space)
+        self.action_space = space_from_proto(adapter.action_space)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode; the first one is always seeded, so that a restored generator decides what is played."""
+        super().reset(seed=seed)
+        if seed is None and not self._seeded:
+            seed = int(self.np_random.integers(2**31))
+        self._seeded = True
+        return self._adapter.reset(seed), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One step of the adapter."""
+        return self._adapter.step(np.asarray(action))
+
+    def close(self) -> None:
+        """Closes the adapter."""
+        self._adapter.close()
+
+
+def gymnasium_env(env_id: str, kwargs: Mapping[str, Any]) -> Env:
+    """``gymnasium.make``, with its many errors as one. Raises UnknownEnvironment."""
+    try:
+        return gym.make(env_id, **kwargs)
+    except Exception as error:  # an environment's constructor may raise anything
+        raise UnknownEnvironment(
+            f"environment.gymnasium.id {env_id!r} cannot be made: {type(error).__name__}: {error}"
+        ) from error
+
+
+def vectorized(make: Callable[[], Env], number: int) -> DummyVecEnv:
+    """``number`` environments one after the other in this process, with episode statistics."""
+    return DummyVecEnv([lambda: Monitor(AdaptedEnv(make()))] * number)

@@ -1,0 +1,1 @@
+"""A trained policy as the files of a published model: ONNX graph, metadata, golden examples. Must not know training."""

@@ -1,0 +1,84 @@
+"""A trained policy as the files of a published model: ONNX, what it takes and gives, and golden rows.
+
+Owns which files there are. Must not know where they are put (aisandbox_model_store) or who serves them.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import gymnasium as gym
+import torch as th
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_wire.gymnasium_spaces import space_to_proto
+from google.protobuf import json_format
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
+
+from aisandbox_trainer.errors import CannotExport
+from aisandbox_trainer.export.golden import golden_json
+from aisandbox_trainer.export.onnx_file import onnx_bytes
+from aisandbox_trainer.export.policy_graph import PolicyGraph, build_policy_graph
+
+_ALGORITHMS: dict[type[BaseAlgorithm], pb.Algorithm.ValueType] = {
+    PPO: pb.ALGORITHM_PPO,
+    A2C: pb.ALGORITHM_A2C,
+    DQN: pb.ALGORITHM_DQN,
+}
+_VERSIONED = ("aisandbox-trainer", "stable-baselines3", "torch", "gymnasium", "numpy", "onnx")
+
+
+def export_model(
+    model: BaseAlgorithm,
+    *,
+    observation_space: gym.Space[Any],
+    action_space: gym.Space[Any],
+    vec_normalize: VecNormalize | None,
+    frame_stack: int = 1,
+    timesteps: int,
+) -> dict[str, bytes]:
+    """The files of a model folder: ``policy.onnx``, ``metadata.json`` and ``golden.json``.
+
+    ``observation_space`` and ``action_space`` are the simulator's (with ``frame_stack``, the stacked space, before any
+    VecTransposeImage and VecNormalize); what lies between them and the policy's spaces goes into the graph.
+    ``vec_normalize`` is the wrapper next to the policy. ``policy.onnx`` keeps the contract of DescribeModelResponse in
+    policy_trainer.proto.
+
+    The model is only read: neither it nor any random generator is changed, so a training that exports in between ends
+    like one that does not. Raises CannotExport, naming what does not fit, NonFiniteTraining for a policy with NaN or
+    infinite parameters, and aisandbox_wire's InvalidSpace for a space without a form on the wire.
+    """
+    graph = build_policy_graph(model, observation_space, action_space, vec_normalize)
+    examples = [th.zeros((2, *leaf.shape), dtype=leaf.dtype) for leaf in graph.leaves]
+    for leaf, example in zip(graph.leaves, examples, strict=True):
+        example += leaf.start
+    names = [leaf.name for leaf in graph.leaves]
+    description = pb.DescribeModelResponse(
+        model_timesteps=timesteps,
+        algorithm=_algorithm(model),
+        observation_space=space_to_proto(observation_space),
+        action_space=space_to_proto(action_space),
+        normalized_observations=any(leaf.clip > 0 for leaf in graph.leaves),
+        frame_stack=frame_stack,
+        noise_kind=graph.noise.kind,
+        noise_size=graph.noise.size,
+        epsilon=graph.noise.epsilon,
+        versions={name: importlib.metadata.version(name) for name in _VERSIONED},
+    )
+    return {
+        "policy.onnx": onnx_bytes(graph, names, examples, graph.noise.size),
+        "metadata.json": json_format.MessageToJson(description, sort_keys=True).encode(),
+        "golden.json": golden_json(graph),
+    }
+
+
+def _algorithm(model: BaseAlgorithm) -> pb.Algorithm.ValueType:
+    for kind, algorithm in _ALGORITHMS.items():
+        if isinstance(model, kind):
+            return algorithm
+    raise CannotExport(f"model: {type(model).__name__} is none of PPO, A2C and DQN")
+
+
+__all__ = ["PolicyGraph", "export_model"]

@@ -1,0 +1,255 @@
+"""The policy as it is served: one torch module from raw observations and noise to the simulator's actions.
+
+Owns what surrounds an SB3 policy when it acts: the layout of images, normalisation, SB3's preprocessing, the choice of
+an action from the policy's distribution, clipping and rescaling. Must not know ONNX, files or the training loop.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.distributions import StateDependentNoiseDistribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.dqn.policies import DQNPolicy
+from torch import nn
+
+from aisandbox_trainer.algorithms.divergence import check_finite
+from aisandbox_trainer.errors import CannotExport
+from aisandbox_trainer.export.action_heads import BitsHead, BoxHead, ChoiceHead, ChoicesHead
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """How the noise of a policy is drawn: ``size`` numbers an observation; ``epsilon`` only for epsilon-greedy."""
+
+    kind: pb.NoiseKind.ValueType
+    size: int
+    epsilon: float = 0.0
+
+
+class LeafInput(nn.Module):
+    """One leaf of the observation on its way from the simulator to the policy.
+
+    Takes float32 (uint8 for a uint8 Box) [N, *shape of the simulator]; gives [N, *shape of the policy]: channels first,
+    counted from 0, and normalised with the formula of ``VecNormalize.normalize_obs``, in float64 as there.
+    """
+
+    mean: th.Tensor
+    std: th.Tensor
+
+    def __init__(self, key: str, space: gym.Space[Any], policy_space: gym.Space[Any], normalize: VecNormalize | None):
+        super().__init__()
+        self.key = key
+        self.name = f"observation.{key}" if key else "observation"
+        self.space = space
+        self.shape = tuple(space.shape or ())
+        self.dtype = th.uint8 if space.dtype == np.uint8 else th.float32
+        self.start = int(space.start) if isinstance(space, spaces.Discrete) else 0
+        self.transposed = _is_transposed(self.name, self.shape, tuple(policy_space.shape or ()))
+        self.clip = 0.0
+        statistics = _statistics(normalize, key)
+        if normalize is not None and statistics is not None:
+            if statistics.mean.shape != policy_space.shape:
+                raise CannotExport(
+                    f"{self.name}: the statistics of VecNormalize have shape {list(statistics.mean.shape)} and the "
+                    f"policy takes {list(policy_space.shape or ())}; VecNormalize is the wrapper next to the policy"
+                )
+            self.clip = float(normalize.clip_obs)
+            self.register_buffer("mean", th.as_tensor(statistics.mean, dtype=th.float64))
+            std = np.sqrt(statistics.var + normalize.epsilon)
+            self.register_buffer("std", th.as_tensor(std, dtype=th.float64))
+
+    def forward(self, value: th.Tensor) -> th.Tensor:
+        """The leaf as the policy was shown it in training."""
+        if self.transposed:
+            value = value.permute(0, 3, 1, 2)
+        if self.start:
+            value = value - self.start
+        if self.clip:
+            scaled = (value.double() - self.mean) / self.std
+            value = th.clamp(scaled, -self.clip, self.clip).float()
+        return value
+
+    def raw(self, normalized: Array) -> Array:
+        """The simulator's observations, before bounds, that :meth:`forward` would take near ``normalized`` numbers.
+
+        Shape [N, *shape of the simulator], float64.
+        """
+        if self.clip:
+            normalized = normalized * self.std.numpy() + self.mean.numpy()
+        if self.transposed:
+            normalized = normalized.transpose(0, 2, 3, 1)
+        return normalized
+
+    @property
+    def policy_shape(self) -> tuple[int, ...]:
+        """The shape of the leaf behind the transposition."""
+        return (self.shape[2], *self.shape[:2]) if self.transposed else self.shape
+
+
+class PolicyGraph(nn.Module):
+    """A copy of a policy's acting part with everything around it.
+
+    ``forward(*leaves, noise)``: one tensor a leaf of the observation space, then float32 [N or 1, noise.size]; gives
+    the actions: float32 [N, *shape] for a Box, otherwise int64 [N] or [N, dimensions]. With zero noise they are the
+    mode of the policy's distribution. It shares no tensor with the policy it was made from.
+    """
+
+    def __init__(self, inputs: Sequence[LeafInput], policy: _Actor, head: nn.Module, noise: Noise) -> None:
+        super().__init__()
+        self.inputs = nn.ModuleList(inputs)
+        self.actor = policy
+        self.head = head
+        self.noise = noise
+        self.requires_grad_(False)
+        self.eval()
+
+    @property
+    def leaves(self) -> list[LeafInput]:
+        """The inputs, in the order of the observation space's leaves."""
+        return [leaf for leaf in self.inputs if isinstance(leaf, LeafInput)]
+
+    def scores(self, leaves: Sequence[th.Tensor]) -> tuple[th.Tensor, th.Tensor]:
+        """The latent features and the last layer's output (logits, means or Q-values) for a batch of observations."""
+        values = [leaf(value) for leaf, value in zip(self.inputs, leaves, strict=True)]
+        latent, scores = self.actor(values)
+        return latent, scores
+
+    def forward(self, *leaves_and_noise: th.Tensor) -> th.Tensor:
+        """The actions for a batch of observations and noise."""
+        *leaves, noise = leaves_and_noise
+        latent, scores = self.scores(leaves)
+        actions: th.Tensor = self.head(latent, scores, noise)
+        return actions
+
+
+class _Actor(nn.Module):
+    """The acting part of an SB3 policy: preprocessed leaves to latent features and scores."""
+
+    def __init__(
+        self, policy: ActorCriticPolicy | DQNPolicy, extractor: nn.Module, body: nn.Module, last: nn.Module
+    ) -> None:
+        super().__init__()
+        self.observation_space = policy.observation_space
+        self.normalize_images = policy.normalize_images
+        # A copy, because export happens during training, which must not notice: no mode is switched, no device changed.
+        self.extractor, self.body, self.last = copy.deepcopy((extractor, body, last))
+        self.to("cpu")
+
+    def forward(self, values: list[th.Tensor]) -> tuple[th.Tensor, th.Tensor]:
+        observation: Any = values[0]
+        if isinstance(self.observation_space, spaces.Dict):
+            observation = dict(zip(self.observation_space.spaces, values, strict=True))
+        features = self.extractor(preprocess_obs(observation, self.observation_space, self.normalize_images))
+        latent = self.body(features)
+        return latent, self.last(latent)
+
+
+def build_policy_graph(
+    model: BaseAlgorithm,
+    observation_space: gym.Space[Any],
+    action_space: gym.Space[Any],
+    vec_normalize: VecNormalize | None,
+) -> PolicyGraph:
+    """The graph of a model's policy between the simulator's spaces.
+
+    Whether images were transposed for the policy is seen from the shapes. Raises CannotExport for a policy that is none
+    of SB3's actor-critic or DQN policies or spaces that do not belong to the model, NonFiniteTraining for parameters
+    that are NaN or infinite.
+    """
+    policy = model.policy
+    if not isinstance(policy, ActorCriticPolicy | DQNPolicy):
+        raise CannotExport(f"policy: {type(policy).__name__} is neither an actor-critic nor a DQN policy of SB3")
+    check_finite(model)
+    pairs = _leaf_spaces(observation_space, policy.observation_space)
+    inputs = [LeafInput(key, space, inner, vec_normalize) for key, space, inner in pairs]
+    if isinstance(policy, DQNPolicy):
+        net = policy.q_net
+        actor = _Actor(policy, net.features_extractor, net.q_net[:-1], net.q_net[-1])
+        n = _same_choices(action_space, policy.action_space)
+        epsilon = float(getattr(model, "exploration_rate", 0.0))
+        head: nn.Module = ChoiceHead(_start(action_space))
+        return PolicyGraph(inputs, actor, head, Noise(pb.NOISE_KIND_EPSILON_GREEDY, n[0], epsilon))
+    actor = _Actor(policy, policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net)
+    head, noise = _actor_critic_head(policy, action_space)
+    return PolicyGraph(inputs, actor, head, noise)
+
+
+def _actor_critic_head(policy: ActorCriticPolicy, action_space: gym.Space[Any]) -> tuple[nn.Module, Noise]:
+    if isinstance(action_space, spaces.Box) and isinstance(policy.action_space, spaces.Box):
+        if action_space.shape != policy.action_space.shape:
+            raise CannotExport(f"action_space: {action_space} does not fit the policy's {policy.action_space}")
+        std, by_state = policy.log_std.detach().exp(), False
+        if isinstance(policy.action_dist, StateDependentNoiseDistribution):
+            std, by_state = policy.action_dist.get_std(policy.log_std.detach()), True
+        head = BoxHead(action_space, policy.action_space, std.cpu(), by_state, policy.squash_output)
+        return head, Noise(pb.NOISE_KIND_NORMAL, head.size)
+    choices = _same_choices(action_space, policy.action_space)
+    if isinstance(action_space, spaces.Discrete):
+        return ChoiceHead(_start(action_space)), Noise(pb.NOISE_KIND_GUMBEL, choices[0])
+    if isinstance(action_space, spaces.MultiDiscrete):
+        return ChoicesHead(choices), Noise(pb.NOISE_KIND_GUMBEL, sum(choices))
+    return BitsHead(), Noise(pb.NOISE_KIND_LOGISTIC, len(choices))
+
+
+def _same_choices(space: gym.Space[Any], policy_space: gym.Space[Any]) -> list[int]:
+    """How many values each dimension of the discrete action space has."""
+    found = []
+    for each in (space, policy_space):
+        if isinstance(each, spaces.Discrete):
+            found.append([int(each.n)])
+        elif isinstance(each, spaces.MultiDiscrete):
+            found.append([int(n) for n in each.nvec.ravel()])
+        elif isinstance(each, spaces.MultiBinary):
+            found.append([2] * int(np.prod(each.shape)))
+    if len(found) != 2 or found[0] != found[1] or type(space) is not type(policy_space):
+        raise CannotExport(f"action_space: {space} does not fit the policy's {policy_space}")
+    return found[0]
+
+
+def _start(space: gym.Space[Any]) -> int:
+    return int(space.start) if isinstance(space, spaces.Discrete) else 0
+
+
+def _leaf_spaces(
+    space: gym.Space[Any], policy_space: gym.Space[Any]
+) -> list[tuple[str, gym.Space[Any], gym.Space[Any]]]:
+    if isinstance(space, spaces.Dict) != isinstance(policy_space, spaces.Dict):
+        raise CannotExport(f"observation_space: {space} does not fit the policy's {policy_space}")
+    if not isinstance(space, spaces.Dict) or not isinstance(policy_space, spaces.Dict):
+        return [("", space, policy_space)]
+    if list(space.spaces) != list(policy_space.spaces):
+        raise CannotExport(
+            f"observation_space: keys {list(space.spaces)} are not the policy's {list(policy_space.spaces)}"
+        )
+    return [(key, space[key], policy_space[key]) for key in space.spaces]
+
+
+def _is_transposed(name: str, shape: tuple[int, ...], policy_shape: tuple[int, ...]) -> bool:
+    """Whether SB3 put a VecTransposeImage in between; it never does where the two shapes would be equal."""
+    if shape == policy_shape:
+        return False
+    if len(shape) == 3 and (shape[2], *shape[:2]) == policy_shape:
+        return True
+    raise CannotExport(f"{name}: the space has shape {list(shape)} and the policy takes {list(policy_shape)}")
+
+
+def _statistics(normalize: VecNormalize | None, key: str) -> Any:
+    if normalize is None or not normalize.norm_obs:
+        return None
+    statistics: Any = normalize.obs_rms
+    return statistics.get(key) if key else statistics

@@ -1,0 +1,63 @@
+"""How an attempt ends: from what was raised to an exit code, and a failure people understand.
+
+Owns the one mapping of errors to exit codes. Must not know what led to them.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+
+import torch
+from aisandbox_crds.errors import InvalidRun
+from aisandbox_crds.status import Failure
+from aisandbox_crds.trainer_exit import ExitCode
+from aisandbox_environment.errors import InvalidReply, PermanentSimulatorError, TransientSimulatorError
+from aisandbox_model_store import DiskFull, Fenced, OutsideRoot, Replaced
+
+from aisandbox_trainer.errors import PermanentError, StopRequested, TrainerError
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """What became of an attempt."""
+
+    code: ExitCode
+    failure: Failure | None = None
+
+
+DONE = ExitStatus(ExitCode.DONE)
+CANCELLED = ExitStatus(ExitCode.CANCELLED)
+
+
+def exit_status_of(error: BaseException) -> ExitStatus:
+    """The ending for an error; what is not known is retried, with its text as the message."""
+    if isinstance(error, StopRequested):
+        return CANCELLED
+    permanent, reason = _kind(error)
+    message = str(error) or type(error).__name__
+    if reason == "Internal":
+        message = f"{type(error).__name__}: {message}"
+    return ExitStatus(ExitCode.PERMANENT if permanent else ExitCode.RETRYABLE, Failure(reason, message))
+
+
+def _kind(error: BaseException) -> tuple[bool, str]:
+    """Whether the error is permanent, and its reason."""
+    if isinstance(error, TrainerError):
+        return isinstance(error, PermanentError), error.reason
+    if isinstance(error, InvalidRun):
+        named = any(one.field.partition(".")[0] == "hyperparameters" for one in error.errors)
+        return True, "InvalidHyperparameter" if named else "InvalidRun"
+    if isinstance(error, PermanentSimulatorError):
+        return True, "SimulatorInvalidReply" if isinstance(error, InvalidReply) else "SimulatorProtocol"
+    if isinstance(error, TransientSimulatorError):
+        return False, "SimulatorUnreachable"
+    if isinstance(error, OutsideRoot):
+        return True, "InvalidOutputPath"
+    if isinstance(error, Fenced | Replaced):  # not permanent: the run goes on with the newer attempt
+        return False, "Fenced"
+    if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return False, "DiskFull"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return False, "OutOfMemory"
+    return False, "Internal"

@@ -1,0 +1,1 @@
+"""A process that has imported everything and forks attempts, so that a run starts in a fraction of a second."""
