@@ -53,7 +53,7 @@ def _cartpole(*more: str) -> list[str]:
     return ["train", "ppo", "--gymnasium", "CartPole-v1", "-p", "n_steps=64", "--seed", "1", *more]
 
 
-def test_commands_tell_one_story_of_a_run(command: Callable[..., str], tmp_path: Path) -> None:
+def test_commands_agree_about_a_run(command: Callable[..., str], tmp_path: Path) -> None:
     lines = command(*_cartpole("-t", "512", "--experiment", "story", "--json", "--evaluate-episodes", "2")).splitlines()
     run, last = json.loads(lines[0])["runId"], json.loads(lines[-1])
     assert last["phase"] == "PHASE_SUCCEEDED"
@@ -125,7 +125,7 @@ def test_a_run_is_suspended_resumed_and_cancelled(command: Callable[..., str]) -
     assert main(["watch", run]) == 1
 
 
-def test_the_python_of_the_readme_runs(up: str, tmp_path: Path) -> None:
+def test_python_of_the_readme_runs(up: str, tmp_path: Path) -> None:
     snippet = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)[0]
     done = subprocess.run(
         [sys.executable, "-c", snippet],
@@ -141,12 +141,7 @@ def test_the_python_of_the_readme_runs(up: str, tmp_path: Path) -> None:
     assert re.search(r"^action: [01] of model sha256:", done.stdout, re.M)
 
 
-def test_healthcheck_of_a_live_service(command: Callable[..., str]) -> None:
-    assert command("healthcheck") == "SERVING\n"
-    assert command("healthcheck", "--service", "aisandbox.v1.PolicyTrainerService") == "SERVING\n"
-
-
-def test_up_on_a_port_in_use_says_so_in_one_line(tmp_path: Path) -> None:
+def test_up_reports_a_port_in_use_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = _up("--port", str(taken.getsockname()[1]), "--models-dir", str(tmp_path / "models"))
     assert done.returncode == 1
@@ -166,7 +161,7 @@ def test_a_server_of_its_own_on_a_port_in_use_says_so_in_one_line(tmp_path: Path
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_up_on_a_folder_in_use_says_so_in_one_line(tmp_path: Path) -> None:
+def test_up_reports_a_folder_in_use_in_one_line(tmp_path: Path) -> None:
     with Children(tmp_path) as children:
         children.start("up", "--port", "0", "--models-dir", str(tmp_path / "models")).wait_until_ready()
         done = _up("--port", "0", "--models-dir", str(tmp_path / "models"))
@@ -176,14 +171,14 @@ def test_up_on_a_folder_in_use_says_so_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [("--log-level", "loud"), ("--models-dir", "/dev/null/models")])
-def test_up_names_a_setting_that_is_wrong(tmp_path: Path, option: tuple[str, str]) -> None:
+def test_up_names_an_invalid_setting(tmp_path: Path, option: tuple[str, str]) -> None:
     done = _up("--port", "0", "--models-dir", str(tmp_path), *option)
     assert done.returncode == 1
     assert option[0].removeprefix("--").replace("-", "_").upper() in done.stderr
 
 
 @posix
-def test_watch_goes_on_when_the_service_is_restarted(tmp_path: Path) -> None:
+def test_watch_continues_when_the_service_is_restarted(tmp_path: Path) -> None:
     port = _free_port()
     address, options = f"127.0.0.1:{port}", ("up", "--port", str(port), "--models-dir", str(tmp_path / "models"))
     with Children(tmp_path) as children:
@@ -211,7 +206,7 @@ def test_watch_goes_on_when_the_service_is_restarted(tmp_path: Path) -> None:
 
 
 @posix
-def test_ctrl_c_leaves_the_training_alone(up: str) -> None:
+def test_ctrl_c_does_not_stop_the_training(up: str) -> None:
     follower = subprocess.Popen(
         [sys.executable, "-m", "aisandbox_cli", *_cartpole("-t", "1e7", "--address", up, "--json")],
         stdout=subprocess.PIPE,
@@ -233,7 +228,7 @@ def test_ctrl_c_leaves_the_training_alone(up: str) -> None:
 
 
 @posix
-def test_up_ends_well_on_sigterm(tmp_path: Path) -> None:
+def test_up_exits_with_zero_on_sigterm(tmp_path: Path) -> None:
     with Children(tmp_path) as children:
         child = children.start("up", "--port", "0", "--models-dir", str(tmp_path / "models"))
         child.wait_until_ready()

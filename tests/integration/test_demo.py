@@ -1,4 +1,4 @@
-"""`aisandbox demo`, and that it leaves no process behind."""
+"""`aisandbox demo`, and that it stops its processes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_demo_that_did_not_learn_fails_and_says_so(tmp_path: Path) -> None:
     demo = _start(tmp_path, "--timesteps", "256", "--episodes", "2")
     output, _ = demo.communicate(timeout=150)
     assert demo.returncode == 1, output
-    assert re.search(r"mean [\d.]+ of 500 over 2 episodes", output)
+    assert re.search(r"mean return [\d.]+ of 500 over 2 episodes", output)
     assert "the policy did not learn" in output
     assert list((tmp_path / "models" / "runs").glob("demo-*/models/final"))
     assert len(_children(output)) == 2
@@ -95,4 +95,4 @@ def test_demo_learns_to_balance_the_pole(tmp_path: Path) -> None:
     demo = _start(tmp_path)
     output, _ = demo.communicate(timeout=580)
     assert demo.returncode == 0, output
-    assert re.search(r"mean (4[789]\d|500)[\d.]* of 500 over 20 episodes", output)
+    assert re.search(r"mean return (4[789]\d|500)[\d.]* of 500 over 20 episodes", output)

@@ -1,4 +1,4 @@
-"""``python -m aisandbox_cli`` is the command ``aisandbox``."""
+"""``python -m aisandbox_cli`` runs the program ``aisandbox``."""
 
 import sys
 

@@ -1,12 +1,13 @@
-"""The way to the service: one channel, one stub, and what is sent again when nobody answers.
+"""The connection to the service: channel, stub and retry policy.
 
-Owns the channel's options and the retry policy. Must not know any command or how anything is shown.
+Owns the channel's options and which calls are retried. Must not know any command or how anything is printed.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +17,15 @@ import grpc
 from aisandbox.v1 import policy_trainer_pb2_grpc as rpc
 
 from aisandbox_cli import program
-from aisandbox_cli.errors import Misused, from_rpc_error
+from aisandbox_cli.errors import UsageError, from_rpc_error
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 ADDRESS_VARIABLE = "AISANDBOX_ADDRESS"
-# Seconds a unary call may take, all its attempts included.
+# Seconds a unary call may take, with all its retries.
 CALL_TIMEOUT = 15.0
 
-# Every call whose repetition changes nothing: a start carries a request_id, the rest says what should be so.
-REPEATABLE = (
+# The idempotent calls: a start carries a request_id, the others read or set a desired state.
+IDEMPOTENT = (
     "StartTrainingPPO",
     "StartTrainingA2C",
     "StartTrainingDQN",
@@ -37,7 +38,7 @@ REPEATABLE = (
     "GetModel",
     "DescribeModel",
 )
-RETRIES = {
+RETRY_POLICY = {
     "maxAttempts": 5,
     "initialBackoff": "0.2s",
     "maxBackoff": "2s",
@@ -46,30 +47,30 @@ RETRIES = {
 }
 SERVICE = "aisandbox.v1.PolicyTrainerService"
 SERVICE_CONFIG = json.dumps(
-    {"methodConfig": [{"name": [{"service": SERVICE, "method": m} for m in REPEATABLE], "retryPolicy": RETRIES}]}
+    {"methodConfig": [{"name": [{"service": SERVICE, "method": m} for m in IDEMPOTENT], "retryPolicy": RETRY_POLICY}]}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A stub of the service at ``address``. ``given`` says that the address was typed, so hints must repeat it."""
+    """A stub of the service at ``address``. ``given``: --address was used, so hints must repeat it."""
 
     address: str
     given: bool
     stub: rpc.PolicyTrainerServiceStub
 
     def command(self, text: str) -> str:
-        """The command line a hint shows, with the address if the reader needs it."""
+        """The command line that a hint shows, with --address if it is needed."""
         return program.command(text) + (f" --address {self.address}" if self.given else "")
 
 
 @contextmanager
 def connect(address: str | None) -> Iterator[Connection]:
-    """Opens a connection to the service; statuses of calls made within leave it as :class:`CliError`.
+    """Opens a connection to the service; a gRPC error inside the context is raised as :class:`CliError`.
 
     Raises:
-        Misused: the address is not ``host:port``.
-        CliError: a call within ended with another status than OK.
+        UsageError: the address is not ``host:port``.
+        CliError: a call inside the context ended with another status than OK.
     """
     target = address or environment_address() or DEFAULT_ADDRESS
     check_address(target)
@@ -82,28 +83,26 @@ def connect(address: str | None) -> Iterator[Connection]:
 
 
 def environment_address() -> str:
-    """The service's address as the environment names it, or an empty text."""
-    import os
-
+    """The service's address from the environment variable AISANDBOX_ADDRESS, or an empty string."""
     return os.environ.get(ADDRESS_VARIABLE, "")
 
 
 def check_address(address: str) -> None:
-    """Raises :class:`Misused` unless ``address`` is something gRPC can dial over TCP."""
+    """Raises :class:`UsageError` unless ``address`` is HOST:PORT, with or without ``dns:///``."""
     plain = address.removeprefix("dns:///")
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/]+):(\d{1,5})", plain)
     if match is None or not 0 < int(match[2]) < 65536:
-        raise Misused(f"address {address!r}: must be HOST:PORT, like {DEFAULT_ADDRESS}")
+        raise UsageError(f"address {address!r}: must be HOST:PORT, like {DEFAULT_ADDRESS}")
 
 
 def channel_options(address: str) -> list[tuple[str, str | int]]:
-    """The options of a channel to ``address``: retries, quick reconnects, no proxy in front of this machine."""
+    """The options of a channel to ``address``: retries, fast reconnects, no HTTP proxy to a loopback address."""
     options: list[tuple[str, str | int]] = [
         ("grpc.service_config", SERVICE_CONFIG),
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 2000),
-        # A service whose machine is gone is noticed while a stream is silent.
+        # Detects a dead peer while a stream carries no messages.
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 10_000),
     ]
@@ -113,7 +112,7 @@ def channel_options(address: str) -> list[tuple[str, str | int]]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine."""
+    """Whether ``host`` is a loopback address."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

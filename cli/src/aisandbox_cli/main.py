@@ -1,41 +1,40 @@
-"""The command `aisandbox`: which commands there are, and what becomes of their errors.
+"""The program `aisandbox`: its list of commands, its help, and the exit code of an error.
 
-Owns the list of commands. Modules of commands are imported when they are asked for, because a probe of a container runs
-`aisandbox healthcheck` every few seconds and must not pay for the rest. Must not know what a command does.
+Owns the list of commands. Imports only the module of the command that runs. Must not know what a command does.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 from importlib import import_module
 from typing import Any
 
 from aisandbox_process.grpc_runtime import set_up_grpc
 
-TRAIN, USE, RUN_SERVERS = "Train", "Use a policy", "Servers and checks"
-# command -> (module, function, panel of the help)
+TRAIN, USE, SERVERS = "Training", "Trained policies", "Servers and tools"
+# command -> (module, function, section of the help)
 COMMANDS = {
-    "demo": ("demo", "demo", TRAIN),
-    "train": ("training", "train", TRAIN),
-    "runs": ("runs", "runs", TRAIN),
-    "status": ("runs", "status", TRAIN),
-    "watch": ("runs", "watch", TRAIN),
-    "cancel": ("runs", "cancel", TRAIN),
-    "suspend": ("runs", "suspend", TRAIN),
-    "resume": ("runs", "resume", TRAIN),
-    "act": ("acting", "act", USE),
-    "model": ("model", "model", USE),
-    "up": ("service", "up", RUN_SERVERS),
-    "host-gymnasium": ("simulators", "host_gymnasium", RUN_SERVERS),
-    "check-simulator": ("simulators", "check_simulator", RUN_SERVERS),
-    "healthcheck": ("probe", "healthcheck", RUN_SERVERS),
-    "version": ("version", "version", RUN_SERVERS),
+    "demo": ("commands.demo", "demo", TRAIN),
+    "train": ("commands.train", "train", TRAIN),
+    "runs": ("commands.runs", "runs", TRAIN),
+    "status": ("commands.runs", "status", TRAIN),
+    "watch": ("commands.runs", "watch", TRAIN),
+    "cancel": ("commands.runs", "cancel", TRAIN),
+    "suspend": ("commands.runs", "suspend", TRAIN),
+    "resume": ("commands.runs", "resume", TRAIN),
+    "act": ("commands.act", "act", USE),
+    "model": ("commands.model", "model", USE),
+    "up": ("commands.up", "up", SERVERS),
+    "host-gymnasium": ("commands.simulators", "host_gymnasium", SERVERS),
+    "check-simulator": ("commands.simulators", "check_simulator", SERVERS),
+    "version": ("program", "version", SERVERS),
 }
-# Arguments such as -0.5 are numbers, not options.
-NUMBERS_ALLOWED = frozenset({"act"})
-# From how much likeness on (0 to 1) a command may have been meant; of two words with nothing in common it is below 0.5.
-LIKE = 0.6
+# Commands whose arguments may be negative numbers: -0.5 is not an option of theirs.
+NEGATIVE_NUMBERS_ALLOWED = frozenset({"act"})
+# The similarity (0 to 1) from which an unknown command gets a suggestion; unrelated words have less than 0.5.
+SUGGESTION_THRESHOLD = 0.6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,18 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         set_up_grpc(few_connections=given[:1] == ["host-gymnasium"])
     try:
-        if given[:1] == ["healthcheck"]:
-            from aisandbox_cli.healthcheck import quick
-
-            code = quick(given[1:])
-            if code is not None:
-                return code
         return _run(given)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
 def _run(given: list[str]) -> int:
+    # Imported here: grpc reads the variables that set_up_grpc sets when it is imported.
     from aisandbox_cli.errors import CliError
 
     try:
@@ -68,53 +62,73 @@ def _run(given: list[str]) -> int:
 
 
 def _check_known(given: list[str]) -> None:
-    """Raises Misused for a command that does not exist, with the one that was perhaps meant."""
-    from difflib import SequenceMatcher
-
-    from aisandbox_cli.errors import Misused
+    """Raises UsageError for a command that does not exist, with the most similar one as a suggestion."""
+    from aisandbox_cli.errors import UsageError
     from aisandbox_cli.program import command
 
     typed = given[0] if given else "--help"
     if typed.startswith("-") or typed in COMMANDS:
         return
 
-    def likeness(name: str) -> float:  # "chek" is much of "check" and little of "check-simulator"
+    def similarity(name: str) -> float:  # "chek" is similar to "check" and less so to "check-simulator"
         forms = (name, name[: len(typed)], *name.split("-"))
         return max(SequenceMatcher(None, typed.lower(), form).ratio() for form in forms)
 
-    nearest = max(COMMANDS, key=likeness)
-    meant = f" Did you mean {nearest!r}?" if likeness(nearest) >= LIKE else ""
-    raise Misused(f"no command {typed!r}.{meant}", f"`{command('--help')}` lists the commands.")
+    nearest = max(COMMANDS, key=similarity)
+    suggestion = f" Did you mean {nearest!r}?" if similarity(nearest) >= SUGGESTION_THRESHOLD else ""
+    raise UsageError(f"unknown command {typed!r}.{suggestion}", f"`{command('--help')}` lists the commands.")
 
 
 def application(command: str) -> Any:
-    """The typer application with ``command``, or with every command when there is none of that name."""
+    """The typer application with only ``command``, or with all commands if ``command`` is not one of them."""
     import typer
 
-    from aisandbox_cli.help import Command, Group
-
+    typer_command, typer_group = _typer_classes()
     app = typer.Typer(
         name="aisandbox",
-        cls=Group,
-        help="Train a policy against a simulation over gRPC, then drive the simulation with it.\n\n"
-        "New here? `aisandbox demo` shows everything in about a minute.",
-        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the service is unavailable, 130 interrupted.",
+        cls=typer_group,
+        help="Train a policy against a simulator over gRPC, then use it to control the simulator.\n\n"
+        "Start with `aisandbox demo`: it shows everything in about a minute.",
+        epilog="Exit codes: 0 success, 1 failure, 2 wrong usage, 3 service unavailable, 130 interrupted.",
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_nothing)
+    app.callback()(_no_options)
     for name in [command] if command in COMMANDS else COMMANDS:
-        module, function, panel = COMMANDS[name]
+        module, function, section = COMMANDS[name]
         app.command(
             name,
-            cls=Command,
-            rich_help_panel=panel,
-            context_settings={"ignore_unknown_options": name in NUMBERS_ALLOWED},
+            cls=typer_command,
+            rich_help_panel=section,
+            context_settings={"ignore_unknown_options": name in NEGATIVE_NUMBERS_ALLOWED},
         )(getattr(import_module(f"aisandbox_cli.{module}"), function))
     return app
 
 
-def _nothing() -> None:
-    """Makes typer keep the command's name when there is only one."""
+def _no_options() -> None:
+    """The program has no options of its own; with a callback typer keeps the name of a single command."""
+
+
+def _typer_classes() -> tuple[Any, Any]:
+    """Typer's command and group, without the types that typer shows for flags and for arguments with a metavar."""
+    from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+
+    def without_types(parameters: list[Any]) -> list[Any]:
+        for parameter in parameters:
+            if isinstance(parameter, TyperOption) and parameter.is_flag and parameter.metavar is None:
+                parameter.metavar = ""  # typer would show <bool>
+            elif isinstance(parameter, TyperArgument) and parameter.metavar:
+                parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]  # <list[str]> after RUN...
+        return parameters
+
+    class Command(TyperCommand):
+        def get_params(self, ctx: Any) -> list[Any]:
+            return without_types(super().get_params(ctx))
+
+    class Group(TyperGroup):
+        def get_params(self, ctx: Any) -> list[Any]:
+            return without_types(super().get_params(ctx))
+
+    return Command, Group

@@ -1,4 +1,4 @@
-"""The options and arguments that several commands share, and how text becomes their values.
+"""The options and arguments that several commands share, and the parsers of their values.
 
 Owns their names, help and parsing. Must not know what a command does with them.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aisandbox_cli.errors import Misused
+from aisandbox_cli.errors import UsageError
 
 Address = Annotated[
     str | None,
@@ -21,26 +21,36 @@ Address = Annotated[
         envvar="AISANDBOX_ADDRESS",
         metavar="HOST:PORT",
         show_default="127.0.0.1:50051",
-        help="Where the service listens.",
+        help="The address of the service.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print proto-JSON for scripts, one message a line.")]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `aisandbox runs` lists it.")]
-Runs = Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids of runs, as `aisandbox runs` lists them.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts: one protobuf message per line.")]
+ReadyJson = Annotated[bool, typer.Option("--json", help="Print one JSON object with the address when it is ready.")]
+StopWithParent = Annotated[
+    bool, typer.Option("--stop-with-parent", hidden=True, help="Stop when stdin ends, as after SIGTERM.")
+]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run; `aisandbox runs` lists them.")]
+Runs = Annotated[
+    list[str], typer.Argument(metavar="RUN...", help="The ids of one or more runs; `aisandbox runs` lists them.")
+]
 Model = Annotated[
     str,
-    typer.Option("--model", metavar="SELECTOR", help="latest, best, final, step:20000 or sha256:DIGEST."),
+    typer.Option(
+        "--model",
+        metavar="SELECTOR",
+        help="Which model of the run: latest (default), best, final, step:N or sha256:DIGEST.",
+    ),
 ]
 
 
 def steps(text: str | int) -> int:
-    """Environment steps: ``100000``, ``100_000``, ``1e5``; typer also passes the default through here."""
+    """Parses a number of timesteps: ``100000``, ``100_000``, ``1e5``; typer also parses the default with it."""
     try:
         return int(text)
     except ValueError:
         value = _float(str(text))
     if not math.isfinite(value) or value != int(value):
-        raise typer.BadParameter(f"{text!r} is not a whole number, like 100000, 100_000 or 1e5.")
+        raise typer.BadParameter(f"{text!r} is not a whole number; examples: 100000, 100_000, 1e5.")
     return int(value)
 
 
@@ -57,15 +67,15 @@ def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
     for text in texts:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
-            raise Misused(f"{option} {text!r}: must be KEY=VALUE")
+            raise UsageError(f"{option} {text!r}: must be KEY=VALUE")
         if key.strip() in found:
-            raise Misused(f"{option} {key.strip()}: given twice")
+            raise UsageError(f"{option} {key.strip()}: given twice")
         found[key.strip()] = value.strip()
     return found
 
 
 def json_pairs(texts: Iterable[str], option: str) -> dict[str, Any]:
-    """As :func:`pairs`, with values read as JSON where they are JSON, otherwise as text."""
+    """As :func:`pairs`, but values that are JSON are parsed as JSON; others stay text."""
     return {key: _json_or_text(value) for key, value in pairs(texts, option).items()}
 
 

@@ -1,29 +1,37 @@
-"""What this program is called on the command line of the person who reads its hints.
+"""The program itself: how a hint calls it, and the versions it runs with.
 
-Owns that name. Must not know any command.
+Owns the name that hints show and the command `version`. Must not know any other command.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import shlex
 import shutil
 import sys
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 NAME = "aisandbox"
+PACKAGES = ("aisandbox", "aisandbox-trainer", "grpcio", "protobuf", "onnxruntime", "stable-baselines3", "torch")
 
 
 def command(text: str) -> str:
-    """The command line that runs ``text``, as in ``aisandbox watch RUN``, in a form that can be pasted."""
+    """The command line that runs ``text``, for example ``aisandbox watch RUN``, ready to paste."""
     return f"{_name(sys.argv[0] if sys.argv else '')} {text}"
 
 
 def _name(called: str) -> str:
-    """``aisandbox`` if the reader's shell finds it, or else the program as it was ``called``."""
+    """``aisandbox`` if the user's shell finds it on PATH, otherwise the path it was ``called`` by."""
     path = Path(called)
     if path.stem == NAME:
-        # `uv run` finds the program only for the command it runs; the shell it was typed in does not.
+        # `uv run` sets PATH only for the command it runs, not for the shell of the user.
         if shutil.which(NAME) and "UV_RUN_RECURSION_DEPTH" not in os.environ:
             return NAME
         return _quoted(_shortest(path))
@@ -33,7 +41,7 @@ def _name(called: str) -> str:
 
 
 def _shortest(path: Path) -> str:
-    """The path from the working folder if it lies below, with a folder in it, so that a shell takes it for a path."""
+    """The path relative to the working directory if it is inside it; with a folder, so that a shell reads a path."""
     try:
         below = path.relative_to(Path.cwd()) if path.is_absolute() else path
     except ValueError:
@@ -43,3 +51,18 @@ def _shortest(path: Path) -> str:
 
 def _quoted(path: str) -> str:
     return shlex.quote(path) if os.name == "posix" else f'"{path}"' if " " in path else path
+
+
+def version(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+    """Print the versions of this program, of Python and of the main libraries."""
+    from aisandbox_cli.rendering import two_columns
+
+    found = {name: _installed(name) for name in PACKAGES} | {"python": platform.python_version()}
+    print(json.dumps(found) if as_json else two_columns((n, v or "not installed") for n, v in found.items()))
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return installed_version(package)
+    except PackageNotFoundError:
+        return None

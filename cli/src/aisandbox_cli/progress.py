@@ -1,6 +1,6 @@
-"""Shows a run while it goes on: a bar on a terminal, plain lines elsewhere, JSON lines for scripts.
+"""Shows the progress of a run until it is done: a bar on a terminal, lines elsewhere, JSON lines for scripts.
 
-Owns what is printed when. Must not know how the statuses are obtained.
+Owns what is printed when. Must not know how a lost connection is opened again.
 """
 
 from __future__ import annotations
@@ -15,41 +15,53 @@ from typing import TYPE_CHECKING, Protocol, Self, TextIO
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import training_progress_pb2 as progress_pb
 
-from aisandbox_cli.rendering import duration, measures, message_json, number, phase_name, state_text, status_line
+from aisandbox_cli.connection import Connection
+from aisandbox_cli.rendering import (
+    details,
+    duration,
+    message_json,
+    metrics,
+    number,
+    phase_name,
+    state_text,
+    status_line,
+    two_columns,
+)
+from aisandbox_cli.watch import ConnectionLost, watch_training
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-# Seconds between two lines that say the same with other numbers.
+# Seconds between two lines that differ only in their numbers.
 LINE_INTERVAL = 5.0
 SECONDS = r"\b\d+(\.\d+)? s\b"
 
 
 class Display(Protocol):
-    """Shows the statuses of one run, as a context."""
+    """Shows the statuses of one run; a context manager."""
 
     def update(self, status: pb.StatusResponse) -> None:
         """Shows a status."""
 
     def note(self, text: str) -> None:
-        """Shows a sentence that is no status."""
+        """Shows a message that is not a status."""
 
     def __enter__(self) -> Self:
-        """Begins to draw."""
+        """Starts to draw."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Leaves the terminal in order."""
+        """Restores the terminal."""
 
 
 def display_for(stream: TextIO, *, json: bool) -> Display:
-    """The display that fits ``stream``."""
+    """The display for ``stream``: JSON lines if asked for, a bar on a terminal, otherwise lines."""
     if json:
         return JsonLines(stream)
     return Bar(stream) if stream.isatty() else Lines(stream)
 
 
 class JsonLines:
-    """One StatusResponse in proto-JSON a line; notes go to stderr."""
+    """One StatusResponse as JSON per line; notes go to stderr."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -59,7 +71,7 @@ class JsonLines:
         print(message_json(status), file=self._stream, flush=True)
 
     def note(self, text: str) -> None:
-        """Prints the note for people."""
+        """Prints the note to stderr."""
         print(text, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:
@@ -71,7 +83,7 @@ class JsonLines:
 
 
 class Lines:
-    """A line at every change of phase, at every wait, at a new warning, and every :data:`LINE_INTERVAL` seconds."""
+    """A line when the phase, the activity or the warning changes, and every :data:`LINE_INTERVAL` seconds."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
@@ -80,12 +92,12 @@ class Lines:
         self._next = 0.0
 
     def update(self, status: pb.StatusResponse) -> None:
-        """Prints the status if it says something new, or if it is time."""
-        evaluates = status.activity == progress_pb.TRAINER_ACTIVITY_EVALUATING  # comes and goes with the interval
-        said = (phase_name(status.phase) if evaluates else state_text(status), cause(status.warning))
-        if said != self._shown or self._clock() >= self._next:
-            warn = said[1] != self._shown[1]
-            self._shown, self._next = said, self._clock() + LINE_INTERVAL
+        """Prints the status if its text changed or the interval has passed."""
+        evaluating = status.activity == progress_pb.TRAINER_ACTIVITY_EVALUATING  # too frequent for a line each
+        shown = (phase_name(status.phase) if evaluating else state_text(status), warning_text(status.warning))
+        if shown != self._shown or self._clock() >= self._next:
+            warn = shown[1] != self._shown[1]
+            self._shown, self._next = shown, self._clock() + LINE_INTERVAL
             print(status_line(status, warn=warn), file=self._stream, flush=True)
 
     def note(self, text: str) -> None:
@@ -101,7 +113,7 @@ class Lines:
 
 
 class Bar:
-    """One bar with phase, timesteps, reward, steps a second and the time left."""
+    """One progress bar with phase, timesteps, reward, steps per second and time left."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
@@ -111,27 +123,27 @@ class Bar:
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[figures]}", markup=False),
+            TextColumn("{task.fields[metrics]}", markup=False),
             console=Console(file=stream, highlight=False, soft_wrap=False),
             expand=True,
         )
-        self._task: TaskID = self._progress.add_task("Pending", total=None, figures="")
-        self._warned = ""
+        self._task: TaskID = self._progress.add_task("Pending", total=None, metrics="")
+        self._warning = ""
 
     def update(self, status: pb.StatusResponse) -> None:
-        """Redraws the bar."""
+        """Redraws the bar; prints a new warning above it."""
         steps = f"{status.timesteps_done:,}/{status.total_timesteps:,}"
         self._progress.update(
             self._task,
-            description=_state_and_wait(status),
+            description=_state_with_wait(status),
             completed=status.timesteps_done,
             total=status.total_timesteps or None,
-            figures="  ".join([steps, *_short_measures(status)]),
+            metrics="  ".join([steps, *_short_metrics(status)]),
         )
-        said = cause(status.warning)
-        if said and said != self._warned:
+        warning = warning_text(status.warning)
+        if warning and warning != self._warning:
             self.note(f"warning: {status.warning}")
-        self._warned = said
+        self._warning = warning
 
     def note(self, text: str) -> None:
         """Prints the note above the bar."""
@@ -143,26 +155,26 @@ class Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leaves the bar as it is and gives the cursor back."""
+        """Leaves the last bar on the screen and restores the cursor."""
         self._progress.stop()
 
 
-def cause(warning: str) -> str:
-    """The warning without the seconds in it, which count on while it stays the same."""
+def warning_text(warning: str) -> str:
+    """The warning without its seconds, which increase while it is the same warning."""
     return re.sub(SECONDS, "", warning)
 
 
-def _state_and_wait(status: pb.StatusResponse) -> str:
-    """What the run is doing, and for how long it has waited, if that is what it does."""
+def _state_with_wait(status: pb.StatusResponse) -> str:
+    """The state, with the seconds it has waited if it waits for a simulator."""
     text, waited = state_text(status), re.search(SECONDS, status.warning)
     waits = status.activity == progress_pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR
     return f"{text.removesuffix(')')}, {waited[0]})" if waits and waited and text.endswith(")") else text
 
 
-def _short_measures(status: pb.StatusResponse) -> list[str]:
-    """The figures that fit beside a bar on 80 columns."""
+def _short_metrics(status: pb.StatusResponse) -> list[str]:
+    """The metrics that fit next to a bar in 80 columns."""
     if status.is_done:
-        return measures(status)[:1]
+        return metrics(status)[:1]
     found = []
     if status.HasField("episode_reward_mean"):
         found.append(f"reward {number(status.episode_reward_mean)}")
@@ -171,3 +183,31 @@ def _short_measures(status: pb.StatusResponse) -> list[str]:
     if status.HasField("estimated_remaining_seconds"):
         found.append(f"{duration(status.estimated_remaining_seconds)} left")
     return found
+
+
+def show_until_done(service: Connection, run_id: str, *, as_json: bool) -> int:
+    """Shows the run until it is done; returns 0 if it succeeded, 1 if not, 130 after Ctrl-C, which the run survives."""
+    status = pb.StatusResponse()
+    try:
+        with display_for(sys.stdout, json=as_json) as display:
+            for event in watch_training(service.stub, run_id):
+                if isinstance(event, ConnectionLost):
+                    display.note(f"connection to the service lost ({event.reason}); retrying, the run is not affected")
+                else:
+                    status = event
+                    display.update(status)
+    except KeyboardInterrupt:
+        print("\nStopped watching; the training continues.", *_next_steps(service, run_id), sep="\n", file=sys.stderr)
+        return 130
+    if not as_json:
+        print(two_columns(details(status)))
+        if status.phase == pb.PHASE_SUCCEEDED:
+            print(f"\nUse the policy:  {service.command(f'act {run_id} OBSERVATION...')}")
+    return 0 if status.phase == pb.PHASE_SUCCEEDED else 1
+
+
+def _next_steps(service: Connection, run_id: str) -> list[str]:
+    return [
+        f"  watch it again:  {service.command(f'watch {run_id}')}",
+        f"  cancel it:       {service.command(f'cancel {run_id}')}",
+    ]

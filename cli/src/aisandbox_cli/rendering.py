@@ -1,6 +1,6 @@
-"""How values of the service look to people and to scripts.
+"""Formats the messages of the service for people and for scripts: text, numbers, tables, JSON.
 
-Owns words, numbers, tables and JSON. Must not know where the values come from.
+Must not know where the messages come from.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 ACTIVITIES = {
-    progress_pb.TRAINER_ACTIVITY_STARTING: "getting ready",
+    progress_pb.TRAINER_ACTIVITY_STARTING: "starting up",
     progress_pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR: "waiting for the simulator",
     progress_pb.TRAINER_ACTIVITY_EVALUATING: "evaluating",
 }
 
 
 def message_json(message: Message) -> str:
-    """One line of proto-JSON. Fields without presence are always there, so that scripts find their keys."""
+    """The message as JSON on one line. Fields without presence are always included, so that scripts find the keys."""
     value = MessageToDict(message, always_print_fields_with_no_presence=True)
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
@@ -53,31 +53,31 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float) -> str:
-    """Four significant digits, ``-1,234``, ``85.3``, ``0.01234``."""
+    """A number with four significant digits: ``-1,234``, ``85.3``, ``0.01234``."""
     if value.is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def environment_text(environment: pb.Environment) -> str:
-    """What a run is trained against, in a few words."""
+    """The environment of a run in a few words."""
     kind = environment.WhichOneof("kind")
     if kind == "grpc":
         return f"simulator at {environment.grpc.address}"
     if kind == "gymnasium":
         return environment.gymnasium.id
-    return "the environment in memory" if kind == "fake" else "the service's default"
+    return "the built-in test environment" if kind == "fake" else "the default of the service"
 
 
 def state_text(status: pb.StatusResponse) -> str:
-    """The phase, and what the trainer is doing when it is not simply training."""
+    """The phase, with the trainer's activity if it is not training: ``Running (evaluating)``."""
     activity = ACTIVITIES.get(status.activity, "")
     name = phase_name(status.phase)
     return f"{name} ({activity})" if activity and not status.is_done else name
 
 
-def measures(status: pb.StatusResponse) -> list[str]:
-    """The figures of a run that are known: reward, evaluation, speed, time left."""
+def metrics(status: pb.StatusResponse) -> list[str]:
+    """The metrics of a run that are known: reward, evaluation, speed, time left."""
     found = []
     if status.HasField("episode_reward_mean"):
         found.append(f"reward {number(status.episode_reward_mean)}")
@@ -90,41 +90,41 @@ def measures(status: pb.StatusResponse) -> list[str]:
     return found
 
 
-def share(status: pb.StatusResponse) -> float:
-    """How much of a run is done, 0 to 1."""
+def fraction_done(status: pb.StatusResponse) -> float:
+    """The fraction of a run's timesteps that are done, 0 to 1."""
     return min(1.0, status.timesteps_done / status.total_timesteps) if status.total_timesteps > 0 else 0.0
 
 
 def status_line(status: pb.StatusResponse, *, warn: bool = True) -> str:
-    """A run on one line, with its warning unless ``warn`` is False."""
-    steps = f"{status.timesteps_done:,}/{status.total_timesteps:,} ({share(status):.0%})"
+    """The status of a run on one line; with its warning unless ``warn`` is False."""
+    steps = f"{status.timesteps_done:,}/{status.total_timesteps:,} ({fraction_done(status):.0%})"
     warning = [f"warning: {status.warning}"] if warn and status.warning and not status.is_done else []
-    return "  ".join([f"{state_text(status):<9}", steps, *measures(status), *warning])
+    return "  ".join([f"{state_text(status):<9}", steps, *metrics(status), *warning])
 
 
 def details(status: pb.StatusResponse) -> list[tuple[str, str]]:
-    """A run as names and values, without those that are not known."""
+    """The status of a run as names and values; values that are not known are left out."""
     rows = [
         ("run", status.run_id),
         ("experiment", status.experiment_id),
         ("algorithm", f"{algorithm_name(status.algorithm)}, seed {status.seed}"),
         ("environment", environment_text(status.environment)),
         ("phase", state_text(status)),
-        ("timesteps", f"{status.timesteps_done:,} of {status.total_timesteps:,} ({share(status):.0%})"),
-        ("figures", ", ".join(measures(status))),
+        ("timesteps", f"{status.timesteps_done:,} of {status.total_timesteps:,} ({fraction_done(status):.0%})"),
+        ("metrics", ", ".join(metrics(status))),
         ("best model", _artifact(status.best_model)),
         ("latest model", _artifact(status.latest_model)),
         ("checkpoint", status.last_checkpoint_path),
         ("restarts", _restarts(status)),
         ("warning", status.warning),
         ("failure", f"{status.failure.reason}: {status.failure.message}" if status.failure.reason else ""),
-        ("took", _took(status)),
+        ("duration", _duration_text(status)),
     ]
     return [(name, value) for name, value in rows if value]
 
 
 def two_columns(rows: Iterable[tuple[str, str]]) -> str:
-    """Names and values under one another."""
+    """Names and values, one pair per line, aligned."""
     pairs = list(rows)
     width = max((len(name) for name, _ in pairs), default=0)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs)
@@ -134,28 +134,28 @@ RUN_COLUMNS = ("RUN", "EXPERIMENT", "ALGO", "PHASE", "PROGRESS", "TIMESTEPS", "R
 
 
 def run_row(status: pb.StatusResponse, now: datetime) -> tuple[str, ...]:
-    """A run as the cells of :data:`RUN_COLUMNS`."""
+    """The status of a run as the cells of :data:`RUN_COLUMNS`."""
     return (
         status.run_id,
         status.experiment_id,
         algorithm_name(status.algorithm),
         phase_name(status.phase),
-        f"{share(status):.0%}",
+        f"{fraction_done(status):.0%}",
         f"{status.timesteps_done:,}",
         number(status.episode_reward_mean) if status.HasField("episode_reward_mean") else "-",
-        _since(status.create_time, now),
+        _age(status.create_time, now),
     )
 
 
 def plain_table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A table of text without lines, which ``awk`` reads."""
+    """An aligned table without borders, for ``awk`` and the like."""
     cells = [columns, *rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
 
 
 def numbers_line(values: Iterable[float]) -> str:
-    """An action on one line: the shortest decimals that give the same float32 back, separated by spaces."""
+    """An action on one line: for each value the shortest decimal that parses to the same float32, space separated."""
     return " ".join(str(int(value)) if value.is_integer() else _float32_text(value) for value in values)
 
 
@@ -165,7 +165,7 @@ def _float32_text(value: float) -> str:
 
 
 def space_text(space: Any) -> str:
-    """A space in a few words, ``Box float32 [4]``."""
+    """A space in a few words: ``Box float32 [4]``."""
     kind = space.WhichOneof("kind")
     if kind == "box":
         from aisandbox.v1 import tensor_pb2
@@ -181,7 +181,7 @@ def space_text(space: Any) -> str:
         return f"MultiBinary {space.multi_binary.n}"
     if kind == "dict":
         return "Dict " + ", ".join(f"{entry.key}: {space_text(entry.space)}" for entry in space.dict.entries)
-    return "not declared"
+    return "unknown"
 
 
 def _artifact(artifact: progress_pb.Artifact) -> str:
@@ -195,11 +195,11 @@ def _restarts(status: pb.StatusResponse) -> str:
     return f"{status.restarts}, {status.timesteps_lost:,} timesteps lost" if status.restarts else ""
 
 
-def _took(status: pb.StatusResponse) -> str:
+def _duration_text(status: pb.StatusResponse) -> str:
     if not (status.HasField("start_time") and status.HasField("completion_time")):
         return ""
     return duration((status.completion_time.ToDatetime() - status.start_time.ToDatetime()).total_seconds())
 
 
-def _since(moment: Timestamp, now: datetime) -> str:
+def _age(moment: Timestamp, now: datetime) -> str:
     return duration((now - moment.ToDatetime(tzinfo=UTC)).total_seconds()) if moment.seconds else "-"

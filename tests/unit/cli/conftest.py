@@ -1,4 +1,4 @@
-"""A service that answers as it is told, in this process."""
+"""A service in this process whose answers a test scripts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import policy_trainer_pb2_grpc as rpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 CALLS = (
@@ -40,18 +39,18 @@ class Refusal(Exception):
 
 
 class Script(rpc.PolicyTrainerServiceServicer):
-    """Answers each call with the next line written for it: a message, a list of messages or a Refusal."""
+    """Answers each call with the next answer scripted for it: a message, a list of messages or a Refusal."""
 
     def __init__(self) -> None:
         self.received: list[tuple[str, Any]] = []
-        self.lines: dict[str, queue.SimpleQueue[Any]] = {}
+        self.answers: dict[str, queue.SimpleQueue[Any]] = {}
         self.address = ""
         for name in CALLS:
             setattr(self, name, self._unary(name))
 
     def says(self, call: str, *answers: Any) -> None:
         for answer in answers:
-            self.lines.setdefault(call, queue.SimpleQueue()).put(answer)
+            self.answers.setdefault(call, queue.SimpleQueue()).put(answer)
 
     def refusal(self, code: grpc.StatusCode, message: str, **violations: str) -> Refusal:
         return Refusal(code, message, **violations)
@@ -67,7 +66,7 @@ class Script(rpc.PolicyTrainerServiceServicer):
 
     def _next(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
         self.received.append((name, request))
-        answer = self.lines[name].get(timeout=5)
+        answer = self.answers[name].get(timeout=5)
         if isinstance(answer, Refusal):
             refuse(answer, context)
         return answer
@@ -102,10 +101,6 @@ def service() -> Iterator[Script]:
     script = Script()  # type: ignore[abstract]  # its calls are set by name
     server = grpc.server(futures.ThreadPoolExecutor(4))
     rpc.add_PolicyTrainerServiceServicer_to_server(script, server)
-    checks = health.HealthServicer()
-    checks.set("", health_pb2.HealthCheckResponse.SERVING)
-    checks.set("draining", health_pb2.HealthCheckResponse.NOT_SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     script.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     yield script
@@ -114,7 +109,7 @@ def service() -> Iterator[Script]:
 
 @pytest.fixture(autouse=True)
 def _address(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Commands of a test talk to its service, or to nobody."""
+    """Commands of a test connect to its service, or to a port without a server."""
     address = request.getfixturevalue("service").address if "service" in request.fixturenames else "127.0.0.1:1"
     monkeypatch.setenv("AISANDBOX_ADDRESS", address)
     monkeypatch.setenv("COLUMNS", "100")

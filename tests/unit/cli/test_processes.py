@@ -1,4 +1,4 @@
-"""Children that live no longer than this process. They run ``aisandbox_cli`` replaced by a script."""
+"""Child processes that end with their parent. The children run a script instead of ``aisandbox_cli``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from aisandbox_cli.processes import Children
 
 SERVER = """
 import signal, sys, threading
-from aisandbox_cli.readiness import terminate, when_stdin_ends
+from aisandbox_cli.processes import stop_when_stdin_ends, terminate
 def stop(*_):
-    open({mark!r}, "w").write("ended well")
+    open({mark!r}, "w").write("stopped gracefully")
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
-when_stdin_ends(terminate)
+stop_when_stdin_ends(terminate)
 print('{{"address": "127.0.0.1:1"}}', flush=True)
 while True:
     threading.Event().wait()
@@ -40,19 +40,19 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return main
 
 
-def test_children_end_in_good_order_with_the_context(script: Path, tmp_path: Path) -> None:
+def test_children_are_stopped_gracefully_with_the_context(script: Path, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     script.write_text(SERVER.format(mark=str(mark)))
     with Children(tmp_path) as children:
         child = children.start("up")
         assert child.wait_until_ready() == {"address": "127.0.0.1:1"}
         child.check_alive()
-    assert mark.read_text() == "ended well"
-    with pytest.raises(Failed, match="up ended with 0"):
+    assert mark.read_text() == "stopped gracefully"
+    with pytest.raises(Failed, match="up ended with exit code 0"):
         child.check_alive()
 
 
-def test_children_end_when_the_command_fails(script: Path, tmp_path: Path) -> None:
+def test_children_are_stopped_when_the_command_fails(script: Path, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     script.write_text(SERVER.format(mark=str(mark)))
 
@@ -63,16 +63,16 @@ def test_children_end_when_the_command_fails(script: Path, tmp_path: Path) -> No
 
     with pytest.raises(KeyboardInterrupt):
         command()
-    assert mark.read_text() == "ended well"
+    assert mark.read_text() == "stopped gracefully"
 
 
-def test_a_child_that_does_not_start_is_an_error_with_its_last_words(script: Path, tmp_path: Path) -> None:
+def test_child_that_does_not_start_raises_with_the_end_of_its_log(script: Path, tmp_path: Path) -> None:
     script.write_text("import sys; sys.exit('port 50051 is in use')")
     with Children(tmp_path) as children, pytest.raises(Failed, match="up did not start: port 50051 is in use"):
         children.start("up").wait_until_ready()
 
 
-def test_a_child_that_says_nothing_is_given_up(script: Path, tmp_path: Path) -> None:
+def test_child_that_prints_nothing_times_out(script: Path, tmp_path: Path) -> None:
     script.write_text("import time; time.sleep(60)")
     with Children(tmp_path) as children:
         child = children.start("up")
@@ -83,8 +83,8 @@ def test_a_child_that_says_nothing_is_given_up(script: Path, tmp_path: Path) -> 
             child.check_alive()
 
 
-def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    """The parent has no chance to clean up; the closed pipe says it all."""
+def test_child_stops_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """The parent cannot clean up; the closed pipe is the only signal."""
     mark = tmp_path / "mark"
     child = tmp_path / "child.py"
     child.write_text(SERVER.format(mark=str(mark)))
@@ -104,4 +104,4 @@ child.wait()
     deadline = time.monotonic() + 10
     while not (mark.exists() and mark.read_text()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert mark.read_text() == "ended well"
+    assert mark.read_text() == "stopped gracefully"

@@ -1,4 +1,4 @@
-"""The words, the lines and the bar."""
+"""The texts of a status, the lines and the bar."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_number_has_four_digits(value: float, text: str) -> None:
     assert number(value) == text
 
 
-def test_numbers_line_gives_the_same_float32_back() -> None:
+def test_numbers_line_parses_to_the_same_float32() -> None:
     action = pb.ActResponse(action=[0.1, -2.0, 1e-7]).action
     text = numbers_line(action)
     assert text.split()[:2] == ["0.1", "-2"]
@@ -43,11 +43,11 @@ def test_numbers_line_gives_the_same_float32_back() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_numbers_that_are_none_are_shown_and_no_crash(value: float) -> None:
+def test_number_formats_values_that_are_not_finite(value: float) -> None:
     assert number(value) == numbers_line([value]) == str(value)
 
 
-def test_status_line_says_what_the_trainer_waits_for(status: Status) -> None:
+def test_status_line_shows_the_warning_of_a_waiting_trainer(status: Status) -> None:
     waiting = status(
         activity=progress_pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR,
         warning="simulator not reachable for 12 s",
@@ -61,7 +61,7 @@ def test_status_line_says_what_the_trainer_waits_for(status: Status) -> None:
     )
 
 
-def test_lines_repeat_themselves_only_after_a_while(status: Status) -> None:
+def test_lines_repeat_the_same_text_only_after_the_interval(status: Status) -> None:
     out, now = io.StringIO(), [100.0]
     lines = Lines(out, clock=lambda: now[0])
     lines.update(status(done=1))
@@ -77,7 +77,7 @@ def test_bar_is_only_for_terminals(status: Status) -> None:
     assert isinstance(display_for(io.StringIO(), json=False), Lines)
 
 
-def test_bar_fits_80_columns_and_shows_what_matters(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bar_fits_80_columns_and_shows_the_metrics(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
@@ -106,7 +106,7 @@ def _waiting(status: Status, seconds: int, why: str = "refused") -> pb.StatusRes
     )
 
 
-def test_bar_prints_a_warning_once_for_each_cause_and_counts_on(
+def test_bar_prints_a_warning_once_for_each_cause_and_updates_the_seconds(
     status: Status, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -119,7 +119,7 @@ def test_bar_prints_a_warning_once_for_each_cause_and_counts_on(
     assert "waiting for the simulator, 11 s)" in out.getvalue()
 
 
-def test_bar_prints_a_warning_that_came_back(status: Status) -> None:
+def test_bar_prints_a_warning_that_returned(status: Status) -> None:
     out = Terminal()
     with display_for(out, json=False) as display:
         for current in (_waiting(status, 0), status(), _waiting(status, 2)):
@@ -127,7 +127,7 @@ def test_bar_prints_a_warning_that_came_back(status: Status) -> None:
     assert out.getvalue().count("warning: simulator not available") == 2
 
 
-def test_lines_tell_a_warning_once_for_each_cause(status: Status) -> None:
+def test_lines_print_a_warning_once_for_each_cause(status: Status) -> None:
     out, now = io.StringIO(), [100.0]
     lines = Lines(out, clock=lambda: now[0])
     for seconds in range(12):
@@ -138,6 +138,6 @@ def test_lines_tell_a_warning_once_for_each_cause(status: Status) -> None:
     assert ["warning: " in line for line in written] == [True, False, False, True]
 
 
-def test_a_reward_is_shown_from_the_first_episode_on(status: Status) -> None:
+def test_status_line_shows_a_reward_after_the_first_episode(status: Status) -> None:
     assert "reward" not in status_line(status(fps=10))
     assert "reward 0" in status_line(status(episode_reward_mean=0.0))

@@ -38,7 +38,7 @@ def test_runs_as_json_is_one_run_a_line(service: Any, status: Status, capsys: py
     assert found[0]["phase"] == "PHASE_RUNNING"
 
 
-def test_runs_without_runs_says_how_to_start_one(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_without_runs_prints_how_to_start_one(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     service.says("ListTrainingRuns", pb.ListTrainingRunsResponse())
     assert main(["runs"]) == 0
     captured = capsys.readouterr()
@@ -63,7 +63,7 @@ def test_status_shows_why_a_run_failed(service: Any, status: Status, capsys: pyt
         ("resume", "ResumeTraining", "PENDING"),
     ],
 )
-def test_commands_about_runs_take_several(
+def test_commands_about_runs_accept_several(
     service: Any, status: Status, capsys: pytest.CaptureFixture[str], command: str, call: str, phase: str
 ) -> None:
     service.says(call, status(phase), status(phase))
@@ -79,7 +79,7 @@ def test_commands_about_runs_take_several(
         ("suspend", "SuspendTraining", "Suspending exp-1", "aisandbox status exp-1"),
     ],
 )
-def test_commands_about_runs_tell_what_they_began_and_how_to_see_it_end(
+def test_commands_about_runs_print_the_next_step(
     service: Any, status: Status, capsys: pytest.CaptureFixture[str], command: str, call: str, says: str, way: str
 ) -> None:
     service.says(call, status("RUNNING"))
@@ -90,7 +90,7 @@ def test_commands_about_runs_tell_what_they_began_and_how_to_see_it_end(
     assert "Running" not in out
 
 
-def test_cancel_of_a_run_that_is_done_fails_with_the_services_words(
+def test_cancel_of_a_run_that_is_done_fails_with_the_message_of_the_service(
     service: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service.says("CancelTraining", service.refusal(grpc.StatusCode.FAILED_PRECONDITION, "run 'a' has succeeded"))

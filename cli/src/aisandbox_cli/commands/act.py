@@ -1,6 +1,6 @@
-"""``aisandbox act``: asks a policy for actions.
+"""``aisandbox act``: asks a trained policy for actions.
 
-Owns how text becomes observations and actions become text. Must not know how a policy is served.
+Owns how observations are parsed and actions are printed. Must not know how a policy is served.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aisandbox.v1 import policy_trainer_pb2 as pb
 
 from aisandbox_cli import options
 from aisandbox_cli.connection import CALL_TIMEOUT, Connection, connect
-from aisandbox_cli.errors import Failed, Misused
+from aisandbox_cli.errors import Failed, UsageError
 from aisandbox_cli.rendering import message_json, numbers_line
 
 
@@ -25,18 +25,23 @@ def act(
     run: options.Run,
     observation: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NUMBER...]", help="The observation: numbers, or one JSON array. Absent: read stdin."),
+        typer.Argument(
+            metavar="[NUMBER...]",
+            help="The observation: numbers, or one JSON array. If omitted, observations are read from stdin.",
+        ),
     ] = None,
     model: options.Model = "",
-    stochastic: Annotated[bool, typer.Option("--stochastic", help="Sample from the policy's distribution.")] = False,
+    stochastic: Annotated[
+        bool, typer.Option("--stochastic", help="Sample actions instead of taking the most likely one.")
+    ] = False,
     as_json: options.Json = False,
     address: options.Address = None,
 ) -> None:
-    """Ask the policy of a run for the action to an observation.
+    """Ask the policy of a run for the action for an observation.
 
-    Without numbers every line of stdin is an observation (numbers or a JSON
-    array) and every line of stdout the action to it, over one stream; a line
-    that is refused leaves an empty line and exit code 1.
+    Without numbers, each line of stdin is an observation (numbers or a JSON
+    array) and each line of stdout is its action. All of them use one gRPC
+    stream. A refused line gives an empty line and, at the end, exit code 1.
 
     \b
     Examples:
@@ -53,30 +58,30 @@ def act(
         print(_text(response, as_json))
         return
     if sys.stdin.isatty():
-        print("Reading observations from the terminal, one a line; Ctrl-D ends.", file=sys.stderr)
+        print("Reading observations from the terminal, one per line; Ctrl-D ends the input.", file=sys.stderr)
     first = pb.ActRequest(run_id=run, model=model, stochastic=stochastic)
     with connect(address) as service:
         raise typer.Exit(_stream(service, first, sys.stdin, as_json))
 
 
 def numbers(words: Iterable[str], field: str) -> list[float]:
-    """The numbers of ``0.1 -2``, of ``0.1, -2`` or of ``[[0.1], [-2]]`` (in C order).
+    """Parses ``0.1 -2``, ``0.1, -2`` or ``[[0.1], [-2]]`` (nested arrays in C order).
 
     Raises:
-        Misused: something else is there.
+        UsageError: the text is something else.
     """
     text = " ".join(words).strip()
     if text.startswith("["):
         try:
             return list(_flat(json.loads(text)))
         except (ValueError, TypeError) as error:
-            raise Misused(f"{field}: {text[:80]!r} is not a JSON array of numbers ({error})") from None
+            raise UsageError(f"{field}: {text[:80]!r} is not a JSON array of numbers ({error})") from None
     found = []
     for word in text.replace(",", " ").split():
         try:
             found.append(float(word))
         except ValueError:
-            raise Misused(f"{field}: {word!r} is not a number") from None
+            raise UsageError(f"{field}: {word!r} is not a number") from None
     return found
 
 
@@ -91,7 +96,7 @@ def _flat(value: Any) -> Iterator[float]:
 
 
 def _stream(service: Connection, first: pb.ActRequest, lines: Iterable[str], as_json: bool) -> int:
-    """One action for each line, each sent when the one before is answered, so that a pipe is answered at once."""
+    """Prints the action for each line before it reads the next one, so that a program on the pipe never waits."""
     requests: queue.SimpleQueue[pb.ActStreamRequest | None] = queue.SimpleQueue()
     replies = service.stub.ActStream(iter(requests.get, None))
     refused, request = 0, first
@@ -106,8 +111,8 @@ def _stream(service: Connection, first: pb.ActRequest, lines: Iterable[str], as_
                 if reply.HasField("error"):
                     raise Failed(f"line {count}: {reply.error.message} ({_code_name(reply.error.code)})")
                 print(_text(reply.response, as_json), flush=True)
-                request = pb.ActRequest()  # the stream remembers run, model and stochastic
-            except (Misused, Failed) as error:
+                request = pb.ActRequest()  # the stream keeps run, model and stochastic of its first request
+            except (UsageError, Failed) as error:
                 refused += 1
                 print(*error.lines(), sep="\n", file=sys.stderr)
                 print("", flush=True)

@@ -1,6 +1,6 @@
-"""``aisandbox model``: describes a policy, or fetches it as one ONNX file.
+"""``aisandbox model``: describes a policy, or downloads it as one ONNX file.
 
-Owns the file that is written. Must not know how a policy is made.
+Owns the file that is written. Must not know how a policy is exported.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from aisandbox_cli.connection import CALL_TIMEOUT, Connection, connect
 from aisandbox_cli.errors import CliError, Failed
 from aisandbox_cli.rendering import algorithm_name, message_json, space_text, two_columns
 
-# Seconds the whole file may take.
-TRANSFER_TIMEOUT = 300.0
+# Seconds the download of the file may take.
+DOWNLOAD_TIMEOUT = 300.0
 
 
 def model(
     run: options.Run,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the policy here, as one ONNX file.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Download the policy to this file, in ONNX format."),
     ] = None,
     selector: options.Model = "",
     as_json: options.Json = False,
     address: options.Address = None,
 ) -> None:
-    """Describe the policy of a run; with -o also fetch it as an ONNX file.
+    """Describe the policy of a run; with -o also download it as an ONNX file.
 
-    The file needs nothing of this service: any ONNX runtime, in any language,
-    runs it. Size and digest are checked before it is put in place.
+    The file does not need this service: an ONNX runtime in any language can
+    run it. Its size and digest are checked before it is written.
 
     \b
     Examples:
@@ -48,19 +49,19 @@ def model(
             request = pb.DescribeModelRequest(run_id=run, model=selector)
             description = service.stub.DescribeModel(request, timeout=CALL_TIMEOUT)
         else:
-            description = _fetch(service, pb.GetModelRequest(run_id=run, model=selector), output)
+            description = _download(service, pb.GetModelRequest(run_id=run, model=selector), output)
     if as_json:
         print(message_json(description))
         return
     print(two_columns(_rows(description)))
     if output is not None:
-        print(f"\nWrote {output} ({output.stat().st_size:,} bytes, digest checked).", file=sys.stderr)
+        print(f"\nWrote {output} ({output.stat().st_size:,} bytes, digest verified).", file=sys.stderr)
 
 
-def _fetch(service: Connection, request: pb.GetModelRequest, output: Path) -> pb.DescribeModelResponse:
+def _download(service: Connection, request: pb.GetModelRequest, output: Path) -> pb.DescribeModelResponse:
     if output.is_dir():
-        raise CliError(f"{output} is a folder; name a file, like {output / 'policy.onnx'}")
-    description, data = join_parts(service.stub.GetModel(request, timeout=TRANSFER_TIMEOUT))
+        raise CliError(f"{output} is a folder; give a file name, for example {output / 'policy.onnx'}")
+    description, data = join_parts(service.stub.GetModel(request, timeout=DOWNLOAD_TIMEOUT))
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         temporary.write_bytes(data)
@@ -72,10 +73,10 @@ def _fetch(service: Connection, request: pb.GetModelRequest, output: Path) -> pb
 
 
 def join_parts(parts: Iterable[pb.GetModelResponse]) -> tuple[pb.DescribeModelResponse, bytes]:
-    """The description and the file that a GetModel stream carries.
+    """The description and the file contents of a GetModel stream.
 
     Raises:
-        Failed: the stream is empty, or the bytes are not those that were announced.
+        Failed: the stream is empty, or size or digest differ from those announced in its first message.
     """
     received = list(parts)
     if not received:
@@ -84,8 +85,8 @@ def join_parts(parts: Iterable[pb.GetModelResponse]) -> tuple[pb.DescribeModelRe
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if len(data) != first.size or digest != first.file_digest:
         raise Failed(
-            f"the model arrived damaged: {len(data)} bytes, {digest}; announced: {first.size}, {first.file_digest}",
-            "Nothing was written; try again.",
+            f"the download is damaged: {len(data)} bytes, {digest}; expected {first.size} bytes, {first.file_digest}",
+            "No file was written; try again.",
         )
     return first.description, data
 
@@ -99,7 +100,7 @@ def _rows(description: pb.DescribeModelResponse) -> list[tuple[str, str]]:
         ("observation", space_text(description.observation_space)),
         ("action", space_text(description.action_space)),
         ("frame stack", str(description.frame_stack) if description.frame_stack > 1 else ""),
-        ("normalised", "observations, inside the file" if description.normalized_observations else ""),
-        ("made with", ", ".join(f"{name} {version}" for name, version in sorted(description.versions.items()))),
+        ("normalisation", "of observations, inside the ONNX file" if description.normalized_observations else ""),
+        ("exported with", ", ".join(f"{name} {version}" for name, version in sorted(description.versions.items()))),
     ]
     return [(name, value) for name, value in rows if value]

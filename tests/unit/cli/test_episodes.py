@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aisandbox_cli.driving import drive
+from aisandbox_cli.episodes import play_episodes
 from aisandbox_environment.results import ResetResult, StepResult
 from numpy.typing import NDArray
 
@@ -41,7 +41,7 @@ class Countdown:
         return StepResult(self._observe(), rewards, over & even, over & ~even)
 
 
-def test_drive_counts_the_first_episode_of_each_environment() -> None:
+def test_play_episodes_counts_the_first_episode_of_each_environment() -> None:
     session = Countdown(4)
     asked: list[list[float]] = []
 
@@ -49,15 +49,15 @@ def test_drive_counts_the_first_episode_of_each_environment() -> None:
         asked.append(observation)
         return 10.0 if observation[1] == 1 else 1.0
 
-    assert drive(session, act, [5, 6, 7, 8]) == [10, 11, 12, 13]
+    assert play_episodes(session, act, [5, 6, 7, 8]) == [10, 11, 12, 13]
     assert session.seeds == [5, 6, 7, 8]
     assert len(asked) == 1 + 2 + 3 + 4
     assert asked[:4] == [[0, 1], [1, 2], [2, 3], [3, 4]]
 
 
-def test_drive_stops_at_the_first_refusal() -> None:
+def test_play_episodes_stops_at_the_first_refusal() -> None:
     def act(observation: list[float]) -> float:
         raise LookupError
 
     with pytest.raises(LookupError):
-        drive(Countdown(1), act, [0])
+        play_episodes(Countdown(1), act, [0])

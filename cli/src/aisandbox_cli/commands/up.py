@@ -1,6 +1,6 @@
-"""``aisandbox up``: the whole service in one process on one port.
+"""``aisandbox up``: runs the whole service in one process on one port.
 
-Owns the options, and what is printed when it listens. Must not know how the service works.
+Owns the options and the message when it is ready. Must not know how the service works.
 """
 
 from __future__ import annotations
@@ -13,52 +13,69 @@ from typing import Annotated
 
 import typer
 
-from aisandbox_cli import readiness
+from aisandbox_cli import options
 from aisandbox_cli.errors import Failed
+from aisandbox_cli.processes import announce_ready, stop_when_stdin_ends, terminate
 from aisandbox_cli.program import command
 from aisandbox_cli.rendering import two_columns
 
 FIRST_STEPS = {
-    "train ppo --gymnasium CartPole-v1": "a training, followed",
-    "runs": "the runs there are",
-    "act RUN 0.01 0.02 0.03 0.04": "an action of a run's policy",
+    "train ppo --gymnasium CartPole-v1": "train a policy and show the progress",
+    "runs": "list the runs",
+    "act RUN 0.01 0.02 0.03 0.04": "ask the policy of a run for an action",
 }
 
 
 def up(
     host: Annotated[
-        str | None, typer.Option(envvar="GRPC_HOST", show_default="127.0.0.1", help="The address to listen on.")
+        str | None,
+        typer.Option(envvar="GRPC_HOST", metavar="ADDRESS", show_default="127.0.0.1", help="The address to listen on."),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(envvar="GRPC_PORT", min=0, max=65535, show_default="50051", help="The port; 0 picks a free one."),
+        typer.Option(
+            envvar="GRPC_PORT",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            show_default="50051",
+            help="The port to listen on; 0 chooses a free one.",
+        ),
     ] = None,
     models_dir: Annotated[
         Path | None,
-        typer.Option(envvar="MODELS_DIR", metavar="FOLDER", show_default="./models", help="Where runs and models lie."),
+        typer.Option(
+            envvar="MODELS_DIR", metavar="FOLDER", show_default="./models", help="The folder of runs and models."
+        ),
     ] = None,
     checkpoint_dir: Annotated[
         Path | None,
         typer.Option(
-            envvar="CHECKPOINT_DIR", metavar="FOLDER", show_default="MODELS_DIR", help="Where checkpoints lie."
+            envvar="CHECKPOINT_DIR", metavar="FOLDER", show_default="MODELS_DIR", help="The folder of checkpoints."
         ),
     ] = None,
     max_concurrent_runs: Annotated[
         int | None,
-        typer.Option(envvar="MAX_CONCURRENT_RUNS", min=1, metavar="N", show_default="CPUs", help="Runs at a time."),
+        typer.Option(
+            envvar="MAX_CONCURRENT_RUNS",
+            min=1,
+            metavar="N",
+            show_default="number of CPUs",
+            help="Runs that train at the same time.",
+        ),
     ] = None,
     log_level: Annotated[
         str | None,
         typer.Option(envvar="LOG_LEVEL", metavar="LEVEL", show_default="info", help="debug, info, warning or error."),
     ] = None,
-    as_json: readiness.AsJson = False,
-    stop_with_parent: readiness.StopWithParent = False,
+    as_json: options.ReadyJson = False,
+    stop_with_parent: options.StopWithParent = False,
 ) -> None:
     """Run the service on this machine: training, progress and policies on one port.
 
-    Runs survive a restart: an unfinished one goes on from its last checkpoint.
-    Ctrl-C or SIGTERM lets calls and checkpoints finish first; logs go to
-    stderr. Further settings are environment variables, see README.md.
+    Runs survive a restart: unfinished runs continue from their last checkpoint.
+    On Ctrl-C or SIGTERM the service first finishes calls and saves checkpoints.
+    Logs go to stderr. More settings are environment variables, see README.md.
 
     \b
     Examples:
@@ -75,7 +92,7 @@ def up(
     }
     environ = {**os.environ, **{name: str(value) for name, value in chosen.items() if value is not None}}
     if stop_with_parent:
-        readiness.when_stdin_ends(readiness.terminate)
+        stop_when_stdin_ends(terminate)
     from aisandbox_inference import loop_factory
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -87,7 +104,7 @@ def _first_steps() -> str:
 
 
 async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
-    # Imported here: --help needs none of it.
+    # Imported here: --help needs none of these.
     import aisandbox_api
     import aisandbox_inference
     from aisandbox_api.server import stop_signals
@@ -107,8 +124,8 @@ async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
             await server.start()
         except (InvalidSetting, aisandbox_api.StartupError, aisandbox_inference.StartupError) as error:
             raise Failed(str(error)) from error
-        lines = [f"Runs and models: {settings.models_dir}", "", "Try it from another terminal:", _first_steps(), ""]
-        readiness.announce("service", server.address, lines, as_json=as_json)
+        lines = [f"Runs and models: {settings.models_dir}", "", "Try it in another terminal:", _first_steps(), ""]
+        announce_ready("service", server.address, lines, as_json=as_json)
         await stop.wait()
         policies.stop_streams()
         await server.stop()

@@ -1,7 +1,7 @@
-"""``aisandbox demo``: everything once, in about a minute.
+"""``aisandbox demo``: trains a policy against a simulator, then uses it, in about a minute.
 
-Owns the order of the steps, and the processes of the service and of the simulator while it runs. Does what a user's own
-simulation would do, over the same calls. Must not know how training or serving work.
+Owns the steps of the demo and the processes of the service and the simulator while it runs. Uses the same gRPC calls as
+a user's own simulation. Must not know how training or serving work.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from aisandbox.v1 import policy_trainer_pb2 as pb
 
 from aisandbox_cli.connection import CALL_TIMEOUT, Connection, connect
 from aisandbox_cli.errors import CliError, Failed
-from aisandbox_cli.following import ConnectionLost
-from aisandbox_cli.following import watch as watch_run
 from aisandbox_cli.processes import Children
 from aisandbox_cli.program import command
 from aisandbox_cli.progress import display_for
-from aisandbox_cli.rendering import duration, measures, number
+from aisandbox_cli.rendering import duration, metrics, number
+from aisandbox_cli.watch import ConnectionLost, watch_training
 
 ENVIRONMENT = "CartPole-v1"
-BEST, GOAL = 500, 475
+MAX_RETURN, SOLVED_AT = 500, 475
 TRAINING_ENVIRONMENTS = 8
-# What RL Zoo trains PPO on CartPole-v1 with.
+# The hyperparameters of RL Zoo for PPO on CartPole-v1.
 HYPERPARAMETERS = {
     "n_steps": "32",
     "batch_size": "256",
@@ -43,22 +42,28 @@ HYPERPARAMETERS = {
 def demo(
     folder: Annotated[
         Path | None,
-        typer.Option("--dir", metavar="FOLDER", show_default="a new temporary one", help="Where everything is kept."),
+        typer.Option(
+            "--dir", metavar="FOLDER", show_default="a new temporary folder", help="The folder of models and logs."
+        ),
     ] = None,
-    timesteps: Annotated[int, typer.Option(min=1, metavar="N", help="Environment steps of training.")] = 100_000,
-    episodes: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="Episodes driven through Act.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="The seed of the training.")] = 1,
+    timesteps: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of environment steps of the training.")
+    ] = 100_000,
+    episodes: Annotated[
+        int, typer.Option(min=1, max=100, metavar="N", help="Number of episodes played with the trained policy.")
+    ] = 20,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Random seed of the training.")] = 1,
 ) -> None:
-    """See a policy being trained against a simulator in another process, and then driving it.
+    """Train a policy against a simulator in another process, then play episodes with it.
 
     Starts the service (`aisandbox up`) and a simulator (`aisandbox
     host-gymnasium CartPole-v1`) as processes on free ports of this machine,
-    trains PPO against the simulator over gRPC, then drives episodes of the
-    simulator with the actions that the service answers to its observations.
+    trains PPO against the simulator over gRPC, then plays episodes: it sends
+    each observation of the simulator to the service (Act) and each action back.
 
-    Balancing the pole for 500 steps is the most there is; exit code 0 if the
-    mean reaches 475. Takes about a minute on two cores, and ends its processes
-    in every case.
+    The maximum of an episode is 500 steps with the pole upright; exit code 0 if
+    the mean is at least 475. Takes about a minute on two cores. Both processes
+    are always stopped at the end.
     """
     base = folder.absolute() if folder else Path(tempfile.mkdtemp(prefix="aisandbox-demo-"))
     try:
@@ -67,19 +72,22 @@ def demo(
         raise CliError(f"--dir {base}: {error.strerror or error}") from error
     try:
         with Children(base) as children:
-            run_id, returns = _perform(children, base, timesteps, episodes, seed)
+            run_id, returns = _run(children, base, timesteps, episodes, seed)
     except KeyboardInterrupt:
-        print(f"\nStopped. What there is so far lies in {base}.", file=sys.stderr)
+        print(f"\nStopped. The files of the unfinished demo are in {base}.", file=sys.stderr)
         raise typer.Exit(130) from None
     mean = sum(returns) / len(returns)
-    print(f"\n  mean {number(round(mean, 1))} of {BEST} over {episodes} episodes (lowest {number(min(returns))})")
-    _print_ways_on(base, run_id)
-    if mean < GOAL:
-        raise Failed(f"the policy did not learn: a mean of {mean:.1f} is below {GOAL}", "Try another --seed.")
+    mean_text, minimum = number(round(mean, 1)), number(min(returns))
+    print(f"\n  mean return {mean_text} of {MAX_RETURN} over {episodes} episodes (minimum {minimum})")
+    _print_next_steps(base, run_id)
+    if mean < SOLVED_AT:
+        raise Failed(
+            f"the policy did not learn: its mean return {mean:.1f} is below {SOLVED_AT}", "Try another --seed."
+        )
 
 
-def _perform(children: Children, base: Path, timesteps: int, episodes: int, seed: int) -> tuple[str, list[float]]:
-    """Trains, then drives; the run's id and the returns of the episodes."""
+def _run(children: Children, base: Path, timesteps: int, episodes: int, seed: int) -> tuple[str, list[float]]:
+    """Trains, then plays; returns the id of the run and the returns of the episodes."""
     print("Starting the service and a simulator, each in its own process ...", flush=True)
     models = base / "models"
     service_process = children.start("up", "--port", "0", "--models-dir", str(models))
@@ -93,16 +101,18 @@ def _perform(children: Children, base: Path, timesteps: int, episodes: int, seed
         print(f"\nTraining PPO for {timesteps:,} timesteps against the simulator, over gRPC ...", flush=True)
         status = _train(service, children, simulator, timesteps, seed)
         model = _better_model(status)
-        print(f"\nDriving {episodes} episodes of the simulator with the answers of its {model} model ...", flush=True)
+        print(f"\nPlaying {episodes} episodes in the simulator with actions of the {model} model ...", flush=True)
         started = time.monotonic()
-        returns, actions = _drive(service, simulator, status.run_id, model, episodes, seed)
+        returns, actions = _play(service, simulator, status.run_id, model, episodes, seed)
         took = time.monotonic() - started
-        print(f"  {actions:,} calls of Act in {duration(took)}, {actions / took:,.0f} a second, simulator included")
+        print(
+            f"  {actions:,} calls of Act in {duration(took)}: {actions / took:,.0f} per second, including the simulator"
+        )
     return status.run_id, returns
 
 
 def _train(service: Connection, children: Children, simulator: str, timesteps: int, seed: int) -> pb.StatusResponse:
-    """Trains until the run is done; its last status."""
+    """Trains until the run is done; returns its last status."""
     request = pb.TrainingRequest(
         experiment_id="demo",
         total_timesteps=timesteps,
@@ -115,10 +125,10 @@ def _train(service: Connection, children: Children, simulator: str, timesteps: i
     run_id = service.stub.StartTrainingPPO(request, timeout=CALL_TIMEOUT).run_id
     status = pb.StatusResponse()
     with display_for(sys.stdout, json=False) as display:
-        for event in watch_run(service.stub, run_id):
+        for event in watch_training(service.stub, run_id):
             children.check_alive()
             if isinstance(event, ConnectionLost):
-                display.note(f"connection to the service lost ({event.why}); trying again")
+                display.note(f"connection to the service lost ({event.reason}); retrying")
             else:
                 status = event
                 display.update(status)
@@ -126,56 +136,56 @@ def _train(service: Connection, children: Children, simulator: str, timesteps: i
         raise Failed(
             f"the training did not succeed: {status.failure.reason or 'it was cancelled'}", status.failure.message
         )
-    print(f"  {run_id} trained in {duration(time.monotonic() - started)}: {', '.join(measures(status))}")
+    print(f"  {run_id} trained in {duration(time.monotonic() - started)}: {', '.join(metrics(status))}")
     return status
 
 
 def _better_model(status: pb.StatusResponse) -> str:
-    """``best`` if an evaluation during the training was better than the one at its end, else ``final``."""
+    """``best`` if an evaluation during the training was better than the last one, otherwise ``final``."""
     best = status.best_model
     return "best" if best.HasField("reward_mean") and best.reward_mean > status.evaluation_reward_mean else "final"
 
 
-def _drive(
+def _play(
     service: Connection, simulator: str, run_id: str, model: str, episodes: int, seed: int
 ) -> tuple[list[float], int]:
-    """The returns of the episodes, and how many actions they took."""
+    """Plays the episodes; returns their returns and the number of actions."""
     # Imported here: --help needs no NumPy.
     from aisandbox_environment.session import SimulatorSession
 
-    from aisandbox_cli.driving import drive
+    from aisandbox_cli.episodes import play_episodes
 
-    taken = 0
+    actions = 0
 
     def act(observation: list[float]) -> float:
-        nonlocal taken
-        taken += 1
+        nonlocal actions
+        actions += 1
         request = pb.ActRequest(run_id=run_id, observation=observation, model=model)
         return service.stub.Act(request, timeout=CALL_TIMEOUT).action[0]
 
-    # Seeds the training has not seen: its environments began with seed, seed + 1, ...
+    # Seeds that the training did not use: its environments started with seed, seed + 1, ...
     seeds = [1_000_000 + seed + index for index in range(episodes)]
     with SimulatorSession.connect(simulator, environments=episodes, run_id=run_id, evaluation=True) as session:
-        return drive(session, act, seeds), taken
+        return play_episodes(session, act, seeds), actions
 
 
-def _print_ways_on(base: Path, run_id: str) -> None:
+def _print_next_steps(base: Path, run_id: str) -> None:
     models = base / "models"
     serve = command(f'up --models-dir "{models}"')
     print(
         f"""
-Where things are
+Files of the run
   {models / "runs" / run_id}
-    models/       the policies, each one ONNX file with its description
-    checkpoints/  what a training goes on from
-    logs/         curves for TensorBoard
-  {base}: the logs of the service and of the simulator. Delete the folder when you are done with it.
+    models/       the policies, each an ONNX file with its description
+    checkpoints/  the state from which a training resumes
+    logs/         training curves for TensorBoard
+  {base}: logs of the service and the simulator. Delete the folder when you no longer need it.
 
-What to do next
+Next steps
   {serve}
-      serves what was trained; then, in another terminal:
+      serves the trained policy; then, in another terminal:
   {command(f"act {run_id} 0.01 0.02 0.03 0.04")}
   {command(f"model {run_id} -o policy.onnx")}
   {command("train --help")}
-      trains against your own simulator; docs/simulators.md says how to write one"""
+      shows how to train against your own simulator; docs/simulators.md explains how to write one"""
     )

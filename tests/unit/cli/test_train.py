@@ -1,4 +1,4 @@
-"""`aisandbox train` and `watch`, against a service that answers as it is told."""
+"""`aisandbox train` and `watch`, against a service with scripted answers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import grpc
 import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_cli import following
 from aisandbox_cli.main import main
+from aisandbox_cli.watch import watch_training
 
 Status = Callable[..., pb.StatusResponse]
 
 
-def test_train_sends_what_was_typed(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_sends_the_options(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     service.says("StartTrainingDQN", pb.TrainingResponse(run_id="exp-1"))
     code = main(
         [
@@ -49,7 +49,7 @@ def test_train_sends_what_was_typed(service: Any, capsys: pytest.CaptureFixture[
     assert request.evaluation.every_timesteps == 1000
 
 
-def test_train_leaves_to_the_service_what_was_not_typed(service: Any) -> None:
+def test_train_omits_options_that_were_not_given(service: Any) -> None:
     service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
     assert main(["train", "ppo", "--detach"]) == 0
     request = service.requests("StartTrainingPPO")[0]
@@ -86,7 +86,7 @@ def test_train_with_json_prints_messages_and_nothing_else(
     assert [line["isDone"] for line in lines[1:]] == [False, True]
 
 
-def test_train_sends_its_start_again_with_the_same_request_id(service: Any) -> None:
+def test_train_retries_the_start_with_the_same_request_id(service: Any) -> None:
     busy = service.refusal(grpc.StatusCode.UNAVAILABLE, "starting")
     service.says("StartTrainingPPO", busy, busy, pb.TrainingResponse(run_id="exp-1"))
     assert main(["train", "ppo", "--detach"]) == 0
@@ -95,7 +95,7 @@ def test_train_sends_its_start_again_with_the_same_request_id(service: Any) -> N
     assert len({request.request_id for request in requests}) == 1
 
 
-def test_train_names_the_field_and_the_rule(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_prints_the_field_and_the_rule(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     service.says(
         "StartTrainingPPO",
         service.refusal(
@@ -133,14 +133,14 @@ def test_train_refuses_wrong_usage_without_a_call(
     assert service.received == []
 
 
-def test_train_says_that_nobody_answers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_reports_that_no_service_answers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "ppo"]) == 3
     err = capsys.readouterr().err
     assert "127.0.0.1:1 does not answer" in err
     assert "aisandbox up" in err
 
 
-def test_watch_goes_on_after_the_service_was_gone(
+def test_watch_continues_after_the_connection_was_lost(
     service: Any, status: Status, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gone = service.refusal(grpc.StatusCode.UNAVAILABLE, "going down")
@@ -151,36 +151,36 @@ def test_watch_goes_on_after_the_service_was_gone(
     assert out.index("Running") < out.index("connection") < out.index("Succeeded")
 
 
-def test_watch_ends_when_the_run_is_not_known(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watch_ends_when_the_run_is_unknown(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     service.says("WatchTraining", [service.refusal(grpc.StatusCode.NOT_FOUND, "run 'x' is not known")])
     assert main(["watch", "x"]) == 1
     assert "run 'x' is not known (NOT_FOUND)" in capsys.readouterr().err
 
 
-def test_watch_gives_up_after_its_patience(service: Any) -> None:
+def test_watch_gives_up_after_the_limit(service: Any) -> None:
     gone = service.refusal(grpc.StatusCode.UNAVAILABLE, "going down")
     service.says("WatchTraining", [gone], [gone], [gone])
     now = iter([0.0, 5.0, 11.0])
     from aisandbox_cli.connection import connect
-    from aisandbox_cli.errors import Unreachable
+    from aisandbox_cli.errors import Unavailable
 
-    with pytest.raises(Unreachable), connect(None) as connection:
-        for _ in following.watch(
-            connection.stub, "exp-1", patience=10, clock=lambda: next(now), sleep=lambda _seconds: None
+    with pytest.raises(Unavailable), connect(None) as connection:
+        for _ in watch_training(
+            connection.stub, "exp-1", give_up_after=10, clock=lambda: next(now), sleep=lambda _seconds: None
         ):
             pass
     assert len(service.requests("WatchTraining")) == 3
 
 
-def test_interrupted_watch_leaves_the_run_alone_and_says_how_to_go_on(
+def test_interrupted_watch_does_not_cancel_the_run_and_prints_the_next_steps(
     service: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aisandbox_cli.training.watch_run", interrupt)
+    monkeypatch.setattr("aisandbox_cli.progress.watch_training", interrupt)
     assert main(["watch", "exp-1", "--address", service.address]) == 130
     err = capsys.readouterr().err
-    assert "the training goes on" in err
+    assert "the training continues" in err
     assert "aisandbox cancel exp-1" in err
     assert service.received == []

@@ -1,6 +1,6 @@
-"""Lets a policy drive a simulator: an observation goes to the service, its answer to the simulator.
+"""Plays episodes: each observation of a simulator goes to a policy, each action of the policy to the simulator.
 
-Owns the loop and the count of returns. Must not know how the policy was trained, or how the simulator is reached.
+Owns the loop and the sum of rewards. Must not know how the policy was trained, or how the simulator is reached.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from aisandbox_wire.tensors import Array
 
 
 class Session(Protocol):
-    """What is needed of a SimulatorSession."""
+    """The methods that are used of a SimulatorSession."""
 
     def reset(self, seeds: Sequence[int] | None = None) -> ResetResult:
         """Starts an episode in every environment."""
 
     def send_step(self, actions: Array) -> None:
-        """Asks for one step of every environment."""
+        """Sends one action to every environment."""
 
     def receive_step(self) -> StepResult:
-        """Waits for it."""
+        """Waits for the results of :meth:`send_step`."""
 
 
-def drive(session: Session, act: Callable[[list[float]], float], seeds: Sequence[int]) -> list[float]:
-    """Plays one episode in each environment of the session, one a seed; returns their undiscounted returns.
+def play_episodes(session: Session, act: Callable[[list[float]], float], seeds: Sequence[int]) -> list[float]:
+    """Plays one episode in each environment of the session, one for each seed.
 
-    ``act`` maps an observation (the leaves' elements in C order) to a Discrete action. Only the first episode of each
-    environment counts: counting whichever ends first would favour short ones.
+    ``act`` maps an observation (the elements of its leaves in C order) to a Discrete action. Returns the undiscounted
+    return of the first episode of each environment: taking the episodes that end first would prefer short ones.
     """
     observations = session.reset(seeds).observations
     returns, unfinished = np.zeros(len(seeds)), np.ones(len(seeds), dtype=bool)

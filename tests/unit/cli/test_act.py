@@ -11,12 +11,12 @@ from typing import Any
 import grpc
 import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_cli.acting import numbers
-from aisandbox_cli.errors import Misused
+from aisandbox_cli.commands.act import numbers
+from aisandbox_cli.errors import UsageError
 from aisandbox_cli.main import main
 
 
-def test_act_takes_negative_numbers_for_numbers(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_act_accepts_negative_numbers(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     service.says("Act", pb.ActResponse(action=[1, -0.1], model="sha256:ab", model_timesteps=20))
     assert main(["act", "exp-1", "-0.5", "1e-3", "-2", "--model", "best", "--stochastic"]) == 0
     request = service.requests("Act")[0]
@@ -25,7 +25,7 @@ def test_act_takes_negative_numbers_for_numbers(service: Any, capsys: pytest.Cap
     assert capsys.readouterr().out == "1 -0.1\n"
 
 
-def test_act_with_json_says_which_model_answered(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_act_with_json_names_the_model(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     service.says("Act", pb.ActResponse(action=[1], model="sha256:ab", model_timesteps=20))
     assert main(["act", "exp-1", "[[1, 2], [3, 4]]", "--json"]) == 0
     assert list(service.requests("Act")[0].observation) == [1, 2, 3, 4]
@@ -39,7 +39,7 @@ def test_act_lets_the_service_refuse_nan(service: Any, capsys: pytest.CaptureFix
     assert "observation: must be finite" in capsys.readouterr().err
 
 
-def test_act_before_a_model_exists_says_what_is_missing(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_act_before_a_model_exists_prints_the_reason(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     service.says("Act", service.refusal(grpc.StatusCode.FAILED_PRECONDITION, "run 'exp-1' has published no model yet"))
     assert main(["act", "exp-1", "1"]) == 1
     assert "has published no model yet (FAILED_PRECONDITION)" in capsys.readouterr().err
@@ -65,9 +65,7 @@ def test_act_answers_every_line_of_stdin_in_order(
     assert [(request.run_id, request.model) for request in requests] == [("exp-1", "final"), ("", ""), ("", "")]
 
 
-def test_act_remembers_the_run_after_a_first_line_that_is_no_observation(
-    service: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_act_sends_the_run_after_an_invalid_first_line(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("oops\n1\n"))
     service.says("ActStream", pb.ActStreamResponse(response=pb.ActResponse(action=[0])))
     assert main(["act", "exp-1"]) == 1
@@ -75,8 +73,8 @@ def test_act_remembers_the_run_after_a_first_line_that_is_no_observation(
 
 
 @pytest.mark.parametrize("text", ["[1, true]", '["1"]', "[1", "0x10", "1 2 x"])
-def test_numbers_refuses_what_is_no_number(text: str) -> None:
-    with pytest.raises(Misused, match="observation: "):
+def test_numbers_refuses_other_text(text: str) -> None:
+    with pytest.raises(UsageError, match="observation: "):
         numbers([text], "observation")
 
 
@@ -87,7 +85,7 @@ def _parts(data: bytes, announced: bytes) -> list[pb.GetModelResponse]:
     return [head, pb.GetModelResponse(part=data[3:])]
 
 
-def test_model_writes_the_file_that_was_announced(service: Any, tmp_path: Path) -> None:
+def test_model_writes_the_downloaded_file(service: Any, tmp_path: Path) -> None:
     service.says("GetModel", _parts(b"onnx file", b"onnx file"))
     assert main(["model", "exp-1", "--model", "best", "-o", str(tmp_path / "p.onnx")]) == 0
     assert (tmp_path / "p.onnx").read_bytes() == b"onnx file"
@@ -95,23 +93,23 @@ def test_model_writes_the_file_that_was_announced(service: Any, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["p.onnx"]
 
 
-def test_model_keeps_the_old_file_when_the_new_one_is_damaged(
+def test_model_keeps_the_old_file_when_the_download_is_damaged(
     service: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "p.onnx").write_bytes(b"old")
     service.says("GetModel", _parts(b"onnx fil_", b"onnx file"))
     assert main(["model", "exp-1", "-o", str(tmp_path / "p.onnx")]) == 1
-    assert "arrived damaged" in capsys.readouterr().err
+    assert "download is damaged" in capsys.readouterr().err
     assert (tmp_path / "p.onnx").read_bytes() == b"old"
 
 
-def test_model_says_when_it_cannot_write(service: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_model_reports_that_it_cannot_write(service: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     service.says("GetModel", _parts(b"onnx file", b"onnx file"))
     assert main(["model", "exp-1", "-o", str(tmp_path / "missing" / "p.onnx")]) == 1
     assert "cannot write" in capsys.readouterr().err
 
 
-def test_model_describes_spaces_in_words(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_model_describes_the_spaces(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     description = pb.DescribeModelResponse(run_id="exp-1", model="sha256:ab", frame_stack=4, model_timesteps=20_000)
     description.observation_space.box.shape.extend([4])
     description.observation_space.box.dtype = 1  # type: ignore[assignment]

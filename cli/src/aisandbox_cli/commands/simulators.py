@@ -1,6 +1,6 @@
-"""``aisandbox host-gymnasium`` and ``check-simulator``: a simulator to try things with, and the test of one's own.
+"""``aisandbox host-gymnasium`` and ``check-simulator``: a simulator to try the service with, and a test of your own.
 
-Owns these commands. Must not know the simulator's contract; :mod:`aisandbox_environment` does.
+Must not know the contract of simulators, which :mod:`aisandbox_environment` implements.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aisandbox_cli import options, readiness
+from aisandbox_cli import options
 from aisandbox_cli.connection import check_address
-from aisandbox_cli.errors import Failed, Misused, Unreachable
+from aisandbox_cli.errors import Failed, Unavailable, UsageError
+from aisandbox_cli.processes import announce_ready, stop_when_stdin_ends
 from aisandbox_cli.program import command
 
 if TYPE_CHECKING:
@@ -23,20 +24,26 @@ if TYPE_CHECKING:
 
 
 def host_gymnasium(
-    environment: Annotated[str, typer.Argument(metavar="ID", help="A Gymnasium id, like CartPole-v1.")],
+    environment: Annotated[
+        str, typer.Argument(metavar="ID", help="The id of a Gymnasium environment, for example CartPole-v1.")
+    ],
     environments: Annotated[
         int,
-        typer.Option("--environments", min=1, metavar="N", help="How many environments it carries in all sessions."),
+        typer.Option(
+            "--environments", min=1, metavar="N", help="The maximum number of environments in all sessions together."
+        ),
     ] = 64,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 picks a free one.")] = 50061,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="The port to listen on; 0 chooses a free one.")
+    ] = 50061,
     environment_option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A keyword of gymnasium.make; repeatable.")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A keyword argument of gymnasium.make; repeatable.")
     ] = None,
-    as_json: readiness.AsJson = False,
-    stop_with_parent: readiness.StopWithParent = False,
+    as_json: options.ReadyJson = False,
+    stop_with_parent: options.StopWithParent = False,
 ) -> None:
-    """Serve a Gymnasium environment as a simulator (EnvironmentService).
+    """Serve a Gymnasium environment as a simulator over gRPC (EnvironmentService).
 
     \b
     Examples:
@@ -52,9 +59,9 @@ def host_gymnasium(
 
     def ready(server: EnvironmentServer) -> None:
         if stop_with_parent:
-            readiness.when_stdin_ends(server.stop)
-        ways_on = ["", "From another terminal:", f"  {command(f'train ppo --simulator {server.address}')}", ""]
-        readiness.announce(f"simulator {environment}", server.address, ways_on, as_json=as_json)
+            stop_when_stdin_ends(server.stop)
+        next_steps = ["", "In another terminal:", f"  {command(f'train ppo --simulator {server.address}')}", ""]
+        announce_ready(f"simulator {environment}", server.address, next_steps, as_json=as_json)
 
     log.configure("info")
     settings = options.json_pairs(environment_option or [], "--environment-option")
@@ -64,27 +71,27 @@ def host_gymnasium(
     except KeyboardInterrupt:
         return
     except (InvalidOptions, WireError) as error:
-        raise Misused(str(error)) from error
+        raise UsageError(str(error)) from error
     except OSError as error:
-        raise Failed(str(error), "--port 0 picks a free port.") from error
+        raise Failed(str(error), "--port 0 chooses a free port.") from error
 
 
 def check_simulator(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="HOST:PORT of the simulator.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The HOST:PORT of the simulator.")],
     environment_option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting of the simulator; repeatable.")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the simulator; repeatable.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long each reply may take.")] = 10.0,
+    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="The timeout of each reply.")] = 10.0,
     long_idle: Annotated[
-        bool, typer.Option("--long-idle", help="Also be silent for half a minute, as a learner that updates is.")
+        bool, typer.Option("--long-idle", help="Also test a pause of half a minute, as during an update of the policy.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each check.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per check.")] = False,
 ) -> None:
-    """Test a simulator against the contract of EnvironmentService; exit code 0 if it keeps every rule.
+    """Test whether a simulator follows the rules of EnvironmentService; exit code 0 if it follows all of them.
 
-    Opens sessions of its own, which end with the command. Takes about 2 s
-    with a quick simulator, longer with a slow one: episodes are played. Exit
-    code 3 if no simulator answers.
+    The test opens its own sessions and closes them. It plays episodes, so it
+    takes about 2 s with a fast simulator and longer with a slow one. Exit code
+    1 if a check fails, 3 if no simulator answers.
 
     \b
     Examples:
@@ -98,37 +105,37 @@ def check_simulator(
     _check_answers(address, timeout)
     show = _print_json if as_json else _print_line
     results = run_checks(address, settings, timeout=timeout, long_idle=long_idle, on_result=show)
-    broken = [result for result in results if not result.ok]
+    failed = [result for result in results if not result.ok]
     if not as_json:
-        _print_summary(broken, len(results))
-    if broken:
+        _print_summary(failed, len(results))
+    if failed:
         raise typer.Exit(1)
 
 
 def _check_answers(address: str, timeout: float) -> None:
-    """Raises Unreachable if nobody is there; everything else is for the checks to find."""
+    """Raises Unavailable if no simulator answers; the checks report every other error."""
     from aisandbox_environment.description import describe
     from aisandbox_environment.errors import SimulatorError, SimulatorUnreachable
 
     try:
         describe(address, timeout)
     except SimulatorUnreachable as error:
-        raise Unreachable(f"no simulator answers at {address}; start it first", f"It {error.message}") from error
+        raise Unavailable(f"no simulator answers at {address}; start it first", f"It {error.message}") from error
     except SimulatorError:
         return
 
 
-def _print_summary(broken: list[CheckResult], count: int) -> None:
-    print(f"\n{count - len(broken)} of {count} checks passed.")
-    if not broken:
+def _print_summary(failed: list[CheckResult], count: int) -> None:
+    print(f"\n{count - len(failed)} of {count} checks passed.")
+    if not failed:
         return
-    print("\nThese failed:")
+    print("\nFailed checks:")
     width = shutil.get_terminal_size().columns
-    for result in broken:
+    for result in failed:
         print(f"  {result.name}")
         for line in result.message.splitlines():
             print(textwrap.fill(line, width, initial_indent="      ", subsequent_indent="      "))
-    print("\nThe rules: proto/aisandbox/v1/environment.proto; with reasons: docs/simulators.md.")
+    print("\nThe rules are specified in proto/aisandbox/v1/environment.proto and explained in docs/simulators.md.")
 
 
 def _print_line(result: CheckResult) -> None:

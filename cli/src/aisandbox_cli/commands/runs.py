@@ -1,6 +1,6 @@
-"""``aisandbox runs``, ``status``, ``watch``, ``cancel``, ``suspend``, ``resume``: the runs there are.
+"""``aisandbox runs``, ``status``, ``watch``, ``cancel``, ``suspend``, ``resume``: list and control existing runs.
 
-Owns these commands. Must not know how a run is started or stored.
+Must not know how a run is started or stored.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_cli import options
 from aisandbox_cli.connection import CALL_TIMEOUT, Connection, connect
 from aisandbox_cli.program import command
+from aisandbox_cli.progress import show_until_done
 from aisandbox_cli.rendering import RUN_COLUMNS, details, message_json, plain_table, run_row, status_line, two_columns
-from aisandbox_cli.training import follow
 
-PAGE = 100
+PAGE_SIZE = 100
 
 
 class Phase(StrEnum):
-    """The phases as a command line may say them."""
+    """The values of --phase."""
 
     PENDING = "pending"
     STARTING = "starting"
@@ -39,12 +39,14 @@ PHASES = f"{', '.join(list(Phase)[:-1])} or {list(Phase)[-1]}"
 
 
 def runs(
-    experiment: Annotated[str, typer.Option(metavar="NAME", help="Only runs of this experiment.")] = "",
+    experiment: Annotated[str, typer.Option(metavar="NAME", help="List only runs of this experiment.")] = "",
     phase: Annotated[
         list[Phase] | None,
-        typer.Option(case_sensitive=False, metavar="PHASE", help=f"Only runs in this phase: {PHASES}; repeatable."),
+        typer.Option(
+            case_sensitive=False, metavar="PHASE", help=f"List only runs in this phase: {PHASES}; repeatable."
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most this many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="The maximum number of runs.")] = 50,
     as_json: options.Json = False,
     address: options.Address = None,
 ) -> None:
@@ -62,57 +64,57 @@ def runs(
         for status in found:
             print(message_json(status))
     elif not found:
-        print(f"No runs. Start one with `{command('train')}`.", file=sys.stderr)
+        print(f"No runs found. Start one with `{command('train')}`.", file=sys.stderr)
     else:
         _print_table(found)
 
 
 def status(run: options.Run, as_json: options.Json = False, address: options.Address = None) -> None:
-    """Show how far a run is, once; `watch` shows it until it is done."""
+    """Show the current status of a run."""
     with connect(address) as service:
         response = service.stub.GetTrainingStatus(pb.StatusRequest(run_id=run), timeout=CALL_TIMEOUT)
     print(message_json(response) if as_json else two_columns(details(response)))
 
 
 def watch(run: options.Run, as_json: options.Json = False, address: options.Address = None) -> None:
-    """Follow a run until it is done; exit code 0 only if it succeeds.
+    """Show the progress of a run until it is done; exit code 0 only if it succeeds.
 
-    Goes on when the service is restarted. Ctrl-C stops the watching, not the
-    training. With --json every change is a StatusResponse on its own line.
+    Continues when the service restarts. Ctrl-C stops watching, not the
+    training. With --json each change is printed as one StatusResponse.
     """
     with connect(address) as service:
-        raise typer.Exit(follow(service, run, as_json=as_json))
+        raise typer.Exit(show_until_done(service, run, as_json=as_json))
 
 
 def cancel(run: options.Runs, as_json: options.Json = False, address: options.Address = None) -> None:
-    """End runs for good; what they have saved and published stays."""
+    """Cancel runs. This is final; their checkpoints and models are kept."""
 
-    def answer(service: Connection, response: pb.StatusResponse) -> str:
+    def message(service: Connection, response: pb.StatusResponse) -> str:
         if response.is_done:
             return _line(service, response)
-        return f"Cancelling {response.run_id}.  See it end:  {service.command(f'watch {response.run_id}')}"
+        return f"Cancelling {response.run_id}.  Watch it end:  {service.command(f'watch {response.run_id}')}"
 
-    _each(run, address, as_json, _call("CancelTraining", pb.CancelTrainingRequest), answer)
+    _each(run, address, as_json, _call("CancelTraining", pb.CancelTrainingRequest), message)
 
 
 def suspend(run: options.Runs, as_json: options.Json = False, address: options.Address = None) -> None:
-    """Stop runs after a checkpoint, until `resume`."""
+    """Save a checkpoint of runs and stop them until `resume`."""
 
-    def answer(service: Connection, response: pb.StatusResponse) -> str:
+    def message(service: Connection, response: pb.StatusResponse) -> str:
         if response.phase == pb.PHASE_SUSPENDED or response.is_done:
             return _line(service, response)
-        return f"Suspending {response.run_id}.  See how far:  {service.command(f'status {response.run_id}')}"
+        return f"Suspending {response.run_id}.  Check its status:  {service.command(f'status {response.run_id}')}"
 
-    _each(run, address, as_json, _call("SuspendTraining", pb.SuspendTrainingRequest), answer)
+    _each(run, address, as_json, _call("SuspendTraining", pb.SuspendTrainingRequest), message)
 
 
 def resume(run: options.Runs, as_json: options.Json = False, address: options.Address = None) -> None:
-    """Let suspended runs go on from their newest checkpoint."""
+    """Resume suspended runs from their newest checkpoint."""
     _each(run, address, as_json, _call("ResumeTraining", pb.ResumeTrainingRequest), _line)
 
 
 Call = Callable[[Connection, str], pb.StatusResponse]
-Answer = Callable[[Connection, pb.StatusResponse], str]
+Message = Callable[[Connection, pb.StatusResponse], str]
 
 
 def _call(method: str, request: type[Any]) -> Call:
@@ -127,11 +129,11 @@ def _line(_service: Connection, response: pb.StatusResponse) -> str:
     return f"{response.run_id}  {status_line(response)}"
 
 
-def _each(names: list[str], address: str | None, as_json: bool, call: Call, answer: Answer) -> None:
+def _each(names: list[str], address: str | None, as_json: bool, call: Call, message: Message) -> None:
     with connect(address) as service:
         for name in names:
             response = call(service, name)
-            print(message_json(response) if as_json else answer(service, response), flush=True)
+            print(message_json(response) if as_json else message(service, response), flush=True)
 
 
 def _pages(
@@ -141,7 +143,7 @@ def _pages(
     while limit > 0:
         page = service.stub.ListTrainingRuns(
             pb.ListTrainingRunsRequest(
-                experiment_id=experiment, phases=phases, page_size=min(PAGE, limit), page_token=token
+                experiment_id=experiment, phases=phases, page_size=min(PAGE_SIZE, limit), page_token=token
             ),
             timeout=CALL_TIMEOUT,
         )

@@ -1,0 +1,200 @@
+"""``aisandbox train``: starts a run and shows its progress.
+
+Owns how options become a TrainingRequest. Must not know how a status is shown.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from aisandbox.v1 import policy_trainer_pb2 as pb
+
+from aisandbox_cli import options
+from aisandbox_cli.connection import CALL_TIMEOUT, connect
+from aisandbox_cli.errors import UsageError
+from aisandbox_cli.progress import show_until_done
+from aisandbox_cli.rendering import message_json
+
+
+class Algorithm(StrEnum):
+    """The values of ALGORITHM."""
+
+    PPO = "ppo"
+    A2C = "a2c"
+    DQN = "dqn"
+
+
+def train(
+    algorithm: Annotated[Algorithm, typer.Argument(metavar="ALGORITHM", case_sensitive=False, help="ppo, a2c or dqn.")],
+    timesteps: Annotated[
+        int,
+        typer.Option(
+            "--timesteps",
+            "-t",
+            parser=options.steps,
+            metavar="N",
+            help="Number of environment steps, for example 100000 or 1e5.",
+        ),
+    ] = 100_000,
+    simulator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Train against simulators at host:port (several: a:1,b:2) or dns:///name:port."
+        ),
+    ] = None,
+    gymnasium: Annotated[
+        str | None, typer.Option(metavar="ID", help="Train against the Gymnasium environment with this id.")
+    ] = None,
+    environments: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Number of parallel environments over all addresses of --simulator.",
+            show_default="auto",
+        ),
+    ] = 0,
+    environment_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="An option of the simulator or a keyword argument of gymnasium.make; repeatable."
+        ),
+    ] = None,
+    hyperparameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hyperparameter",
+            "-p",
+            metavar="KEY=VALUE",
+            help="A hyperparameter in the notation of RL Zoo; repeatable.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Random seed, 0 to 4294967295; if omitted, the service chooses one.")
+    ] = None,
+    experiment: Annotated[
+        str, typer.Option(metavar="NAME", help="A name that groups runs.", show_default="ALGORITHM-ENVIRONMENT")
+    ] = "",
+    output: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="Also save the final model as an SB3 zip file here, relative to MODELS_DIR of the service.",
+        ),
+    ] = "",
+    checkpoint_every: Annotated[
+        int,
+        typer.Option(
+            parser=options.steps, metavar="N", help="Timesteps between checkpoints.", show_default="a tenth of all"
+        ),
+    ] = 0,
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate", help="Evaluate during the training and keep the best model.")
+    ] = False,
+    evaluate_every: Annotated[
+        int,
+        typer.Option(
+            parser=options.steps, metavar="N", help="Timesteps between evaluations.", show_default="same as checkpoints"
+        ),
+    ] = 0,
+    evaluate_episodes: Annotated[
+        int, typer.Option(min=0, metavar="N", show_default="10", help="Episodes of each evaluation.")
+    ] = 0,
+    evaluate_stochastic: Annotated[
+        bool, typer.Option("--evaluate-stochastic", help="Sample actions in evaluations.")
+    ] = False,
+    request_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Idempotency key: a repeated start with the same id does not start a second run."
+        ),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the id of the run and exit.")] = False,
+    as_json: options.Json = False,
+    address: options.Address = None,
+) -> None:
+    """Train a policy and show the progress; exit code 0 only if the run succeeds.
+
+    Without --simulator and --gymnasium the service trains against a small
+    built-in test environment. Ctrl-C stops watching, not the training.
+
+    \b
+    Examples:
+      aisandbox train ppo -t 20000
+      aisandbox train ppo --simulator 127.0.0.1:50061 -t 1e6 --evaluate
+      aisandbox train dqn --gymnasium CartPole-v1 -p learning_rate=lin_2e-3
+      aisandbox train ppo --gymnasium Pendulum-v1 -p normalize=True
+                          -p "policy_kwargs=dict(net_arch=[64, 64])"
+      run=$(aisandbox train a2c --detach); aisandbox watch $run
+    """  # noqa: D301 - \b keeps the lines apart
+    environment = _environment(simulator, gymnasium, environments, environment_option or [])
+    request = pb.TrainingRequest(
+        experiment_id=experiment or _experiment(algorithm, environment),
+        total_timesteps=_within_int64(timesteps, "--timesteps"),
+        hyperparameters=options.pairs(hyperparameter or [], "-p"),
+        model_output_path=output,
+        environment=environment,
+        request_id=request_id or str(uuid.uuid4()),
+        checkpoint_every_timesteps=_within_int64(checkpoint_every, "--checkpoint-every"),
+    )
+    if seed is not None:
+        request.seed = _within_int64(seed, "--seed")
+    if evaluate or evaluate_every or evaluate_episodes or evaluate_stochastic:
+        request.evaluation.CopyFrom(
+            pb.Evaluation(
+                every_timesteps=_within_int64(evaluate_every, "--evaluate-every"),
+                episodes=evaluate_episodes,
+                stochastic=evaluate_stochastic,
+            )
+        )
+    with connect(address) as service:
+        start = getattr(service.stub, f"StartTraining{algorithm.name}")
+        response = start(request, timeout=CALL_TIMEOUT)
+        if detach or as_json:
+            print(message_json(response) if as_json else response.run_id, flush=True)
+        else:
+            print(f"Started {response.run_id}.", flush=True)
+        if not detach:
+            raise typer.Exit(show_until_done(service, response.run_id, as_json=as_json))
+
+
+def _environment(
+    simulator: str | None, gymnasium: str | None, environments: int, settings: list[str]
+) -> pb.Environment | None:
+    """The environment of the request; None lets the service choose."""
+    if simulator and gymnasium:
+        raise UsageError("--simulator and --gymnasium: use only one of them")
+    if environments and not simulator:
+        raise UsageError("--environments: only with --simulator (otherwise use -p n_envs=N)")
+    if settings and not (simulator or gymnasium):
+        raise UsageError("--environment-option: only with --simulator or --gymnasium")
+    values = options.json_pairs(settings, "--environment-option")
+    if simulator:
+        environment = pb.Environment(grpc=pb.GrpcEnvironment(address=simulator, environments=environments))
+        environment.grpc.options.update(values)
+        return environment
+    if gymnasium:
+        environment = pb.Environment(gymnasium=pb.GymnasiumEnvironment(id=gymnasium))
+        environment.gymnasium.kwargs.update(values)
+        return environment
+    return None
+
+
+def _experiment(algorithm: Algorithm, environment: pb.Environment | None) -> str:
+    """The default of --experiment: the algorithm and the environment."""
+    kind = environment.WhichOneof("kind") if environment else None
+    name = {"grpc": "simulator", "gymnasium": environment.gymnasium.id if environment else ""}.get(
+        kind or "", "default"
+    )
+    return re.sub(r"[^a-z0-9]+", "-", f"{algorithm.value}-{name}".lower()).strip("-")[:128]
+
+
+def _within_int64(value: int, option: str) -> int:
+    """Checks that the value fits the int64 of the request; the service checks its range."""
+    if not -(2**63) <= value < 2**63:
+        raise UsageError(f"{option} {value}: too large for a 64-bit integer")
+    return value
