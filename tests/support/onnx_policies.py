@@ -6,14 +6,20 @@ actions come from NumPy, not from the runtime under test.
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import tensor_pb2
+from aisandbox_model_store.served_model import (
+    GOLDEN_FILE,
+    METADATA_FILE,
+    POLICY_FILE,
+    GoldenExamples,
+    StoredTensor,
+    observation_input,
+)
 from aisandbox_wire.spaces import Leaf, leaves
 from google.protobuf import json_format
 from numpy.typing import NDArray
@@ -111,7 +117,7 @@ class LinearPolicy:
         return [_sample(leaf, count, self.random) for leaf in self.leaves]
 
     def files(self) -> dict[str, bytes]:
-        return {"policy.onnx": self.onnx(), "metadata.json": self.metadata(), "golden.json": self.golden()}
+        return {POLICY_FILE: self.onnx(), METADATA_FILE: self.metadata(), GOLDEN_FILE: self.golden()}
 
     def metadata(self) -> bytes:
         kinds = {"box": pb.NOISE_KIND_NORMAL, "multi_binary": pb.NOISE_KIND_LOGISTIC}
@@ -132,17 +138,16 @@ class LinearPolicy:
         observations = self.sample(2 * GOLDEN_ROWS)
         noise = self.random.normal(size=(2 * GOLDEN_ROWS, self.size)).astype(np.float32)
         noise[:GOLDEN_ROWS] = 0
-        document = {
-            "observations": [tensor_json(leaf) for leaf in observations],
-            "noise": tensor_json(noise),
-            "actions": tensor_json(self.act(observations, noise)),
-        }
-        return json.dumps(document).encode()
+        return GoldenExamples(
+            observations=tuple(stored(leaf) for leaf in observations),
+            noise=stored(noise),
+            actions=stored(self.act(observations, noise)),
+        ).to_bytes()
 
     def onnx(self) -> bytes:
         nodes, inputs, parts, initializers = [], [], [], [_constant("W", self.weights), _constant("b", self.bias)]
         for index, leaf in enumerate(self.leaves):
-            name = f"observation.{leaf.key}" if leaf.key else "observation"
+            name = observation_input(leaf.key)
             element = TensorProto.UINT8 if leaf.dtype == np.uint8 else TensorProto.FLOAT
             inputs.append(helper.make_tensor_value_info(name, element, ["N", *leaf.shape]))
             initializers.append(_constant(f"shape{index}", np.array([-1, leaf.size], np.int64)))
@@ -200,9 +205,8 @@ class LinearPolicy:
         return nodes
 
 
-def tensor_json(array: Array) -> dict[str, Any]:
-    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
-    return {"dtype": array.dtype.name, "shape": list(array.shape), "data": data}
+def stored(array: Array) -> StoredTensor:
+    return StoredTensor(array.dtype.name, array.shape, np.ascontiguousarray(array).tobytes())
 
 
 def _counts(head: Leaf) -> list[int]:

@@ -13,12 +13,11 @@ from aisandbox_crds.spec import Algorithm, Environment, GrpcEnvironment, Gymnasi
 from aisandbox_crds.status import Artifact, Phase
 from aisandbox_crds.times import parse_time
 from aisandbox_crds.trainingrun import EXPERIMENT_ANNOTATION, TrainingRun
+from aisandbox_model_store import CHECKPOINT_ZIP
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aisandbox_api.backend import DEFAULT_ENVIRONMENT_ANNOTATION
 from aisandbox_api.requests import ACTIVITIES, PHASES
-
-CHECKPOINT_ZIP = "model.zip"
 
 _PHASES = {phase: pb.Phase.ValueType(number) for number, phase in PHASES.items()}
 _ACTIVITIES = {activity.value: progress_pb.TrainerActivity.ValueType(number) for number, activity in ACTIVITIES.items()}

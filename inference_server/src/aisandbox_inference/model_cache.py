@@ -31,10 +31,11 @@ from aisandbox_model_store import (
     RunStore,
     parse_selector,
 )
+from aisandbox_model_store.served_model import POLICY_FILE
 
 from aisandbox_inference.errors import InferenceError, ModelTooLarge, UnusableModel
 from aisandbox_inference.metrics import Metrics
-from aisandbox_inference.policy import POLICY_FILE, Policy, memory_needed
+from aisandbox_inference.policy import Policy, memory_needed
 from aisandbox_inference.waiting import Work, pursue, result_of, running
 
 log = structlog.get_logger(__name__)

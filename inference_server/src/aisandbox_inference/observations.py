@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from aisandbox.v1 import tensor_pb2
+from aisandbox_model_store.served_model import observation_input
 from aisandbox_wire.spaces import Leaf, all_finite
 from aisandbox_wire.tensors import decode_tensor
 from numpy.typing import NDArray
@@ -104,7 +105,7 @@ class Observations:
 
 
 def _input(leaf: Leaf) -> _Input:
-    name = f"observation.{leaf.key}" if leaf.key else "observation"
+    name = observation_input(leaf.key)
     if leaf.kind == "discrete":
         return _Input(leaf, name, _FLOAT32, leaf.start, leaf.start + leaf.n - 1)
     if leaf.kind == "multi_discrete":

@@ -13,7 +13,9 @@ import numpy as np
 import onnxruntime as ort
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_model_store import Bundle
+from aisandbox_model_store.served_model import ACTION_OUTPUT, GOLDEN_FILE, METADATA_FILE, NOISE_INPUT, POLICY_FILE
 from aisandbox_wire.errors import WireError
+from aisandbox_wire.noise import NOISE_KINDS, draw_noise
 from aisandbox_wire.spaces import Leaf, all_finite, leaves
 from google.protobuf import json_format
 from numpy.typing import NDArray
@@ -21,13 +23,10 @@ from numpy.typing import NDArray
 from aisandbox_inference.bound_rows import Runner
 from aisandbox_inference.errors import InvalidField, UnusableModel
 from aisandbox_inference.golden import Golden, parse_golden
-from aisandbox_inference.noise import KINDS, draw_noise
 from aisandbox_inference.observations import Feed, Observations
 
 Array = NDArray[Any]
 
-POLICY_FILE, METADATA_FILE, GOLDEN_FILE = "policy.onnx", "metadata.json", "golden.json"
-_ACTION = "action"
 _SESSION_BYTES = 160 * 1024
 _COPIES = 3
 _ONNX_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
@@ -43,7 +42,7 @@ class Policy:
     """A policy of a run, for any threads, and several at a time."""
 
     def __init__(self, run_id: str, bundle: Bundle, random: np.random.Generator) -> None:
-        """Build from verified bytes and replay the golden rows. Raises UnusableModel."""
+        """Build from verified bytes and replay the golden examples. Raises UnusableModel."""
         self.run_id = run_id
         self.digest = bundle.published.digest
         self.timesteps = bundle.published.timesteps
@@ -64,8 +63,8 @@ class Policy:
         self.memory = memory_needed(len(self.onnx))
         self._check_contract()
         self._replay(golden, observation_leaves)
-        self._first, self._next = self._measure(golden.rows(np.zeros(1, np.int64)))
-        self._runner = Runner(self._session, _ACTION)
+        self._first, self._next = self._measure(golden.select(np.zeros(1, np.int64)))
+        self._runner = Runner(self._session, ACTION_OUTPUT)
 
     def act(self, feed: Feed, count: int, stochastic: bool) -> Array:
         """Return ``count`` actions: float32 [count, *shape] for a Box, otherwise int64 [count] or [count, dimensions].
@@ -73,7 +72,7 @@ class Policy:
         Raises InvalidField if the numbers of the observations are so large that no action comes of them.
         """
         if stochastic:
-            feed = {**feed, "noise": self._noise(count)}
+            feed = {**feed, NOISE_INPUT: self._noise(count)}
         actions = self._runner.run(feed, count)
         if actions.dtype.kind == "f" and not all_finite(actions):
             raise InvalidField("observation", "its numbers are so large that the policy's overflow")
@@ -95,42 +94,44 @@ class Policy:
         for name, dtype in expected.items():
             if _ONNX_TYPES.get(inputs[name]) != dtype:
                 raise UnusableModel(self.digest, f"its input {name} is {inputs[name]} instead of {dtype.name}")
-        if [entry.name for entry in self._session.get_overridable_initializers()] != ["noise"]:
-            raise UnusableModel(self.digest, 'its one input with a default must be "noise"')
-        if _ACTION not in [entry.name for entry in self._session.get_outputs()]:
-            raise UnusableModel(self.digest, 'it has no output "action"')
-        if self.description.noise_kind not in KINDS or self.description.noise_size < 1:
+        if [entry.name for entry in self._session.get_overridable_initializers()] != [NOISE_INPUT]:
+            raise UnusableModel(self.digest, f'its one input with a default must be "{NOISE_INPUT}"')
+        if ACTION_OUTPUT not in [entry.name for entry in self._session.get_outputs()]:
+            raise UnusableModel(self.digest, f'it has no output "{ACTION_OUTPUT}"')
+        if self.description.noise_kind not in NOISE_KINDS or self.description.noise_size < 1:
             raise UnusableModel(self.digest, "its metadata does not say how to fill the noise")
 
     def _replay(self, golden: Golden, observation_leaves: tuple[Leaf, ...]) -> None:
         if len(golden.observations) != len(observation_leaves):
-            raise UnusableModel(self.digest, "its golden rows are of another observation space")
+            raise UnusableModel(self.digest, "its golden examples are for another observation space")
         shape, dtype = self._action.shape, np.float32 if self._action.kind == "box" else np.int64
         if golden.actions.shape[1:] != shape or golden.actions.dtype != dtype:
-            raise UnusableModel(self.digest, "its golden actions are of another action space")
-        # The rows without noise also go the way of deterministic calls, which leave that input out.
-        quiet = golden.rows(np.flatnonzero(~golden.noise.any(axis=1)))
-        for rows, noise in ((golden, golden.noise), (quiet, None)):
-            if len(rows.actions) and (why := rows.difference(self._run_golden(rows, noise))):
+            raise UnusableModel(self.digest, "its golden actions are for another action space")
+        # Deterministic calls leave the input "noise" out: the examples without noise are replayed in that way too.
+        without_noise = golden.select(np.flatnonzero(~golden.noise.any(axis=1)))
+        for examples, noise in ((golden, golden.noise), (without_noise, None)):
+            if len(examples.actions) and (why := examples.difference(self._run_golden(examples, noise))):
                 raise UnusableModel(self.digest, f"it gives {why}")
 
-    def _run_golden(self, rows: Golden, noise: Array | None) -> Array:
-        feed = dict(zip(self.observations.input_types, rows.observations, strict=True))
+    def _run_golden(self, examples: Golden, noise: Array | None) -> Array:
+        feed = dict(zip(self.observations.input_types, examples.observations, strict=True))
+        if noise is not None:
+            feed[NOISE_INPUT] = noise
         try:
-            action: Array = self._session.run([_ACTION], feed if noise is None else {**feed, "noise": noise})[0]
+            action: Array = self._session.run([ACTION_OUTPUT], feed)[0]
         except Exception as error:  # the runtime's errors have no common base
-            raise UnusableModel(self.digest, f"it fails on its golden rows: {error}") from error
+            raise UnusableModel(self.digest, f"it fails on its golden examples: {error}") from error
         return action
 
     def _measure(self, row: Golden) -> tuple[float, float]:
         """Return the seconds of a first observation and of each further one in a call."""
-        many = row.rows(np.zeros(_PROBE_ROWS, np.int64))
+        many = row.select(np.zeros(_PROBE_ROWS, np.int64))
         one = min(self._timed(row) for _ in range(3))
         return one, max(0.0, min(self._timed(many) for _ in range(2)) - one) / (_PROBE_ROWS - 1)
 
-    def _timed(self, rows: Golden) -> float:
+    def _timed(self, examples: Golden) -> float:
         start = time.perf_counter()
-        self._run_golden(rows, None)
+        self._run_golden(examples, None)
         return time.perf_counter() - start
 
 

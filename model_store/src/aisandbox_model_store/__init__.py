@@ -19,14 +19,16 @@ from aisandbox_model_store.errors import (
     Replaced,
     RunNotFound,
 )
-from aisandbox_model_store.manifest import MANIFEST_NAME, FileEntry, Manifest
+from aisandbox_model_store.layout import CHECKPOINT_ZIP, MANIFEST_FILE
+from aisandbox_model_store.manifest import FileEntry, Manifest
 from aisandbox_model_store.run_folder import Bundle, Pointer, Published, RunFolder
 from aisandbox_model_store.run_store import RunStore
 from aisandbox_model_store.selector import ModelSelector, parse_selector
 from aisandbox_model_store.writer import Writer
 
 __all__ = [
-    "MANIFEST_NAME",
+    "CHECKPOINT_ZIP",
+    "MANIFEST_FILE",
     "Bundle",
     "Damaged",
     "DiskFull",

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from aisandbox_model_store.errors import Damaged, InvalidArtifact
+from aisandbox_model_store.layout import MANIFEST_FILE
 from aisandbox_model_store.sealed import seal, unseal
 
-MANIFEST_NAME = "manifest.json"
 _FORMAT = 1
 _KEYS = frozenset({"format", "kind", "timesteps", "details", "files"})
 _LARGEST_MANIFEST = 1 << 20
@@ -65,11 +65,11 @@ def digest_of(data: bytes) -> str:
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
     """Return the manifest of a published folder and its digest. Raises FileNotFoundError, Damaged."""
-    data = _read_limited(folder / MANIFEST_NAME)
+    data = _read_limited(folder / MANIFEST_FILE)
     try:
         manifest = _parse(unseal(data, _KEYS))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Damaged(folder, f"{MANIFEST_NAME} is not a manifest ({error})") from error
+        raise Damaged(folder, f"{MANIFEST_FILE} is not a manifest ({error})") from error
     return manifest, digest_of(data)
 
 
@@ -77,7 +77,7 @@ def _read_limited(path: Path) -> bytes:
     with open(path, "rb") as file:
         data = file.read(_LARGEST_MANIFEST + 1)
     if len(data) > _LARGEST_MANIFEST:
-        raise Damaged(path.parent, f"{MANIFEST_NAME} is larger than {_LARGEST_MANIFEST} bytes")
+        raise Damaged(path.parent, f"{MANIFEST_FILE} is larger than {_LARGEST_MANIFEST} bytes")
     return data
 
 
@@ -94,7 +94,7 @@ def _parse(document: Any) -> Manifest:
 
 
 def _is_plain(name: object) -> bool:
-    return isinstance(name, str) and name not in ("", ".", "..", MANIFEST_NAME) and not set(name) & set("/\\\0:")
+    return isinstance(name, str) and name not in ("", ".", "..", MANIFEST_FILE) and not set(name) & set("/\\\0:")
 
 
 def describe_folder(folder: Path, kind: str, timesteps: int, details: Mapping[str, str]) -> Manifest:
@@ -144,11 +144,11 @@ def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
 
 def check_names(folder: Path, manifest: Manifest) -> None:
     """Raise Damaged unless the folder holds exactly the manifest's files, with their sizes; reads no contents."""
-    found = set(os.listdir(folder)) - {MANIFEST_NAME}
+    found = set(os.listdir(folder)) - {MANIFEST_FILE}
     if missing := sorted(set(manifest.files) - found):
         raise Damaged(folder, f"{missing[0]} is missing")
     if extra := sorted(found - set(manifest.files)):
-        raise Damaged(folder, f"{extra[0]} is not in {MANIFEST_NAME}")
+        raise Damaged(folder, f"{extra[0]} is not in {MANIFEST_FILE}")
     for name, entry in manifest.files.items():
         status = os.lstat(folder / name)
         if not stat.S_ISREG(status.st_mode):

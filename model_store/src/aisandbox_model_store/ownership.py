@@ -17,8 +17,8 @@ from pathlib import Path
 
 from aisandbox_model_store.atomic_file import create_folder, sync_folder, write_atomically
 from aisandbox_model_store.errors import Replaced
+from aisandbox_model_store.layout import UID_FILE
 
-UID_NAME = "uid"
 _UID = re.compile(r"[0-9A-Za-z][-0-9A-Za-z]{0,62}")
 _SHOWN = 8
 _TRIES = 3
@@ -27,7 +27,7 @@ _TRIES = 3
 def uid_of(folder: Path) -> str:
     """Return the uid of the run whose folder it is; empty if nobody has said. Raises OSError."""
     try:
-        return (folder / UID_NAME).read_text(encoding="utf-8").strip()
+        return (folder / UID_FILE).read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
         return ""
 
@@ -50,7 +50,7 @@ def own(folder: Path, uid: str) -> None:
             _set_aside(folder, owner)
         else:
             create_folder(folder)
-            write_atomically(folder / UID_NAME, f"{uid}\n".encode())
+            write_atomically(folder / UID_FILE, f"{uid}\n".encode())
     check_owner(folder, uid)
 
 

@@ -18,6 +18,14 @@ from typing import TYPE_CHECKING
 
 from aisandbox_model_store.atomic_file import sync_folder, write_durably
 from aisandbox_model_store.errors import Damaged, ModelNotFound, RunNotFound
+from aisandbox_model_store.layout import (
+    CHECKPOINTS_FOLDER,
+    LOGS_FOLDER,
+    MANIFEST_FILE,
+    MODELS_FOLDER,
+    REASON_FILE,
+    RECORD_FILE,
+)
 from aisandbox_model_store.manifest import Manifest, read_files, read_manifest, verify_folder
 from aisandbox_model_store.ownership import uid_of
 from aisandbox_model_store.sealed import unseal
@@ -79,17 +87,17 @@ class RunFolder:
     @property
     def models_path(self) -> Path:
         """Where models and the pointers to them lie."""
-        return self.path / "models"
+        return self.path / MODELS_FOLDER
 
     @property
     def logs_path(self) -> Path:
         """Where TensorBoard files and the trainer's log lie."""
-        return self.path / "logs"
+        return self.path / LOGS_FOLDER
 
     @property
     def record_path(self) -> Path:
         """Where the local backend keeps the run's record."""
-        return self.path / "trainingrun.json"
+        return self.path / RECORD_FILE
 
     @property
     def roots(self) -> tuple[Path, ...]:
@@ -113,11 +121,11 @@ class RunFolder:
 
     def models(self) -> list[Published]:
         """Return the published models, newest first; a folder whose manifest cannot be read is left out."""
-        return _published(self.models_path, "models")
+        return _published(self.models_path, MODELS_FOLDER)
 
     def checkpoints(self) -> list[Published]:
         """Return the published checkpoints, newest first; their files are not read."""
-        return _published(self.checkpoints_path, "checkpoints")
+        return _published(self.checkpoints_path, CHECKPOINTS_FOLDER)
 
     def model(self, selector: str) -> Published:
         """Return the model that ``selector`` names; its files are not read.
@@ -150,7 +158,7 @@ class RunFolder:
             raise self._not_found(name, ModelSelector(pointer=name))
         folder = self.models_path / pointer.folder
         try:
-            published = _read_published(folder, "models")
+            published = _read_published(folder, MODELS_FOLDER)
         except FileNotFoundError as error:
             # Gone on purpose if the pointer has moved since, which the caller finds out by asking again.
             raise ModelNotFound(self.run_id, name, f"{folder.name} has been removed") from error
@@ -225,7 +233,7 @@ class RunFolder:
                 break
             except FileNotFoundError:
                 if folder.is_dir():
-                    damaged.append((folder, "manifest.json is missing"))
+                    damaged.append((folder, f"{MANIFEST_FILE} is missing"))
             except Damaged as error:
                 damaged.append((folder, error.why))
                 if isinstance(error.__cause__, OSError):
@@ -249,7 +257,7 @@ def _verified(folder: Path) -> Published:
 
 def _read_whole(folder: Path) -> Published:
     try:
-        published = _read_published(folder, "checkpoints")
+        published = _read_published(folder, CHECKPOINTS_FOLDER)
         verify_folder(folder, published.manifest)
     except OSError as error:
         _raise_if_damage(folder, error)
@@ -328,8 +336,8 @@ def _set_aside(folder: Path, reason: str) -> None:
     aside = folder.with_name(f"damaged-{folder.name}-{secrets.token_hex(4)}")
     try:
         os.rename(folder, aside)
-        (aside / "reason.txt").unlink(missing_ok=True)
-        write_durably(aside / "reason.txt", f"{reason}\n".encode())
+        (aside / REASON_FILE).unlink(missing_ok=True)
+        write_durably(aside / REASON_FILE, f"{reason}\n".encode())
         sync_folder(folder.parent)
     except OSError:
         # A full or read-only disk must not keep the run from going on; the folder is only skipped then.

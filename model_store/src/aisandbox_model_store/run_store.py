@@ -10,9 +10,9 @@ import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from aisandbox_model_store.errors import InvalidRunId, OutsideRoot
+from aisandbox_model_store.layout import CHECKPOINTS_FOLDER, RUNS_FOLDER
 from aisandbox_model_store.run_folder import RunFolder
 
-_RUNS = "runs"
 _RUN_ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _RUN_ID_RULE = "must have 1 to 63 characters a-z, 0-9 and '-', and begin and end with a letter or digit"
 
@@ -30,15 +30,15 @@ class RunStore:
             raise InvalidRunId(run_id[:100], _RUN_ID_RULE)
         return RunFolder(
             run_id=run_id,
-            path=self.models_dir / _RUNS / run_id,
-            checkpoints_path=self.checkpoint_dir / _RUNS / run_id / "checkpoints",
+            path=self.models_dir / RUNS_FOLDER / run_id,
+            checkpoints_path=self.checkpoint_dir / RUNS_FOLDER / run_id / CHECKPOINTS_FOLDER,
             resolve_output=self.resolve_output,
         )
 
     def run_ids(self) -> list[str]:
         """Return the ids of the runs that have a folder, sorted."""
         try:
-            entries = list((self.models_dir / _RUNS).iterdir())
+            entries = list((self.models_dir / RUNS_FOLDER).iterdir())
         except FileNotFoundError:
             return []
         return sorted(entry.name for entry in entries if _RUN_ID.fullmatch(entry.name) and entry.is_dir())
@@ -66,8 +66,8 @@ class RunStore:
         if not resolved.is_relative_to(root) or resolved == root:
             raise OutsideRoot(path, "must not leave MODELS_DIR through a link")
         # Folded: on a file system that ignores case, "Runs" is the same folder.
-        if resolved.relative_to(root).parts[0].casefold() == _RUNS:
-            raise OutsideRoot(path, f"must not be in the folder {_RUNS!r}, which holds the runs' own files")
+        if resolved.relative_to(root).parts[0].casefold() == RUNS_FOLDER:
+            raise OutsideRoot(path, f"must not be in the folder {RUNS_FOLDER!r}, which holds the runs' own files")
         checkpoints = self.checkpoint_dir.resolve()
         if checkpoints != root and resolved.is_relative_to(checkpoints):
             raise OutsideRoot(path, "must not be in CHECKPOINT_DIR, which holds the runs' own files")

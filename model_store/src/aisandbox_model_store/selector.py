@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 
 from aisandbox_model_store.errors import InvalidSelector
+from aisandbox_model_store.layout import POINTERS
 
-POINTERS = ("latest", "best", "final")
 _RULE = "must be empty, latest, best, final, step:N or sha256: and 64 hexadecimal digits"
 _STEP = re.compile(r"step:([0-9]{1,18})")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

@@ -31,11 +31,11 @@ from aisandbox_model_store.atomic_file import (
     write_durably,
 )
 from aisandbox_model_store.errors import Damaged, DiskFull, Fenced, InvalidArtifact
-from aisandbox_model_store.manifest import MANIFEST_NAME, describe_folder, digest_of, verify_folder
+from aisandbox_model_store.layout import ATTEMPTS_FOLDER, MANIFEST_FILE, POINTERS
+from aisandbox_model_store.manifest import describe_folder, digest_of, verify_folder
 from aisandbox_model_store.ownership import check_owner, own
 from aisandbox_model_store.run_folder import Published, RunFolder, artifact_order, next_name
 from aisandbox_model_store.sealed import seal
-from aisandbox_model_store.selector import POINTERS
 
 _TEMPORARY = re.compile(r"\.tmp-([0-9]+)-[0-9a-f]+")
 _GONE = ".gone-"
@@ -76,7 +76,7 @@ def _next_attempt(attempts: Path) -> int:
 
 
 def _attempts_path(run: RunFolder) -> Path:
-    return run.path / "attempts"
+    return run.path / ATTEMPTS_FOLDER
 
 
 def _newest_attempt(attempts: Path) -> int:
@@ -159,7 +159,7 @@ class Writer:
         for name in manifest.files:
             sync_file(folder / name)
         sync_folder(folder)
-        write_durably(folder / MANIFEST_NAME, data)
+        write_durably(folder / MANIFEST_FILE, data)
         sync_folder(folder)
         place = parent / next_name(parent, timesteps)
         self._rename(folder, place)

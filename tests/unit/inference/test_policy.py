@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import tensor_pb2
 from aisandbox_inference.errors import InvalidField, UnusableModel
 from aisandbox_inference.policy import Policy
+from numpy.typing import NDArray
 from onnx_policies import (
     LinearPolicy,
     box,
@@ -20,7 +22,6 @@ from onnx_policies import (
     image,
     multi_binary,
     multi_discrete,
-    tensor_json,
 )
 
 Load = Callable[..., Policy]
@@ -145,6 +146,10 @@ def golden(policy: LinearPolicy, **changes: Any) -> bytes:
     return json.dumps({**json.loads(policy.golden()), **changes}).encode()
 
 
+def json_tensor(array: NDArray[Any]) -> dict[str, Any]:
+    return {"dtype": array.dtype.name, "shape": array.shape, "data": base64.b64encode(array.tobytes()).decode()}
+
+
 GOOD = LinearPolicy()
 BAD_FILES: dict[str, tuple[dict[str, bytes], str]] = {
     "no onnx": ({"policy.onnx": b"not a model"}, "the runtime does not take it"),
@@ -154,8 +159,8 @@ BAD_FILES: dict[str, tuple[dict[str, bytes], str]] = {
     "other input type": ({"policy.onnx": LinearPolicy(image(4)).onnx()}, "its input observation is"),
     "other output type": ({"policy.onnx": LinearPolicy(action=box(2)).onnx()}, "it gives actions float32"),
     "other output shape": ({"policy.onnx": LinearPolicy(action=multi_discrete(2)).onnx()}, "it gives actions int64"),
-    "other input shape": ({"policy.onnx": LinearPolicy(box(5)).onnx()}, "it fails on its golden rows"),
-    "other weights": ({"policy.onnx": LinearPolicy(seed=1).onnx()}, "it gives for golden observation"),
+    "other input shape": ({"policy.onnx": LinearPolicy(box(5)).onnx()}, "it fails on its golden examples"),
+    "other weights": ({"policy.onnx": LinearPolicy(seed=1).onnx()}, "it gives for golden example"),
     "no metadata": ({"metadata.json": b"{"}, "metadata.json"),
     "text that is no text": ({"metadata.json": b"\xff\xfe"}, "metadata.json"),
     "empty metadata": ({"metadata.json": b"{}"}, "observation_space"),
@@ -165,19 +170,19 @@ BAD_FILES: dict[str, tuple[dict[str, bytes], str]] = {
     "no golden rows": ({"golden.json": b'{"observations": [], "noise": 1, "actions": 2}'}, "golden"),
     "golden of another space": (
         {"golden.json": golden(GOOD, observations=[])},
-        "golden rows are of another observation space",
+        "golden examples are for another observation space",
     ),
     "golden of other numbers": (
-        {"golden.json": golden(GOOD, actions=tensor_json(np.zeros(3, np.int64)))},
-        "golden rows of different numbers",
+        {"golden.json": golden(GOOD, actions=json_tensor(np.zeros(3, np.int64)))},
+        "expected one number of at least 1",
     ),
     "golden of objects": (
-        {"golden.json": golden(GOOD, actions={"dtype": "object", "shape": [0], "data": ""})},
+        {"golden.json": golden(GOOD, actions={"dtype": "object", "shape": [16], "data": ""})},
         "dtype object",
     ),
     "golden of another action space": (
-        {"golden.json": golden(GOOD, actions=tensor_json(np.zeros((16, 1), np.int64)))},
-        "golden actions are of another action space",
+        {"golden.json": golden(GOOD, actions=json_tensor(np.zeros((16, 1), np.int64)))},
+        "golden actions are for another action space",
     ),
 }
 
@@ -207,5 +212,5 @@ def test_policy_whose_default_noise_is_not_zero_is_not_served(load: Load) -> Non
     for initializer in model.graph.initializer:
         if initializer.name == "noise":
             initializer.CopyFrom(numpy_helper.from_array(np.array([[0.0, 1e9]], np.float32), "noise"))
-    with pytest.raises(UnusableModel, match="for golden observation"):
+    with pytest.raises(UnusableModel, match="for golden example"):
         load(reference, {"policy.onnx": model.SerializeToString()})

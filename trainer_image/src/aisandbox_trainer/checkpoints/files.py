@@ -22,6 +22,7 @@ import numpy as np
 import structlog
 from aisandbox_crds.codec import spec_to_json
 from aisandbox_crds.spec import TrainingRunSpec
+from aisandbox_model_store import CHECKPOINT_ZIP
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -32,7 +33,6 @@ from aisandbox_trainer.checkpoints.compatibility import load_pickle
 from aisandbox_trainer.checkpoints.episodes import Episodes, NotStorable
 from aisandbox_trainer.checkpoints.random_state import RandomState
 
-MODEL = "model.zip"
 REPLAY_BUFFER = "replay_buffer.bin"
 NORMALIZATION = "vecnormalize.pkl"
 STATE = "state.pkl"
@@ -161,7 +161,7 @@ def _disk_error(error: BaseException | None) -> OSError | None:
 
 def _save(folder: Path, model: BaseAlgorithm, spec: TrainingRunSpec, state: State) -> None:
     # The last observations belong to the episodes.
-    model.save(folder / MODEL, exclude=["_last_obs", "_last_original_obs", "_last_episode_starts"])
+    model.save(folder / CHECKPOINT_ZIP, exclude=["_last_obs", "_last_original_obs", "_last_episode_starts"])
     normalize = model.get_vec_normalize_env()
     if normalize is not None:
         normalize.save(str(folder / NORMALIZATION))
@@ -177,7 +177,7 @@ def load(folder: Path, algorithm: type[BaseAlgorithm], env: Any, device: str) ->
     The returned state has episodes if they go on, and none if they begin anew. Loading reseeds every generator;
     :meth:`RandomState.restore` with the returned state is to be called last.
     """
-    model = algorithm.load(folder / MODEL, env=env, device=device)
+    model = algorithm.load(folder / CHECKPOINT_ZIP, env=env, device=device)
     model._last_obs = None
     model._last_original_obs = None
     model._last_episode_starts = None

@@ -1,19 +1,24 @@
-"""Golden rows: observations, noise and the actions torch chose, which every reader of a published model replays.
+"""Golden examples: observations, noise and the actions torch chose, which every reader of a published model replays.
 
-Owns which rows are worth it and their JSON form. Must not know ONNX or the training loop.
+Owns the choice of the examples; aisandbox_model_store has their form. Must not know ONNX or the training loop.
 """
 
 from __future__ import annotations
 
-import base64
 import itertools
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch as th
 from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_model_store.served_model import (
+    GOLDEN_ABSOLUTE_TOLERANCE,
+    GOLDEN_RELATIVE_TOLERANCE,
+    GoldenExamples,
+    StoredTensor,
+)
+from aisandbox_wire.noise import draw_noise
 from gymnasium import spaces
 from numpy.typing import NDArray
 
@@ -22,45 +27,40 @@ from aisandbox_trainer.export.policy_graph import LeafInput, PolicyGraph
 
 Array = NDArray[Any]
 
-ROWS = 8
-"""Rows without noise, and as many with."""
+EXAMPLES = 8
+"""Examples without noise, and as many with."""
 _CANDIDATES = 64
 _MARGIN = 1e-4
 """A hundred times what float32 sums in another order differ by, relative to the numbers themselves."""
-RELATIVE, ABSOLUTE = 1e-3, 1e-4
-"""How far a reader lets a Box action be off."""
 _FAR = 1e4
 _SEED = 20_240
 
 
-def golden_json(graph: PolicyGraph) -> bytes:
-    """The rows as JSON: ``{"observations": [tensor, ...], "noise": tensor, "actions": tensor}``.
+def golden_examples(graph: PolicyGraph) -> GoldenExamples:
+    """Up to 2 * EXAMPLES examples, half of them without noise.
 
-    A tensor is ``{"dtype", "shape", "data": base64}``, its dtype NumPy's name, little-endian. The observations have the
-    dtypes of the graph's inputs, one tensor a leaf. Rows of which another runtime's rounding could choose another
-    action (or miss RELATIVE and ABSOLUTE) are left out, so an indifferent policy may have fewer rows than 2 * ROWS, but
-    at least one.
-    The draw has its own fixed seed: it is the same each time, and nobody else's random numbers move.
+    Examples for which another runtime's rounding could choose another action (or miss the tolerances) are left out, so
+    a policy with equal scores may have fewer, but at least one. The random numbers are drawn from a generator with a
+    fixed seed: they are the same each time, and no other generator is changed.
     """
     random = np.random.default_rng(_SEED)
     leaves = [th.from_numpy(sample(leaf, 2 * _CANDIDATES, random)) for leaf in graph.leaves]
-    noise = th.from_numpy(draw_noise(graph, 2 * _CANDIDATES, random))
+    noise = th.from_numpy(_noise(graph, 2 * _CANDIDATES, random))
     noise[:_CANDIDATES] = 0.0
     with th.no_grad():
         margin = margins(graph, leaves, noise)
         safe = margin > _MARGIN
-        quiet = np.flatnonzero(safe[:_CANDIDATES])[:ROWS]
-        noisy = np.flatnonzero(safe[_CANDIDATES:])[:ROWS] + _CANDIDATES
+        quiet = np.flatnonzero(safe[:_CANDIDATES])[:EXAMPLES]
+        noisy = np.flatnonzero(safe[_CANDIDATES:])[:EXAMPLES] + _CANDIDATES
         best = [np.argmax(margin)] if not safe.any() else []
         rows = th.from_numpy(np.concatenate([quiet, noisy, best]).astype(np.int64))
         leaves, noise = [leaf[rows] for leaf in leaves], noise[rows]
         actions = graph(*leaves, noise)
-    golden = {
-        "observations": [_tensor(leaf.numpy()) for leaf in leaves],
-        "noise": _tensor(noise.numpy()),
-        "actions": _tensor(actions.numpy()),
-    }
-    return json.dumps(golden, separators=(",", ":")).encode()
+    return GoldenExamples(
+        observations=tuple(_stored(leaf.numpy()) for leaf in leaves),
+        noise=_stored(noise.numpy()),
+        actions=_stored(actions.numpy()),
+    )
 
 
 def sample(leaf: LeafInput, count: int, random: np.random.Generator) -> Array:
@@ -87,19 +87,12 @@ def sample(leaf: LeafInput, count: int, random: np.random.Generator) -> Array:
     return values.astype(np.uint8 if leaf.dtype == th.uint8 else np.float32)
 
 
-def draw_noise(graph: PolicyGraph, count: int, random: np.random.Generator) -> Array:
-    """Noise as ``noise_kind`` says, float32 [count, noise_size]; epsilon-greedy at random in every second row."""
-    kind, size = graph.noise.kind, graph.noise.size
-    if kind == pb.NOISE_KIND_NORMAL:
-        noise: Array = random.standard_normal((count, size))
-    elif kind == pb.NOISE_KIND_GUMBEL:
-        noise = random.gumbel(size=(count, size))
-    elif kind == pb.NOISE_KIND_LOGISTIC:
-        noise = random.logistic(size=(count, size))
-    else:
-        noise = np.zeros((count, size))
-        noise[np.arange(0, count, 2), random.integers(0, size, (count + 1) // 2)] = 1e30
-    return noise.astype(np.float32)
+def _noise(graph: PolicyGraph, count: int, random: np.random.Generator) -> Array:
+    """Noise as the graph takes it, float32 [count, noise_size]; epsilon-greedy explores in every second row."""
+    noise = draw_noise(random, graph.noise.kind, count, graph.noise.size, epsilon=1.0)
+    if graph.noise.kind == pb.NOISE_KIND_EPSILON_GREEDY:
+        noise[1::2] = 0.0
+    return noise
 
 
 def margins(graph: PolicyGraph, leaves: Sequence[th.Tensor], noise: th.Tensor) -> Array:
@@ -108,7 +101,8 @@ def margins(graph: PolicyGraph, leaves: Sequence[th.Tensor], noise: th.Tensor) -
     if isinstance(head, BoxHead):
         extent = np.maximum(np.abs(head.low.numpy()), np.abs(head.high.numpy()))
         actions = graph(*leaves, noise).flatten(1).numpy()
-        return np.asarray(((RELATIVE * np.abs(actions) + ABSOLUTE) / (extent + ABSOLUTE)).min(axis=1))
+        allowed = GOLDEN_RELATIVE_TOLERANCE * np.abs(actions) + GOLDEN_ABSOLUTE_TOLERANCE
+        return np.asarray((allowed / (extent + GOLDEN_ABSOLUTE_TOLERANCE)).min(axis=1))
     _, scores = graph.scores(leaves)
     noisy = (scores + noise).numpy()
     size = 1 + np.abs(scores.numpy()).max(axis=1)
@@ -127,6 +121,6 @@ def _gap(scores: Array) -> Array:
     return np.asarray(best[:, -1] - best[:, -2])
 
 
-def _tensor(array: Array) -> dict[str, Any]:
-    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
-    return {"dtype": array.dtype.name, "shape": list(array.shape), "data": base64.b64encode(little.tobytes()).decode()}
+def _stored(array: Array) -> StoredTensor:
+    little_endian = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    return StoredTensor(array.dtype.name, array.shape, little_endian.tobytes())

@@ -1,6 +1,7 @@
-"""A trained policy as the files of a published model: ONNX, what it takes and gives, and golden rows.
+"""A trained policy as the files of a published model: ONNX, what it takes and gives, and golden examples.
 
-Owns which files there are. Must not know where they are put (aisandbox_model_store) or who serves them.
+Owns their contents; aisandbox_model_store has their names and forms. Must not know where they are put or who serves
+them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 import torch as th
 from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_model_store.served_model import GOLDEN_FILE, METADATA_FILE, POLICY_FILE
 from aisandbox_wire.gymnasium_spaces import space_to_proto
 from google.protobuf import json_format
 from stable_baselines3 import A2C, DQN, PPO
@@ -18,7 +20,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 from aisandbox_trainer.errors import CannotExport
-from aisandbox_trainer.export.golden import golden_json
+from aisandbox_trainer.export.golden import golden_examples
 from aisandbox_trainer.export.onnx_file import onnx_bytes
 from aisandbox_trainer.export.policy_graph import PolicyGraph, build_policy_graph
 
@@ -68,9 +70,9 @@ def export_model(
         versions={name: importlib.metadata.version(name) for name in _VERSIONED},
     )
     return {
-        "policy.onnx": onnx_bytes(graph, names, examples, graph.noise.size),
-        "metadata.json": json_format.MessageToJson(description, sort_keys=True).encode(),
-        "golden.json": golden_json(graph),
+        POLICY_FILE: onnx_bytes(graph, names, examples, graph.noise.size),
+        METADATA_FILE: json_format.MessageToJson(description, sort_keys=True).encode(),
+        GOLDEN_FILE: golden_examples(graph).to_bytes(),
     }
 
 

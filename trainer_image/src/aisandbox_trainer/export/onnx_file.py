@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 import onnx
 import torch as th
+from aisandbox_model_store.served_model import ACTION_OUTPUT, NOISE_INPUT
 from onnx import helper, numpy_helper
 from torch import nn
 
 OPSET = 17
 """The newest operator set that both the exporter and the ONNX Runtimes of the last years have in full."""
-NOISE = "noise"
-ACTION = "action"
 
 
 def onnx_bytes(graph: nn.Module, names: Sequence[str], examples: Sequence[th.Tensor], noise_size: int) -> bytes:
@@ -33,15 +32,15 @@ def onnx_bytes(graph: nn.Module, names: Sequence[str], examples: Sequence[th.Ten
     zeros [1, noise_size], which broadcasts.
     """
     buffer: Any = io.BytesIO()  # this exporter takes a file, though it is declared for both exporters to take a path
-    inputs = [*names, NOISE]
+    inputs = [*names, NOISE_INPUT]
     with _silence(), th.no_grad():
         th.onnx.export(
             graph,
             (*examples, th.zeros(2, noise_size)),
             buffer,
             input_names=inputs,
-            output_names=[ACTION],
-            dynamic_axes={name: {0: "noise_batch" if name == NOISE else "batch"} for name in (*inputs, ACTION)},
+            output_names=[ACTION_OUTPUT],
+            dynamic_axes={NOISE_INPUT: {0: "noise_batch"}} | {name: {0: "batch"} for name in (*names, ACTION_OUTPUT)},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -50,7 +49,7 @@ def onnx_bytes(graph: nn.Module, names: Sequence[str], examples: Sequence[th.Ten
     if found != inputs:
         raise RuntimeError(f"the exporter made inputs {found}, expected {inputs}")
     # An initializer with the name of an input is that input's default (ONNX IR, "Graphs").
-    file.graph.initializer.append(numpy_helper.from_array(np.zeros((1, noise_size), np.float32), NOISE))
+    file.graph.initializer.append(numpy_helper.from_array(np.zeros((1, noise_size), np.float32), NOISE_INPUT))
     _name_output_shape(file.graph.output[0], graph, examples, noise_size)
     file.producer_name = "aisandbox-trainer"
     onnx.checker.check_model(file, full_check=False)
@@ -65,7 +64,7 @@ def _name_output_shape(
     with th.no_grad():
         shape = graph(*examples, th.zeros(2, noise_size)).shape
     elem_type = output.type.tensor_type.elem_type
-    output.CopyFrom(helper.make_tensor_value_info(ACTION, elem_type, ["batch", *shape[1:]]))
+    output.CopyFrom(helper.make_tensor_value_info(ACTION_OUTPUT, elem_type, ["batch", *shape[1:]]))
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_model_store.served_model import observation_input
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -54,7 +55,7 @@ class LeafInput(nn.Module):
     def __init__(self, key: str, space: gym.Space[Any], policy_space: gym.Space[Any], normalize: VecNormalize | None):
         super().__init__()
         self.key = key
-        self.name = f"observation.{key}" if key else "observation"
+        self.name = observation_input(key)
         self.space = space
         self.shape = tuple(space.shape or ())
         self.dtype = th.uint8 if space.dtype == np.uint8 else th.float32

@@ -17,7 +17,7 @@ import structlog
 from aisandbox_crds.intervals import effective_checkpoint_interval, effective_evaluation_interval
 from aisandbox_crds.output_path import normalized_output_path
 from aisandbox_crds.spec import TrainingRunSpec
-from aisandbox_model_store import Damaged, DiskFull, ModelNotFound, Pointer, Published, Writer
+from aisandbox_model_store import CHECKPOINT_ZIP, Damaged, DiskFull, ModelNotFound, Pointer, Published, Writer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
@@ -179,7 +179,7 @@ class ArtifactPublisher:
         final = self.save_model(model)
         if self.spec.model_output_path:
             path = normalized_output_path(self.spec.model_output_path)
-            self.writer.write_output(str(path), checkpoint.path / checkpoints.MODEL)
+            self.writer.write_output(str(path), checkpoint.path / CHECKPOINT_ZIP)
         self.writer.point("final", final)  # the last of all: it says that the run is finished
 
     def is_finished(self, checkpoint: Published) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aisandbox_crds.status import Artifact
 from aisandbox_crds.times import format_time
-from aisandbox_model_store import MANIFEST_NAME, Pointer, Published, RunFolder
+from aisandbox_model_store import MANIFEST_FILE, Pointer, Published, RunFolder
 
 
 def artifact(published: Published, reward_mean: float | None = None) -> Artifact:
@@ -38,7 +38,7 @@ def pointed(run: RunFolder, pointer: Pointer) -> Artifact:
 def _published_at(folder: Path) -> str | None:
     """When the manifest was written, RFC 3339 in UTC; for people only, since a copy of the files has another time."""
     try:
-        written = (folder / MANIFEST_NAME).stat().st_mtime
+        written = (folder / MANIFEST_FILE).stat().st_mtime
     except OSError:
         return None
     return format_time(datetime.fromtimestamp(written, UTC))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_inference.noise import KINDS, draw_noise
+from aisandbox_wire.noise import NOISE_KINDS, draw_noise
 
 COUNT = 100_000
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NOISE_KINDS)
 @pytest.mark.parametrize("count", [1, 5])
 def test_noise_has_the_shape_and_dtype_of_the_input(kind: pb.NoiseKind.ValueType, count: int) -> None:
     noise = draw_noise(np.random.default_rng(0), kind, count, 3, 0.5)

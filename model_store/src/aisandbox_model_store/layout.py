@@ -1,0 +1,25 @@
+"""The names of the folders and files of a run below MODELS_DIR and CHECKPOINT_DIR.
+
+    MODELS_DIR/runs/RUN/{uid,trainingrun.json}
+    MODELS_DIR/runs/RUN/models/STEP/{manifest.json and the files of aisandbox_model_store.served_model}
+    MODELS_DIR/runs/RUN/models/{latest,best,final}
+    MODELS_DIR/runs/RUN/{attempts,logs}/
+    CHECKPOINT_DIR/runs/RUN/checkpoints/STEP/{manifest.json, model.zip, the trainer's other files}
+
+Runs that exist have these names: none may change. Must not know how the files are written.
+"""
+
+RUNS_FOLDER = "runs"
+MODELS_FOLDER = "models"
+CHECKPOINTS_FOLDER = "checkpoints"
+LOGS_FOLDER = "logs"
+ATTEMPTS_FOLDER = "attempts"
+RECORD_FILE = "trainingrun.json"
+"""The run's record, which the local backend keeps."""
+UID_FILE = "uid"
+MANIFEST_FILE = "manifest.json"
+CHECKPOINT_ZIP = "model.zip"
+"""The file of a checkpoint that Stable-Baselines3 can load."""
+REASON_FILE = "reason.txt"
+"""Why a checkpoint was set aside."""
+POINTERS = ("latest", "best", "final")

@@ -1,0 +1,90 @@
+"""The files of a published model: what the trainer writes and every reader of a model relies on.
+
+Owns the file names, the names of the inputs and the output of the ONNX file, the JSON form of the golden examples and
+the tolerances of their comparison. The shapes and dtypes of the inputs and the values of the noise are specified by
+DescribeModelResponse and NoiseKind in policy_trainer.proto (``aisandbox_wire.noise`` draws them). Must not know ONNX,
+NumPy or how a policy is computed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+POLICY_FILE = "policy.onnx"
+METADATA_FILE = "metadata.json"
+"""A DescribeModelResponse in protobuf's JSON form."""
+GOLDEN_FILE = "golden.json"
+
+NOISE_INPUT = "noise"
+"""float32 [N or 1, noise_size]; its default is zeros [1, noise_size], which broadcast: the mode of the policy."""
+ACTION_OUTPUT = "action"
+
+GOLDEN_RELATIVE_TOLERANCE = 1e-3
+GOLDEN_ABSOLUTE_TOLERANCE = 1e-4
+"""How far the action of a Box may be from the golden one; all other actions must be equal.
+
+The absolute one is a share of the largest golden action of that dimension, and of 1 if that is smaller. float32 sums in
+another order differ by about 1e-6 of what is summed."""
+
+
+def observation_input(key: str) -> str:
+    """Return the name of the ONNX input for the entry ``key`` of a Dict space; "" is a space that is not a Dict."""
+    return f"observation.{key}" if key else "observation"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """An array: NumPy's name of its dtype, its shape, and its elements in C order, little-endian."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenExamples:
+    """N observations with noise, and the actions the trainer's own policy chose for them.
+
+    ``observations``: one tensor [N, *shape] for each leaf of the observation space, in the dtype of the ONNX input.
+    ``noise``: float32 [N, noise_size]. ``actions``: float32 [N, *shape] for a Box, otherwise int64.
+    """
+
+    observations: tuple[StoredTensor, ...]
+    noise: StoredTensor
+    actions: StoredTensor
+
+    def to_bytes(self) -> bytes:
+        """Return the contents of golden.json; a tensor is ``{"dtype", "shape", "data": base64}``."""
+        document = {
+            "observations": [_to_json(tensor) for tensor in self.observations],
+            "noise": _to_json(self.noise),
+            "actions": _to_json(self.actions),
+        }
+        return json.dumps(document, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> GoldenExamples:
+        """Parse golden.json. Raises ValueError unless it has the form above with at least one example."""
+        try:
+            document = json.loads(data)
+            observations = tuple(_from_json(tensor) for tensor in document["observations"])
+            examples = cls(observations, _from_json(document["noise"]), _from_json(document["actions"]))
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{GOLDEN_FILE} has another form ({error!r})") from error
+        tensors = (*observations, examples.noise, examples.actions)
+        counts = {tensor.shape[0] if tensor.shape else 0 for tensor in tensors}
+        if len(counts) != 1 or min(counts) < 1:
+            raise ValueError(f"{GOLDEN_FILE} has {sorted(counts)} examples, expected one number of at least 1")
+        return examples
+
+
+def _to_json(tensor: StoredTensor) -> dict[str, Any]:
+    return {"dtype": tensor.dtype, "shape": list(tensor.shape), "data": base64.b64encode(tensor.data).decode()}
+
+
+def _from_json(document: Any) -> StoredTensor:
+    shape = tuple(int(extent) for extent in document["shape"])
+    return StoredTensor(str(document["dtype"]), shape, base64.b64decode(document["data"], validate=True))
