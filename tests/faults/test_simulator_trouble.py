@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from aisandbox_crds.spec import GrpcEnvironment
+from aisandbox_model_store import CHECKPOINT_ZIP
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints import replay_file
 from fault_tally import Fault, Rows
@@ -188,7 +189,7 @@ def _served(scene: Scene) -> dict[tuple[int, int], list[int]]:
 
 
 def _check_replay_buffer(scene: Scene, folder: Path) -> None:
-    model = DQN.load(folder / checkpoints.MODEL, device="cpu")
+    model = DQN.load(folder / CHECKPOINT_ZIP, device="cpu")
     assert model.replay_buffer is None or model.replay_buffer.size() == 0
     space = model.observation_space
     assert space is not None

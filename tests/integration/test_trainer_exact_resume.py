@@ -32,7 +32,7 @@ from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_environment.gymnasium_host import GymnasiumSimulation
 from aisandbox_environment.server import create_environment_server
-from aisandbox_model_store import RunFolder, RunStore
+from aisandbox_model_store import CHECKPOINT_ZIP, RunFolder, RunStore
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints import random_state
 from aisandbox_trainer.checkpoints.episodes import Episodes
@@ -153,7 +153,7 @@ def everything(folder: Path, spec: TrainingRunSpec) -> dict[str, Any]:
     checkpoint = run.newest_checkpoint()
     assert checkpoint is not None
     assert checkpoint.manifest.details["episodes"] == "go on"
-    data, parameters, _ = load_from_zip_file(checkpoint.path / checkpoints.MODEL, device="cpu")
+    data, parameters, _ = load_from_zip_file(checkpoint.path / CHECKPOINT_ZIP, device="cpu")
     assert data is not None
     state: checkpoints.State = pickle.loads((checkpoint.path / checkpoints.STATE).read_bytes())
     assert state.episodes is not None
