@@ -115,7 +115,7 @@ class Service:
 
 @asynccontextmanager
 async def local_service(root: Path) -> AsyncIterator[Service]:
-    """Places for 2 trainers; 3 more runs may wait."""
+    """2 trainer slots; 3 more runs may wait."""
     settings = Settings(grpc_port=0, models_dir=root, max_concurrent_runs=2, max_pending_runs=3, stop_grace_seconds=5)
     launcher = ProcessLauncher([sys.executable, str(SCRIPTED_TRAINER), "run"])
     server = create_server(settings, backend=LocalBackend(settings, launcher))

@@ -155,7 +155,7 @@ async def test_start_with_a_used_request_id_and_another_experiment_is_refused(se
 
 
 @pytest.mark.local("where there is a place for a trainer is the cluster's to decide")
-async def test_runs_beyond_the_places_wait_and_get_their_turn(service: Any) -> None:
+async def test_runs_beyond_the_slots_wait_and_get_their_turn(service: Any) -> None:
     first = [await service.begin(total=FOREVER) for _ in range(2)]
     third, fourth = await service.begin(), await service.begin()
     for run in first:

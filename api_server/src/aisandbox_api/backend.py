@@ -11,31 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from aisandbox_crds.spec import Environment, GrpcEnvironment
 from aisandbox_crds.status import Artifact
 from aisandbox_crds.trainingrun import TrainingRun
-
-from aisandbox_api.errors import Unmet
-
-DEFAULT_ENVIRONMENT_ANNOTATION = "aisandbox.dev/default-environment"
-"""Set on a run whose request named no environment: which default it got, "fake" or "adapter".
-
-The address of a hosted adapter changes with every start of the service, which is why the spec says ``fake``.
-It is filled in when a trainer is launched, and a run that needs an adapter fails with a reason where there is none.
-"""
-
-
-def environment_to_train(run: TrainingRun, adapter_address: str | None) -> Environment:
-    """What a trainer of this service is told to train against. Raises Unmet if that is an adapter it does not have."""
-    if run.annotations.get(DEFAULT_ENVIRONMENT_ANNOTATION) != "adapter":
-        return run.spec.environment
-    if adapter_address is None:
-        message = (
-            "the run was started against the service's own adapter (create_server(adapter_factory=...)), and this "
-            "service has none: start it with the adapter and start the run again"
-        )
-        raise Unmet("AdapterMissing", "adapter_factory", message)
-    return GrpcEnvironment(adapter_address)
 
 
 class Activity(StrEnum):

@@ -1,23 +1,37 @@
 """grpc.health.v1 of the service: of its services by name, and ``model/RUN`` for each run's latest policy.
 
-Owns how a model's health is answered (Check only; Watch has the names that are set). Must not know who answers for
-policies.
+Owns the names, how a model's health is answered (Check only; Watch knows the names that are set), and the task that
+follows the backend's availability. Must not know what answers for policies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
+import structlog
 from grpc_health.v1 import health, health_pb2
 
+from aisandbox_api.backend import Backend
+
+log = structlog.get_logger()
+
 MODEL_PREFIX = "model/"
+LIVENESS = "liveness"
+"""Serving as long as the process answers at all; the other names also depend on the backend."""
+
+CHECK_SECONDS = 1.0
+"""How often the backend is asked whether it is available."""
+
 CanAct = Callable[[str], Awaitable[bool | None]]
+_Response = health_pb2.HealthCheckResponse
 
 
 class RunHealth(health.aio.HealthServicer):  # type: ignore[misc]  # grpcio-health-checking has no types
-    """``can_act`` tells whether the policy of a run answers, None for a run that is not known."""
+    """``can_act`` tells whether the policy of a run can act, None for an unknown run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,8 +44,46 @@ class RunHealth(health.aio.HealthServicer):  # type: ignore[misc]  # grpcio-heal
         if self.can_act is None or not request.service.startswith(MODEL_PREFIX):
             return await super().Check(request, context)
         run_id = request.service.removeprefix(MODEL_PREFIX)
-        answers = await self.can_act(run_id)
-        if answers is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no run {run_id!r}, or nobody answers for it")
-        response = health_pb2.HealthCheckResponse
-        return response(status=response.SERVING if answers else response.NOT_SERVING)
+        can_act = await self.can_act(run_id)
+        if can_act is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"run {run_id!r} is unknown, or no server acts for it")
+        return _Response(status=_Response.SERVING if can_act else _Response.NOT_SERVING)
+
+
+class HealthMonitor:
+    """Sets NOT_SERVING for ``names`` while ``backend`` is unavailable, so that clients use another replica."""
+
+    def __init__(self, servicer: RunHealth, names: Sequence[str], backend: Backend) -> None:
+        self._servicer = servicer
+        self._names = tuple(names)
+        self._backend = backend
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Sets the names and begins to follow the backend."""
+        await self._servicer.set(LIVENESS, _Response.SERVING)
+        serving = await self._update(None)
+        self._task = asyncio.create_task(self._follow(serving))
+
+    async def stop(self) -> None:
+        """Sets NOT_SERVING for every name, for good."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._servicer.enter_graceful_shutdown()
+
+    async def _follow(self, serving: bool) -> None:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            serving = await self._update(serving)
+
+    async def _update(self, before: bool | None) -> bool:
+        serving = not self._backend.unavailable
+        if serving is before:
+            return serving
+        if before is not None:
+            log.warning("health changed", serving=serving, reason=self._backend.unavailable)
+        for name in self._names:
+            await self._servicer.set(name, _Response.SERVING if serving else _Response.NOT_SERVING)
+        return serving

@@ -12,7 +12,7 @@ from aisandbox.v1 import training_progress_pb2 as pb
 
 from aisandbox_api.backend import Backend
 from aisandbox_api.requests import progress_report
-from aisandbox_api.status_codes import status_of, statuses
+from aisandbox_api.status_codes import abort_on_error, status_of
 
 _SCHEME = "Bearer "
 
@@ -38,7 +38,7 @@ class ProgressCalls:
         self, request: pb.ReportRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ReportResponse:
         """See the proto."""
-        async with statuses(context):
+        async with abort_on_error(context):
             metadata = dict(context.invocation_metadata() or ())
             header = str(metadata.get("authorization", ""))
             token = header.removeprefix(_SCHEME) if header.startswith(_SCHEME) else None

@@ -40,7 +40,8 @@ from aisandbox_crds.trainingrun import (
 from aisandbox_crds.validation import MAX_SEED, validate_names, validate_spec
 from google.protobuf import struct_pb2
 
-from aisandbox_api.backend import DEFAULT_ENVIRONMENT_ANNOTATION, Activity, ProgressReport
+from aisandbox_api.backend import Activity, ProgressReport
+from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION
 from aisandbox_api.errors import InvalidRequest
 
 DEFAULT_EPISODES = 10

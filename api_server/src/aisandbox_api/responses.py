@@ -16,7 +16,7 @@ from aisandbox_crds.trainingrun import EXPERIMENT_ANNOTATION, TrainingRun
 from aisandbox_model_store import CHECKPOINT_ZIP
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from aisandbox_api.backend import DEFAULT_ENVIRONMENT_ANNOTATION
+from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION
 from aisandbox_api.requests import ACTIVITIES, PHASES
 
 _PHASES = {phase: pb.Phase.ValueType(number) for number, phase in PHASES.items()}

@@ -6,12 +6,9 @@ Owns the gRPC server, health, reflection and metrics, and the wiring of the part
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
-import signal
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -19,29 +16,28 @@ import structlog
 from aisandbox.v1 import policy_trainer_pb2, training_progress_pb2
 from aisandbox_environment.adapter_host import AdapterFactory
 from aisandbox_model_store.run_store import RunStore
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from aisandbox_process.stop_signals import stop_signals
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
-from aisandbox_api.adapter import HostedAdapter
 from aisandbox_api.backend import Backend
+from aisandbox_api.default_environment import HostedAdapter
 from aisandbox_api.errors import AddressInUse, StartupError
-from aisandbox_api.health import RunHealth
+from aisandbox_api.health import HealthMonitor, RunHealth
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.method_handlers import add_service, handlers
 from aisandbox_api.metrics import Metrics
-from aisandbox_api.policy_calls import NoPolicies, PolicyForwarder
+from aisandbox_api.policy_forwarding import NoPolicies, PolicyForwarder
 from aisandbox_api.progress_service import ProgressCalls
-from aisandbox_api.service import TrainingCalls
 from aisandbox_api.settings import Settings
+from aisandbox_api.training_servicer import TrainingServicer
 
 log = structlog.get_logger()
 
 POLICY_TRAINER = policy_trainer_pb2.DESCRIPTOR.services_by_name["PolicyTrainerService"]
 PROGRESS = training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressService"]
 HEALTH_NAMES = ("", POLICY_TRAINER.full_name, PROGRESS.full_name)
-LIVENESS = "liveness"
-"""Serving as long as the process answers at all; the others also ask whether the backend can."""
 
 LARGEST_MESSAGE = 64 * 1024 * 1024
 """Bytes: a batch of 64 images of 512 x 512 x 3 fits."""
@@ -56,9 +52,8 @@ SERVER_OPTIONS = [
     ("grpc.keepalive_timeout_ms", 20_000),
 ]
 
-
 LONGEST_CALL_GRACE_SECONDS = 10.0
-"""A stream that nobody ends (a watch of health) must not hold the end up as long as a checkpoint may take."""
+"""A stream that no client ends (a watch of health) must not delay the stop as long as a checkpoint may take."""
 
 
 def create_server(
@@ -103,10 +98,6 @@ def create_backend(settings: Settings, metrics: Metrics) -> Backend:
     return KubernetesBackend(settings, metrics=metrics)
 
 
-HEALTH_SECONDS = 1.0
-"""How often the backend is asked whether it can answer."""
-
-
 class Server:
     """One service. Start it once, stop it once; for one event loop."""
 
@@ -124,9 +115,9 @@ class Server:
         self._adapter = HostedAdapter(adapter_factory) if adapter_factory is not None else None
         self._policy_calls = policy_calls
         self._forwarder: PolicyForwarder | None = None
-        self._training: TrainingCalls | None = None
+        self._training: TrainingServicer | None = None
         self._health = RunHealth()
-        self._tending: asyncio.Task[None] | None = None
+        self._monitor = HealthMonitor(self._health, HEALTH_NAMES, backend)
         self._grpc: grpc.aio.Server | None = None
         self._port = 0
         self._started = False
@@ -169,9 +160,7 @@ class Server:
         Health is NOT_SERVING from the beginning. Their runs go on when a service starts on the same MODELS_DIR.
         """
         grace = self._settings.stop_grace_seconds if grace is None else grace
-        if self._tending is not None:
-            self._tending.cancel()
-        await self._health.enter_graceful_shutdown()
+        await self._monitor.stop()
         async with asyncio.TaskGroup() as group:
             if self._grpc is not None:
                 group.create_task(self._grpc.stop(min(grace, LONGEST_CALL_GRACE_SECONDS)))
@@ -198,7 +187,7 @@ class Server:
         settings = self._settings
         adapter_address = None if self._adapter is None else await self._adapter.start()
         self._grpc = grpc.aio.server(options=SERVER_OPTIONS)
-        self._training = TrainingCalls(
+        self._training = TrainingServicer(
             self._backend,
             RunStore(settings.models_dir, settings.checkpoint_dir),
             secrets.SystemRandom(),
@@ -220,24 +209,7 @@ class Server:
         # Runs first, so that no early call finds them missing; reports that come now wait in the listening socket.
         await self._backend.start(self.address, adapter_address)
         await self._grpc.start()
-        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
-        await self._set_health(not self._backend.unavailable)
-        self._tending = asyncio.create_task(self._tend_health())
-
-    async def _tend_health(self) -> None:
-        """Says NOT_SERVING while the backend cannot answer, so that calls go where they are answered."""
-        serving = not self._backend.unavailable
-        while True:
-            await asyncio.sleep(HEALTH_SECONDS)
-            if serving is not (not self._backend.unavailable):
-                serving = not serving
-                log.warning("health has changed", serving=serving, why=self._backend.unavailable)
-                await self._set_health(serving)
-
-    async def _set_health(self, serving: bool) -> None:
-        response = health_pb2.HealthCheckResponse
-        for name in HEALTH_NAMES:
-            await self._health.set(name, response.SERVING if serving else response.NOT_SERVING)
+        await self._monitor.start()
 
     def _policy_handlers(self) -> dict[str, Any]:
         calls = self._policy_calls
@@ -248,33 +220,6 @@ class Server:
         return handlers(POLICY_TRAINER, calls, raw=calls is self._forwarder)
 
 
-@contextlib.contextmanager
-def stop_signals() -> Iterator[asyncio.Event]:
-    """An event that the first SIGTERM or SIGINT sets; the next one has its usual effect.
-
-    Entered before a server starts: a signal that comes meanwhile is kept until it can be obeyed. Main thread only.
-    """
-    loop, came = asyncio.get_running_loop(), asyncio.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def restore() -> None:
-        for number in numbers:
-            with contextlib.suppress(TypeError):  # a handler that was not installed from Python
-                signal.signal(number, before[number])
-
-    def handle(*_: object) -> None:
-        restore()
-        loop.call_soon_threadsafe(came.set)
-
-    for number in numbers:
-        signal.signal(number, handle)
-    try:
-        yield came
-    finally:
-        restore()
-
-
 def _dialled(host: str) -> str:
     """Where a client on this machine finds a server that listens on ``host``."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
@@ -282,6 +227,3 @@ def _dialled(host: str) -> str:
 
 def _join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
-
-
-__all__ = ["Server", "Settings", "StartupError", "create_server"]

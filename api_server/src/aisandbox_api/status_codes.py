@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def statuses(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+async def abort_on_error(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
     """Ends the call with the status of whatever error leaves the block."""
     try:
         yield

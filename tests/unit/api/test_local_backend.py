@@ -18,7 +18,7 @@ from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_model_store import RunStore
 
-PLACES = 2
+SLOTS = 2
 RUNS = 5
 
 
@@ -65,7 +65,7 @@ class MemoryLauncher:
         assert start.attempt > self.attempts.get(start.run_id, 0), "an attempt's number was given twice"
         self.attempts[start.run_id] = start.attempt
         self.at_work.append(trainer := MemoryTrainer(self, start))
-        assert len(self.at_work) <= PLACES, "more trainers than places"
+        assert len(self.at_work) <= SLOTS, "more trainers than slots"
         return trainer
 
 
@@ -73,10 +73,10 @@ class MemoryLauncher:
 async def test_wishes_in_any_order_keep_the_promises(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aisandbox_api.local.transitions.FIRST_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr("aisandbox_api.local.status_updates.FIRST_BACKOFF_SECONDS", 0.001)
     random = Random(seed)
     launcher = MemoryLauncher(random)
-    backend = LocalBackend(Settings(models_dir=tmp_path, max_concurrent_runs=PLACES), launcher)
+    backend = LocalBackend(Settings(models_dir=tmp_path, max_concurrent_runs=SLOTS), launcher)
     await backend.open()
     await backend.start("127.0.0.1:1", None)
     spec = TrainingRunSpec(Algorithm.PPO, 1000, seed=1, backoff_limit=1000)
@@ -110,7 +110,7 @@ async def test_wishes_in_any_order_keep_the_promises(
     assert recorded == {name: Phase.SUCCEEDED if name == names[0] else Phase.CANCELLED for name in names}
 
 
-async def test_runs_get_their_places_in_the_order_of_their_creation(tmp_path: Path) -> None:
+async def test_runs_get_slots_in_the_order_of_their_creation(tmp_path: Path) -> None:
     launcher = MemoryLauncher(Random(1))
     backend = LocalBackend(Settings(models_dir=tmp_path, max_concurrent_runs=1), launcher)
     await backend.open()

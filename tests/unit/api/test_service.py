@@ -7,7 +7,7 @@ import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_api import Settings
 from aisandbox_api.local import LocalBackend
-from aisandbox_api.service import TrainingCalls
+from aisandbox_api.training_servicer import TrainingServicer
 from aisandbox_crds.spec import TrainingRunSpec
 from aisandbox_model_store import RunStore
 
@@ -23,7 +23,7 @@ async def test_start_that_is_still_being_checked_ends_with_the_service(tmp_path:
             ended.set()
 
     backend = LocalBackend(Settings(models_dir=tmp_path))
-    calls = TrainingCalls(backend, RunStore(tmp_path), Random(1), check=check)
+    calls = TrainingServicer(backend, RunStore(tmp_path), Random(1), check=check)
     request, context = pb.TrainingRequest(experiment_id="lander", total_timesteps=100), Any
     call = asyncio.create_task(calls.StartTrainingPPO(request, context))  # type: ignore[arg-type]
     async with asyncio.timeout(20):

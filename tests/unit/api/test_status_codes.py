@@ -5,7 +5,7 @@ from typing import Any
 import grpc
 import pytest
 from aisandbox_api import errors
-from aisandbox_api.status_codes import statuses
+from aisandbox_api.status_codes import abort_on_error
 from aisandbox_crds.errors import FieldError
 from aisandbox_model_store import DiskFull, InvalidRunId, OutsideRoot
 from google.rpc import error_details_pb2, status_pb2
@@ -25,7 +25,7 @@ async def answered(error: Exception) -> tuple[str, str, list[Any]]:
     """The status a call ends with when ``error`` leaves it: code, message, the details' types."""
     context = Context()
     with pytest.raises(Aborted):
-        async with statuses(context):  # type: ignore[arg-type]
+        async with abort_on_error(context):  # type: ignore[arg-type]
             raise error
     status = status_pb2.Status.FromString(context.metadata.get("grpc-status-details-bin", b""))
     return context.code.name, context.details, list(status.details)
@@ -82,7 +82,7 @@ async def refusing(error: Exception) -> AsyncIterator[Any]:
     """A call that ends with the status of ``error``."""
 
     async def refuse(request: bytes, context: Any) -> bytes:
-        async with statuses(context):
+        async with abort_on_error(context):
             raise error
 
     server = grpc.aio.server()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from aisandbox_api.server import LIVENESS
+from aisandbox_api.health import LIVENESS
 from kustomize import CLUSTER_SCOPED, split_image
 from manifests import Manifests, pod_labels, quantity, selects
 from pod_security import violations

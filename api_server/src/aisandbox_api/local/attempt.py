@@ -1,7 +1,7 @@
 """One attempt at a run: the trainer's start, what it left behind, and how it ended.
 
 Owns the files an attempt has in RUN/logs: the trainer's log and its termination message. Must not know what follows
-from an end; that is :mod:`aisandbox_api.local.transitions`.
+from an end; that is :mod:`aisandbox_api.local.status_updates`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aisandbox_model_store.errors import DiskFull
 
 from aisandbox_api.errors import LaunchFailed, Unmet
 from aisandbox_api.local.launcher import Launcher, Trainer
-from aisandbox_api.local.transitions import Exit
+from aisandbox_api.local.status_updates import AttemptEnd
 
 log = structlog.get_logger()
 
@@ -67,7 +67,7 @@ class Attempt:
         unless_stopped: Callable[[Awaitable[object]], Awaitable[bool]],
         deadline_seconds: float | None,
         grace_seconds: float,
-    ) -> Exit:
+    ) -> AttemptEnd:
         """Waits for the end. ``unless_stopped`` says whether an awaitable finished before a stop was wished.
 
         A trainer that is to stop gets ``grace_seconds`` for its checkpoint, then it is killed.
@@ -85,7 +85,7 @@ class Attempt:
         message, tail = await asyncio.to_thread(self._last_words)
         if code is None and message is not None:
             code = message.exit_code
-        return Exit(code, message, tail, stop_asked=not unasked, deadline_passed=deadline_passed)
+        return AttemptEnd(code, message, tail, stop_asked=not unasked, deadline_passed=deadline_passed)
 
     def _last_words(self) -> tuple[TerminationMessage | None, tuple[str, ...]]:
         message = read_termination_message(self.logs_path, self.number)
@@ -101,13 +101,13 @@ def _prepare(logs_path: Path, attempt: int) -> int:
     return log_path.stat().st_size if log_path.exists() else 0
 
 
-def not_started(error: Exception) -> Exit:
+def not_started(error: Exception) -> AttemptEnd:
     """The end of an attempt that never had a trainer."""
     if isinstance(error, Unmet):
-        return Exit(ExitCode.PERMANENT, not_started=Failure(error.kind, str(error)))
+        return AttemptEnd(ExitCode.PERMANENT, not_started=Failure(error.kind, str(error)))
     reason = "DiskFull" if isinstance(error, DiskFull) else "LaunchFailed"
     text = str(error) if isinstance(error, LaunchFailed | DiskFull) else f"the trainer could not be started: {error}"
-    return Exit(None, not_started=Failure(reason, text))
+    return AttemptEnd(None, not_started=Failure(reason, text))
 
 
 def _tail(path: Path, start: int) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The runs of one machine.
 
 Owns the set of runs, their records' life and the limits. Each run is lived by a
-:class:`~aisandbox_api.local.supervised_run.SupervisedRun`. Must not know gRPC.
+:class:`~aisandbox_api.local.run_supervisor.RunSupervisor`. Must not know gRPC.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from aisandbox_crds.trainingrun import REQUEST_ANNOTATION, TrainingRun
 from aisandbox_model_store.errors import InvalidRunId
 from aisandbox_model_store.run_store import RunStore
 
-from aisandbox_api.backend import ProgressReport, environment_to_train
+from aisandbox_api.backend import ProgressReport
+from aisandbox_api.default_environment import environment_to_train
 from aisandbox_api.errors import (
     LimitReached,
     NotAuthenticated,
@@ -31,9 +32,9 @@ from aisandbox_api.errors import (
 )
 from aisandbox_api.local.directory_lock import DirectoryLock
 from aisandbox_api.local.launcher import Launcher, ProcessLauncher
-from aisandbox_api.local.places import Places
 from aisandbox_api.local.records import RecordStore
-from aisandbox_api.local.supervised_run import SupervisedRun, Surroundings
+from aisandbox_api.local.run_supervisor import RunSupervisor, SupervisorContext
+from aisandbox_api.local.trainer_slots import TrainerSlots
 from aisandbox_api.local.warm_launcher import WarmLauncher
 from aisandbox_api.settings import Settings
 
@@ -66,10 +67,10 @@ class LocalBackend:
         self._now = now
         self._observe = observe
         self._recorded: list[TrainingRun] = []
-        self._runs: dict[str, SupervisedRun] = {}
+        self._runs: dict[str, RunSupervisor] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._persisting: asyncio.Task[None] | None = None
-        self._surroundings: Surroundings | None = None
+        self._context: SupervisorContext | None = None
         self._create_lock = asyncio.Lock()
         self._closing = False
 
@@ -80,10 +81,10 @@ class LocalBackend:
 
     async def start(self, progress_address: str, adapter_address: str | None) -> None:
         """Takes up every unfinished run."""
-        self._surroundings = Surroundings(
+        self._context = SupervisorContext(
             store=self._store,
             records=self._records,
-            places=Places(self._settings.max_concurrent_runs),
+            slots=TrainerSlots(self._settings.max_concurrent_runs),
             launcher=self._launcher,
             progress_address=progress_address,
             environment_of=partial(environment_to_train, adapter_address=adapter_address),
@@ -94,7 +95,7 @@ class LocalBackend:
         )
         await self._launcher.start()
         for run in self._recorded:
-            supervised = self._runs[run.name] = SupervisedRun(run, self._surroundings, is_saved=True)
+            supervised = self._runs[run.name] = RunSupervisor(run, self._context, is_saved=True)
             self._observe(None, run)
             if not run.status.phase.is_done:
                 await supervised.recover()
@@ -118,7 +119,7 @@ class LocalBackend:
         for run in self._runs.values():
             await run.save_if_possible()
         await self._launcher.close()
-        self._surroundings = None
+        self._context = None
         self._lock.release()
 
     @property
@@ -131,11 +132,11 @@ class LocalBackend:
         async with self._create_lock:
             if (known := self._runs.get(run.name)) is not None:
                 return known.run
-            if self._closing or self._surroundings is None:
+            if self._closing or self._context is None:
                 raise ServiceStopping("the service is stopping: send the start again in a moment")
             self._check_pending()
             run = replace(run, creation_time=run.creation_time or self._now())
-            supervised = SupervisedRun(run, self._surroundings)
+            supervised = RunSupervisor(run, self._context)
             await supervised.save()
             self._runs[run.name] = supervised
             self._observe(None, run)
@@ -187,7 +188,7 @@ class LocalBackend:
             raise NotAuthenticated("authorization: the token is not valid, or its attempt is over")
         supervised.report(report)
 
-    async def _ask(self, supervised: SupervisedRun, spec: TrainingRunSpec, wish: str) -> TrainingRun:
+    async def _ask(self, supervised: RunSupervisor, spec: TrainingRunSpec, wish: str) -> TrainingRun:
         run = supervised.run
         if run.status.phase.is_done:
             raise RunDone(run.name, run.status.phase, wish)
@@ -196,7 +197,7 @@ class LocalBackend:
         await supervised.save_if_possible()  # what is asked for is under way; a full disk must not say otherwise
         return supervised.run
 
-    def _find(self, name: str) -> SupervisedRun:
+    def _find(self, name: str) -> RunSupervisor:
         supervised = self._runs.get(name)
         if supervised is None:
             raise RunUnknown(name, self._why_unknown(name))
@@ -221,7 +222,7 @@ class LocalBackend:
                 "cancel one, or raise MAX_PENDING_RUNS",
             )
 
-    def _live(self, supervised: SupervisedRun) -> None:
+    def _live(self, supervised: RunSupervisor) -> None:
         task = asyncio.create_task(supervised.live(), name=f"live-{supervised.run.name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

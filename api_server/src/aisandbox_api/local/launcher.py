@@ -16,7 +16,7 @@ from typing import Protocol
 from aisandbox_crds.trainer_start import TrainerStart
 
 from aisandbox_api.errors import LaunchFailed
-from aisandbox_api.local.trainer_process import ChildProcess, python_command
+from aisandbox_api.local.child_process import ChildProcess, python_command
 
 TRAINER_COMMAND = python_command("-m", "aisandbox_trainer", "run")
 

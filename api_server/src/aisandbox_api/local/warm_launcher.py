@@ -23,9 +23,9 @@ import structlog
 from aisandbox_crds.trainer_start import TrainerStart
 
 from aisandbox_api.errors import LaunchFailed
+from aisandbox_api.local.child_process import ChildProcess, python_command
 from aisandbox_api.local.launcher import Launcher, Trainer
 from aisandbox_api.local.orphans import ForkedProcess
-from aisandbox_api.local.trainer_process import ChildProcess, python_command
 
 log = structlog.get_logger()
 

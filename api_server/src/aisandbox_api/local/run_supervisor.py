@@ -1,7 +1,7 @@
-"""The life of one run in this process: waits for a place, has a trainer started, follows it, decides what comes next.
+"""Supervises one run: acquires a trainer slot, starts the trainer, waits for its end, retries.
 
-Owns the run's present state and everybody's view of it. The rules are in :mod:`aisandbox_api.local.transitions`; wishes
-(cancel, suspend) are fields of the spec and are looked at whenever something happens, so their order does not matter.
+Owns the run's present state and its watches. The rules are in :mod:`aisandbox_api.local.status_updates`; cancel and
+suspend are fields of the spec, read again at every event, so their order does not matter.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from aisandbox_model_store.run_store import RunStore
 
 from aisandbox_api.backend import ProgressReport
 from aisandbox_api.errors import ApiError, AttemptOver, NotPermitted, ServiceStopping
-from aisandbox_api.local import transitions
+from aisandbox_api.local import status_updates
 from aisandbox_api.local.artifacts import read_artifacts
 from aisandbox_api.local.attempt import Attempt, not_started, read_termination_message, termination_message_path
 from aisandbox_api.local.launcher import Launcher
-from aisandbox_api.local.places import Places
 from aisandbox_api.local.records import RecordStore
-from aisandbox_api.local.transitions import Exit
+from aisandbox_api.local.status_updates import AttemptEnd
+from aisandbox_api.local.trainer_slots import TrainerSlots
 
 log = structlog.get_logger()
 
@@ -36,12 +36,12 @@ COALESCE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class SupervisorContext:
     """What the runs of a service share. ``observe`` is told of every change as (before, after)."""
 
     store: RunStore
     records: RecordStore
-    places: Places
+    slots: TrainerSlots
     launcher: Launcher
     progress_address: str
     environment_of: Callable[[TrainingRun], Environment]
@@ -51,17 +51,17 @@ class Surroundings:
     stop_grace_seconds: float
 
 
-class SupervisedRun:
+class RunSupervisor:
     """A run and the task that lives it. For one event loop; :attr:`run` is a snapshot.
 
     ``is_saved``: its record on disk says the same.
     """
 
-    def __init__(self, run: TrainingRun, surroundings: Surroundings, is_saved: bool = False) -> None:
+    def __init__(self, run: TrainingRun, context: SupervisorContext, is_saved: bool = False) -> None:
         self._run = run
         self._saved = run if is_saved else None
-        self._around = surroundings
-        self._folder = surroundings.store.run(run.name)
+        self._context = context
+        self._folder = context.store.run(run.name)
         self._log = log.bind(run=run.name)
         self._save_lock = asyncio.Lock()
         self._changed = asyncio.Event()  # replaced at every change of the run
@@ -98,7 +98,7 @@ class SupervisedRun:
         async with self._save_lock:
             run = self._run
             if run is not self._saved:
-                await asyncio.to_thread(self._around.records.write, run)
+                await asyncio.to_thread(self._context.records.write, run)
                 self._saved = run
 
     async def save_if_possible(self) -> None:
@@ -116,7 +116,7 @@ class SupervisedRun:
         if report.attempt > status.attempt:
             raise NotPermitted(f"the token is of attempt {status.attempt} of run {self._run.name!r}")
         before = self._run.status.phase
-        self._set(transitions.reported(self._run, report, self._before, self._around.now()))
+        self._set(status_updates.apply_report(self._run, report, self._before, self._context.now()))
         if self._run.status.phase is not before:
             self._log.info("trainer trains", attempt=report.attempt, timesteps=report.timesteps)
 
@@ -142,7 +142,7 @@ class SupervisedRun:
         except Exception as error:
             self._log.exception("supervising the run has failed")
             failure = Failure("ServiceFault", f"the service failed to supervise the run: {error!r}; see its log")
-            self._set(transitions.done(self._run, Phase.FAILED, self._around.now(), failure))
+            self._set(status_updates.finish(self._run, Phase.FAILED, self._context.now(), failure))
         await self.save_if_possible()
 
     async def _live(self) -> None:
@@ -153,11 +153,11 @@ class SupervisedRun:
                 await self._wish.wait()
                 self._wish.clear()
                 delay, self._active_since = 0.0, None
-            elif await self._unless_stopped(self._take_place(delay)):
+            elif await self._unless_stopped(self._acquire_slot(delay)):
                 try:
                     delay = await self._attempt()
                 finally:
-                    self._around.places.give_back()
+                    self._context.slots.release()
             else:
                 delay = 0.0
 
@@ -166,44 +166,44 @@ class SupervisedRun:
         run, phase = self._run, self._run.status.phase
         if not phase.is_done:
             if run.spec.cancel:
-                self._set(transitions.done(run, Phase.CANCELLED, self._around.now()))
+                self._set(status_updates.finish(run, Phase.CANCELLED, self._context.now()))
             elif run.spec.suspend and phase is not Phase.SUSPENDED:
-                self._set(transitions.waiting(run, Phase.SUSPENDED))
+                self._set(status_updates.pause(run, Phase.SUSPENDED))
             elif not run.spec.suspend and phase is not Phase.PENDING:
-                self._set(transitions.waiting(run, Phase.PENDING))
+                self._set(status_updates.pause(run, Phase.PENDING))
         return self._run.status.phase.is_done
 
-    async def _take_place(self, delay: float) -> None:
+    async def _acquire_slot(self, delay: float) -> None:
         await asyncio.sleep(delay)
-        await self._around.places.take(self._run.creation_time + self._run.name)
+        await self._context.slots.acquire(self._run.creation_time + self._run.name)
 
     async def _attempt(self) -> float:
         """One attempt; the seconds to wait before the next one."""
         if self._stop_wanted():  # in the moment the place was given
             return 0.0
-        self._set(transitions.loading(self._run))
-        if not await self._unless_stopped(self._around.launcher.ready()):
+        self._set(status_updates.start_loading(self._run))
+        if not await self._unless_stopped(self._context.launcher.ready()):
             return 0.0
         self._before = self._run.status
-        self._set(transitions.begun(self._run, self._around.now()))
+        self._set(status_updates.start_attempt(self._run, self._context.now()))
         try:
             attempt = await self._launch()
         except (ApiError, ModelStoreError, OSError) as error:
-            exit_ = not_started(error)
+            end = not_started(error)
         else:
-            exit_ = await attempt.follow(
-                self._unless_stopped, self._seconds_to_deadline(), self._around.stop_grace_seconds
+            end = await attempt.follow(
+                self._unless_stopped, self._seconds_to_deadline(), self._context.stop_grace_seconds
             )
         self._token = ""
         await self._read_artifacts()
-        after, delay = transitions.ended(self._run, exit_, self._around.now())
+        after, delay = status_updates.finish_attempt(self._run, end, self._context.now())
         self._set(after)
-        self._log_end(exit_, delay)
+        self._log_end(end, delay)
         await self.save_if_possible()
         return delay
 
     async def _launch(self) -> Attempt:
-        environment = self._around.environment_of(self._run)
+        environment = self._context.environment_of(self._run)
         await self.save()  # the attempt's number must never be given twice
         self._token = secrets.token_urlsafe(32)
         number, logs_path = self._run.status.attempt, self._folder.logs_path
@@ -211,14 +211,14 @@ class SupervisedRun:
             run_id=self._run.name,
             attempt=number,
             spec=replace(self._run.spec, environment=environment),
-            models_dir=self._around.store.models_dir,
-            checkpoint_dir=self._around.store.checkpoint_dir,
-            progress_address=self._around.progress_address,
+            models_dir=self._context.store.models_dir,
+            checkpoint_dir=self._context.store.checkpoint_dir,
+            progress_address=self._context.progress_address,
             progress_token=self._token,
             termination_message_path=termination_message_path(logs_path, number),
-            log_level=self._around.log_level,
+            log_level=self._context.log_level,
         )
-        return await Attempt.launch(self._around.launcher, start, number, logs_path)
+        return await Attempt.launch(self._context.launcher, start, number, logs_path)
 
     def _seconds_to_deadline(self) -> float | None:
         """As a Job's, the deadline counts from the first attempt and anew after a pause."""
@@ -243,10 +243,10 @@ class SupervisedRun:
             await self._read_artifacts()
             if message is not None:
                 # Its end was the service's end, so it is no fault of the trainer's and counts for nothing.
-                exit_ = Exit(message.exit_code, message, stop_asked=True)
-                self._set(transitions.ended(self._run, exit_, self._around.now())[0])
+                end = AttemptEnd(message.exit_code, message, stop_asked=True)
+                self._set(status_updates.finish_attempt(self._run, end, self._context.now())[0])
             if not self._run.status.phase.is_done:
-                self._set(transitions.recovered(self._run))
+                self._set(status_updates.recover(self._run))
 
     async def _unless_stopped(self, awaitable: Awaitable[object]) -> bool:
         """Whether ``awaitable`` finished before a stop was wished; if not it is cancelled."""
@@ -272,7 +272,7 @@ class SupervisedRun:
 
     def _set(self, run: TrainingRun) -> None:
         before, self._run = self._run, run
-        self._around.observe(before, run)
+        self._context.observe(before, run)
         if run.status.phase is not before.status.phase:
             self._log.info("phase of the run", phase=run.status.phase, attempt=run.status.attempt)
         self._notify()
@@ -281,7 +281,7 @@ class SupervisedRun:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _log_end(self, exit_: Exit, delay: float) -> None:
+    def _log_end(self, end: AttemptEnd, delay: float) -> None:
         status = self._run.status
         reason = status.failure.reason if status.failure else None
-        self._log.info("attempt has ended", attempt=status.attempt, exit_code=exit_.code, reason=reason, next_in=delay)
+        self._log.info("attempt has ended", attempt=status.attempt, exit_code=end.code, reason=reason, next_in=delay)

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from aisandbox_api.backend import Backend
 from aisandbox_api.errors import Unmet
 from aisandbox_api.health import MODEL_PREFIX
-from aisandbox_api.status_codes import statuses
+from aisandbox_api.status_codes import abort_on_error
 
 SERVICE = "/aisandbox.v1.PolicyTrainerService/"
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -139,7 +139,7 @@ class NoPolicies:
             yield
 
     async def _refuse(self, run: str, context: Context) -> None:
-        async with statuses(context):
+        async with abort_on_error(context):
             await self._backend.get(run)
             raise _no_policies()
 

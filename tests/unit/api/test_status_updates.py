@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 from aisandbox_api.backend import Activity, ProgressReport
-from aisandbox_api.local import transitions
-from aisandbox_api.local.transitions import Exit
+from aisandbox_api.local import status_updates
+from aisandbox_api.local.status_updates import AttemptEnd
 from aisandbox_crds.status import Artifact, Failure, Phase
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainingrun import TrainingRun
@@ -14,21 +14,22 @@ CHECKPOINT = Artifact("checkpoints/400", 400, "sha256:1")
 
 
 def at_work(run: TrainingRun, timesteps: int = 500) -> TrainingRun:
-    begun = transitions.begun(run, NOW)
+    begun = status_updates.start_attempt(run, NOW)
     report = ProgressReport(run.name, begun.status.attempt, timesteps, Activity.TRAINING, fps=50.0)
-    return transitions.reported(begun, report, run.status, NOW)
+    return status_updates.apply_report(begun, report, run.status, NOW)
 
 
 def test_attempt_begins_with_the_next_number_and_keeps_the_first_start_time(run: TrainingRun) -> None:
-    first = transitions.begun(run, NOW)
-    second = transitions.begun(first, "later")
+    first = status_updates.start_attempt(run, NOW)
+    second = status_updates.start_attempt(first, "later")
     assert (first.status.attempt, second.status.attempt) == (1, 2)
     assert (second.status.phase, second.status.start_time) == (Phase.STARTING, NOW)
 
 
 def test_done_attempt_succeeds_even_if_a_cancel_came_last(run: TrainingRun) -> None:
     wished = replace(at_work(run), spec=replace(run.spec, cancel=True))
-    after, _ = transitions.ended(wished, Exit(ExitCode.DONE, TerminationMessage(1, 0, 1000), stop_asked=True), NOW)
+    end = AttemptEnd(ExitCode.DONE, TerminationMessage(1, 0, 1000), stop_asked=True)
+    after, _ = status_updates.finish_attempt(wished, end, NOW)
     assert (after.status.phase, after.status.progress.timesteps) == (Phase.SUCCEEDED, 1000)
     assert (after.status.completion_time, after.status.progress.fps) == (NOW, 0)
 
@@ -36,25 +37,25 @@ def test_done_attempt_succeeds_even_if_a_cancel_came_last(run: TrainingRun) -> N
 @pytest.mark.parametrize("code", [ExitCode.CANCELLED, ExitCode.RETRYABLE, ExitCode.PERMANENT, 1, 137, None])
 def test_cancelled_run_ends_cancelled_however_its_trainer_ended(run: TrainingRun, code: int | None) -> None:
     wished = replace(at_work(run), spec=replace(run.spec, cancel=True))
-    after, _ = transitions.ended(wished, Exit(code, stop_asked=True), NOW)
+    after, _ = status_updates.finish_attempt(wished, AttemptEnd(code, stop_asked=True), NOW)
     assert (after.status.phase, after.status.failure) == (Phase.CANCELLED, None)
 
 
 def test_permanent_exit_fails_at_once_with_the_trainer_s_words(run: TrainingRun) -> None:
     failure = Failure("InvalidHyperparameter", "batch_size: too large")
     message = TerminationMessage(1, ExitCode.PERMANENT, 0, failure)
-    after, _ = transitions.ended(at_work(run), Exit(ExitCode.PERMANENT, message), NOW)
+    after, _ = status_updates.finish_attempt(at_work(run), AttemptEnd(ExitCode.PERMANENT, message), NOW)
     assert (after.status.phase, after.status.failure, after.status.restarts) == (Phase.FAILED, failure, 0)
 
 
 def test_stop_that_was_asked_for_costs_nothing(run: TrainingRun) -> None:
-    after, delay = transitions.ended(at_work(run), Exit(ExitCode.CANCELLED, stop_asked=True), NOW)
+    after, delay = status_updates.finish_attempt(at_work(run), AttemptEnd(ExitCode.CANCELLED, stop_asked=True), NOW)
     status = after.status
     assert (status.phase, status.restarts, status.restarts_count_towards_max, delay) == (Phase.PENDING, 0, 0, 0)
 
 
 def test_stop_from_outside_is_a_restart_that_spends_nothing(run: TrainingRun) -> None:
-    after, delay = transitions.ended(at_work(run), Exit(ExitCode.CANCELLED), NOW)
+    after, delay = status_updates.finish_attempt(at_work(run), AttemptEnd(ExitCode.CANCELLED), NOW)
     status = after.status
     assert (status.phase, status.restarts, status.restarts_count_towards_max) == (Phase.PENDING, 1, 0)
     assert delay > 0
@@ -64,12 +65,12 @@ def test_stop_from_outside_is_a_restart_that_spends_nothing(run: TrainingRun) ->
 def test_crashes_spend_the_backoff_limit_with_growing_pauses(run: TrainingRun, code: int) -> None:
     delays = []
     for _ in range(run.spec.backoff_limit):
-        run, delay = transitions.ended(at_work(run), Exit(code), NOW)
+        run, delay = status_updates.finish_attempt(at_work(run), AttemptEnd(code), NOW)
         delays.append(delay)
         assert run.status.phase is Phase.PENDING
         assert "ended" in run.status.progress.warning
     assert delays == [1.0, 2.0]
-    run, _ = transitions.ended(at_work(run), Exit(code), NOW)
+    run, _ = status_updates.finish_attempt(at_work(run), AttemptEnd(code), NOW)
     assert (run.status.phase, run.status.restarts, run.status.attempt) == (Phase.FAILED, 2, 3)
     assert run.status.failure is not None
     assert "attempt 3" in run.status.failure.message
@@ -77,19 +78,19 @@ def test_crashes_spend_the_backoff_limit_with_growing_pauses(run: TrainingRun, c
 
 
 def test_backoff_has_an_upper_bound() -> None:
-    assert [transitions.backoff_seconds(n) for n in (1, 2, 6, 7, 1000)] == [1.0, 2.0, 32.0, 60.0, 60.0]
+    assert [status_updates.backoff_seconds(n) for n in (1, 2, 6, 7, 1000)] == [1.0, 2.0, 32.0, 60.0, 60.0]
 
 
 @pytest.mark.parametrize("code", [137, -9])
 def test_killed_trainer_is_explained_by_memory(code: int) -> None:
-    failure = transitions.describe(Exit(code, log_tail=("allocating",)))
+    failure = status_updates.describe(AttemptEnd(code, log_tail=("allocating",)))
     assert failure.reason == "TrainerKilled"
     assert "memory" in failure.message
     assert "allocating" in failure.message
 
 
 def test_crash_is_explained_by_the_last_lines_of_the_log() -> None:
-    failure = transitions.describe(Exit(1, log_tail=("Traceback", "ValueError: no")))
+    failure = status_updates.describe(AttemptEnd(1, log_tail=("Traceback", "ValueError: no")))
     assert failure.reason == "TrainerCrashed"
     assert "exit code 1" in failure.message
     assert "ValueError: no" in failure.message
@@ -97,32 +98,32 @@ def test_crash_is_explained_by_the_last_lines_of_the_log() -> None:
 
 def test_passed_deadline_fails_with_its_name(run: TrainingRun) -> None:
     run = replace(run, spec=replace(run.spec, active_deadline_seconds=5))
-    after, _ = transitions.ended(at_work(run), Exit(ExitCode.CANCELLED, deadline_passed=True), NOW)
+    after, _ = status_updates.finish_attempt(at_work(run), AttemptEnd(ExitCode.CANCELLED, deadline_passed=True), NOW)
     assert after.status.failure is not None
     assert after.status.failure.reason == "DeadlineExceeded"
 
 
 def test_recovered_run_waits_for_its_next_attempt(run: TrainingRun) -> None:
-    recovered = transitions.recovered(at_work(run))
+    recovered = status_updates.recover(at_work(run))
     assert (recovered.status.phase, recovered.status.attempt, recovered.status.restarts) == (Phase.PENDING, 1, 1)
-    suspended = transitions.waiting(run, Phase.SUSPENDED)
-    assert transitions.recovered(suspended) == suspended
+    suspended = status_updates.pause(run, Phase.SUSPENDED)
+    assert status_updates.recover(suspended) == suspended
 
 
 def test_report_of_a_starting_trainer_does_not_set_the_timesteps_back(run: TrainingRun) -> None:
-    before, _ = transitions.ended(at_work(run), Exit(1), NOW)
-    begun = transitions.begun(before, NOW)
-    starting = transitions.reported(begun, ProgressReport(run.name, 2, 0), before.status, NOW)
+    before, _ = status_updates.finish_attempt(at_work(run), AttemptEnd(1), NOW)
+    begun = status_updates.start_attempt(before, NOW)
+    starting = status_updates.apply_report(begun, ProgressReport(run.name, 2, 0), before.status, NOW)
     assert (starting.status.phase, starting.status.progress.timesteps) == (Phase.STARTING, 500)
     assert starting.status.progress.fps == 0
 
 
 def test_report_counts_what_a_restart_lost(run: TrainingRun) -> None:
-    before, _ = transitions.ended(at_work(run), Exit(1), NOW)
-    begun = transitions.begun(before, NOW)
+    before, _ = status_updates.finish_attempt(at_work(run), AttemptEnd(1), NOW)
+    begun = status_updates.start_attempt(before, NOW)
     report = ProgressReport(run.name, 2, 410, Activity.TRAINING, resumed_from=CHECKPOINT)
-    once = transitions.reported(begun, report, before.status, NOW)
-    twice = transitions.reported(once, replace(report, timesteps=420), before.status, NOW)
+    once = status_updates.apply_report(begun, report, before.status, NOW)
+    twice = status_updates.apply_report(once, replace(report, timesteps=420), before.status, NOW)
     assert (once.status.timesteps_lost, twice.status.timesteps_lost) == (100, 100)
     assert (twice.status.progress.timesteps, twice.status.resumed_from) == (420, CHECKPOINT)
 
@@ -136,7 +137,7 @@ def test_full_disk_is_a_condition_until_something_is_saved(run: TrainingRun) -> 
 
     def report(run: TrainingRun, time: str, **fields: Any) -> TrainingRun:
         said = ProgressReport(run.name, 1, 100, Activity.TRAINING, **fields)
-        return transitions.reported(run, said, before.status, time)
+        return status_updates.apply_report(run, said, before.status, time)
 
     def saved(run: TrainingRun) -> list[tuple[str, ...]]:
         return [
@@ -144,7 +145,7 @@ def test_full_disk_is_a_condition_until_something_is_saved(run: TrainingRun) -> 
             for each in run.status.conditions
         ]
 
-    run = report(transitions.begun(run, NOW), "T0")
+    run = report(status_updates.start_attempt(run, NOW), "T0")
     assert saved(run) == [], "nothing was due yet"
     run = report(run, "T1", unsaved="no space left")
     assert saved(run) == [("CheckpointsSaved", "False", "DiskFull", "no space left", "T1")]
@@ -160,7 +161,7 @@ def test_report_estimates_the_time_that_is_left(run: TrainingRun) -> None:
 
 
 def test_waiting_for_the_simulator_is_starting_before_the_first_step_and_running_after(run: TrainingRun) -> None:
-    begun = transitions.begun(run, NOW)
+    begun = status_updates.start_attempt(run, NOW)
     report = ProgressReport(run.name, 1, 0, Activity.WAITING_FOR_SIMULATOR, warning="not there")
-    assert transitions.reported(begun, report, run.status, NOW).status.phase is Phase.STARTING
-    assert transitions.reported(at_work(run), report, run.status, NOW).status.phase is Phase.RUNNING
+    assert status_updates.apply_report(begun, report, run.status, NOW).status.phase is Phase.STARTING
+    assert status_updates.apply_report(at_work(run), report, run.status, NOW).status.phase is Phase.RUNNING

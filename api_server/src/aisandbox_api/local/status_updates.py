@@ -24,7 +24,7 @@ _KILLED = (137, -9)
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
+class AttemptEnd:
     """How an attempt ended.
 
     ``code`` is 128 + the signal for a killed trainer, None if nobody saw it. ``message`` is the trainer's own, of this
@@ -40,13 +40,13 @@ class Exit:
     not_started: Failure | None = None
 
 
-def loading(run: TrainingRun) -> TrainingRun:
-    """The run when it has a place and what will train it is not loaded yet."""
+def start_loading(run: TrainingRun) -> TrainingRun:
+    """The run with a slot, while the fork server that its trainer is forked from still loads."""
     progress = resting(run.status.progress, activity=Activity.STARTING)
     return _with(run, replace(run.status, phase=Phase.STARTING, progress=progress))
 
 
-def begun(run: TrainingRun, now: str) -> TrainingRun:
+def start_attempt(run: TrainingRun, now: str) -> TrainingRun:
     """The run as its next attempt begins."""
     status = run.status
     return _with(
@@ -62,55 +62,55 @@ def begun(run: TrainingRun, now: str) -> TrainingRun:
     )
 
 
-def waiting(run: TrainingRun, phase: Phase) -> TrainingRun:
+def pause(run: TrainingRun, phase: Phase) -> TrainingRun:
     """The run without a trainer: Pending or Suspended."""
     return _with(run, replace(run.status, phase=phase, progress=resting(run.status.progress)))
 
 
-def recovered(run: TrainingRun) -> TrainingRun:
+def recover(run: TrainingRun) -> TrainingRun:
     """An unfinished run as the service finds it after its own end: a trainer that was at work is gone or going."""
     if run.status.phase not in (Phase.STARTING, Phase.RUNNING):
         return run
-    run = waiting(run, Phase.PENDING)
+    run = pause(run, Phase.PENDING)
     return _with(run, replace(run.status, restarts=run.status.restarts + (run.status.attempt > 0)))
 
 
-def done(run: TrainingRun, phase: Phase, now: str, failure: Failure | None = None) -> TrainingRun:
+def finish(run: TrainingRun, phase: Phase, now: str, failure: Failure | None = None) -> TrainingRun:
     """The run at its end."""
     progress = replace(resting(run.status.progress), warning="")
     return _with(run, replace(run.status, phase=phase, completion_time=now, failure=failure, progress=progress))
 
 
-def ended(run: TrainingRun, exit_: Exit, now: str) -> tuple[TrainingRun, float]:
+def finish_attempt(run: TrainingRun, end: AttemptEnd, now: str) -> tuple[TrainingRun, float]:
     """The run after an attempt, and the seconds to wait before the next one (if it is not done)."""
-    if exit_.message is not None:
-        timesteps = exit_.message.timesteps
+    if end.message is not None:
+        timesteps = end.message.timesteps
         done_percentage = percentage(timesteps, run.spec.total_timesteps)
         progress = replace(run.status.progress, timesteps=timesteps, progress_percentage=done_percentage)
         run = _with(run, replace(run.status, progress=progress))
-    if exit_.code == ExitCode.DONE:
-        return done(run, Phase.SUCCEEDED, now), 0.0
+    if end.code == ExitCode.DONE:
+        return finish(run, Phase.SUCCEEDED, now), 0.0
     if run.spec.cancel:
-        return done(run, Phase.CANCELLED, now), 0.0
-    if exit_.deadline_passed:
+        return finish(run, Phase.CANCELLED, now), 0.0
+    if end.deadline_passed:
         seconds = run.spec.active_deadline_seconds
         message = f"the run has trained for its activeDeadlineSeconds ({seconds} s); its checkpoints stay"
-        return done(run, Phase.FAILED, now, Failure("DeadlineExceeded", message)), 0.0
-    failure = describe(exit_)
-    if exit_.code == ExitCode.PERMANENT:
-        return done(run, Phase.FAILED, now, failure), 0.0
-    if exit_.stop_asked:
-        return waiting(run, Phase.PENDING), 0.0
-    return _restarted(run, failure, counts=exit_.code != ExitCode.CANCELLED, now=now)
+        return finish(run, Phase.FAILED, now, Failure("DeadlineExceeded", message)), 0.0
+    failure = describe(end)
+    if end.code == ExitCode.PERMANENT:
+        return finish(run, Phase.FAILED, now, failure), 0.0
+    if end.stop_asked:
+        return pause(run, Phase.PENDING), 0.0
+    return _restart(run, failure, counts=end.code != ExitCode.CANCELLED, now=now)
 
 
-def _restarted(run: TrainingRun, failure: Failure, counts: bool, now: str) -> tuple[TrainingRun, float]:
+def _restart(run: TrainingRun, failure: Failure, counts: bool, now: str) -> tuple[TrainingRun, float]:
     counted = run.status.restarts_count_towards_max + counts
     if counted > run.spec.backoff_limit:
         message = f"{failure.message} (attempt {run.status.attempt}, after {run.status.restarts} restarts: given up)"
-        return done(run, Phase.FAILED, now, Failure(failure.reason, message)), 0.0
+        return finish(run, Phase.FAILED, now, Failure(failure.reason, message)), 0.0
     delay = backoff_seconds(max(counted, 1))
-    run = waiting(run, Phase.PENDING)
+    run = pause(run, Phase.PENDING)
     status = replace(
         run.status,
         restarts=run.status.restarts + 1,
@@ -128,26 +128,26 @@ def backoff_seconds(restart: int) -> float:
     return float(min(FIRST_BACKOFF_SECONDS * 2 ** min(restart - 1, 10), LONGEST_BACKOFF_SECONDS))
 
 
-def describe(exit_: Exit) -> Failure:
+def describe(end: AttemptEnd) -> Failure:
     """Why an attempt that was not DONE has ended, for people."""
-    if exit_.not_started is not None:
-        return exit_.not_started
-    if exit_.message is not None and exit_.message.failure is not None:
-        return exit_.message.failure
-    tail = f"; its last lines: {' | '.join(exit_.log_tail)}" if exit_.log_tail else ""
-    if exit_.code in _KILLED:
+    if end.not_started is not None:
+        return end.not_started
+    if end.message is not None and end.message.failure is not None:
+        return end.message.failure
+    tail = f"; its last lines: {' | '.join(end.log_tail)}" if end.log_tail else ""
+    if end.code in _KILLED:
         message = (
             "the trainer was killed (SIGKILL), probably because the machine ran out of memory: use a smaller "
             "buffer_size or n_steps, fewer environments, or fewer concurrent runs (MAX_CONCURRENT_RUNS)"
         )
         return Failure("TrainerKilled", message + tail)
-    if exit_.code == ExitCode.CANCELLED:
+    if end.code == ExitCode.CANCELLED:
         return Failure("TrainerStopped", "the trainer was stopped (SIGTERM) by something else than the service" + tail)
-    code = "for an unknown reason" if exit_.code is None else f"with exit code {exit_.code}"
+    code = "for an unknown reason" if end.code is None else f"with exit code {end.code}"
     return Failure("TrainerCrashed", f"the trainer ended {code}, without saying why{tail}")
 
 
-def reported(run: TrainingRun, report: ProgressReport, before: TrainingRunStatus, now: str) -> TrainingRun:
+def apply_report(run: TrainingRun, report: ProgressReport, before: TrainingRunStatus, now: str) -> TrainingRun:
     """The run after a report of its present attempt; ``before`` is the status at the beginning of that attempt."""
     running = is_training(report) or run.status.phase is Phase.RUNNING
     status = reports.reported(run.status, report, before, running=running, total=run.spec.total_timesteps, now=now)

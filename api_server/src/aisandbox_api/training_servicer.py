@@ -1,7 +1,8 @@
 """PolicyTrainerService's calls about training.
 
 Owns the order of a call: translate, check, ask the backend, translate back. The calls about policies are in
-:mod:`aisandbox_api.policy_calls`; statuses in :mod:`aisandbox_api.status_codes`. Must not know which backend it has.
+:mod:`aisandbox_api.policy_forwarding`; gRPC statuses in :mod:`aisandbox_api.status_codes`. Must not know which backend
+it has.
 """
 
 from __future__ import annotations
@@ -24,19 +25,20 @@ from aisandbox_crds.trainingrun import (
 )
 from aisandbox_model_store.run_store import RunStore
 
-from aisandbox_api.backend import Backend, environment_to_train
+from aisandbox_api.admission_checks import check_output, check_simulators
+from aisandbox_api.backend import Backend
+from aisandbox_api.default_environment import environment_to_train
 from aisandbox_api.errors import RequestIdTaken
 from aisandbox_api.requests import list_query, new_run, page_token
 from aisandbox_api.responses import status_response
-from aisandbox_api.start_checks import check_output, check_simulators
-from aisandbox_api.status_codes import statuses
+from aisandbox_api.status_codes import abort_on_error
 
 log = structlog.get_logger()
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class TrainingCalls:
+class TrainingServicer:
     """The methods have the names and signatures of the generated servicer.
 
     ``adapter_address`` is where the service's own adapter is hosted; None: a run's default environment is the fake one.
@@ -80,14 +82,14 @@ class TrainingCalls:
 
     async def GetTrainingStatus(self, request: pb.StatusRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
-        async with statuses(context):
+        async with abort_on_error(context):
             return status_response(await self._backend.get(request.run_id))
 
     async def WatchTraining(  # noqa: N802
         self, request: pb.WatchTrainingRequest, context: Context
     ) -> AsyncIterator[pb.StatusResponse]:
         """See the proto."""
-        async with statuses(context):
+        async with abort_on_error(context):
             async for run in self._backend.watch(request.run_id):
                 yield status_response(run)
 
@@ -95,7 +97,7 @@ class TrainingCalls:
         self, request: pb.ListTrainingRunsRequest, context: Context
     ) -> pb.ListTrainingRunsResponse:
         """See the proto."""
-        async with statuses(context):
+        async with abort_on_error(context):
             query = list_query(request)
             runs = [
                 run
@@ -111,21 +113,21 @@ class TrainingCalls:
 
     async def CancelTraining(self, request: pb.CancelTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
-        async with statuses(context):
+        async with abort_on_error(context):
             return status_response(await self._backend.cancel(request.run_id))
 
     async def SuspendTraining(self, request: pb.SuspendTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
-        async with statuses(context):
+        async with abort_on_error(context):
             return status_response(await self._backend.suspend(request.run_id))
 
     async def ResumeTraining(self, request: pb.ResumeTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
-        async with statuses(context):
+        async with abort_on_error(context):
             return status_response(await self._backend.resume(request.run_id))
 
     async def _start(self, request: pb.TrainingRequest, algorithm: Algorithm, context: Context) -> pb.TrainingResponse:
-        async with statuses(context):
+        async with abort_on_error(context):
             default = "fake" if self._adapter_address is None else "adapter"
             run = new_run(request, algorithm, default, self._random)
             key = request.request_id or run.name
