@@ -38,12 +38,8 @@ import numpy as np
 import uvloop
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import policy_trainer_pb2_grpc
-from aisandbox_inference.direct_calls import DirectCalls
-from aisandbox_inference.methods import Methods
-from aisandbox_inference.waiting import Work
+from aisandbox_process.grpc_direct import Answer, ClientStream, Methods, UnaryMethod, open_stream, serve_methods
 from aisandbox_wire.tensors import decode_tensor, encode_tensor
-from google.rpc import status_pb2
-from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from rich.console import Console
 from rich.table import Table
 
@@ -90,6 +86,12 @@ class Echo:
         return pb.ActBatchResponse(actions=encode_tensor(actions), model=DIGEST, model_timesteps=1)
 
 
+class Stopping(grpc.Status):
+    """What a stream ends with when its server stops."""
+
+    code, details, trailing_metadata = grpc.StatusCode.UNAVAILABLE, "stopping", ()
+
+
 class Predict(Echo):
     """Answers with `predict` of a stable-baselines3 model, as a service written around it would."""
 
@@ -117,7 +119,7 @@ def serve(servicer: Echo, way: str) -> None:
         return
     server = grpc.server(ThreadPoolExecutor(8))
     if way == "direct":
-        calls = DirectCalls(server, direct_methods(servicer))
+        calls = serve_methods(server, direct_methods(servicer), direct=True)
     else:
         add_calls(server, servicer.act, servicer.act_stream, servicer.act_batch)
     announce(server.add_insecure_port("127.0.0.1:0"))
@@ -156,18 +158,19 @@ def add_calls(server: Any, act: Any, act_stream: Any, act_batch: Any) -> None:
 
 
 def direct_methods(servicer: Echo) -> Methods:
-    def method(request: Any, answer: Callable[[Any], Any]) -> Callable[[bytes], Work[bytes]]:
-        def work(message: bytes) -> Work[bytes]:
+    def method(request: Any, answer: Callable[[Any], Any]) -> UnaryMethod:
+        def work(message: bytes) -> Answer[bytes]:
             yield from ()
             return answer(request.FromString(message)).SerializeToString()  # type: ignore[no-any-return]
 
         return work
 
-    def refusal(name: str, error: Exception) -> status_pb2.Status:
+    def status_of(name: str, error: Exception) -> grpc.Status:
         raise error
 
     unary = {"Act": method(pb.ActRequest, servicer.act), "ActBatch": method(pb.ActBatchRequest, servicer.act_batch)}
-    return Methods(unary, {}, {"ActStream": lambda: method(pb.ActStreamRequest, servicer.reply)}, refusal)
+    streams = {"ActStream": lambda: method(pb.ActStreamRequest, servicer.reply)}
+    return Methods(PATH.strip("/"), unary, {}, streams, status_of, Stopping())
 
 
 def announce(port: int) -> None:
@@ -216,25 +219,13 @@ class Series:
 class PollingStream:
     """A stream whose caller polls for the reply itself, as gRPC's blocking unary calls do."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
-        inner: Any = channel
-        self._call = inner._channel.segregated_call(
-            cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS, (PATH + "ActStream").encode(), None, None, None, None,
-            (
-                ((cygrpc.SendInitialMetadataOperation(None, 0),), None),
-                ((cygrpc.ReceiveInitialMetadataOperation(0),), None),
-                ((cygrpc.ReceiveStatusOnClientOperation(0),), None),
-            ),
-            None,
-        )  # fmt: skip
+    def __init__(self, address: str) -> None:
+        self._stream: ClientStream = open_stream(address, PATH + "ActStream", direct=True)
 
     def exchange(self, request: pb.ActStreamRequest) -> pb.ActStreamResponse:
         """Send a message and return the reply."""
-        sent = cygrpc.SendMessageOperation(request.SerializeToString(), 0)
-        self._call.operate((sent, cygrpc.ReceiveMessageOperation(0)), "exchange")
-        while (event := self._call.next_event()).tag != "exchange":
-            pass
-        return pb.ActStreamResponse.FromString(event.batch_operations[1].message())
+        self._stream.send(request.SerializeToString())
+        return pb.ActStreamResponse.FromString(self._stream.receive())
 
 
 class PublicStream:
@@ -260,7 +251,7 @@ class Client:
         observations = np.random.default_rng(0).normal(size=(BATCH, len(OBSERVATION))).astype(np.float32)
         batch = pb.ActBatchRequest(run_id=RUN, observations=[encode_tensor(observations)])
         next_request = pb.ActStreamRequest(request=pb.ActRequest(observation=OBSERVATION))
-        streams = PollingStream(self._channel), PublicStream(stub)
+        streams = PollingStream(address), PublicStream(stub)
         for stream in streams:
             stream.exchange(pb.ActStreamRequest(request=request))
         self.calls: dict[str, Callable[[], Any]] = {

@@ -18,6 +18,7 @@ eight simulations at once could do at best.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import multiprocessing
@@ -42,8 +43,7 @@ from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
 from aisandbox_environment.adapter_host import AdapterSimulation
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
-from aisandbox_environment.channels import CLIENT_OPTIONS, SERVER_OPTIONS
-from aisandbox_environment.client_stream import DirectStream, PublicStream
+from aisandbox_environment.channels import CLIENT_OPTIONS, SERVER_OPTIONS, open_session_stream
 from aisandbox_environment.replies import ReplyReader
 from aisandbox_environment.results import ResetResult, StepResult
 from aisandbox_environment.served_session import Capacity, ServedSession
@@ -214,7 +214,8 @@ def tcp_step(ports: Sequence[int], environments: int, stack: ExitStack) -> Step:
     return step
 
 
-def session_step(port: int, environments: int, stack: ExitStack, stream: type = DirectStream) -> Step:
+def session_step(port: int, environments: int, stack: ExitStack, direct: bool = True) -> Step:
+    stream = functools.partial(open_session_stream, direct=direct)
     session = stack.enter_context(SimulatorSession.connect(f"127.0.0.1:{port}", environments, stream=stream))
     session.reset()
     actions = np.zeros(environments, np.int64)
@@ -272,7 +273,7 @@ def measure_bridge(seconds: float, servers: set[int]) -> list[dict[str, Any]]:
                 ways = {
                     "raw TCP": tcp_step([tcp], n, stack),
                     "session": session_step(direct, n, stack),
-                    "session, public gRPC": session_step(public, n, stack, PublicStream),
+                    "session, public gRPC": session_step(public, n, stack, direct=False),
                     "unary calls": unary_step(unary, n, stack),
                 }
                 rates = medians(ways, seconds)

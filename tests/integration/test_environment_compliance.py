@@ -20,9 +20,11 @@ from aisandbox_environment.adapters import FakeExternalEnvAdapter
 from aisandbox_environment.compliance import CheckResult, check_simulator, lives
 from aisandbox_environment.gymnasium_host import GymnasiumSimulation
 from aisandbox_environment.results import ResetResult, StepResult
-from aisandbox_environment.served_session import Capacity, ServedSession, SessionEnds
+from aisandbox_environment.served_session import Capacity, ServedSession
 from aisandbox_environment.server import EnvironmentServer, create_environment_server
 from aisandbox_environment.simulation import Simulation
+from aisandbox_process.grpc_direct import StreamAborted
+from aisandbox_process.grpc_direct.stream_server import PublicStreamServer
 from aisandbox_wire.tensors import encode_tensor
 
 CAPACITY = 12
@@ -199,8 +201,8 @@ class VagueVersion(ServedSession):
     def handle(self, request: bytes) -> bytes:
         try:
             return super().handle(request)
-        except SessionEnds as end:
-            raise SessionEnds(end.code, "no") from None
+        except StreamAborted as end:
+            raise StreamAborted(end.code, "no") from None
 
 
 class Patient(ServedSession):
@@ -209,7 +211,7 @@ class Patient(ServedSession):
     def handle(self, request: bytes) -> bytes:
         try:
             return super().handle(request)
-        except SessionEnds as end:
+        except StreamAborted as end:
             if end.code is not grpc.StatusCode.INVALID_ARGUMENT:
                 raise
             return pb.SimulatorReply(error=pb.SimulatorError(code=2, message=end.details)).SerializeToString()  # type: ignore[arg-type]
@@ -222,7 +224,7 @@ class Strict(ServedSession):
         reply = super().handle(request)
         error = pb.SimulatorReply.FromString(reply).error
         if error.code:
-            raise SessionEnds(grpc.StatusCode.INVALID_ARGUMENT, error.message)
+            raise StreamAborted(grpc.StatusCode.INVALID_ARGUMENT, error.message)
         return reply
 
 
@@ -234,7 +236,7 @@ class Impatient(ServedSession):
     def handle(self, request: bytes) -> bytes:
         now = time.monotonic()
         if self.last is not None and now - self.last > 0.25:
-            raise SessionEnds(grpc.StatusCode.DEADLINE_EXCEEDED, "idle for too long")
+            raise StreamAborted(grpc.StatusCode.DEADLINE_EXCEEDED, "idle for too long")
         try:
             return super().handle(request)
         finally:
@@ -357,10 +359,10 @@ class InvalidDescription(EnvironmentServer):
         return response
 
 
-class AnswersTheLatest(EnvironmentServer):
+class AnswersTheLatest(PublicStreamServer):
     """Drops requests that others have overtaken."""
 
-    def _session(self, requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+    def _serve(self, requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
         def read() -> None:
@@ -383,13 +385,13 @@ class AnswersTheLatest(EnvironmentServer):
                     request = newer
                 yield request
 
-        return super()._session(latest(), context)
+        return super()._serve(latest(), context)
 
 
-class NeverEnds(EnvironmentServer):
+class NeverEnds(PublicStreamServer):
     """Ignores the client's half-close."""
 
-    def _session(self, requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+    def _serve(self, requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         ended = threading.Event()
         context.add_callback(ended.set)
 
@@ -397,7 +399,7 @@ class NeverEnds(EnvironmentServer):
             yield from requests
             ended.wait(30)
 
-        return super()._session(forever(), context)
+        return super()._serve(forever(), context)
 
 
 @dataclass(frozen=True)
@@ -410,6 +412,7 @@ class Defect:
     session: type[ServedSession] = ServedSession
     capacity: type[Capacity] = Capacity
     server: type[EnvironmentServer] = EnvironmentServer
+    streams: type[PublicStreamServer] | None = None
     also: tuple[str, ...] = ()
 
 
@@ -448,7 +451,7 @@ DEFECTS: dict[str, Defect] = {
         also=(WRONG_ACTIONS, INDEPENDENT, AHEAD, APART),
     ),
     "seeds in another order": Defect(INDEPENDENT, "alone", simulation=lambda: ReversedSeeds(short)),
-    "only the latest request": Defect(AHEAD, "one reply each", server=AnswersTheLatest),
+    "only the latest request": Defect(AHEAD, "one reply each", streams=AnswersTheLatest),
     "another dtype": Defect(
         SHAPES, "has dtype float64", session=tampering(observations(lambda a: a.astype(np.float64))),
         also=(INDEPENDENT, LARGE),
@@ -500,7 +503,7 @@ DEFECTS: dict[str, Defect] = {
     ),
     "shared environments": Defect(APART, "share nothing", simulation=lambda: Shared(short)),
     "no capacity": Defect("the capacity is kept", "RESOURCE_EXHAUSTED", capacity=NeverRefuses),
-    "an endless stream": Defect("a half-close ends the session well", "half-close", server=NeverEnds),
+    "an endless stream": Defect("a half-close ends the session well", "half-close", streams=NeverEnds),
     "nothing freed": Defect("a cut stream frees its environments", "watch the call's", capacity=NeverFrees),
     "an idle timeout": Defect("silence is no error", "idle for too long", session=Impatient),
     "small batches only": Defect(LARGE, "too many", simulation=lambda: FailsWhenLarge(short)),
@@ -512,7 +515,10 @@ def test_a_defect_is_caught_by_the_check_meant_for_it(name: str, monkeypatch: py
     defect = DEFECTS[name]
     monkeypatch.setattr(server_module, "ServedSession", defect.session)
     monkeypatch.setattr(server_module, "Capacity", defect.capacity)
-    direct = defect.server is EnvironmentServer
+    if defect.streams is not None:
+        streams = defect.streams
+        monkeypatch.setattr(server_module, "serve_streams", lambda *arguments, direct: streams(*arguments))
+    direct = defect.streams is None
     with defect.server(defect.simulation(), "127.0.0.1", 0, CAPACITY, direct=direct) as server:
         failed = failures(check_simulator(server.address, timeout=1.5))
     assert defect.caught_by in failed, failed

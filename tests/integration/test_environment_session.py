@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 from aisandbox_environment.adapter_host import AdapterSimulation
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
-from aisandbox_environment.client_stream import ClientStream, DirectStream, PublicStream
+from aisandbox_environment.channels import open_session_stream
 from aisandbox_environment.description import describe
 from aisandbox_environment.errors import AtCapacity, RefusedRequest, SessionCancelled, SimulatorLost
 from aisandbox_environment.grpc_adapter import GrpcExternalEnvAdapter
 from aisandbox_environment.gymnasium_host import GymnasiumSimulation
 from aisandbox_environment.server import SERVICE, EnvironmentServer, create_environment_server
 from aisandbox_environment.session import SimulatorSession
+from aisandbox_process.grpc_direct import ClientStream
 from aisandbox_wire.errors import InvalidValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -31,10 +33,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[EnvironmentServer]:
         yield server
 
 
-@pytest.fixture(params=[DirectStream, PublicStream], ids=["direct-client", "public-client"])
+@pytest.fixture(params=[True, False], ids=["direct-client", "public-client"])
 def stream(request: pytest.FixtureRequest) -> Stream:
-    chosen: Stream = request.param
-    return chosen
+    return functools.partial(open_session_stream, direct=request.param)
 
 
 def eventually(holds: Callable[[], bool], within: float = 10.0) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import signal
@@ -20,8 +21,7 @@ import pytest
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
 from aisandbox_environment import errors
-from aisandbox_environment.channels import SESSION_METHOD
-from aisandbox_environment.client_stream import ClientStream, DirectStream, PublicStream
+from aisandbox_environment.channels import SESSION_METHOD, open_session_stream
 from aisandbox_environment.description import describe
 from aisandbox_environment.session import SimulatorSession, Timeouts
 from aisandbox_wire.tensors import encode_tensor
@@ -38,9 +38,9 @@ QUICK = Timeouts(connect=0.5, reset=0.5, step=0.5, close=0.5)
 Behaviour = Callable[[Iterable[bytes], grpc.ServicerContext], Iterator[bytes]]
 
 
-@pytest.fixture(params=[DirectStream, PublicStream], ids=["direct", "public"])
+@pytest.fixture(params=[True, False], ids=["direct", "public"])
 def connect(request: pytest.FixtureRequest) -> Callable[..., SimulatorSession]:
-    stream: Callable[[str], ClientStream] = request.param
+    stream = functools.partial(open_session_stream, direct=request.param)
 
     def connect(address: str, environments: int = 2) -> SimulatorSession:
         return SimulatorSession.connect(address, environments, timeouts=QUICK, stream=stream)

@@ -8,7 +8,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +18,6 @@ import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import policy_trainer_pb2_grpc
 from aisandbox_inference import Settings, create_policy_calls, create_server
-from aisandbox_inference.direct_calls import DirectCalls
 from aisandbox_model_store import RunStore
 from aisandbox_wire.tensors import decode_tensor, encode_tensor
 from google.rpc import error_details_pb2
@@ -81,8 +79,7 @@ class _Servicer(_Unimplemented):  # type: ignore[misc]
 
 @pytest.fixture
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "public":
-        monkeypatch.setattr(DirectCalls, "are_possible", lambda server: False)
+    monkeypatch.setenv("GRPC_DIRECT", "off" if request.param == "public" else "on")
     return str(request.param)
 
 
@@ -262,13 +259,6 @@ def test_calls_go_on_while_a_model_loads(
     assert [list(call.result(30).action) for call in loading] == [ACTION] * 5
 
 
-def test_locked_grpc_has_what_direct_calls_need() -> None:
-    with ThreadPoolExecutor(1) as pool:
-        server = grpc.server(pool)
-        assert DirectCalls.are_possible(server)
-        server.stop(None)
-
-
 @DIRECT
 def test_many_streams_need_no_threads(stub: Any, settings: Settings, tmp_path: Path) -> None:
     publish(tmp_path, POLICY)
@@ -349,7 +339,7 @@ def test_exception_in_a_call_ends_that_call_only(
     def broken(*_: Any) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("aisandbox_inference.direct_call.UnaryCall._reply", broken)
+    monkeypatch.setattr("aisandbox_process.grpc_direct.server_call.UnaryCall._reply", broken)
     with pytest.raises(grpc.RpcError) as caught:
         stub.Act(REQUEST, timeout=30)
     assert caught.value.code() is grpc.StatusCode.INTERNAL

@@ -10,6 +10,7 @@ import signal
 import sys
 
 from aisandbox_process import log
+from aisandbox_process.environ import InvalidSetting
 from aisandbox_process.grpc_runtime import set_up_grpc
 
 
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         host_gymnasium(given.id, given.environments, given.host, given.port)
     except KeyboardInterrupt:
         return 0
-    except (InvalidOptions, WireError) as error:
+    except (InvalidOptions, InvalidSetting, WireError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:

@@ -1,9 +1,11 @@
-"""The options of the channels and servers of EnvironmentService; see `Life` in environment.proto.
+"""The options of EnvironmentService's channels and servers, and the client's stream; see `Life` in environment.proto.
 
 A channel must be opened in the process that uses it: gRPC does not survive a fork.
 """
 
 from __future__ import annotations
+
+from aisandbox_process.grpc_direct import ClientStream, open_stream
 
 KEEPALIVE_SECONDS = 10
 """A client pings this often, also while no request is in flight: a learner's update is minutes of silence."""
@@ -43,3 +45,8 @@ SERVER_OPTIONS: list[tuple[str, int | str]] = [
 
 SESSION_METHOD = "/aisandbox.v1.EnvironmentService/Session"
 """The full name of the streaming call."""
+
+
+def open_session_stream(address: str, *, direct: bool | None = None) -> ClientStream:
+    """A Session stream to ``address`` on a channel of its own; see ``aisandbox_process.grpc_direct.open_stream``."""
+    return open_stream(address, SESSION_METHOD, CLIENT_OPTIONS, direct=direct)

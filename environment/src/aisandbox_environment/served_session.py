@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 import structlog
 from aisandbox.v1 import environment_pb2 as pb
+from aisandbox_process.grpc_direct import StreamAborted
 from aisandbox_wire.batches import BatchColumn
 from aisandbox_wire.errors import WireError
 from aisandbox_wire.tensors import Array, encode_tensor
@@ -28,15 +29,6 @@ from aisandbox_environment.stencils import steady_reply, step_request
 log = structlog.get_logger(__name__)
 
 
-class SessionEnds(Exception):
-    """The stream ends with this status."""
-
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(code, details)
-        self.code = code
-        self.details = details
-
-
 class Capacity:
     """How many environments the sessions of a server may hold together; 0 is no limit."""
 
@@ -46,11 +38,11 @@ class Capacity:
         self._changed = threading.Condition()
 
     def take(self, environments: int) -> None:
-        """Raises SessionEnds(RESOURCE_EXHAUSTED) if that many are not free."""
+        """Raises StreamAborted(RESOURCE_EXHAUSTED) if that many are not free."""
         with self._changed:
             if self.limit and self.in_use + environments > self.limit:
                 free = self.limit - self.in_use
-                raise SessionEnds(
+                raise StreamAborted(
                     grpc.StatusCode.RESOURCE_EXHAUSTED,
                     f"{environments} environments were asked for and {free} of {self.limit} are free",
                 )
@@ -81,10 +73,10 @@ class ServedSession:
         self._log = log
 
     def handle(self, request: bytes) -> bytes:
-        """The reply to a request. Raises SessionEnds when the stream has to end."""
+        """The reply to a request. Raises StreamAborted when the stream has to end."""
         try:
             return self._answer(request)
-        except SessionEnds:
+        except StreamAborted:
             raise
         except WireError as error:
             return _refused(pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT, str(error))
@@ -95,7 +87,7 @@ class ServedSession:
         except BaseException as error:  # also sys.exit() in an environment: the client must not wait for a reply
             self._log.exception("simulation failed", request=self._handling)
             what = f"the simulation failed on {self._handling!r}: {type(error).__name__}: {error}"
-            raise SessionEnds(grpc.StatusCode.INTERNAL, what) from error
+            raise StreamAborted(grpc.StatusCode.INTERNAL, what) from error
 
     def _answer(self, request: bytes) -> bytes:
         batch = self._batch
@@ -106,11 +98,11 @@ class ServedSession:
         try:
             message = pb.SimulatorRequest.FromString(request)
         except DecodeError:
-            raise SessionEnds(grpc.StatusCode.INVALID_ARGUMENT, "the request is no SimulatorRequest") from None
+            raise StreamAborted(grpc.StatusCode.INVALID_ARGUMENT, "the request is no SimulatorRequest") from None
         kind = self._handling = message.WhichOneof("request") or ""
         if batch is None:
             if kind != "open":
-                raise SessionEnds(grpc.StatusCode.INVALID_ARGUMENT, "the first request of a session is `open`")
+                raise StreamAborted(grpc.StatusCode.INVALID_ARGUMENT, "the first request of a session is `open`")
             return self._open(message.open)
         if kind == "step":
             return self._step(batch, message.step)
@@ -134,19 +126,19 @@ class ServedSession:
 
     def _open(self, request: pb.OpenRequest) -> bytes:
         if request.protocol_version != PROTOCOL_VERSION:
-            raise SessionEnds(
+            raise StreamAborted(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"the client speaks protocol version {request.protocol_version}, this simulator {PROTOCOL_VERSION}",
             )
         n = request.environments
         if n < 1:
-            raise SessionEnds(grpc.StatusCode.INVALID_ARGUMENT, f"open.environments: is {n}; it is at least 1")
+            raise StreamAborted(grpc.StatusCode.INVALID_ARGUMENT, f"open.environments: is {n}; it is at least 1")
         self._capacity.take(n)
         try:
             batch = self._simulation.make(n, _options(request))
         except InvalidOptions as error:
             self._capacity.give_back(n)
-            raise SessionEnds(grpc.StatusCode.INVALID_ARGUMENT, f"open.options: {error}") from None
+            raise StreamAborted(grpc.StatusCode.INVALID_ARGUMENT, f"open.options: {error}") from None
         except BaseException:
             self._capacity.give_back(n)
             raise

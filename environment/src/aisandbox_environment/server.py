@@ -6,18 +6,18 @@ Owns the server's life: port, health, reflection, capacity, stop. Must not know 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import structlog
 from aisandbox.v1 import environment_pb2 as pb
+from aisandbox_process.grpc_direct import direct_is_used, serve_streams
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from aisandbox_environment.channels import SERVER_OPTIONS
-from aisandbox_environment.direct_sessions import DirectSessions
-from aisandbox_environment.served_session import Capacity, ServedSession, SessionEnds
+from aisandbox_environment.channels import SERVER_OPTIONS, SESSION_METHOD
+from aisandbox_environment.served_session import Capacity, ServedSession
 from aisandbox_environment.simulation import Simulation
 from aisandbox_environment.spec import PROTOCOL_VERSION
 
@@ -35,18 +35,14 @@ class EnvironmentServer:
     def __init__(self, simulation: Simulation, host: str, port: int, capacity: int, *, direct: bool) -> None:
         self._simulation = simulation
         self._capacity = Capacity(capacity)
-        self._direct: DirectSessions | None = None
         threads = _THREADS if direct else _THREADS + _MOST_PUBLIC_SESSIONS
         self._server = grpc.server(ThreadPoolExecutor(threads, "simulator"), options=SERVER_OPTIONS)
-        handlers = {
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Describe": grpc.unary_unary_rpc_method_handler(
                 self._describe, pb.DescribeRequest.FromString, pb.DescribeResponse.SerializeToString
             )
         }
-        if direct:
-            self._direct = DirectSessions(self._server, self._new_session)
-        else:
-            handlers["Session"] = grpc.stream_stream_rpc_method_handler(self._session)
+        self._sessions = serve_streams(self._server, SESSION_METHOD, self._new_session, direct=direct)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -71,8 +67,7 @@ class EnvironmentServer:
     def start(self) -> None:
         """Answer calls from now on, on threads of its own."""
         self._server.start()
-        if self._direct is not None:
-            self._direct.start()
+        self._sessions.start()
         for name in ("", SERVICE):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         log.info("simulator listens", simulation=self._simulation.name, address=self.address)
@@ -85,8 +80,7 @@ class EnvironmentServer:
         """Take no new calls, end the open sessions after ``grace`` seconds, wait (a few seconds) until all is freed."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()
-        if self._direct is not None:
-            self._direct.join(_FREED_WITHIN)
+        self._sessions.join(_FREED_WITHIN)
         if not self._capacity.wait_until_free(_FREED_WITHIN):
             log.warning("simulation does not return", address=self.address, environments=self._capacity.in_use)
         self._stopped.set()
@@ -112,16 +106,6 @@ class EnvironmentServer:
     def _new_session(self) -> ServedSession:
         return ServedSession(self._simulation, self._capacity)
 
-    def _session(self, requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        session = self._new_session()
-        try:
-            for request in requests:
-                yield session.handle(request)
-        except SessionEnds as end:
-            context.abort(end.code, end.details)
-        finally:
-            session.close()
-
 
 def create_environment_server(
     simulation: Simulation,
@@ -133,9 +117,7 @@ def create_environment_server(
 ) -> EnvironmentServer:
     """A server for ``simulation``, not yet started. ``port`` 0 takes a free one; ``capacity`` 0 is no limit.
 
-    ``direct`` chooses how sessions are answered (see :mod:`aisandbox_environment.direct_sessions`); None means the
-    fast way where this version of gRPC allows it. Raises OSError if the port cannot be had.
+    ``direct``: whether the thread of a session polls for its own messages; None: as
+    :func:`aisandbox_process.grpc_direct.direct_is_used` says. Raises OSError if the port cannot be had.
     """
-    return EnvironmentServer(
-        simulation, host, port, capacity, direct=DirectSessions.are_possible() if direct is None else direct
-    )
+    return EnvironmentServer(simulation, host, port, capacity, direct=direct_is_used() if direct is None else direct)

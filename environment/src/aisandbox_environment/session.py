@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
+from aisandbox_process.grpc_direct import ClientStream, StreamEnded
 from aisandbox_wire.batches import BatchColumn
 from aisandbox_wire.errors import WireError
 from aisandbox_wire.tensors import Array
@@ -20,7 +21,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
 from aisandbox_environment.addresses import expand_addresses
-from aisandbox_environment.client_stream import ClientStream, StreamEnded, open_stream
+from aisandbox_environment.channels import open_session_stream
 from aisandbox_environment.errors import (
     InvalidAddress,
     InvalidReply,
@@ -91,7 +92,7 @@ class SimulatorSession:
         run_id: str = "",
         evaluation: bool = False,
         timeouts: Timeouts | None = None,
-        stream: Callable[[str], ClientStream] = open_stream,
+        stream: Callable[[str], ClientStream] = open_session_stream,
     ) -> Self:
         """Open a session with ``environments`` environments at ``address`` (one ``host:port``).
 

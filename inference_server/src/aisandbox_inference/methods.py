@@ -5,49 +5,38 @@ Owns their serialization. Must not know which server calls them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from google.rpc import status_pb2
+from aisandbox_process.grpc_direct import Methods, StreamingMethod, UnaryMethod
+from grpc_status import rpc_status
 
 from aisandbox_inference.answers import Answers
+from aisandbox_inference.errors import Stopping
+from aisandbox_inference.statuses import status_of
 from aisandbox_inference.waiting import Work
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PolicyTrainerService"].full_name
-
-Unary: TypeAlias = Callable[[bytes], Work[bytes]]
-Parts: TypeAlias = Callable[[bytes], Work[Iterator[bytes]]]
-Stream: TypeAlias = Callable[[], Unary]
-"""Called once for each stream; the result answers its messages, one after the other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Methods:
-    """Methods by their names within SERVICE, and what an exception of theirs means."""
-
-    unary: Mapping[str, Unary]
-    parts: Mapping[str, Parts]
-    streams: Mapping[str, Stream]
-    refusal: Callable[[str, Exception], status_pb2.Status]
 
 
 def policy_methods(answers: Answers) -> Methods:
     """Return the methods that give ``answers``."""
     return Methods(
+        service=SERVICE,
         unary={
             "Act": _unary(pb.ActRequest, answers.act),
             "ActBatch": _unary(pb.ActBatchRequest, answers.act_batch),
             "DescribeModel": _unary(pb.DescribeModelRequest, answers.describe_model),
         },
-        parts={"GetModel": _parts(answers)},
-        streams={"ActStream": lambda: _unary(pb.ActStreamRequest, answers.conversation().reply)},
-        refusal=answers.refusal,
+        streaming={"GetModel": _parts(answers)},
+        bidirectional={"ActStream": lambda: _unary(pb.ActStreamRequest, answers.conversation().reply)},
+        status_of=lambda call, error: rpc_status.to_status(answers.refusal(call, error)),
+        stopping=rpc_status.to_status(status_of(Stopping())),
     )
 
 
-def _unary(request: Any, answer: Callable[[Any], Work[Any]]) -> Unary:
+def _unary(request: Any, answer: Callable[[Any], Work[Any]]) -> UnaryMethod:
     parse = request.FromString
 
     def method(message: bytes) -> Work[bytes]:
@@ -58,7 +47,7 @@ def _unary(request: Any, answer: Callable[[Any], Work[Any]]) -> Unary:
     return method
 
 
-def _parts(answers: Answers) -> Parts:
+def _parts(answers: Answers) -> StreamingMethod:
     def method(message: bytes) -> Work[Iterator[bytes]]:
         parts = yield from answers.get_model(pb.GetModelRequest.FromString(message))
         return (part.SerializeToString() for part in parts)

@@ -12,16 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import structlog
+from aisandbox_process.grpc_direct import MethodServer, serve_methods
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
 from aisandbox_inference.answers import create_answers
-from aisandbox_inference.direct_calls import DirectCalls
 from aisandbox_inference.errors import AddressInUse
 from aisandbox_inference.health import ModelHealth
-from aisandbox_inference.methods import SERVICE, Methods, policy_methods
-from aisandbox_inference.public_calls import PublicCalls
+from aisandbox_inference.methods import SERVICE, policy_methods
 from aisandbox_inference.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -29,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 _MOST_THREADS = 1000
 """Threads come as they are needed: one for each stream of reflection, and one for each health check that waits for a
-model. (Where the calls about policies cannot be direct, one for each of those.)"""
+model. (Without direct gRPC, one for each call about policies.)"""
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # or a second server would silently take half of the connections
     ("grpc.keepalive_time_ms", 30_000),  # frees what a client that vanished held
@@ -50,7 +49,7 @@ class Server:
         self._health = ModelHealth(self._answers)
         self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="grpc")
         self._grpc: grpc.Server | None = None
-        self._calls: DirectCalls | PublicCalls | None = None
+        self._calls: MethodServer | None = None
         self._metrics_server: contextlib.ExitStack | None = None
         self.port = 0
 
@@ -118,11 +117,6 @@ class Server:
         self._metrics_server.callback(thread.join)
         self._metrics_server.callback(http.server_close)
         self._metrics_server.callback(http.shutdown)
-
-
-def serve_methods(server: grpc.Server, methods: Methods) -> DirectCalls | PublicCalls:
-    """Let ``server`` serve ``methods`` from the result's ``start`` on, the soonest way there is."""
-    return DirectCalls(server, methods) if DirectCalls.are_possible(server) else PublicCalls(server, methods)
 
 
 def _join(host: str, port: int) -> str:

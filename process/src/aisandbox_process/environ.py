@@ -73,6 +73,11 @@ def choice(environ: Environ, name: str, default: str, allowed: Sequence[str]) ->
     raise InvalidSetting(name, f"must be one of {', '.join(allowed)}, got {shown(text)}")
 
 
+def switch(environ: Environ, name: str, *, default: bool) -> bool:
+    """Whether a variable that is on or off is on. Raises InvalidSetting."""
+    return choice(environ, name, "on" if default else "off", ("on", "off")) == "on"
+
+
 def log_level(environ: Environ, default: str) -> str:
     """LOG_LEVEL, for :func:`aisandbox_process.log.configure`. Raises InvalidSetting."""
     return choice(environ, "LOG_LEVEL", default, LOG_LEVELS)

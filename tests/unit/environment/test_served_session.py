@@ -12,8 +12,9 @@ from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
 from aisandbox_environment.errors import Busy, InvalidOptions, InvalidRequest
 from aisandbox_environment.results import EpisodeMetrics, ResetResult, StepResult
-from aisandbox_environment.served_session import Capacity, ServedSession, SessionEnds
+from aisandbox_environment.served_session import Capacity, ServedSession
 from aisandbox_environment.spec import read_spec
+from aisandbox_process.grpc_direct import StreamAborted
 from aisandbox_wire.tensors import encode_tensor
 
 SPEC = read_spec(
@@ -182,7 +183,7 @@ def test_a_refusal_of_the_simulation_is_in_band(error: Exception, code: int) -> 
 
 
 def ends(client: Client, code: grpc.StatusCode, message: str, request: bytes) -> None:
-    with pytest.raises(SessionEnds, match=message) as caught:
+    with pytest.raises(StreamAborted, match=message) as caught:
         client.session.handle(request)
     assert caught.value.code is code
 
@@ -214,7 +215,7 @@ def test_what_breaks_the_contract_ends_the_stream() -> None:
 
 def test_unknown_options_end_the_stream_and_hold_nothing() -> None:
     client = Client(capacity=2)
-    with pytest.raises(SessionEnds, match=r"open\.options: 'unknown' is no option") as caught:
+    with pytest.raises(StreamAborted, match=r"open\.options: 'unknown' is no option") as caught:
         client.open(unknown=1)
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert client.capacity.in_use == 0
@@ -224,7 +225,7 @@ def test_the_capacity_is_kept_and_given_back() -> None:
     client = Client(capacity=3)
     client.open(2)
     other = ServedSession(client.simulation, client.capacity)
-    with pytest.raises(SessionEnds, match="2 environments were asked for and 1 of 3 are free") as caught:
+    with pytest.raises(StreamAborted, match="2 environments were asked for and 1 of 3 are free") as caught:
         other.handle(opening(protocol_version=1, environments=2))
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     other.close()

@@ -77,3 +77,11 @@ def test_variable_without_a_default_must_be_set() -> None:
     assert environ.required({"V": "here"}, "V") == "here"
     with pytest.raises(InvalidSetting, match="V: must be set"):
         environ.required({"V": ""}, "V")
+
+
+def test_switch_is_on_or_off() -> None:
+    assert environ.switch({"V": "on"}, "V", default=False)
+    assert not environ.switch({"V": "OFF"}, "V", default=True)
+    assert environ.switch({"V": ""}, "V", default=True)
+    with pytest.raises(InvalidSetting, match="V: must be one of on, off, got 'yes'"):
+        environ.switch({"V": "yes"}, "V", default=True)

@@ -14,13 +14,14 @@ from typing import Any, Self
 import grpc
 import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
+from aisandbox_process.grpc_direct import StreamEnded
 from aisandbox_wire.errors import WireError
 from aisandbox_wire.spaces import Leaf
 from aisandbox_wire.tensors import Array, encode_tensor
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
-from aisandbox_environment.client_stream import PublicStream, StreamEnded
+from aisandbox_environment.channels import open_session_stream
 from aisandbox_environment.description import describe
 from aisandbox_environment.replies import ReplyReader
 from aisandbox_environment.spec import PROTOCOL_VERSION, Spec, read_spec
@@ -88,7 +89,7 @@ class Probe:
 
     def __init__(self, address: str, timeout: float) -> None:
         self._timeout = timeout
-        self._stream = PublicStream(address)
+        self._stream = open_session_stream(address, direct=False)  # checks send requests ahead of replies
         self._wait = Wait(self._stream.cancel)
 
     def send(self, request: pb.SimulatorRequest) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from aisandbox_process.grpc_direct import StreamEnded
 from aisandbox_wire.errors import WireError
 
-from aisandbox_environment.client_stream import StreamEnded
 from aisandbox_environment.compliance import episodes, handshake, lives, requests
 from aisandbox_environment.compliance.examination import CheckResult, Examination, Failed
 from aisandbox_environment.errors import SimulatorError

@@ -14,9 +14,10 @@ from typing import TypeVar
 import structlog
 from aisandbox_crds.spec import GrpcEnvironment
 from aisandbox_environment.addresses import expand_addresses, spread
-from aisandbox_environment.client_stream import ClientStream, open_stream
+from aisandbox_environment.channels import open_session_stream
 from aisandbox_environment.errors import TransientSimulatorError
 from aisandbox_environment.session import SimulatorSession, Timeouts
+from aisandbox_process.grpc_direct import ClientStream
 
 from aisandbox_trainer.environments.concurrency import call_concurrently
 from aisandbox_trainer.errors import SimulatorGone
@@ -129,7 +130,7 @@ class _Opening:
         self._cancelled = False
 
     def stream(self, address: str) -> ClientStream:
-        stream = open_stream(address)
+        stream = open_session_stream(address)
         self._streams.append(stream)
         if self._cancelled:
             stream.cancel()

@@ -1,0 +1,83 @@
+"""Chooses between direct gRPC and gRPC's public API, and makes streams and servers accordingly.
+
+Owns the setting ``GRPC_DIRECT`` and the fallback. Must not know how either works.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+import grpc
+import structlog
+
+from aisandbox_process.environ import switch
+from aisandbox_process.grpc_direct import self_test
+from aisandbox_process.grpc_direct.client_stream import ClientStream, DirectStream, Options, PublicStream
+from aisandbox_process.grpc_direct.method_server import DirectMethodServer, MethodServer, PublicMethodServer
+from aisandbox_process.grpc_direct.methods import Methods
+from aisandbox_process.grpc_direct.stream_server import (
+    DirectStreamServer,
+    PublicStreamServer,
+    StreamHandler,
+    StreamServer,
+)
+
+log = structlog.get_logger(__name__)
+
+_lock = threading.Lock()
+_works: bool | None = None
+
+
+def direct_is_used() -> bool:
+    """Whether to use gRPC directly: ``GRPC_DIRECT`` is on (the default), and the self-test has succeeded.
+
+    The first call in a process runs the self-test, some milliseconds; if it fails, a warning says why. Raises
+    InvalidSetting for a value of ``GRPC_DIRECT`` other than on and off.
+    """
+    global _works
+    if not switch(os.environ, "GRPC_DIRECT", default=True):
+        return False
+    with _lock:
+        if _works is None:
+            problem = self_test.find_problem()
+            if problem:
+                log.warning(
+                    "direct gRPC failed its self-test, using the slower public API",
+                    problem=problem,
+                    grpc_version=grpc.__version__,
+                )
+            _works = not problem
+        return _works
+
+
+def open_stream(address: str, method: str, options: Options = (), *, direct: bool | None = None) -> ClientStream:
+    """A stream of ``method`` ("/package.Service/Method") at ``address``, on a channel of its own with ``options``.
+
+    Does not wait for the connection: the first reply shows whether there is one. ``direct``: whether the reader polls
+    for its own messages; None: as :func:`direct_is_used` says.
+    """
+    use_direct = direct_is_used() if direct is None else direct
+    return DirectStream(address, method, options) if use_direct else PublicStream(address, method, options)
+
+
+def serve_streams(
+    server: grpc.Server, method: str, new_handler: Callable[[], StreamHandler], *, direct: bool | None = None
+) -> StreamServer:
+    """Serve the bidirectional ``method`` on ``server``, which is not started and has no handler for it.
+
+    Each stream gets a handler of its own. ``direct``: whether the thread of a stream polls for its own messages; None:
+    as :func:`direct_is_used` says.
+    """
+    use_direct = direct_is_used() if direct is None else direct
+    return (DirectStreamServer if use_direct else PublicStreamServer)(server, method, new_handler)
+
+
+def serve_methods(server: grpc.Server, methods: Methods, *, direct: bool | None = None) -> MethodServer:
+    """Serve ``methods`` on ``server``, which is not started and has no handlers for them.
+
+    ``direct``: whether the thread that polls for messages answers them; None: as :func:`direct_is_used` says.
+    """
+    use_direct = direct_is_used() if direct is None else direct
+    return (DirectMethodServer if use_direct else PublicMethodServer)(server, methods)

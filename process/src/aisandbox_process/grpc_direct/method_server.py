@@ -1,0 +1,147 @@
+"""The methods of a gRPC server, answered by the thread that takes messages off the server's queue.
+
+gRPC's synchronous server hands every call to a thread of a pool, which waits for that call's request, and grpc.aio
+hands every event to an event loop: two changes of threads a message. A short answer takes less time than one of them,
+so with :class:`DirectMethodServer` the polling thread gives it at once; an answer that has to wait continues in the
+thread that completes what it waits for. :class:`PublicMethodServer` does the same with the public API.
+
+A direct call takes part in gRPC's own bookkeeping: the server's queue, its set of active calls (``rpc_states``, for
+which a server that stops waits) and its loop, which calls an event's tag with the event and learns from the result
+whether the call has ended. Must not know what the bytes mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from typing import Any, NoReturn, Protocol
+
+import grpc
+
+from aisandbox_process.grpc_direct.methods import Answer, BidirectionalMethod, Methods, StreamingMethod, UnaryMethod
+from aisandbox_process.grpc_direct.server_call import Call, StreamCall, StreamingCall, UnaryCall
+
+
+class MethodServer(Protocol):
+    """The methods of a gRPC server."""
+
+    def start(self) -> None:
+        """Accept calls from now on; the gRPC server has been started."""
+
+    def stop_streams(self) -> None:
+        """End every bidirectional stream after the reply to the request it is answering, with ``Methods.stopping``."""
+
+
+class DirectMethodServer:
+    """Calls that the server's polling thread answers. A stream that waits for a request holds no thread."""
+
+    def __init__(self, server: grpc.Server, methods: Methods) -> None:
+        inner: Any = server
+        self._state = inner._state
+        self.methods = methods
+        self.stopping = False
+        self.streams: set[StreamCall] = set()
+        kinds = (
+            (UnaryCall, methods.unary),
+            (StreamingCall, methods.streaming),
+            (StreamCall, methods.bidirectional),
+        )
+        self._first = [kind(self, name) for kind, names in kinds for name in names]
+        for call in self._first:
+            self._state.server.register_method(call.path)
+
+    def start(self) -> None:
+        """See MethodServer."""
+        for call in self._first:
+            self.request_call(call)
+        self._first.clear()
+
+    def stop_streams(self) -> None:
+        """See MethodServer. A stream that waits for a request ends at once."""
+        self.stopping = True
+        for stream in list(self.streams):
+            stream.stop()
+
+    def request_call(self, call: Call) -> None:
+        """Ask gRPC for the next call of ``call``'s method; ``call`` gets it."""
+        state = self._state
+        with state.lock:
+            state.rpc_states.add(call)
+            try:
+                state.server.request_registered_call(
+                    state.completion_queue, state.completion_queue, call.path, call.on_call
+                )
+            except ValueError:  # the server is stopping
+                state.rpc_states.discard(call)
+
+
+class PublicMethodServer:
+    """Calls with gRPC's public API: each holds a thread of the server's pool while it lasts."""
+
+    def __init__(self, server: grpc.Server, methods: Methods) -> None:
+        self._methods = methods
+        self._stopping = False
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            name: grpc.unary_unary_rpc_method_handler(self._unary(name, method))
+            for name, method in methods.unary.items()
+        }
+        for name, streaming in methods.streaming.items():
+            handlers[name] = grpc.unary_stream_rpc_method_handler(self._streaming(name, streaming))
+        for name, bidirectional in methods.bidirectional.items():
+            handlers[name] = grpc.stream_stream_rpc_method_handler(self._bidirectional(name, bidirectional))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(methods.service, handlers),))
+
+    def start(self) -> None:
+        """Nothing to do: the gRPC server accepts the calls."""
+
+    def stop_streams(self) -> None:
+        """See MethodServer. A stream that waits for a request is cut when the gRPC server's grace ends."""
+        self._stopping = True
+
+    def _unary(self, name: str, method: UnaryMethod) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+        def reply(request: bytes, context: grpc.ServicerContext) -> bytes:
+            value: bytes = self._value_of(name, method(request), context)
+            return value
+
+        return reply
+
+    def _streaming(
+        self, name: str, method: StreamingMethod
+    ) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
+        def replies(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+            yield from self._value_of(name, method(request), context)
+
+        return replies
+
+    def _bidirectional(
+        self, name: str, new_method: BidirectionalMethod
+    ) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
+        def replies(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+            method = new_method()
+            for request in requests:
+                yield self._value_of(name, method(request), context)
+                if self._stopping:
+                    _abort(context, self._methods.stopping)
+
+        return replies
+
+    def _value_of(self, name: str, answer: Answer[Any], context: grpc.ServicerContext) -> Any:
+        try:
+            return _run(answer)
+        except Exception as error:
+            _abort(context, self._methods.status_of(name, error))
+
+
+def _run(answer: Answer[Any]) -> Any:
+    """The value of ``answer``; waits in this thread for its futures."""
+    while True:
+        try:
+            future = next(answer)
+        except StopIteration as end:
+            return end.value
+        wait((future,))
+
+
+def _abort(context: grpc.ServicerContext, status: grpc.Status) -> NoReturn:
+    context.abort_with_status(status)
+    raise AssertionError("abort_with_status returned")

@@ -1,0 +1,42 @@
+"""The methods of a gRPC service as functions on bytes, for servers that answer in different ways.
+
+Must not know which server calls them, or what the bytes mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import grpc
+
+T = TypeVar("T")
+
+Answer: TypeAlias = Generator[Future[Any], None, T]
+"""What a method returns: a generator that yields each future it waits for, before it reads that future's result; its
+return value is the reply. A server resumes it when the future is done. ``future.cancel()`` means that the client no
+longer waits for the reply; the generator is resumed all the same."""
+
+UnaryMethod: TypeAlias = Callable[[bytes], Answer[bytes]]
+StreamingMethod: TypeAlias = Callable[[bytes], Answer[Iterator[bytes]]]
+"""One request, several replies."""
+BidirectionalMethod: TypeAlias = Callable[[], UnaryMethod]
+"""Called once for each stream; the result answers the stream's requests, one reply each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """The methods of ``service`` (its full name) by their names within it.
+
+    ``status_of(method, error)`` is the status a call ends with when its method raises ``error``. ``stopping`` is the
+    status a bidirectional stream ends with when the server stops.
+    """
+
+    service: str
+    unary: Mapping[str, UnaryMethod]
+    streaming: Mapping[str, StreamingMethod]
+    bidirectional: Mapping[str, BidirectionalMethod]
+    status_of: Callable[[str, Exception], grpc.Status]
+    stopping: grpc.Status
