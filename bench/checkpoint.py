@@ -23,7 +23,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from aisandbox_crds.intervals import effective_checkpoint_interval
+from aisandbox_crds.effective_values import effective_checkpoint_interval
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_model_store import Published, RunStore, Writer
 from aisandbox_trainer.algorithms.builder import set_threads

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 from aisandbox.v1.environment_pb2 import DescribeResponse
-from aisandbox_crds.environments import effective_environments
+from aisandbox_crds.effective_values import effective_environments
 from aisandbox_crds.errors import FieldError
 from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.spec import Algorithm, GrpcEnvironment, TrainingRunSpec

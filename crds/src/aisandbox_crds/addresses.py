@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from aisandbox_crds.errors import shown
+from aisandbox_crds.errors import short_repr
 
 MAX_LENGTH = 8192
 MAX_ADDRESSES = 1024
@@ -40,12 +40,12 @@ def address_count(text: str) -> int | None:
 def _single_problem(text: str) -> str:
     target = text.removeprefix("dns:///")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", target):
-        return f"must be written without a scheme other than dns:///, as {_EXAMPLE}; got {shown(text)}"
+        return f"must be written without a scheme other than dns:///, as {_EXAMPLE}; got {short_repr(text)}"
     host, colon, port = target.rpartition(":")
     if not colon or not host:
-        return f"must be host:port, as {_EXAMPLE}; got {shown(text)}"
+        return f"must be host:port, as {_EXAMPLE}; got {short_repr(text)}"
     if not (re.fullmatch(r"[0-9]{1,5}", port) and 1 <= int(port) <= 65535):
-        return f"must have a port from 1 to 65535, got {shown(text)}"
+        return f"must have a port from 1 to 65535, got {short_repr(text)}"
     return _host_problem(host, text)
 
 
@@ -54,17 +54,17 @@ def _host_problem(host: str, text: str) -> str:
         try:
             ipaddress.IPv6Address(host[1:-1])
         except ValueError:
-            return f"must have an IPv6 address in the brackets, got {shown(text)}"
+            return f"must have an IPv6 address in the brackets, got {short_repr(text)}"
         return ""
     if ":" in host:
-        return f"must have an IPv6 address in brackets, as [::1]:50061; got {shown(text)}"
+        return f"must have an IPv6 address in brackets, as [::1]:50061; got {short_repr(text)}"
     labels = host.removesuffix(".").split(".")
     if labels[-1].isdigit():
         try:
             ipaddress.IPv4Address(host)
         except ValueError:
-            return f"must have four numbers from 0 to 255 in an IPv4 address, got {shown(text)}"
+            return f"must have four numbers from 0 to 255 in an IPv4 address, got {short_repr(text)}"
         return ""
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        return f"must have a host name of letters, digits, '-' and '.', got {shown(text)}"
+        return f"must have a host name of letters, digits, '-' and '.', got {short_repr(text)}"
     return ""

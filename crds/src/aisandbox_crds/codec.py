@@ -16,7 +16,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from aisandbox_crds.errors import FieldError, InvalidRun, shown
+from aisandbox_crds.errors import FieldError, InvalidRun, short_repr
 from aisandbox_crds.spec import (
     Environment,
     FakeEnvironment,
@@ -136,14 +136,14 @@ def json_problem(value: object, depth: int = 0) -> str:
     if value is None or isinstance(value, bool | int | str):
         return ""
     if isinstance(value, float):
-        return "" if math.isfinite(value) else f"has {value}, which JSON cannot say"
+        return "" if math.isfinite(value) else f"has {value}, which cannot be written as JSON"
     if isinstance(value, list | tuple):
         return next(filter(None, (json_problem(item, depth + 1) for item in value)), "")
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             return "has a key that is not text"
         return next(filter(None, (json_problem(item, depth + 1) for item in value.values())), "")
-    return f"has {shown(value)}, which JSON cannot say"
+    return f"has {short_repr(value)}, which cannot be written as JSON"
 
 
 def _is_default(field: Field[Any], item: object) -> bool:
@@ -208,7 +208,7 @@ class _Reader:
     def mapping(self, data: object, path: str) -> Mapping[str, Any]:
         if isinstance(data, Mapping) and all(isinstance(key, str) for key in data):
             return data
-        self.expect(False, path or "run", f"must be an object, got {shown(data)}")
+        self.expect(False, path or "run", f"must be an object, got {short_repr(data)}")
         return {}
 
     def value(self, kind: Any, data: object, path: str) -> Any:
@@ -224,7 +224,7 @@ class _Reader:
             return self._object(kind, data, path)  # type: ignore[arg-type]
         if issubclass(kind, StrEnum):
             allowed = [member.value for member in kind]
-            self.expect(data in allowed, path, f"must be one of {', '.join(allowed)}, got {shown(data)}")
+            self.expect(data in allowed, path, f"must be one of {', '.join(allowed)}, got {short_repr(data)}")
             return kind(data) if data in allowed else None
         return self._scalar(kind, data, path)
 
@@ -233,7 +233,7 @@ class _Reader:
             data = float(data)
         name = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
         fits = isinstance(data, kind) and isinstance(data, bool) == (kind is bool) and _is_finite(data)
-        self.expect(fits, path, f"must be {name}, got {shown(data)}")
+        self.expect(fits, path, f"must be {name}, got {short_repr(data)}")
         return data
 
     def _map(self, kind: Any, data: object, path: str) -> Mapping[str, Any]:
@@ -245,7 +245,7 @@ class _Reader:
         return {} if problem else _plain(entries)
 
     def _sequence(self, kind: Any, data: object, path: str) -> tuple[Any, ...]:
-        self.expect(isinstance(data, list | tuple), path, f"must be a list, got {shown(data)}")
+        self.expect(isinstance(data, list | tuple), path, f"must be a list, got {short_repr(data)}")
         entries = data if isinstance(data, list | tuple) else ()
         if kind is Condition and self.ignore_unknown:
             entries = [entry for entry in entries if not _is_of_unknown_type(entry)]
@@ -270,5 +270,7 @@ class _Reader:
         if len(entries) == 1 and entries.keys() <= ENVIRONMENT_KINDS.keys():
             ((kind, entry),) = entries.items()
             return self.value(ENVIRONMENT_KINDS[kind], entry, f"{path}.{kind}")
-        self.expect(False, path, f"must have exactly one of {', '.join(ENVIRONMENT_KINDS)}, got {shown(list(entries))}")
+        self.expect(
+            False, path, f"must have exactly one of {', '.join(ENVIRONMENT_KINDS)}, got {short_repr(list(entries))}"
+        )
         return None

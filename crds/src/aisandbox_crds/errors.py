@@ -1,9 +1,12 @@
-"""What is wrong with something said of a run.
+"""The errors of this package: what is wrong with the spec, status or start of a run.
 
     CrdError (ValueError)
-    └── InvalidRun          one or more FieldErrors: which field, which rule
+    ├── InvalidRun              one or more FieldErrors: which field, which rule
+    ├── InvalidParameter        one value of a hyperparameter breaks the rule of its type
+    └── MalformedValue          the text of a hyperparameter is not in the notation
 
-All of them are permanent: the same text is refused again.
+All of them are permanent: the same text is refused again. The last two stay inside this package, which turns them into
+FieldErrors of an InvalidRun.
 """
 
 from __future__ import annotations
@@ -39,7 +42,20 @@ class InvalidRun(CrdError):
         return type(self), (self.errors,)
 
 
-class _Shown(reprlib.Repr):
+class InvalidParameter(CrdError):
+    """A value breaks the rule of its type; ``path`` leads to it from the hyperparameter (".net_arch", "")."""
+
+    def __init__(self, rule: str, path: str = "") -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.path = path
+
+
+class MalformedValue(CrdError):
+    """A text is not in the notation of hyperparameters; the message is a phrase that says why."""
+
+
+class _ShortRepr(reprlib.Repr):
     """Bounds what a message repeats of its input; a huge integer has no decimal form within Python's limit."""
 
     def __init__(self) -> None:
@@ -51,5 +67,5 @@ class _Shown(reprlib.Repr):
         return repr(x) if x.bit_length() <= 256 else f"a whole number of {x.bit_length()} bits"
 
 
-shown = _Shown().repr
+short_repr = _ShortRepr().repr
 """``repr`` for error messages: never longer than a line or two, whatever the input."""

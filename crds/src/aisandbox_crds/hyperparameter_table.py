@@ -1,6 +1,6 @@
 """The hyperparameters: every keyword of SB3's PPO, A2C and DQN that makes sense as text, and a few of RL Zoo's.
 
-Owns names, kinds, ranges, defaults and one line on each. A test holds the table against the signatures of
+Owns names, types, ranges, defaults and one line on each. A test holds the table against the signatures of
 stable-baselines3, so that a keyword it gains, loses or gives another default is noticed. Must not import it.
 """
 
@@ -9,50 +9,50 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aisandbox_crds.kinds import (
-    Bool,
-    Choice,
-    Device,
-    Float,
-    Frequency,
-    Int,
-    Keywords,
-    Kind,
-    Optional,
-    Schedule,
-    Sequence,
-    Text,
-    Unsuitable,
+from aisandbox_crds.errors import InvalidParameter
+from aisandbox_crds.parameter_types import (
+    BoolType,
+    ChoiceType,
+    DeviceType,
+    DictType,
+    FloatType,
+    FrequencyType,
+    IntType,
+    ListType,
+    OptionalType,
+    ParameterType,
+    ScheduleType,
+    TextType,
 )
-from aisandbox_crds.policy_kwargs import POLICIES, PolicyKwargs
+from aisandbox_crds.parameter_values import Value
+from aisandbox_crds.policy_kwargs import POLICIES, PolicyKwargsType
 from aisandbox_crds.spec import Algorithm
-from aisandbox_crds.values import Value
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A hyperparameter.
 
-    ``default`` is what holds when nothing is said. It is SB3's own and not passed to SB3, unless ``ours``: then it is
+    ``default`` is what holds without a value. It is SB3's own and not passed to SB3, unless ``custom``: then it is
     this project's and always passed.
     """
 
     name: str
-    kind: Kind
+    type: ParameterType
     default: Value
-    meaning: str
-    ours: bool = False
+    description: str
+    custom: bool = False
 
 
-NORMALIZE_KEYWORDS = Keywords(
+NORMALIZE_KEYWORDS = DictType(
     {
-        "norm_obs": Bool(),
-        "norm_reward": Bool(),
-        "clip_obs": Float(0, above=True),
-        "clip_reward": Float(0, above=True),
-        "gamma": Float(0, 1),
-        "epsilon": Float(0, 1, above=True),
-        "norm_obs_keys": Optional(Sequence(Text(), 1, 100)),
+        "norm_obs": BoolType(),
+        "norm_reward": BoolType(),
+        "clip_obs": FloatType(0, above=True),
+        "clip_reward": FloatType(0, above=True),
+        "gamma": FloatType(0, 1),
+        "epsilon": FloatType(0, 1, above=True),
+        "norm_obs_keys": OptionalType(ListType(TextType(), 1, 100)),
     },
     refused={"training": "is decided by the service: statistics move in training and rest in evaluation"},
 )
@@ -60,42 +60,42 @@ NORMALIZE_KEYWORDS = Keywords(
 
 
 @dataclass(frozen=True, slots=True)
-class Normalization:
+class NormalizeType:
     """True, False, or the keywords of VecNormalize."""
 
     def __str__(self) -> str:
         return f"True, False or {NORMALIZE_KEYWORDS}"
 
     def check(self, value: Value) -> bool | dict[str, object]:
-        """As :meth:`Kind.check`."""
+        """As :meth:`ParameterType.check`."""
         if isinstance(value, bool):
             return value
         if isinstance(value, Mapping):
             return NORMALIZE_KEYWORDS.check(value)
-        raise Unsuitable(f"must be {self}, got {value!r:.80}")
+        raise InvalidParameter(f"must be {self}, got {value!r:.80}")
 
 
 ZOO_PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
-        "policy", Choice(POLICIES), None, "networks for vectors, images, a Dict; default: by the observation space"
+        "policy", ChoiceType(POLICIES), None, "networks for vectors, images, a Dict; default: by the observation space"
     ),
-    Parameter("n_envs", Int(1, 4096), None, "environments stepped together; see environment.grpc.environments"),
-    Parameter("normalize", Normalization(), False, "running normalisation of observations and rewards (VecNormalize)"),
-    Parameter("frame_stack", Int(1, 64), None, "how many of the last observations are stacked into one"),
+    Parameter("n_envs", IntType(1, 4096), None, "environments stepped together; see environment.grpc.environments"),
+    Parameter("normalize", NormalizeType(), False, "running normalisation of observations and rewards (VecNormalize)"),
+    Parameter("frame_stack", IntType(1, 64), None, "how many of the last observations are stacked into one"),
 )
 """What RL Zoo knows beside the keywords of the class."""
 
-_RATE = Float(0, above=True)
-_COEFFICIENT = Float(0)
-_FRACTION = Float(0, 1)
+_RATE = FloatType(0, above=True)
+_COEFFICIENT = FloatType(0)
+_FRACTION = FloatType(0, 1)
 
 
 def _shared(algorithm: Algorithm, max_grad_norm: float) -> tuple[Parameter, ...]:
     return (
-        Parameter("max_grad_norm", Float(0, above=True), max_grad_norm, "gradients are clipped to this norm"),
-        Parameter("stats_window_size", Int(1, 100_000), 100, "episodes that reported means are taken over"),
-        Parameter("policy_kwargs", PolicyKwargs(algorithm), None, "networks and optimizer, see below"),
-        Parameter("device", Device(), "auto", "where PyTorch computes"),
+        Parameter("max_grad_norm", FloatType(0, above=True), max_grad_norm, "gradients are clipped to this norm"),
+        Parameter("stats_window_size", IntType(1, 100_000), 100, "episodes that reported means are taken over"),
+        Parameter("policy_kwargs", PolicyKwargsType(algorithm), None, "networks and optimizer, see below"),
+        Parameter("device", DeviceType(), "auto", "where PyTorch computes"),
     )
 
 
@@ -103,60 +103,79 @@ def _on_policy(algorithm: Algorithm, gae_lambda: float) -> tuple[Parameter, ...]
     return (
         Parameter("gae_lambda", _FRACTION, gae_lambda, "trades bias (0) for variance (1) of the advantage (GAE)"),
         Parameter("ent_coef", _COEFFICIENT, 0.0, "weight of the entropy in the loss"),
-        Parameter("use_sde", Bool(), False, "state-dependent exploration, for Box actions"),
-        Parameter("sde_sample_freq", Int(-1, 1_000_000), -1, "steps between new noise for use_sde; -1: once a rollout"),
+        Parameter("use_sde", BoolType(), False, "state-dependent exploration, for Box actions"),
+        Parameter(
+            "sde_sample_freq", IntType(-1, 1_000_000), -1, "steps between new noise for use_sde; -1: once a rollout"
+        ),
         *_shared(algorithm, 0.5),
     )
 
 
-_GAMMA = Parameter("gamma", _FRACTION, 0.99, "discount factor", ours=True)
+_GAMMA = Parameter("gamma", _FRACTION, 0.99, "discount factor", custom=True)
 
 PARAMETERS: Mapping[Algorithm, tuple[Parameter, ...]] = {
     Algorithm.PPO: (
-        Parameter("learning_rate", Schedule(_RATE), 3e-4, "step size of the optimizer", ours=True),
-        Parameter("n_steps", Int(1, 1_000_000), 2048, "steps of each environment in a rollout", ours=True),
-        Parameter("batch_size", Int(1, 10_000_000), 64, "size of a minibatch", ours=True),
-        Parameter("n_epochs", Int(1, 1000), 10, "passes over a rollout", ours=True),
+        Parameter("learning_rate", ScheduleType(_RATE), 3e-4, "step size of the optimizer", custom=True),
+        Parameter("n_steps", IntType(1, 1_000_000), 2048, "steps of each environment in a rollout", custom=True),
+        Parameter("batch_size", IntType(1, 10_000_000), 64, "size of a minibatch", custom=True),
+        Parameter("n_epochs", IntType(1, 1000), 10, "passes over a rollout", custom=True),
         _GAMMA,
         Parameter(
-            "clip_range", Schedule(Float(0, above=True)), 0.2, "how far the policy moves in an update", ours=True
+            "clip_range",
+            ScheduleType(FloatType(0, above=True)),
+            0.2,
+            "how far the policy moves in an update",
+            custom=True,
         ),
-        Parameter("clip_range_vf", Optional(Schedule(Float(0, above=True))), None, "the same for the value network"),
-        Parameter("normalize_advantage", Bool(), True, "whether advantages are normalised in a minibatch"),
+        Parameter(
+            "clip_range_vf",
+            OptionalType(ScheduleType(FloatType(0, above=True))),
+            None,
+            "the same for the value network",
+        ),
+        Parameter("normalize_advantage", BoolType(), True, "whether advantages are normalised in a minibatch"),
         Parameter("vf_coef", _COEFFICIENT, 0.5, "weight of the value network in the loss"),
-        Parameter("target_kl", Optional(Float(0, above=True)), None, "ends an update early beyond 1.5 times this"),
+        Parameter(
+            "target_kl", OptionalType(FloatType(0, above=True)), None, "ends an update early beyond 1.5 times this"
+        ),
         *_on_policy(Algorithm.PPO, 0.95),
     ),
     Algorithm.A2C: (
-        Parameter("learning_rate", Schedule(_RATE), 7e-4, "step size of the optimizer", ours=True),
-        Parameter("n_steps", Int(1, 1_000_000), 5, "steps of each environment in a rollout", ours=True),
+        Parameter("learning_rate", ScheduleType(_RATE), 7e-4, "step size of the optimizer", custom=True),
+        Parameter("n_steps", IntType(1, 1_000_000), 5, "steps of each environment in a rollout", custom=True),
         _GAMMA,
-        Parameter("vf_coef", _COEFFICIENT, 0.5, "weight of the value network in the loss", ours=True),
-        Parameter("normalize_advantage", Bool(), False, "whether advantages are normalised in a rollout"),
-        Parameter("use_rms_prop", Bool(), True, "RMSprop instead of Adam"),
-        Parameter("rms_prop_eps", Float(0, 1, above=True), 1e-5, "epsilon of that RMSprop"),
+        Parameter("vf_coef", _COEFFICIENT, 0.5, "weight of the value network in the loss", custom=True),
+        Parameter("normalize_advantage", BoolType(), False, "whether advantages are normalised in a rollout"),
+        Parameter("use_rms_prop", BoolType(), True, "RMSprop instead of Adam"),
+        Parameter("rms_prop_eps", FloatType(0, 1, above=True), 1e-5, "epsilon of that RMSprop"),
         *_on_policy(Algorithm.A2C, 1.0),
     ),
     Algorithm.DQN: (
-        Parameter("learning_rate", Schedule(_RATE), 1e-4, "step size of the optimizer", ours=True),
-        Parameter("buffer_size", Int(1, 100_000_000), 50_000, "transitions the replay buffer holds", ours=True),
-        Parameter("batch_size", Int(1, 10_000_000), 32, "transitions in a gradient step", ours=True),
+        Parameter("learning_rate", ScheduleType(_RATE), 1e-4, "step size of the optimizer", custom=True),
+        Parameter("buffer_size", IntType(1, 100_000_000), 50_000, "transitions the replay buffer holds", custom=True),
+        Parameter("batch_size", IntType(1, 10_000_000), 32, "transitions in a gradient step", custom=True),
         _GAMMA,
-        Parameter("learning_starts", Int(0, 10**12), 100, "environment steps before the first gradient step"),
-        Parameter("train_freq", Frequency(Int(1, 1_000_000)), 4, "steps of each environment between trainings"),
+        Parameter("learning_starts", IntType(0, 10**12), 100, "environment steps before the first gradient step"),
+        Parameter("train_freq", FrequencyType(IntType(1, 1_000_000)), 4, "steps of each environment between trainings"),
         Parameter(
-            "gradient_steps", Int(-1, 1_000_000), 1, "in each training; -1: as many as transitions were gathered"
+            "gradient_steps", IntType(-1, 1_000_000), 1, "in each training; -1: as many as transitions were gathered"
         ),
-        Parameter("n_steps", Int(1, 10_000), 1, "length of the returns that are learned from"),
-        Parameter("tau", Float(0, 1, above=True), 1.0, "share of the new weights in an update of the target network"),
-        Parameter("target_update_interval", Int(1, 10**12), 10_000, "environment steps between those updates"),
-        Parameter("exploration_fraction", Float(0, 1, above=True), 0.1, "part of the run in which exploration falls"),
+        Parameter("n_steps", IntType(1, 10_000), 1, "length of the returns that are learned from"),
+        Parameter(
+            "tau", FloatType(0, 1, above=True), 1.0, "share of the new weights in an update of the target network"
+        ),
+        Parameter("target_update_interval", IntType(1, 10**12), 10_000, "environment steps between those updates"),
+        Parameter(
+            "exploration_fraction", FloatType(0, 1, above=True), 0.1, "part of the run in which exploration falls"
+        ),
         Parameter("exploration_initial_eps", _FRACTION, 1.0, "share of random actions at the start"),
         Parameter("exploration_final_eps", _FRACTION, 0.05, "share of random actions after that part"),
-        Parameter("optimize_memory_usage", Bool(), False, "half the memory; needs handle_timeout_termination=False"),
+        Parameter(
+            "optimize_memory_usage", BoolType(), False, "half the memory; needs handle_timeout_termination=False"
+        ),
         Parameter(
             "replay_buffer_kwargs",
-            Keywords({"handle_timeout_termination": Bool()}, refused={}),
+            DictType({"handle_timeout_termination": BoolType()}, refused={}),
             None,
             "dict(handle_timeout_termination=False): a time limit counts as an end",
         ),
@@ -176,7 +195,7 @@ REFUSED: Mapping[str, str] = {
     "_init_setup_model": _DECIDED,
     "replay_buffer_class": "follows from the observation space",
     "rollout_buffer_class": "follows from the observation space",
-    "rollout_buffer_kwargs": "has nothing to say: gamma and gae_lambda are hyperparameters of their own",
+    "rollout_buffer_kwargs": "is not needed: gamma and gae_lambda are hyperparameters of their own",
     "n_timesteps": "is the field total_timesteps of the request",
     "total_timesteps": "is a field of the request, not a hyperparameter",
     "env_wrapper": _WRAPPER,
@@ -184,4 +203,4 @@ REFUSED: Mapping[str, str] = {
     "env_kwargs": "is the field environment.gymnasium.kwargs or environment.grpc.options of the request",
     "callback": f"{_CODE}; see the fields evaluation and checkpoint_every_timesteps of the request",
 }
-"""Keywords of SB3 and keys of RL Zoo that are not hyperparameters here, and why."""
+"""DictType of SB3 and keys of RL Zoo that are not hyperparameters here, and why."""

@@ -1,8 +1,8 @@
 """The hyperparameters of a run: from a map of text to checked values.
 
 Owns the rules between hyperparameters; the table is in :mod:`aisandbox_crds.hyperparameter_table`, the notation in
-:mod:`aisandbox_crds.literal`. The same function is used at the start call, where a mistake must surface, and in the
-trainer, which makes PyTorch's objects of the values.
+:mod:`aisandbox_crds.value_parser`. The start call uses the same function, where a mistake must surface,
+and the trainer, which makes PyTorch's objects of the values.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from aisandbox_crds.errors import FieldError, InvalidRun, shown
+from aisandbox_crds.errors import FieldError, InvalidParameter, InvalidRun, MalformedValue, short_repr
 from aisandbox_crds.hyperparameter_table import PARAMETERS, REFUSED, ZOO_PARAMETERS
-from aisandbox_crds.kinds import Unsuitable
-from aisandbox_crds.literal import Unreadable, read
+from aisandbox_crds.parameter_values import ClassName, LinearSchedule, Normalize, Value
 from aisandbox_crds.policy_kwargs import check_dependent
 from aisandbox_crds.spec import Algorithm
-from aisandbox_crds.values import LinearSchedule, Normalize, Symbol, Value
+from aisandbox_crds.value_parser import parse_value
 
-__all__ = ["Hyperparameters", "LinearSchedule", "Normalize", "Symbol", "Value", "parse_hyperparameters"]
+__all__ = ["ClassName", "Hyperparameters", "LinearSchedule", "Normalize", "Value", "parse_hyperparameters"]
 
 MAX_ENTRIES = 100
 _FIELD = "hyperparameters"
@@ -93,14 +92,14 @@ def _read(algorithm: Algorithm, key: str, text: object, errors: list[FieldError]
     elif key not in parameters:
         errors.append(FieldError(field, _unknown(algorithm, key, list(parameters))))
     elif not isinstance(text, str):
-        errors.append(FieldError(field, f"must be text, got {shown(text)}"))
+        errors.append(FieldError(field, f"must be text, got {short_repr(text)}"))
     else:
-        kind = parameters[key].kind
+        expected = parameters[key].type
         try:
-            return kind.check(read(text))
-        except Unreadable as error:
-            errors.append(FieldError(field, f"{error}; it must be {kind}"))
-        except Unsuitable as error:
+            return expected.check(parse_value(text))
+        except MalformedValue as error:
+            errors.append(FieldError(field, f"{error}; it must be {expected}"))
+        except InvalidParameter as error:
             errors.append(FieldError(field + error.path, error.rule))
     return None
 
@@ -117,7 +116,7 @@ def _assemble(algorithm: Algorithm, values: dict[str, Any]) -> Hyperparameters:
     normalize = values.pop("normalize", False)
     n_envs = values.pop("n_envs", None)
     frame_stack = values.pop("frame_stack", None)
-    keywords = {parameter.name: parameter.default for parameter in PARAMETERS[algorithm] if parameter.ours} | values
+    keywords = {parameter.name: parameter.default for parameter in PARAMETERS[algorithm] if parameter.custom} | values
     if normalize is not False:
         said = {} if normalize is True else normalize
         normalize = Normalize(**{"gamma": keywords["gamma"], **said})
@@ -142,7 +141,7 @@ def _conflicts(algorithm: Algorithm, parsed: Hyperparameters) -> list[FieldError
     kwargs = parsed.keywords.get("policy_kwargs", {})
     try:
         check_dependent(kwargs, parsed.policy, algorithm is Algorithm.A2C and holds("use_rms_prop"))
-    except Unsuitable as error:
+    except InvalidParameter as error:
         refuse("policy_kwargs" + error.path, error.rule)
     if algorithm is Algorithm.PPO and holds("normalize_advantage") and holds("batch_size") < 2:
         refuse("batch_size", "must be at least 2 to normalise advantages")

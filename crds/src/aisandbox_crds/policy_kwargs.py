@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aisandbox_crds.errors import shown
-from aisandbox_crds.kinds import Bool, Float, Int, Keywords, Kind, Sequence, Unsuitable
+from aisandbox_crds.errors import InvalidParameter, short_repr
+from aisandbox_crds.parameter_types import BoolType, DictType, FloatType, IntType, ListType, ParameterType
+from aisandbox_crds.parameter_values import ClassName, Value
 from aisandbox_crds.spec import Algorithm
-from aisandbox_crds.values import Symbol, Value
 
 ACTIVATIONS = tuple(
     f"nn.{name}"
@@ -20,16 +20,22 @@ ACTIVATIONS = tuple(
 )
 """Modules of ``torch.nn`` that need no argument."""
 
-_EPS, _DECAY, _UNIT = Float(0, 1, above=True), Float(0, 1), Float(0, 1, below=True)
-_BETAS = Sequence(_UNIT, 2, 2)
-_ADAM: Mapping[str, Kind] = {
-    "betas": _BETAS, "eps": _EPS, "weight_decay": _DECAY, "amsgrad": Bool(), "foreach": Bool(), "fused": Bool(),
+_EPS, _DECAY, _UNIT = FloatType(0, 1, above=True), FloatType(0, 1), FloatType(0, 1, below=True)
+_BETAS = ListType(_UNIT, 2, 2)
+_ADAM: Mapping[str, ParameterType] = {
+    "betas": _BETAS, "eps": _EPS, "weight_decay": _DECAY,
+    "amsgrad": BoolType(), "foreach": BoolType(), "fused": BoolType(),
 }  # fmt: skip
-_ADAM_VARIANT: Mapping[str, Kind] = {"betas": _BETAS, "eps": _EPS, "weight_decay": _DECAY, "foreach": Bool()}
-_RMSPROP: Mapping[str, Kind] = {
-    "alpha": Float(0, 1), "eps": _EPS, "weight_decay": _DECAY, "momentum": _UNIT, "centered": Bool(),
+_ADAM_VARIANT: Mapping[str, ParameterType] = {
+    "betas": _BETAS,
+    "eps": _EPS,
+    "weight_decay": _DECAY,
+    "foreach": BoolType(),
+}
+_RMSPROP: Mapping[str, ParameterType] = {
+    "alpha": FloatType(0, 1), "eps": _EPS, "weight_decay": _DECAY, "momentum": _UNIT, "centered": BoolType(),
 }  # fmt: skip
-OPTIMIZERS: Mapping[str, Mapping[str, Kind]] = {
+OPTIMIZERS: Mapping[str, Mapping[str, ParameterType]] = {
     "th.optim.Adam": _ADAM,
     "th.optim.AdamW": _ADAM,
     "th.optim.NAdam": _ADAM_VARIANT,
@@ -41,11 +47,11 @@ OPTIMIZERS: Mapping[str, Mapping[str, Kind]] = {
 }
 """The optimizers and the keywords of each."""
 
-_FEATURES = Int(1, 8192)
-EXTRACTORS: Mapping[str, Mapping[str, Kind]] = {
+_FEATURES = IntType(1, 8192)
+EXTRACTORS: Mapping[str, Mapping[str, ParameterType]] = {
     "FlattenExtractor": {},
-    "NatureCNN": {"features_dim": _FEATURES, "normalized_image": Bool()},
-    "CombinedExtractor": {"cnn_output_dim": _FEATURES, "normalized_image": Bool()},
+    "NatureCNN": {"features_dim": _FEATURES, "normalized_image": BoolType()},
+    "CombinedExtractor": {"cnn_output_dim": _FEATURES, "normalized_image": BoolType()},
 }
 """The feature extractors and the keywords of each."""
 
@@ -61,7 +67,7 @@ _PREFIXES = {"torch.": "th.", "th.nn.": "nn.", "optim.": "th.optim."}
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class ClassNameType:
     """One of the known names."""
 
     names: tuple[str, ...]
@@ -69,65 +75,65 @@ class Name:
     def __str__(self) -> str:
         return f"one of {', '.join(self.names)}"
 
-    def check(self, value: Value) -> Symbol:
-        """As :meth:`Kind.check`; ``torch.optim.Adam`` and ``optim.Adam`` are ``th.optim.Adam``."""
-        name = value.name if isinstance(value, Symbol) else ""
+    def check(self, value: Value) -> ClassName:
+        """As :meth:`ParameterType.check`; ``torch.optim.Adam`` and ``optim.Adam`` are ``th.optim.Adam``."""
+        name = value.name if isinstance(value, ClassName) else ""
         for prefix, short in _PREFIXES.items():
             if name.startswith(prefix):
                 name = short + name.removeprefix(prefix)
         if name not in self.names:
-            got = value.name if isinstance(value, Symbol) else shown(value)
-            raise Unsuitable(f"must be {self}, got {got}")
-        return Symbol(name)
+            got = value.name if isinstance(value, ClassName) else short_repr(value)
+            raise InvalidParameter(f"must be {self}, got {got}")
+        return ClassName(name)
 
 
 @dataclass(frozen=True, slots=True)
-class NetArch:
+class NetArchType:
     """Layer widths: a list, or for actor-critics one list each for the policy and the value network."""
 
     actor_critic: bool
-    layers: Sequence = field(default_factory=lambda: Sequence(Int(1, 8192), 0, 16))
+    layers: ListType = field(default_factory=lambda: ListType(IntType(1, 8192), 0, 16))
 
     def __str__(self) -> str:
         split = ", or dict(pi=[...], vf=[...])" if self.actor_critic else ""
         return f"a list of at most 16 layer widths from 1 to 8,192, as [64, 64]{split}"
 
     def check(self, value: Value) -> list[int] | dict[str, list[int]]:
-        """As :meth:`Kind.check`; the older form ``[dict(pi=..., vf=...)]`` is taken too."""
+        """As :meth:`ParameterType.check`; the older form ``[dict(pi=..., vf=...)]`` is taken too."""
         if isinstance(value, list) and len(value) == 1 and isinstance(value[0], Mapping):
             value = value[0]
         try:
             if isinstance(value, Mapping) and self.actor_critic and value.keys() <= {"pi", "vf"}:
                 return {key: list(self.layers.check(widths)) for key, widths in value.items()}
             return list(self.layers.check(value))
-        except Unsuitable:
-            raise Unsuitable(f"must be {self}, got {shown(value)}") from None
+        except InvalidParameter:
+            raise InvalidParameter(f"must be {self}, got {short_repr(value)}") from None
 
 
-_ANY_DICT = Keywords(
-    {key: kind for keywords in (*OPTIMIZERS.values(), *EXTRACTORS.values()) for key, kind in keywords.items()},
+_ANY_DICT = DictType(
+    {key: type_ for keywords in (*OPTIMIZERS.values(), *EXTRACTORS.values()) for key, type_ in keywords.items()},
     refused={"lr": "is the hyperparameter learning_rate"},
 )
-_VALUE_KEYWORDS: Mapping[str, Kind] = {
-    "activation_fn": Name(ACTIVATIONS),
-    "features_extractor_class": Name(tuple(EXTRACTORS)),
-    "normalize_images": Bool(),
-    "optimizer_class": Name(tuple(OPTIMIZERS)),
+_VALUE_KEYWORDS: Mapping[str, ParameterType] = {
+    "activation_fn": ClassNameType(ACTIVATIONS),
+    "features_extractor_class": ClassNameType(tuple(EXTRACTORS)),
+    "normalize_images": BoolType(),
+    "optimizer_class": ClassNameType(tuple(OPTIMIZERS)),
 }
-_ACTOR_CRITIC_KEYWORDS: Mapping[str, Kind] = {
-    "net_arch": NetArch(actor_critic=True),
+_ACTOR_CRITIC_KEYWORDS: Mapping[str, ParameterType] = {
+    "net_arch": NetArchType(actor_critic=True),
     **_VALUE_KEYWORDS,
-    "ortho_init": Bool(),
-    "log_std_init": Float(-20, 2),
-    "full_std": Bool(),
-    "use_expln": Bool(),
-    "squash_output": Bool(),
-    "share_features_extractor": Bool(),
+    "ortho_init": BoolType(),
+    "log_std_init": FloatType(-20, 2),
+    "full_std": BoolType(),
+    "use_expln": BoolType(),
+    "squash_output": BoolType(),
+    "share_features_extractor": BoolType(),
 }
-POLICY_KEYWORDS: Mapping[Algorithm, Mapping[str, Kind]] = {
+POLICY_KEYWORDS: Mapping[Algorithm, Mapping[str, ParameterType]] = {
     Algorithm.PPO: _ACTOR_CRITIC_KEYWORDS,
     Algorithm.A2C: _ACTOR_CRITIC_KEYWORDS,
-    Algorithm.DQN: {"net_arch": NetArch(actor_critic=False), **_VALUE_KEYWORDS},
+    Algorithm.DQN: {"net_arch": NetArchType(actor_critic=False), **_VALUE_KEYWORDS},
 }
 """What the policies of each algorithm take, beside the two dicts of DEPENDENT_KEYWORDS."""
 
@@ -143,7 +149,7 @@ REFUSED_POLICY_KEYWORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyKwargs:
+class PolicyKwargsType:
     """The dict ``policy_kwargs`` of an algorithm; which classes it concerns is known from the other hyperparameters."""
 
     algorithm: Algorithm
@@ -152,37 +158,42 @@ class PolicyKwargs:
         return f"a dict with any of {', '.join((*POLICY_KEYWORDS[self.algorithm], *DEPENDENT_KEYWORDS))}"
 
     def check(self, value: Value) -> dict[str, Any]:
-        """As :meth:`Kind.check`, as far as it can be told without the policy; then :func:`check_dependent`."""
-        kinds = {**POLICY_KEYWORDS[self.algorithm], **dict.fromkeys(DEPENDENT_KEYWORDS, _ANY_DICT)}
-        return Keywords(kinds, REFUSED_POLICY_KEYWORDS).check(value)
+        """As :meth:`ParameterType.check`, as far as it can be told without the policy; then :func:`check_dependent`."""
+        types = {**POLICY_KEYWORDS[self.algorithm], **dict.fromkeys(DEPENDENT_KEYWORDS, _ANY_DICT)}
+        return DictType(types, REFUSED_POLICY_KEYWORDS).check(value)
 
 
 def check_dependent(kwargs: Mapping[str, Any], policy: str | None, rms_prop: bool) -> None:
-    """Checks the dicts that depend on the policy (None: not known yet) and on A2C's use_rms_prop. Raises Unsuitable."""
+    """Checks the dicts that depend on the policy (None: not known yet) and on A2C's use_rms_prop.
+
+    Raises InvalidParameter.
+    """
     optimizer = kwargs.get("optimizer_class")
     options = kwargs.get("optimizer_kwargs", {})
     if rms_prop and optimizer is None and options:
-        raise Unsuitable(
+        raise InvalidParameter(
             "would be replaced by A2C's own, since use_rms_prop is True: set rms_prop_eps, or use_rms_prop to "
             "False, or an optimizer_class beside it",
             ".optimizer_kwargs",
         )
-    _check_options(".optimizer_kwargs", optimizer or Symbol("th.optim.Adam"), OPTIMIZERS, options)
+    _check_options(".optimizer_kwargs", optimizer or ClassName("th.optim.Adam"), OPTIMIZERS, options)
     if options.get("fused") and options.get("foreach"):
-        raise Unsuitable("fused and foreach cannot both be True", ".optimizer_kwargs")
+        raise InvalidParameter("fused and foreach cannot both be True", ".optimizer_kwargs")
     extractor = kwargs.get("features_extractor_class")
     if extractor is None and policy is not None:
-        extractor = Symbol(_EXTRACTOR_OF_POLICY[policy])
+        extractor = ClassName(_EXTRACTOR_OF_POLICY[policy])
     options = kwargs.get("features_extractor_kwargs", {})
     if extractor is None and options and not any(options.keys() <= known.keys() for known in EXTRACTORS.values()):
-        raise Unsuitable(f"has keys of no one class: {', '.join(options)}", ".features_extractor_kwargs")
+        raise InvalidParameter(f"has keys of no one class: {', '.join(options)}", ".features_extractor_kwargs")
     if extractor is not None:
         _check_options(".features_extractor_kwargs", extractor, EXTRACTORS, options)
 
 
 def _check_options(
-    path: str, chosen: Symbol, known: Mapping[str, Mapping[str, Kind]], given: Mapping[str, Any]
+    path: str, chosen: ClassName, known: Mapping[str, Mapping[str, ParameterType]], given: Mapping[str, Any]
 ) -> None:
     for key in given:
         if key not in known[chosen.name]:
-            raise Unsuitable(f"unknown for {chosen}; known: {', '.join(known[chosen.name]) or 'none'}", f"{path}.{key}")
+            raise InvalidParameter(
+                f"unknown for {chosen}; known: {', '.join(known[chosen.name]) or 'none'}", f"{path}.{key}"
+            )

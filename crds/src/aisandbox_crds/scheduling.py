@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from aisandbox_crds.errors import FieldError, shown
+from aisandbox_crds.errors import FieldError, short_repr
 from aisandbox_crds.spec import TrainingRunSpec
 
 MAX_LABELS = 64
@@ -43,14 +43,16 @@ def scheduling_errors(spec: TrainingRunSpec) -> Iterator[FieldError]:
     yield from _label_errors("labels", spec.labels)
     for key in spec.labels:
         if key.startswith(RESERVED_PREFIXES) or key in RESERVED_LABELS:
-            yield FieldError("labels", f"must not have the key {shown(key)}, which the operator or the Job sets")
+            yield FieldError("labels", f"must not have the key {short_repr(key)}, which the operator or the Job sets")
     if len(spec.tolerations) > MAX_TOLERATIONS:
         yield FieldError("tolerations", f"has {len(spec.tolerations)} entries; at most {MAX_TOLERATIONS}")
     for index, toleration in enumerate(spec.tolerations):
         yield from _toleration_errors(f"tolerations[{index}]", toleration)
     name = spec.priority_class_name
     if name and not (len(name) <= 253 and _SUBDOMAIN.fullmatch(name)):
-        rule = f"must be the name of a PriorityClass, in lower case letters, digits, '-' and '.', got {shown(name)}"
+        rule = (
+            f"must be the name of a PriorityClass, in lower case letters, digits, '-' and '.', got {short_repr(name)}"
+        )
         yield FieldError("priority_class_name", rule)
 
 
@@ -76,7 +78,9 @@ def resource_errors(resources: Mapping[str, Any]) -> Iterator[FieldError]:
         if kind not in read:
             yield FieldError(field[:110], "unknown field; known: requests, limits")
         elif not isinstance(entries, Mapping) or len(entries) > MAX_RESOURCES:
-            yield FieldError(field, f"must be an object of at most {MAX_RESOURCES} quantities, got {shown(entries)}")
+            yield FieldError(
+                field, f"must be an object of at most {MAX_RESOURCES} quantities, got {short_repr(entries)}"
+            )
         else:
             yield from _quantity_errors(field, entries, read[kind])
     for name, requested in read["requests"].items():
@@ -88,10 +92,10 @@ def _quantity_errors(field: str, entries: Mapping[Any, object], read: dict[str, 
     for name, text in entries.items():
         number = quantity(text)
         if not isinstance(name, str) or not _KEY.fullmatch(name):
-            yield FieldError(field, f"must have names of resources, as cpu or nvidia.com/gpu, got {shown(name)}")
+            yield FieldError(field, f"must have names of resources, as cpu or nvidia.com/gpu, got {short_repr(name)}")
         elif number is None:
             yield FieldError(
-                f"{field}.{name}", f"must be a quantity of at least 0, as 2, 500m or 4Gi, got {shown(text)}"
+                f"{field}.{name}", f"must be a quantity of at least 0, as 2, 500m or 4Gi, got {short_repr(text)}"
             )
         else:
             read[name] = number
@@ -103,10 +107,10 @@ def _label_errors(field: str, labels: Mapping[str, str]) -> Iterator[FieldError]
     for key, value in labels.items():
         if not _KEY.fullmatch(key):
             rule = "must have keys that are Kubernetes label keys, as team or example.com/team"
-            yield FieldError(field, f"{rule}, got {shown(key)}")
+            yield FieldError(field, f"{rule}, got {short_repr(key)}")
         if not _VALUE.fullmatch(value):
             rule = "must have values that are Kubernetes label values: at most 63 letters, digits, '-', '_' and '.'"
-            yield FieldError(field, f"{rule}, got {shown(value)}")
+            yield FieldError(field, f"{rule}, got {short_repr(value)}")
 
 
 def _toleration_errors(field: str, toleration: Mapping[str, Any]) -> Iterator[FieldError]:
@@ -116,16 +120,18 @@ def _toleration_errors(field: str, toleration: Mapping[str, Any]) -> Iterator[Fi
     for name in toleration.keys() - set(TOLERATION_KEYS):
         yield FieldError(f"{field}.{name}"[:110], f"unknown field; known: {', '.join(TOLERATION_KEYS)}")
     if text("key") and not (isinstance(text("key"), str) and _KEY.fullmatch(text("key"))):
-        yield FieldError(f"{field}.key", f"must be the key of a taint, as a label's, got {shown(text('key'))}")
+        yield FieldError(f"{field}.key", f"must be the key of a taint, as a label's, got {short_repr(text('key'))}")
     if not isinstance(text("value"), str) or not _VALUE.fullmatch(text("value")):
-        yield FieldError(f"{field}.value", f"must be the value of a taint, as a label's, got {shown(text('value'))}")
+        yield FieldError(
+            f"{field}.value", f"must be the value of a taint, as a label's, got {short_repr(text('value'))}"
+        )
     for name, known in (("operator", _OPERATORS), ("effect", _EFFECTS)):
         said = toleration.get(name)
         if said is not None and said not in known:
-            yield FieldError(f"{field}.{name}", f"must be one of {', '.join(known)}, got {shown(said)}")
+            yield FieldError(f"{field}.{name}", f"must be one of {', '.join(known)}, got {short_repr(said)}")
     seconds = toleration.get("tolerationSeconds")
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int) or abs(seconds) >= 2**63):
-        yield FieldError(f"{field}.tolerationSeconds", f"must be a whole number, got {shown(seconds)}")
+        yield FieldError(f"{field}.tolerationSeconds", f"must be a whole number, got {short_repr(seconds)}")
     if not text("key") and text("operator") != "Exists":
         yield FieldError(field, "must have a key, or the operator Exists, which then matches every taint")
     if text("value") and text("operator") == "Exists":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from aisandbox_crds import codec
-from aisandbox_crds.errors import FieldError, InvalidRun, shown
+from aisandbox_crds.errors import FieldError, InvalidRun, short_repr
 from aisandbox_crds.status import Artifact, Failure
 
 MAX_BYTES = 4096
@@ -74,5 +74,5 @@ class TerminationMessage:
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise InvalidRun([FieldError("terminationMessage", f"is not JSON: {shown(text)}")]) from error
+            raise InvalidRun([FieldError("terminationMessage", f"is not JSON: {short_repr(text)}")]) from error
         return codec.from_json(cls, data, "terminationMessage", ignore_unknown=True)

@@ -1,4 +1,4 @@
-"""What a trainer is told when it is started: the environment variables both sides agree on.
+"""How a trainer is started: the environment variables of its process.
 
 Owns their names and forms. Must not know who starts trainers (a Job's pod template, a parent process).
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aisandbox_crds.codec import spec_from_json, spec_to_json
-from aisandbox_crds.errors import FieldError, InvalidRun, shown
+from aisandbox_crds.errors import FieldError, InvalidRun, short_repr
 from aisandbox_crds.naming import is_run_name
 from aisandbox_crds.spec import TrainingRunSpec
 
@@ -24,7 +24,7 @@ class TrainerStart:
 
     ``attempt`` counts from 1 and is the fence of what is written; None: the trainer claims the next one from the run's
     folder. ``run_uid`` tells the run from an earlier one of the same name, whose files it must not take for its own.
-    ``progress_address`` None: nobody is told.
+    ``progress_address`` None: progress is not reported.
     The token is in ``progress_token`` or, where it is renewed, in ``progress_token_file``, read before each use.
     ``stop_with_parent``: end of file on stdin means SIGTERM.
     """
@@ -70,18 +70,20 @@ class TrainerStart:
         run_id = _read(environ, "RUN_ID", errors)
         if run_id and not is_run_name(run_id):
             errors.append(
-                FieldError("RUN_ID", f"must be a DNS-1123 label of at most 52 characters, got {shown(run_id)}")
+                FieldError("RUN_ID", f"must be a DNS-1123 label of at most 52 characters, got {short_repr(run_id)}")
             )
         attempt = environ.get("RUN_ATTEMPT", "")
         if attempt and not (attempt.isascii() and attempt.isdigit() and len(attempt) < 10 and int(attempt) >= 1):
-            errors.append(FieldError("RUN_ATTEMPT", f"must be a whole number from 1, got {shown(attempt)}"))
+            errors.append(FieldError("RUN_ATTEMPT", f"must be a whole number from 1, got {short_repr(attempt)}"))
         models_dir = _read(environ, "MODELS_DIR", errors)
         log_level = (environ.get("LOG_LEVEL") or "info").lower()
         if log_level not in LOG_LEVELS:
-            errors.append(FieldError("LOG_LEVEL", f"must be one of {', '.join(LOG_LEVELS)}, got {shown(log_level)}"))
+            errors.append(
+                FieldError("LOG_LEVEL", f"must be one of {', '.join(LOG_LEVELS)}, got {short_repr(log_level)}")
+            )
         stop = (environ.get("STOP_WITH_PARENT") or "false").lower()
         if stop not in ("true", "false"):
-            errors.append(FieldError("STOP_WITH_PARENT", f"must be true or false, got {shown(stop)}"))
+            errors.append(FieldError("STOP_WITH_PARENT", f"must be true or false, got {short_repr(stop)}"))
         spec = _read_spec(_read(environ, "RUN_SPEC", errors), errors)
         if errors or spec is None:
             raise InvalidRun(errors)
@@ -102,10 +104,10 @@ class TrainerStart:
 
 
 def spec_for_trainer(spec: TrainingRunSpec) -> TrainingRunSpec:
-    """The spec as a trainer is handed it: without what is only for whoever starts and stops trainers.
+    """The spec that a trainer gets: without the fields that only its backend needs (suspend, resources, ...).
 
     So a run that is suspended and resumed, or moved to other nodes, is to its trainer the same run. Fill in the seed
-    first: a trainer that is told none draws another at every attempt.
+    first: without one, a trainer draws another at every attempt.
     """
     return replace(
         spec,
@@ -135,7 +137,7 @@ def _read_spec(text: str, errors: list[FieldError]) -> TrainingRunSpec | None:
     except InvalidRun as error:
         errors.extend(error.errors)
     except (ValueError, RecursionError):
-        errors.append(FieldError("RUN_SPEC", f"is not JSON: {shown(text)}"))
+        errors.append(FieldError("RUN_SPEC", f"is not JSON: {short_repr(text)}"))
     return None
 
 

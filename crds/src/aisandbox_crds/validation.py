@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 
 from aisandbox_crds.addresses import address_count, address_problem
 from aisandbox_crds.codec import json_problem, spec_to_json
-from aisandbox_crds.environments import MAX_ENVIRONMENTS, known_environments
-from aisandbox_crds.errors import FieldError, InvalidRun, shown
+from aisandbox_crds.effective_values import MAX_ENVIRONMENTS, known_environments
+from aisandbox_crds.errors import FieldError, InvalidRun, short_repr
 from aisandbox_crds.hyperparameters import (
     Hyperparameters,
     batch_conflict,
@@ -59,7 +59,7 @@ def validate_spec(spec: TrainingRunSpec) -> None:
 def validate_names(experiment_id: str, request_id: str | None) -> None:
     """Checks the names a client chooses: 1 to 128 printable characters each. Raises InvalidRun."""
     errors = [
-        FieldError(field, f"must be 1 to 128 printable characters, got {shown(text)}")
+        FieldError(field, f"must be 1 to 128 printable characters, got {short_repr(text)}")
         for field, text in (("experiment_id", experiment_id), ("request_id", request_id))
         if text is not None and not (1 <= len(text) <= 128 and text.isprintable() and not text.isspace())
     ]
@@ -100,7 +100,7 @@ def _grpc_errors(environment: GrpcEnvironment) -> Iterator[FieldError]:
 
 def _gymnasium_errors(environment: GymnasiumEnvironment) -> Iterator[FieldError]:
     if len(environment.id) > 200 or not _GYMNASIUM_ID.fullmatch(environment.id):
-        rule = f"must be the id of a Gymnasium environment, as 'CartPole-v1', got {shown(environment.id)}"
+        rule = f"must be the id of a Gymnasium environment, as 'CartPole-v1', got {short_repr(environment.id)}"
         yield FieldError("environment.gymnasium.id", rule)
     yield from _problem("environment.gymnasium.kwargs", _keywords_problem(environment.kwargs))
 
@@ -108,7 +108,7 @@ def _gymnasium_errors(environment: GymnasiumEnvironment) -> Iterator[FieldError]
 def _keywords_problem(kwargs: Mapping[str, object]) -> str:
     problem = json_problem(kwargs)
     wrong = [] if problem else [key for key in kwargs if not key.isidentifier() or keyword.iskeyword(key)]
-    return f"has a key that cannot be a keyword argument: {shown(wrong[0])}" if wrong else problem
+    return f"has a key that cannot be a keyword argument: {short_repr(wrong[0])}" if wrong else problem
 
 
 def _environment_count_errors(spec: TrainingRunSpec, hyperparameters: Hyperparameters) -> Iterator[FieldError]:
@@ -135,7 +135,7 @@ def _environment_count_errors(spec: TrainingRunSpec, hyperparameters: Hyperparam
 
 def _range(field: str, value: object, minimum: int, maximum: int) -> Iterator[FieldError]:
     if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
-        yield FieldError(field, f"must be a whole number from {minimum:,} to {maximum:,}, got {shown(value)}")
+        yield FieldError(field, f"must be a whole number from {minimum:,} to {maximum:,}, got {short_repr(value)}")
 
 
 def _problem(field: str, problem: str) -> Iterator[FieldError]:

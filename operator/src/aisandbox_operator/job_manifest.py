@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from aisandbox_crds.seed import seed_of
+from aisandbox_crds.effective_values import seed_of
 from aisandbox_crds.spec import TrainingRunSpec
 from aisandbox_crds.trainer_exit import ExitCode
 from aisandbox_crds.trainer_start import TrainerStart, spec_for_trainer

@@ -24,7 +24,7 @@ from aisandbox_api.errors import (
 )
 from aisandbox_api.kubernetes import KubernetesBackend
 from aisandbox_api.metrics import Metrics
-from aisandbox_crds.seed import seed_of
+from aisandbox_crds.effective_values import seed_of
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_crds.status import Artifact, Phase
 from aisandbox_crds.trainingrun import REQUEST_ANNOTATION, TrainingRun

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.hyperparameter_table import PARAMETERS, REFUSED, ZOO_PARAMETERS
-from aisandbox_crds.hyperparameters import LinearSchedule, Normalize, Symbol, parse_hyperparameters
+from aisandbox_crds.hyperparameters import ClassName, LinearSchedule, Normalize, parse_hyperparameters
 from aisandbox_crds.spec import Algorithm
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -190,7 +190,7 @@ def test_policy_kwargs_are_read_as_zoo_writes_them() -> None:
     assert parse_hyperparameters(PPO, {"policy_kwargs": text}).keywords["policy_kwargs"] == {
         "log_std_init": -2.0,
         "ortho_init": False,
-        "activation_fn": Symbol("nn.ReLU"),
+        "activation_fn": ClassName("nn.ReLU"),
         "net_arch": {"pi": [256], "vf": [64, 64]},
     }
 
@@ -199,7 +199,7 @@ def test_policy_kwargs_are_read_as_zoo_writes_them() -> None:
 def test_a_class_may_be_named_by_any_usual_name_of_its_module(name: str) -> None:
     text = f"dict(optimizer_class={name}, optimizer_kwargs=dict(weight_decay=1e-2, betas=(0.9, 0.99)))"
     kwargs = parse_hyperparameters(PPO, {"policy_kwargs": text}).keywords["policy_kwargs"]
-    assert kwargs["optimizer_class"] == Symbol("th.optim.AdamW")
+    assert kwargs["optimizer_class"] == ClassName("th.optim.AdamW")
     assert kwargs["optimizer_kwargs"] == {"weight_decay": 0.01, "betas": (0.9, 0.99)}
 
 

@@ -10,7 +10,7 @@ import stable_baselines3
 import torch
 from aisandbox_crds.hyperparameter_table import NORMALIZE_KEYWORDS, PARAMETERS, REFUSED, ZOO_PARAMETERS, Parameter
 from aisandbox_crds.hyperparameters import Normalize, parse_hyperparameters
-from aisandbox_crds.kinds import Bool, Frequency, Int, Optional, Schedule
+from aisandbox_crds.parameter_types import BoolType, FrequencyType, IntType, OptionalType, ScheduleType
 from aisandbox_crds.policy_kwargs import (
     ACTIVATIONS,
     DEPENDENT_KEYWORDS,
@@ -42,15 +42,15 @@ def test_table_covers_every_keyword_of_the_class(algorithm: Algorithm) -> None:
 @pytest.mark.parametrize(("algorithm", "parameter"), KEYWORDS, ids=lambda value: getattr(value, "name", value))
 def test_table_has_sb3s_default_and_type_where_it_is_not_ours(algorithm: Algorithm, parameter: Parameter) -> None:
     theirs = keywords(CLASSES[algorithm])[parameter.name]
-    if not parameter.ours:
+    if not parameter.custom:
         assert parameter.default == theirs.default
         assert isinstance(parameter.default, bool) == isinstance(theirs.default, bool)
     annotation = str(theirs.annotation)
-    assert isinstance(parameter.kind, Bool) == (theirs.annotation is bool)
-    assert isinstance(parameter.kind, Int) == (theirs.annotation is int)
-    assert isinstance(parameter.kind, Frequency) == ("tuple[int, str]" in annotation)
-    inner = parameter.kind.kind if isinstance(parameter.kind, Optional) else parameter.kind
-    assert isinstance(inner, Schedule) == ("Callable" in annotation)
+    assert isinstance(parameter.type, BoolType) == (theirs.annotation is bool)
+    assert isinstance(parameter.type, IntType) == (theirs.annotation is int)
+    assert isinstance(parameter.type, FrequencyType) == ("tuple[int, str]" in annotation)
+    inner = parameter.type.inner if isinstance(parameter.type, OptionalType) else parameter.type
+    assert isinstance(inner, ScheduleType) == ("Callable" in annotation)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_table_has_sb3s_default_and_type_where_it_is_not_ours(algorithm: Algorit
     [
         (algorithm, entry)
         for algorithm, entry in KEYWORDS
-        if entry.default is not None or isinstance(entry.kind, Optional)
+        if entry.default is not None or isinstance(entry.type, OptionalType)
     ],
     ids=lambda value: getattr(value, "name", value),
 )
@@ -78,14 +78,14 @@ def test_names_are_said_once() -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_policy_keywords_are_those_of_the_policy(algorithm: Algorithm, policy: str) -> None:
     theirs = keywords(CLASSES[algorithm].policy_aliases[policy]).keys()
-    ours = POLICY_KEYWORDS[algorithm].keys() | set(DEPENDENT_KEYWORDS)
-    assert theirs - REFUSED_POLICY_KEYWORDS.keys() == ours
+    known = POLICY_KEYWORDS[algorithm].keys() | set(DEPENDENT_KEYWORDS)
+    assert theirs - REFUSED_POLICY_KEYWORDS.keys() == known
 
 
 def test_normalize_keywords_are_those_of_vecnormalize() -> None:
     theirs = keywords(VecNormalize)
-    assert theirs.keys() - {"venv"} == NORMALIZE_KEYWORDS.kinds.keys() | NORMALIZE_KEYWORDS.refused.keys()
-    for name in NORMALIZE_KEYWORDS.kinds:
+    assert theirs.keys() - {"venv"} == NORMALIZE_KEYWORDS.types.keys() | NORMALIZE_KEYWORDS.refused.keys()
+    for name in NORMALIZE_KEYWORDS.types:
         assert getattr(Normalize(), name) == theirs[name].default
 
 

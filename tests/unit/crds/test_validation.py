@@ -5,10 +5,14 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
-from aisandbox_crds.environments import effective_environments, known_environments
+from aisandbox_crds.effective_values import (
+    effective_checkpoint_interval,
+    effective_environments,
+    effective_evaluation_interval,
+    known_environments,
+)
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.hyperparameters import parse_hyperparameters
-from aisandbox_crds.intervals import effective_checkpoint_interval, effective_evaluation_interval
 from aisandbox_crds.output_path import normalized_output_path
 from aisandbox_crds.spec import (
     Algorithm,

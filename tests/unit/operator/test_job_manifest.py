@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from aisandbox_crds.seed import seed_of
+from aisandbox_crds.effective_values import seed_of
 from aisandbox_crds.spec import GymnasiumEnvironment
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_operator.job_manifest import Manifest, job_manifest

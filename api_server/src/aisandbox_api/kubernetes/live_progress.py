@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from aisandbox_crds.seed import seed_of
+from aisandbox_crds.effective_values import seed_of
 from aisandbox_crds.status import (
     Artifact,
     ConditionStatus,

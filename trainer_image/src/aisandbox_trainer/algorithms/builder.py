@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from aisandbox_crds.hyperparameters import Hyperparameters, LinearSchedule, Symbol
+from aisandbox_crds.hyperparameters import ClassName, Hyperparameters, LinearSchedule
 from aisandbox_crds.spec import Algorithm
 from stable_baselines3.common import torch_layers
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -58,7 +58,7 @@ def set_threads(policy: str, given: int | None) -> None:
 def _value(value: Any) -> Any:
     if isinstance(value, LinearSchedule):
         return TorchLinearSchedule(value.initial, 0.0, 1.0)
-    if isinstance(value, Symbol):
+    if isinstance(value, ClassName):
         return _symbol(value.name)
     if isinstance(value, Mapping):
         return {key: _value(inner) for key, inner in value.items()}

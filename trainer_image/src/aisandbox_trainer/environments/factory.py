@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from aisandbox_crds.environments import effective_environments
+from aisandbox_crds.effective_values import effective_environments
 from aisandbox_crds.hyperparameters import Hyperparameters, Normalize
 from aisandbox_crds.spec import GrpcEnvironment, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_environment.adapters import FakeExternalEnvAdapter

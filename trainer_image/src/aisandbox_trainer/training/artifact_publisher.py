@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 import structlog
-from aisandbox_crds.intervals import effective_checkpoint_interval, effective_evaluation_interval
+from aisandbox_crds.effective_values import effective_checkpoint_interval, effective_evaluation_interval
 from aisandbox_crds.output_path import normalized_output_path
 from aisandbox_crds.spec import TrainingRunSpec
 from aisandbox_model_store import CHECKPOINT_ZIP, Damaged, DiskFull, ModelNotFound, Pointer, Published, Writer

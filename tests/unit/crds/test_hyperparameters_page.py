@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from aisandbox_crds.hyperparameter_table import PARAMETERS
 from aisandbox_crds.hyperparameters import parse_hyperparameters
-from aisandbox_crds.reference import INTRODUCTION, main, reference
+from aisandbox_crds.hyperparameters_page import INTRODUCTION, hyperparameters_page, main
 from aisandbox_crds.spec import Algorithm
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "hyperparameters.md"
@@ -13,11 +13,13 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "hyperparameters.md"
 
 def test_the_document_is_current() -> None:
     written = DOCUMENT.read_text(encoding="utf-8")
-    assert written == reference(), "run: python -m aisandbox_crds.reference docs/hyperparameters.md"
+    assert written == hyperparameters_page(), (
+        "run: python -m aisandbox_crds.hyperparameters_page docs/hyperparameters.md"
+    )
 
 
 def test_the_document_has_every_hyperparameter() -> None:
-    text = reference()
+    text = hyperparameters_page()
     for algorithm in Algorithm:
         for parameter in PARAMETERS[algorithm]:
             assert f"| `{parameter.name}` |" in text
@@ -25,7 +27,7 @@ def test_the_document_has_every_hyperparameter() -> None:
 
 def test_every_row_has_as_many_cells_as_its_header() -> None:
     columns = 0
-    for line in reference().splitlines():
+    for line in hyperparameters_page().splitlines():
         cells = line.count("|") if line.startswith("|") else 0
         assert not (columns and cells) or cells == columns
         columns = cells
@@ -40,4 +42,4 @@ def test_the_example_of_the_document_is_taken() -> None:
 def test_main_writes_or_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(tmp_path / "out.md")])
     main([])
-    assert (tmp_path / "out.md").read_bytes().decode() == capsys.readouterr().out == reference()
+    assert (tmp_path / "out.md").read_bytes().decode() == capsys.readouterr().out == hyperparameters_page()

@@ -21,7 +21,7 @@ class LinearSchedule:
 
 
 @dataclass(frozen=True, slots=True)
-class Symbol:
+class ClassName:
     """A known class by its name, as ``nn.ReLU``, ``th.optim.Adam`` or ``NatureCNN``."""
 
     name: str
@@ -44,6 +44,6 @@ class Normalize:
 
 
 Value: TypeAlias = (
-    bool | int | float | str | LinearSchedule | Symbol | list[Any] | tuple[Any, ...] | Mapping[str, Any] | None
+    bool | int | float | str | LinearSchedule | ClassName | list[Any] | tuple[Any, ...] | Mapping[str, Any] | None
 )
 """What text can say: lists, tuples and mappings hold Values."""

@@ -1,7 +1,7 @@
 """From the text of a hyperparameter to a value, without evaluating it.
 
 Owns the notation: what YAML and RL Zoo's ``eval`` make of such text, less everything that could compute, loop or reach
-an object that is not named here. Whether the value suits a hyperparameter is for :mod:`aisandbox_crds.kinds`.
+an object that is not named here. Whether the value suits a hyperparameter is for :mod:`aisandbox_crds.parameter_types`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import ast
 import math
 import re
 
-from aisandbox_crds.errors import shown
-from aisandbox_crds.values import LinearSchedule, Symbol, Value
+from aisandbox_crds.errors import MalformedValue, short_repr
+from aisandbox_crds.parameter_values import ClassName, LinearSchedule, Value
 
 MAX_LENGTH = 2000
 """Characters of one value."""
@@ -27,21 +27,17 @@ _STRUCTURE = re.compile(r"[A-Za-z0-9_.,:+\-()\[\]{}'\"=\s]*")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
-class Unreadable(ValueError):
-    """The text is not in the notation; the message is a phrase that says why."""
-
-
-def read(text: str) -> Value:
-    """The value the text stands for; a word that is nothing else is itself. Raises Unreadable.
+def parse_value(text: str) -> Value:
+    """The value the text stands for; a word that is nothing else is itself. Raises MalformedValue.
 
     Numbers, True, False and None; ``lin_3e-4``; lists, tuples and dicts as in Python, ``dict(a=1)`` too, holding
     these, quoted text and known names like ``nn.ReLU``.
     """
     text = _TAG.sub("", text.strip())
     if len(text) > MAX_LENGTH:
-        raise Unreadable(f"is {len(text)} characters long; at most {MAX_LENGTH}")
+        raise MalformedValue(f"is {len(text)} characters long; at most {MAX_LENGTH}")
     if not text:
-        raise Unreadable("is empty")
+        raise MalformedValue("is empty")
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     if _INTEGER.fullmatch(text):
@@ -51,24 +47,24 @@ def read(text: str) -> Value:
     if text.startswith("lin_") and _NUMBER.fullmatch(text[4:]):
         return LinearSchedule(_finite(float(text[4:])))
     if any(bracket in text for bracket in "([{"):
-        return _read_structure(text)
+        return _parse_structure(text)
     return text
 
 
 def _finite(number: float) -> float:
     if not math.isfinite(number):
-        raise Unreadable("is too large for a number")
+        raise MalformedValue("is too large for a number")
     return number
 
 
-def _read_structure(text: str) -> Value:
+def _parse_structure(text: str) -> Value:
     # Backslashes, operators, comprehensions and walruses are gone before Python's parser sees the text.
     if not _STRUCTURE.fullmatch(text):
-        raise Unreadable(f"has a character that no value needs: {shown(_STRUCTURE.sub('', text))}")
+        raise MalformedValue(f"has characters that are not allowed: {short_repr(_STRUCTURE.sub('', text))}")
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise Unreadable("is not a list, tuple or dict as Python writes them") from error
+        raise MalformedValue("is not a list, tuple or dict as Python writes them") from error
     return _Walk().value(tree.body, 0)
 
 
@@ -81,7 +77,7 @@ class _Walk:
     def value(self, node: ast.expr, depth: int) -> Value:
         self.nodes += 1
         if depth > _MAX_DEPTH or self.nodes > _MAX_NODES:
-            raise Unreadable(f"is nested more than {_MAX_DEPTH} levels deep or has more than {_MAX_NODES} parts")
+            raise MalformedValue(f"is nested more than {_MAX_DEPTH} levels deep or has more than {_MAX_NODES} parts")
         match node:
             case ast.Constant(value=None | bool() | int() | str()):
                 return node.value  # type: ignore[return-value]
@@ -100,15 +96,15 @@ class _Walk:
             case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
                 return self._entries([(keyword.arg, keyword.value) for keyword in keywords], depth)
             case ast.Name() | ast.Attribute():
-                return Symbol(self._dotted(node))
-        raise Unreadable(f"has {self._source(node)}, which is not a number, text, list, tuple, dict or known name")
+                return ClassName(self._dotted(node))
+        raise MalformedValue(f"has {self._source(node)}, which is not a number, text, list, tuple, dict or known name")
 
     def _entries(self, pairs: list[tuple[str | None, ast.expr]], depth: int) -> Value:
         names = [name for name, _ in pairs if name is not None]
         if len(names) < len(pairs):
-            raise Unreadable("has a dict with a key that is not text")
+            raise MalformedValue("has a dict with a key that is not text")
         if len(set(names)) < len(names):
-            raise Unreadable("has a dict with the same key twice")
+            raise MalformedValue("has a dict with the same key twice")
         return {name: self.value(node, depth + 1) for name, (_, node) in zip(names, pairs, strict=True)}
 
     @staticmethod
@@ -118,12 +114,12 @@ class _Walk:
     def _dotted(self, node: ast.expr) -> str:
         name = self._source(node)
         if not _DOTTED.fullmatch(name):
-            raise Unreadable(f"has {name}, which is not a known name")
+            raise MalformedValue(f"has {name}, which is not a known name")
         return name
 
     @staticmethod
     def _source(node: ast.expr) -> str:
         try:
-            return shown(ast.unparse(node)).strip("'\"")
+            return short_repr(ast.unparse(node)).strip("'\"")
         except (ValueError, RecursionError):
             return "an expression"

@@ -1,4 +1,4 @@
-"""The kinds of values a hyperparameter takes: each checks a value and describes itself in words.
+"""The types of hyperparameters: each checks a value and describes itself in words.
 
 Must not know which hyperparameters there are.
 """
@@ -10,24 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from aisandbox_crds.errors import shown
-from aisandbox_crds.values import LinearSchedule, Value
+from aisandbox_crds.errors import InvalidParameter, short_repr
+from aisandbox_crds.parameter_values import LinearSchedule, Value
 
 
-class Unsuitable(ValueError):
-    """A value breaks the rule of its place; ``path`` leads to it from the hyperparameter (".net_arch", "")."""
-
-    def __init__(self, rule: str, path: str = "") -> None:
-        super().__init__(rule)
-        self.rule = rule
-        self.path = path
-
-
-class Kind(Protocol):
-    """What a hyperparameter takes."""
+class ParameterType(Protocol):
+    """The type of a hyperparameter."""
 
     def check(self, value: Value) -> Any:
-        """The value in its own type (1e5 becomes 100000 for an Int). Raises Unsuitable."""
+        """The value in its own type (1e5 becomes 100000 for an IntType). Raises InvalidParameter."""
         ...
 
     def __str__(self) -> str:
@@ -36,21 +27,21 @@ class Kind(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Bool:
+class BoolType:
     """True or False."""
 
     def __str__(self) -> str:
         return "True or False"
 
     def check(self, value: Value) -> bool:
-        """As :meth:`Kind.check`."""
+        """As :meth:`ParameterType.check`."""
         if isinstance(value, bool):
             return value
-        raise _refusal(self, value)
+        raise _error(self, value)
 
 
 @dataclass(frozen=True, slots=True)
-class Int:
+class IntType:
     """A whole number in a closed range; 1e6 is one."""
 
     minimum: int
@@ -60,16 +51,16 @@ class Int:
         return f"a whole number from {self.minimum:,} to {self.maximum:,}"
 
     def check(self, value: Value) -> int:
-        """As :meth:`Kind.check`."""
+        """As :meth:`ParameterType.check`."""
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and self.minimum <= value <= self.maximum:
             return value
-        raise _refusal(self, value)
+        raise _error(self, value)
 
 
 @dataclass(frozen=True, slots=True)
-class Float:
+class FloatType:
     """A finite number in a range that is closed, but for ends that are said to be open."""
 
     minimum: float = 0.0
@@ -84,58 +75,58 @@ class Float:
         return f"a number {low} and {'less than' if self.below else 'at most'} {self.maximum:g}"
 
     def check(self, value: Value) -> float:
-        """As :meth:`Kind.check`."""
+        """As :meth:`ParameterType.check`."""
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
             number = float(value)
             high = self.maximum is None or (number < self.maximum if self.below else number <= self.maximum)
             if high and (number > self.minimum if self.above else number >= self.minimum):
                 return number
-        raise _refusal(self, value)
+        raise _error(self, value)
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class ScheduleType:
     """A number, or one that falls to 0 over the training: ``lin_3e-4``."""
 
-    number: Float
+    number: FloatType
 
     def __str__(self) -> str:
         return f"{self.number}, or lin_ and such a number for one that falls linearly to 0"
 
     def check(self, value: Value) -> float | LinearSchedule:
-        """As :meth:`Kind.check`."""
+        """As :meth:`ParameterType.check`."""
         try:
             if isinstance(value, LinearSchedule):
                 return LinearSchedule(self.number.check(value.initial))
             return self.number.check(value)
-        except Unsuitable:
-            raise _refusal(self, value) from None
+        except InvalidParameter:
+            raise _error(self, value) from None
 
 
 @dataclass(frozen=True, slots=True)
-class Optional:
-    """None, or a value of another kind."""
+class OptionalType:
+    """None, or a value of another type."""
 
-    kind: Kind
+    inner: ParameterType
 
     def __str__(self) -> str:
-        return f"None or {self.kind}"
+        return f"None or {self.inner}"
 
     def check(self, value: Value) -> Any:
-        """As :meth:`Kind.check`."""
+        """As :meth:`ParameterType.check`."""
         if value is None:
             return None
         try:
-            return self.kind.check(value)
-        except Unsuitable as error:
+            return self.inner.check(value)
+        except InvalidParameter as error:
             if error.path:
                 raise
-            raise _refusal(self, value) from None
+            raise _error(self, value) from None
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """One of some words."""
+class ChoiceType:
+    """One of the given words."""
 
     words: tuple[str, ...]
 
@@ -143,50 +134,50 @@ class Choice:
         return f"one of {', '.join(self.words)}"
 
     def check(self, value: Value) -> str:
-        """As :meth:`Kind.check`."""
+        """As :meth:`ParameterType.check`."""
         if isinstance(value, str) and value in self.words:
             return value
-        raise _refusal(self, value)
+        raise _error(self, value)
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class DeviceType:
     """A PyTorch device."""
 
     def __str__(self) -> str:
         return "auto, cpu, cuda, cuda:N or mps"
 
     def check(self, value: Value) -> str:
-        """As :meth:`Kind.check`."""
+        """As :meth:`ParameterType.check`."""
         if isinstance(value, str) and re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,2})?", value):
             return value
-        raise _refusal(self, value)
+        raise _error(self, value)
 
 
 @dataclass(frozen=True, slots=True)
-class Frequency:
+class FrequencyType:
     """How much is played between trainings: steps, or a pair of a number and its unit."""
 
-    count: Int
+    count: IntType
 
     def __str__(self) -> str:
         return f"{self.count}, or such a number and its unit: (4, 'step') or (1, 'episode')"
 
     def check(self, value: Value) -> int | tuple[int, str]:
-        """As :meth:`Kind.check`."""
+        """As :meth:`ParameterType.check`."""
         try:
             if isinstance(value, list | tuple) and len(value) == 2 and value[1] in ("step", "episode"):
                 return (self.count.check(value[0]), str(value[1]))
             return self.count.check(value)
-        except Unsuitable:
-            raise _refusal(self, value) from None
+        except InvalidParameter:
+            raise _error(self, value) from None
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
-    """A list or tuple of values of one kind."""
+class ListType:
+    """A list or tuple of values of one type."""
 
-    item: Kind
+    item: ParameterType
     minimum: int
     maximum: int
 
@@ -195,57 +186,57 @@ class Sequence:
         return f"a list of {count} entries, each {self.item}"
 
     def check(self, value: Value) -> tuple[Any, ...]:
-        """As :meth:`Kind.check`."""
+        """As :meth:`ParameterType.check`."""
         if isinstance(value, list | tuple) and self.minimum <= len(value) <= self.maximum:
             try:
                 return tuple(self.item.check(entry) for entry in value)
-            except Unsuitable:
+            except InvalidParameter:
                 pass
-        raise _refusal(self, value)
+        raise _error(self, value)
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextType:
     """A short text."""
 
     def __str__(self) -> str:
         return "text of 1 to 100 characters"
 
     def check(self, value: Value) -> str:
-        """As :meth:`Kind.check`."""
+        """As :meth:`ParameterType.check`."""
         if isinstance(value, str) and 1 <= len(value) <= 100:
             return value
-        raise _refusal(self, value)
+        raise _error(self, value)
 
 
 @dataclass(frozen=True, slots=True)
-class Keywords:
-    """A dict of known keys, each with its own kind; ``refused`` says why others are not among them."""
+class DictType:
+    """A dict of known keys, each with its own type; ``refused`` says why others are not among them."""
 
-    kinds: Mapping[str, Kind]
+    types: Mapping[str, ParameterType]
     refused: Mapping[str, str]
 
     def __str__(self) -> str:
-        return f"a dict with any of {', '.join(self.kinds)}" if self.kinds else "an empty dict"
+        return f"a dict with any of {', '.join(self.types)}" if self.types else "an empty dict"
 
     def check(self, value: Value) -> dict[str, Any]:
-        """As :meth:`Kind.check`."""
+        """As :meth:`ParameterType.check`."""
         if not isinstance(value, Mapping):
-            raise _refusal(self, value)
+            raise _error(self, value)
         checked = {}
         for key, entry in value.items():
             path = f".{key[:100]}"
             if key in self.refused:
-                raise Unsuitable(self.refused[key], path)
-            if key not in self.kinds:
-                raise Unsuitable(f"unknown; known: {', '.join(self.kinds) or 'none'}", path)
+                raise InvalidParameter(self.refused[key], path)
+            if key not in self.types:
+                raise InvalidParameter(f"unknown; known: {', '.join(self.types) or 'none'}", path)
             try:
-                checked[key] = self.kinds[key].check(entry)
-            except Unsuitable as error:
-                raise Unsuitable(error.rule, path + error.path) from None
+                checked[key] = self.types[key].check(entry)
+            except InvalidParameter as error:
+                raise InvalidParameter(error.rule, path + error.path) from None
         return checked
 
 
-def _refusal(kind: Kind, value: Value) -> Unsuitable:
-    got = str(value) if isinstance(value, LinearSchedule) else shown(value)
-    return Unsuitable(f"must be {kind}, got {got}")
+def _error(expected: ParameterType, value: Value) -> InvalidParameter:
+    got = str(value) if isinstance(value, LinearSchedule) else short_repr(value)
+    return InvalidParameter(f"must be {expected}, got {got}")
