@@ -13,6 +13,9 @@ RUN := $(UV) run --no-sync
 SOURCES := proto/src/aisandbox_wire crds/src model_store/src process/src environment/src api_server/src inference_server/src \
 	trainer_image/src cli/src operator/src
 PYTEST := $(RUN) pytest
+# A worker a processor; a worker that is done takes tests from another, so that those of a module mostly stay together.
+WORKERS ?= auto
+PARALLEL := -n $(WORKERS) --dist worksteal
 
 # The images: $(REGISTRY)/aisandbox/NAME:$(TAG). docs/images.md
 REGISTRY ?= localhost:5001
@@ -23,7 +26,7 @@ CPU_TORCH_INDEX := https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?= $(shell curl -fsIL -m 10 -o /dev/null $(CPU_TORCH_INDEX)/torch/ && echo $(CPU_TORCH_INDEX))
 FOLDER_trainer := trainer_image
 
-.PHONY: help setup demo serve test test-unit manifests check format lint types imports proto proto-check proto-release \
+.PHONY: help setup demo serve test test-slow test-unit manifests check format lint types imports proto proto-check proto-release \
 	faults faults-short faults-table e2e bench bench-kubernetes images images-push torch-index clean
 
 help: ## lists the commands
@@ -45,13 +48,16 @@ demo: setup ## trains a policy against a simulator in another process, then driv
 serve: setup ## runs the service on this machine
 	$(RUN) aisandbox up
 
-test: setup ## runs the unit, contract and integration tests with coverage
+test: setup ## runs the unit, contract and integration tests with coverage; ARGS are pytest's
 	$(RUN) coverage erase
-	$(PYTEST) --cov --cov-report=
+	$(PYTEST) $(PARALLEL) -m "not slow" --cov --cov-report= $(ARGS)
 	$(RUN) coverage report --skip-covered --skip-empty
 
+test-slow: setup ## runs the tests marked slow, which make test leaves out
+	$(PYTEST) $(PARALLEL) -m slow $(ARGS)
+
 test-unit: setup ## runs the tests that need no network
-	$(PYTEST) tests/unit
+	$(PYTEST) $(PARALLEL) tests/unit $(ARGS)
 
 manifests: setup ## do the manifests fit together? (a part of the unit tests)
 	$(PYTEST) tests/unit/deploy
@@ -68,7 +74,7 @@ faults-short: setup ## does every fault a few times
 faults-table: setup ## writes the results of make faults into docs/reliability.md
 	$(RUN) python tests/support/fault_table.py
 
-check: format lint types imports proto-check test faults-short ## everything CI asks for
+check: format lint types imports proto-check test test-slow faults-short ## everything CI asks for
 
 format: setup ## is the code formatted?
 	$(RUN) ruff format --check .

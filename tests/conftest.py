@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 # A shell without job control (`make test &` in a script, some CI) starts its background commands with SIGINT ignored,
 # and a child inherits that; tests send SIGINT to children, which must find it as a terminal would have it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Workers share the processors: one thread of OpenMP (PyTorch's) each, here and in the processes that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

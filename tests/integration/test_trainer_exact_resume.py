@@ -498,6 +498,7 @@ def _start(folder: Path, case: TrainingRunSpec) -> subprocess.Popen[bytes]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("algorithm", "total"), [("PPO", 6_000), ("DQN", 3_000)])
 def test_process_that_was_stopped_goes_on_in_another_one(algorithm: str, total: int, tmp_path: Path) -> None:
     more = {"n_steps": 256, "n_epochs": 1, "n_envs": 2} if algorithm == "PPO" else {"train_freq": 16}
