@@ -1,11 +1,14 @@
-"""The disk contract: what the folder of a run looks like, how it is published to, verified and read.
+"""The disk contract: the layout of a run's folder, and how its files are published, verified and read.
 
-Owns every path below MODELS_DIR and CHECKPOINT_DIR. Standard library only: whoever reads or writes a run's files
-(trainer, inference-server, api-server, a person with a REPL) imports this and nothing heavy. Must not know what is in
-the files.
+Owns every path below MODELS_DIR and CHECKPOINT_DIR. Standard library only: the trainer, the inference-server and the
+api-server import this, and it imports nothing heavy. Must not know what is in the files.
+
+The public face is what is named here, and the module :mod:`aisandbox_model_store.served_model`, the files of a
+published model. The other modules are internal.
 """
 
-from aisandbox_model_store.atomic_file import write_atomically
+from aisandbox_model_store.artifacts import Bundle, Published
+from aisandbox_model_store.atomic_file import create_folder, write_atomically
 from aisandbox_model_store.errors import (
     Damaged,
     DiskFull,
@@ -16,14 +19,15 @@ from aisandbox_model_store.errors import (
     ModelNotFound,
     ModelStoreError,
     OutsideRoot,
-    Replaced,
     RunNotFound,
+    RunReplaced,
 )
 from aisandbox_model_store.layout import CHECKPOINT_ZIP, MANIFEST_FILE
 from aisandbox_model_store.manifest import FileEntry, Manifest
-from aisandbox_model_store.run_folder import Bundle, Pointer, Published, RunFolder
+from aisandbox_model_store.ownership import uid_of
+from aisandbox_model_store.run_folder import RunFolder
 from aisandbox_model_store.run_store import RunStore
-from aisandbox_model_store.selector import ModelSelector, parse_selector
+from aisandbox_model_store.selection import ModelSelector, Pointer, parse_selector
 from aisandbox_model_store.writer import Writer
 
 __all__ = [
@@ -44,11 +48,13 @@ __all__ = [
     "OutsideRoot",
     "Pointer",
     "Published",
-    "Replaced",
     "RunFolder",
     "RunNotFound",
+    "RunReplaced",
     "RunStore",
     "Writer",
+    "create_folder",
     "parse_selector",
+    "uid_of",
     "write_atomically",
 ]

@@ -1,4 +1,4 @@
-"""Durable writes: a file or folder is either there whole or not there.
+"""Durable and atomic writes: after a crash a file or folder is complete or absent.
 
 Owns fsync, temporary names and the recognition of a full disk. Must not know what is written.
 """
@@ -15,9 +15,9 @@ from pathlib import Path
 
 from aisandbox_model_store.errors import DiskFull, ModelStoreError
 
-_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
-_NEARLY_NOTHING = 1 << 20
-"""Free bytes under which a failed write is taken for a full disk whatever its exception (torch raises RuntimeError)."""
+_FULL_ERRORS = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+_FULL_BYTES = 1 << 20
+"""Below this number of free bytes a failed write means a full disk, whatever its exception (torch: RuntimeError)."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -26,7 +26,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Readers see the old bytes or the new ones. Raises DiskFull, or OSError; then the old file is untouched.
     """
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
-    with removed_on_error(temporary), full_disk_named(path.parent):  # looked at before it is given space back
+    with remove_on_error(temporary), raise_disk_full(path.parent):  # checked before the temporary is removed
         write_durably(temporary, data)
         os.replace(temporary, path)
     sync_folder(path.parent)
@@ -41,7 +41,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Flush a file that somebody else wrote to the disk. Raises OSError."""
+    """Flush a file that other code has written to the disk. Raises OSError."""
     # Windows flushes only what is open for writing.
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
@@ -58,14 +58,14 @@ def create_folder(path: Path) -> None:
     if path.is_dir():
         return
     create_folder(path.parent)
-    with full_disk_named(path.parent):
+    with raise_disk_full(path.parent):
         path.mkdir(exist_ok=True)
         sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
     """Flush a folder's entries to the disk, so that a rename in it survives a power cut. Raises OSError."""
-    if os.name == "nt":  # has no such call; NTFS journals renames
+    if os.name == "nt":  # Windows has no such call; NTFS journals renames
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -75,14 +75,14 @@ def sync_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def full_disk_named(folder: Path) -> Iterator[None]:
-    """Raise DiskFull for whatever failed in the block because the disk of ``folder`` is full."""
+def raise_disk_full(folder: Path) -> Iterator[None]:
+    """Raise DiskFull for an exception of the block if the disk of ``folder`` is full."""
     try:
         yield
     except ModelStoreError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in _FULL_ERRORS:
             raise DiskFull(folder) from error
         if _is_full(folder):
             raise DiskFull(folder) from error
@@ -91,13 +91,13 @@ def full_disk_named(folder: Path) -> Iterator[None]:
 
 def _is_full(folder: Path) -> bool:
     try:
-        return shutil.disk_usage(folder).free < _NEARLY_NOTHING
+        return shutil.disk_usage(folder).free < _FULL_BYTES
     except OSError:
         return False
 
 
 @contextlib.contextmanager
-def removed_on_error(path: Path) -> Iterator[None]:
+def remove_on_error(path: Path) -> Iterator[None]:
     """Remove the temporary file or folder ``path`` when the block fails, whatever the reason."""
     try:
         yield

@@ -2,17 +2,17 @@
 
     ModelStoreError
     ├── RunNotFound          no folder of that run (transient while a run has not started)
-    ├── InvalidRunId         not the name of a run
-    ├── InvalidSelector      not latest, best, final, step:N or sha256:...
+    ├── InvalidRunId         not a valid name of a run; permanent
+    ├── InvalidSelector      not latest, best, final, step:N or sha256:...; permanent
     ├── ModelNotFound        the run has no such model (transient while it trains)
-    ├── InvalidArtifact      what was to be published is not a flat set of files
-    ├── OutsideRoot          a path that leaves MODELS_DIR or names what is not the caller's
-    ├── Damaged              the bytes on disk are not the bytes that were published
-    ├── Fenced               a newer attempt has taken the run over; this one must stop
-    ├── Replaced             a newer run of the same name has the folder now; this one must stop
-    └── DiskFull             no space left; what was published before is intact
+    ├── InvalidArtifact      files that cannot be published: not a flat set of regular files; permanent
+    ├── OutsideRoot          an output path that leaves MODELS_DIR or is reserved; permanent
+    ├── Damaged              the bytes on disk are not the bytes that were published; permanent
+    ├── Fenced               a newer attempt has claimed the run; this one must stop
+    ├── RunReplaced          a newer run of the same name has claimed the folder; this one must stop
+    └── DiskFull             no space left; what was published before is intact (transient)
 
-Any other OSError of the file system is passed on as it is.
+Any other OSError of the file system is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RunNotFound(ModelStoreError):
 
 
 class InvalidRunId(ModelStoreError, ValueError):
-    """``run`` cannot be the name of a run; ``rule`` says why."""
+    """``run`` cannot be the name of a run; ``rule`` is the rule it breaks."""
 
     def __init__(self, run: str, rule: str) -> None:
         super().__init__(f"run_id {run!r}: {rule}")
@@ -42,7 +42,7 @@ class InvalidRunId(ModelStoreError, ValueError):
 
 
 class InvalidSelector(ModelStoreError, ValueError):
-    """``selector`` does not say which model; ``rule`` says what does."""
+    """``selector`` does not select a model; ``rule`` lists what does."""
 
     def __init__(self, selector: str, rule: str) -> None:
         super().__init__(f"model {selector!r}: {rule}")
@@ -51,7 +51,7 @@ class InvalidSelector(ModelStoreError, ValueError):
 
 
 class ModelNotFound(ModelStoreError):
-    """The run ``run`` has no model ``selector``; ``why`` says what is missing."""
+    """The run ``run`` has no model ``selector``, because of ``why``."""
 
     def __init__(self, run: str, selector: str, why: str) -> None:
         super().__init__(f"run {run!r} has no model {selector!r}: {why}")
@@ -61,7 +61,7 @@ class ModelNotFound(ModelStoreError):
 
 
 class InvalidArtifact(ModelStoreError, ValueError):
-    """What was to be published at ``name`` is not a flat set of at least one regular file."""
+    """The files to publish as ``name`` break ``rule``: an artifact is a flat set of at least one regular file."""
 
     def __init__(self, name: str, rule: str) -> None:
         super().__init__(f"{name}: {rule}")
@@ -70,7 +70,7 @@ class InvalidArtifact(ModelStoreError, ValueError):
 
 
 class OutsideRoot(ModelStoreError, ValueError):
-    """The path ``path`` may not be written; ``rule`` says which rule it breaks."""
+    """The output path ``path`` may not be written; ``rule`` is the rule it breaks."""
 
     def __init__(self, path: str, rule: str) -> None:
         super().__init__(f"path {path!r}: {rule}")
@@ -79,7 +79,7 @@ class OutsideRoot(ModelStoreError, ValueError):
 
 
 class Damaged(ModelStoreError):
-    """The files at ``path`` are not the ones that were published; ``why`` says how they differ."""
+    """The files at ``path`` are not the ones that were published; ``why`` is the difference."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} is damaged: {why}")
@@ -88,7 +88,7 @@ class Damaged(ModelStoreError):
 
 
 class Fenced(ModelStoreError):
-    """Attempt ``attempt`` may not publish: attempt ``newest`` has claimed the run."""
+    """Attempt ``attempt`` may not publish: attempt ``newest``, a greater fencing token, has claimed the run."""
 
     def __init__(self, attempt: int, newest: int) -> None:
         super().__init__(f"attempt {attempt} may not publish: attempt {newest} has claimed the run")
@@ -96,11 +96,11 @@ class Fenced(ModelStoreError):
         self.newest = newest
 
 
-class Replaced(ModelStoreError):
-    """The run with the uid ``uid`` may not publish: another run of the name ``run`` has the folder."""
+class RunReplaced(ModelStoreError):
+    """The run with the uid ``uid`` may not publish: a newer run of the same name ``run`` has claimed the folder."""
 
     def __init__(self, run: str, uid: str) -> None:
-        super().__init__(f"run {run!r} of uid {uid} may not publish: another run of this name has taken its place")
+        super().__init__(f"run {run!r} with uid {uid} may not publish: a newer run has this name")
         self.run = run
         self.uid = uid
 
@@ -109,5 +109,5 @@ class DiskFull(ModelStoreError):
     """No space left while writing below ``path``; nothing half-written stays, what was published before is intact."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"no space left to write below {path}: free some, what was published before is intact")
+        super().__init__(f"no space left to write below {path}: free some space; what was published before is intact")
         self.path = path

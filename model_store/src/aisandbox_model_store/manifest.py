@@ -1,7 +1,7 @@
 """The manifest of a published folder: the size and SHA-256 of every file, written last.
 
 Owns the form of manifest.json and the comparison of a folder with it. A folder without one is not published; the
-digest of its bytes is the identity of the artefact. Must not know where folders lie or what the files mean.
+digest of its bytes is the identity of the artifact. Must not know where folders are or what the files mean.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aisandbox_model_store.checksummed_json import decode, encode
 from aisandbox_model_store.errors import Damaged, InvalidArtifact
 from aisandbox_model_store.layout import MANIFEST_FILE
-from aisandbox_model_store.sealed import seal, unseal
 
 _FORMAT = 1
-_KEYS = frozenset({"format", "kind", "timesteps", "details", "files"})
+_KEYS_WITHOUT_CHECKSUM = frozenset({"format", "kind", "timesteps", "details", "files"})
 _LARGEST_MANIFEST = 1 << 20
 _CHUNK = 1 << 20
 
@@ -47,7 +47,7 @@ class Manifest:
         return sum(entry.size for entry in self.files.values())
 
     def to_bytes(self) -> bytes:
-        """Return the bytes of manifest.json: equal contents give equal bytes, so no time and no attempt is in it."""
+        """Return the bytes of manifest.json: equal contents give equal bytes, so it has neither time nor attempt."""
         document = {
             "format": _FORMAT,
             "kind": self.kind,
@@ -55,7 +55,7 @@ class Manifest:
             "details": dict(self.details),
             "files": {name: {"size": entry.size, "sha256": entry.sha256} for name, entry in self.files.items()},
         }
-        return seal(document)
+        return encode(document)
 
 
 def digest_of(data: bytes) -> str:
@@ -67,7 +67,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     """Return the manifest of a published folder and its digest. Raises FileNotFoundError, Damaged."""
     data = _read_limited(folder / MANIFEST_FILE)
     try:
-        manifest = _parse(unseal(data, _KEYS))
+        manifest = _parse(decode(data, _KEYS_WITHOUT_CHECKSUM))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(folder, f"{MANIFEST_FILE} is not a manifest ({error})") from error
     return manifest, digest_of(data)
@@ -98,14 +98,14 @@ def _is_plain(name: object) -> bool:
 
 
 def describe_folder(folder: Path, kind: str, timesteps: int, details: Mapping[str, str]) -> Manifest:
-    """Return the manifest of the files that lie in ``folder``. Raises InvalidArtifact, OSError."""
+    """Return the manifest of the files in ``folder``. Raises InvalidArtifact, OSError."""
     files = {}
     for name in sorted(os.listdir(folder)):
         if not _is_plain(name) or not stat.S_ISREG(os.lstat(folder / name).st_mode):
-            raise InvalidArtifact(name, "an artefact is a flat folder of regular files")
+            raise InvalidArtifact(name, "an artifact is a flat folder of regular files")
         files[name] = _entry_of(folder / name)
     if not files:
-        raise InvalidArtifact(str(timesteps), "an artefact has at least one file")
+        raise InvalidArtifact(str(timesteps), "an artifact has at least one file")
     return Manifest(kind, timesteps, files, dict(details))
 
 
@@ -161,4 +161,4 @@ def _check(folder: Path, name: str, expected: FileEntry, found: FileEntry) -> No
     if found.size != expected.size:
         raise Damaged(folder, f"{name} has {found.size} bytes instead of {expected.size}")
     if found.sha256 != expected.sha256:
-        raise Damaged(folder, f"{name} has other contents than were published")
+        raise Damaged(folder, f"{name} has other contents than it was published with")

@@ -1,12 +1,13 @@
-"""Whose folder it is: a run's uid, and what becomes of an earlier run of the same name.
+"""Which run a folder belongs to, by the run's uid.
 
-A run that was deleted and made again has the name, and so the folder, of the one before, but not its uid. The file
-``uid`` tells them apart; it is the first that is written into a folder. The earlier run's folder is renamed to
-NAME.UID8 (eight characters of its uid), which is no run's name, so nobody lists it. Must not know what is in a folder.
+A run that was deleted and created again has the name, and so the folder, of the earlier run, but not its uid. The file
+``uid`` tells them apart; it is written into a folder before anything else. The earlier run's folder is renamed to
+NAME.UID8 (the first eight characters of its uid), which is not a valid name of a run, so it is not listed. Must not
+know what is in a folder.
 
-There are two ways for two trainers to meet here. Of one run: the place to rename to is the same for both, and a folder
-cannot be renamed onto one that has something in it, so the slower one can never move what the faster one has begun. Of
-two runs of one name: what was set aside never comes back, so an old trainer cannot take its place again.
+Two trainers can race here. Two attempts of one run: both rename to the same name, and a folder cannot be renamed onto
+one that is not empty, so the slower attempt can never move what the faster one has begun. Two runs of one name: a
+folder that was renamed is never renamed back, so an old trainer cannot claim the name again.
 """
 
 from __future__ import annotations
@@ -16,38 +17,38 @@ import re
 from pathlib import Path
 
 from aisandbox_model_store.atomic_file import create_folder, sync_folder, write_atomically
-from aisandbox_model_store.errors import Replaced
+from aisandbox_model_store.errors import RunReplaced
 from aisandbox_model_store.layout import UID_FILE
 
 _UID = re.compile(r"[0-9A-Za-z][-0-9A-Za-z]{0,62}")
-_SHOWN = 8
-_TRIES = 3
+_UID_PREFIX = 8
+_ATTEMPTS = 3
 
 
 def uid_of(folder: Path) -> str:
-    """Return the uid of the run whose folder it is; empty if nobody has said. Raises OSError."""
+    """Return the uid of the run that owns ``folder``; empty if none is recorded. Raises OSError."""
     try:
         return (folder / UID_FILE).read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
         return ""
 
 
-def own(folder: Path, uid: str) -> None:
-    """Make ``folder`` the folder of the run ``uid``: what is another run's is set aside first, and survives.
+def take_ownership(folder: Path, uid: str) -> None:
+    """Make ``folder`` the folder of the run ``uid``; another run's folder is renamed first and kept.
 
-    Files without a uid are taken over: somebody has put them there for this run to go on from.
-    Raises ValueError for what is no uid, Replaced if the run itself was set aside, OSError.
+    A folder without a uid is taken over with its files: somebody has put them there for this run to resume from.
+    Raises ValueError for an invalid uid, RunReplaced if this run's own folder was renamed, OSError.
     """
     if not _UID.fullmatch(uid):
         raise ValueError(f"uid: must be letters, digits and '-', and is {uid[:100]!r}")
-    if uid_of(_aside(folder, uid)) == uid:
-        raise Replaced(folder.name, uid)
-    for _ in range(_TRIES):
+    if uid_of(_renamed(folder, uid)) == uid:
+        raise RunReplaced(folder.name, uid)
+    for _ in range(_ATTEMPTS):
         owner = uid_of(folder)
         if owner == uid:
             return
         if owner:
-            _set_aside(folder, owner)
+            _rename_away(folder, owner)
         else:
             create_folder(folder)
             write_atomically(folder / UID_FILE, f"{uid}\n".encode())
@@ -55,18 +56,18 @@ def own(folder: Path, uid: str) -> None:
 
 
 def check_owner(folder: Path, uid: str) -> None:
-    """Raise Replaced unless ``folder`` belongs to the run ``uid``; without a uid nothing is looked at."""
+    """Raise RunReplaced unless ``folder`` belongs to the run ``uid``; an empty uid is not checked."""
     if uid and uid_of(folder) != uid:
-        raise Replaced(folder.name, uid)
+        raise RunReplaced(folder.name, uid)
 
 
-def _aside(folder: Path, owner: str) -> Path:
-    return folder.with_name(f"{folder.name}.{owner[:_SHOWN]}")
+def _renamed(folder: Path, owner: str) -> Path:
+    return folder.with_name(f"{folder.name}.{owner[:_UID_PREFIX]}")
 
 
-def _set_aside(folder: Path, owner: str) -> None:
+def _rename_away(folder: Path, owner: str) -> None:
     try:
-        os.rename(folder, _aside(folder, owner))
+        os.rename(folder, _renamed(folder, owner))
         sync_folder(folder.parent)
     except OSError:
         if uid_of(folder) == owner:  # else another trainer of this run was faster

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from aisandbox_model_store import Damaged, ModelNotFound, Published, RunFolder
-from aisandbox_model_store.sealed import seal
+from aisandbox_model_store.checksummed_json import encode
 
 FILES = {"policy.onnx": b"p" * 5000, "golden.json": b"g" * 5000}
 
@@ -76,13 +76,13 @@ def point_the_manifest_outside(folder: Path) -> None:
     document = json.loads((folder / "manifest.json").read_bytes())
     document["files"]["../secret"] = {"size": 1, "sha256": ""}
     del document["checksum"]
-    (folder / "manifest.json").write_bytes(seal(document))
+    (folder / "manifest.json").write_bytes(encode(document))
 
 
 def take_the_manifest_of_another_step(folder: Path) -> None:
     document = json.loads((folder / "manifest.json").read_bytes())
     del document["checksum"]
-    (folder / "manifest.json").write_bytes(seal({**document, "timesteps": 1}))
+    (folder / "manifest.json").write_bytes(encode({**document, "timesteps": 1}))
 
 
 MANIFEST_DAMAGE = [
@@ -214,7 +214,7 @@ def test_manifest_swapped_with_a_valid_one_is_not_what_latest_names(run: RunFold
         path.unlink()
     for path in other.path.iterdir():
         (published.path / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(Damaged, match="not the one that 'latest' names"):
+    with pytest.raises(Damaged, match="not the one that 'latest' points to"):
         run.model("latest")
 
 

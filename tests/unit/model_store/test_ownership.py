@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from aisandbox_model_store import Fenced, ModelNotFound, Replaced, RunFolder, RunStore, Writer
+from aisandbox_model_store import Fenced, ModelNotFound, RunFolder, RunReplaced, RunStore, Writer
 
 OLD = "11111111-aaaa-4bbb-8ccc-000000000001"
 NEW = "22222222-aaaa-4bbb-8ccc-000000000002"
@@ -38,7 +38,7 @@ def test_attempt_after_a_given_one_has_the_next_number(run: RunFolder) -> None:
     assert old.attempt == 8
     assert run.claim(None).attempt == 9
     with pytest.raises(Fenced):
-        old.check_fence()
+        old.check_fencing_token()
 
 
 def test_attempts_at_the_same_time_get_different_numbers(tmp_path: Path) -> None:
@@ -92,11 +92,11 @@ def test_trainer_of_the_earlier_run_changes_nothing(run: RunFolder) -> None:
     old = run.claim(5, OLD)
     model = old.publish_model(100, {"policy.onnx": b"old"})
     run.claim(None, NEW)
-    with pytest.raises(Replaced):
+    with pytest.raises(RunReplaced):
         checkpoint(old, 200)
-    with pytest.raises(Replaced):
+    with pytest.raises(RunReplaced):
         old.point("latest", model)
-    with pytest.raises(Replaced):
+    with pytest.raises(RunReplaced):
         run.claim(None, OLD)
     assert run.uid() == NEW
     assert run.checkpoints() == []
@@ -111,7 +111,7 @@ def test_run_made_again_wins_against_a_checkpoint_half_written(run: RunFolder) -
         _write(folder / "model.zip", "half")
         run.claim(None, NEW)
 
-    with pytest.raises(Replaced):
+    with pytest.raises(RunReplaced):
         old.publish_checkpoint(100, write)
     assert os.listdir(run.checkpoints_path) == []
 
@@ -126,7 +126,7 @@ def test_run_made_again_wins_between_the_check_and_the_rename(run: RunFolder, mo
 
     os_replace = os.replace
     monkeypatch.setattr(os, "replace", claim_then_replace)
-    with pytest.raises(Replaced):
+    with pytest.raises(RunReplaced):
         checkpoint(old, 100)
     assert run.checkpoints() == []
 

@@ -159,7 +159,7 @@ def test_checkpoint_just_published_is_kept_whatever_lies_after_it(run: RunFolder
     assert [each.timesteps for each in run.checkpoints()] == [800, 700, 600, 550, 500]
 
 
-def test_artefact_that_is_not_a_flat_folder_is_refused(run: RunFolder) -> None:
+def test_artifact_that_is_not_a_flat_folder_is_refused(run: RunFolder) -> None:
     writer = run.claim(1)
 
     def nested(folder: Path) -> None:

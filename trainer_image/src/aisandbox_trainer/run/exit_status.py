@@ -13,7 +13,7 @@ from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.status import Failure
 from aisandbox_crds.trainer_exit import ExitCode
 from aisandbox_environment.errors import InvalidReply, PermanentSimulatorError, TransientSimulatorError
-from aisandbox_model_store import DiskFull, Fenced, OutsideRoot, Replaced
+from aisandbox_model_store import DiskFull, Fenced, OutsideRoot, RunReplaced
 
 from aisandbox_trainer.errors import PermanentError, StopRequested, TrainerError
 
@@ -54,7 +54,7 @@ def _kind(error: BaseException) -> tuple[bool, str]:
         return False, "SimulatorUnreachable"
     if isinstance(error, OutsideRoot):
         return True, "InvalidOutputPath"
-    if isinstance(error, Fenced | Replaced):  # not permanent: the run goes on with the newer attempt
+    if isinstance(error, Fenced | RunReplaced):  # not permanent: the run goes on with the newer attempt
         return False, "Fenced"
     if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         return False, "DiskFull"

@@ -130,7 +130,7 @@ class ArtifactPublisher:
         now = self.clock()
         if now - self._fence_checked >= FENCE_SECONDS:
             self._fence_checked = now
-            self.writer.check_fence()
+            self.writer.check_fencing_token()
 
     def _puts_off(self) -> bool:
         """Whether a checkpoint that is due has to wait, since the last one has taken so long."""
