@@ -99,7 +99,7 @@ def test_second_process_on_a_port_fails_and_says_which(process: subprocess.Popen
     second = start(models_dir, GRPC_PORT=port)
     _, stderr = second.communicate(timeout=60)
     assert second.returncode == 2
-    assert f"cannot listen at 127.0.0.1:{port}" in stderr.splitlines()[-1]
+    assert f"cannot listen on 127.0.0.1:{port}" in stderr.splitlines()[-1]
 
 
 def test_port_taken_by_another_program_is_told(models_dir: Path) -> None:
@@ -107,14 +107,14 @@ def test_port_taken_by_another_program_is_told(models_dir: Path) -> None:
         process = start(models_dir, GRPC_PORT=str(taken.getsockname()[1]))
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "choose another GRPC_PORT" in stderr
+    assert "Change GRPC_PORT" in stderr
 
 
 @pytest.mark.parametrize(
     ("environ", "text"),
     [
         ({"GRPC_PORT": "http"}, "GRPC_PORT: must be a whole number from 0 to 65535, got 'http'"),
-        ({"MODELS_DIR": "/no/such/folder"}, "MODELS_DIR: must be a folder that is there"),
+        ({"MODELS_DIR": "/no/such/folder"}, "MODELS_DIR: must be an existing folder"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL: must be one of"),
     ],
 )

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import policy_trainer_pb2_grpc
-from aisandbox_inference import Settings, create_policy_calls, create_server
+from aisandbox_inference import Settings, create_policy_servicer, create_server
 from aisandbox_model_store import RunStore
 from aisandbox_wire.tensors import decode_tensor, encode_tensor
 from google.rpc import error_details_pb2
@@ -38,8 +38,8 @@ class AioServer:
     """An asyncio server of the policy calls, in a thread of its own."""
 
     def __init__(self, settings: Settings) -> None:
-        self._calls = create_policy_calls(settings)
-        self._answers = self._calls._answers
+        self._servicer = create_policy_servicer(settings)
+        self._policies = self._servicer._service
         self._loop = asyncio.new_event_loop()
         self._stopped = False
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
@@ -50,7 +50,7 @@ class AioServer:
     async def _start(self) -> int:
         self._server = grpc.aio.server()
         stub: Any = policy_trainer_pb2_grpc.add_PolicyTrainerServiceServicer_to_server
-        stub(_Servicer(self._calls), self._server)
+        stub(_Servicer(self._servicer), self._server)
         port = self._server.add_insecure_port("127.0.0.1:0")
         await self._server.start()
         return port
@@ -59,9 +59,9 @@ class AioServer:
         if self._stopped:
             return
         self._stopped = True
-        self._loop.call_soon_threadsafe(self._calls.stop_streams)
+        self._loop.call_soon_threadsafe(self._servicer.stop_streams)
         self._run(self._server.stop(grace))
-        self._calls.close()
+        self._servicer.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _run(self, coroutine: Any) -> Any:
@@ -195,7 +195,7 @@ def test_call_cancelled_while_it_waits_gives_up_its_turn(
 ) -> None:
     publish(tmp_path, LinearPolicy(busy=1200))
     stub.Act(REQUEST)
-    threads = server._answers._threads
+    threads = server._policies._pool
     turns: list[Any] = []
     submit, may_go = threads.submit, threading.Event()
     threads.submit(may_go.wait, 30)  # the one thread there is
@@ -235,14 +235,14 @@ def test_calls_go_on_while_a_model_loads(
     publish(tmp_path, POLICY)
     stub.Act(REQUEST)
     may_go, begun = threading.Event(), threading.Semaphore(0)
-    build = server._answers.models._build
+    build = server._policies.models._models._build
 
     def held(run_id: str, bundle: Any) -> Any:
         begun.release()
         assert may_go.wait(30)
         return build(run_id, bundle)
 
-    monkeypatch.setattr(server._answers.models, "_build", held)
+    monkeypatch.setattr(server._policies.models._models, "_build", held)
     runs = [f"run-{number}" for number in range(5)]
     for run in runs:
         publish(tmp_path, POLICY, run=run)

@@ -1,30 +1,47 @@
-"""Answers Act and its kin from published ONNX policies.
+"""Serves published ONNX policies: Act, ActBatch, ActStream, GetModel and DescribeModel.
 
-Owns the way from a published model to an action. Knows the wire contract and the disk contract, and neither training
-nor torch, stable-baselines3, pickle or Gymnasium.
+Knows the wire contract and the disk contract, and neither training nor torch, stable-baselines3, pickle or Gymnasium.
+
+The public face is what is named here; the modules are internal. The names are loaded when they are first used, so that
+``import aisandbox_inference`` imports neither gRPC nor ONNX Runtime.
 """
 
-import sys
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from aisandbox_process.grpc_runtime import set_up_grpc
-
-if sys.argv[:1] == ["-m"]:
-    set_up_grpc()  # started as a program; gRPC is imported below
-
-from aisandbox_inference.calls import PolicyCalls, create_policy_calls
-from aisandbox_inference.errors import AddressInUse, InferenceError, StartupError
-from aisandbox_inference.event_loop import loop_factory
-from aisandbox_inference.server import Server, create_server
-from aisandbox_inference.settings import Settings
+if TYPE_CHECKING:
+    from aisandbox_inference.aio_servicer import PolicyServicer, create_policy_servicer, loop_factory
+    from aisandbox_inference.errors import AddressInUse, InferenceError, StartupError
+    from aisandbox_inference.server import Server, create_server
+    from aisandbox_inference.settings import Settings
 
 __all__ = [
     "AddressInUse",
     "InferenceError",
-    "PolicyCalls",
+    "PolicyServicer",
     "Server",
     "Settings",
     "StartupError",
-    "create_policy_calls",
+    "create_policy_servicer",
     "create_server",
     "loop_factory",
 ]
+
+_MODULES = {
+    "AddressInUse": "errors",
+    "InferenceError": "errors",
+    "PolicyServicer": "aio_servicer",
+    "Server": "server",
+    "Settings": "settings",
+    "StartupError": "errors",
+    "create_policy_servicer": "aio_servicer",
+    "create_server": "server",
+    "loop_factory": "aio_servicer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,16 +1,20 @@
-"""Runs the inference-server: ``python -m aisandbox_inference``, set by environment variables."""
+"""Runs the inference-server: ``python -m aisandbox_inference``, configured by environment variables."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from aisandbox_process import log
-from aisandbox_process.environ import InvalidSetting
+from aisandbox_process.grpc_runtime import set_up_grpc
 
-from aisandbox_inference.errors import StartupError
-from aisandbox_inference.server import create_server
-from aisandbox_inference.settings import Settings
+set_up_grpc()  # before gRPC is imported, below
+
+from aisandbox_process import log  # noqa: E402
+from aisandbox_process.environ import InvalidSetting  # noqa: E402
+
+from aisandbox_inference.errors import StartupError  # noqa: E402
+from aisandbox_inference.server import create_server  # noqa: E402
+from aisandbox_inference.settings import Settings  # noqa: E402
 
 
 def main() -> int:

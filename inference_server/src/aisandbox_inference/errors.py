@@ -1,15 +1,15 @@
 """What can go wrong in serving.
 
     InferenceError
-    ├── InvalidField         a request breaks a rule; permanent
+    ├── InvalidField         a field of a request breaks a rule; permanent
     ├── TooManyObservations  a batch over the limit; permanent
     ├── ModelTooLarge        a model over the memory limit; permanent until the limit is raised
-    ├── UnusableModel        a published model that does not keep the contract; permanent
+    ├── UnusableModel        a published model that breaks its contract; permanent
     ├── Stopping             the server is shutting down; transient
     └── StartupError         the server cannot start
-        └── AddressInUse     something else listens there
+        └── AddressInUse     the server cannot listen on its address
 
-The errors of aisandbox_model_store and aisandbox_wire pass through; statuses.py maps all of them.
+The errors of aisandbox_model_store and aisandbox_wire are passed on; status_codes.py maps all of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class InvalidField(InferenceError, ValueError):
 
 
 class TooManyObservations(InferenceError):
-    """A call brought ``count`` observations, and ``limit`` are allowed."""
+    """A call has ``count`` observations, and ``limit`` are allowed."""
 
     def __init__(self, count: int, limit: int) -> None:
         super().__init__(f"observations: {count} in one call, at most {limit} (MAX_BATCH_OBSERVATIONS)")
@@ -38,7 +38,7 @@ class TooManyObservations(InferenceError):
 
 
 class ModelTooLarge(InferenceError):
-    """The model ``digest`` needs ``size`` bytes, and ``limit`` are allowed for all models together."""
+    """The model ``digest`` needs ``size`` bytes of memory; ``limit`` is allowed for all models together."""
 
     def __init__(self, digest: str, size: int, limit: int) -> None:
         super().__init__(
@@ -48,7 +48,7 @@ class ModelTooLarge(InferenceError):
 
 
 class UnusableModel(InferenceError):
-    """The published model ``digest`` does not keep the contract; ``why`` says how."""
+    """The published model ``digest`` breaks its contract; ``why`` says how."""
 
     def __init__(self, digest: str, why: str) -> None:
         super().__init__(f"model {digest} cannot be served: {why}")
@@ -68,8 +68,11 @@ class StartupError(InferenceError):
 
 
 class AddressInUse(StartupError):
-    """The server cannot listen at ``address``, which the variable ``name`` chose."""
+    """The server cannot listen on ``address``, which the environment variable ``name`` sets."""
 
     def __init__(self, address: str, name: str) -> None:
-        super().__init__(f"cannot listen at {address}: another process does, or it is not ours; choose another {name}")
+        super().__init__(
+            f"cannot listen on {address}: another process uses the port, or the address is not one of this host. "
+            f"Change {name}."
+        )
         self.address = address

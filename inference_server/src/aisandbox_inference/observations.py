@@ -1,6 +1,6 @@
 """Observations of requests as the inputs of an ONNX policy.
 
-Owns their checks: count, shape, finiteness, ranges. Every refusal names the field and the rule. Must not know the
+Owns their checks: count, shape, finite numbers, ranges. Every error names the field and the rule. Must not know the
 runtime or where a policy comes from.
 """
 
@@ -26,13 +26,13 @@ Feed = dict[str, Array]
 _FLOAT32 = np.dtype(np.float32)
 _UINT8 = np.dtype(np.uint8)
 _FEW = 24
-"""Up to so many numbers `fromiter` is the fastest way out of a repeated field, and a sum shows soonest whether all are
-finite (in float64 it cannot overflow); beyond, its buffer is (measured)."""
+"""Up to this many numbers, `fromiter` reads a repeated field the fastest, and a sum is the fastest check that all are
+finite (in float64 it cannot overflow); for more, `np.array` is faster (measured)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Input:
-    """An input of the policy: the leaf it is fed from, its name, and the whole numbers it takes (None: any number)."""
+    """An input of the policy: its leaf, name and dtype, and the range of its whole numbers (None: any number)."""
 
     leaf: Leaf
     name: str
@@ -48,11 +48,11 @@ class Observations:
         self._inputs = tuple(_input(leaf) for leaf in leaves)
         self._size = sum(leaf.size for leaf in leaves)
         first = self._inputs[0]
-        self._plain = (first.name, (1, *first.leaf.shape)) if len(leaves) == 1 and first.low is None else None
+        self._only_input = (first.name, (1, *first.leaf.shape)) if len(leaves) == 1 and first.low is None else None
 
     @property
     def input_types(self) -> dict[str, np.dtype[Any]]:
-        """The element type of every input, by the names of DescribeModelResponse."""
+        """The dtype of every input, by the names of DescribeModelResponse."""
         return {entry.name: entry.dtype for entry in self._inputs}
 
     def from_numbers(self, numbers: Sequence[float]) -> Feed:
@@ -68,8 +68,8 @@ class Observations:
         if not finite:
             index = int(np.flatnonzero(~np.isfinite(flat))[0])
             raise InvalidField("observation", f"number {index} is {flat[index]}, and every number must be finite")
-        if self._plain is not None:  # most policies; the loop below costs a fifth of such a call
-            name, shape = self._plain
+        if self._only_input is not None:  # as with most policies; the loop below costs a fifth of such a call
+            name, shape = self._only_input
             return {name: flat.reshape(shape)}
         feed, offset = {}, 0
         for entry in self._inputs:
@@ -92,8 +92,8 @@ class Observations:
             raise InvalidField("observations[0]", "must have the shape [N, ...] with at least one observation")
         if count > limit:
             raise TooManyObservations(count, limit)
-        if self._plain is not None and tensors[0].dtype == tensor_pb2.DATA_TYPE_FLOAT32:  # as in from_numbers
-            name, shape = self._plain
+        if self._only_input is not None and tensors[0].dtype == tensor_pb2.DATA_TYPE_FLOAT32:  # as in from_numbers
+            name, shape = self._only_input
             array = decode_tensor(tensors[0], "observations[0]")
             if array.shape[1:] == shape[1:] and all_finite(array):
                 return {name: array}, count
@@ -120,7 +120,7 @@ def _input(leaf: Leaf) -> _Input:
 
 
 def _convert(entry: _Input, array: Array, count: int, field: str) -> Array:
-    """Return a batch in the leaf's own dtype or float32 as the input takes it."""
+    """Return a batch, in the leaf's own dtype or float32, in the dtype of the input."""
     leaf = entry.leaf
     if array.dtype != _FLOAT32 or leaf.dtype == _FLOAT32:
         leaf.check_batch(array, count, field)
@@ -137,7 +137,7 @@ def _convert(entry: _Input, array: Array, count: int, field: str) -> Array:
 
 
 def _whole(entry: _Input, values: Array, field: str, offset: int) -> Array:
-    """Return ``values`` (float32, [N, *shape]) as the input takes them, checked if they must be whole numbers."""
+    """Return ``values`` (float32, [N, *shape]) in the dtype of the input; checks those that must be whole numbers."""
     if entry.low is None:
         return values
     wrong = (values != np.rint(values)) | (values < entry.low) | (values > entry.high)

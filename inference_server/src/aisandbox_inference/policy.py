@@ -1,7 +1,7 @@
 """One loaded policy: a verified ONNX file in a session, ready to act.
 
-Owns the contract of the ONNX file (DescribeModelResponse in policy_trainer.proto) and the session's options. Must not
-know files, selectors or gRPC.
+Owns the check that the file keeps its contract (DescribeModelResponse in policy_trainer.proto) and gives the golden
+actions. Must not know files, selectors or gRPC.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_model_store import Bundle
 from aisandbox_model_store.served_model import ACTION_OUTPUT, GOLDEN_FILE, METADATA_FILE, NOISE_INPUT, POLICY_FILE
@@ -20,29 +19,29 @@ from aisandbox_wire.spaces import Leaf, all_finite, leaves
 from google.protobuf import json_format
 from numpy.typing import NDArray
 
-from aisandbox_inference.bound_rows import Runner
 from aisandbox_inference.errors import InvalidField, UnusableModel
 from aisandbox_inference.golden import Golden, parse_golden
 from aisandbox_inference.observations import Feed, Observations
+from aisandbox_inference.onnx_session import SessionRunner, create_session
 
 Array = NDArray[Any]
 
 _SESSION_BYTES = 160 * 1024
-_COPIES = 3
+_COPIES_OF_WEIGHTS = 3
 _ONNX_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}
-_PROBE_ROWS = 32
+_MEASURED_BATCH = 32
 
 
 def memory_needed(onnx_size: int) -> int:
     """Return about how many bytes a policy takes in memory: the file, its weights unpacked and packed, the session."""
-    return _SESSION_BYTES + _COPIES * onnx_size
+    return _SESSION_BYTES + _COPIES_OF_WEIGHTS * onnx_size
 
 
 class Policy:
-    """A policy of a run, for any threads, and several at a time."""
+    """A policy of a run. Thread-safe."""
 
     def __init__(self, run_id: str, bundle: Bundle, random: np.random.Generator) -> None:
-        """Build from verified bytes and replay the golden examples. Raises UnusableModel."""
+        """Make a session of verified bytes and replay the golden examples. Raises UnusableModel."""
         self.run_id = run_id
         self.digest = bundle.published.digest
         self.timesteps = bundle.published.timesteps
@@ -54,7 +53,7 @@ class Policy:
             golden = parse_golden(bundle.files[GOLDEN_FILE])
             observation_leaves = leaves(self.description.observation_space, "observation_space")
             (self._action,) = leaves(self.description.action_space, "action_space")
-            self._session = _session(self.onnx)
+            self._session = create_session(self.onnx)
         except KeyError as error:
             raise UnusableModel(self.digest, f"the file {error} is missing") from error
         except (WireError, ValueError) as error:
@@ -63,28 +62,28 @@ class Policy:
         self.memory = memory_needed(len(self.onnx))
         self._check_contract()
         self._replay(golden, observation_leaves)
-        self._first, self._next = self._measure(golden.select(np.zeros(1, np.int64)))
-        self._runner = Runner(self._session, ACTION_OUTPUT)
+        self._first_seconds, self._next_seconds = self._measure(golden.select(np.zeros(1, np.int64)))
+        self._runner = SessionRunner(self._session, ACTION_OUTPUT)
 
     def act(self, feed: Feed, count: int, stochastic: bool) -> Array:
         """Return ``count`` actions: float32 [count, *shape] for a Box, otherwise int64 [count] or [count, dimensions].
 
-        Raises InvalidField if the numbers of the observations are so large that no action comes of them.
+        Raises InvalidField if the observations are so large that the actions are not finite.
         """
         if stochastic:
             feed = {**feed, NOISE_INPUT: self._noise(count)}
         actions = self._runner.run(feed, count)
         if actions.dtype.kind == "f" and not all_finite(actions):
-            raise InvalidField("observation", "its numbers are so large that the policy's overflow")
+            raise InvalidField("observation", "has numbers so large that the action is not finite")
         return actions
 
     def _noise(self, count: int) -> Array:
         description = self.description
         return draw_noise(self._random, description.noise_kind, count, description.noise_size, description.epsilon)
 
-    def seconds(self, count: int) -> float:
+    def expected_seconds(self, count: int) -> float:
         """Return about how long ``act`` takes for ``count`` observations, as measured when the policy was loaded."""
-        return self._first + (count - 1) * self._next
+        return self._first_seconds + (count - 1) * self._next_seconds
 
     def _check_contract(self) -> None:
         inputs = {entry.name: entry.type for entry in self._session.get_inputs()}
@@ -99,7 +98,7 @@ class Policy:
         if ACTION_OUTPUT not in [entry.name for entry in self._session.get_outputs()]:
             raise UnusableModel(self.digest, f'it has no output "{ACTION_OUTPUT}"')
         if self.description.noise_kind not in NOISE_KINDS or self.description.noise_size < 1:
-            raise UnusableModel(self.digest, "its metadata does not say how to fill the noise")
+            raise UnusableModel(self.digest, f"{METADATA_FILE} has no noise_kind or no noise_size")
 
     def _replay(self, golden: Golden, observation_leaves: tuple[Leaf, ...]) -> None:
         if len(golden.observations) != len(observation_leaves):
@@ -124,10 +123,10 @@ class Policy:
         return action
 
     def _measure(self, row: Golden) -> tuple[float, float]:
-        """Return the seconds of a first observation and of each further one in a call."""
-        many = row.select(np.zeros(_PROBE_ROWS, np.int64))
+        """Return the seconds of a first observation and of each further one in a call; ``row`` is one example."""
+        many = row.select(np.zeros(_MEASURED_BATCH, np.int64))
         one = min(self._timed(row) for _ in range(3))
-        return one, max(0.0, min(self._timed(many) for _ in range(2)) - one) / (_PROBE_ROWS - 1)
+        return one, max(0.0, min(self._timed(many) for _ in range(2)) - one) / (_MEASURED_BATCH - 1)
 
     def _timed(self, examples: Golden) -> float:
         start = time.perf_counter()
@@ -145,22 +144,3 @@ def _describe(run_id: str, bundle: Bundle) -> pb.DescribeModelResponse:
     description.model = bundle.published.digest
     description.model_timesteps = bundle.published.timesteps
     return description
-
-
-def _session(onnx: bytes) -> ort.InferenceSession:
-    """Return a session on one CPU thread.
-
-    A policy takes microseconds: threads cost more than they give, and calls run beside one another anyway. Without an
-    arena it is as fast, and gives its memory back.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    options.log_severity_level = 3  # a warning that "noise" may be overridden would be printed for each model
-    try:
-        return ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's errors have no common base
-        raise ValueError(f"the runtime does not take it: {error}") from error

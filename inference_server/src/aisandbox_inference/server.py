@@ -17,25 +17,25 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
 
-from aisandbox_inference.answers import create_answers
 from aisandbox_inference.errors import AddressInUse
 from aisandbox_inference.health import ModelHealth
-from aisandbox_inference.methods import SERVICE, policy_methods
+from aisandbox_inference.policy_service import create_policy_service
+from aisandbox_inference.rpc_methods import SERVICE, policy_methods
 from aisandbox_inference.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 
-_MOST_THREADS = 1000
-"""Threads come as they are needed: one for each stream of reflection, and one for each health check that waits for a
-model. (Without direct gRPC, one for each call about policies.)"""
+_MAX_THREADS = 1000
+"""Threads are started when they are needed: one for each stream of reflection, and one for each health check that waits
+for a model. (Without direct gRPC, one for each call about policies.)"""
 _OPTIONS = (
-    ("grpc.so_reuseport", 0),  # or a second server would silently take half of the connections
-    ("grpc.keepalive_time_ms", 30_000),  # frees what a client that vanished held
+    ("grpc.so_reuseport", 0),  # or a second server on the port would silently get half of the connections
+    ("grpc.keepalive_time_ms", 30_000),  # frees the resources of a client that has disappeared
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.max_connection_age_ms", 300_000),  # a client then looks for servers that are new; its calls go on
+    ("grpc.max_connection_age_ms", 300_000),  # clients then connect to new servers too; calls continue
 )
 
 
@@ -45,9 +45,9 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._registry = CollectorRegistry()
-        self._answers = create_answers(settings, self._registry)
-        self._health = ModelHealth(self._answers)
-        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="grpc")
+        self._policies = create_policy_service(settings, self._registry)
+        self._health = ModelHealth(self._policies)
+        self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="grpc")
         self._grpc: grpc.Server | None = None
         self._calls: MethodServer | None = None
         self._metrics_server: contextlib.ExitStack | None = None
@@ -55,14 +55,14 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where it listens, "host:port"."""
+        """The address it listens on, "host:port"."""
         return _join(self._settings.grpc_host, self.port)
 
     def start(self) -> None:
         """Listen. Raises AddressInUse."""
         limit = ("grpc.max_receive_message_length", self._settings.max_message_bytes)
         server = grpc.server(self._threads, options=[*_OPTIONS, limit])
-        calls = serve_methods(server, policy_methods(self._answers))
+        calls = serve_methods(server, policy_methods(self._policies))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
@@ -79,7 +79,7 @@ class Server:
         log.info("serving", address=self.address, models_dir=str(self._settings.models_dir))
 
     def stop(self, grace: float | None = None) -> None:
-        """Refuse new calls, let those under way end within ``grace`` seconds (None: as set), and close."""
+        """Refuse new calls, give running ones ``grace`` seconds to end (None: the setting), and close."""
         self._health.enter_graceful_shutdown()
         if self._grpc is not None and self._calls is not None:
             self._calls.stop_streams()
@@ -87,20 +87,20 @@ class Server:
             self._grpc = self._calls = None
         if self._metrics_server is not None:
             self._metrics_server.close()
-        self._answers.close()
+        self._policies.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         log.info("stopped")
 
     def serve(self) -> None:
         """Start, serve until SIGTERM or SIGINT, and stop. In the main thread."""
-        # A queue, because its put may interrupt its own get.
+        # A SimpleQueue, whose put may interrupt its own get.
         signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: signals.put(number))
         self.start()
         while True:
             with contextlib.suppress(queue.Empty):
-                signals.get(timeout=1)  # on Windows a signal does not interrupt it
+                signals.get(timeout=1)  # with a timeout, because on Windows a signal does not interrupt it
                 break
         log.info("draining", grace_seconds=self._settings.stop_grace_seconds)
         self.stop()

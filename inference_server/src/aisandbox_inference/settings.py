@@ -1,6 +1,6 @@
 """The settings of the inference-server, read once from environment variables.
 
-Owns their names, defaults and rules. Must not know what they are used for.
+Owns their names, defaults and ranges. Must not know what they are used for.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the server is told.
-
-    MODELS_DIR: where the runs' models lie; it must be there.
-    GRPC_HOST, GRPC_PORT: where it listens; port 0 picks a free one.
-    METRICS_PORT: where Prometheus reads /metrics; unset: nowhere. LOG_LEVEL: debug, info, warning or error.
-    MODEL_CACHE_BYTES: memory for loaded models; the least recently used ones go.
-    MAX_BATCH_OBSERVATIONS: observations in one ActBatch. MAX_MESSAGE_BYTES: size of a request.
-    INFERENCE_THREADS: threads for models that take longer than a millisecond (default: one for each CPU).
-    STOP_GRACE_SECONDS: how long calls that are under way at SIGTERM may take to end.
-    """
+    """The settings, each named after its environment variable in lower case."""
 
     models_dir: Path = field(default_factory=lambda: Path("models").absolute())
+    """The folder of the runs' models; must exist and be readable."""
     grpc_host: str = "127.0.0.1"
+    """The address to listen on."""
     grpc_port: int = 50051
+    """The port to listen on; 0 picks a free one."""
     metrics_port: int | None = None
+    """The port of /metrics for Prometheus, at GRPC_HOST; None (unset): no metrics are served."""
     log_level: str = "info"
+    """debug, info, warning or error."""
     model_cache_bytes: int = 1024 * _MIB
+    """Memory for loaded models, at least 1 MiB; the least recently used ones are evicted."""
     max_batch_observations: int = 4096
+    """Observations in one ActBatch, 1 to 10,000,000."""
     max_message_bytes: int = 64 * _MIB
+    """Bytes of a request, 1024 to 2^31 - 1."""
     inference_threads: int = os.cpu_count() or 1
+    """Threads for models that take longer than a millisecond, 1 to 1024."""
     stop_grace_seconds: float = 10.0
+    """How long calls that are running at SIGTERM may take to end."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -64,7 +65,7 @@ class Settings:
 def _folder(environ: Mapping[str, str], name: str, default: Path) -> Path:
     path = Path(environ.get(name) or default).absolute()
     if not path.is_dir():
-        raise InvalidSetting(name, f"must be a folder that is there, and {path} is none")
+        raise InvalidSetting(name, f"must be an existing folder, got {path}")
     if not os.access(path, os.R_OK | os.X_OK):
-        raise InvalidSetting(name, f"must be a folder this user may read, and {path} is none")
+        raise InvalidSetting(name, f"must be a folder that this user may read, got {path}")
     return path

@@ -10,11 +10,11 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
+from aisandbox_inference.coroutines import FutureCoroutine, run_blocking, run_with_callbacks, running_future
 from aisandbox_inference.errors import ModelTooLarge, UnusableModel
 from aisandbox_inference.metrics import Metrics
 from aisandbox_inference.model_cache import REFRESH_SECONDS, ModelCache
 from aisandbox_inference.policy import Policy
-from aisandbox_inference.waiting import Work, finish, pursue, running
 from aisandbox_model_store import (
     Bundle,
     Damaged,
@@ -86,32 +86,32 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def begun(work: Work[Policy]) -> Future[Policy]:
-    outcome = running()
-    pursue(work, outcome)
+def start(coroutine: FutureCoroutine[Policy]) -> Future[Policy]:
+    outcome = running_future()
+    run_with_callbacks(coroutine, outcome)
     return outcome
 
 
 def test_first_call_loads_and_the_next_needs_no_wait(cache: ModelCache, publish: Publish, builder: Builder) -> None:
     published = publish(ONE)
-    assert cache.at_hand("r", "") is None
-    policy = finish(cache.policy("r", ""))
+    assert cache.cached("r", "") is None
+    policy = run_blocking(cache.policy("r", ""))
     assert policy.digest == published.digest
-    assert cache.at_hand("r", "") is policy
+    assert cache.cached("r", "") is policy
     assert builder.built == ["r/100"]
 
 
 def test_no_selector_and_latest_are_one_view(cache: ModelCache, publish: Publish, builder: Builder) -> None:
     publish(ONE)
-    policy = finish(cache.policy("r", ""))
-    assert cache.at_hand("r", "latest") is policy
+    policy = run_blocking(cache.policy("r", ""))
+    assert cache.cached("r", "latest") is policy
 
 
 def test_many_first_calls_load_once(cache: ModelCache, publish: Publish, builder: Builder) -> None:
     published = publish(ONE, point=("latest", "best"))
     builder.may_go.clear()
     selectors = ["", "latest", "best", "step:100", published.digest] * 10
-    calls = [begun(cache.policy("r", selector)) for selector in selectors]
+    calls = [start(cache.policy("r", selector)) for selector in selectors]
     until(lambda: bool(builder.built))
     builder.may_go.set()
     policies = [call.result(30) for call in calls]
@@ -127,7 +127,7 @@ def test_caller_that_goes_away_does_not_end_the_load_of_others(
     first, second = (cache.policy("r", "") for _ in range(2))
     assert not next(first).cancel()
     first.close()
-    call = begun(second)
+    call = start(second)
     until(lambda: bool(builder.built))
     builder.may_go.set()
     assert call.result(30).timesteps == 100
@@ -137,14 +137,14 @@ def test_model_that_takes_long_to_load_does_not_hold_up_the_others(
     cache: ModelCache, publish: Publish, clock: Clock, builder: Builder
 ) -> None:
     publish(ONE, run="quick")
-    finish(cache.policy("quick", ""))
+    run_blocking(cache.policy("quick", ""))
     builder.may_go.clear()
     for run in "abcd":
         publish(ONE, run=run)
-    calls = [begun(cache.policy(run, "")) for run in "abcd"]
+    calls = [start(cache.policy(run, "")) for run in "abcd"]
     until(lambda: len(builder.built) == 3)
     clock.now += 60
-    assert begun(cache.policy("quick", "")).result(30).run_id == "quick"
+    assert start(cache.policy("quick", "")).result(30).run_id == "quick"
     assert not any(call.done() for call in calls)
     builder.may_go.set()
     assert [call.result(30).run_id for call in calls] == list("abcd")
@@ -154,37 +154,37 @@ def test_newer_model_is_loaded_beside_the_calls(
     cache: ModelCache, publish: Publish, clock: Clock, builder: Builder
 ) -> None:
     publish(ONE, step=100)
-    old = finish(cache.policy("r", ""))
+    old = run_blocking(cache.policy("r", ""))
     newer = publish(TWO, step=200)
     builder.may_go.clear()
-    assert cache.at_hand("r", "") is old, "within the interval nothing is looked at"
+    assert cache.cached("r", "") is old, "within the interval nothing is looked at"
     clock.now += REFRESH_SECONDS
-    assert cache.at_hand("r", "") is old, "and then the call does not wait"
+    assert cache.cached("r", "") is old, "and then the call does not wait"
     until(lambda: builder.built == ["r/100", "r/200"])
     clock.now += 0.1
-    assert cache.at_hand("r", "") is old, "nor for the load"
+    assert cache.cached("r", "") is old, "nor for the load"
     builder.may_go.set()
-    until(lambda: cache.at_hand("r", "") is not old)
-    policy = cache.at_hand("r", "")
+    until(lambda: cache.cached("r", "") is not old)
+    policy = cache.cached("r", "")
     assert policy is not None
     assert policy.digest == newer.digest
 
 
 def test_call_after_a_silence_meets_the_newest_model(cache: ModelCache, publish: Publish, clock: Clock) -> None:
     publish(ONE, step=100)
-    finish(cache.policy("r", ""))
+    run_blocking(cache.policy("r", ""))
     newer = publish(TWO, step=200)
     clock.now += 60
-    assert cache.at_hand("r", "") is None
-    assert finish(cache.policy("r", "")).digest == newer.digest
+    assert cache.cached("r", "") is None
+    assert run_blocking(cache.policy("r", "")).digest == newer.digest
 
 
 def test_step_published_again_is_found(cache: ModelCache, publish: Publish, clock: Clock) -> None:
     publish(ONE, step=100)
-    finish(cache.policy("r", "step:100"))
+    run_blocking(cache.policy("r", "step:100"))
     again = publish(TWO, step=100)
     clock.now += 60
-    assert finish(cache.policy("r", "step:100")).digest == again.digest
+    assert run_blocking(cache.policy("r", "step:100")).digest == again.digest
 
 
 @pytest.mark.parametrize("damage", ["golden", "bytes", "pointer", "removed"])
@@ -192,7 +192,7 @@ def test_newer_model_that_fails_leaves_the_old_one_serving(
     cache: ModelCache, publish: Publish, clock: Clock, store: RunStore, registry: CollectorRegistry, damage: str
 ) -> None:
     publish(ONE, step=100)
-    old = finish(cache.policy("r", ""))
+    old = run_blocking(cache.policy("r", ""))
     newer = publish(TWO, step=200, files=BAD if damage == "golden" else None)
     if damage == "bytes":
         (newer.path / "policy.onnx").write_bytes(TWO.onnx()[:-1] + b"?")
@@ -202,13 +202,13 @@ def test_newer_model_that_fails_leaves_the_old_one_serving(
         shutil.rmtree(newer.path)
     for _ in range(3):
         clock.now += 60
-        assert finish(cache.policy("r", "")) is old
+        assert run_blocking(cache.policy("r", "")) is old
     failures = registry.get_sample_value("aisandbox_inference_model_load_failures_total")
     assert failures == (3 if damage in ("golden", "bytes") else 0)
 
     repaired = publish(LinearPolicy(seed=9), step=300)
     clock.now += 60
-    assert finish(cache.policy("r", "")).digest == repaired.digest
+    assert run_blocking(cache.policy("r", "")).digest == repaired.digest
 
 
 def test_model_that_fails_is_not_built_again_for_every_call(
@@ -217,11 +217,11 @@ def test_model_that_fails_is_not_built_again_for_every_call(
     publish(ONE, files=BAD)
     for _ in range(3):
         with pytest.raises(UnusableModel):
-            finish(cache.policy("r", ""))
+            run_blocking(cache.policy("r", ""))
     assert builder.built == ["r/100"]
     clock.now += 60
     with pytest.raises(UnusableModel):
-        finish(cache.policy("r", ""))
+        run_blocking(cache.policy("r", ""))
     assert builder.built == ["r/100", "r/100"]
 
 
@@ -229,17 +229,17 @@ def test_damaged_first_model_is_told(cache: ModelCache, publish: Publish) -> Non
     published = publish(ONE)
     (published.path / "golden.json").unlink()
     with pytest.raises(Damaged, match=r"golden\.json is missing"):
-        finish(cache.policy("r", ""))
+        run_blocking(cache.policy("r", ""))
 
 
 def test_missing_runs_and_models_are_told_and_found_later(cache: ModelCache, publish: Publish, store: RunStore) -> None:
     with pytest.raises(RunNotFound):
-        finish(cache.policy("r", ""))
+        run_blocking(cache.policy("r", ""))
     store.run("r").claim(1)
     with pytest.raises(ModelNotFound):
-        finish(cache.policy("r", ""))
+        run_blocking(cache.policy("r", ""))
     publish(ONE)
-    assert finish(cache.policy("r", "")).timesteps == 100
+    assert run_blocking(cache.policy("r", "")).timesteps == 100
 
 
 @pytest.mark.parametrize(("run", "selector", "error"), [("../x", "", InvalidRunId), ("r", "newest", InvalidSelector)])
@@ -247,18 +247,18 @@ def test_bad_names_are_refused_before_any_look(
     cache: ModelCache, run: str, selector: str, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        finish(cache.policy(run, selector))
+        run_blocking(cache.policy(run, selector))
 
 
 def test_run_that_is_removed_stops_being_served(
     cache: ModelCache, publish: Publish, clock: Clock, store: RunStore
 ) -> None:
     publish(ONE)
-    finish(cache.policy("r", ""))
+    run_blocking(cache.policy("r", ""))
     shutil.rmtree(store.run("r").path)
     clock.now += 60
     with pytest.raises(RunNotFound):
-        finish(cache.policy("r", ""))
+        run_blocking(cache.policy("r", ""))
 
 
 def test_least_recently_used_models_make_room(
@@ -269,14 +269,14 @@ def test_least_recently_used_models_make_room(
         publish(big, run=run)
     cache = ModelCache(store, builder, int(2.5 * 3.3 * (1 << 20)), Metrics(registry), clock)
     for run in ("a", "b", "a", "c", "a"):
-        finish(cache.policy(run, ""))
+        run_blocking(cache.policy(run, ""))
     assert builder.built == ["a/100", "b/100", "c/100"]
-    assert cache.at_hand("b", "") is None
+    assert cache.cached("b", "") is None
     assert registry.get_sample_value("aisandbox_inference_models") == 2
     assert (registry.get_sample_value("aisandbox_inference_model_bytes") or 0) < 2.5 * 3.3 * (1 << 20)
-    finish(cache.policy("b", ""))
+    run_blocking(cache.policy("b", ""))
     assert builder.built[-1] == "b/100"
-    assert cache.at_hand("c", "") is None
+    assert cache.cached("c", "") is None
     cache.close()
 
 
@@ -286,10 +286,10 @@ def test_model_over_the_limit_is_refused_and_evicts_nothing(
     publish(ONE, run="small")
     publish(LinearPolicy(padding=1 << 20), run="big")
     cache = ModelCache(store, builder, 1 << 20, Metrics(registry), clock)
-    small = finish(cache.policy("small", ""))
+    small = run_blocking(cache.policy("small", ""))
     with pytest.raises(ModelTooLarge, match="MODEL_CACHE_BYTES"):
-        finish(cache.policy("big", ""))
-    assert cache.at_hand("small", "") is small
+        run_blocking(cache.policy("big", ""))
+    assert cache.cached("small", "") is small
     assert builder.built == ["small/100"]
     cache.close()
 
@@ -300,12 +300,12 @@ def test_view_of_a_model_dropped_meanwhile_is_loaded_again(
     for run in "ab":
         publish(LinearPolicy(padding=1 << 20), run=run)
     cache = ModelCache(store, builder, 4 << 20, Metrics(registry), clock)
-    finish(cache.policy("a", ""))
+    run_blocking(cache.policy("a", ""))
     clock.now += REFRESH_SECONDS
-    finish(cache.policy("a", ""))  # answers at once, and looks in the background
-    finish(cache.policy("b", ""))
-    until(lambda: cache.at_hand("b", "") is not None)
-    assert finish(cache.policy("a", "")).run_id == "a"
+    run_blocking(cache.policy("a", ""))  # answers at once, and looks in the background
+    run_blocking(cache.policy("b", ""))
+    until(lambda: cache.cached("b", "") is not None)
+    assert run_blocking(cache.policy("a", "")).run_id == "a"
     cache.close()
 
 
@@ -315,11 +315,11 @@ def test_run_made_again_under_its_name_is_not_served_by_the_one_before(
     store.run("r").claim(None, "uid-of-the-first")
     old = publish(ONE)
     for selector in ("", "step:100", old.digest):
-        finish(cache.policy("r", selector))
+        run_blocking(cache.policy("r", selector))
     store.run("r").claim(None, "uid-of-the-second")
     clock.now += 60
     for selector in ("", "step:100", old.digest):
         with pytest.raises(ModelNotFound):
-            finish(cache.policy("r", selector))
+            run_blocking(cache.policy("r", selector))
     new = publish(TWO)
-    assert finish(cache.policy("r", "")).digest == new.digest
+    assert run_blocking(cache.policy("r", "")).digest == new.digest

@@ -54,7 +54,7 @@ def test_settings_are_read_from_the_environment(tmp_path: Path) -> None:
         ("MAX_BATCH_OBSERVATIONS", "0", "whole number from 1"),
         ("INFERENCE_THREADS", "1.5", "whole number"),
         ("STOP_GRACE_SECONDS", "nan", "seconds"),
-        ("MODELS_DIR", "/no/such/folder", "must be a folder that is there"),
+        ("MODELS_DIR", "/no/such/folder", "must be an existing folder"),
     ],
 )
 def test_setting_that_breaks_a_rule_is_named(tmp_path: Path, name: str, value: str, rule: str) -> None:

@@ -116,7 +116,7 @@ async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
     with stop_signals() as stop:
         try:
             settings = aisandbox_api.Settings.from_environ(environ)
-            policies = aisandbox_inference.create_policy_calls(
+            policies = aisandbox_inference.create_policy_servicer(
                 aisandbox_inference.Settings.from_environ(environ), registry
             )
             log.configure(settings.log_level)

@@ -1,21 +1,18 @@
-"""The one place where errors become gRPC statuses.
+"""The one mapping from errors to gRPC statuses.
 
-Owns the choice of code, message and details for every error a call may meet. Must not know the calls.
+Owns the code, the message and the google.rpc details of every error. Must not know the calls.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
-from typing import Any, NoReturn
 
-import grpc
 import structlog
 from aisandbox_model_store import Damaged, InvalidRunId, InvalidSelector, ModelNotFound, RunNotFound
 from aisandbox_wire.errors import WireError
 from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from aisandbox_inference.errors import InvalidField, ModelTooLarge, Stopping, TooManyObservations, UnusableModel
 
@@ -23,12 +20,12 @@ log = structlog.get_logger(__name__)
 
 
 def status_of(error: Exception) -> status_pb2.Status:
-    """Return the status a call that met ``error`` ends with; what is not foreseen is logged and INTERNAL."""
+    """Return the status that a call ends with when it raises ``error``; an unexpected error is logged, and INTERNAL."""
     match error:
         case InvalidField() | WireError():
             return _invalid(error.field, error.rule)
         case InvalidSelector():
-            return _invalid("model", f"{error.rule}, and is {error.selector!r}")
+            return _invalid("model", f"{error.rule}, got {error.selector!r}")
         case RunNotFound() | InvalidRunId():
             return _status(code_pb2.NOT_FOUND, error)
         case ModelNotFound():
@@ -40,17 +37,21 @@ def status_of(error: Exception) -> status_pb2.Status:
         case Stopping():
             return _status(code_pb2.UNAVAILABLE, error)
         case CancelledError():
-            return status_pb2.Status(code=code_pb2.CANCELLED, message="nobody waits for the answer any longer")
+            return status_pb2.Status(code=code_pb2.CANCELLED, message="the client has cancelled the call")
         case DecodeError():
-            return status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message="the request is no message of this method")
-        case OSError():
-            log.warning("store unreadable", error=str(error))
             return status_pb2.Status(
-                code=code_pb2.UNAVAILABLE, message=f"the model store cannot be read now: {error.strerror or error}"
+                code=code_pb2.INVALID_ARGUMENT,
+                message="the request cannot be parsed: it is not a message of this method",
+            )
+        case OSError():
+            log.warning("model store not readable", error=str(error))
+            return status_pb2.Status(
+                code=code_pb2.UNAVAILABLE,
+                message=f"the model store is not readable at the moment: {error.strerror or error}",
             )
         case _:
-            log.error("call failed", error=str(error), exc_info=error)
-            return status_pb2.Status(code=code_pb2.INTERNAL, message="internal error; the server's log has the details")
+            log.error("unexpected error in a call", error=str(error), exc_info=error)
+            return status_pb2.Status(code=code_pb2.INTERNAL, message="internal error; see the server's log")
 
 
 def _status(code: int, error: Exception) -> status_pb2.Status:
@@ -62,10 +63,3 @@ def _invalid(field: str, rule: str) -> status_pb2.Status:
     details = any_pb2.Any()
     details.Pack(error_details_pb2.BadRequest(field_violations=[violation]))
     return status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message=f"{field}: {rule}", details=[details])
-
-
-async def abort(context: grpc.aio.ServicerContext[Any, Any], status: status_pb2.Status) -> NoReturn:
-    """End the call with ``status``, its details included."""
-    grpc_status = rpc_status.to_status(status)
-    await context.abort(grpc_status.code, grpc_status.details, grpc_status.trailing_metadata)
-    raise AssertionError("abort returned")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from aisandbox_inference.errors import InvalidField, ModelTooLarge, Stopping, TooManyObservations, UnusableModel
-from aisandbox_inference.statuses import status_of
+from aisandbox_inference.status_codes import status_of
 from aisandbox_model_store import Damaged, InvalidRunId, InvalidSelector, ModelNotFound, RunNotFound
 from aisandbox_wire.errors import InvalidTensor
 from google.protobuf.message import DecodeError
@@ -24,8 +24,8 @@ from google.rpc import code_pb2, error_details_pb2
         (UnusableModel("sha256:0", "why"), code_pb2.DATA_LOSS, "why"),
         (Stopping(), code_pb2.UNAVAILABLE, "stopping"),
         (OSError(5, "Input/output error"), code_pb2.UNAVAILABLE, "Input/output error"),
-        (CancelledError(), code_pb2.CANCELLED, "nobody waits"),
-        (DecodeError("x"), code_pb2.INVALID_ARGUMENT, "no message of this method"),
+        (CancelledError(), code_pb2.CANCELLED, "cancelled the call"),
+        (DecodeError("x"), code_pb2.INVALID_ARGUMENT, "not a message of this method"),
         (ZeroDivisionError("secret"), code_pb2.INTERNAL, "internal error"),
     ],
 )

@@ -1,0 +1,181 @@
+"""What the five calls that act with published policies do: Act, ActBatch, ActStream, GetModel and DescribeModel.
+
+Owns the answers and the choice of the thread that computes them. Must not know files, sockets or gRPC servers: the
+inference-server (rpc_methods.py) and an asyncio server (aio_servicer.py) carry the messages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_model_store import InvalidRunId, RunNotFound, RunStore
+from aisandbox_wire.tensors import encode_tensor
+from google.rpc import code_pb2, status_pb2
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+
+from aisandbox_inference.coroutines import FutureCoroutine, wait_for
+from aisandbox_inference.errors import InvalidField
+from aisandbox_inference.metrics import Metrics
+from aisandbox_inference.model_cache import ModelCache
+from aisandbox_inference.observations import Feed
+from aisandbox_inference.policy import Policy
+from aisandbox_inference.settings import Settings
+from aisandbox_inference.status_codes import status_of
+
+Array = NDArray[Any]
+
+_INLINE_SECONDS = 1e-3
+"""A policy that takes longer runs in a thread pool instead of the thread that serves: the hand-over costs a tenth."""
+_PART_BYTES = 1 << 20
+
+
+class PolicyService:
+    """The five calls, for any threads. ``error_status`` turns what they raise into a status."""
+
+    def __init__(self, settings: Settings, models: ModelCache, metrics: Metrics) -> None:
+        self.models = models
+        self._metrics = metrics
+        self._max_batch = settings.max_batch_observations
+        self._pool = ThreadPoolExecutor(settings.inference_threads, thread_name_prefix="inference")
+        # Looked up once, not on every call.
+        self._count_observations = metrics.observations.inc
+        self._act_seconds = metrics.seconds.labels("Act").observe
+        self._batch_seconds = metrics.seconds.labels("ActBatch").observe
+        self._stream_seconds = metrics.seconds.labels("ActStream").observe
+
+    def close(self) -> None:
+        """Release the threads; calls that are running still finish."""
+        self.models.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def error_status(self, call: str, error: Exception) -> status_pb2.Status:
+        """Return the status that a ``call`` ends with when it raises ``error``, and count it."""
+        status = status_of(error)
+        self._metrics.refusals.labels(call, code_pb2.Code.Name(status.code)).inc()
+        return status
+
+    def is_ready(self, run_id: str) -> FutureCoroutine[bool | None]:
+        """Load the run's latest policy and return whether that succeeds; None if there is no such run."""
+        try:
+            yield from self.models.policy(run_id, "")
+        except (RunNotFound, InvalidRunId):
+            return None
+        except Exception:  # the log and Act have the reason
+            return False
+        return True
+
+    def act(self, request: pb.ActRequest) -> FutureCoroutine[pb.ActResponse]:
+        """Return the action for one observation."""
+        start = time.perf_counter()
+        response = yield from self._act(request, request.run_id, request.model, request.stochastic)
+        self._act_seconds(time.perf_counter() - start)
+        return response
+
+    def act_batch(self, request: pb.ActBatchRequest) -> FutureCoroutine[pb.ActBatchResponse]:
+        """Return the actions of one model for many observations."""
+        start = time.perf_counter()
+        policy = yield from self._policy(request.run_id, request.model)
+        feed, count = policy.observations.from_tensors(request.observations, self._max_batch)
+        self._count_observations(count)
+        if policy.expected_seconds(count) < _INLINE_SECONDS:
+            actions = policy.act(feed, count, request.stochastic)
+        else:
+            actions = yield from self._act_in_pool(policy, feed, count, request.stochastic)
+        tensor = encode_tensor(actions)
+        self._batch_seconds(time.perf_counter() - start)
+        return pb.ActBatchResponse(actions=tensor, model=policy.digest, model_timesteps=policy.timesteps)
+
+    def act_stream(self) -> ActStream:
+        """Return what answers one stream."""
+        return ActStream(self)
+
+    def describe_model(self, request: pb.DescribeModelRequest) -> FutureCoroutine[pb.DescribeModelResponse]:
+        """Return what a policy takes and gives."""
+        policy = yield from self._policy(request.run_id, request.model)
+        return policy.description
+
+    def get_model(self, request: pb.GetModelRequest) -> FutureCoroutine[Iterator[pb.GetModelResponse]]:
+        """Return the ONNX file in parts; the first has its description, size and digest too."""
+        policy = yield from self._policy(request.run_id, request.model)
+        return _parts(policy)
+
+    def act_in_stream(
+        self, request: pb.ActRequest, run_id: str, model: str, stochastic: bool
+    ) -> FutureCoroutine[pb.ActStreamResponse]:
+        """Return the reply to one request of a stream; an error is part of the reply."""
+        start = time.perf_counter()
+        try:
+            response = yield from self._act(request, run_id, model, stochastic)
+        except Exception as error:
+            status = self.error_status("ActStream", error)
+            return pb.ActStreamResponse(error=pb.ActStreamError(code=status.code, message=status.message))
+        self._stream_seconds(time.perf_counter() - start)
+        return pb.ActStreamResponse(response=response)
+
+    def _act(
+        self, request: pb.ActRequest, run_id: str, model: str, stochastic: bool
+    ) -> FutureCoroutine[pb.ActResponse]:
+        policy = self.models.cached(run_id, model)
+        if policy is None:
+            policy = yield from self._policy(run_id, model)
+        feed = policy.observations.from_numbers(request.observation)
+        self._count_observations()
+        if policy.expected_seconds(1) < _INLINE_SECONDS:
+            actions = policy.act(feed, 1, stochastic)
+        else:
+            actions = yield from self._act_in_pool(policy, feed, 1, stochastic)
+        return pb.ActResponse(action=actions.ravel().tolist(), model=policy.digest, model_timesteps=policy.timesteps)
+
+    def _policy(self, run_id: str, model: str) -> FutureCoroutine[Policy]:
+        if not run_id:
+            raise InvalidField("run_id", "must name a run")
+        return (yield from self.models.policy(run_id, model))
+
+    def _act_in_pool(self, policy: Policy, feed: Feed, count: int, stochastic: bool) -> FutureCoroutine[Array]:
+        return (yield from wait_for(self._pool.submit(policy.act, feed, count, stochastic)))
+
+
+class ActStream:
+    """One stream of ActStream: the fields that a request leaves out have the values of the last one that had a run_id.
+
+    Answers one request at a time.
+    """
+
+    def __init__(self, service: PolicyService) -> None:
+        self._service = service
+        self._run_id, self._model, self._stochastic = "", "", False
+
+    def reply(self, message: pb.ActStreamRequest) -> FutureCoroutine[pb.ActStreamResponse]:
+        """Return the reply to the next request; an error is part of the reply."""
+        request = message.request
+        if request.run_id:
+            self._run_id, self._model, self._stochastic = request.run_id, request.model, request.stochastic
+        return self._service.act_in_stream(request, self._run_id, self._model, self._stochastic)
+
+
+def _parts(policy: Policy) -> Iterator[pb.GetModelResponse]:
+    onnx = policy.onnx
+    yield pb.GetModelResponse(
+        description=policy.description, size=len(onnx), file_digest=policy.file_digest, part=onnx[:_PART_BYTES]
+    )
+    for offset in range(_PART_BYTES, len(onnx), _PART_BYTES):
+        yield pb.GetModelResponse(part=onnx[offset : offset + _PART_BYTES])
+
+
+def create_policy_service(settings: Settings, registry: CollectorRegistry | None = None) -> PolicyService:
+    """Return the calls with the models and limits of ``settings``, and metrics in ``registry`` (None: not exported)."""
+    metrics = Metrics(registry or CollectorRegistry())
+    random = np.random.default_rng()
+    models = ModelCache(
+        RunStore(settings.models_dir),
+        lambda run_id, bundle: Policy(run_id, bundle, random),
+        settings.model_cache_bytes,
+        metrics,
+    )
+    return PolicyService(settings, models, metrics)
