@@ -46,9 +46,9 @@ class PolicyServicer:
         """Release the threads; calls that are running still finish."""
         self._service.close()
 
-    async def is_ready(self, run_id: str) -> bool | None:
-        """See PolicyService.is_ready."""
-        return await run_in_event_loop(self._service.is_ready(run_id))
+    async def can_act(self, run_id: str) -> bool | None:
+        """See PolicyService.can_act."""
+        return await run_in_event_loop(self._service.can_act(run_id))
 
     async def Act(self, request: pb.ActRequest, context: Context) -> pb.ActResponse:  # noqa: N802 -- the service's name
         """See PolicyService.act."""

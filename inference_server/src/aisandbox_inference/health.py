@@ -37,7 +37,7 @@ class ModelHealth(HealthServicer):  # type: ignore[misc]  # grpcio-health-checki
         if not request.service.startswith(MODEL_PREFIX):
             return super().Check(request, context)
         run_id = request.service.removeprefix(MODEL_PREFIX)
-        is_ready = run_blocking(self._policies.is_ready(run_id))
+        is_ready = run_blocking(self._policies.can_act(run_id))
         if is_ready is None:
             context.abort(grpc.StatusCode.NOT_FOUND, f"run {run_id!r} has no files")
         return health_pb2.HealthCheckResponse(status=_SERVING if is_ready else _NOT_SERVING)

@@ -60,7 +60,7 @@ class PolicyService:
         self._metrics.refusals.labels(call, code_pb2.Code.Name(status.code)).inc()
         return status
 
-    def is_ready(self, run_id: str) -> FutureCoroutine[bool | None]:
+    def can_act(self, run_id: str) -> FutureCoroutine[bool | None]:
         """Load the run's latest policy and return whether that succeeds; None if there is no such run."""
         try:
             yield from self.models.policy(run_id, "")
