@@ -10,7 +10,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 RUN := $(UV) run --no-sync
-SOURCES := proto/src/aisandbox_wire crds/src model_store/src process/src environment/src api_server/src inference_server/src \
+SOURCES := proto/src/aisandbox_wire crds/src model_store/src process/src kubernetes_api/src environment/src api_server/src inference_server/src \
 	trainer_image/src cli/src operator/src
 PYTEST := $(RUN) pytest
 # A worker a processor; a worker that is done takes tests from another, so that those of a module mostly stay together.

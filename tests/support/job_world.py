@@ -17,8 +17,8 @@ from random import Random
 from typing import Any
 
 from aisandbox_crds.times import format_time
+from aisandbox_kubernetes import Conflict, Unavailable
 from aisandbox_operator.announcements import Announcement
-from aisandbox_operator.errors import Conflict, Unavailable
 from aisandbox_operator.views import RunView
 
 Json = dict[str, Any]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aisandbox_crds.status import Phase
+from aisandbox_kubernetes import Call
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
 from aisandbox_operator.errors import AddressInUse
@@ -68,9 +69,10 @@ class Metrics:
         if error:
             self._errors.labels(error).inc()
 
-    def observe_request(self, verb: str, status: str) -> None:
-        """A call of the API server was answered with that status ("none": not at all)."""
-        self._requests.labels(verb, status).inc()
+    def observe_call(self, call: Call) -> None:
+        """A call of the API server has ended; the status is "none" if there was no answer."""
+        verb = call.verb if call.verb in ("list", "apply") else call.method.lower()
+        self._requests.labels(verb, call.outcome if call.is_answered else "none").inc()
 
     def observe_job(self) -> None:
         """A Job was made."""

@@ -15,11 +15,13 @@ from random import Random
 
 import kopf
 import structlog
+from aisandbox_kubernetes import Client, NotConfigured, load_configuration
 from kopf._core.engines.peering import Identity
 
 from aisandbox_operator.cluster import Cluster
-from aisandbox_operator.connection import load_configuration
+from aisandbox_operator.errors import NoCluster
 from aisandbox_operator.metrics import Metrics
+from aisandbox_operator.names import FIELD_MANAGER
 from aisandbox_operator.probes import Probes, health_problem
 from aisandbox_operator.recollection import Recollection
 from aisandbox_operator.reconciler import Reconciler
@@ -38,12 +40,16 @@ Task = asyncio.Future[None]
 async def operate(settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT. Raises StartupError, and whatever ends kopf."""
     metrics = Metrics()
-    configuration = await load_configuration(settings.kube_context)
+    try:
+        configuration = await load_configuration(settings.kube_context)
+    except NotConfigured as error:
+        raise NoCluster(str(error)) from error
     instance = f"{socket.gethostname()}-{os.getpid()}"
     random = Random()  # noqa: S311 - spreads retries
     queue = WorkQueue(random, metrics.queue_depth.set)
     recollection = Recollection()
-    cluster = Cluster(configuration, settings.namespace, instance, metrics)
+    client = Client(configuration, user_agent=FIELD_MANAGER, observe=metrics.observe_call)
+    cluster = Cluster(client, settings.namespace, instance)
     reconciler = Reconciler(cluster, settings, recollection, metrics, _now)
     resync = Resync(cluster, settings, queue, recollection, metrics, _now, random)
     workers = Workers(queue, reconciler, metrics, settings.workers)
@@ -53,7 +59,7 @@ async def operate(settings: Settings) -> None:
         lambda: "" if resync.has_succeeded.is_set() else "runs, Jobs and pods could not be listed yet; see the log",
     )
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(cluster.close)
+        stack.push_async_callback(client.close)
         stack.callback(metrics.close)
         metrics.serve(settings.metrics_port)
         stack.push_async_callback(probes.close)

@@ -13,11 +13,11 @@ from datetime import datetime
 
 import structlog
 from aisandbox_crds.times import format_precise_time, format_time
+from aisandbox_kubernetes import Conflict, Forbidden, Invalid, KubernetesError, Refused
 
 from aisandbox_operator.cluster import Cluster
 from aisandbox_operator.decision import Action, CreateJob, DeleteJob, SuspendJob
 from aisandbox_operator.decoding import read_job, read_pod, read_run
-from aisandbox_operator.errors import ClusterError, Conflict, Forbidden, Invalid, Refused
 from aisandbox_operator.job_manifest import job_manifest
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.plan import Plan, plan
@@ -49,7 +49,7 @@ class Reconciler:
     async def reconcile(self, name: str) -> float | None:
         """Looks at the run and acts; the seconds after which to look again, None: not before something happens.
 
-        Raises ClusterError: look again after a while.
+        Raises KubernetesError: look again after a while.
         """
         raw = await self._cluster.run(name)
         if raw is None:
@@ -120,7 +120,7 @@ class Reconciler:
         for told in step.announcements:
             try:
                 await self._cluster.announce(run, told, time)
-            except ClusterError as error:
+            except KubernetesError as error:
                 log.info("event could not be made", run=run.name, reason=told.reason, error=str(error))
 
     async def _record(self, run: RunView, step: Plan) -> None:

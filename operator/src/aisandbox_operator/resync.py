@@ -16,10 +16,10 @@ from typing import Any
 
 import structlog
 from aisandbox_crds.trainingrun import RUN_LABEL
+from aisandbox_kubernetes import KubernetesError
 
 from aisandbox_operator.cluster import Cluster
 from aisandbox_operator.decoding import read_job, read_pod, read_run
-from aisandbox_operator.errors import ClusterError
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.plan import plan
 from aisandbox_operator.recollection import Recollection
@@ -74,7 +74,7 @@ class Resync:
         while True:
             try:
                 await self.once()
-            except ClusterError as error:
+            except KubernetesError as error:
                 log.warning("resync failed", error=str(error), again_in=retry)
                 await asyncio.sleep(retry * self._random.uniform(0.5, 1.0))
                 retry = min(2 * retry, LONGEST_RETRY_SECONDS)
@@ -94,7 +94,7 @@ class Resync:
         self._wanted.clear()
 
     async def once(self) -> None:
-        """Queues every run that has something to be done. Raises ClusterError."""
+        """Queues every run that has something to be done. Raises KubernetesError."""
         runs, jobs, pods = (
             await self._cluster.all_runs(),
             await self._cluster.all_jobs(),

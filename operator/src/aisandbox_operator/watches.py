@@ -11,9 +11,8 @@ from typing import Any, cast
 
 import kopf
 from aisandbox_crds.trainingrun import GROUP, RUN_LABEL, VERSION
-from kubernetes.aio.client import Configuration
+from aisandbox_kubernetes import Configuration
 
-from aisandbox_operator.connection import kopf_connection
 from aisandbox_operator.decoding import read_pod
 from aisandbox_operator.names import FIELD_MANAGER
 from aisandbox_operator.patience import make_kopf_patient
@@ -56,7 +55,7 @@ class Watches:
         kopf.on.event("", "v1", "pods", registry=self.registry)(self._on_pod)
 
     async def _log_in(self, **_: Any) -> kopf.ConnectionInfo:
-        return await kopf_connection(self._configuration)
+        return await _kopf_connection(self._configuration)
 
     async def _on_run(self, event: kopf.RawEvent, **_: Any) -> None:
         raw, kind = cast(Mapping[str, Any], event["object"]), event["type"]
@@ -122,6 +121,22 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.watching.label_selectors["batch", "v1", "jobs"] = RUN_LABEL
     settings.watching.label_selectors["", "v1", "pods"] = RUN_LABEL
     return settings
+
+
+async def _kopf_connection(configuration: Configuration) -> kopf.ConnectionInfo:
+    """The same server and user for kopf; called again whenever kopf's credentials have become invalid."""
+    header = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        ca_data=configuration.ca_cert_data if not configuration.ssl_ca_cert else None,
+        insecure=not configuration.verify_ssl,
+        username=configuration.username or None,
+        password=configuration.password or None,
+        token=header.split(" ", 1)[-1] or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+    )
 
 
 class _Backoffs:

@@ -9,8 +9,8 @@ import asyncio
 import time
 
 import structlog
+from aisandbox_kubernetes import Conflict, Refused, Transient
 
-from aisandbox_operator.errors import Conflict, Refused, Transient
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.reconciler import Reconciler
 from aisandbox_operator.work_queue import LONGEST_BACKOFF_SECONDS, WorkQueue

@@ -29,7 +29,7 @@ from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_crds.status import Artifact, Phase
 from aisandbox_crds.trainingrun import REQUEST_ANNOTATION, TrainingRun
 from fake_kubernetes import DROP, DROP_AFTER, NAMESPACE, FakeKubernetes
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 
 PATIENCE_SECONDS = 10.0
 CHECKPOINT = Artifact("checkpoints/400", 400, "sha256:c")
@@ -61,13 +61,13 @@ Opened = Callable[..., Any]
 def opened(api: FakeKubernetes, tmp_path: Path) -> Opened:
     """Another replica on the same cluster."""
 
-    async def connect_to() -> ApiClient:
-        return ApiClient(Configuration(host=api.url))
+    async def load() -> Configuration:
+        return Configuration(host=api.url)
 
     @asynccontextmanager
     async def opened(metrics: Metrics | None = None, sync: float = 5.0, stale: float = 60.0, **settings: Any) -> Any:
         chosen = Settings(models_dir=tmp_path, backend="kubernetes", pod_namespace=NAMESPACE, **settings)
-        backend = KubernetesBackend(chosen, metrics or Metrics(), connect_to, sync_seconds=sync, stale_seconds=stale)
+        backend = KubernetesBackend(chosen, metrics or Metrics(), load, sync_seconds=sync, stale_seconds=stale)
         try:
             await backend.open()
             await backend.start("", None)

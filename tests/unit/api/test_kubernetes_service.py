@@ -13,7 +13,7 @@ from aisandbox_api.kubernetes import KubernetesBackend
 from aisandbox_api.metrics import Metrics
 from fake_kubernetes import NAMESPACE, FakeKubernetes
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 PATIENCE_SECONDS = 10.0
@@ -37,11 +37,11 @@ async def api() -> AsyncIterator[FakeKubernetes]:
 
 @pytest.fixture
 async def channel(api: FakeKubernetes, tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
-    async def connect_to() -> ApiClient:
-        return ApiClient(Configuration(host=api.url))
+    async def load() -> Configuration:
+        return Configuration(host=api.url)
 
     settings = Settings(grpc_port=0, models_dir=tmp_path, backend="kubernetes", pod_namespace=NAMESPACE)
-    backend = KubernetesBackend(settings, Metrics(), connect_to, stale_seconds=1.0)
+    backend = KubernetesBackend(settings, Metrics(), load, stale_seconds=1.0)
     server = create_server(settings, backend=backend)
     await server.start()
     try:

@@ -96,11 +96,15 @@ def test_tiltfile_names_only_what_is_there(tilt: Tilt) -> None:
     ("old", "new", "problem"),
     [
         (
-            "'operator': ['operator', 'crds', 'process']",
-            "'operator': ['operators', 'crds', 'process']",
+            "'operator': ['operator', 'crds', 'kubernetes_api', 'process']",
+            "'operator': ['operators', 'crds', 'kubernetes_api', 'process']",
             "Dockerfile operators/Dockerfile",
         ),
-        ("    'operator': ['operator', 'crds', 'process'],\n", "", "build of localhost:5001/aisandbox/operator"),
+        (
+            "    'operator': ['operator', 'crds', 'kubernetes_api', 'process'],\n",
+            "",
+            "build of localhost:5001/aisandbox/operator",
+        ),
         ("'operator': ['operator',", "'oparator': ['operator',", "image localhost:5001/aisandbox/oparator"),
         ("aisandbox/'\n", "sandbox/'\n", "image localhost:5001/sandbox/trainer"),
         (

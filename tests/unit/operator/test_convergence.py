@@ -9,8 +9,8 @@ from random import Random
 from typing import Any, cast
 
 import pytest
+from aisandbox_kubernetes import KubernetesError
 from aisandbox_operator.cluster import Cluster
-from aisandbox_operator.errors import ClusterError
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.recollection import Recollection
 from aisandbox_operator.reconciler import Reconciler
@@ -40,7 +40,7 @@ async def reconcile(reconciler: Reconciler, name: str) -> bool:
     """Whether it went through."""
     try:
         await reconciler.reconcile(name)
-    except (ClusterError, Crash):
+    except (KubernetesError, Crash):
         return False
     return True
 

@@ -8,8 +8,7 @@ import urllib.request
 
 import pytest
 from aisandbox_operator.__main__ import EPILOG
-from aisandbox_operator.connection import load_configuration
-from aisandbox_operator.errors import AddressInUse, NoCluster
+from aisandbox_operator.errors import AddressInUse
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.probes import Probes
 from aisandbox_operator.settings import Settings
@@ -45,11 +44,6 @@ def test_missing_cluster_is_told_without_a_traceback() -> None:
     assert done.returncode == 1
     assert "error: no cluster is configured: " in done.stderr
     assert "Traceback" not in done.stderr
-
-
-async def test_context_of_the_kubeconfig_can_be_chosen(tmp_path: os.PathLike[str]) -> None:
-    with pytest.raises(NoCluster):
-        await load_configuration("nowhere", {})
 
 
 async def test_probe_answers_with_the_problem() -> None:

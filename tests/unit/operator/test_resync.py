@@ -3,9 +3,9 @@ from random import Random
 from typing import Any, cast
 
 import pytest
+from aisandbox_kubernetes import Forbidden, Transient, Unavailable
 from aisandbox_operator import resync as module
 from aisandbox_operator.cluster import Cluster
-from aisandbox_operator.errors import Forbidden, Transient, Unavailable
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.recollection import Recollection
 from aisandbox_operator.reconciler import Reconciler
@@ -122,7 +122,9 @@ class Failing:
         return None
 
 
-@pytest.mark.parametrize("problem", [Unavailable("get", "500", 0.01), Transient("get", "-"), ValueError("a bug")])
+@pytest.mark.parametrize(
+    "problem", [Unavailable("get", "500", retry_after=0.01), Transient("get", "-"), ValueError("a bug")]
+)
 async def test_workers_look_again_after_any_failure(
     queue: WorkQueue, problem: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,10 +4,10 @@ from typing import Any
 
 import kopf
 import pytest
+from aisandbox_kubernetes import Configuration
 from aisandbox_operator.recollection import Recollection
 from aisandbox_operator.watches import INACTIVITY_SECONDS, WATCH_SECONDS, Watches
 from aisandbox_operator.work_queue import WorkQueue
-from kubernetes.aio.client import Configuration
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import structlog
 from aisandbox_crds.status import Phase
 from aisandbox_crds.times import utc_now
 from aisandbox_crds.trainingrun import TrainingRun
+from aisandbox_kubernetes import Client, Configuration, NotConfigured, Retry, load_configuration
 from aisandbox_model_store.run_store import RunStore
-from kubernetes.aio.client import ApiClient
 
 from aisandbox_api.backend import ProgressReport
 from aisandbox_api.errors import (
@@ -29,7 +29,6 @@ from aisandbox_api.errors import (
     ServiceStopping,
     StartupError,
 )
-from aisandbox_api.kubernetes.cluster import Cluster, connect
 from aisandbox_api.kubernetes.deleted_runs import DeletedRuns
 from aisandbox_api.kubernetes.live_progress import is_urgent, take
 from aisandbox_api.kubernetes.lookups import Lookups
@@ -45,6 +44,9 @@ from aisandbox_api.settings import Settings
 
 log = structlog.get_logger()
 
+CALL_SECONDS = 5.0
+RETRY = Retry(tries=3)
+"""Every call the service makes may be repeated."""
 SYNC_SECONDS = 60.0
 STALE_SECONDS = 180.0
 COALESCE_SECONDS = 0.1
@@ -56,7 +58,7 @@ CONFLICT_TRIES = 6
 class _Reach:
     """What reaches the cluster, once there is a connection."""
 
-    cluster: Cluster
+    client: Client
     resources: RunResources
     watch: RunWatch
     lookups: Lookups
@@ -65,7 +67,7 @@ class _Reach:
 
 
 class KubernetesBackend:
-    """See :class:`aisandbox_api.backend.Backend`. ``connect_to`` gives the client; for one event loop.
+    """See :class:`aisandbox_api.backend.Backend`. ``load`` finds the API server; for one event loop.
 
     Calls are answered while the watch's last sign of life is at most ``stale_seconds`` old.
     """
@@ -74,13 +76,13 @@ class KubernetesBackend:
         self,
         settings: Settings,
         metrics: Metrics,
-        connect_to: Callable[[], Awaitable[ApiClient]] = connect,
+        load: Callable[[], Awaitable[Configuration]] = load_configuration,
         now: Callable[[], str] = utc_now,
         sync_seconds: float = SYNC_SECONDS,
         stale_seconds: float = STALE_SECONDS,
     ) -> None:
         self._settings = settings
-        self._connect_to = connect_to
+        self._load = load
         self._now = now
         self._sync_seconds = sync_seconds
         self._stale_seconds = stale_seconds
@@ -94,17 +96,17 @@ class KubernetesBackend:
 
     async def open(self) -> None:
         """Connects and waits until all runs are known. Raises StartupError saying what is in the way."""
-        cluster = Cluster(await self._connect_to(), self._metrics.observe_call)
+        client = await self._connect()
         settings = self._settings
-        resources = RunResources(cluster, settings.pod_namespace)
+        resources = RunResources(client, settings.pod_namespace)
         watch = RunWatch(resources, self._cache, self._metrics)
         self._connected = _Reach(
-            cluster,
+            client,
             resources,
             watch,
             Lookups(resources, self._cache),
             ProgressWriter(resources, self._cache, self._views.live, self._metrics),
-            TokenVerdicts(cluster, settings.pod_namespace, settings.progress_audience),
+            TokenVerdicts(client, settings.pod_namespace, settings.progress_audience),
         )
         self._metrics.read_age_from(watch.age)
         watch.start()
@@ -114,6 +116,17 @@ class KubernetesBackend:
                 f"{self._sync_seconds:g} s: {watch.last_trouble or 'no answer'}. Are the resource definition and this "
                 "service account's role installed?"
             )
+
+    async def _connect(self) -> Client:
+        try:
+            configuration = await self._load()
+        except NotConfigured as error:
+            raise StartupError(
+                f"BACKEND kubernetes: neither a pod's service account nor a kubeconfig can be used ({error}); run the "
+                "service in the cluster, or set KUBECONFIG"
+            ) from error
+        observe = self._metrics.observe_call
+        return Client(configuration, call_seconds=CALL_SECONDS, connect_seconds=None, retry=RETRY, observe=observe)
 
     async def start(self, progress_address: str, adapter_address: str | None) -> None:
         """Begins to sweep; the operator has runs trained, and tells trainers where to report."""
@@ -138,7 +151,7 @@ class KubernetesBackend:
         if self._connected is not None:
             await self._connected.writer.close()
             await self._connected.watch.close()
-            await self._connected.cluster.close()
+            await self._connected.client.close()
 
     @property
     def unavailable(self) -> str:

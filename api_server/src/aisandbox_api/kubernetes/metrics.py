@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from aisandbox_kubernetes import Call
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
@@ -28,9 +29,10 @@ class ClusterMetrics:
         self._writes = Counter("aisandbox_progress_writes", "Progress written to statuses.", registry=registry)
         self._removed = Counter("aisandbox_folders_removed", "Folders of deleted runs removed.", registry=registry)
 
-    def observe_call(self, verb: str, resource: str, code: str) -> None:
+    def observe_call(self, call: Call) -> None:
         """A call has ended."""
-        self._calls.labels(verb, resource, code).inc()
+        verb = "WATCH" if call.verb == "watch" else call.method
+        self._calls.labels(verb, call.resource, call.outcome).inc()
 
     def observe_list(self) -> None:
         """All runs were listed."""

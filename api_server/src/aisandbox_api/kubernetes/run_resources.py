@@ -15,15 +15,15 @@ from aisandbox_crds.codec import run_from_json, spec_to_json, status_to_json
 from aisandbox_crds.errors import FieldError, InvalidRun
 from aisandbox_crds.status import ConditionType, TrainingRunStatus
 from aisandbox_crds.trainingrun import API_VERSION, GROUP, KIND, VERSION, TrainingRun
+from aisandbox_kubernetes import Client, Json, NotFound
 
 from aisandbox_api.errors import ApiError, BackendUnavailable, ClusterRefused, InvalidRequest, LimitReached, RunUnknown
-from aisandbox_api.kubernetes.cluster import Cluster, Json
+from aisandbox_api.kubernetes.call_errors import api_errors
 
 log = structlog.get_logger()
 
 PLURAL = "trainingruns"
 PROGRESS_MANAGER = "aisandbox-progress"
-PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,41 +55,40 @@ class RunEvent:
 class RunResources:
     """The TrainingRuns of ``namespace``. All methods raise BackendUnavailable and ClusterRefused."""
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
-        self._cluster = cluster
+    def __init__(self, client: Client, namespace: str) -> None:
+        self._client = client
         self._path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}"
 
     async def list(self) -> RunList:
         """All of them, in pages. Raises ClusterRefused 410 when the pages take so long that the list is gone."""
         runs: list[TrainingRun | Unreadable] = []
-        query = {"limit": str(PAGE)}
-        while True:
-            page = await self._cluster.get(self._path, query)
-            metadata = page.get("metadata") or {}
-            runs.extend(read_items(page))
-            if not metadata.get("continue"):
-                return RunList(tuple(runs), str(metadata.get("resourceVersion", "")))
-            query["continue"] = metadata["continue"]
+        version = ""
+        with api_errors():
+            async for page in self._client.pages(self._path):
+                runs.extend(read_items(page))
+                version = str((page.get("metadata") or {}).get("resourceVersion", ""))
+        return RunList(tuple(runs), version)
 
     async def watch(self, version: str, seconds: int) -> AsyncGenerator[RunEvent]:
-        """What has changed after ``version``; see :meth:`Cluster.watch`."""
-        async with aclosing(self._cluster.watch(self._path, version, seconds)) as events:
-            async for event in events:
-                resource = event["object"]
-                at = str((resource.get("metadata") or {}).get("resourceVersion", ""))
-                if event["type"] == "BOOKMARK":
-                    yield RunEvent(at)
-                else:
-                    yield RunEvent(at, read_run(resource), event["type"] == "DELETED")
+        """What has changed after ``version``; see :meth:`aisandbox_kubernetes.Client.watch`."""
+        with api_errors():
+            async with aclosing(self._client.watch(self._path, version, seconds)) as events:
+                async for event in events:
+                    resource = event["object"]
+                    at = str((resource.get("metadata") or {}).get("resourceVersion", ""))
+                    if event["type"] == "BOOKMARK":
+                        yield RunEvent(at)
+                    else:
+                        yield RunEvent(at, read_run(resource), event["type"] == "DELETED")
 
     async def get(self, name: str) -> TrainingRun | None:
         """The run, None if there is none. Raises RunUnknown if it cannot be read."""
-        try:
-            return _readable(await self._cluster.get(f"{self._path}/{name}"))
-        except ClusterRefused as error:
-            if error.code == 404:
+        with api_errors():
+            try:
+                resource = await self._client.get(f"{self._path}/{name}")
+            except NotFound:
                 return None
-            raise
+        return _readable(resource)
 
     async def create(self, run: TrainingRun) -> TrainingRun:
         """The run as the API has taken it. Raises InvalidRequest, LimitReached; ClusterRefused 409: it exists."""
@@ -100,14 +99,18 @@ class RunResources:
             "spec": spec_to_json(run.spec),
         }
         try:
-            return _readable(await self._cluster.create(self._path, resource))
+            with api_errors():
+                created = await self._client.create(self._path, resource)
         except ClusterRefused as error:
             raise _refused_start(error) from error
+        return _readable(created)
 
     async def change_spec(self, run: TrainingRun, **fields: bool) -> TrainingRun:
         """Sets fields of the spec, if the run is still as given: ClusterRefused 409 if not, 404 if it is gone."""
         body = {"metadata": {"resourceVersion": run.resource_version, "uid": run.uid}, "spec": fields}
-        return _readable(await self._cluster.patch(f"{self._path}/{run.name}", body))
+        with api_errors():
+            changed = await self._client.merge_patch(f"{self._path}/{run.name}", body)
+        return _readable(changed)
 
     async def write_progress(self, run: TrainingRun, status: TrainingRunStatus) -> TrainingRun:
         """Applies what the service owns of the status, if the run is still as given: ClusterRefused 409, 404."""
@@ -117,7 +120,9 @@ class RunResources:
             "metadata": {"name": run.name, "resourceVersion": run.resource_version},
             "status": progress_part(status),
         }
-        return _readable(await self._cluster.apply(f"{self._path}/{run.name}/status", body, PROGRESS_MANAGER))
+        with api_errors():
+            written = await self._client.apply(f"{self._path}/{run.name}/status", body, PROGRESS_MANAGER)
+        return _readable(written)
 
 
 def progress_part(status: TrainingRunStatus) -> Json:

@@ -21,10 +21,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aisandbox_crds.trainingrun import RUN_LABEL, TrainingRun
+from aisandbox_kubernetes import Client, Json, NotFound
 
 from aisandbox_api.errors import BackendUnavailable, ClusterRefused, NotAuthenticated, NotPermitted
 from aisandbox_api.kubernetes.allowance import Allowance
-from aisandbox_api.kubernetes.cluster import Cluster, Json
+from aisandbox_api.kubernetes.call_errors import api_errors
 
 TRUSTED_SECONDS = 60.0
 DISTRUSTED_SECONDS = 10.0
@@ -54,12 +55,12 @@ class _Verdict:
 
 
 class TokenVerdicts:
-    """Asks ``cluster`` about tokens with ``audience`` of pods in ``namespace``. For one event loop."""
+    """Asks the API server about tokens with ``audience`` of pods in ``namespace``. For one event loop."""
 
     def __init__(
-        self, cluster: Cluster, namespace: str, audience: str, clock: Callable[[], float] = time.monotonic
+        self, client: Client, namespace: str, audience: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._cluster = cluster
+        self._client = client
         self._namespace = namespace
         self._audience = audience
         self._clock = clock
@@ -107,7 +108,8 @@ class TokenVerdicts:
 
     async def _ask(self, token: str) -> _Verdict:
         try:
-            found = await self._pod_of(token)
+            with api_errors():
+                found = await self._pod_of(token)
         except ClusterRefused as error:
             raise BackendUnavailable(f"the service may not check tokens: {error}") from error
         trusted = isinstance(found, TrainerPod)
@@ -121,7 +123,7 @@ class TokenVerdicts:
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": [self._audience]},
         }
-        answer = await self._cluster.create("/apis/authentication.k8s.io/v1/tokenreviews", review)
+        answer = await self._client.create("/apis/authentication.k8s.io/v1/tokenreviews", review)
         status = answer.get("status") or {}
         if status.get("authenticated") is not True or self._audience not in (status.get("audiences") or ()):
             return "the token is not valid for this service, or has expired"
@@ -132,10 +134,8 @@ class TokenVerdicts:
         if len(names) != 1 or len(uids) != 1 or not of_namespace:
             return "the token is not bound to a pod of this namespace"
         try:
-            pod = await self._cluster.get(f"/api/v1/namespaces/{self._namespace}/pods/{names[0]}")
-        except ClusterRefused as error:
-            if error.code != 404:
-                raise
+            pod = await self._client.get(f"/api/v1/namespaces/{self._namespace}/pods/{names[0]}")
+        except NotFound:
             return f"pod {names[0]!r} is gone"
         metadata = pod.get("metadata") or {}
         if metadata.get("uid") != uids[0]:
