@@ -195,7 +195,7 @@ class Client:
         except _CONNECTION_ERRORS as error:
             self._observe_call(request, type(error).__name__, is_answered=False)
             raise Unavailable(str(request), f"no answer: {_describe(error)}") from error
-        except RuntimeError as error:  # raised by the closed client
+        except RuntimeError as error:  # the official client's, when it is closed meanwhile
             if self._is_closed:
                 raise ClientClosed(f"{request}: the client is closed") from error
             raise
@@ -214,6 +214,8 @@ class Client:
         request: _Request,
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's, which tells a silent server from a slow one
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self._is_closed:
+            raise ClientClosed(f"{request}: the client is closed")
         headers = {"Accept": _JSON, **({"Content-Type": request.content_type} if request.content_type else {})}
         parameters = await self._api.param_serialize(
             request.method,
