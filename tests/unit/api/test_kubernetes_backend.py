@@ -221,11 +221,12 @@ async def test_watch_goes_on_after_a_broken_stream(api: FakeKubernetes, backend:
 async def test_watch_lists_anew_when_its_version_is_gone(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     api.add("stays")
     api.add("goes")
-    await seen(backend, "goes", lambda run: True)
+    await until(lambda: set(backend._cache.runs) == {"stays", "goes"})  # from the watch, not looked up one by one
     api.delete("goes")
     api.set_status("stays", phase="Running")
     api.compact()
     api.drop_watches()
+    await until(lambda: set(backend._cache.runs) == {"stays"})
     await seen(backend, "stays", lambda run: run.status.phase is Phase.RUNNING)
     assert [run.name for run in await backend.list()] == ["stays"]
 
