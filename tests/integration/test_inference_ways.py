@@ -1,8 +1,9 @@
-"""The policy calls in each way a server can carry them: directly, with gRPC's public API, and on grpc.aio."""
+"""The policy calls on each kind of server: direct gRPC, gRPC's public synchronous API, and grpc.aio."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import queue
 import threading
@@ -18,12 +19,14 @@ import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import policy_trainer_pb2_grpc
 from aisandbox_inference import Settings, create_policy_servicer, create_server
+from aisandbox_inference.model_cache import IDLE_SECONDS
 from aisandbox_model_store import RunStore
 from aisandbox_wire.tensors import decode_tensor, encode_tensor
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from onnx_policies import LinearPolicy
+from waiting import wait_until
 
 OBSERVATION = [0.25, -0.5, 0.75, 1.0]
 POLICY = LinearPolicy()
@@ -38,19 +41,19 @@ class AioServer:
     """An asyncio server of the policy calls, in a thread of its own."""
 
     def __init__(self, settings: Settings) -> None:
-        self._servicer = create_policy_servicer(settings)
-        self._policies = self._servicer._service
+        self.servicer = create_policy_servicer(settings)
+        self._policies = self.servicer._service
         self._loop = asyncio.new_event_loop()
         self._stopped = False
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
     def start(self) -> None:
-        self.address = f"127.0.0.1:{self._run(self._start())}"
+        self.address = f"127.0.0.1:{self.run(self._start())}"
 
     async def _start(self) -> int:
         self._server = grpc.aio.server()
         stub: Any = policy_trainer_pb2_grpc.add_PolicyTrainerServiceServicer_to_server
-        stub(_Servicer(self._servicer), self._server)
+        stub(_Servicer(self.servicer), self._server)
         port = self._server.add_insecure_port("127.0.0.1:0")
         await self._server.start()
         return port
@@ -59,12 +62,12 @@ class AioServer:
         if self._stopped:
             return
         self._stopped = True
-        self._loop.call_soon_threadsafe(self._servicer.stop_streams)
-        self._run(self._server.stop(grace))
-        self._servicer.close()
+        self._loop.call_soon_threadsafe(self.servicer.stop_streams)
+        self.run(self._server.stop(grace))
+        self.servicer.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    def _run(self, coroutine: Any) -> Any:
+    def run(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
 
 
@@ -107,8 +110,8 @@ def stub(channel: grpc.Channel) -> policy_trainer_pb2_grpc.PolicyTrainerServiceS
     return policy_trainer_pb2_grpc.PolicyTrainerServiceStub(channel)
 
 
-class Talk:
-    """A stream to ``stub``."""
+class Stream:
+    """A stream of ActStream, one request at a time."""
 
     def __init__(self, stub: policy_trainer_pb2_grpc.PolicyTrainerServiceStub) -> None:
         self.requests: queue.SimpleQueue[pb.ActStreamRequest | None] = queue.SimpleQueue()
@@ -135,13 +138,6 @@ def publish(models_dir: Path, policy: LinearPolicy, run: str = "r", step: int = 
     return published.digest
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 @ALL
 def test_every_call_answers(stub: Any, tmp_path: Path) -> None:
     digest = publish(tmp_path, LinearPolicy(padding=(3 << 20) // 2))
@@ -155,16 +151,16 @@ def test_every_call_answers(stub: Any, tmp_path: Path) -> None:
     parts = list(stub.GetModel(pb.GetModelRequest(run_id="r")))
     assert len(parts) == 2
     assert sum(len(part.part) for part in parts) == parts[0].size
-    talk = Talk(stub)
-    assert list(talk.ask(REQUEST).response.action) == expected
-    assert talk.ask(pb.ActRequest(observation=[math.nan] * 4)).error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
-    assert list(talk.ask(pb.ActRequest(observation=OBSERVATION)).response.action) == expected
-    assert talk.end() is grpc.StatusCode.OK
+    stream = Stream(stub)
+    assert list(stream.ask(REQUEST).response.action) == expected
+    assert stream.ask(pb.ActRequest(observation=[math.nan] * 4)).error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert list(stream.ask(pb.ActRequest(observation=OBSERVATION)).response.action) == expected
+    assert stream.end() is grpc.StatusCode.OK
 
 
 @ALL
 @pytest.mark.parametrize("call", ["Act", "GetModel"])
-def test_refusal_has_its_details(stub: Any, tmp_path: Path, call: str) -> None:
+def test_error_has_its_details(stub: Any, tmp_path: Path, call: str) -> None:
     publish(tmp_path, POLICY)
     request = REQUEST if call == "Act" else pb.GetModelRequest(run_id="r")
     request = type(request).FromString(request.SerializeToString())
@@ -184,62 +180,62 @@ def test_policy_that_takes_long_answers_every_kind_of_call(stub: Any, tmp_path: 
     publish(tmp_path, slow)
     expected = slow.act([np.array([OBSERVATION], np.float32)]).ravel().tolist()
     assert list(stub.Act(REQUEST).action) == expected
-    assert list(Talk(stub).ask(REQUEST).response.action) == expected
+    assert list(Stream(stub).ask(REQUEST).response.action) == expected
     batch = pb.ActBatchRequest(run_id="r", observations=[encode_tensor(np.array([OBSERVATION], np.float32))])
     assert decode_tensor(stub.ActBatch(batch).actions).tolist() == expected
 
 
 @pytest.mark.parametrize("way", ["direct", "aio"], indirect=True)
-def test_call_cancelled_while_it_waits_gives_up_its_turn(
+def test_call_cancelled_while_it_waits_is_not_computed(
     server: Any, stub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(tmp_path, LinearPolicy(busy=1200))
     stub.Act(REQUEST)
     threads = server._policies._pool
-    turns: list[Any] = []
-    submit, may_go = threads.submit, threading.Event()
-    threads.submit(may_go.wait, 30)  # the one thread there is
+    submitted: list[Any] = []
+    submit, may_continue = threads.submit, threading.Event()
+    threads.submit(may_continue.wait, 30)  # the one thread there is
 
-    def submit_and_note(*arguments: Any) -> Any:
-        turns.append(submit(*arguments))
-        return turns[-1]
+    def submit_and_record(*arguments: Any) -> Any:
+        submitted.append(submit(*arguments))
+        return submitted[-1]
 
-    monkeypatch.setattr(threads, "submit", submit_and_note)
+    monkeypatch.setattr(threads, "submit", submit_and_record)
     calls: list[Any] = [stub.Act.future(REQUEST) for _ in range(3)]
-    talk = Talk(stub)
-    talk.send(REQUEST)
-    until(lambda: len(turns) == 4)
-    for call in (*calls, talk.call):
+    stream = Stream(stub)
+    stream.send(REQUEST)
+    wait_until(lambda: len(submitted), lambda count: count == 4, every=0.005)
+    for call in (*calls, stream.call):
         call.cancel()
-    until(lambda: all(turn.cancelled() for turn in turns))
-    may_go.set()
+    wait_until(lambda: all(each.cancelled() for each in submitted), every=0.005)
+    may_continue.set()
     assert stub.Act(REQUEST).model_timesteps == 100
 
 
 @ALL
 def test_streams_end_between_answer_and_request_when_the_server_stops(server: Any, stub: Any, tmp_path: Path) -> None:
     publish(tmp_path, POLICY)
-    talk = Talk(stub)
-    talk.ask(REQUEST)
+    stream = Stream(stub)
+    stream.ask(REQUEST)
     stopper = threading.Thread(target=server.stop, args=(1,))
     stopper.start()
-    assert talk.call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    assert stream.call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
     stopper.join(20)
     assert not stopper.is_alive()
 
 
 @SYNCHRONOUS
-def test_calls_go_on_while_a_model_loads(
+def test_calls_are_answered_while_a_model_loads(
     server: Any, channel: grpc.Channel, stub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(tmp_path, POLICY)
     stub.Act(REQUEST)
-    may_go, begun = threading.Event(), threading.Semaphore(0)
+    may_continue, begun = threading.Event(), threading.Semaphore(0)
     build = server._policies.models._models._build
 
     def held(run_id: str, bundle: Any) -> Any:
         begun.release()
-        assert may_go.wait(30)
+        assert may_continue.wait(30)
         return build(run_id, bundle)
 
     monkeypatch.setattr(server._policies.models._models, "_build", held)
@@ -249,13 +245,14 @@ def test_calls_go_on_while_a_model_loads(
     loading = [stub.Act.future(pb.ActRequest(run_id=run, observation=OBSERVATION)) for run in runs]
     for _ in range(2):
         assert begun.acquire(timeout=30)
-    end = time.monotonic() + 1.5  # longer than a model at hand is trusted without a look at the disk
-    while time.monotonic() < end:
+    seconds = itertools.count(time.monotonic(), IDLE_SECONDS / 5)
+    monkeypatch.setattr(server._policies.models, "_clock", lambda: next(seconds))
+    for _ in range(30):  # in which the disk is checked for newer models several times
         assert list(stub.Act(REQUEST, timeout=10).action) == ACTION
     check = health_pb2_grpc.HealthStub(channel).Check
     assert check(health_pb2.HealthCheckRequest(), timeout=10).status == health_pb2.HealthCheckResponse.SERVING
     assert not any(call.done() for call in loading)
-    may_go.set()
+    may_continue.set()
     assert [list(call.result(30).action) for call in loading] == [ACTION] * 5
 
 
@@ -268,19 +265,19 @@ def test_many_streams_need_no_threads(stub: Any, settings: Settings, tmp_path: P
     before = {thread for thread in threading.enumerate() if thread.name.startswith("grpc")}
     with grpc.insecure_channel(server.address) as channel:
         other = policy_trainer_pb2_grpc.PolicyTrainerServiceStub(channel)
-        talks = [Talk(other) for _ in range(100)]
+        streams = [Stream(other) for _ in range(100)]
         for _ in range(2):
-            for talk in talks:
-                talk.send(REQUEST)
-            assert [list(next(talk.call).response.action) for talk in talks] == [ACTION] * 100
+            for stream in streams:
+                stream.send(REQUEST)
+            assert [list(next(stream.call).response.action) for stream in streams] == [ACTION] * 100
         assert {thread for thread in threading.enumerate() if thread.name.startswith("grpc")} == before
-        for talk in talks:
-            talk.end()
+        for stream in streams:
+            stream.end()
     server.stop(5)
 
 
 @SYNCHRONOUS
-def test_bytes_that_are_no_message_end_the_call(channel: grpc.Channel, stub: Any, tmp_path: Path) -> None:
+def test_bytes_that_are_not_a_message_end_the_call(channel: grpc.Channel, stub: Any, tmp_path: Path) -> None:
     publish(tmp_path, POLICY)
     path, raw = "/aisandbox.v1.PolicyTrainerService/", cast("Any", channel)
     calls: list[Callable[[], Any]] = [
@@ -304,25 +301,25 @@ def test_stream_message_over_the_limit_ends_the_stream_and_no_other_call(
     server.start()
     with grpc.insecure_channel(server.address) as channel:
         stub = policy_trainer_pb2_grpc.PolicyTrainerServiceStub(channel)
-        talk, other = Talk(stub), Talk(stub)
+        stream, other = Stream(stub), Stream(stub)
         other.ask(REQUEST)
-        talk.ask(REQUEST)
+        stream.ask(REQUEST)
         with pytest.raises(grpc.RpcError):
-            talk.ask(pb.ActRequest(run_id="r", observation=[0.0] * 1000))
-        assert talk.call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            stream.ask(pb.ActRequest(run_id="r", observation=[0.0] * 1000))
+        assert stream.call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert list(other.ask(REQUEST).response.action) == ACTION
         assert other.end() is grpc.StatusCode.OK
     server.stop(5)
 
 
 @SYNCHRONOUS
-def test_client_that_vanishes_leaves_nothing_that_holds_up_the_stop(server: Any, stub: Any, tmp_path: Path) -> None:
+def test_client_that_disappears_does_not_delay_the_stop(server: Any, stub: Any, tmp_path: Path) -> None:
     publish(tmp_path, POLICY)
     publish(tmp_path, LinearPolicy(padding=8 << 20), run="big")
     with grpc.insecure_channel(server.address) as channel:
         other = policy_trainer_pb2_grpc.PolicyTrainerServiceStub(channel)
         for _ in range(5):
-            Talk(other).ask(REQUEST)
+            Stream(other).ask(REQUEST)
         next(other.GetModel(pb.GetModelRequest(run_id="big")))
     assert list(stub.Act(REQUEST).action) == ACTION
     start = time.monotonic()
@@ -346,3 +343,11 @@ def test_exception_in_a_call_ends_that_call_only(
     assert "secret" not in (caught.value.details() or "")
     monkeypatch.undo()
     assert list(stub.Act(REQUEST).action) == ACTION
+
+
+@pytest.mark.parametrize("way", ["aio"], indirect=True)
+def test_servicer_knows_whether_a_run_can_act(server: Any, tmp_path: Path) -> None:
+    publish(tmp_path, POLICY)
+    RunStore(tmp_path).run("empty").claim(1)
+    answers = [server.run(server.servicer.can_act(run)) for run in ("r", "empty", "none")]
+    assert answers == [True, False, None], "the api-server's health service calls it"

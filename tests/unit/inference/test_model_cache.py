@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
@@ -27,6 +26,7 @@ from aisandbox_model_store import (
 )
 from onnx_policies import LinearPolicy
 from prometheus_client import CollectorRegistry
+from waiting import wait_until
 
 Publish = Callable[..., Published]
 ONE = LinearPolicy(seed=1)
@@ -79,13 +79,6 @@ def cache(store: RunStore, clock: Clock, builder: Builder, registry: CollectorRe
     cache.close()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
-
-
 def start(coroutine: FutureCoroutine[Policy]) -> Future[Policy]:
     outcome = running_future()
     run_with_callbacks(coroutine, outcome)
@@ -112,7 +105,7 @@ def test_many_first_calls_load_once(cache: ModelCache, publish: Publish, builder
     builder.may_go.clear()
     selectors = ["", "latest", "best", "step:100", published.digest] * 10
     calls = [start(cache.policy("r", selector)) for selector in selectors]
-    until(lambda: bool(builder.built))
+    wait_until(lambda: bool(builder.built), every=0.001)
     builder.may_go.set()
     policies = [call.result(30) for call in calls]
     assert {id(policy) for policy in policies} == {id(policies[0])}
@@ -128,7 +121,7 @@ def test_caller_that_goes_away_does_not_end_the_load_of_others(
     assert not next(first).cancel()
     first.close()
     call = start(second)
-    until(lambda: bool(builder.built))
+    wait_until(lambda: bool(builder.built), every=0.001)
     builder.may_go.set()
     assert call.result(30).timesteps == 100
 
@@ -142,7 +135,7 @@ def test_model_that_takes_long_to_load_does_not_hold_up_the_others(
     for run in "abcd":
         publish(ONE, run=run)
     calls = [start(cache.policy(run, "")) for run in "abcd"]
-    until(lambda: len(builder.built) == 3)
+    wait_until(lambda: len(builder.built) == 3, every=0.001)
     clock.now += 60
     assert start(cache.policy("quick", "")).result(30).run_id == "quick"
     assert not any(call.done() for call in calls)
@@ -160,11 +153,11 @@ def test_newer_model_is_loaded_beside_the_calls(
     assert cache.cached("r", "") is old, "within the interval nothing is looked at"
     clock.now += REFRESH_SECONDS
     assert cache.cached("r", "") is old, "and then the call does not wait"
-    until(lambda: builder.built == ["r/100", "r/200"])
+    wait_until(lambda: builder.built == ["r/100", "r/200"], every=0.001)
     clock.now += 0.1
     assert cache.cached("r", "") is old, "nor for the load"
     builder.may_go.set()
-    until(lambda: cache.cached("r", "") is not old)
+    wait_until(lambda: cache.cached("r", "") is not old, every=0.001)
     policy = cache.cached("r", "")
     assert policy is not None
     assert policy.digest == newer.digest
@@ -304,7 +297,7 @@ def test_view_of_a_model_dropped_meanwhile_is_loaded_again(
     clock.now += REFRESH_SECONDS
     run_blocking(cache.policy("a", ""))  # answers at once, and looks in the background
     run_blocking(cache.policy("b", ""))
-    until(lambda: cache.cached("b", "") is not None)
+    wait_until(lambda: cache.cached("b", "") is not None, every=0.001)
     assert run_blocking(cache.policy("a", "")).run_id == "a"
     cache.close()
 
@@ -323,3 +316,36 @@ def test_run_made_again_under_its_name_is_not_served_by_the_one_before(
             run_blocking(cache.policy("r", selector))
     new = publish(TWO)
     assert run_blocking(cache.policy("r", "")).digest == new.digest
+
+
+def test_selectors_of_evicted_models_are_forgotten(
+    store: RunStore,
+    publish: Publish,
+    clock: Clock,
+    builder: Builder,
+    registry: CollectorRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aisandbox_inference.model_cache._MAX_ENTRIES", 3)
+    cache = ModelCache(store, builder, 4 << 20, Metrics(registry), clock)  # of these models one fits
+    for run in "abcde":
+        publish(LinearPolicy(padding=1 << 20), run=run)
+        run_blocking(cache.policy(run, ""))
+    assert cache.cached("e", "") is not None
+    assert len(cache._entries) <= 3
+    cache.close()
+
+
+def test_damage_is_reported_if_the_older_model_was_evicted(
+    store: RunStore, publish: Publish, clock: Clock, builder: Builder, registry: CollectorRegistry
+) -> None:
+    cache = ModelCache(store, builder, 4 << 20, Metrics(registry), clock)
+    for run in "ab":
+        publish(LinearPolicy(padding=1 << 20), run=run)
+        run_blocking(cache.policy(run, ""))
+    assert cache.cached("a", "") is None
+    (store.run("a").models_path / "latest").write_bytes(b"?")
+    clock.now += 60
+    with pytest.raises(Damaged):
+        run_blocking(cache.policy("a", ""))
+    cache.close()
