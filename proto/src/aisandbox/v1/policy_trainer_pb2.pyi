@@ -110,7 +110,7 @@ class _NoiseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NoiseKind.V
     NOISE_KIND_LOGISTIC: _NoiseKind.ValueType  # 3
     """Independent standard logistic numbers, log(u) - log(1 - u) (MultiBinary)."""
     NOISE_KIND_EPSILON_GREEDY: _NoiseKind.ValueType  # 4
-    """With probability epsilon 1e30 at one random place and 0 elsewhere, otherwise all 0 (DQN)."""
+    """With probability epsilon, 1e30 at one random index and 0 elsewhere; otherwise all 0 (DQN)."""
 
 class NoiseKind(_NoiseKind, metaclass=_NoiseKindEnumTypeWrapper):
     """How the input "noise" of the ONNX file is filled to sample an action."""
@@ -124,7 +124,7 @@ NOISE_KIND_GUMBEL: NoiseKind.ValueType  # 2
 NOISE_KIND_LOGISTIC: NoiseKind.ValueType  # 3
 """Independent standard logistic numbers, log(u) - log(1 - u) (MultiBinary)."""
 NOISE_KIND_EPSILON_GREEDY: NoiseKind.ValueType  # 4
-"""With probability epsilon 1e30 at one random place and 0 elsewhere, otherwise all 0 (DQN)."""
+"""With probability epsilon, 1e30 at one random index and 0 elsewhere; otherwise all 0 (DQN)."""
 Global___NoiseKind: _TypeAlias = NoiseKind  # noqa: Y015
 
 @_typing.final
@@ -750,10 +750,9 @@ Global___ListTrainingRunsResponse: _TypeAlias = ListTrainingRunsResponse  # noqa
 
 @_typing.final
 class ActRequest(_message.Message):
-    """One observation for a policy of a run. Which of the run's models answers is said by a selector, here and in the
-    messages below:
+    """One observation for a policy of a run. A selector, here and in the messages below, chooses one of the run's models:
 
-        "" or latest   the newest one published
+        "" or latest   the newest published model
         best           the best one so far
         final          the one published when the run succeeded
         step:20000     the one published at that timestep
@@ -771,8 +770,8 @@ class ActRequest(_message.Message):
     model: _builtins.str
     """The selector."""
     stochastic: _builtins.bool
-    """Whether the action is sampled from the policy's distribution instead of chosen as its mode. For DQN, which has no
-    distribution: epsilon-greedy with the exploration rate of the end of the training so far.
+    """true: the action is sampled from the policy's distribution. false: it is the mode of the distribution. For DQN,
+    which has no distribution, true means epsilon-greedy with the exploration rate at the time the model was published.
     """
     @_builtins.property
     def observation(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -900,8 +899,8 @@ Global___ActBatchResponse: _TypeAlias = ActBatchResponse  # noqa: Y015
 
 @_typing.final
 class ActStreamRequest(_message.Message):
-    """One observation of a stream. run_id, model and stochastic are taken from the last message that had a run_id, so
-    that only the first message of a stream needs them.
+    """One observation of a stream. A request without a run_id has the run_id, model and stochastic of the last request with
+    one; its own model and stochastic are ignored. So only the first request of a stream needs them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -938,7 +937,7 @@ class ActStreamResponse(_message.Message):
 
     @_builtins.property
     def error(self) -> Global___ActStreamError:
-        """The request was refused; the stream goes on."""
+        """Why the request failed; the stream continues."""
 
     def __init__(
         self,
@@ -958,14 +957,14 @@ Global___ActStreamResponse: _TypeAlias = ActStreamResponse  # noqa: Y015
 
 @_typing.final
 class ActStreamError(_message.Message):
-    """Why a request of a stream was refused."""
+    """Why a request of a stream failed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     code: _builtins.int
-    """The google.rpc.Code a unary call would have ended with."""
+    """The google.rpc.Code that Act would have ended with."""
     message: _builtins.str
     """A sentence for people."""
     def __init__(
@@ -1010,7 +1009,7 @@ Global___GetModelRequest: _TypeAlias = GetModelRequest  # noqa: Y015
 
 @_typing.final
 class GetModelResponse(_message.Message):
-    """A part of an ONNX file. The first message has everything else; the parts of all messages, joined, are the file."""
+    """A part of an ONNX file. Only the first message has the other fields; the parts of all messages, joined, are the file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1124,28 +1123,28 @@ class DescribeModelResponse(_message.Message):
     algorithm: Global___Algorithm.ValueType
     """What it was trained with."""
     normalized_observations: _builtins.bool
-    """Whether observations are normalised with statistics that were gathered in training (inside the file)."""
+    """Whether the file normalises observations, with statistics of the training."""
     frame_stack: _builtins.int
     """How many of the last observations are stacked into one, oldest first, along the last axis (the first one for images
     whose channels come first); 1: none.
     """
     noise_kind: Global___NoiseKind.ValueType
-    """How the input "noise" is filled to sample."""
+    """How the input "noise" is filled to sample an action."""
     noise_size: _builtins.int
     """How many numbers of noise an observation takes."""
     epsilon: _builtins.float
-    """For NOISE_KIND_EPSILON_GREEDY: how likely an action is random."""
+    """For NOISE_KIND_EPSILON_GREEDY: the probability of a random action."""
     @_builtins.property
     def observation_space(self) -> _tensor_pb2.Space:
-        """What it takes: the space of the simulator, or, with frame_stack, that space stacked."""
+        """The observations it takes: the space of the simulator, or, with frame_stack, that space stacked."""
 
     @_builtins.property
     def action_space(self) -> _tensor_pb2.Space:
-        """What it gives."""
+        """The actions it gives."""
 
     @_builtins.property
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The versions of what made it: "stable-baselines3" -> "2.7.0"."""
+        """The versions of the packages that made it: "stable-baselines3" -> "2.7.0"."""
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ class PolicyTrainerServiceStub:
     retries with backoff). Any other code is a fault of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
-    inference-server, for clients that count microseconds.
+    inference-server.
     """
 
     def __init__(self, channel):
@@ -124,7 +124,7 @@ class PolicyTrainerServiceServicer:
     retries with backoff). Any other code is a fault of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
-    inference-server, for clients that count microseconds.
+    inference-server.
     """
 
     def StartTrainingPPO(self, request, context):
@@ -217,15 +217,16 @@ class PolicyTrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ActStream(self, request_iterator, context):
-        """Act over one stream: one reply a request, in order, several times as many a second as unary calls.
-        A request that is refused is answered in band (ActStreamResponse.error) and the stream goes on.
+        """Act over one stream: one reply to each request, in order, without the cost of a call for each. A request that
+        fails gets an error as its reply (ActStreamResponse.error), and the stream continues. When the server stops, the
+        stream ends with UNAVAILABLE after a reply: the client opens a new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """The policy as one ONNX file, in parts, to run it inside the caller's process. Errors: as Act.
+        """The policy as one ONNX file, in parts, to run it in the caller's own process. Errors: as Act.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -328,7 +329,7 @@ class PolicyTrainerService:
     retries with backoff). Any other code is a fault of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
-    inference-server, for clients that count microseconds.
+    inference-server.
     """
 
     @staticmethod

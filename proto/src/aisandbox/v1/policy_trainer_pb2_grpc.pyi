@@ -35,7 +35,7 @@ class PolicyTrainerServiceStub:
     retries with backoff). Any other code is a fault of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
-    inference-server, for clients that count microseconds.
+    inference-server.
     """
 
     @_typing.overload
@@ -83,11 +83,12 @@ class PolicyTrainerServiceStub:
     ActBatch: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.ActBatchRequest, _policy_trainer_pb2.ActBatchResponse]
     """The actions for many observations. Errors: as Act; also RESOURCE_EXHAUSTED (too many observations in one call)."""
     ActStream: _grpc.StreamStreamMultiCallable[_policy_trainer_pb2.ActStreamRequest, _policy_trainer_pb2.ActStreamResponse]
-    """Act over one stream: one reply a request, in order, several times as many a second as unary calls.
-    A request that is refused is answered in band (ActStreamResponse.error) and the stream goes on.
+    """Act over one stream: one reply to each request, in order, without the cost of a call for each. A request that
+    fails gets an error as its reply (ActStreamResponse.error), and the stream continues. When the server stops, the
+    stream ends with UNAVAILABLE after a reply: the client opens a new one.
     """
     GetModel: _grpc.UnaryStreamMultiCallable[_policy_trainer_pb2.GetModelRequest, _policy_trainer_pb2.GetModelResponse]
-    """The policy as one ONNX file, in parts, to run it inside the caller's process. Errors: as Act."""
+    """The policy as one ONNX file, in parts, to run it in the caller's own process. Errors: as Act."""
     DescribeModel: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.DescribeModelRequest, _policy_trainer_pb2.DescribeModelResponse]
     """What a policy takes and gives. Errors: as Act."""
 
@@ -101,7 +102,7 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     retries with backoff). Any other code is a fault of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
-    inference-server, for clients that count microseconds.
+    inference-server.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -146,11 +147,12 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     ActBatch: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.ActBatchRequest, _policy_trainer_pb2.ActBatchResponse]  # type: ignore[assignment]
     """The actions for many observations. Errors: as Act; also RESOURCE_EXHAUSTED (too many observations in one call)."""
     ActStream: _aio.StreamStreamMultiCallable[_policy_trainer_pb2.ActStreamRequest, _policy_trainer_pb2.ActStreamResponse]  # type: ignore[assignment]
-    """Act over one stream: one reply a request, in order, several times as many a second as unary calls.
-    A request that is refused is answered in band (ActStreamResponse.error) and the stream goes on.
+    """Act over one stream: one reply to each request, in order, without the cost of a call for each. A request that
+    fails gets an error as its reply (ActStreamResponse.error), and the stream continues. When the server stops, the
+    stream ends with UNAVAILABLE after a reply: the client opens a new one.
     """
     GetModel: _aio.UnaryStreamMultiCallable[_policy_trainer_pb2.GetModelRequest, _policy_trainer_pb2.GetModelResponse]  # type: ignore[assignment]
-    """The policy as one ONNX file, in parts, to run it inside the caller's process. Errors: as Act."""
+    """The policy as one ONNX file, in parts, to run it in the caller's own process. Errors: as Act."""
     DescribeModel: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.DescribeModelRequest, _policy_trainer_pb2.DescribeModelResponse]  # type: ignore[assignment]
     """What a policy takes and gives. Errors: as Act."""
 
@@ -163,7 +165,7 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     retries with backoff). Any other code is a fault of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
-    inference-server, for clients that count microseconds.
+    inference-server.
     """
 
     @_abc_1.abstractmethod
@@ -278,8 +280,9 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_policy_trainer_pb2.ActStreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_policy_trainer_pb2.ActStreamResponse], _abc.AsyncIterator[_policy_trainer_pb2.ActStreamResponse]]:
-        """Act over one stream: one reply a request, in order, several times as many a second as unary calls.
-        A request that is refused is answered in band (ActStreamResponse.error) and the stream goes on.
+        """Act over one stream: one reply to each request, in order, without the cost of a call for each. A request that
+        fails gets an error as its reply (ActStreamResponse.error), and the stream continues. When the server stops, the
+        stream ends with UNAVAILABLE after a reply: the client opens a new one.
         """
 
     @_abc_1.abstractmethod
@@ -288,7 +291,7 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_trainer_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_policy_trainer_pb2.GetModelResponse], _abc.AsyncIterator[_policy_trainer_pb2.GetModelResponse]]:
-        """The policy as one ONNX file, in parts, to run it inside the caller's process. Errors: as Act."""
+        """The policy as one ONNX file, in parts, to run it in the caller's own process. Errors: as Act."""
 
     @_abc_1.abstractmethod
     def DescribeModel(
