@@ -102,7 +102,7 @@ def test_second_process_on_a_port_fails_and_says_which(process: subprocess.Popen
     assert f"cannot listen on 127.0.0.1:{port}" in stderr.splitlines()[-1]
 
 
-def test_port_taken_by_another_program_is_told(models_dir: Path) -> None:
+def test_port_in_use_by_another_program_is_an_error(models_dir: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = start(models_dir, GRPC_PORT=str(taken.getsockname()[1]))
         _, stderr = process.communicate(timeout=60)

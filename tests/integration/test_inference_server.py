@@ -199,7 +199,7 @@ async def test_act_batch_refused_says_why(
     assert (found, text in message) == (code, True), message
 
 
-async def test_stream_carries_names_over_and_goes_on_after_refusals(stub: Stub, tmp_path: Path) -> None:
+async def test_stream_keeps_the_run_and_continues_after_errors(stub: Stub, tmp_path: Path) -> None:
     publish(tmp_path, POLICY)
     publish(tmp_path, LinearPolicy(bias=[0.0, 1.0]), run="other", step=7)
     requests = [
@@ -224,7 +224,7 @@ async def test_stream_carries_names_over_and_goes_on_after_refusals(stub: Stub, 
     assert await call.code() == grpc.StatusCode.OK
 
 
-async def test_stream_carries_stochastic_over(stub: Stub, tmp_path: Path) -> None:
+async def test_stream_keeps_stochastic(stub: Stub, tmp_path: Path) -> None:
     publish(tmp_path, LinearPolicy(bias=[0.0, 0.0]))
     first = pb.ActRequest(run_id="r", observation=OBSERVATION, stochastic=True)
     rest = [pb.ActRequest(observation=OBSERVATION)] * 60
@@ -257,7 +257,7 @@ async def test_model_is_described(stub: Stub, tmp_path: Path) -> None:
     assert description.noise_size == 2
 
 
-async def test_describe_and_get_of_no_model_say_why(stub: Stub) -> None:
+async def test_describe_and_get_of_a_missing_model_say_why(stub: Stub) -> None:
     code, message = await code_and_message(stub.DescribeModel(pb.DescribeModelRequest(run_id="r")))
     assert (code, "'r'" in message) == (grpc.StatusCode.NOT_FOUND, True)
     code, _ = await code_and_message(stub.GetModel(pb.GetModelRequest(run_id="r")).read())
@@ -269,7 +269,7 @@ async def test_training_calls_are_not_served_here(stub: Stub) -> None:
     assert code == grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_hot_reload_gives_no_failed_and_no_torn_answer(stub: Stub, tmp_path: Path) -> None:
+async def test_hot_reload_fails_no_call_and_mixes_no_models(stub: Stub, tmp_path: Path) -> None:
     # Every model answers with its own step; an action of one model under the name of another would show.
     def numbered(step: int) -> LinearPolicy:
         return LinearPolicy(action=box(1, low=0, high=1e6), bias=[float(step)])
@@ -295,7 +295,7 @@ async def test_hot_reload_gives_no_failed_and_no_torn_answer(stub: Stub, tmp_pat
     assert seen == sorted(seen)
 
 
-async def test_policy_that_takes_long_does_not_hold_up_a_quick_one(stub: Stub, tmp_path: Path) -> None:
+async def test_slow_policy_does_not_delay_a_quick_one(stub: Stub, tmp_path: Path) -> None:
     publish(tmp_path, LinearPolicy(busy=1200), run="slow")
     publish(tmp_path, POLICY, run="quick")
     for run in ("slow", "quick"):

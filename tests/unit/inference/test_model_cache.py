@@ -94,7 +94,7 @@ def test_first_call_loads_and_the_next_needs_no_wait(cache: ModelCache, publish:
     assert builder.built == ["r/100"]
 
 
-def test_no_selector_and_latest_are_one_view(cache: ModelCache, publish: Publish, builder: Builder) -> None:
+def test_empty_selector_and_latest_share_an_entry(cache: ModelCache, publish: Publish, builder: Builder) -> None:
     publish(ONE)
     policy = run_blocking(cache.policy("r", ""))
     assert cache.cached("r", "latest") is policy
@@ -112,7 +112,7 @@ def test_many_first_calls_load_once(cache: ModelCache, publish: Publish, builder
     assert builder.built == ["r/100"]
 
 
-def test_caller_that_goes_away_does_not_end_the_load_of_others(
+def test_cancelled_caller_does_not_end_the_load_of_others(
     cache: ModelCache, publish: Publish, builder: Builder
 ) -> None:
     publish(ONE)
@@ -126,7 +126,7 @@ def test_caller_that_goes_away_does_not_end_the_load_of_others(
     assert call.result(30).timesteps == 100
 
 
-def test_model_that_takes_long_to_load_does_not_hold_up_the_others(
+def test_slow_load_does_not_delay_other_models(
     cache: ModelCache, publish: Publish, clock: Clock, builder: Builder
 ) -> None:
     publish(ONE, run="quick")
@@ -143,7 +143,7 @@ def test_model_that_takes_long_to_load_does_not_hold_up_the_others(
     assert [call.result(30).run_id for call in calls] == list("abcd")
 
 
-def test_newer_model_is_loaded_beside_the_calls(
+def test_newer_model_is_loaded_in_the_background(
     cache: ModelCache, publish: Publish, clock: Clock, builder: Builder
 ) -> None:
     publish(ONE, step=100)
@@ -163,7 +163,7 @@ def test_newer_model_is_loaded_beside_the_calls(
     assert policy.digest == newer.digest
 
 
-def test_call_after_a_silence_meets_the_newest_model(cache: ModelCache, publish: Publish, clock: Clock) -> None:
+def test_first_call_after_an_idle_time_gets_the_newest_model(cache: ModelCache, publish: Publish, clock: Clock) -> None:
     publish(ONE, step=100)
     run_blocking(cache.policy("r", ""))
     newer = publish(TWO, step=200)
@@ -181,7 +181,7 @@ def test_step_published_again_is_found(cache: ModelCache, publish: Publish, cloc
 
 
 @pytest.mark.parametrize("damage", ["golden", "bytes", "pointer", "removed"])
-def test_newer_model_that_fails_leaves_the_old_one_serving(
+def test_newer_model_that_fails_to_load_leaves_the_old_one_serving(
     cache: ModelCache, publish: Publish, clock: Clock, store: RunStore, registry: CollectorRegistry, damage: str
 ) -> None:
     publish(ONE, step=100)
@@ -218,14 +218,16 @@ def test_model_that_fails_is_not_built_again_for_every_call(
     assert builder.built == ["r/100", "r/100"]
 
 
-def test_damaged_first_model_is_told(cache: ModelCache, publish: Publish) -> None:
+def test_damaged_first_model_is_an_error(cache: ModelCache, publish: Publish) -> None:
     published = publish(ONE)
     (published.path / "golden.json").unlink()
     with pytest.raises(Damaged, match=r"golden\.json is missing"):
         run_blocking(cache.policy("r", ""))
 
 
-def test_missing_runs_and_models_are_told_and_found_later(cache: ModelCache, publish: Publish, store: RunStore) -> None:
+def test_missing_runs_and_models_are_errors_until_they_exist(
+    cache: ModelCache, publish: Publish, store: RunStore
+) -> None:
     with pytest.raises(RunNotFound):
         run_blocking(cache.policy("r", ""))
     store.run("r").claim(1)
@@ -236,7 +238,7 @@ def test_missing_runs_and_models_are_told_and_found_later(cache: ModelCache, pub
 
 
 @pytest.mark.parametrize(("run", "selector", "error"), [("../x", "", InvalidRunId), ("r", "newest", InvalidSelector)])
-def test_bad_names_are_refused_before_any_look(
+def test_invalid_names_are_refused_without_reading_the_disk(
     cache: ModelCache, run: str, selector: str, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -254,7 +256,7 @@ def test_run_that_is_removed_stops_being_served(
         run_blocking(cache.policy("r", ""))
 
 
-def test_least_recently_used_models_make_room(
+def test_least_recently_used_models_are_evicted(
     store: RunStore, publish: Publish, clock: Clock, builder: Builder, registry: CollectorRegistry
 ) -> None:
     big = LinearPolicy(padding=1 << 20)
@@ -287,7 +289,7 @@ def test_model_over_the_limit_is_refused_and_evicts_nothing(
     cache.close()
 
 
-def test_view_of_a_model_dropped_meanwhile_is_loaded_again(
+def test_model_evicted_during_its_refresh_is_loaded_again(
     store: RunStore, publish: Publish, clock: Clock, builder: Builder, registry: CollectorRegistry
 ) -> None:
     for run in "ab":
@@ -302,7 +304,7 @@ def test_view_of_a_model_dropped_meanwhile_is_loaded_again(
     cache.close()
 
 
-def test_run_made_again_under_its_name_is_not_served_by_the_one_before(
+def test_run_created_again_is_not_served_by_models_of_the_earlier_run(
     cache: ModelCache, publish: Publish, store: RunStore, clock: Clock
 ) -> None:
     store.run("r").claim(None, "uid-of-the-first")

@@ -66,7 +66,7 @@ def test_numbers_that_are_not_finite_are_refused(bad: float, size: int) -> None:
         observations(box(size)).from_numbers([0.0, bad, *[0.0] * (size - 2)])
 
 
-def test_numbers_outside_a_box_are_taken() -> None:
+def test_numbers_outside_a_box_are_accepted() -> None:
     large = 3e38  # its square is not finite, which must not be mistaken for it
     assert observations(box(2)).from_numbers([large, -5.0])["observation"].max() == np.float32(large)
 

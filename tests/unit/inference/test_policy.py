@@ -83,7 +83,7 @@ def test_policy_sampled_one_at_a_time_has_the_same_distribution(load: Load) -> N
     assert policy.act(feed, 1, False)[0, 0] == 1
 
 
-def test_policy_asked_by_many_threads_for_one_action_mixes_none_up(load: Load) -> None:
+def test_policy_used_by_many_threads_gives_each_its_own_action(load: Load) -> None:
     reference = LinearPolicy(action=box(1, low=-1e6, high=1e6))
     policy = load(reference)
     observations = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
@@ -97,7 +97,7 @@ def test_policy_asked_by_many_threads_for_one_action_mixes_none_up(load: Load) -
             np.testing.assert_allclose(actions, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_policy_asked_again_for_batches_of_any_size_answers_each_as_the_first(load: Load) -> None:
+def test_policy_gives_the_same_actions_for_repeated_batches_of_any_size(load: Load) -> None:
     reference = LinearPolicy(action=box(1, low=-1e6, high=1e6))
     policy = load(reference)
     observations = np.random.default_rng(0).normal(size=(1 << 14, 4)).astype(np.float32)
@@ -111,7 +111,7 @@ def test_policy_asked_again_for_batches_of_any_size_answers_each_as_the_first(lo
         np.testing.assert_allclose(actions, expected[rows], rtol=1e-4, atol=1e-4)
 
 
-def test_policy_whose_numbers_overflow_refuses_the_observation(load: Load) -> None:
+def test_observation_that_overflows_in_the_policy_is_refused(load: Load) -> None:
     policy = load(LinearPolicy(box(2), box(1)))
     policy.act({"observation": np.array([[1e30, 1e30]], np.float32)}, 1, False)
     with pytest.raises(InvalidField, match="observation: has numbers so large"):
@@ -121,7 +121,7 @@ def test_policy_whose_numbers_overflow_refuses_the_observation(load: Load) -> No
         policy.act({"observation": np.array([[np.inf, np.nan]], np.float32)}, 1, False)
 
 
-def test_policy_describes_itself_by_the_store_and_not_by_its_file(load: Load) -> None:
+def test_description_has_the_digest_and_timesteps_of_the_store(load: Load) -> None:
     policy = load(LinearPolicy(timesteps=7))
     assert policy.timesteps == policy.description.model_timesteps == 100
     assert policy.description.run_id == "r"
@@ -129,7 +129,7 @@ def test_policy_describes_itself_by_the_store_and_not_by_its_file(load: Load) ->
     assert policy.description.noise_kind == pb.NOISE_KIND_GUMBEL
 
 
-def test_policy_knows_how_long_it_takes(load: Load) -> None:
+def test_policy_measures_how_long_it_takes(load: Load) -> None:
     quick, slow = load(LinearPolicy()), load(LinearPolicy(busy=512))
     assert quick.expected_seconds(1) < slow.expected_seconds(1)
     assert slow.expected_seconds(64) >= slow.expected_seconds(1)

@@ -128,7 +128,7 @@ def test_model_with_a_damaged_manifest_is_never_returned(run: RunFolder, damage:
 
 
 @pytest.mark.parametrize("damage", [*DAMAGE, *MANIFEST_DAMAGE])
-def test_checkpoint_damaged_is_set_aside_for_the_one_before(run: RunFolder, damage: Callable[[Path], None]) -> None:
+def test_damaged_checkpoint_is_set_aside_and_the_older_one_used(run: RunFolder, damage: Callable[[Path], None]) -> None:
     oldest, older, newest = (publish_checkpoint(run, step) for step in (100, 900, 1000))
     damage(newest.path)
 
@@ -163,7 +163,7 @@ def test_checkpoint_that_cannot_be_read_is_set_aside(run: RunFolder, monkeypatch
 
 
 @pytest.mark.parametrize(("number", "times"), [(errno.EIO, 1), (errno.EACCES, 1)])
-def test_checkpoint_is_not_damaged_by_an_error_that_passes(
+def test_checkpoint_is_kept_after_a_transient_error(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, number: int, times: int
 ) -> None:
     _, newest = (publish_checkpoint(run, step) for step in (100, 200))
@@ -173,7 +173,7 @@ def test_checkpoint_is_not_damaged_by_an_error_that_passes(
     assert run.newest_checkpoint() == newest
 
 
-def test_disk_that_reads_nothing_costs_no_checkpoint(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_disk_sets_no_checkpoint_aside(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     only = publish_checkpoint(run, 100)
     disk_that_fails(monkeypatch, only.path, errno.EIO, 10)
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
@@ -205,7 +205,7 @@ def test_checkpoints_all_damaged_give_none(run: RunFolder) -> None:
     assert all(reason for _, reason in told)
 
 
-def test_manifest_swapped_with_a_valid_one_is_not_what_latest_names(run: RunFolder) -> None:
+def test_manifest_swapped_with_a_valid_one_is_damage(run: RunFolder) -> None:
     writer = run.claim(1)
     published = writer.publish_model(100, FILES)
     other = writer.publish_model(100, {"policy.onnx": b"other"})
@@ -221,7 +221,7 @@ def test_manifest_swapped_with_a_valid_one_is_not_what_latest_names(run: RunFold
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", "null", '{"folder": "../../x", "timesteps": 1, "digest": "d"}', "\x00"]
 )
-def test_pointer_damaged_is_told(run: RunFolder, text: str) -> None:
+def test_damaged_pointer_is_an_error(run: RunFolder, text: str) -> None:
     run.claim(1).publish_model(100, FILES)
     (run.models_path / "latest").write_text(text)
     with pytest.raises(Damaged, match="not a pointer"):
@@ -262,7 +262,7 @@ def test_pointer_in_the_place_of_another_is_found(run: RunFolder) -> None:
         run.model("final")
 
 
-def test_files_from_before_there_were_checksums_are_read(run: RunFolder) -> None:
+def test_files_without_checksums_from_the_first_versions_are_read(run: RunFolder) -> None:
     writer = run.claim(1)
     published = writer.publish_model(100, FILES)
     document = json.loads((published.path / "manifest.json").read_bytes())

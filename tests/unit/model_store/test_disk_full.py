@@ -20,7 +20,7 @@ def good_checkpoint(folder: Path) -> None:
 
 
 @needs_dev_full
-def test_checkpoint_on_a_full_disk_leaves_the_last_good_one(run: RunFolder) -> None:
+def test_checkpoint_on_a_full_disk_leaves_the_older_one(run: RunFolder) -> None:
     writer = run.claim(1)
     good = writer.publish_checkpoint(100, good_checkpoint)
 
@@ -78,7 +78,7 @@ def test_error_of_the_writing_library_on_a_full_disk_is_named(run: RunFolder, mo
     assert os.listdir(run.checkpoints_path) == []
 
 
-def test_other_errors_pass_and_leave_nothing(run: RunFolder) -> None:
+def test_other_errors_are_passed_on_and_leave_nothing(run: RunFolder) -> None:
     def write(folder: Path) -> None:
         (folder / "half").write_bytes(b"x")
         raise PermissionError("no")
@@ -88,9 +88,7 @@ def test_other_errors_pass_and_leave_nothing(run: RunFolder) -> None:
     assert os.listdir(run.checkpoints_path) == []
 
 
-def test_disk_is_looked_at_before_what_was_half_written_is_removed(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_is_checked_before_the_temporary_is_removed(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = run.claim(1)
     usage = namedtuple("usage", "total used free")
 

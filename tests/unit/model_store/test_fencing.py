@@ -44,7 +44,7 @@ def test_older_attempt_is_fenced_and_changes_nothing(
 
 
 @pytest.mark.parametrize("call", [CALLS[0], CALLS[2], CALLS[3], CALLS[4]])
-def test_claim_between_the_fence_check_and_the_rename_wins(
+def test_claim_between_the_check_and_the_rename_wins(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[Writer, Published], object]
 ) -> None:
     old = run.claim(1)
@@ -78,7 +78,7 @@ def test_claim_during_a_checkpoint_stops_it(run: RunFolder) -> None:
     assert os.listdir(run.checkpoints_path) == []
 
 
-def test_claim_of_an_older_attempt_is_refused_and_leaves_the_newer_one_alone(run: RunFolder) -> None:
+def test_claim_of_an_older_attempt_is_refused_and_changes_nothing(run: RunFolder) -> None:
     newer = run.claim(10)
     with pytest.raises(Fenced, match="attempt 10"):
         run.claim(9)

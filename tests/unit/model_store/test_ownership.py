@@ -1,4 +1,4 @@
-"""A run that was deleted and made again under its name shares nothing with the one before."""
+"""A run that was deleted and created again under its name shares nothing with the one before."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def test_attempts_at_the_same_time_get_different_numbers(tmp_path: Path) -> None
     assert sorted(numbers) == list(range(1, 61))
 
 
-def test_run_of_the_same_uid_goes_on(run: RunFolder) -> None:
+def test_run_of_the_same_uid_resumes(run: RunFolder) -> None:
     checkpoint(run.claim(None, OLD), 100)
     run.claim(None, OLD)
     assert run.newest_checkpoint() is not None
     assert run.uid() == OLD
 
 
-def test_run_made_again_starts_with_nothing(run: RunFolder, tmp_path: Path) -> None:
+def test_run_created_again_starts_with_nothing(run: RunFolder, tmp_path: Path) -> None:
     old = run.claim(None, OLD)
     checkpoint(old, 100)
     old.point("latest", old.publish_model(100, {"policy.onnx": b"old"}))
@@ -104,7 +104,7 @@ def test_trainer_of_the_earlier_run_changes_nothing(run: RunFolder) -> None:
     assert run.claim(None, NEW).attempt == 2, "the earlier attempt's number is not counted"
 
 
-def test_run_made_again_wins_against_a_checkpoint_half_written(run: RunFolder) -> None:
+def test_run_created_again_wins_against_a_half_written_checkpoint(run: RunFolder) -> None:
     old = run.claim(5, OLD)
 
     def write(folder: Path) -> None:
@@ -116,7 +116,9 @@ def test_run_made_again_wins_against_a_checkpoint_half_written(run: RunFolder) -
     assert os.listdir(run.checkpoints_path) == []
 
 
-def test_run_made_again_wins_between_the_check_and_the_rename(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_created_again_wins_between_the_check_and_the_rename(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = run.claim(5, OLD)
 
     def claim_then_replace(source: Path, target: Path) -> None:
@@ -195,7 +197,7 @@ def test_files_without_a_uid_are_taken_over(run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("uid", ["../x", "a/b", "", " ", ".", "x" * 64])
-def test_uid_that_is_none_is_refused(run: RunFolder, uid: str) -> None:
+def test_invalid_uid_is_refused(run: RunFolder, uid: str) -> None:
     if uid:
         with pytest.raises(ValueError, match="uid"):
             run.claim(None, uid)

@@ -9,7 +9,7 @@ from aisandbox_model_store import InvalidRunId, OutsideRoot, RunFolder, RunStore
 
 
 @pytest.mark.parametrize("run_id", ["", "..", "a/b", "../x", "A", "-a", "a-", "a" * 64, "a\n", "a.b", "/etc", "a\0"])
-def test_run_id_that_is_no_label_is_refused(store: RunStore, run_id: str) -> None:
+def test_run_id_that_is_not_a_label_is_refused(store: RunStore, run_id: str) -> None:
     with pytest.raises(InvalidRunId, match="must have 1 to 63 characters"):
         store.run(run_id)
 
@@ -41,7 +41,7 @@ def test_output_path_refused_names_the_rule(store: RunStore, path: str, rule: st
     assert rule in caught.value.rule
 
 
-def test_output_path_through_links_is_judged_by_where_it_leads(store: RunStore, tmp_path: Path) -> None:
+def test_output_path_through_links_is_checked_by_its_target(store: RunStore, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (store.models_dir / "inside").mkdir(parents=True)

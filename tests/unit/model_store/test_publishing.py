@@ -46,7 +46,7 @@ def test_model_published_reads_back_with_its_digest(run: RunFolder) -> None:
     assert (pointer.folder, pointer.reward_mean) == ("20000", 12.5)
 
 
-def test_checkpoint_published_lies_below_checkpoint_dir(run: RunFolder, store: RunStore) -> None:
+def test_published_checkpoint_is_below_checkpoint_dir(run: RunFolder, store: RunStore) -> None:
     published = run.claim(1).publish_checkpoint(500, checkpoint)
     assert published.path == store.checkpoint_dir / "runs" / "cartpole-1" / "checkpoints" / "500"
     assert run.newest_checkpoint() == published
@@ -122,7 +122,7 @@ def test_step_published_again_with_other_files_leaves_the_first_readable(run: Ru
     assert run.read_model(run.model(second.digest)).files["policy.onnx"] == b"b"
 
 
-def test_step_published_again_over_a_damaged_one_is_whole(run: RunFolder) -> None:
+def test_step_published_again_over_a_damaged_one_is_intact(run: RunFolder) -> None:
     first = run.claim(1).publish_checkpoint(100, checkpoint)
     (first.path / "model.zip").write_bytes(b"zIp")
     second = run.claim(2).publish_checkpoint(100, checkpoint)
@@ -130,7 +130,7 @@ def test_step_published_again_over_a_damaged_one_is_whole(run: RunFolder) -> Non
     assert run.newest_checkpoint() == second
 
 
-def test_retained_models_include_what_pointers_name(run: RunFolder) -> None:
+def test_retained_models_include_those_with_a_pointer(run: RunFolder) -> None:
     writer = run.claim(1)
     models = [writer.publish_model(step, model_files(str(step))) for step in (1, 2, 3, 4, 5)]
     writer.point("best", models[1])
@@ -149,7 +149,7 @@ def test_retained_checkpoints_are_the_newest(run: RunFolder) -> None:
     assert sorted(os.listdir(run.checkpoints_path)) == ["10", "9"]
 
 
-def test_checkpoint_just_published_is_kept_whatever_lies_after_it(run: RunFolder) -> None:
+def test_checkpoint_just_published_is_kept_whatever_comes_after_it(run: RunFolder) -> None:
     writer = run.claim(1)
     for step in (300, 500, 600, 700, 800):
         writer.publish_checkpoint(step, checkpoint)

@@ -1,4 +1,4 @@
-"""The policy calls on each kind of server: direct gRPC, gRPC's public synchronous API, and grpc.aio."""
+"""The policy calls with each transport: direct gRPC, gRPC's public synchronous API, and grpc.aio."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ OBSERVATION = [0.25, -0.5, 0.75, 1.0]
 POLICY = LinearPolicy()
 REQUEST = pb.ActRequest(run_id="r", observation=OBSERVATION)
 ACTION = POLICY.act([np.array([OBSERVATION], np.float32)]).ravel().tolist()
-ALL = pytest.mark.parametrize("way", ["direct", "public", "aio"], indirect=True)
-SYNCHRONOUS = pytest.mark.parametrize("way", ["direct", "public"], indirect=True)
-DIRECT = pytest.mark.parametrize("way", ["direct"], indirect=True)
+ALL = pytest.mark.parametrize("transport", ["direct", "public", "aio"], indirect=True)
+SYNCHRONOUS = pytest.mark.parametrize("transport", ["direct", "public"], indirect=True)
+DIRECT = pytest.mark.parametrize("transport", ["direct"], indirect=True)
 
 
 class AioServer:
@@ -81,7 +81,7 @@ class _Servicer(_Unimplemented):  # type: ignore[misc]
 
 
 @pytest.fixture
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("GRPC_DIRECT", "off" if request.param == "public" else "on")
     return str(request.param)
 
@@ -92,8 +92,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def server(way: str, settings: Settings) -> Iterator[Any]:
-    server = AioServer(settings) if way == "aio" else create_server(settings)
+def server(transport: str, settings: Settings) -> Iterator[Any]:
+    server = AioServer(settings) if transport == "aio" else create_server(settings)
     server.start()
     yield server
     server.stop(0)
@@ -175,7 +175,7 @@ def test_error_has_its_details(stub: Any, tmp_path: Path, call: str) -> None:
 
 
 @ALL
-def test_policy_that_takes_long_answers_every_kind_of_call(stub: Any, tmp_path: Path) -> None:
+def test_slow_policy_answers_every_kind_of_call(stub: Any, tmp_path: Path) -> None:
     slow = LinearPolicy(busy=1200)
     publish(tmp_path, slow)
     expected = slow.act([np.array([OBSERVATION], np.float32)]).ravel().tolist()
@@ -185,7 +185,7 @@ def test_policy_that_takes_long_answers_every_kind_of_call(stub: Any, tmp_path: 
     assert decode_tensor(stub.ActBatch(batch).actions).tolist() == expected
 
 
-@pytest.mark.parametrize("way", ["direct", "aio"], indirect=True)
+@pytest.mark.parametrize("transport", ["direct", "aio"], indirect=True)
 def test_call_cancelled_while_it_waits_is_not_computed(
     server: Any, stub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,7 +294,7 @@ def test_bytes_that_are_not_a_message_end_the_call(channel: grpc.Channel, stub: 
 
 @SYNCHRONOUS
 def test_stream_message_over_the_limit_ends_the_stream_and_no_other_call(
-    way: str, settings: Settings, tmp_path: Path
+    transport: str, settings: Settings, tmp_path: Path
 ) -> None:
     publish(tmp_path, POLICY)
     server = create_server(replace(settings, max_message_bytes=1024))
@@ -345,7 +345,7 @@ def test_exception_in_a_call_ends_that_call_only(
     assert list(stub.Act(REQUEST).action) == ACTION
 
 
-@pytest.mark.parametrize("way", ["aio"], indirect=True)
+@pytest.mark.parametrize("transport", ["aio"], indirect=True)
 def test_servicer_knows_whether_a_run_can_act(server: Any, tmp_path: Path) -> None:
     publish(tmp_path, POLICY)
     RunStore(tmp_path).run("empty").claim(1)
