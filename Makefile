@@ -26,7 +26,7 @@ CPU_TORCH_INDEX := https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?= $(shell curl -fsIL -m 10 -o /dev/null $(CPU_TORCH_INDEX)/torch/ && echo $(CPU_TORCH_INDEX))
 FOLDER_trainer := trainer_image
 
-.PHONY: help setup demo serve test test-slow test-unit manifests check format lint types imports proto proto-check proto-release \
+.PHONY: help setup demo serve test test-slow test-unit manifests check docs format lint types imports proto proto-check proto-release \
 	faults faults-short faults-table e2e bench bench-kubernetes images images-push torch-index clean
 
 help: ## lists the commands
@@ -87,6 +87,9 @@ types: setup ## do the types fit?
 
 imports: setup ## does each member import only what it may?
 	$(RUN) lint-imports
+
+docs: setup ## builds the documentation site into build/site; fails on a broken link
+	NO_MKDOCS_2_WARNING=1 $(UV) run --locked --group docs mkdocs build
 
 proto: setup ## generates the Python of the wire contract
 	cd proto && $(abspath $(UV)) run --no-sync buf format -w

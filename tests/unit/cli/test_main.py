@@ -16,7 +16,7 @@ from aisandbox_cli.errors import UsageError
 from aisandbox_cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[3]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/*.md"))]
 
 
 def _help(capsys: pytest.CaptureFixture[str], *command: str) -> str:

@@ -1,8 +1,9 @@
-"""The document of the deployment names files and objects that there are."""
+"""The links of all documents, and what the document about Kubernetes says of the manifests."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from manifests import DEPLOY, Manifests
@@ -11,18 +12,22 @@ ROOT = DEPLOY.parent
 TEXT = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 
 
-def test_document_names_paths_that_there_are() -> None:
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_document_links_to_existing_files(document: Path) -> None:
+    links = re.findall(r"\]\(((?!https?:|#)[^)#\s]+)", document.read_text(encoding="utf-8"))
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_document_names_existing_paths() -> None:
     paths = set(re.findall(r"(?<![\w/])deploy/[\w./-]*\w", TEXT))
     assert len(paths) >= 4
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-def test_document_links_to_files_that_there_are() -> None:
-    links = [link.partition("#")[0] for link in re.findall(r"\]\(((?!http)[^)]+)\)", TEXT)]
-    assert [link for link in links if link and not (ROOT / "docs" / link).exists()] == []
-
-
-def test_document_names_objects_that_there_are() -> None:
+def test_document_names_existing_objects() -> None:
     installed = {each["metadata"]["name"] for each in Manifests.of("overlays/production").objects}
     named = set(re.findall(r"\baisandbox-[a-z-]*[a-z]\b", TEXT))
     assert len(named) > 4
