@@ -18,8 +18,8 @@ from typing import Any
 
 from aisandbox_crds.times import format_time
 from aisandbox_kubernetes import Conflict, Unavailable
-from aisandbox_operator.announcements import Announcement
-from aisandbox_operator.views import RunView
+from aisandbox_operator.events import Event
+from aisandbox_operator.observed_objects import ObservedRun
 
 Json = dict[str, Any]
 DONE = ("Succeeded", "Failed", "Cancelled")
@@ -133,7 +133,7 @@ class World:
                 raise Conflict("mark", "it is gone")
             self.pods[pod]["status"].setdefault("conditions", []).append({"type": "DisruptionTarget", "status": "True"})
 
-    async def apply_status(self, run: RunView, fields: Mapping[str, Any]) -> Json:
+    async def apply_status(self, run: ObservedRun, fields: Mapping[str, Any]) -> Json:
         with self._fate("status"):
             found = self.runs.get(run.name)
             if found is None or found["metadata"]["resourceVersion"] != run.resource_version:
@@ -148,9 +148,9 @@ class World:
                 self.ends[uid] = copy.deepcopy(found["status"])
             return found
 
-    async def announce(self, run: RunView, told: Announcement, time: str) -> None:
+    async def create_event(self, run: ObservedRun, event: Event, time: str) -> None:
         with self._fate("event"):
-            self.events[told.name] = 1
+            self.events[event.name] = 1
 
     # what the cluster does
 

@@ -4,52 +4,54 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 
 import structlog
+from aisandbox_process import log
 from aisandbox_process.environ import InvalidSetting
 
-from aisandbox_operator import log
 from aisandbox_operator.errors import StartupError
 from aisandbox_operator.program import operate
 from aisandbox_operator.settings import Settings
 
 EPILOG = """\
 environment variables:
-  POD_NAMESPACE              the namespace whose runs it has trained (required)
-  TRAINER_IMAGE              what trainers run (required)
+  POD_NAMESPACE              the namespace whose runs are trained (required)
+  TRAINER_IMAGE              the image of trainers (required)
   TRAINER_IMAGE_PULL_POLICY  IfNotPresent, Always or Never (IfNotPresent)
-  TRAINER_SERVICE_ACCOUNT    of trainers; needs no permission (aisandbox-trainer)
+  TRAINER_SERVICE_ACCOUNT    the service account of trainers; needs no permission (aisandbox-trainer)
   TRAINER_RESOURCES          JSON, for runs without spec.resources (1 CPU, 2Gi to 4Gi of memory)
   MODELS_CLAIM               the PersistentVolumeClaim of runs and models (aisandbox-models)
-  PROGRESS_ADDRESS           host:port trainers report to (nowhere)
-  PROGRESS_AUDIENCE          of the token they report with (aisandbox-progress)
+  PROGRESS_ADDRESS           host:port that trainers report to (they do not report)
+  PROGRESS_AUDIENCE          the audience of the token they report with (aisandbox-progress)
   TERMINATION_GRACE_SECONDS  how long a trainer may take to write a checkpoint (120)
-  START_DEADLINE_SECONDS     how long a pod may fail to start for what does not cure itself (600)
-  STALL_SECONDS              without progress, until ProgressStalled (600)
-  RESYNC_SECONDS             between two looks at everything (300)
-  WORKERS                    reconciles at the same time (8)
-  METRICS_PORT               where Prometheus reads /metrics (9090)
-  PROBE_PORT                 where /healthz and /readyz are answered (8080)
+  START_DEADLINE_SECONDS     how long a pod may fail to start before the run fails (600)
+  STALL_SECONDS              how long no progress may be reported until ProgressStalled (600)
+  RESYNC_SECONDS             seconds between two resyncs (300)
+  WORKERS                    how many runs are reconciled at the same time (8)
+  METRICS_PORT               the port of /metrics for Prometheus (9090)
+  PROBE_PORT                 the port of /healthz and /readyz (8080)
   LOG_LEVEL                  debug, info, warning or error, for the operator and its trainers (info)
-  KUBE_CONTEXT               of the kubeconfig, outside a cluster (the current one)
+  KUBE_CONTEXT               the context of the kubeconfig, outside a cluster (the current one)
+  KOPF_PATCH                 on or off: whether watches survive every answer of the API server (on)
 
-In a pod it acts as its service account, elsewhere as kubectl would.
+In a pod it uses the pod's service account, elsewhere the kubeconfig, as kubectl does.
 """
 
 
 def main() -> int:
-    """Operates until it is told to stop; 0, or 1 if it could not start or go on."""
+    """Runs until SIGTERM; 0, or 1 if it could not start or has failed."""
     argparse.ArgumentParser(
         prog="python -m aisandbox_operator",
-        description="Has every TrainingRun of a namespace trained by a Job.",
+        description="Trains every TrainingRun of a namespace by a Job.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     try:
         settings = Settings.from_environ(os.environ)
-        log.configure(settings.log_level)
+        configure_log(settings.log_level)
         asyncio.run(operate(settings))
     except (InvalidSetting, StartupError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -58,6 +60,18 @@ def main() -> int:
         structlog.get_logger(__name__).exception("operator failed")
         return 1
     return 0
+
+
+def configure_log(level: str) -> None:
+    """Logs to stderr from ``level`` on (debug, info, warning, error); of the libraries only warnings, unless debug."""
+    log.configure(level, libraries="debug" if level == "debug" else "warning", softened=_soften)
+
+
+def _soften(record: logging.LogRecord) -> bool:
+    """A failed call that kopf retries is a warning, not an error."""
+    if record.levelno == logging.ERROR and record.name.startswith("kopf.") and "will retry" in record.getMessage():
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from typing import Any
 from aisandbox_crds.trainingrun import API_VERSION, GROUP, KIND, RUN_LABEL, VERSION
 from aisandbox_kubernetes import Client, Conflict, Json, NotFound
 
-from aisandbox_operator.announcements import Announcement
-from aisandbox_operator.names import FIELD_MANAGER
-from aisandbox_operator.views import RunView
+from aisandbox_operator.events import Event
+from aisandbox_operator.job_manifest import OPERATOR
+from aisandbox_operator.observed_objects import ObservedRun
 
 
 class Cluster:
@@ -55,20 +55,20 @@ class Cluster:
         return await self._list(self._pods, RUN_LABEL)
 
     async def create_job(self, manifest: Json) -> None:
-        """Makes the Job by server-side apply; done twice it is made once.
+        """Creates the Job by server-side apply; a second time changes nothing.
 
-        Not forced: a Job of that name that came into being meanwhile is a Conflict.
+        Not forced: a Job of that name that another client has created meanwhile is a Conflict.
         """
         path = f"{self._jobs}/{manifest['metadata']['name']}"
-        await self._client.apply(path, manifest, FIELD_MANAGER, force=False, is_strict=True)
+        await self._client.apply(path, manifest, OPERATOR, force=False, is_strict=True)
 
     async def suspend_job(self, name: str, uid: str, suspended: bool) -> None:
         """Sets ``spec.suspend`` of the Job with that uid; another uid is a Conflict."""
         body = {"metadata": {"uid": uid}, "spec": {"suspend": suspended}}
-        await self._client.merge_patch(f"{self._jobs}/{name}", body, FIELD_MANAGER)
+        await self._client.merge_patch(f"{self._jobs}/{name}", body, OPERATOR)
 
     async def delete_job(self, name: str, uid: str) -> None:
-        """Deletes the Job with that uid, after its pods; one that is gone is deleted."""
+        """Deletes the Job with that uid, after its pods; one that does not exist is deleted."""
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Foreground"}
         with contextlib.suppress(NotFound):
             await self._client.delete(f"{self._jobs}/{name}", body)
@@ -82,37 +82,37 @@ class Cluster:
             "type": "DisruptionTarget",
             "status": "True",
             "reason": "DeletionByUser",
-            "message": "the pod was deleted while its trainer was at work",
+            "message": "the pod was deleted while its trainer was running",
             "lastTransitionTime": time,
         }
         body = {"metadata": {"uid": uid}, "status": {"conditions": [condition]}}
         # a strategic merge keeps the other conditions
-        await self._client.strategic_merge_patch(f"{self._pods}/{pod}/status", body, FIELD_MANAGER)
+        await self._client.strategic_merge_patch(f"{self._pods}/{pod}/status", body, OPERATOR)
 
-    async def apply_status(self, run: RunView, fields: Mapping[str, Any]) -> Json:
+    async def apply_status(self, run: ObservedRun, fields: Mapping[str, Any]) -> Json:
         """Writes the operator's part of the status of the run as it was read; returns the run as it is after.
 
-        A run that has changed since is a Conflict: what was decided about it may be wrong by now, and above all it may
-        have come to its end.
+        A run that has changed since is a Conflict: what was decided about it may be wrong by now, and it may have
+        ended.
         """
         metadata = {"name": run.name, "uid": run.uid, "resourceVersion": run.resource_version}
         body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": dict(fields)}
-        return await self._client.apply(f"{self._runs}/{run.name}/status", body, FIELD_MANAGER)
+        return await self._client.apply(f"{self._runs}/{run.name}/status", body, OPERATOR)
 
-    async def announce(self, run: RunView, told: Announcement, time: str) -> None:
-        """Makes an event about the run, unless it was made before."""
+    async def create_event(self, run: ObservedRun, event: Event, time: str) -> None:
+        """Creates an event about the run, unless it exists already."""
         reference = {"apiVersion": API_VERSION, "kind": KIND, "name": run.name, "namespace": self._namespace}
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": told.name, "namespace": self._namespace},
+            "metadata": {"name": event.name, "namespace": self._namespace},
             "eventTime": time,
-            "reportingController": f"{GROUP}/{FIELD_MANAGER}",
+            "reportingController": f"{GROUP}/{OPERATOR}",
             "reportingInstance": self._instance[:128],
             "action": "Reconcile",
-            "reason": told.reason[:128],
-            "note": told.note,
-            "type": "Warning" if told.is_warning else "Normal",
+            "reason": event.reason[:128],
+            "note": event.note,
+            "type": "Warning" if event.is_warning else "Normal",
             "regarding": {**reference, "uid": run.uid},
         }
         with contextlib.suppress(Conflict):

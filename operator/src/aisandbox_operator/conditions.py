@@ -1,35 +1,35 @@
-"""The conditions of a run: what is so, for programs; the operator's are always there once the run was looked at."""
+"""The conditions of a run, for programs; the operator's exist from the first reconcile on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
 
+from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Condition, ConditionStatus, ConditionType, Phase
 from aisandbox_crds.times import format_time
 
 from aisandbox_operator.decision import Decision
-from aisandbox_operator.situation import Situation
+from aisandbox_operator.observed_state import ObservedState
 
 OWN = frozenset(ConditionType) - {ConditionType.CHECKPOINTS_SAVED}
-"""Those that the operator writes; the api-server has the other one from what trainers report."""
-CANNOT_START = "CannotStart"
-"""Why there is no progress when the trainer's pod waits for what a person has to put right."""
+"""Those that the operator writes; the api-server writes the other one, from what trainers report."""
 
 
-def conditions_of(situation: Situation, decision: Decision) -> tuple[Condition, ...]:
-    """The operator's conditions, and then those of others as they are.
+def conditions_of(state: ObservedState, decision: Decision) -> tuple[Condition, ...]:
+    """The operator's conditions, and then those of others unchanged.
 
-    ``last_transition_time`` changes with the status; ProgressStalled's also with the reason, as each has its own time.
+    ``last_transition_time`` changes with the status; ProgressStalled's also with the reason, as each has its own
+    deadline.
     """
-    before = {condition.type: condition for condition in situation.run.status.conditions}
-    now = format_time(situation.now)
+    before = {condition.type: condition for condition in state.run.status.conditions}
+    now = format_time(state.now)
     result = []
     for condition in _conditions(decision):
         known = before.get(condition.type)
         kept = known is not None and _is_same(known, condition) and known.last_transition_time
         since = known.last_transition_time if known is not None and kept else now
-        result.append(replace(condition, last_transition_time=since, observed_generation=situation.run.generation))
+        result.append(replace(condition, last_transition_time=since, observed_generation=state.run.generation))
     return (*result, *(condition for kind, condition in before.items() if kind not in OWN))
 
 
@@ -44,23 +44,27 @@ def _conditions(decision: Decision) -> Iterable[Condition]:
     if phase is Phase.SUSPENDED or decision.is_queued:
         yield _condition(ConditionType.SUSPENDED, True, reason, message)
     else:
-        yield _condition(ConditionType.SUSPENDED, False, "NotSuspended")
+        yield _condition(ConditionType.SUSPENDED, False, Reason.NOT_SUSPENDED)
     yield _condition(ConditionType.RUNNING, phase is Phase.RUNNING, reason, message)
     complete = phase is Phase.SUCCEEDED
-    yield _condition(ConditionType.COMPLETE, complete, phase.value if phase.is_done else "NotDone", message * complete)
+    yield _condition(ConditionType.COMPLETE, complete, _end_reason(phase), message * complete)
     failed = phase is Phase.FAILED
     yield _condition(
         ConditionType.FAILED,
         failed,
-        reason if failed else phase.value if phase.is_done else "NotDone",
+        reason if failed else _end_reason(phase),
         message * failed,
     )
     stalled = decision.has_stalled
     if phase is Phase.RUNNING:
-        why = "NoProgress" if stalled else "Progressing"
+        why = Reason.NO_PROGRESS if stalled else Reason.PROGRESSING
     else:
-        why = CANNOT_START if stalled else "NotRunning"
+        why = Reason.CANNOT_START if stalled else Reason.NOT_RUNNING
     yield _condition(ConditionType.PROGRESS_STALLED, stalled, why, message * stalled)
+
+
+def _end_reason(phase: Phase) -> Reason:
+    return Reason(phase.value) if phase.is_done else Reason.NOT_DONE
 
 
 def _condition(kind: ConditionType, holds: bool, reason: str, message: str = "") -> Condition:

@@ -9,7 +9,7 @@ from aisandbox_crds.status import Failure, Phase
 
 @dataclass(frozen=True, slots=True)
 class CreateJob:
-    """Make the run's Job; ``failures_before`` is what its backoff limit has lost already."""
+    """Create the run's Job; ``failures_before`` is what earlier Jobs have spent of its backoff limit."""
 
     suspended: bool
     failures_before: int
@@ -17,7 +17,7 @@ class CreateJob:
 
 @dataclass(frozen=True, slots=True)
 class SuspendJob:
-    """Set the Job's ``spec.suspend``. ``uid`` keeps another Job of the same name safe."""
+    """Set the Job's ``spec.suspend``. ``uid``: another Job of the same name is not changed."""
 
     uid: str
     suspended: bool
@@ -37,10 +37,10 @@ Action = CreateJob | SuspendJob | DeleteJob
 class Decision:
     """The phase a run is in, why, and what is to be done.
 
-    ``reason`` (one CamelCase word) and ``message`` speak of the condition Running. ``failure`` goes with Failed.
-    ``look_again``: seconds after which time alone may change the decision. ``is_queued``: Kueue holds the run back.
-    ``is_trouble``: a person may have to act. ``has_stalled``: no progress for too long.
-    ``keeps_status``: nothing is to be written, whatever the other fields say.
+    ``reason`` (a Reason, or Kubernetes' own word for a failure) and ``message`` are those of the condition Running.
+    ``failure`` goes with Failed. ``requeue_after``: seconds after which time alone may change the decision.
+    ``is_queued``: Kueue has not admitted the run. ``needs_attention``: a person may have to act. ``has_stalled``: no
+    progress for too long. ``keeps_status``: nothing is to be written, whatever the other fields say.
     """
 
     phase: Phase
@@ -48,8 +48,8 @@ class Decision:
     message: str = ""
     failure: Failure | None = None
     action: Action | None = None
-    look_again: float | None = None
+    requeue_after: float | None = None
     is_queued: bool = False
-    is_trouble: bool = False
+    needs_attention: bool = False
     has_stalled: bool = False
     keeps_status: bool = False

@@ -1,7 +1,7 @@
-"""Reads what the API server says into the operator's views.
+"""Reads the API server's JSON of runs, Jobs and pods.
 
-Owns the raw form of runs, Jobs and pods. Never raises for an object that has a name: what cannot be read counts as
-absent, because one odd object must not keep the operator from the others.
+Never raises for an object that has a name: what cannot be read counts as absent, because one malformed object must not
+keep the operator from the others.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from aisandbox_crds.times import parse_time
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.validation import MAX_TIMESTEPS, validate_spec
 
-from aisandbox_operator.names import CONTAINER, FAILURES_BEFORE_ANNOTATION
-from aisandbox_operator.views import JobView, PodView, RunView
+from aisandbox_operator.job_manifest import CONTAINER, FAILURES_BEFORE_ANNOTATION
+from aisandbox_operator.observed_objects import ObservedJob, ObservedPod, ObservedRun
 
 MAX_ATTEMPT = 10**9
-LAST_WORDS = 1000
-"""Characters kept of a log's tail."""
+LOG_TAIL_LENGTH = 1000
+"""Characters kept of the end of a log."""
 
 
-def read_run(raw: Mapping[str, Any]) -> RunView:
-    """A TrainingRun, however wrong its spec is."""
+def read_run(raw: Mapping[str, Any]) -> ObservedRun:
+    """A TrainingRun, also if its spec is not valid."""
     metadata = _mapping(raw.get("metadata"))
     spec, problem = _read_spec(raw.get("spec"))
     name = _text(metadata.get("name"))
     if not problem and not is_run_name(name):
         problem = f"metadata.name: must be a DNS-1123 label of at most {MAX_LENGTH} characters"
-    return RunView(
+    return ObservedRun(
         name=name,
         uid=_text(metadata.get("uid")),
         spec=spec,
@@ -47,7 +47,7 @@ def read_run(raw: Mapping[str, Any]) -> RunView:
     )
 
 
-def read_job(raw: Mapping[str, Any]) -> JobView:
+def read_job(raw: Mapping[str, Any]) -> ObservedJob:
     """A Job."""
     metadata, spec, status = (_mapping(raw.get(key)) for key in ("metadata", "spec", "status"))
     owner = _controller(metadata)
@@ -55,7 +55,7 @@ def read_job(raw: Mapping[str, Any]) -> JobView:
     end = next((kind for kind in ("Complete", "Failed") if _is_true(conditions.get(kind))), "")
     why = _mapping(conditions.get(end))
     is_suspended = spec.get("suspend") is True
-    return JobView(
+    return ObservedJob(
         name=_text(metadata.get("name")),
         uid=_text(metadata.get("uid")),
         owner_kind=_text(owner.get("kind")),
@@ -76,14 +76,14 @@ def read_job(raw: Mapping[str, Any]) -> JobView:
     )
 
 
-def read_pod(raw: Mapping[str, Any]) -> PodView:
+def read_pod(raw: Mapping[str, Any]) -> ObservedPod:
     """A pod of a run."""
     metadata, spec, status = (_mapping(raw.get(key)) for key in ("metadata", "spec", "status"))
     conditions = _conditions(status)
     scheduled = _mapping(conditions.get("PodScheduled"))
     unscheduled = scheduled.get("status") == "False"
     owner = _controller(metadata)
-    pod = PodView(
+    pod = ObservedPod(
         name=_text(metadata.get("name")),
         uid=_text(metadata.get("uid")),
         phase=_text(status.get("phase")) or "Pending",
@@ -101,11 +101,11 @@ def read_pod(raw: Mapping[str, Any]) -> PodView:
     return _with_trainer(pod, _named(status.get("containerStatuses"), CONTAINER))
 
 
-def _with_trainer(pod: PodView, container: Mapping[str, Any]) -> PodView:
+def _with_trainer(pod: ObservedPod, container: Mapping[str, Any]) -> ObservedPod:
     state = _mapping(container.get("state"))
     waiting, running, over = (_mapping(state.get(key)) for key in ("waiting", "running", "terminated"))
     code = over.get("exitCode")
-    ending, last_words = read_ending(over.get("message"))
+    message, log_tail = read_termination_message(over.get("message"))
     return replace(
         pod,
         waits_for=_text(waiting.get("reason")),
@@ -115,32 +115,32 @@ def _with_trainer(pod: PodView, container: Mapping[str, Any]) -> PodView:
         exit_code=code if isinstance(code, int) and not isinstance(code, bool) else None,
         exit_reason=_text(over.get("reason")),
         ended=parse_time(over.get("finishedAt")),
-        ending=ending,
-        last_words=last_words,
+        termination_message=message,
+        log_tail=log_tail,
     )
 
 
-def read_ending(text: object) -> tuple[TerminationMessage | None, str]:
-    """A trainer's termination message, or the text in its place: the tail of its log if it left no message."""
+def read_termination_message(text: object) -> tuple[TerminationMessage | None, str]:
+    """A trainer's termination message, or else the end of its log, which Kubernetes puts in its place."""
     if not isinstance(text, str) or not text:
         return None, ""
     try:
-        ending = TerminationMessage.from_json(text)
+        message = TerminationMessage.from_json(text)
     except InvalidRun:
-        return None, " | ".join(text[-LAST_WORDS:].split("\n")).strip(" |")
-    if not (0 <= ending.attempt <= MAX_ATTEMPT and 0 <= ending.timesteps <= MAX_TIMESTEPS):
+        return None, " | ".join(text[-LOG_TAIL_LENGTH:].split("\n")).strip(" |")
+    if not (0 <= message.attempt <= MAX_ATTEMPT and 0 <= message.timesteps <= MAX_TIMESTEPS):
         return None, ""
     return replace(
-        ending,
-        latest_checkpoint=_sound(ending.latest_checkpoint),
-        latest_model=_sound(ending.latest_model),
-        best_model=_sound(ending.best_model),
-        resumed_from=_sound(ending.resumed_from),
+        message,
+        latest_checkpoint=_valid(message.latest_checkpoint),
+        latest_model=_valid(message.latest_model),
+        best_model=_valid(message.best_model),
+        resumed_from=_valid(message.resumed_from),
     ), ""
 
 
-def _sound(artifact: Artifact | None) -> Artifact | None:
-    """The artifact as the resource's schema takes it; a trainer that was killed may have left anything."""
+def _valid(artifact: Artifact | None) -> Artifact | None:
+    """The artifact if the resource's schema takes it; a trainer that was killed may have written anything."""
     if artifact is None or not 0 <= artifact.timesteps <= MAX_TIMESTEPS:
         return None
     return artifact if artifact.time is None or parse_time(artifact.time) else replace(artifact, time=None)

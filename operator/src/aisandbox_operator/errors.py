@@ -30,7 +30,7 @@ class NoCluster(StartupError):
 
 
 class AddressInUse(StartupError):
-    """The port cannot be listened on."""
+    """Another process listens on the port."""
 
     def __init__(self, variable: str, port: int) -> None:
         super().__init__(f"cannot listen on port {port}: another process uses it. Set {variable} to another one.")

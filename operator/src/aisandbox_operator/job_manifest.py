@@ -1,7 +1,7 @@
 """The Job of a run, as a pure function of the run and the settings.
 
-Owns what a trainer's pod looks like: pod security "restricted", nothing of the API server's, a volume, a grace period
-for a checkpoint. Deterministic: made twice it is the same, so a second server-side apply changes nothing.
+Owns what a trainer's pod looks like: pod security "restricted", no token of the API server, a volume, a grace period
+for a checkpoint, and the names of labels and annotations. Deterministic, so a second server-side apply changes nothing.
 """
 
 from __future__ import annotations
@@ -15,17 +15,24 @@ from aisandbox_crds.effective_values import seed_of
 from aisandbox_crds.spec import TrainingRunSpec
 from aisandbox_crds.trainer_exit import ExitCode
 from aisandbox_crds.trainer_start import TrainerStart, spec_for_trainer
-from aisandbox_crds.trainingrun import API_VERSION, KIND, RUN_LABEL
+from aisandbox_crds.trainingrun import API_VERSION, GROUP, KIND, RUN_LABEL
 
-from aisandbox_operator.names import CONTAINER, FAILURES_BEFORE_ANNOTATION
 from aisandbox_operator.settings import Settings
+
+OPERATOR = "aisandbox-operator"
+"""The field manager of Jobs and of the operator's part of a status, and a label of Jobs."""
+CONTAINER = "trainer"
+FAILURES_BEFORE_ANNOTATION = f"{GROUP}/failures-before"
+"""On a Job: the failures that earlier Jobs of the run have spent; written once, when the Job is created."""
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""With this label of a run's Job, Kueue decides when it may run (kueue.sigs.k8s.io, "Run A Kubernetes Job")."""
 
 USER = 65532
 MODELS_PATH = Path("/var/lib/aisandbox")
 SECRETS_PATH = PurePosixPath("/var/run/secrets/aisandbox")
 TERMINATION_LOG = Path("/dev/termination-log")
 TOKEN_SECONDS = 3600
-_JOB_ONLY = "kueue.x-k8s.io/"  # Kueue would queue pods with its labels for themselves.
+_JOB_ONLY = "kueue.x-k8s.io/"  # Kueue would queue pods with its labels by themselves.
 
 Manifest = dict[str, Any]
 
@@ -72,7 +79,7 @@ def own_labels(name: str) -> dict[str, str]:
         RUN_LABEL: name,
         "app.kubernetes.io/name": "aisandbox-trainer",
         "app.kubernetes.io/part-of": "aisandbox",
-        "app.kubernetes.io/managed-by": "aisandbox-operator",
+        "app.kubernetes.io/managed-by": OPERATOR,
     }
 
 
@@ -88,7 +95,7 @@ def _owner(name: str, uid: str) -> Manifest:
 
 
 def _failure_rules() -> list[Manifest]:
-    """The first rule that fits counts: disruptions are free, a permanent error ends the run, a stop is free."""
+    """The first rule that matches counts: disruptions are free, a permanent error fails the Job, a stop is free."""
 
     def exits(code: ExitCode) -> Manifest:
         return {"containerName": CONTAINER, "operator": "In", "values": [int(code)]}
@@ -143,7 +150,7 @@ def _container(name: str, uid: str, spec: TrainingRunSpec, settings: Settings) -
             "capabilities": {"drop": ["ALL"]},
         },
         "terminationMessagePath": str(TERMINATION_LOG),
-        # What a trainer that crashed printed last tells why, if it could leave no message.
+        # The last lines of a trainer that crashed, if it could leave no termination message.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "models", "mountPath": str(MODELS_PATH)},

@@ -1,6 +1,6 @@
 """The operator's numbers for Prometheus.
 
-Owns their names and the port they are read from. Must not know where they come from: it is told.
+Owns their names and the port they are read from. Must not know where they come from.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """Numbers of one operator, in a registry of its own; ``clock`` is monotonic seconds."""
+    """The metrics of one operator, in a registry of its own; ``clock`` is monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         registry = self.registry = CollectorRegistry()
@@ -37,18 +37,16 @@ class Metrics:
         self._requests = Counter(
             "aisandbox_operator_api_requests", "Calls of the API server.", ["verb", "status"], registry=registry
         )
-        self._jobs = Counter("aisandbox_operator_jobs_created", "Jobs made.", registry=registry)
-        self.queue_depth = Gauge("aisandbox_operator_queue_depth", "Runs to be looked at.", registry=registry)
-        self._age = Gauge(
-            "aisandbox_operator_resync_age_seconds", "Since everything was last looked at.", registry=registry
-        )
+        self._jobs = Counter("aisandbox_operator_jobs_created", "Jobs created.", registry=registry)
+        self.queue_depth = Gauge("aisandbox_operator_queue_depth", "Runs waiting for a worker.", registry=registry)
+        self._age = Gauge("aisandbox_operator_resync_age_seconds", "Seconds since the last resync.", registry=registry)
         self._age.set_function(self._resync_age)
         self._server: Any = None
         for phase in Phase:
             self._runs.labels(phase.value).set(0)
 
     def observe_phase(self, run: str, phase: Phase | None) -> None:
-        """The run is in that phase; None: it is gone."""
+        """The run is in that phase; None: it no longer exists."""
         before = self._phases.pop(run, None)
         if before is not None:
             self._runs.labels(before.value).dec()
@@ -57,14 +55,14 @@ class Metrics:
             self._runs.labels(phase.value).inc()
 
     def observe_runs(self, phases: dict[str, Phase]) -> None:
-        """All runs there are."""
+        """The phases of all runs that exist."""
         for run in self._phases.keys() - phases.keys():
             self.observe_phase(run, None)
         for run, phase in phases.items():
             self.observe_phase(run, phase)
 
     def observe_reconcile(self, seconds: float, error: str = "") -> None:
-        """A reconcile took so long; ``error`` is the kind of failure it ended with."""
+        """A reconcile took so many seconds; ``error`` is the type of error it ended with."""
         self._duration.observe(seconds)
         if error:
             self._errors.labels(error).inc()
@@ -75,11 +73,11 @@ class Metrics:
         self._requests.labels(verb, call.outcome if call.is_answered else "none").inc()
 
     def observe_job(self) -> None:
-        """A Job was made."""
+        """A Job was created."""
         self._jobs.inc()
 
     def observe_resync(self) -> None:
-        """Everything was looked at."""
+        """A resync has succeeded."""
         self._resynced = self._clock()
 
     def serve(self, port: int) -> None:

@@ -1,8 +1,8 @@
 """Kubernetes' probes: 200, or 503 and the reason.
 
-``/healthz`` says whether the operator sees what happens. A restart is harmless (everything is read anew), so it is the
-cure for whatever has become stuck. ``/readyz`` says whether it has ever seen everything: without its rights or the
-resource's definition it never does, and an installation should not be called complete.
+``/healthz``: whether the operator gets lists and watch events. A restart is harmless (everything is read again), so it
+is the remedy for anything that is stuck. ``/readyz``: whether everything could be listed once; without the operator's
+role or the resource's definition that never happens, and the installation is not complete.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ GRACE_SECONDS = 60.0
 
 
 def health_problem(resync_age: float, resync_seconds: float, silent_watches: frozenset[str]) -> str:
-    """Why the operator should be started anew; empty if it should not."""
+    """Why the operator should be restarted; empty if it should not."""
     if resync_age > 3 * resync_seconds + GRACE_SECONDS:
         return f"nothing could be listed for {resync_age:.0f} s"
     if silent_watches:
-        return f"the watch of {', '.join(sorted(silent_watches))} shows nothing"
+        return f"the watch of {', '.join(sorted(silent_watches))} delivers nothing"
     return ""
 
 

@@ -1,8 +1,8 @@
-"""Looks at one run and does what is planned about it.
+"""Reconciles one run: reads it with its Job and pods, makes a plan, and carries it out.
 
-Owns the order of reads and writes. Everything is read anew each time, so no stale view can decide. Two operators at the
-same time are harmless: the Job's name is the run's, so it is made once; Jobs are changed and deleted by their uid; and
-a status is written only over the version of the run that was read.
+Owns the order of reads and writes. Everything is read again each time, so no stale cache can decide. Two operators at
+the same time are harmless: the Job's name is the run's, so it is created once; Jobs are changed and deleted by their
+uid; and a status is written only over the version of the run that was read.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from aisandbox_operator.decision import Action, CreateJob, DeleteJob, SuspendJob
 from aisandbox_operator.decoding import read_job, read_pod, read_run
 from aisandbox_operator.job_manifest import job_manifest
 from aisandbox_operator.metrics import Metrics
+from aisandbox_operator.observed_objects import ObservedPod, ObservedRun, RelatedObjects
 from aisandbox_operator.plan import Plan, plan
-from aisandbox_operator.recollection import Recollection
 from aisandbox_operator.settings import Settings
 from aisandbox_operator.status_fields import own_fields
-from aisandbox_operator.views import Observed, PodView, RunView
+from aisandbox_operator.watch_cache import WatchCache
 
 log = structlog.get_logger(__name__)
 
@@ -36,73 +36,78 @@ class Reconciler:
         self,
         cluster: Cluster,
         settings: Settings,
-        recollection: Recollection,
+        watch_cache: WatchCache,
         metrics: Metrics,
         now: Callable[[], datetime],
     ) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._recollection = recollection
+        self._watch_cache = watch_cache
         self._metrics = metrics
         self._now = now
 
     async def reconcile(self, name: str) -> float | None:
-        """Looks at the run and acts; the seconds after which to look again, None: not before something happens.
+        """Reconciles the run; the seconds after which to requeue it, None: not before an event.
 
-        Raises KubernetesError: look again after a while.
+        Raises KubernetesError: requeue it after a backoff.
         """
         raw = await self._cluster.run(name)
         if raw is None:
             self._metrics.observe_phase(name, None)
             return None
         run = read_run(raw)
-        observed = await self._observe(run)
-        step = self._plan(run, observed)
-        if step.disrupted is not None:
-            await self._mark(run, step.disrupted)
+        related = await self._read_related(run)
+        step = self._plan(run, related)
+        if step.disrupted_pod is not None:
+            await self._mark_disrupted(run, step.disrupted_pod)
         try:
             await self._act(run, step)
         except (Invalid, Forbidden) as error:
             if not isinstance(step.action, CreateJob):
                 raise
-            log.warning("the run's Job is refused", run=name, error=str(error))
-            refused = replace(observed, refused=error.why, refused_for_good=isinstance(error, Invalid))
+            log.warning("the API server refuses the run's Job", run=name, error=str(error))
+            refused = replace(related, job_refusal=error.why, is_refused_permanently=isinstance(error, Invalid))
             step = self._plan(run, refused)
-        await self._tell(run, step)
-        await self._record(run, step)
-        return step.look_again
+        await self._create_events(run, step)
+        await self._write_status(run, step)
+        return step.requeue_after
 
-    async def _observe(self, run: RunView) -> Observed:
-        """The Job before the pods: a Job that is there cannot have lost its pods to a newer one."""
+    async def _read_related(self, run: ObservedRun) -> RelatedObjects:
+        """The Job first, then the pods: a Job that exists cannot have lost its pods to a newer one."""
         job = await self._cluster.job(run.name)
         if run.status.phase.is_done or run.is_being_deleted:
-            return Observed(None if job is None else read_job(job))
+            return RelatedObjects(None if job is None else read_job(job))
         pods = await self._cluster.pods(run.name)
-        return Observed(
+        return RelatedObjects(
             job=None if job is None else read_job(job),
             pods=tuple(read_pod(pod) for pod in pods),
-            heard=self._recollection.endings(run.uid),
+            recorded_messages=self._watch_cache.termination_messages(run.uid),
         )
 
-    def _plan(self, run: RunView, observed: Observed) -> Plan:
-        return plan(run, observed, self._settings, self._now())
+    def _plan(self, run: ObservedRun, related: RelatedObjects) -> Plan:
+        return plan(run, related, self._settings, self._now())
 
-    async def _mark(self, run: RunView, pod: PodView) -> None:
-        """Before the Job controller can count its end; one that is gone has been counted."""
+    async def _mark_disrupted(self, run: ObservedRun, pod: ObservedPod) -> None:
+        """Before the Job controller can count its end; a pod that no longer exists has been counted."""
         try:
             await self._cluster.mark_disrupted(pod.name, pod.uid, format_time(self._now()))
         except (Conflict, Refused) as error:
-            log.warning("pod that is deleted could not be marked", run=run.name, pod=pod.name, error=str(error))
+            log.warning(
+                "pod that is being deleted could not be marked as disrupted",
+                run=run.name,
+                pod=pod.name,
+                error=str(error),
+            )
         else:
-            log.info("pod is deleted by somebody", run=run.name, pod=pod.name)
+            log.info("pod is being deleted, and is marked as disrupted", run=run.name, pod=pod.name)
 
-    async def _act(self, run: RunView, step: Plan) -> None:
+    async def _act(self, run: ObservedRun, step: Plan) -> None:
         if step.action is None:
             return
         await self._apply(run, step.action)
         log.info(_DONE[type(step.action)], run=run.name, **_details(step.action))
 
-    async def _apply(self, run: RunView, action: Action) -> None:
+    async def _apply(self, run: ObservedRun, action: Action) -> None:
         if isinstance(action, SuspendJob):
             await self._cluster.suspend_job(run.name, action.uid, action.suspended)
         elif isinstance(action, DeleteJob):
@@ -114,16 +119,16 @@ class Reconciler:
             await self._cluster.create_job(manifest)
             self._metrics.observe_job()
 
-    async def _tell(self, run: RunView, step: Plan) -> None:
-        """Before the status is written, which makes it old news; an event that cannot be made is done without."""
+    async def _create_events(self, run: ObservedRun, step: Plan) -> None:
+        """Before the status is written, after which they would not be due; without one that cannot be created."""
         time = format_precise_time(self._now())
-        for told in step.announcements:
+        for event in step.events:
             try:
-                await self._cluster.announce(run, told, time)
+                await self._cluster.create_event(run, event, time)
             except KubernetesError as error:
-                log.info("event could not be made", run=run.name, reason=told.reason, error=str(error))
+                log.info("event could not be created", run=run.name, reason=event.reason, error=str(error))
 
-    async def _record(self, run: RunView, step: Plan) -> None:
+    async def _write_status(self, run: ObservedRun, step: Plan) -> None:
         phase = run.status.phase
         if step.status is not None:
             await self._cluster.apply_status(run, own_fields(step.status))
@@ -135,7 +140,7 @@ class Reconciler:
         self._metrics.observe_phase(run.name, phase)
 
 
-_DONE = {CreateJob: "Job made", SuspendJob: "Job suspended or resumed", DeleteJob: "Job deleted"}
+_DONE = {CreateJob: "Job created", SuspendJob: "Job suspended or resumed", DeleteJob: "Job deleted"}
 
 
 def _details(action: Action) -> dict[str, object]:

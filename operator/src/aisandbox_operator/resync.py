@@ -1,7 +1,7 @@
-"""Looks at everything from time to time, so that no lost event is lost for long.
+"""The resync: lists everything at an interval, so that a lost watch event has no lasting effect.
 
 Three LISTs, whatever the number of runs; a run is queued only where its plan, made from the lists, is not empty. The
-lists may disagree among themselves: they decide what is looked at, never what is done.
+lists are not of the same moment: they decide which runs are reconciled, never what is done.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from aisandbox_kubernetes import KubernetesError
 from aisandbox_operator.cluster import Cluster
 from aisandbox_operator.decoding import read_job, read_pod, read_run
 from aisandbox_operator.metrics import Metrics
+from aisandbox_operator.observed_objects import ObservedPod, RelatedObjects
 from aisandbox_operator.plan import plan
-from aisandbox_operator.recollection import Recollection
 from aisandbox_operator.settings import Settings
-from aisandbox_operator.views import Observed, PodView
+from aisandbox_operator.watch_cache import WatchCache
 from aisandbox_operator.work_queue import WorkQueue
 
 log = structlog.get_logger(__name__)
 
-GATHER_SECONDS = 1.0
+BURST_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 30.0
 
 
 class Resync:
-    """Looks at all runs of the namespace; :attr:`age` is seconds since it last could."""
+    """Lists all runs of the namespace."""
 
     def __init__(
         self,
         cluster: Cluster,
         settings: Settings,
         queue: WorkQueue,
-        recollection: Recollection,
+        watch_cache: WatchCache,
         metrics: Metrics,
         now: Callable[[], datetime],
         random: Random,
@@ -50,32 +50,32 @@ class Resync:
         self._cluster = cluster
         self._settings = settings
         self._queue = queue
-        self._recollection = recollection
+        self._watch_cache = watch_cache
         self._metrics = metrics
         self._now = now
         self._random = random
         self._succeeded: float | None = None
-        self._wanted = asyncio.Event()
+        self._requested = asyncio.Event()
         self.has_succeeded = asyncio.Event()
         self._began = asyncio.get_running_loop().time()
 
     @property
     def age(self) -> float:
-        """Seconds since the last one that succeeded, or since the beginning."""
+        """Seconds since the last resync that succeeded, or since the start."""
         return asyncio.get_running_loop().time() - (self._began if self._succeeded is None else self._succeeded)
 
-    def soon(self) -> None:
-        """Has everything looked at in a moment."""
-        self._wanted.set()
+    def request(self) -> None:
+        """Asks for a resync in a moment."""
+        self._requested.set()
 
     async def run(self) -> None:
-        """Resyncs for ever; after a failure again within half a minute."""
+        """Resyncs until it is cancelled; after a failure again within half a minute."""
         retry = FIRST_RETRY_SECONDS
         while True:
             try:
                 await self.once()
             except KubernetesError as error:
-                log.warning("resync failed", error=str(error), again_in=retry)
+                log.warning("resync failed", error=str(error), retry_after=retry)
                 await asyncio.sleep(retry * self._random.uniform(0.5, 1.0))
                 retry = min(2 * retry, LONGEST_RETRY_SECONDS)
             except Exception:
@@ -86,40 +86,40 @@ class Resync:
                 await self._pause()
 
     async def _pause(self) -> None:
-        """Until the next one is due or wanted, but not at once: what makes it wanted comes in crowds."""
+        """Waits until the next one is due or requested, and a moment longer, because requests come in bursts."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.resync_seconds):
-                await self._wanted.wait()
-                await asyncio.sleep(GATHER_SECONDS)
-        self._wanted.clear()
+                await self._requested.wait()
+                await asyncio.sleep(BURST_SECONDS)
+        self._requested.clear()
 
     async def once(self) -> None:
-        """Queues every run that has something to be done. Raises KubernetesError."""
+        """Queues every run whose plan is not empty. Raises KubernetesError."""
         runs, jobs, pods = (
             await self._cluster.all_runs(),
             await self._cluster.all_jobs(),
             await self._cluster.all_pods(),
         )
         jobs_by_name = {job["metadata"]["name"]: read_job(job) for job in jobs}
-        pods_by_run: dict[str, list[PodView]] = defaultdict(list)
+        pods_by_run: dict[str, list[ObservedPod]] = defaultdict(list)
         for pod in pods:
             pods_by_run[_run_of(pod)].append(read_pod(pod))
         phases = {}
         for raw in runs:
             run = read_run(raw)
             phases[run.name] = run.status.phase
-            seen = Observed(jobs_by_name.get(run.name), tuple(pods_by_run[run.name]))
-            step = plan(run, seen, self._settings, self._now())
+            related = RelatedObjects(jobs_by_name.get(run.name), tuple(pods_by_run[run.name]))
+            step = plan(run, related, self._settings, self._now())
             if not step.is_empty:
                 self._queue.add(run.name)
-            elif step.look_again is not None and not self._queue.has_timer(run.name):
-                self._queue.add_after(run.name, step.look_again)
+            elif step.requeue_after is not None and not self._queue.has_timer(run.name):
+                self._queue.add_after(run.name, step.requeue_after)
         self._metrics.observe_runs(phases)
-        self._recollection.forget_runs({raw["metadata"]["uid"] for raw in runs})
+        self._watch_cache.retain_runs({raw["metadata"]["uid"] for raw in runs})
         now = asyncio.get_running_loop().time()
-        self._recollection.compare({"trainingruns": runs, "jobs": jobs, "pods": pods}, now)
-        for kind in self._recollection.silent_watches:
-            log.error("a watch has been silent", kind=kind)
+        self._watch_cache.compare_with_list({"trainingruns": runs, "jobs": jobs, "pods": pods}, now)
+        for kind in self._watch_cache.silent_watches:
+            log.error("a watch delivers nothing", kind=kind)
         self._succeeded = now
         self.has_succeeded.set()
         self._metrics.observe_resync()

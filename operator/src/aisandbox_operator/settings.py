@@ -1,6 +1,6 @@
 """The operator's settings, read once from environment variables.
 
-Owns their names, defaults and rules. Must not know what they are used for.
+Owns their names, defaults and ranges. Must not know what they are used for.
 """
 
 from __future__ import annotations
@@ -18,46 +18,88 @@ DEFAULT_RESOURCES: Mapping[str, Any] = {
     "requests": {"cpu": "1", "memory": "2Gi"},
     "limits": {"memory": "4Gi"},
 }
-"""No limit of processor time: a trainer that is throttled trains more slowly and nobody is better off."""
+"""No limit of processor time: a trainer that is throttled only trains more slowly."""
+SECONDS: Mapping[str, tuple[int, int]] = {
+    "termination_grace_seconds": (0, 86_400),
+    "start_deadline_seconds": (1, 604_800),
+    "stall_seconds": (1, 604_800),
+    "resync_seconds": (1, 86_400),
+}
+"""The smallest and the largest value of each setting in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the operator is told; the variables have the same names in capitals.
-
-    ``namespace`` (POD_NAMESPACE): the one whose runs it has trained. ``trainer_image`` and ``models_claim`` are what
-    trainers run and write to. ``progress_address``: host:port trainers report to, with a token for
-    ``progress_audience``; None: nobody is told. ``trainer_resources``: for runs that name none.
-    ``termination_grace_seconds``: for a trainer's checkpoint. ``start_deadline_seconds``: how long a pod may fail to
-    start for a reason that does not cure itself. ``stall_seconds``: without progress, until ProgressStalled.
-    ``resync_seconds``: between two looks at everything. ``workers``: reconciles at the same time. Port 0 picks a free
-    one. ``kube_context``: of the kubeconfig, outside a cluster; empty: the current one.
-    """
+    """The operator's settings; each variable has the name of its field in capitals, but for POD_NAMESPACE."""
 
     namespace: str
+    """POD_NAMESPACE: the namespace whose runs are trained. Required."""
+
     trainer_image: str
+    """The image of trainers. Required."""
+
     trainer_image_pull_policy: str = "IfNotPresent"
+    """When nodes pull it: one of PULL_POLICIES."""
+
     trainer_service_account: str = "aisandbox-trainer"
+    """The service account of trainers' pods; it needs no permission."""
+
     models_claim: str = "aisandbox-models"
+    """The PersistentVolumeClaim of checkpoints and models, which trainers mount."""
+
     progress_address: str | None = None
+    """host:port of the TrainingProgressService that trainers report to. None: they report to no service."""
+
     progress_audience: str = "aisandbox-progress"
+    """The audience of the token that trainers report with; the api-server has the same setting."""
+
     trainer_resources: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_RESOURCES))
+    """Requests and limits of trainers, for runs without ``spec.resources``: JSON, as of a container."""
+
     termination_grace_seconds: int = 120
+    """How long a trainer may take to write a checkpoint after SIGTERM, before Kubernetes kills it. 0 to a day."""
+
     start_deadline_seconds: int = 600
+    """How long a pod may fail to start for a reason that only a person can remove, before the run fails. 1 s to a week.
+
+    Ten minutes are enough to correct a name or to install a claim.
+    """
+
     stall_seconds: int = 600
+    """How long a running trainer may report no progress before the condition ProgressStalled is True. 1 s to a week."""
+
     resync_seconds: int = 300
+    """Seconds between two resyncs. 1 s to a day."""
+
     workers: int = 8
+    """How many runs are reconciled at the same time. 1 to 256."""
+
     metrics_port: int = 9090
+    """The port of /metrics. 0 picks a free one."""
+
     probe_port: int = 8080
+    """The port of /healthz and /readyz. 0 picks a free one."""
+
     log_level: str = "info"
+    """debug, info, warning or error, for the operator and its trainers."""
+
     kube_context: str = ""
+    """The context of the kubeconfig, outside a cluster. Empty: the current one."""
+
+    kopf_patch: str = "on"
+    """on or off: whether kopf is patched so that its watches survive every answer of the API server."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
         default = cls(required(environ, "POD_NAMESPACE"), required(environ, "TRAINER_IMAGE"))
+        seconds = {
+            name: whole_number(environ, name.upper(), getattr(default, name), least, most)
+            for name, (least, most) in SECONDS.items()
+        }
         return replace(
             default,
+            **seconds,
             trainer_image_pull_policy=choice(
                 environ, "TRAINER_IMAGE_PULL_POLICY", default.trainer_image_pull_policy, PULL_POLICIES
             ),
@@ -66,19 +108,12 @@ class Settings:
             progress_address=environ.get("PROGRESS_ADDRESS") or default.progress_address,
             progress_audience=environ.get("PROGRESS_AUDIENCE") or default.progress_audience,
             trainer_resources=_resources(environ, default.trainer_resources),
-            termination_grace_seconds=whole_number(
-                environ, "TERMINATION_GRACE_SECONDS", default.termination_grace_seconds, 0, 86_400
-            ),
-            start_deadline_seconds=whole_number(
-                environ, "START_DEADLINE_SECONDS", default.start_deadline_seconds, 1, 604_800
-            ),
-            stall_seconds=whole_number(environ, "STALL_SECONDS", default.stall_seconds, 1, 604_800),
-            resync_seconds=whole_number(environ, "RESYNC_SECONDS", default.resync_seconds, 1, 86_400),
             workers=whole_number(environ, "WORKERS", default.workers, 1, 256),
             metrics_port=port(environ, "METRICS_PORT", default.metrics_port),
             probe_port=port(environ, "PROBE_PORT", default.probe_port),
             log_level=log_level(environ, default.log_level),
             kube_context=environ.get("KUBE_CONTEXT") or default.kube_context,
+            kopf_patch=choice(environ, "KOPF_PATCH", default.kopf_patch, ("on", "off")),
         )
 
 

@@ -1,7 +1,7 @@
-"""kopf's watches over runs, Jobs and pods: they put names into the queue, and that is all.
+"""kopf's watches of runs, Jobs and pods: they only put names of runs into the queue.
 
-Owns how kopf is set up: no finalizers, annotations, timers, daemons, indexes or peering, so that an operator that is
-away never keeps anybody from deleting a run, and what it knows can be told from the cluster alone.
+Owns how kopf is set up: no finalizers, annotations, timers, daemons, indexes or peering, so that a run can be deleted
+while no operator is running, and everything the operator knows follows from the cluster alone.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from aisandbox_crds.trainingrun import GROUP, RUN_LABEL, VERSION
 from aisandbox_kubernetes import Configuration
 
 from aisandbox_operator.decoding import read_pod
-from aisandbox_operator.names import FIELD_MANAGER
-from aisandbox_operator.patience import make_kopf_patient
-from aisandbox_operator.recollection import Recollection
+from aisandbox_operator.job_manifest import OPERATOR
+from aisandbox_operator.watch_cache import WatchCache
 from aisandbox_operator.work_queue import WorkQueue
 
 WATCH_SECONDS = 35
-"""After so long the API server ends a watch, which goes on where it was."""
+"""After so long the API server ends a watch, which is continued from where it was."""
 INACTIVITY_SECONDS = 40.0
-"""A watch that shows nothing for longer is dead, though its connection may not know, and is begun anew."""
+"""A watch that delivers nothing for longer has lost its connection and is restarted."""
 
 _LONGEST_RETRY = 20.0
 
@@ -30,23 +29,22 @@ _LONGEST_RETRY = 20.0
 class Watches:
     """The registry and settings of kopf for one operator.
 
-    ``relisted`` is called when a watch begins anew from a list, at the start or because it had fallen behind (410):
-    what happened meanwhile, deletions above all, is shown by no event.
+    ``relisted`` is called when a watch starts from a list, at first or because its version was too old (410): no event
+    is delivered for what happened before, deletions above all.
     """
 
     def __init__(
         self,
         configuration: Configuration,
         queue: WorkQueue,
-        recollection: Recollection,
+        watch_cache: WatchCache,
         relisted: Callable[[], None],
     ) -> None:
         self._configuration = configuration
         self._queue = queue
-        self._recollection = recollection
+        self._watch_cache = watch_cache
         self._relisted = relisted
         self._fingerprints: dict[str, object] = {}
-        make_kopf_patient()
         self.registry = kopf.OperatorRegistry()
         self.settings = _kopf_settings()
         kopf.on.login(registry=self.registry, errors=kopf.ErrorsMode.TEMPORARY, backoff=5)(self._log_in)
@@ -60,10 +58,10 @@ class Watches:
     async def _on_run(self, event: kopf.RawEvent, **_: Any) -> None:
         raw, kind = cast(Mapping[str, Any], event["object"]), event["type"]
         name = raw["metadata"]["name"]
-        self._recollection.see("trainingruns", raw, is_gone=kind == "DELETED")
+        self._watch_cache.record_event("trainingruns", raw, is_deleted=kind == "DELETED")
         if kind == "DELETED":
             self._fingerprints.pop(name, None)
-            self._queue.add(name)  # looked at like any other: a new run may have the name already
+            self._queue.add(name)  # like any other event: a new run may have the name already
             return
         before, after = self._fingerprints.get(name), _fingerprint(raw)
         self._fingerprints[name] = after
@@ -73,13 +71,13 @@ class Watches:
             self._queue.add(name)
 
     async def _on_job(self, event: kopf.RawEvent, **_: Any) -> None:
-        self._recollection.see("jobs", event["object"], is_gone=event["type"] == "DELETED")
+        self._watch_cache.record_event("jobs", event["object"], is_deleted=event["type"] == "DELETED")
         self._add_owner(event)
 
     async def _on_pod(self, event: kopf.RawEvent, **_: Any) -> None:
         raw = event["object"]
-        self._recollection.see("pods", raw, is_gone=event["type"] == "DELETED")
-        self._recollection.hear(read_pod(raw))
+        self._watch_cache.record_event("pods", raw, is_deleted=event["type"] == "DELETED")
+        self._watch_cache.record_termination(read_pod(raw))
         self._add_owner(event)
 
     def _add_owner(self, event: kopf.RawEvent) -> None:
@@ -92,7 +90,7 @@ class Watches:
 
 
 def _fingerprint(raw: Mapping[str, Any]) -> object:
-    """What of a run can change its plan; reports of progress come every few seconds and mostly cannot."""
+    """The fields of a run that can change its plan; reports of progress come every few seconds and mostly cannot."""
     metadata, status = raw["metadata"], raw.get("status") or {}
     progress = status.get("progress") or {}
     conditions = status.get("conditions") or []
@@ -117,7 +115,7 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 30.0
     settings.networking.error_backoffs = _Backoffs()
     settings.process.ultimate_exiting_timeout = 30.0
-    settings.persistence.finalizer = f"{GROUP}/{FIELD_MANAGER}"  # never used: no handler asks for one
+    settings.persistence.finalizer = f"{GROUP}/{OPERATOR}"  # never used: no handler needs one
     settings.watching.label_selectors["batch", "v1", "jobs"] = RUN_LABEL
     settings.watching.label_selectors["", "v1", "pods"] = RUN_LABEL
     return settings
@@ -140,7 +138,7 @@ async def _kopf_connection(configuration: Configuration) -> kopf.ConnectionInfo:
 
 
 class _Backoffs:
-    """1, 2, 4, ... seconds between the tries of a call, for as long as an outage lasts."""
+    """1, 2, 4, ... up to 20 seconds between the tries of a call, for as long as an outage lasts."""
 
     def __iter__(self) -> Iterator[float]:
         delay = 1.0

@@ -1,7 +1,7 @@
-"""Which runs are to be looked at: each once, however often it is named, and by one worker at a time.
+"""The queue of runs to reconcile: each is in it once, however often it is added, and with one worker at a time.
 
-Owns order, delays and backoff; the behaviour is that of client-go's workqueue (k8s.io/client-go/util/workqueue). Must
-not know what a key stands for. For one event loop.
+Owns order, delays and backoff; it behaves as client-go's workqueue (k8s.io/client-go/util/workqueue). Must not know
+what a key stands for. For one event loop.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ LONGEST_BACKOFF_SECONDS = 30.0
 
 
 class WorkQueue:
-    """A queue of keys. ``random`` spreads retries; ``observe`` is told the depth at every change."""
+    """A queue of keys. ``random`` spreads retries; ``observe`` is called with the depth at every change."""
 
     def __init__(self, random: Random, observe: Callable[[int], None] = lambda depth: None) -> None:
         self._random = random
         self._observe = observe
         self._waiting: deque[str] = deque()
-        self._wanted: set[str] = set()  # waiting, or named again while in work
+        self._wanted: set[str] = set()  # waiting, or added again while a worker has it
         self._in_work: set[str] = set()
         self._failures: dict[str, int] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._arrived = asyncio.Event()
 
     def add(self, key: str) -> None:
-        """Has the key looked at soon; once more if that is happening right now."""
+        """Queues the key, unless it is queued; a key that a worker has is queued again after that."""
         if key in self._wanted:
             return
         self._wanted.add(key)
@@ -37,7 +37,7 @@ class WorkQueue:
             self._append(key)
 
     def add_after(self, key: str, seconds: float | None) -> None:
-        """As :meth:`add`, later; takes the place of an earlier delay. None only ends that."""
+        """As :meth:`add`, after a delay, which replaces an earlier one. None only cancels that."""
         self._cancel_timer(key)
         if seconds is None:
             return
@@ -64,11 +64,11 @@ class WorkQueue:
             self._append(key)
 
     def succeeded(self, key: str) -> None:
-        """The next failure is the first one."""
+        """Resets the key's backoff."""
         self._failures.pop(key, None)
 
     def failed(self, key: str, at_least: float | None = None) -> float:
-        """Has the key looked at again after its backoff (and ``at_least`` so many seconds); returns the delay."""
+        """Queues the key again after its backoff, and at least after ``at_least`` seconds; returns the delay."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         longest = min(FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 20), LONGEST_BACKOFF_SECONDS)
@@ -77,7 +77,7 @@ class WorkQueue:
         return float(delay)
 
     def has_timer(self, key: str) -> bool:
-        """Whether the key will be looked at later."""
+        """Whether the key is delayed."""
         return key in self._timers
 
     def __len__(self) -> int:

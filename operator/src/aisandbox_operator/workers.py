@@ -1,6 +1,6 @@
-"""The workers that reconcile, and what becomes of a reconcile that fails.
+"""The workers that reconcile runs from the queue, and the backoff of a reconcile that fails.
 
-Nothing a run does may end a worker: every error is told and the run is looked at again after its backoff.
+No error ends a worker: it is logged, and the run is reconciled again after its backoff.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Workers:
         self._reconciler = reconciler
         self._metrics = metrics
         self._count = count
-        self._told: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
         self._stopping = False
 
     async def run(self) -> None:
-        """Works until :meth:`stop`; then each worker finishes the run it is at."""
+        """Runs until :meth:`stop`; then each worker finishes its reconcile."""
         await asyncio.gather(*(self._work() for _ in range(self._count)))
 
     def stop(self) -> None:
@@ -52,28 +52,33 @@ class Workers:
         began = time.monotonic()
         error = ""
         try:
-            look_again = await self._reconciler.reconcile(key)
+            requeue_after = await self._reconciler.reconcile(key)
         except Exception as problem:
             error = type(problem).__name__
             self._retry(key, problem)
         else:
             self._queue.succeeded(key)
-            self._told.pop(key, None)
-            self._queue.add_after(key, look_again)
+            self._logged.pop(key, None)
+            self._queue.add_after(key, requeue_after)
         self._metrics.observe_reconcile(time.monotonic() - began, error)
 
     def _retry(self, key: str, problem: Exception) -> None:
         if isinstance(problem, Conflict):
             delay = self._queue.failed(key)
-            log.debug("the run has changed meanwhile", run=key, error=str(problem), again_in=round(delay, 2))
+            log.debug(
+                "conflict: the run was changed by another client",
+                run=key,
+                error=str(problem),
+                retry_after=round(delay, 2),
+            )
         elif isinstance(problem, Transient):
             delay = self._queue.failed(key, problem.retry_after)
-            log.warning("the API server could not serve", run=key, error=str(problem), again_in=round(delay, 2))
+            log.warning("the API server is unavailable", run=key, error=str(problem), retry_after=round(delay, 2))
         elif isinstance(problem, Refused):
             delay = self._queue.failed(key, LONGEST_BACKOFF_SECONDS)
-            if self._told.get(key) != str(problem):  # once, not at every try
+            if self._logged.get(key) != str(problem):  # once, not at every retry
                 log.error("the API server refuses the operator", run=key, error=str(problem))
-            self._told[key] = str(problem)
+            self._logged[key] = str(problem)
         else:
             delay = self._queue.failed(key, 1.0)
-            log.error("reconcile failed", run=key, again_in=round(delay, 2), exc_info=problem)
+            log.error("reconcile failed", run=key, retry_after=round(delay, 2), exc_info=problem)

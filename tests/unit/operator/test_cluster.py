@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aisandbox_kubernetes import Client
-from aisandbox_operator.announcements import Announcement
 from aisandbox_operator.cluster import Cluster
-from operator_views import run
+from aisandbox_operator.events import Event
+from operator_objects import run
 from scripted_api import ScriptedApi, serving
 
 
@@ -75,7 +75,7 @@ async def test_what_is_not_there_is_none_and_deleting_it_is_done(api: ScriptedAp
 
 async def test_event_that_is_there_already_is_fine(api: ScriptedApi, cluster: Cluster) -> None:
     api.answers = [(409, {"message": "exists"})]
-    await cluster.announce(run(), Announcement("walk.1", "Suspended", "it is"), "2026-03-01T12:00:00.000000Z")
+    await cluster.create_event(run(), Event("walk.1", "Suspended", "it is"), "2026-03-01T12:00:00.000000Z")
     ((_, path, _, body, _),) = api.requests
     assert path == "/apis/events.k8s.io/v1/namespaces/sandbox/events"
     assert body["metadata"]["name"] == "walk.1"

@@ -12,10 +12,10 @@ import pytest
 from aisandbox_kubernetes import KubernetesError
 from aisandbox_operator.cluster import Cluster
 from aisandbox_operator.metrics import Metrics
-from aisandbox_operator.recollection import Recollection
 from aisandbox_operator.reconciler import Reconciler
+from aisandbox_operator.watch_cache import WatchCache
 from job_world import DONE, QUEUE, Crash, World
-from operator_views import SETTINGS
+from operator_objects import SETTINGS
 
 SEEDS = int(os.environ.get("CONVERGENCE_SEEDS", "5"))
 ROUNDS, NAMES = 60, ("a", "b", "c", "d", "e")
@@ -33,7 +33,7 @@ class _Calls:
 
 
 def reconciler_of(world: World) -> Reconciler:
-    return Reconciler(cast(Cluster, _Calls(world)), SETTINGS, Recollection(), Metrics(), lambda: world.now)
+    return Reconciler(cast(Cluster, _Calls(world)), SETTINGS, WatchCache(), Metrics(), lambda: world.now)
 
 
 async def reconcile(reconciler: Reconciler, name: str) -> bool:

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 from aisandbox_crds.status import Phase
-from aisandbox_operator.decoding import read_ending, read_job, read_pod, read_run
+from aisandbox_operator.decoding import read_job, read_pod, read_run, read_termination_message
 from aisandbox_operator.job_manifest import job_manifest
+from aisandbox_operator.observed_objects import RelatedObjects
 from aisandbox_operator.plan import plan
-from aisandbox_operator.views import Observed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operator_views import NOW, RUN_UID, SETTINGS, spec
+from operator_objects import NOW, RUN_UID, SETTINGS, spec
 
 RUN: dict[str, Any] = {
     "apiVersion": "aisandbox.dev/v1alpha1",
@@ -118,20 +118,22 @@ def test_pod_is_read_with_its_trainer_only() -> None:
     assert (pod.job_uid, pod.run_uid, pod.exit_code) == ("j", RUN_UID, 75)
     assert pod.was_disrupted
     assert not pod.is_running
-    assert pod.ending is not None
-    assert (pod.ending.attempt, pod.ending.timesteps) == (2, 40)
+    assert pod.termination_message is not None
+    assert (pod.termination_message.attempt, pod.termination_message.timesteps) == (2, 40)
 
 
 def test_log_tail_in_place_of_a_message_is_kept() -> None:
-    assert read_ending("Traceback\n  boom\n") == (None, "Traceback |   boom")
-    assert len(read_ending("x" * 5000)[1]) == 1000
+    assert read_termination_message("Traceback\n  boom\n") == (None, "Traceback |   boom")
+    assert len(read_termination_message("x" * 5000)[1]) == 1000
 
 
 def test_message_that_the_schema_would_refuse_is_left_out() -> None:
     odd = {"attempt": 10**12, "exitCode": 0, "timesteps": 1}
-    assert read_ending(json.dumps(odd)) == (None, "")
+    assert read_termination_message(json.dumps(odd)) == (None, "")
     artifact = {"path": "p", "timesteps": 1, "digest": "d", "time": "yesterday"}
-    ending, _ = read_ending(json.dumps({"attempt": 1, "exitCode": 0, "timesteps": 1, "latestModel": artifact}))
+    ending, _ = read_termination_message(
+        json.dumps({"attempt": 1, "exitCode": 0, "timesteps": 1, "latestModel": artifact})
+    )
     assert ending is not None
     assert ending.latest_model is not None
     assert ending.latest_model.time is None
@@ -160,5 +162,5 @@ def damaged(raw: dict[str, Any], data: st.DataObject) -> dict[str, Any]:
 @settings(max_examples=400, deadline=None)
 def test_odd_objects_are_read_and_planned_without_an_error(data: st.DataObject) -> None:
     run = read_run(damaged(RUN, data))
-    observed = Observed(read_job(damaged(JOB, data)), (read_pod(damaged(POD, data)),))
+    observed = RelatedObjects(read_job(damaged(JOB, data)), (read_pod(damaged(POD, data)),))
     plan(run, observed, SETTINGS, NOW)

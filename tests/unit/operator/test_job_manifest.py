@@ -5,7 +5,7 @@ from aisandbox_crds.effective_values import seed_of
 from aisandbox_crds.spec import GymnasiumEnvironment
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_operator.job_manifest import Manifest, job_manifest
-from operator_views import QUEUE, RUN_UID, SETTINGS, spec
+from operator_objects import QUEUE, RUN_UID, SETTINGS, spec
 
 
 def manifest(failures_before: int = 0, suspended: bool = False, **fields: object) -> Manifest:

@@ -8,11 +8,11 @@ from aisandbox_crds.status import Failure, Phase, Progress, TrainingRunStatus
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_operator.decision import CreateJob, DeleteJob
 from aisandbox_operator.job_manifest import job_manifest
+from aisandbox_operator.observed_objects import ObservedJob, ObservedPod, ObservedRun, RelatedObjects
 from aisandbox_operator.plan import plan
-from aisandbox_operator.views import JobView, Observed, PodView, RunView
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operator_views import NOW, QUEUE, RUN_UID, SETTINGS, carried_out, spec
+from operator_objects import NOW, QUEUE, RUN_UID, SETTINGS, carried_out, spec
 
 times = st.none() | st.integers(-4000, 4000).map(lambda seconds: NOW - timedelta(seconds=seconds))
 time_texts = st.sampled_from(
@@ -47,7 +47,7 @@ statuses = st.builds(
     restarts_count_towards_max=small,
 )
 runs = st.builds(
-    RunView,
+    ObservedRun,
     name=st.just("walk"),
     uid=st.just(RUN_UID),
     spec=specs,
@@ -57,7 +57,7 @@ runs = st.builds(
     is_being_deleted=st.sampled_from([False, False, False, True]),
 )
 jobs = st.none() | st.builds(
-    JobView,
+    ObservedJob,
     name=st.just("walk"),
     uid=st.just("job-uid"),
     owner_kind=st.sampled_from(["TrainingRun", "TrainingRun", "", "CronJob"]),
@@ -80,7 +80,7 @@ endings = st.none() | st.builds(
     failure=st.none() | st.builds(Failure, st.text(max_size=20), st.text(max_size=20)),
 )
 pods = st.builds(
-    PodView,
+    ObservedPod,
     name=st.sampled_from(["walk-a", "walk-b"]),
     uid=st.just("pod"),
     phase=st.sampled_from(["Pending", "Running", "Succeeded", "Failed", "Unknown"]),
@@ -98,34 +98,34 @@ pods = st.builds(
     started=times,
     exit_code=st.sampled_from([None, 0, 1, 78, 137, 143]),
     ended=times,
-    ending=endings,
+    termination_message=endings,
 )
-worlds = st.builds(Observed, jobs, st.lists(pods, max_size=3).map(tuple))
+worlds = st.builds(RelatedObjects, jobs, st.lists(pods, max_size=3).map(tuple))
 EXAMPLES = settings(max_examples=500, deadline=None)
 
 
 @given(runs, worlds)
 @EXAMPLES
-def test_plan_comes_to_rest_at_once_and_keeps_its_promises(run: RunView, seen: Observed) -> None:
+def test_plan_comes_to_rest_at_once_and_keeps_its_promises(run: ObservedRun, seen: RelatedObjects) -> None:
     now_run, now_job = run, seen.job
     for _ in range(6):
-        step = plan(now_run, Observed(now_job, seen.pods), SETTINGS, NOW)
+        step = plan(now_run, RelatedObjects(now_job, seen.pods), SETTINGS, NOW)
         check_step(now_run, now_job, step.action, step.status)
-        assert step.look_again is None or step.look_again >= 0
+        assert step.requeue_after is None or step.requeue_after >= 0
         if step.is_empty:
             return
         now_run, now_job = carried_out(step, now_run, now_job)
-        seen = marked(seen, step.disrupted)
+        seen = marked(seen, step.disrupted_pod)
     raise AssertionError(f"never rests: {step}")
 
 
-def marked(seen: Observed, disrupted: PodView | None) -> Observed:
+def marked(seen: RelatedObjects, disrupted: ObservedPod | None) -> RelatedObjects:
     """The mark of a pod is on it."""
     pods = (replace(pod, was_disrupted=True) if pod == disrupted else pod for pod in seen.pods)
     return replace(seen, pods=tuple(pods))
 
 
-def check_step(run: RunView, job: JobView | None, action: object, status: TrainingRunStatus | None) -> None:
+def check_step(run: ObservedRun, job: ObservedJob | None, action: object, status: TrainingRunStatus | None) -> None:
     before = run.status
     if before.phase.is_done or run.is_being_deleted:
         assert status is None, "a terminal phase never changes"
@@ -156,13 +156,13 @@ def assert_budget(wish: TrainingRunSpec, action: CreateJob, before: TrainingRunS
 
 @given(runs, worlds)
 @EXAMPLES
-def test_plan_of_the_same_situation_is_the_same(run: RunView, seen: Observed) -> None:
+def test_plan_of_the_same_situation_is_the_same(run: ObservedRun, seen: RelatedObjects) -> None:
     assert plan(run, seen, SETTINGS, NOW) == plan(run, seen, SETTINGS, NOW)
 
 
 @given(runs, worlds)
 @settings(max_examples=300, deadline=None)
-def test_order_of_pods_does_not_matter(run: RunView, seen: Observed) -> None:
+def test_order_of_pods_does_not_matter(run: ObservedRun, seen: RelatedObjects) -> None:
     named = tuple(replace(pod, name=f"walk-{index}") for index, pod in enumerate(seen.pods))
-    forth, back = Observed(seen.job, named), Observed(seen.job, named[::-1])
+    forth, back = RelatedObjects(seen.job, named), RelatedObjects(seen.job, named[::-1])
     assert plan(run, forth, SETTINGS, NOW) == plan(run, back, SETTINGS, NOW)

@@ -47,12 +47,12 @@ def test_missing_cluster_is_told_without_a_traceback() -> None:
 
 
 async def test_probe_answers_with_the_problem() -> None:
-    problems = ["", "the watch of pods shows nothing"]
+    problems = ["", "the watch of pods delivers nothing"]
     probes = Probes(lambda: problems.pop(0), str)
     port = await probes.serve(0)
     try:
         assert await _get(port) == (200, "ok\n")
-        assert await _get(port) == (503, "the watch of pods shows nothing\n")
+        assert await _get(port) == (503, "the watch of pods delivers nothing\n")
         with pytest.raises(AddressInUse, match="PROBE_PORT"):
             await Probes(str, str).serve(port)
     finally:
@@ -97,7 +97,7 @@ def test_metrics_are_served_and_a_taken_port_is_told() -> None:
 
 def test_log_has_one_form_for_all() -> None:
     code = (
-        "import logging, structlog; from aisandbox_operator import log; log.configure('info');"
+        "import logging, structlog; from aisandbox_operator.__main__ import configure_log; configure_log('info');"
         "structlog.get_logger('aisandbox_operator.x').info('phase of the run', run='walk');"
         "structlog.get_logger('aisandbox_operator.x').debug('hidden');"
         "logging.getLogger('kopf.x').info('noise');"

@@ -7,12 +7,12 @@ from aisandbox_kubernetes import Forbidden, Transient, Unavailable
 from aisandbox_operator import resync as module
 from aisandbox_operator.cluster import Cluster
 from aisandbox_operator.metrics import Metrics
-from aisandbox_operator.recollection import Recollection
 from aisandbox_operator.reconciler import Reconciler
 from aisandbox_operator.resync import Resync
+from aisandbox_operator.watch_cache import WatchCache
 from aisandbox_operator.work_queue import WorkQueue
 from aisandbox_operator.workers import Workers
-from operator_views import NOW, SETTINGS
+from operator_objects import NOW, SETTINGS
 
 SPEC = {"algorithm": "PPO", "totalTimesteps": 100}
 
@@ -55,7 +55,7 @@ class Lists:
 
 def resync_of(lists: Lists, queue: WorkQueue, metrics: Metrics | None = None) -> Resync:
     told = metrics or Metrics()
-    return Resync(cast(Cluster, lists), SETTINGS, queue, Recollection(), told, lambda: NOW, Random(1))
+    return Resync(cast(Cluster, lists), SETTINGS, queue, WatchCache(), told, lambda: NOW, Random(1))
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def test_resync_goes_on_after_a_failure_and_when_it_is_wanted(
 ) -> None:
     monkeypatch.setattr(module, "FIRST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(module, "LONGEST_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(module, "GATHER_SECONDS", 0.001)
+    monkeypatch.setattr(module, "BURST_SECONDS", 0.001)
     lists = Lists(raw_run("new"))
     lists.errors = [Unavailable("list", "500"), ValueError("odd")]
     resync = resync_of(lists, queue)
@@ -103,7 +103,7 @@ async def test_resync_goes_on_after_a_failure_and_when_it_is_wanted(
     assert await asyncio.wait_for(queue.get(), 5) == "new"
     assert lists.looks == 3
     queue.done("new")
-    resync.soon()
+    resync.request()
     assert await asyncio.wait_for(queue.get(), 5) == "new"
     assert lists.looks == 4
     task.cancel()

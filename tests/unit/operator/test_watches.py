@@ -5,7 +5,7 @@ from typing import Any
 import kopf
 import pytest
 from aisandbox_kubernetes import Configuration
-from aisandbox_operator.recollection import Recollection
+from aisandbox_operator.watch_cache import WatchCache
 from aisandbox_operator.watches import INACTIVITY_SECONDS, WATCH_SECONDS, Watches
 from aisandbox_operator.work_queue import WorkQueue
 
@@ -22,7 +22,7 @@ def relists() -> list[None]:
 
 @pytest.fixture
 def watches(queue: WorkQueue, relists: list[None]) -> Watches:
-    return Watches(Configuration(), queue, Recollection(), lambda: relists.append(None))
+    return Watches(Configuration(), queue, WatchCache(), lambda: relists.append(None))
 
 
 def run(status: Mapping[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:

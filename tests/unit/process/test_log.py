@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from aisandbox_operator import log as operator_log
+from aisandbox_operator.__main__ import configure_log
 from aisandbox_process import log
 
 
@@ -113,7 +113,7 @@ def test_libraries_are_heard_from_warnings_on_in_the_same_form(monkeypatch: pyte
 
 def test_what_kopf_repeats_by_itself_is_no_error_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = _heard(monkeypatch)
-    operator_log.configure("info")
+    configure_log("info")
     logging.getLogger("kopf._core.reactor").error("Request attempt #1/9 failed; will retry")
     logging.getLogger("kopf._core.reactor").error("it is over")
     logging.getLogger("kopf._core.reactor").info("not of interest")
@@ -122,7 +122,7 @@ def test_what_kopf_repeats_by_itself_is_no_error_yet(monkeypatch: pytest.MonkeyP
 
 def test_operator_at_debug_tells_all(monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = _heard(monkeypatch)
-    operator_log.configure("debug")
+    configure_log("debug")
     logging.getLogger("kopf").debug("a detail")
     assert json.loads(stderr.getvalue())["event"] == "a detail"
 

@@ -1,4 +1,5 @@
-"""The rules by which a run is led: each a function from a situation to a decision, or None where it has no say.
+"""The rules for a run: each is a function from the observed state to a decision, or None where it does not apply.
 
 The first that decides wins (:data:`aisandbox_operator.plan.POLICIES`). None of them knows the cluster or the clock.
+Each module's docstring names the fields of the spec, or the settings, that it serves.
 """

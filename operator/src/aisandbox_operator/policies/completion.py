@@ -1,46 +1,51 @@
-"""The end of a run: its Job has finished, or its last trainer has and the Job is gone."""
+"""The end of a run: its Job has finished, or its last trainer has and the Job no longer exists.
+
+Serves ``spec.backoffLimit`` and ``spec.activeDeadlineSeconds``, which the Job counts.
+"""
 
 from __future__ import annotations
 
+from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Phase
 from aisandbox_crds.trainer_exit import ExitCode
 
-from aisandbox_operator.accounting import Account, account_of
+from aisandbox_operator.attempt_counts import count_attempts
 from aisandbox_operator.decision import Decision
-from aisandbox_operator.policies.failures import describe_job, describe_pod
-from aisandbox_operator.situation import Situation
+from aisandbox_operator.observed_state import ObservedState
+from aisandbox_operator.policies.job_failure import explain_job, explain_pod
 
-SUCCEEDED = Decision(Phase.SUCCEEDED, "Succeeded", "the run has trained to its end")
-CANCELLED = Decision(Phase.CANCELLED, "Cancelled", "the run was cancelled; its checkpoints stay")
+SUCCEEDED = Decision(Phase.SUCCEEDED, Reason.SUCCEEDED, "the run has trained to its end")
+CANCELLED = Decision(Phase.CANCELLED, Reason.CANCELLED, "the run was cancelled; its checkpoints are kept")
 
 
-def finished(situation: Situation) -> Decision | None:
-    """The Job has finished. Done beats cancelled, as it came first; cancelled beats every other end."""
-    job = situation.job
+def complete(state: ObservedState) -> Decision | None:
+    """The Job has finished. A success beats a cancel, as it came first; a cancel beats every failure."""
+    job = state.job
     if job is None or not job.end:
-        return _finished_without_job(situation) if job is None or situation.has_stopped else None
+        return _complete_without_job(state) if job is None or state.is_stopped else None
     if job.end == "Complete":
         return SUCCEEDED
-    spec = situation.run.spec
+    spec = state.run.spec
     if spec is not None and spec.cancel:
         return CANCELLED
-    account: Account = account_of(situation)
     deadline = spec.active_deadline_seconds if spec is not None else None
-    failure = describe_job(job, situation.last_ended, deadline, account.restarts)
+    failure = explain_job(job, state.last_finished_pod, deadline, count_attempts(state).restarts)
     return Decision(Phase.FAILED, failure.reason, failure.message, failure)
 
 
-def _finished_without_job(situation: Situation) -> Decision | None:
-    """A trainer that did its work, or said that none can, was the last one whatever became of the Job."""
-    if situation.lingering:
+def _complete_without_job(state: ObservedState) -> Decision | None:
+    """A trainer that finished the run, or found that none can, was the last one, whatever became of the Job."""
+    if state.active_pods:
         return None
-    pod, spec = situation.last_ended, situation.run.spec
-    heard = [ending.exit_code for ending in situation.observed.heard]  # by a watch; such an end is never undone
-    if ExitCode.DONE in heard or (pod is not None and pod.exit_code == ExitCode.DONE and pod.phase == "Succeeded"):
+    pod, spec = state.last_finished_pod, state.run.spec
+    # Recorded by a watch: how a trainer ended never changes.
+    recorded = [message.exit_code for message in state.related.recorded_messages]
+    # A container's exit code 0 alone does not do: its pod may have failed, as when its node is shut down.
+    if ExitCode.DONE in recorded or (pod is not None and pod.exit_code == ExitCode.DONE and pod.phase == "Succeeded"):
         return SUCCEEDED
     if spec is not None and spec.cancel:
         return None
     if pod is not None and pod.exit_code == ExitCode.PERMANENT:
-        failure = describe_pod(pod)
+        failure = explain_pod(pod)
         return Decision(Phase.FAILED, failure.reason, failure.message, failure)
     return None

@@ -1,20 +1,24 @@
-"""A spec that no trainer can do: told at once, in words, rather than by a Job that fails."""
+"""A spec that breaks a rule that the resource's schema cannot express: the run fails before it has a Job.
+
+Serves every field of the spec that :func:`aisandbox_crds.validation.validate_spec` checks.
+"""
 
 from __future__ import annotations
 
+from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Failure, Phase
 
 from aisandbox_operator.decision import Decision
-from aisandbox_operator.situation import Situation
+from aisandbox_operator.observed_state import ObservedState
 
 
-def invalid(situation: Situation) -> Decision | None:
-    """The spec breaks a rule that the resource's schema cannot say.
+def reject_invalid_spec(state: ObservedState) -> Decision | None:
+    """The spec breaks a rule.
 
-    A run that has its Job already is left to its trainer: rules may have become stricter since it was started.
+    A run that has its Job already continues: rules may have become stricter since it was started.
     """
-    run = situation.run
-    if run.spec is not None and (not run.problem or run.spec.cancel or situation.job is not None):
+    run = state.run
+    if run.spec is not None and (not run.problem or run.spec.cancel or state.job is not None):
         return None
     problem = (run.problem or "spec: cannot be read")[:4000]
-    return Decision(Phase.FAILED, "InvalidRun", problem, Failure("InvalidRun", problem))
+    return Decision(Phase.FAILED, Reason.INVALID_RUN, problem, Failure(Reason.INVALID_RUN, problem))

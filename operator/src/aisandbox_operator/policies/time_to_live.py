@@ -1,40 +1,41 @@
-"""Runs that need nothing more: deleted ones, and done ones but for what is left of their Jobs.
+"""Runs that are deleted or done: only their Jobs are cleaned up; serves ``spec.ttlSecondsAfterFinished``.
 
-A done run never makes a Job again. Its Job goes ``ttlSecondsAfterFinished`` after the end, and at once if it has not
-finished: somebody could still set it going.
+A done run never gets a Job again. Its Job is deleted ``ttlSecondsAfterFinished`` after the end, and at once if it has
+not finished, because it could still be resumed.
 """
 
 from __future__ import annotations
 
+from aisandbox_crds.reasons import Reason
 from aisandbox_crds.times import seconds_since
 
 from aisandbox_operator.decision import Decision, DeleteJob
-from aisandbox_operator.situation import Situation
+from aisandbox_operator.observed_state import ObservedState
 
 
-def deleted(situation: Situation) -> Decision | None:
+def ignore_deleted_run(state: ObservedState) -> Decision | None:
     """Kubernetes deletes the Job of a deleted run, by its owner reference."""
-    if not situation.run.is_being_deleted:
+    if not state.run.is_being_deleted:
         return None
-    return Decision(situation.run.status.phase, "Deleted", keeps_status=True)
+    return Decision(state.run.status.phase, Reason.DELETED, keeps_status=True)
 
 
-def done(situation: Situation) -> Decision | None:
+def clean_up_done_run(state: ObservedState) -> Decision | None:
     """The run is in a terminal phase."""
-    status, job = situation.run.status, situation.job
+    status, job = state.run.status, state.job
     if not status.phase.is_done:
         return None
-    rests = Decision(status.phase, "Done", keeps_status=True)
+    nothing = Decision(status.phase, Reason.DONE, keeps_status=True)
     if job is None or job.is_being_deleted:
-        return rests
-    delete = Decision(status.phase, "Done", keeps_status=True, action=DeleteJob(job.uid))
+        return nothing
+    delete = Decision(status.phase, Reason.DONE, keeps_status=True, action=DeleteJob(job.uid))
     if not job.end:
         return delete
-    spec = situation.run.spec
+    spec = state.run.spec
     seconds = spec.ttl_seconds_after_finished if spec is not None else None
-    age = seconds_since(status.completion_time, situation.now)
+    age = seconds_since(status.completion_time, state.now)
     if seconds is None or age is None:
-        return rests
+        return nothing
     if age >= seconds:
         return delete
-    return Decision(status.phase, "Done", keeps_status=True, look_again=seconds - age)
+    return Decision(status.phase, Reason.DONE, keeps_status=True, requeue_after=seconds - age)

@@ -1,6 +1,6 @@
-"""What the operator sees of the cluster, as frozen values: a run, its Job, its pods.
+"""What the operator reads of the cluster, as frozen values: a run, its Job, its pods.
 
-Owns which fields matter. Must not know the raw form (:mod:`aisandbox_operator.decoding`) nor what follows from them.
+Owns which fields matter. Must not know their JSON form (:mod:`aisandbox_operator.decoding`) nor what follows from them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from aisandbox_crds.trainer_exit import TerminationMessage
 
 
 @dataclass(frozen=True, slots=True)
-class RunView:
-    """A TrainingRun. ``problem``: why its spec cannot be trained, or empty; ``spec`` None: it cannot even be read."""
+class ObservedRun:
+    """A TrainingRun. ``problem``: why its spec cannot be trained, or empty; ``spec`` None: it cannot be read at all."""
 
     name: str
     uid: str
@@ -29,13 +29,13 @@ class RunView:
 
 
 @dataclass(frozen=True, slots=True)
-class JobView:
+class ObservedJob:
     """A Job. ``owner_kind`` and ``owner_uid`` are its controller's, empty without one.
 
     ``failed`` counts the pods that spent its backoff limit; ``failures_before`` those of earlier Jobs of the run.
     ``end`` is "Complete", "Failed" or empty, with its ``end_reason`` and ``end_message``.
-    ``is_finishing``: that is decided, its pods may not have ended yet. ``is_suspended`` is its spec, ``has_settled``
-    whether the Job controller has acted on that.
+    ``is_finishing``: its end is decided, its pods may not have ended yet. ``is_suspended`` is its ``spec.suspend``,
+    ``has_settled`` whether the Job controller has acted on that.
     """
 
     name: str
@@ -58,14 +58,14 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
-class PodView:
+class ObservedPod:
     """A pod of a run and its container ``trainer``.
 
     ``phase``: Pending, Running, Succeeded, Failed or Unknown. ``reason`` and ``message`` are the pod's own ("Evicted").
-    ``job_uid`` and ``run_uid``: whose it is. ``waits_for`` and ``wait_message``: why the trainer has not started.
-    ``unscheduled``: why the pod has no node, with ``unscheduled_message``. ``exit_code`` None: has not ended.
-    ``ending`` is the trainer's termination message, ``last_words`` what it left instead of one.
-    ``deletion_time``: when its grace is over.
+    ``job_uid`` and ``run_uid``: the Job and run it belongs to. ``waits_for`` and ``wait_message``: why the trainer has
+    not started. ``unscheduled``: why the pod has no node, with ``unscheduled_message``. ``exit_code`` None: has not
+    ended. ``termination_message`` is the trainer's, ``log_tail`` the end of its log where it left none.
+    ``deletion_time``: when its grace period ends.
     """
 
     name: str
@@ -88,25 +88,26 @@ class PodView:
     exit_code: int | None = None
     exit_reason: str = ""
     ended: datetime | None = None
-    ending: TerminationMessage | None = None
-    last_words: str = ""
+    termination_message: TerminationMessage | None = None
+    log_tail: str = ""
 
     @property
     def is_over(self) -> bool:
-        """Whether none of its containers will ever run again."""
+        """Whether none of its containers will run again."""
         return self.phase in ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
-    """The Job that has the run's name, if any, whoever made it, and all pods labelled with it.
+class RelatedObjects:
+    """The Job that has the run's name, whatever created it, and all pods labelled with that name.
 
-    ``heard``: what trainers of the run have said whose pods may be gone; lost when the operator is started anew.
-    ``refused``: why the API server does not take the run's Job, and ``refused_for_good`` whether it never will.
+    ``recorded_messages``: termination messages of the run's trainers whose pods may be deleted; lost when the operator
+    restarts. ``job_refusal``: why the API server does not accept the run's Job, ``is_refused_permanently``: it never
+    will.
     """
 
-    job: JobView | None = None
-    pods: tuple[PodView, ...] = ()
-    heard: tuple[TerminationMessage, ...] = ()
-    refused: str = ""
-    refused_for_good: bool = False
+    job: ObservedJob | None = None
+    pods: tuple[ObservedPod, ...] = ()
+    recorded_messages: tuple[TerminationMessage, ...] = ()
+    job_refusal: str = ""
+    is_refused_permanently: bool = False

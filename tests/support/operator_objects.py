@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aisandbox_crds.codec import status_from_json
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
-from aisandbox_crds.status import Failure, TrainingRunStatus
+from aisandbox_crds.status import Condition, ConditionType, Failure, Phase, TrainingRunStatus
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_operator.decision import CreateJob, DeleteJob, SuspendJob
+from aisandbox_operator.observed_objects import ObservedJob, ObservedPod, ObservedRun, RelatedObjects
 from aisandbox_operator.plan import Plan, plan
 from aisandbox_operator.settings import Settings
 from aisandbox_operator.status_fields import own_fields
-from aisandbox_operator.views import JobView, Observed, PodView, RunView
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 SETTINGS = Settings(namespace="sandbox", trainer_image="aisandbox/trainer:1", progress_address="api:50051")
 RUN_UID = "run-uid"
 JOB_UID = "job-uid"
 QUEUE = {"kueue.x-k8s.io/queue-name": "gpus"}
+RUNNING = TrainingRunStatus(phase=Phase.RUNNING, attempt=1, start_time="2026-03-01T11:00:00Z")
+SUCCEEDED = TrainingRunStatus(phase=Phase.SUCCEEDED, completion_time="2026-03-01T11:59:00Z")
 
 
 def ago(seconds: float) -> datetime:
@@ -30,26 +33,26 @@ def spec(**fields: Any) -> TrainingRunSpec:
     return TrainingRunSpec(**{"algorithm": Algorithm.PPO, "total_timesteps": 1000, **fields})
 
 
-def run(status: TrainingRunStatus | None = None, *, of: TrainingRunSpec | None = None, **fields: Any) -> RunView:
+def run(status: TrainingRunStatus | None = None, *, of: TrainingRunSpec | None = None, **fields: Any) -> ObservedRun:
     known: dict[str, Any] = {"name": "walk", "uid": RUN_UID, "spec": of or spec(), "generation": 1}
-    return RunView(**{**known, "status": status or TrainingRunStatus(), **fields})
+    return ObservedRun(**{**known, "status": status or TrainingRunStatus(), **fields})
 
 
-def job(**fields: Any) -> JobView:
+def job(**fields: Any) -> ObservedJob:
     known = {"name": "walk", "uid": JOB_UID, "owner_kind": "TrainingRun", "owner_uid": RUN_UID, "has_settled": True}
-    return JobView(**{**known, "created": ago(60), **fields})
+    return ObservedJob(**{**known, "created": ago(60), **fields})
 
 
-def pod(**fields: Any) -> PodView:
+def pod(**fields: Any) -> ObservedPod:
     known = {"name": "walk-abcde", "uid": "pod-uid", "job_uid": JOB_UID, "run_uid": RUN_UID, "created": ago(50)}
-    return PodView(**{**known, **fields})
+    return ObservedPod(**{**known, **fields})
 
 
-def running_pod(**fields: Any) -> PodView:
+def running_pod(**fields: Any) -> ObservedPod:
     return pod(**{"phase": "Running", "is_running": True, "started": ago(40), "scheduled": ago(45), **fields})
 
 
-def ended_pod(code: int, **fields: Any) -> PodView:
+def ended_pod(code: int, **fields: Any) -> ObservedPod:
     phase = "Failed" if code else "Succeeded"
     return pod(**{"phase": phase, "exit_code": code, "started": ago(40), "ended": ago(5), **fields})
 
@@ -59,30 +62,36 @@ def ending(attempt: int, code: int, timesteps: int = 500, failure: Failure | Non
 
 
 def planned(
-    run_: RunView, job_: JobView | None = None, *pods: PodView, settings: Settings = SETTINGS, now: datetime = NOW
+    run_: ObservedRun,
+    job_: ObservedJob | None = None,
+    *pods: ObservedPod,
+    settings: Settings = SETTINGS,
+    now: datetime = NOW,
 ) -> Plan:
-    return plan(run_, Observed(job_, pods), settings, now)
+    return plan(run_, RelatedObjects(job_, pods), settings, now)
 
 
-def followed(
-    run_: RunView, job_: JobView | None = None, *pods: PodView, settings: Settings = SETTINGS, now: datetime = NOW
-) -> tuple[RunView, JobView | None]:
-    """The run and the Job once everything that is planned is carried out, at one moment; fails if that has no end."""
+def reconciled(
+    run_: ObservedRun,
+    job_: ObservedJob | None = None,
+    *pods: ObservedPod,
+    settings: Settings = SETTINGS,
+    now: datetime = NOW,
+) -> tuple[ObservedRun, ObservedJob | None]:
+    """The run and the Job once every plan is carried out, at one moment; fails if the plans do not become empty."""
     for _ in range(6):
-        step = plan(run_, Observed(job_, pods), settings, now)
+        step = plan(run_, RelatedObjects(job_, pods), settings, now)
         if step.is_empty:
             return run_, job_
         run_, job_ = carried_out(step, run_, job_)
-    raise AssertionError(f"the plan never rests: {step}")
+    raise AssertionError(f"the plan never becomes empty: {step}")
 
 
-def carried_out(step: Plan, run_: RunView, job_: JobView | None) -> tuple[RunView, JobView | None]:
+def carried_out(step: Plan, run_: ObservedRun, job_: ObservedJob | None) -> tuple[ObservedRun, ObservedJob | None]:
     """What the API server has after the plan's writes, before any controller has acted on them."""
-    from dataclasses import replace
-
     if isinstance(step.action, CreateJob):
         assert job_ is None, "two Jobs"
-        job_ = JobView(
+        job_ = ObservedJob(
             name=run_.name,
             uid="made-uid",
             owner_kind="TrainingRun",
@@ -109,3 +118,7 @@ def carried_out(step: Plan, run_: RunView, job_: JobView | None) -> tuple[RunVie
 def own_progress(status: TrainingRunStatus) -> dict[str, Any]:
     progress: dict[str, Any] = own_fields(status).get("progress", {})
     return progress
+
+
+def condition(status: TrainingRunStatus, kind: ConditionType) -> Condition:
+    return next(each for each in status.conditions if each.type is kind)

@@ -1,0 +1,81 @@
+"""The end of a run: ``completion.complete``, a row a rule."""
+
+from aisandbox_crds.reasons import Reason
+from aisandbox_crds.status import Failure, Phase
+from aisandbox_operator.observed_state import ObservedState
+from aisandbox_operator.policies.completion import complete
+from operator_objects import NOW, RUNNING, ended_pod, ending, job, pod, run, running_pod, spec
+from policy_rules import Decided, check, observed, table
+
+SUCCEEDED = Decided(Phase.SUCCEEDED, Reason.SUCCEEDED)
+CANCELLED = Decided(Phase.CANCELLED, Reason.CANCELLED)
+ACTIVE, CANCEL = run(RUNNING), run(RUNNING, of=spec(cancel=True))
+GAVE_UP = job(end="Failed", end_reason="BackoffLimitExceeded", failed=4)
+UNREACHABLE = Failure("SimulatorUnreachable", "no answer from sim:1")
+UNSUPPORTED = Failure("UnsupportedActionSpace", "Box")
+
+
+@table(
+    ("a Job that has not finished decides nothing", observed(ACTIVE, job(active=1), running_pod()), None),
+    ("a complete Job is a success", observed(ACTIVE, job(end="Complete")), SUCCEEDED),
+    ("a complete Job is a success also under a cancel", observed(CANCEL, job(end="Complete")), SUCCEEDED),
+    (
+        "a failed Job fails the run with the reason of its last trainer",
+        observed(ACTIVE, GAVE_UP, ended_pod(75, termination_message=ending(4, 75, failure=UNREACHABLE))),
+        Decided(Phase.FAILED, "SimulatorUnreachable", message="no answer from sim:1 (given up after 3 restarts)"),
+    ),
+    ("a failed Job under a cancel is cancelled", observed(CANCEL, GAVE_UP), CANCELLED),
+    ("without a Job and a pod nothing is known", observed(ACTIVE), None),
+    (
+        "a trainer that was done before its Job was deleted has succeeded",
+        observed(ACTIVE, None, ended_pod(0)),
+        SUCCEEDED,
+    ),
+    (
+        "exit code 0 in a pod that failed is not a success",
+        observed(ACTIVE, None, ended_pod(0, phase="Failed")),
+        None,
+    ),
+    (
+        "another exit code is not a success though the pod succeeded",
+        observed(ACTIVE, None, ended_pod(1, phase="Succeeded")),
+        None,
+    ),
+    (
+        "a recorded message of a trainer that was done is a success without its pod",
+        observed(ACTIVE, recorded_messages=(ending(1, 0),)),
+        SUCCEEDED,
+    ),
+    (
+        "a recorded message of a trainer that was stopped is not a success",
+        observed(ACTIVE, recorded_messages=(ending(1, 143),)),
+        None,
+    ),
+    (
+        "a pod that may still run is waited for",
+        observed(ACTIVE, None, ended_pod(0), pod(name="walk-b", phase="Running")),
+        None,
+    ),
+    (
+        "a permanent failure before the Job was deleted fails the run",
+        observed(ACTIVE, None, ended_pod(78, termination_message=ending(1, 78, failure=UNSUPPORTED))),
+        Decided(Phase.FAILED, "UnsupportedActionSpace", message="Box"),
+    ),
+    (
+        "a permanent failure under a cancel is left to the cancel",
+        observed(CANCEL, None, ended_pod(78, termination_message=ending(1, 78, failure=UNSUPPORTED))),
+        None,
+    ),
+    (
+        "a trainer that was done before the cancel stopped its Job has succeeded",
+        observed(CANCEL, job(is_suspended=True), ended_pod(0)),
+        SUCCEEDED,
+    ),
+    (
+        "a Job that is being stopped is waited for",
+        observed(CANCEL, job(is_suspended=True), running_pod(deletion_time=NOW)),
+        None,
+    ),
+)
+def test_end_of_a_run(state: ObservedState, decided: Decided | None) -> None:
+    check(complete(state), decided)

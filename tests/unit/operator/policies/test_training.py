@@ -1,0 +1,164 @@
+"""A run that is to train: the policies of ``training``, a row a rule."""
+
+from dataclasses import replace
+
+from aisandbox_crds.reasons import Reason
+from aisandbox_crds.status import Phase, Progress, TrainingRunStatus
+from aisandbox_operator.decision import CreateJob, SuspendJob
+from aisandbox_operator.observed_state import ObservedState
+from aisandbox_operator.policies.training import create_job, observe_trainer, resume_job
+from operator_objects import (
+    JOB_UID,
+    NOW,
+    QUEUE,
+    RUNNING,
+    SETTINGS,
+    ago,
+    ended_pod,
+    ending,
+    job,
+    pod,
+    run,
+    running_pod,
+    spec,
+)
+from policy_rules import Decided, check, observed, table
+
+QUEUED_FLAG, ATTENTION = frozenset({"is_queued"}), frozenset({"needs_attention"})
+QUEUED = run(of=spec(labels=QUEUE))
+QUEUED_RUNNING = run(RUNNING, of=spec(labels=QUEUE))
+STARTED = run(TrainingRunStatus(phase=Phase.STARTING))
+PAUSED = replace(RUNNING, phase=Phase.SUSPENDED, suspensions=1)
+QUIET = run(replace(RUNNING, progress=Progress(last_updated_time="2026-03-01T11:49:59Z")))
+ACTIVE, STOPPED = job(active=1), job(is_suspended=True)
+CREATING = pod(waits_for="ContainerCreating", created=ago(2000), scheduled=ago(590))
+
+
+def starting(requeue_after: float | None = None) -> Decided:
+    return Decided(Phase.STARTING, Reason.TRAINER_STARTING, requeue_after=requeue_after)
+
+
+@table(
+    ("a run with a Job gets no other", observed(run(), ACTIVE), None),
+    (
+        "a new run gets a Job",
+        observed(run()),
+        Decided(Phase.STARTING, Reason.TRAINER_STARTING, CreateJob(suspended=False, failures_before=0)),
+    ),
+    (
+        "a Job that was deleted is created again with the rest of the backoff limit",
+        observed(run(replace(RUNNING, restarts_count_towards_max=2))),
+        Decided(Phase.STARTING, Reason.TRAINER_STARTING, CreateJob(suspended=False, failures_before=2)),
+    ),
+    (
+        "a queued run gets a suspended Job for Kueue",
+        observed(QUEUED),
+        Decided(Phase.PENDING, Reason.QUEUED, CreateJob(suspended=True, failures_before=0), flags=QUEUED_FLAG),
+    ),
+    (
+        "a Job that the API server will never accept fails the run",
+        observed(run(), job_refusal="422: bad label", is_refused_permanently=True),
+        Decided(Phase.FAILED, Reason.JOB_REFUSED, message="422: bad label"),
+    ),
+    (
+        "a Job that the API server does not accept for now is created later",
+        observed(run(), job_refusal="403: exceeded quota"),
+        Decided(Phase.PENDING, Reason.JOB_FORBIDDEN, requeue_after=30.0, message="quota", flags=ATTENTION),
+    ),
+)
+def test_job_is_created(state: ObservedState, decided: Decided | None) -> None:
+    check(create_job(state), decided)
+
+
+@table(
+    ("an active Job is not resumed", observed(run(RUNNING), ACTIVE), None),
+    ("a run without a Job has none to resume", observed(run(PAUSED)), None),
+    (
+        "a suspended Job is resumed",
+        observed(run(PAUSED), STOPPED),
+        Decided(Phase.STARTING, Reason.TRAINER_STARTING, SuspendJob(JOB_UID, suspended=False)),
+    ),
+    (
+        "a suspended Job of Kueue is left to Kueue",
+        observed(QUEUED, STOPPED),
+        Decided(Phase.PENDING, Reason.QUEUED, flags=QUEUED_FLAG),
+    ),
+    (
+        "a Job that Kueue has preempted lets its trainer write a checkpoint",
+        observed(QUEUED_RUNNING, STOPPED, running_pod(deletion_time=NOW)),
+        Decided(Phase.RUNNING, Reason.PREEMPTED),
+    ),
+)
+def test_job_is_resumed(state: ObservedState, decided: Decided | None) -> None:
+    check(resume_job(state), decided)
+
+
+@table(
+    ("a Job that has just been created starts", observed(STARTED, job(started=ago(10))), starting(20.0)),
+    ("a Job that counts a pod starts", observed(STARTED, job(active=1, started=ago(31))), starting(1.0)),
+    (
+        "a Job without a pod for 30 s needs attention",
+        observed(STARTED, job(started=ago(31))),
+        Decided(Phase.STARTING, Reason.NO_POD, message="kubectl describe job walk", flags=ATTENTION),
+    ),
+    ("a pod whose container is being created starts", observed(STARTED, ACTIVE, CREATING), starting(10.0)),
+    (
+        "a pod whose container has not started at the deadline needs attention",
+        observed(STARTED, ACTIVE, replace(CREATING, scheduled=ago(600))),
+        Decided(Phase.STARTING, Reason.STARTING_SLOWLY, message="kubectl describe pod walk-abcde", flags=ATTENTION),
+    ),
+    (
+        "a trainer that runs is Running until it stalls",
+        observed(run(RUNNING), ACTIVE, running_pod()),
+        Decided(Phase.RUNNING, Reason.TRAINER_RUNNING, requeue_after=SETTINGS.stall_seconds - 40),
+    ),
+    (
+        "a trainer without progress has stalled",
+        observed(QUIET, ACTIVE, running_pod(started=ago(9000))),
+        Decided(
+            Phase.RUNNING, Reason.TRAINER_RUNNING, message="no progress for 600 s", flags=frozenset({"has_stalled"})
+        ),
+    ),
+    (
+        "a pod that an earlier suspend ends is not the trainer",
+        observed(run(PAUSED), ACTIVE, running_pod(deletion_time=ago(5), scheduled=ago(45))),
+        starting(555.0),
+    ),
+    (
+        "a trainer has exited before its pod has finished",
+        observed(run(RUNNING), ACTIVE, pod(phase="Running", exit_code=0, started=ago(40))),
+        Decided(Phase.RUNNING, Reason.TRAINER_ENDING, message="pod has not finished"),
+    ),
+    (
+        "a failure that the Job has not counted is not retried yet",
+        observed(run(RUNNING), job(), ended_pod(78, termination_message=ending(1, 78))),
+        Decided(Phase.RUNNING, Reason.TRAINER_ENDING, message="Job has not finished"),
+    ),
+    (
+        "a failure that ends the Job is not retried",
+        observed(run(RUNNING), job(failed=1, is_finishing=True), ended_pod(78, termination_message=ending(1, 78))),
+        Decided(Phase.RUNNING, Reason.TRAINER_ENDING, message="Job has not finished"),
+    ),
+    (
+        "a success that the Job has not counted is waited for",
+        observed(run(RUNNING), job(), ended_pod(0)),
+        Decided(Phase.RUNNING, Reason.TRAINER_ENDING, message="Job has not finished"),
+    ),
+    (
+        "a failure that the Job has counted is retried",
+        observed(run(RUNNING), job(failed=1), ended_pod(137, exit_reason="OOMKilled")),
+        Decided(Phase.PENDING, Reason.RETRYING, message="OOMKilled", flags=ATTENTION),
+    ),
+    (
+        "a disruption is retried and needs no attention",
+        observed(run(RUNNING), job(), ended_pod(137, was_disrupted=True)),
+        Decided(Phase.PENDING, Reason.RETRYING, message="Evicted"),
+    ),
+    (
+        "a trainer that was stopped is retried and needs no attention",
+        observed(run(RUNNING), job(), ended_pod(143)),
+        Decided(Phase.PENDING, Reason.RETRYING, message="SIGTERM"),
+    ),
+)
+def test_trainer_is_observed(state: ObservedState, decided: Decided) -> None:
+    check(observe_trainer(state), decided)
