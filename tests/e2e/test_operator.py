@@ -140,7 +140,7 @@ def test_out_of_memory_is_told_when_the_budget_is_spent(place: Cluster, start: C
     name = start("oom", backoffLimit=1)
     status = place.until_phase(name, *ENDED, seconds=120)
     assert status["failure"]["reason"] == "OOMKilled", status
-    assert "after 1 restarts: given up" in status["failure"]["message"]
+    assert "given up after 1 restarts" in status["failure"]["message"]
     assert status["restartsCountTowardsMax"] == 1
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from aisandbox_crds.reasons import Reason
 from aisandbox_crds.spec import Environment, GrpcEnvironment
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_environment.adapter_host import AdapterFactory, AdapterSimulation
@@ -32,7 +33,7 @@ def environment_to_train(run: TrainingRun, adapter_address: str | None) -> Envir
             "the run was started against the service's own adapter (create_server(adapter_factory=...)), and this "
             "service has none: start it with the adapter and start the run again"
         )
-        raise Unmet("AdapterMissing", "adapter_factory", message)
+        raise Unmet(Reason.ADAPTER_MISSING, "adapter_factory", message)
     return GrpcEnvironment(adapter_address)
 
 

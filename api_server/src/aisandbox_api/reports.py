@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Condition, ConditionStatus, ConditionType, Progress, TrainingRunStatus
 
 from aisandbox_api.backend import Activity, ProgressReport
@@ -69,9 +70,9 @@ def _with_saved(conditions: tuple[Condition, ...], report: ProgressReport, now: 
     if not (report.unsaved or report.latest_checkpoint):
         return conditions
     if report.unsaved:
-        saved = Condition(ConditionType.CHECKPOINTS_SAVED, ConditionStatus.FALSE, "DiskFull", report.unsaved, now)
+        saved = Condition(ConditionType.CHECKPOINTS_SAVED, ConditionStatus.FALSE, Reason.DISK_FULL, report.unsaved, now)
     else:
-        saved = Condition(ConditionType.CHECKPOINTS_SAVED, ConditionStatus.TRUE, "Saved", "", now)
+        saved = Condition(ConditionType.CHECKPOINTS_SAVED, ConditionStatus.TRUE, Reason.SAVED, "", now)
     others = tuple(each for each in conditions if each.type is not saved.type)
     known = next((each for each in conditions if each.type is saved.type), None)
     if known is not None and known.status is saved.status:

@@ -41,9 +41,9 @@ class Reason(StrEnum):
     PREEMPTED = "Preempted"
     """Kueue has suspended the run's Job, and its trainer writes a checkpoint."""
     SUSPENDING = "Suspending"
-    """spec.suspend is set, and the trainer writes a checkpoint."""
+    """The spec has suspend set, and the trainer writes a checkpoint."""
     CANCELLING = "Cancelling"
-    """spec.cancel is set, and the trainer writes a checkpoint."""
+    """The spec has cancel set, and the trainer writes a checkpoint."""
     ENDING = "Ending"
     """The run's Job, or a pod of an earlier one, is being deleted."""
     EARLIER_JOB_ENDING = "EarlierJobEnding"
@@ -55,9 +55,9 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     """No node has room for the trainer's pod."""
     DELETED = "Deleted"
-    """The run is being deleted; this is never written."""
+    """The run is being deleted (never written)."""
     DONE = "Done"
-    """The run has ended and needs nothing more; this is never written."""
+    """The run has ended and needs nothing more (never written)."""
 
     # The other conditions while they are False, and ProgressStalled and CheckpointsSaved.
 
@@ -90,7 +90,7 @@ class Reason(StrEnum):
     INVALID_HYPERPARAMETER = "InvalidHyperparameter"
     """A hyperparameter is unknown or out of range, or stable-baselines3 refuses it for this environment."""
     INVALID_OUTPUT_PATH = "InvalidOutputPath"
-    """modelOutputPath leads out of the volume by a symbolic link."""
+    """The path modelOutputPath leads out of the volume by a symbolic link."""
     UNSUPPORTED_OBSERVATION_SPACE = "UnsupportedObservationSpace"
     """The algorithm or the policy cannot take the environment's observation space."""
     UNSUPPORTED_ACTION_SPACE = "UnsupportedActionSpace"

@@ -122,9 +122,10 @@ def deadline_failure(active_deadline_seconds: int | None) -> Failure:
     return Failure(Reason.DEADLINE_EXCEEDED, message)
 
 
-def backoff_limit_failure(failure: Failure, restarts: int) -> Failure:
-    """The failure of a run whose last attempt ended with ``failure`` when its backoffLimit was spent."""
-    return bounded_failure(failure.reason, f"{failure.message} (given up after {restarts} restarts)")
+def backoff_limit_failure(failure: Failure, attempt: int, restarts: int) -> Failure:
+    """The failure of a run whose attempt with that number ended with ``failure`` when its backoffLimit was spent."""
+    text = f"{failure.message} (attempt {attempt}, given up after {restarts} restarts)"
+    return bounded_failure(failure.reason, text)
 
 
 def bounded_failure(reason: str, message: str) -> Failure:

@@ -13,6 +13,7 @@ from typing import Any
 from aisandbox_crds.codec import camel_case, spec_from_json, status_from_json
 from aisandbox_crds.errors import FieldError, InvalidRun
 from aisandbox_crds.naming import MAX_LENGTH, is_run_name
+from aisandbox_crds.reasons import Reason
 from aisandbox_crds.spec import TrainingRunSpec
 from aisandbox_crds.status import Artifact, TrainingRunStatus
 from aisandbox_crds.times import parse_time
@@ -95,7 +96,7 @@ def read_pod(raw: Mapping[str, Any]) -> ObservedPod:
         reason=_text(status.get("reason")),
         message=_text(status.get("message")),
         was_disrupted=_is_true(conditions.get("DisruptionTarget")),
-        unscheduled=(_text(scheduled.get("reason")) or "Unschedulable") if unscheduled else "",
+        unscheduled=(_text(scheduled.get("reason")) or Reason.UNSCHEDULABLE) if unscheduled else "",
         unscheduled_message=_text(scheduled.get("message")) if unscheduled else "",
     )
     return _with_trainer(pod, _named(status.get("containerStatuses"), CONTAINER))

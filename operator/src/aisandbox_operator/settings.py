@@ -93,13 +93,12 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
         default = cls(required(environ, "POD_NAMESPACE"), required(environ, "TRAINER_IMAGE"))
-        seconds = {
-            name: whole_number(environ, name.upper(), getattr(default, name), least, most)
-            for name, (least, most) in SECONDS.items()
-        }
+
+        def seconds(name: str) -> int:
+            return whole_number(environ, name.upper(), getattr(default, name), *SECONDS[name])
+
         return replace(
             default,
-            **seconds,
             trainer_image_pull_policy=choice(
                 environ, "TRAINER_IMAGE_PULL_POLICY", default.trainer_image_pull_policy, PULL_POLICIES
             ),
@@ -108,6 +107,10 @@ class Settings:
             progress_address=environ.get("PROGRESS_ADDRESS") or default.progress_address,
             progress_audience=environ.get("PROGRESS_AUDIENCE") or default.progress_audience,
             trainer_resources=_resources(environ, default.trainer_resources),
+            termination_grace_seconds=seconds("termination_grace_seconds"),
+            start_deadline_seconds=seconds("start_deadline_seconds"),
+            stall_seconds=seconds("stall_seconds"),
+            resync_seconds=seconds("resync_seconds"),
             workers=whole_number(environ, "WORKERS", default.workers, 1, 256),
             metrics_port=port(environ, "METRICS_PORT", default.metrics_port),
             probe_port=port(environ, "PROBE_PORT", default.probe_port),

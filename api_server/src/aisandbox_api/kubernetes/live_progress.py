@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from aisandbox_crds.effective_values import seed_of
+from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import (
     Artifact,
     ConditionStatus,
@@ -24,7 +25,7 @@ from aisandbox_api.backend import Activity, ProgressReport
 from aisandbox_api.errors import AttemptOver
 from aisandbox_api.reports import is_training, reported, resting
 
-NO_TROUBLE = frozenset({"TrainerStarting", "Cancelling"})
+NO_TROUBLE = frozenset({Reason.TRAINER_STARTING, Reason.CANCELLING})
 """Reasons of the condition Running for which a run without a running pod is as it should be."""
 
 

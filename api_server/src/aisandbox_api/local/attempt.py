@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 from aisandbox_crds.errors import InvalidRun
+from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Failure
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
@@ -105,7 +106,7 @@ def not_started(error: Exception) -> AttemptEnd:
     """The end of an attempt that never had a trainer."""
     if isinstance(error, Unmet):
         return AttemptEnd(ExitCode.PERMANENT, not_started=Failure(error.kind, str(error)))
-    reason = "DiskFull" if isinstance(error, DiskFull) else "LaunchFailed"
+    reason = Reason.DISK_FULL if isinstance(error, DiskFull) else Reason.LAUNCH_FAILED
     text = str(error) if isinstance(error, LaunchFailed | DiskFull) else f"the trainer could not be started: {error}"
     return AttemptEnd(None, not_started=Failure(reason, text))
 

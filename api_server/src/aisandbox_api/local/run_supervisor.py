@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 from aisandbox_crds.spec import Environment, TrainingRunSpec
+from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Failure, Phase
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_crds.trainingrun import TrainingRun
@@ -141,7 +142,7 @@ class RunSupervisor:
             await self._live()
         except Exception as error:
             self._log.exception("supervising the run has failed")
-            failure = Failure("ServiceFault", f"the service failed to supervise the run: {error!r}; see its log")
+            failure = Failure(Reason.SERVICE_FAULT, f"the service failed to supervise the run: {error!r}; see its log")
             self._set(status_updates.finish(self._run, Phase.FAILED, self._context.now(), failure))
         await self.save_if_possible()
 

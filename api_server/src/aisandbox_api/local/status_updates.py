@@ -11,7 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from aisandbox_crds.status import Failure, Phase, TrainingRunStatus
-from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
+from aisandbox_crds.trainer_exit import (
+    ExitCode,
+    TerminationMessage,
+    backoff_limit_failure,
+    deadline_failure,
+    explain_exit,
+)
 from aisandbox_crds.trainingrun import TrainingRun
 
 from aisandbox_api import reports
@@ -20,7 +26,7 @@ from aisandbox_api.reports import is_training, percentage, resting
 
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
-_KILLED = (137, -9)
+_MORE_MEMORY = "fewer concurrent runs (MAX_CONCURRENT_RUNS)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +99,7 @@ def finish_attempt(run: TrainingRun, end: AttemptEnd, now: str) -> tuple[Trainin
     if run.spec.cancel:
         return finish(run, Phase.CANCELLED, now), 0.0
     if end.deadline_passed:
-        seconds = run.spec.active_deadline_seconds
-        message = f"the run has trained for its activeDeadlineSeconds ({seconds} s); its checkpoints stay"
-        return finish(run, Phase.FAILED, now, Failure("DeadlineExceeded", message)), 0.0
+        return finish(run, Phase.FAILED, now, deadline_failure(run.spec.active_deadline_seconds)), 0.0
     failure = describe(end)
     if end.code == ExitCode.PERMANENT:
         return finish(run, Phase.FAILED, now, failure), 0.0
@@ -107,8 +111,9 @@ def finish_attempt(run: TrainingRun, end: AttemptEnd, now: str) -> tuple[Trainin
 def _restart(run: TrainingRun, failure: Failure, counts: bool, now: str) -> tuple[TrainingRun, float]:
     counted = run.status.restarts_count_towards_max + counts
     if counted > run.spec.backoff_limit:
-        message = f"{failure.message} (attempt {run.status.attempt}, after {run.status.restarts} restarts: given up)"
-        return finish(run, Phase.FAILED, now, Failure(failure.reason, message)), 0.0
+        return finish(
+            run, Phase.FAILED, now, backoff_limit_failure(failure, run.status.attempt, run.status.restarts)
+        ), 0.0
     delay = backoff_seconds(max(counted, 1))
     run = pause(run, Phase.PENDING)
     status = replace(
@@ -132,19 +137,7 @@ def describe(end: AttemptEnd) -> Failure:
     """Why an attempt that was not DONE has ended, for people."""
     if end.not_started is not None:
         return end.not_started
-    if end.message is not None and end.message.failure is not None:
-        return end.message.failure
-    tail = f"; its last lines: {' | '.join(end.log_tail)}" if end.log_tail else ""
-    if end.code in _KILLED:
-        message = (
-            "the trainer was killed (SIGKILL), probably because the machine ran out of memory: use a smaller "
-            "buffer_size or n_steps, fewer environments, or fewer concurrent runs (MAX_CONCURRENT_RUNS)"
-        )
-        return Failure("TrainerKilled", message + tail)
-    if end.code == ExitCode.CANCELLED:
-        return Failure("TrainerStopped", "the trainer was stopped (SIGTERM) by something else than the service" + tail)
-    code = "for an unknown reason" if end.code is None else f"with exit code {end.code}"
-    return Failure("TrainerCrashed", f"the trainer ended {code}, without saying why{tail}")
+    return explain_exit(end.code, end.message, " | ".join(end.log_tail), more_memory=_MORE_MEMORY)
 
 
 def apply_report(run: TrainingRun, report: ProgressReport, before: TrainingRunStatus, now: str) -> TrainingRun:

@@ -29,7 +29,7 @@ def complete(state: ObservedState) -> Decision | None:
     if spec is not None and spec.cancel:
         return CANCELLED
     deadline = spec.active_deadline_seconds if spec is not None else None
-    failure = explain_job(job, state.last_finished_pod, deadline, count_attempts(state).restarts)
+    failure = explain_job(job, state.last_finished_pod, deadline, count_attempts(state))
     return Decision(Phase.FAILED, failure.reason, failure.message, failure)
 
 

@@ -6,10 +6,11 @@ from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Failure
 from aisandbox_crds.trainer_exit import backoff_limit_failure, bounded_failure, deadline_failure, explain_exit
 
+from aisandbox_operator.attempt_counts import AttemptCounts
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod
 
 _MORE_MEMORY = "a higher memory limit (spec.resources.limits.memory)"
-_DISRUPTIONS = ("Evicted", "Preempting", "NodeLost", "Terminated", "Shutdown")
+_DISRUPTIONS = (Reason.EVICTED, "Preempting", "NodeLost", "Terminated", "Shutdown")
 
 
 def explain_pod(pod: ObservedPod) -> Failure:
@@ -30,7 +31,7 @@ def explain_pod(pod: ObservedPod) -> Failure:
     return explain_exit(pod.exit_code, message, pod.log_tail, oom_killed=was_oom_killed, more_memory=_MORE_MEMORY)
 
 
-def explain_job(job: ObservedJob, pod: ObservedPod | None, deadline: int | None, restarts: int) -> Failure:
+def explain_job(job: ObservedJob, pod: ObservedPod | None, deadline: int | None, counts: AttemptCounts) -> Failure:
     """Why the Job failed; ``pod`` is its last one, if that still exists."""
     if job.end_reason == Reason.DEADLINE_EXCEEDED:
         return deadline_failure(deadline)
@@ -40,5 +41,5 @@ def explain_job(job: ObservedJob, pod: ObservedPod | None, deadline: int | None,
     else:
         failure = explain_pod(pod)
     if job.end_reason == "BackoffLimitExceeded":
-        return backoff_limit_failure(failure, restarts)
+        return backoff_limit_failure(failure, counts.attempt, counts.restarts)
     return failure

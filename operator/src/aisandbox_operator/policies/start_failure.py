@@ -18,13 +18,18 @@ from aisandbox_operator.decision import Decision
 from aisandbox_operator.observed_objects import ObservedPod
 from aisandbox_operator.observed_state import ObservedState
 
-_IMAGE = {
-    "ErrImagePull": Reason.IMAGE_PULL_BACK_OFF,  # the two alternate
-    "ImagePullBackOff": Reason.IMAGE_PULL_BACK_OFF,
-    "ErrImageNeverPull": Reason.ERR_IMAGE_NEVER_PULL,
-    "InvalidImageName": Reason.INVALID_IMAGE_NAME,
-    "ImageInspectError": Reason.IMAGE_INSPECT_ERROR,
+_IMAGE: dict[str, Reason] = {
+    "ErrImagePull": Reason.IMAGE_PULL_BACK_OFF,  # alternates with ImagePullBackOff
     "RegistryUnavailable": Reason.IMAGE_PULL_BACK_OFF,
+    **{
+        reason.value: reason
+        for reason in (
+            Reason.IMAGE_PULL_BACK_OFF,
+            Reason.ERR_IMAGE_NEVER_PULL,
+            Reason.INVALID_IMAGE_NAME,
+            Reason.IMAGE_INSPECT_ERROR,
+        )
+    },
 }
 _CONTAINER = (Reason.CREATE_CONTAINER_CONFIG_ERROR, Reason.CREATE_CONTAINER_ERROR, Reason.RUN_CONTAINER_ERROR)
 _NO_CLAIM = "persistentvolumeclaim"

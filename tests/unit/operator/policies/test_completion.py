@@ -22,7 +22,9 @@ UNSUPPORTED = Failure("UnsupportedActionSpace", "Box")
     (
         "a failed Job fails the run with the reason of its last trainer",
         observed(ACTIVE, GAVE_UP, ended_pod(75, termination_message=ending(4, 75, failure=UNREACHABLE))),
-        Decided(Phase.FAILED, "SimulatorUnreachable", message="no answer from sim:1 (given up after 3 restarts)"),
+        Decided(
+            Phase.FAILED, "SimulatorUnreachable", message="no answer from sim:1 (attempt 4, given up after 3 restarts)"
+        ),
     ),
     ("a failed Job under a cancel is cancelled", observed(CANCEL, GAVE_UP), CANCELLED),
     ("without a Job and a pod nothing is known", observed(ACTIVE), None),

@@ -3,10 +3,12 @@
 import pytest
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Failure
+from aisandbox_operator.attempt_counts import AttemptCounts
 from aisandbox_operator.observed_objects import ObservedPod
 from aisandbox_operator.policies.job_failure import explain_job, explain_pod
 from operator_objects import ended_pod, ending, job
 
+COUNTS = AttemptCounts(attempt=3, suspensions=0, restarts=2, restarts_count_towards_max=2)
 UNREACHABLE = Failure("SimulatorUnreachable", "no answer from sim:1")
 EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "low on disk"}
 
@@ -45,18 +47,18 @@ def test_pod_has_a_reason_and_a_sentence(over: ObservedPod, reason: str, words: 
 
 
 def test_job_past_its_deadline_names_its_seconds() -> None:
-    failure = explain_job(job(end="Failed", end_reason="DeadlineExceeded"), ended_pod(143), 30, restarts=0)
+    failure = explain_job(job(end="Failed", end_reason="DeadlineExceeded"), ended_pod(143), 30, COUNTS)
     assert failure.reason == Reason.DEADLINE_EXCEEDED
     assert "30 s" in failure.message
 
 
 def test_job_without_pods_has_the_jobs_own_message() -> None:
     failed = job(end="Failed", end_reason="BackoffLimitExceeded", end_message="has reached it")
-    failure = explain_job(failed, None, None, restarts=2)
+    failure = explain_job(failed, None, None, COUNTS)
     assert failure.reason == Reason.TRAINER_CRASHED
-    assert "has reached it (given up after 2 restarts)" in failure.message
+    assert "has reached it (attempt 3, given up after 2 restarts)" in failure.message
 
 
 def test_job_that_failed_at_once_has_the_trainers_failure_unchanged() -> None:
     over = ended_pod(78, termination_message=ending(1, 78, failure=UNREACHABLE))
-    assert explain_job(job(end="Failed", end_reason="PodFailurePolicy"), over, None, restarts=0) == UNREACHABLE
+    assert explain_job(job(end="Failed", end_reason="PodFailurePolicy"), over, None, COUNTS) == UNREACHABLE
