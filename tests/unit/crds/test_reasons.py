@@ -1,6 +1,7 @@
 """One enumeration has every reason, with a sentence each, and the documentation has the same sentences."""
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ def sentences() -> dict[str, str]:
     tree = ast.parse(Path(aisandbox_crds.reasons.__file__).read_text(encoding="utf-8"))
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Reason").body
     found = {}
-    for member, below in zip(body, body[1:], strict=False):
+    for member, below in itertools.pairwise(body):
         if isinstance(member, ast.Assign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
             name = member.targets[0]
             assert isinstance(name, ast.Name)

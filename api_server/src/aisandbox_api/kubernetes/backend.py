@@ -1,7 +1,7 @@
-"""The runs of a namespace.
+"""The backend on Kubernetes: the TrainingRuns of a namespace.
 
-Owns the order of what a call does: look into the cache, ask the API only for what it lacks, put the answer back. Any
-number of these may serve one namespace; what they must agree on is in the API server. Must not know gRPC.
+Owns the order of what a call does: read the cache, call the API server only for what it lacks, put the answer back. Any
+number of replicas may serve one namespace; what they must agree on is in the API server. Must not know gRPC.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from aisandbox_api.errors import (
 )
 from aisandbox_api.kubernetes.deleted_runs import DeletedRuns
 from aisandbox_api.kubernetes.live_progress import is_urgent, take
-from aisandbox_api.kubernetes.lookups import Lookups
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
 from aisandbox_api.kubernetes.progress_writer import ProgressWriter
 from aisandbox_api.kubernetes.run_cache import RunCache
+from aisandbox_api.kubernetes.run_lookup import RunLookup
 from aisandbox_api.kubernetes.run_resources import RunResources
 from aisandbox_api.kubernetes.run_views import RunViews
 from aisandbox_api.kubernetes.run_watch import RunWatch
-from aisandbox_api.kubernetes.token_verdicts import TokenVerdicts
+from aisandbox_api.kubernetes.token_reviewer import TokenReviewer
 from aisandbox_api.metrics import Metrics
 from aisandbox_api.settings import Settings
 
@@ -50,26 +50,26 @@ RETRY = Retry(tries=3)
 SYNC_SECONDS = 60.0
 STALE_SECONDS = 180.0
 COALESCE_SECONDS = 0.1
-LOOK_AGAIN_SECONDS = 5.0
+RECHECK_SECONDS = 5.0
 CONFLICT_TRIES = 6
 
 
 @dataclass(frozen=True, slots=True)
-class _Reach:
-    """What reaches the cluster, once there is a connection."""
+class _Connection:
+    """The parts that call the API server, once it is connected."""
 
     client: Client
     resources: RunResources
     watch: RunWatch
-    lookups: Lookups
+    lookup: RunLookup
     writer: ProgressWriter
-    verdicts: TokenVerdicts
+    tokens: TokenReviewer
 
 
 class KubernetesBackend:
     """See :class:`aisandbox_api.backend.Backend`. ``load`` finds the API server; for one event loop.
 
-    Calls are answered while the watch's last sign of life is at most ``stale_seconds`` old.
+    Calls are answered while the watch's last contact is at most ``stale_seconds`` ago.
     """
 
     def __init__(
@@ -90,30 +90,30 @@ class KubernetesBackend:
         self._metrics = ClusterMetrics(metrics.registry)
         self._views = RunViews()
         self._cache = RunCache(self._changed)
-        self._connected: _Reach | None = None
-        self._sweeping: asyncio.Task[None] | None = None
+        self._connected: _Connection | None = None
+        self._removal: asyncio.Task[None] | None = None
         self._closing = False
 
     async def open(self) -> None:
-        """Connects and waits until all runs are known. Raises StartupError saying what is in the way."""
+        """Connects and waits until all runs are listed. Raises StartupError with the cause and what to do."""
         client = await self._connect()
         settings = self._settings
         resources = RunResources(client, settings.pod_namespace)
         watch = RunWatch(resources, self._cache, self._metrics)
-        self._connected = _Reach(
+        self._connected = _Connection(
             client,
             resources,
             watch,
-            Lookups(resources, self._cache),
+            RunLookup(resources, self._cache),
             ProgressWriter(resources, self._cache, self._views.live, self._metrics),
-            TokenVerdicts(client, settings.pod_namespace, settings.progress_audience),
+            TokenReviewer(client, settings.pod_namespace, settings.progress_audience),
         )
         self._metrics.read_age_from(watch.age)
         watch.start()
         if not await watch.synced(self._sync_seconds):
             raise StartupError(
                 f"the TrainingRuns of namespace {settings.pod_namespace!r} could not be listed within "
-                f"{self._sync_seconds:g} s: {watch.last_trouble or 'no answer'}. Are the resource definition and this "
+                f"{self._sync_seconds:g} s: {watch.last_error or 'no answer'}. Are the resource definition and this "
                 "service account's role installed?"
             )
 
@@ -129,25 +129,25 @@ class KubernetesBackend:
         return Client(configuration, call_seconds=CALL_SECONDS, connect_seconds=None, retry=RETRY, observe=observe)
 
     async def start(self, progress_address: str, adapter_address: str | None) -> None:
-        """Begins to sweep; the operator has runs trained, and tells trainers where to report."""
+        """Starts to remove the files of deleted runs; the operator trains runs and sets where trainers report."""
         settings = self._settings
         deleted = DeletedRuns(
             RunStore(settings.models_dir, settings.checkpoint_dir),
             self._cache,
-            self._reach().resources,
+            self._connection().resources,
             self._metrics,
             settings.deleted_run_retention_seconds,
         )
-        self._sweeping = asyncio.create_task(deleted.keep_sweeping(lambda: not self.unavailable))
+        self._removal = asyncio.create_task(deleted.run(lambda: not self.unavailable))
 
     async def close(self) -> None:
-        """Lets go of the cluster; trainers do not notice."""
+        """Disconnects; trainers are not affected."""
         self._closing = True
         self._views.wake_all()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        if self._removal is not None:
+            self._removal.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeping
+                await self._removal
         if self._connected is not None:
             await self._connected.writer.close()
             await self._connected.watch.close()
@@ -155,31 +155,31 @@ class KubernetesBackend:
 
     @property
     def unavailable(self) -> str:
-        """Empty while the cache is what the cluster has, or was a short time ago."""
+        """Why calls cannot be answered; empty while the cache is up to date."""
         if self._connected is None or not self._connected.watch.is_synced:
             return "the service has not read the runs from the cluster yet"
         watch = self._connected.watch
         if (age := watch.age()) <= self._stale_seconds:
             return ""
-        return f"what the service knows of the cluster is {age:.0f} s old: {watch.last_trouble or 'no sign of life'}"
+        return f"the last contact with the cluster is {age:.0f} s ago: {watch.last_error or 'no contact'}"
 
     async def create(self, run: TrainingRun) -> TrainingRun:
         """Creates the resource; of several replicas that do so at once, all get the same run.
 
         Raises InvalidRequest, LimitReached, BackendUnavailable.
         """
-        reach = self._reach()
+        connection = self._connection()
         if self._closing:
             raise ServiceStopping("the service is stopping: send the start again in a moment")
         if (known := self._views.views.get(run.name)) is not None and not known.deletion_time:
             return known
         self._check_waiting()
         try:
-            created: TrainingRun | None = await reach.resources.create(run)
+            created: TrainingRun | None = await connection.resources.create(run)
         except ClusterRefused as error:
             if error.code != 409:
                 raise
-            created = await reach.resources.get(run.name)
+            created = await connection.resources.get(run.name)
         if created is None or created.deletion_time:
             raise BackendUnavailable(
                 f"a run of the same name, {run.name!r}, is being deleted: send the start again in a moment"
@@ -188,22 +188,22 @@ class KubernetesBackend:
 
     async def get(self, name: str) -> TrainingRun:
         """The run. Raises RunUnknown, BackendUnavailable."""
-        reach = self._reach()
+        connection = self._connection()
         if name not in self._views.views:
-            await reach.lookups.look_up(name)
+            await connection.lookup.look_up(name)
         if (run := self._views.views.get(name)) is None:
             raise RunUnknown(name)
         return run
 
     async def find_request(self, request_id: str) -> TrainingRun | None:
         """The run of that request; one of another replica may be found only by its name, when it is created."""
-        self._reach()
+        self._connection()
         run = self._cache.of_request(request_id)
         return None if run is None or run.deletion_time else self._views.views[run.name]
 
     async def list(self) -> Sequence[TrainingRun]:
         """Every run."""
-        self._reach()
+        self._connection()
         return list(self._views.views.values())
 
     async def watch(self, name: str) -> AsyncIterator[TrainingRun]:
@@ -211,7 +211,7 @@ class KubernetesBackend:
         seen = None
         while True:
             run = await self.get(name)
-            changed = self._views.changed(name)  # after: nobody waits for a run that there is not
+            changed = self._views.changed(name)  # after: no client waits for a run that does not exist
             if run is not seen:
                 yield (seen := run)
                 if run.status.phase.is_done:
@@ -221,7 +221,7 @@ class KubernetesBackend:
                 raise ServiceStopping("the service is stopping: watch again in a moment")
             else:
                 with contextlib.suppress(TimeoutError):  # to notice that the cluster is silent
-                    await asyncio.wait_for(changed.wait(), LOOK_AGAIN_SECONDS)
+                    await asyncio.wait_for(changed.wait(), RECHECK_SECONDS)
 
     async def cancel(self, name: str) -> TrainingRun:
         """Asks the operator to end the run for good."""
@@ -233,17 +233,17 @@ class KubernetesBackend:
         return await self._ask(name, "suspended", "suspend", True)
 
     async def resume(self, name: str) -> TrainingRun:
-        """Asks the operator to let the run go on."""
+        """Asks the operator to resume the run."""
         return await self._ask(name, "resumed", "suspend", False)
 
     async def report(self, report: ProgressReport, token: str | None) -> None:
         """Takes a report from a trainer's pod. Raises RunUnknown, ReportRefused, BackendUnavailable."""
         if not token:
             raise NotAuthenticated("authorization: metadata 'Bearer TOKEN' is missing")
-        reach = self._reach()
+        connection = self._connection()
         await self.get(report.run)
         asked = self._resource(report.run)
-        await reach.verdicts.check(token, asked)
+        await connection.tokens.check(token, asked)
         run, before = self._resource(report.run), self._views.views[report.run]
         if run.uid != asked.uid:
             raise RunUnknown(run.name, "it has been deleted, and another one has its name")
@@ -252,12 +252,12 @@ class KubernetesBackend:
             log.info("trainer reports", run=run.name, attempt=report.attempt, activity=report.activity)
         urgent = is_urgent(before.status, live.status)
         self._views.take_report(run.name, live)
-        reach.writer.schedule(run.name, urgent)
+        connection.writer.schedule(run.name, urgent)
 
     async def _ask(self, name: str, wish: str, field: str, value: bool) -> TrainingRun:
-        """Sets a field of the spec unless the run is done, looking again whenever somebody else has changed it."""
+        """Sets a field of the spec unless the run is done, reading it again whenever another client has changed it."""
         await self.get(name)
-        reach, run = self._reach(), self._resource(name)
+        connection, run = self._connection(), self._resource(name)
         for _ in range(CONFLICT_TRIES):
             if run.status.phase is Phase.CANCELLED and field == "cancel":
                 return self._put(run)
@@ -266,28 +266,28 @@ class KubernetesBackend:
             if getattr(run.spec, field) is value:
                 return self._put(run)
             try:
-                return self._put(await reach.resources.change_spec(run, **{field: value}))
+                return self._put(await connection.resources.change_spec(run, **{field: value}))
             except ClusterRefused as error:
                 if error.code not in (404, 409):
                     raise
-            asked = await reach.resources.get(name)
+            asked = await connection.resources.get(name)
             if asked is None:
                 raise RunUnknown(name, "it has been deleted")
             run = asked
-        raise BackendUnavailable(f"run {name!r} changes all the time: send the call again in a moment")
+        raise BackendUnavailable(f"run {name!r} is changed all the time: send the call again in a moment")
 
     def _put(self, run: TrainingRun) -> TrainingRun:
-        """Takes an answer into the cache; the run as clients see it, also if it has been deleted since."""
+        """Puts an answer into the cache; the run as clients see it, also if it has been deleted since."""
         self._cache.put(run)
         return self._views.views.get(run.name, run)
 
     def _resource(self, name: str) -> TrainingRun:
-        if (run := self._cache.runs.get(name)) is None:  # gone while something else was awaited
+        if (run := self._cache.runs.get(name)) is None:  # deleted while something else was awaited
             raise RunUnknown(name)
         return run
 
-    def _reach(self) -> _Reach:
-        """Raises BackendUnavailable rather than answering from what may long be untrue."""
+    def _connection(self) -> _Connection:
+        """Raises BackendUnavailable rather than answering from a cache that may be out of date."""
         why = self.unavailable
         if why or self._connected is None:
             raise BackendUnavailable(why)

@@ -1,10 +1,11 @@
-"""The files of runs that have been deleted: marked when that is first seen, removed a retention later.
+"""The files of deleted runs: marked when the deletion is first seen, removed a retention time later.
 
 Owns the marks and the removal. A folder is touched only when the run it belongs to (name and uid) is neither in a
-synced cache nor in the cluster when asked; one without a uid is nobody's to remove. Every step may be done by several
-replicas at once: a mark is written whole, a folder is renamed before it is removed. Must not know what is in a folder.
+synced cache nor in the cluster when that is read; one without a uid is never removed. Every step may be done by several
+replicas at once: a mark is written atomically, a folder is renamed before it is removed. Must not know what a folder
+contains.
 
-A volume belongs to one namespace of one cluster: the runs of another are deleted ones to this service.
+A volume belongs to one namespace of one cluster: the runs of another one count as deleted here.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _FOLDER = re.compile(r"([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)(\.[0-9A-Za-z-]{1,8
 
 @dataclass(frozen=True, slots=True)
 class OwnedFolder:
-    """A folder of the run ``run`` with the uid ``uid``; ``is_aside``: a newer run of that name has taken its place."""
+    """A folder of the run ``run`` with the uid ``uid``; ``is_aside``: renamed, because a newer run has the name."""
 
     path: Path
     run: str
@@ -52,7 +53,7 @@ class OwnedFolder:
 
 
 class DeletedRuns:
-    """Sweeps the folders of ``store``."""
+    """Removes folders of ``store``."""
 
     def __init__(
         self,
@@ -68,8 +69,8 @@ class DeletedRuns:
         self._metrics = metrics
         self._retention = retention_seconds
 
-    async def keep_sweeping(self, is_current: Callable[[], bool]) -> None:
-        """Sweeps several times a retention, whenever ``is_current`` says that the cache is up to date."""
+    async def run(self, is_current: Callable[[], bool]) -> None:
+        """Sweeps several times in a retention time, whenever ``is_current`` says that the cache is up to date."""
         shortest, longest = SWEEP_SECONDS
         while True:
             if is_current():
@@ -80,33 +81,33 @@ class DeletedRuns:
             await asyncio.sleep(min(max(self._retention / SWEEPS_A_RETENTION, shortest), longest))
 
     async def sweep(self, now: datetime) -> None:
-        """Looks at every folder once; to be called while the cache is up to date. Raises OSError if there is no list.
+        """Checks every folder once; the cache must be up to date. Raises OSError if folders cannot be listed.
 
-        Trouble with one of them is logged.
+        An error with one of them is logged.
         """
         for folder in await asyncio.to_thread(lambda: list(owned_folders(self._store))):
             try:
-                await self._look_at(folder, now)
+                await self._check(folder, now)
             except (ApiError, ModelStoreError, OSError) as error:
                 log.warning("folder of a deleted run is kept", folder=str(folder.path), why=str(error)[:300])
-            except Exception:  # a fault at one folder must not end the sweep of all
-                log.exception("folder could not be looked at", folder=str(folder.path))
+            except Exception:  # an error with one folder must not end the sweep
+                log.exception("folder could not be checked", folder=str(folder.path))
 
-    async def _look_at(self, folder: OwnedFolder, now: datetime) -> None:
+    async def _check(self, folder: OwnedFolder, now: datetime) -> None:
         known = self._cache.runs.get(folder.run)
         since = await asyncio.to_thread(marked_since, folder.path)
         if known is not None and known.uid == folder.uid:
             if since is not None:
                 await asyncio.to_thread((folder.path / MARK).unlink, missing_ok=True)
             return
-        asked = await self._resources.get(folder.run)  # the cache may not have heard of it yet
+        asked = await self._resources.get(folder.run)  # the cache may not have it yet
         if asked is not None and asked.uid == folder.uid:
             return
         if since is None:
             await asyncio.to_thread(write_atomically, folder.path / MARK, format_precise_time(now).encode())
             log.info("files of a deleted run are kept for a while", run=folder.run, seconds=self._retention)
             since = now
-        # The folder of a name that is in use again may be taken over at any moment; its new owner sets it aside.
+        # A folder whose name is in use again may be claimed at any moment by its new run, which renames it.
         if (now - since).total_seconds() >= self._retention and (folder.is_aside or asked is None):
             await asyncio.to_thread(remove, folder)
             self._metrics.observe_removal()
@@ -114,7 +115,7 @@ class DeletedRuns:
 
 
 def owned_folders(store: RunStore) -> Iterator[OwnedFolder]:
-    """The folders that a run has claimed with its uid, also set aside ones; ends removals that were interrupted."""
+    """The folders that a run has claimed with its uid, also renamed ones; finishes interrupted removals."""
     for parent in dict.fromkeys((store.models_dir / "runs", store.checkpoint_dir / "runs")):
         try:
             names = sorted(os.listdir(parent))
@@ -129,7 +130,7 @@ def owned_folders(store: RunStore) -> Iterator[OwnedFolder]:
 
 
 def marked_since(path: Path) -> datetime | None:
-    """When the folder was marked; None if it is not, or by nobody who could tell the time."""
+    """When the folder was marked; None if it is not, or the mark has no time."""
     try:
         return parse_time((path / MARK).read_text(encoding="utf-8").strip())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The numbers of the Kubernetes backend for Prometheus.
+"""The metrics of the Kubernetes backend.
 
 Owns their names. Must not know what the calls are for.
 """
@@ -12,19 +12,19 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class ClusterMetrics:
-    """Numbers in ``registry``."""
+    """Registered in ``registry``."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._calls = Counter(
             "aisandbox_kubernetes_calls",
-            "Calls of the Kubernetes API; the code is an HTTP status, or what went wrong before there was one.",
+            "Calls of the Kubernetes API; the code is an HTTP status, or the error where there was no answer.",
             ["verb", "resource", "code"],
             registry=registry,
         )
-        self._lists = Counter("aisandbox_watch_lists", "Times all runs were listed anew.", registry=registry)
+        self._lists = Counter("aisandbox_watch_lists", "Times all runs were listed.", registry=registry)
         self._streams = Counter("aisandbox_watch_streams", "Watch streams opened.", registry=registry)
         self._age = Gauge(
-            "aisandbox_watch_age_seconds", "Age of the last sign of life of the watch.", registry=registry
+            "aisandbox_watch_age_seconds", "Seconds since the last contact of the watch.", registry=registry
         )
         self._writes = Counter("aisandbox_progress_writes", "Progress written to statuses.", registry=registry)
         self._removed = Counter("aisandbox_folders_removed", "Folders of deleted runs removed.", registry=registry)
@@ -51,5 +51,5 @@ class ClusterMetrics:
         self._removed.inc()
 
     def read_age_from(self, age: Callable[[], float]) -> None:
-        """Where the watch's age is read."""
+        """Sets the function that returns the watch's age."""
         self._age.set_function(age)

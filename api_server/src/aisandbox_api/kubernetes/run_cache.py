@@ -1,10 +1,10 @@
-"""The runs of the namespace as the watch last told of them.
+"""The cache of the namespace's runs.
 
-Owns which of two states of a run is the newer one, and the memory of what is gone. Fed by the watch and by the answers
-to our own writes, which may overtake each other. Must not know how either is got, or what trainers report.
+Owns which of two states of a run is the newer one, also after a deletion. It is filled by the watch and by the answers
+to our own writes, which may overtake each other. Must not know how either is obtained, or what trainers report.
 
 Versions of one kind of resource are numbers that grow (Kubernetes, "API concepts": resource versions are compared as
-numbers since 1.35, and always were by etcd). The watch tells of changes in their order; so once it has come to a
+numbers since 1.35, and always were by etcd). The watch delivers changes in their order; so once it has reached a
 version, a run that is older than that and not in the cache has been deleted.
 """
 
@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 from aisandbox_crds.trainingrun import REQUEST_ANNOTATION, TrainingRun
 
-from aisandbox_api.kubernetes.run_resources import RunEvent, RunList, Unreadable
+from aisandbox_api.kubernetes.run_resources import RunEvent, RunList, UnreadableRun
 
 OnChange = Callable[[TrainingRun | None, TrainingRun | None], None]
 
 
 class RunCache:
-    """``on_change`` is told of every change as (before, after)."""
+    """``on_change`` is called for every change as (before, after)."""
 
     def __init__(self, on_change: OnChange = lambda before, after: None) -> None:
         self._on_change = on_change
@@ -65,12 +65,12 @@ class RunCache:
             self._take([entry])
         self._position = max(self._position, version)
 
-    def _take(self, entries: Iterable[TrainingRun | Unreadable]) -> None:
+    def _take(self, entries: Iterable[TrainingRun | UnreadableRun]) -> None:
         for entry in entries:
             known = self._runs.get(entry.name)
             if known is not None and _number(known.resource_version) >= _number(entry.resource_version):
                 continue
-            if isinstance(entry, Unreadable):
+            if isinstance(entry, UnreadableRun):
                 self._remove(entry.name)
             else:
                 self._set(entry)

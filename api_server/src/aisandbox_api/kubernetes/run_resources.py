@@ -1,6 +1,6 @@
 """TrainingRun resources: reading and writing them through the Kubernetes API.
 
-Owns their paths, and what the API's refusals mean for a run. Must not know the cache or who asks.
+Owns their paths, and what a refused start means. Must not know the cache or who asks.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PROGRESS_MANAGER = "aisandbox-progress"
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A resource that this version of the service cannot read; ``why`` is for people."""
+class UnreadableRun:
+    """A TrainingRun that this version of the service cannot read; ``why`` is for people."""
 
     name: str
     resource_version: str
@@ -39,7 +39,7 @@ class Unreadable:
 class RunList:
     """Every run as of the version ``version``."""
 
-    runs: tuple[TrainingRun | Unreadable, ...]
+    runs: tuple[TrainingRun | UnreadableRun, ...]
     version: str
 
 
@@ -48,7 +48,7 @@ class RunEvent:
     """A run has been added, modified or deleted (``is_deleted``); or, without one, nothing up to ``version``."""
 
     version: str
-    run: TrainingRun | Unreadable | None = None
+    run: TrainingRun | UnreadableRun | None = None
     is_deleted: bool = False
 
 
@@ -60,8 +60,8 @@ class RunResources:
         self._path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}"
 
     async def list(self) -> RunList:
-        """All of them, in pages. Raises ClusterRefused 410 when the pages take so long that the list is gone."""
-        runs: list[TrainingRun | Unreadable] = []
+        """All of them, in pages. Raises ClusterRefused 410 if that takes so long that the list expires."""
+        runs: list[TrainingRun | UnreadableRun] = []
         version = ""
         with api_errors():
             async for page in self._client.pages(self._path):
@@ -91,7 +91,7 @@ class RunResources:
         return _readable(resource)
 
     async def create(self, run: TrainingRun) -> TrainingRun:
-        """The run as the API has taken it. Raises InvalidRequest, LimitReached; ClusterRefused 409: it exists."""
+        """The run as it is stored. Raises InvalidRequest, LimitReached; ClusterRefused 409: it exists."""
         resource = {
             "apiVersion": API_VERSION,
             "kind": KIND,
@@ -106,7 +106,7 @@ class RunResources:
         return _readable(created)
 
     async def change_spec(self, run: TrainingRun, **fields: bool) -> TrainingRun:
-        """Sets fields of the spec, if the run is still as given: ClusterRefused 409 if not, 404 if it is gone."""
+        """Sets fields of the spec, if the run is still as given: ClusterRefused 409 if not, 404 if it is deleted."""
         body = {"metadata": {"resourceVersion": run.resource_version, "uid": run.uid}, "spec": fields}
         with api_errors():
             changed = await self._client.merge_patch(f"{self._path}/{run.name}", body)
@@ -126,7 +126,7 @@ class RunResources:
 
 
 def progress_part(status: TrainingRunStatus) -> Json:
-    """What the service writes of a status; measured numbers to six digits, for people read them in columns."""
+    """What the service writes of a status; measured numbers with six digits, because people read them in columns."""
     measured = {
         field.name: float(f"{value:.6g}")
         for field in fields(status.progress)
@@ -144,26 +144,28 @@ def progress_part(status: TrainingRunStatus) -> Json:
     return {key: value for key, value in status_to_json(own).items() if key != "phase"}
 
 
-def read_items(page: Json) -> Iterator[TrainingRun | Unreadable]:
+def read_items(page: Json) -> Iterator[TrainingRun | UnreadableRun]:
     """The runs of a list; its items lack apiVersion and kind in some answers."""
     for item in page.get("items") or ():
         yield read_run({"apiVersion": API_VERSION, "kind": KIND, **item})
 
 
-def read_run(resource: Json) -> TrainingRun | Unreadable:
+def read_run(resource: Json) -> TrainingRun | UnreadableRun:
     """The run of a resource; it keeps nothing of the metadata that is not in TrainingRun."""
     try:
         return run_from_json(resource)
     except InvalidRun as error:
         metadata: dict[str, Any] = resource.get("metadata") or {}
-        unreadable = Unreadable(str(metadata.get("name")), str(metadata.get("resourceVersion", "")), str(error)[:500])
+        unreadable = UnreadableRun(
+            str(metadata.get("name")), str(metadata.get("resourceVersion", "")), str(error)[:500]
+        )
         log.warning("resource cannot be read", run=unreadable.name, why=unreadable.why)
         return unreadable
 
 
 def _readable(resource: Json) -> TrainingRun:
     run = read_run(resource)
-    if isinstance(run, Unreadable):
+    if isinstance(run, UnreadableRun):
         raise RunUnknown(run.name, f"this version of the service cannot read it ({run.why})")
     return run
 

@@ -1,6 +1,6 @@
-"""The watch that keeps the cache: list, then follow; again after whatever goes wrong.
+"""The watch that fills the cache: list, then watch; again after every error.
 
-Owns the order of calls, the pauses and the age of what is known. Must not know what a run means.
+Owns the order of calls, the pauses and the age of the cache. Must not know what a run means.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RunWatch:
         self._contact = clock()
         self._synced = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.last_trouble = ""
+        self.last_error = ""
 
     @property
     def is_synced(self) -> bool:
@@ -53,11 +53,11 @@ class RunWatch:
         return self._synced.is_set()
 
     def age(self) -> float:
-        """Seconds since the last sign that what the cache has is what the cluster has."""
+        """Seconds since the cache was last known to be up to date."""
         return self._clock() - self._contact
 
     def start(self) -> None:
-        """Begins in the background."""
+        """Starts in the background."""
         self._task = asyncio.create_task(self._run(), name="watch-runs")
 
     async def synced(self, seconds: float) -> bool:
@@ -67,7 +67,7 @@ class RunWatch:
         return self.is_synced
 
     async def close(self) -> None:
-        """Ends it."""
+        """Stops it."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -79,19 +79,19 @@ class RunWatch:
             began = self._clock()
             try:
                 await self._follow()
-                self.last_trouble = ""
+                self.last_error = ""
             except ApiError as error:
                 self._note(error)
             except Exception as error:
                 log.exception("watch of the runs has failed")
                 self._note(error)
             if self._clock() - began > LONGEST_PAUSE_SECONDS:
-                pause = FIRST_PAUSE_SECONDS  # it had worked
+                pause = FIRST_PAUSE_SECONDS  # it worked before
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS) if self.last_trouble else FIRST_PAUSE_SECONDS
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS) if self.last_error else FIRST_PAUSE_SECONDS
 
     async def _follow(self) -> None:
-        """Lists, unless it is known from where to go on, and takes events until the stream ends."""
+        """Lists, unless a version to continue from is known, and applies events until the stream ends."""
         if not self._version:
             listed = await self._resources.list()
             self._metrics.observe_list()
@@ -108,7 +108,7 @@ class RunWatch:
         self._contact = self._clock()
 
     def _note(self, error: Exception) -> None:
-        self.last_trouble = str(error)
+        self.last_error = str(error)
         if (isinstance(error, ClusterRefused) and error.code == _GONE) or not isinstance(error, ApiError):
             self._version = ""
-        log.info("watch of the runs goes on", why=str(error)[:300], relists=not self._version)
+        log.info("watch of the runs is restarted", why=str(error)[:300], lists_again=not self._version)

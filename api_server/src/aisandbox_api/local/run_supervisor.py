@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import structlog
-from aisandbox_crds.spec import Environment, TrainingRunSpec
 from aisandbox_crds.reasons import Reason
+from aisandbox_crds.spec import Environment, TrainingRunSpec
 from aisandbox_crds.status import Failure, Phase
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_crds.trainingrun import TrainingRun

@@ -1,11 +1,11 @@
-"""Whose token a trainer reports with.
+"""Authentication of trainers by the tokens they report with.
 
-Owns the question to the API (TokenReview, then the pod that the token is bound to) and the memory of its answers, which
-is short because a pod's token dies with the pod. Tokens themselves are kept nowhere, only their digests. Must not know
+Owns the calls of the API server (TokenReview, then the pod that the token is bound to) and the cache of their results,
+which is short-lived because a pod's token expires with the pod. Tokens are not kept, only their digests. Must not know
 runs beyond their names and uids.
 
-A pod says in its environment which run it was made for, as to its trainer: that tells it from the trainer of a deleted
-run of the same name, which may still be alive.
+A pod's environment variable RUN_UID says which run it was created for: that distinguishes it from the trainer of a
+deleted run of the same name, which may still be running.
 
 Source: Kubernetes, "Managing Service Accounts", bound service account tokens: the review of such a token names its pod
 in ``extra``.
@@ -24,12 +24,13 @@ from aisandbox_crds.trainingrun import RUN_LABEL, TrainingRun
 from aisandbox_kubernetes import Client, Json, NotFound
 
 from aisandbox_api.errors import BackendUnavailable, ClusterRefused, NotAuthenticated, NotPermitted
-from aisandbox_api.kubernetes.allowance import Allowance
 from aisandbox_api.kubernetes.call_errors import api_errors
+from aisandbox_api.kubernetes.token_bucket import TokenBucket
 
-TRUSTED_SECONDS = 60.0
-DISTRUSTED_SECONDS = 10.0
-MOST_VERDICTS = 4096
+ACCEPTED_SECONDS = 60.0
+"""How long an accepted token is cached."""
+REJECTED_SECONDS = 10.0
+CACHE_SIZE = 4096
 LONGEST_TOKEN = 16 * 1024
 REVIEWS_A_SECOND = 50.0
 REVIEWS_AT_ONCE = 200.0
@@ -48,14 +49,16 @@ class TrainerPod:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
-    until: float
+class _Review:
+    """The result for a token; ``pod`` None: rejected, ``why`` says why."""
+
+    expires: float
     pod: TrainerPod | None
     why: str
 
 
-class TokenVerdicts:
-    """Asks the API server about tokens with ``audience`` of pods in ``namespace``. For one event loop."""
+class TokenReviewer:
+    """Reviews tokens with ``audience`` of pods in ``namespace``. For one event loop."""
 
     def __init__(
         self, client: Client, namespace: str, audience: str, clock: Callable[[], float] = time.monotonic
@@ -64,57 +67,57 @@ class TokenVerdicts:
         self._namespace = namespace
         self._audience = audience
         self._clock = clock
-        self._verdicts: OrderedDict[bytes, _Verdict] = OrderedDict()
-        self._asking: dict[bytes, asyncio.Task[_Verdict]] = {}
-        self._allowance = Allowance(REVIEWS_A_SECOND, REVIEWS_AT_ONCE, clock)
+        self._cache: OrderedDict[bytes, _Review] = OrderedDict()
+        self._pending: dict[bytes, asyncio.Task[_Review]] = {}
+        self._bucket = TokenBucket(REVIEWS_A_SECOND, REVIEWS_AT_ONCE, clock)
 
     async def check(self, token: str, run: TrainingRun) -> None:
-        """Passes if the token is that of a trainer of ``run``.
+        """Returns if the token is that of a trainer of ``run``.
 
         Raises NotAuthenticated, NotPermitted, BackendUnavailable.
         """
         if len(token) > LONGEST_TOKEN:
             raise NotAuthenticated("authorization: the token is too long to be one")
-        verdict = await self._verdict(token)
-        if verdict.pod is None:
-            raise NotAuthenticated(f"authorization: {verdict.why}")
-        pod = verdict.pod
+        review = await self._review(token)
+        if review.pod is None:
+            raise NotAuthenticated(f"authorization: {review.why}")
+        pod = review.pod
         if pod.run != run.name or pod.job != run.name:
             raise NotPermitted(f"the token is that of pod {pod.name!r}, which is not a trainer of run {run.name!r}")
         if pod.run_uid != run.uid:
             raise NotPermitted(f"pod {pod.name!r} trains another run of the name {run.name!r}, which has been deleted")
 
-    async def _verdict(self, token: str) -> _Verdict:
+    async def _review(self, token: str) -> _Review:
         key = hashlib.sha256(token.encode()).digest()
-        verdict = self._verdicts.get(key)
-        if verdict is not None and verdict.until > self._clock():
-            return verdict
-        asking = self._asking.get(key)
-        if asking is None:
-            if not self._allowance.take():
-                raise BackendUnavailable("more tokens than can be checked: report again in a moment")
-            asking = self._asking[key] = asyncio.create_task(self._ask(token))
-            asking.add_done_callback(lambda task: self._answered(key, task))
-        return await asyncio.shield(asking)
+        review = self._cache.get(key)
+        if review is not None and review.expires > self._clock():
+            return review
+        pending = self._pending.get(key)
+        if pending is None:
+            if not self._bucket.take():
+                raise BackendUnavailable("too many tokens to review: report again in a moment")
+            pending = self._pending[key] = asyncio.create_task(self._call(token))
+            pending.add_done_callback(lambda task: self._finish(key, task))
+        return await asyncio.shield(pending)
 
-    def _answered(self, key: bytes, task: asyncio.Task[_Verdict]) -> None:
-        del self._asking[key]
+    def _finish(self, key: bytes, task: asyncio.Task[_Review]) -> None:
+        del self._pending[key]
         if task.cancelled() or task.exception() is not None:
             return
-        self._verdicts[key] = task.result()
-        self._verdicts.move_to_end(key)
-        while len(self._verdicts) > MOST_VERDICTS:
-            self._verdicts.popitem(last=False)
+        self._cache[key] = task.result()
+        self._cache.move_to_end(key)
+        while len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
 
-    async def _ask(self, token: str) -> _Verdict:
+    async def _call(self, token: str) -> _Review:
         try:
             with api_errors():
                 found = await self._pod_of(token)
         except ClusterRefused as error:
             raise BackendUnavailable(f"the service may not check tokens: {error}") from error
-        trusted = isinstance(found, TrainerPod)
-        until = self._clock() + (TRUSTED_SECONDS if trusted else DISTRUSTED_SECONDS)
-        return _Verdict(until, found if isinstance(found, TrainerPod) else None, "" if trusted else str(found))
+        is_accepted = isinstance(found, TrainerPod)
+        expires = self._clock() + (ACCEPTED_SECONDS if is_accepted else REJECTED_SECONDS)
+        return _Review(expires, found if isinstance(found, TrainerPod) else None, "" if is_accepted else str(found))
 
     async def _pod_of(self, token: str) -> TrainerPod | str:
         """The pod, or why the token is not that of one."""
@@ -136,7 +139,7 @@ class TokenVerdicts:
         try:
             pod = await self._client.get(f"/api/v1/namespaces/{self._namespace}/pods/{names[0]}")
         except NotFound:
-            return f"pod {names[0]!r} is gone"
+            return f"pod {names[0]!r} does not exist any more"
         metadata = pod.get("metadata") or {}
         if metadata.get("uid") != uids[0]:
             return f"the token is that of an earlier pod {names[0]!r}"
