@@ -1,8 +1,8 @@
 """A Kubernetes API server for tests: TrainingRuns of one namespace, TokenReviews and pods, over real HTTP.
 
 It keeps to what the service relies on: versions that grow, list and watch from a version, preconditions, names that
-are taken, server-side apply by field owner (whole top-level fields of the status). A test tells it of faults, one for
-each call that is to have one.
+are taken, server-side apply by field owner (whole top-level fields of the status). A test sets faults, one for each
+call that is to have one.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class FakeKubernetes:
         self._put("BOOKMARK", {"metadata": {}}, new_version=False)
 
     def compact(self) -> None:
-        """Forgets all history: who watches from an older version is told 410."""
+        """Forgets all history: a watch from an older version gets 410."""
         self.version += 1
         self.oldest = self.version
         self._history.clear()
@@ -124,7 +124,7 @@ class FakeKubernetes:
             resource = "watch"
         self.calls.append((request.method, resource))
         if self.refuse_all:
-            return _error(503, "ServiceUnavailable", "nobody is there")
+            return _error(503, "ServiceUnavailable", "no server")
         waiting = self.faults[request.method, resource]
         fault = waiting.popleft() if waiting else None
         if isinstance(fault, tuple):

@@ -1,8 +1,8 @@
 """A cluster in memory: runs, Jobs and pods, a Job controller and a kubelet that take one step at a time.
 
 It has the calls of :class:`aisandbox_operator.cluster.Cluster`, with faults: a call may fail before or after it was
-done. It keeps to what the operator relies on: uids, versions, preconditions, owner references, foreground deletion, the
-Job's ``failed`` as podFailurePolicy counts, ``suspend``. It fails the test when something that must never be is done.
+done. It does what the operator relies on: uids, versions, preconditions, owner references, foreground deletion, the
+Job's ``failed`` as podFailurePolicy counts, ``suspend``. It fails the test when an invariant is broken.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class World:
             "spec": {"algorithm": "PPO", "totalTimesteps": 100, **spec},
         }
 
-    def wish(self, name: str, **spec: Any) -> None:
+    def change_spec(self, name: str, **spec: Any) -> None:
         run = self.runs.get(name)
         if run is None:
             return
@@ -108,7 +108,7 @@ class World:
                     raise Conflict("apply", "another Job has the name")
                 return
             uid = _owner(manifest)
-            # Who deletes a Job that nobody has looked at since its end deletes the only record of it.
+            # A Job that is deleted before the operator has read its end was the only record of that.
             assert uid not in self.succeeded or self.jobs_lost[uid], f"{name} was done and is begun again"
             assert uid not in self.ends, f"{name} has ended and is begun again"
             self.jobs_made[uid] += 1
@@ -130,7 +130,7 @@ class World:
     async def mark_disrupted(self, pod: str, uid: str, time: str) -> None:
         with self._fate("mark"):
             if pod not in self.pods:
-                raise Conflict("mark", "it is gone")
+                raise Conflict("mark", "it does not exist")
             self.pods[pod]["status"].setdefault("conditions", []).append({"type": "DisruptionTarget", "status": "True"})
 
     async def apply_status(self, run: ObservedRun, fields: Mapping[str, Any]) -> Json:

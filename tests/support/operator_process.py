@@ -15,7 +15,7 @@ from waiting import wait_until
 
 @dataclass
 class OperatorProcess:
-    """``environ`` is what it is told beside the ports, which are free ones; its log is appended to ``log``."""
+    """``environ`` has its variables but for the ports, which are free ones; its log is appended to ``log``."""
 
     environ: dict[str, str]
     log: Path

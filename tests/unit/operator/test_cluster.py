@@ -41,7 +41,7 @@ async def test_job_is_changed_and_deleted_by_its_uid(api: ScriptedApi, cluster: 
     assert deletion == {"preconditions": {"uid": "u1"}, "propagationPolicy": "Foreground"}
 
 
-async def test_pod_is_marked_by_a_condition_beside_the_others(api: ScriptedApi, cluster: Cluster) -> None:
+async def test_pod_is_marked_as_disrupted_by_one_condition(api: ScriptedApi, cluster: Cluster) -> None:
     await cluster.mark_disrupted("walk-abcde", "u1", "2026-03-01T12:00:00Z")
     ((_, path, _, body, kind),) = api.requests
     assert path.endswith("/pods/walk-abcde/status")
@@ -67,13 +67,13 @@ async def test_list_reads_all_pages(api: ScriptedApi, cluster: Cluster) -> None:
     assert api.requests[1][2] == {"limit": "500", "labelSelector": "aisandbox.dev/run=walk", "continue": "more"}
 
 
-async def test_what_is_not_there_is_none_and_deleting_it_is_done(api: ScriptedApi, cluster: Cluster) -> None:
+async def test_object_that_does_not_exist_is_none_and_is_deleted(api: ScriptedApi, cluster: Cluster) -> None:
     api.answers = [(404, {"message": "not found"})]
     assert await cluster.run("walk") is None
     await cluster.delete_job("walk", "u1")
 
 
-async def test_event_that_is_there_already_is_fine(api: ScriptedApi, cluster: Cluster) -> None:
+async def test_event_that_exists_already_is_not_an_error(api: ScriptedApi, cluster: Cluster) -> None:
     api.answers = [(409, {"message": "exists"})]
     await cluster.create_event(run(), Event("walk.1", "Suspended", "it is"), "2026-03-01T12:00:00.000000Z")
     ((_, path, _, body, _),) = api.requests

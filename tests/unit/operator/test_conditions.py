@@ -52,9 +52,9 @@ def test_trainer_without_reports_has_stalled_until_it_reports_again() -> None:
     step = planned(run(silent), job(active=1), old)
     assert step.status is not None
     assert condition(step.status, ConditionType.PROGRESS_STALLED).status is ConditionStatus.TRUE
-    assert "ProgressStalled" in [told.reason for told in step.events]
-    heard = replace(step.status, progress=Progress(last_updated_time="2026-03-01T11:59:59Z"))
-    back = planned(run(heard), job(active=1), old)
+    assert "ProgressStalled" in [event.reason for event in step.events]
+    reported = replace(step.status, progress=Progress(last_updated_time="2026-03-01T11:59:59Z"))
+    back = planned(run(reported), job(active=1), old)
     assert back.status is not None
     assert condition(back.status, ConditionType.PROGRESS_STALLED).status is ConditionStatus.FALSE
     assert back.requeue_after == SETTINGS.stall_seconds - 1

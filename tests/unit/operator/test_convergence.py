@@ -49,20 +49,20 @@ def happen(world: World) -> None:
     """Something a person may do."""
     name = world.random.choice(NAMES)
     wishes: list[Callable[[], None]] = [
-        lambda: world.wish(name, suspend=True),
-        lambda: world.wish(name, suspend=False),
-        lambda: world.wish(name, suspend=False),
+        lambda: world.change_spec(name, suspend=True),
+        lambda: world.change_spec(name, suspend=False),
+        lambda: world.change_spec(name, suspend=False),
         lambda: world.lose_job(name),
-        lambda: world.wish(name, cancel=True),
+        lambda: world.change_spec(name, cancel=True),
     ]
     world.random.choices(wishes, weights=[3, 3, 3, 1, 1])[0]()
 
 
 async def settle(world: World, reconciler: Reconciler) -> None:
-    """All faults are over and nobody wishes anything; what is not done by then never will be."""
+    """No more faults and no more changes; what is not done by then never will be."""
     world.trouble = 0.0
     for name in NAMES:
-        world.wish(name, suspend=False)
+        world.change_spec(name, suspend=False)
     for _ in range(200):
         world.step()
         for name in NAMES:
@@ -80,7 +80,7 @@ def check(world: World) -> None:
         assert status["restartsCountTowardsMax"] <= limit
         if uid in world.succeeded and not (run["spec"].get("cancel") or world.jobs_lost[uid]):
             assert status["phase"] == "Succeeded", status
-        # A Job that somebody deletes takes with it the failure nobody had read yet.
+        # A Job that is deleted takes with it a failure that the operator had not read.
         assert world.failures[uid] <= limit + 1 + world.jobs_lost[uid]
 
 

@@ -83,7 +83,7 @@ def test_run_is_read_with_its_status() -> None:
         ({"environment": {"grpc": {}, "fake": {}}}, "spec.environment: must have exactly one of"),
     ],
 )
-def test_spec_that_cannot_be_trained_is_told_by_its_field(change: dict[str, Any], problem: str) -> None:
+def test_spec_that_cannot_be_trained_is_reported_by_its_field(change: dict[str, Any], problem: str) -> None:
     assert read_run({**RUN, "spec": {**RUN["spec"], **change}}).problem.startswith(problem)
 
 
@@ -91,7 +91,7 @@ def test_name_that_cannot_be_a_folder_is_a_problem() -> None:
     assert "metadata.name" in read_run({**RUN, "metadata": {"name": "a.b"}}).problem
 
 
-def test_status_that_cannot_be_read_keeps_what_can() -> None:
+def test_fields_of_a_status_that_cannot_be_read_are_left_out() -> None:
     run = read_run({**RUN, "status": {"phase": "Succeeded", "attempt": "two", "conditions": 7}})
     assert run.status.phase is Phase.SUCCEEDED
     assert run.status.attempt == 0
@@ -105,7 +105,7 @@ def test_job_is_read() -> None:
     assert job.has_settled
 
 
-def test_job_has_settled_when_its_controller_says_the_same() -> None:
+def test_job_has_settled_when_its_condition_agrees_with_its_spec() -> None:
     suspended = {"type": "Suspended", "status": "True"}
     asked = {**JOB, "spec": {"suspend": True}, "status": {}}
     assert not read_job(asked).has_settled
@@ -122,12 +122,12 @@ def test_pod_is_read_with_its_trainer_only() -> None:
     assert (pod.termination_message.attempt, pod.termination_message.timesteps) == (2, 40)
 
 
-def test_log_tail_in_place_of_a_message_is_kept() -> None:
+def test_log_tail_is_read_where_there_is_no_termination_message() -> None:
     assert read_termination_message("Traceback\n  boom\n") == (None, "Traceback |   boom")
     assert len(read_termination_message("x" * 5000)[1]) == 1000
 
 
-def test_message_that_the_schema_would_refuse_is_left_out() -> None:
+def test_termination_message_that_the_schema_would_refuse_is_left_out() -> None:
     odd = {"attempt": 10**12, "exitCode": 0, "timesteps": 1}
     assert read_termination_message(json.dumps(odd)) == (None, "")
     artifact = {"path": "p", "timesteps": 1, "digest": "d", "time": "yesterday"}
@@ -160,7 +160,7 @@ def damaged(raw: dict[str, Any], data: st.DataObject) -> dict[str, Any]:
 
 @given(st.data())
 @settings(max_examples=400, deadline=None)
-def test_odd_objects_are_read_and_planned_without_an_error(data: st.DataObject) -> None:
+def test_malformed_objects_are_read_and_planned_without_an_error(data: st.DataObject) -> None:
     run = read_run(damaged(RUN, data))
     observed = RelatedObjects(read_job(damaged(JOB, data)), (read_pod(damaged(POD, data)),))
     plan(run, observed, SETTINGS, NOW)

@@ -18,10 +18,10 @@ from operator_objects import (
 
 
 def test_end_of_a_run_is_the_same_event_also_after_a_change_of_its_spec() -> None:
-    """The status could not be written when it was told, and then the user suspended the run."""
+    """The event was created, the status could not be written, and then the user suspended the run."""
     done = job(end="Complete"), ended_pod(0, termination_message=ending(1, 0))
     first, second = (planned(run(RUNNING, generation=generation), *done) for generation in (1, 2))
-    assert [told.name for told in first.events] == [told.name for told in second.events]
+    assert [event.name for event in first.events] == [event.name for event in second.events]
 
 
 def test_event_is_named_after_its_content() -> None:
@@ -37,4 +37,4 @@ def test_retry_is_a_warning() -> None:
     assert step.status.phase is Phase.PENDING
     assert step.status.restarts_count_towards_max == 1
     assert "OOMKilled" in condition(step.status, ConditionType.RUNNING).message
-    assert [(told.reason, told.is_warning) for told in step.events] == [("Retrying", True)]
+    assert [(event.reason, event.is_warning) for event in step.events] == [("Retrying", True)]

@@ -52,21 +52,21 @@ def test_trainer_reads_its_start_from_the_environment() -> None:
 
 def test_kubelet_expands_nothing_in_what_the_user_wrote() -> None:
     (container,) = pod(manifest(environment=GymnasiumEnvironment("X-v0", {"a": "$(HOME)"})))["containers"]
-    (told,) = (each["value"] for each in container["env"] if each["name"] == "RUN_SPEC")
-    assert "$$(HOME)" in told
+    (value,) = (each["value"] for each in container["env"] if each["name"] == "RUN_SPEC")
+    assert "$$(HOME)" in value
 
 
 def test_seed_is_the_runs_own_unless_it_names_one() -> None:
-    told = TrainerStart.from_environ(environ(manifest())).spec.seed
-    assert told == seed_of(RUN_UID)
+    seed = TrainerStart.from_environ(environ(manifest())).spec.seed
+    assert seed == seed_of(RUN_UID)
     assert 0 <= seed_of(RUN_UID) < 2**32
-    assert seed_of("another") != told
+    assert seed_of("another") != seed
     assert TrainerStart.from_environ(environ(manifest(seed=0))).spec.seed == 0
 
 
-def test_trainer_is_not_told_what_only_its_starter_needs() -> None:
-    told = environ(manifest(suspend=True, labels={"team": "a"}, resources={"limits": {"cpu": "1"}}))["RUN_SPEC"]
-    assert set(json.loads(told)) == {"algorithm", "totalTimesteps", "environment", "seed"}
+def test_trainer_does_not_get_what_only_the_operator_needs() -> None:
+    spec_json = environ(manifest(suspend=True, labels={"team": "a"}, resources={"limits": {"cpu": "1"}}))["RUN_SPEC"]
+    assert set(json.loads(spec_json)) == {"algorithm", "totalTimesteps", "environment", "seed"}
 
 
 def test_pod_keeps_the_strictest_pod_security_standard() -> None:

@@ -30,7 +30,7 @@ def test_new_run_gets_a_job_and_starts() -> None:
     assert step.status is not None
     assert step.status.phase is Phase.STARTING
     assert step.status.observed_generation == 1
-    assert [told.reason for told in step.events] == ["JobCreated"]
+    assert [event.reason for event in step.events] == ["JobCreated"]
 
 
 def test_running_trainer_makes_the_run_running_since_its_start() -> None:
@@ -40,7 +40,7 @@ def test_running_trainer_makes_the_run_running_since_its_start() -> None:
     assert step.status.phase is Phase.RUNNING
     assert step.status.start_time == "2026-03-01T11:59:20Z"
     assert condition(step.status, ConditionType.RUNNING).status is ConditionStatus.TRUE
-    assert [told.reason for told in step.events] == ["TrainerRunning"]
+    assert [event.reason for event in step.events] == ["TrainerRunning"]
 
 
 def test_unchanged_run_has_an_empty_plan() -> None:
@@ -78,4 +78,4 @@ def test_run_with_an_invalid_spec_fails_before_anything_is_created() -> None:
     assert step.action is None
     assert step.status is not None
     assert step.status.failure == Failure("InvalidRun", "spec.hyperparameters.gamma: must be at most 1")
-    assert [(told.reason, told.is_warning) for told in step.events] == [("InvalidRun", True)]
+    assert [(event.reason, event.is_warning) for event in step.events] == [("InvalidRun", True)]

@@ -106,7 +106,7 @@ EXAMPLES = settings(max_examples=500, deadline=None)
 
 @given(runs, worlds)
 @EXAMPLES
-def test_plan_comes_to_rest_at_once_and_keeps_its_promises(run: ObservedRun, seen: RelatedObjects) -> None:
+def test_plans_become_empty_and_keep_their_invariants(run: ObservedRun, seen: RelatedObjects) -> None:
     now_run, now_job = run, seen.job
     for _ in range(6):
         step = plan(now_run, RelatedObjects(now_job, seen.pods), SETTINGS, NOW)
@@ -116,7 +116,7 @@ def test_plan_comes_to_rest_at_once_and_keeps_its_promises(run: ObservedRun, see
             return
         now_run, now_job = carried_out(step, now_run, now_job)
         seen = marked(seen, step.disrupted_pod)
-    raise AssertionError(f"never rests: {step}")
+    raise AssertionError(f"the plans never become empty: {step}")
 
 
 def marked(seen: RelatedObjects, disrupted: ObservedPod | None) -> RelatedObjects:
@@ -156,7 +156,7 @@ def assert_budget(wish: TrainingRunSpec, action: CreateJob, before: TrainingRunS
 
 @given(runs, worlds)
 @EXAMPLES
-def test_plan_of_the_same_situation_is_the_same(run: ObservedRun, seen: RelatedObjects) -> None:
+def test_plan_of_the_same_state_is_the_same(run: ObservedRun, seen: RelatedObjects) -> None:
     assert plan(run, seen, SETTINGS, NOW) == plan(run, seen, SETTINGS, NOW)
 
 

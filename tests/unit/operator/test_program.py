@@ -34,12 +34,12 @@ def test_help_names_every_variable() -> None:
     assert "TRAINER_IMAGE" in operator("--help").stdout
 
 
-def test_missing_setting_is_told_without_a_traceback() -> None:
+def test_missing_setting_is_an_error_without_a_traceback() -> None:
     done = operator()
     assert (done.returncode, done.stderr) == (1, "error: POD_NAMESPACE: must be set\n")
 
 
-def test_missing_cluster_is_told_without_a_traceback() -> None:
+def test_missing_cluster_is_an_error_without_a_traceback() -> None:
     done = operator(**NEEDED, KUBECONFIG="/nowhere/config")
     assert done.returncode == 1
     assert "error: no cluster is configured: " in done.stderr
@@ -82,7 +82,7 @@ async def _get(port: int, path: str = "healthz") -> tuple[int, str]:
     return await asyncio.to_thread(ask)
 
 
-def test_metrics_are_served_and_a_taken_port_is_told() -> None:
+def test_metrics_are_served_and_a_port_in_use_is_an_error() -> None:
     metrics = Metrics()
     metrics.serve(0)
     try:
@@ -95,7 +95,7 @@ def test_metrics_are_served_and_a_taken_port_is_told() -> None:
         metrics.close()
 
 
-def test_log_has_one_form_for_all() -> None:
+def test_log_of_libraries_has_the_same_format() -> None:
     code = (
         "import logging, structlog; from aisandbox_operator.__main__ import configure_log; configure_log('info');"
         "structlog.get_logger('aisandbox_operator.x').info('phase of the run', run='walk');"

@@ -54,8 +54,7 @@ class Lists:
 
 
 def resync_of(lists: Lists, queue: WorkQueue, metrics: Metrics | None = None) -> Resync:
-    told = metrics or Metrics()
-    return Resync(cast(Cluster, lists), SETTINGS, queue, WatchCache(), told, lambda: NOW, Random(1))
+    return Resync(cast(Cluster, lists), SETTINGS, queue, WatchCache(), metrics or Metrics(), lambda: NOW, Random(1))
 
 
 @pytest.fixture
@@ -63,14 +62,14 @@ def queue() -> WorkQueue:
     return WorkQueue(Random(1))
 
 
-async def test_resync_queues_only_what_has_something_to_be_done(queue: WorkQueue) -> None:
+async def test_resync_queues_only_runs_whose_plan_is_not_empty(queue: WorkQueue) -> None:
     lists = Lists(raw_run("new"), raw_run("done", "Succeeded"), jobs=(raw_job("done", "Complete"),))
     await resync_of(lists, queue).once()
     assert await queue.get() == "new"
     assert len(queue) == 0
 
 
-async def test_resync_remembers_what_time_alone_will_change(queue: WorkQueue) -> None:
+async def test_resync_delays_a_run_that_time_alone_will_change(queue: WorkQueue) -> None:
     lists = Lists(raw_run("done", "Succeeded", ttlSecondsAfterFinished=60), jobs=(raw_job("done", "Complete"),))
     await resync_of(lists, queue).once()
     assert len(queue) == 0
@@ -90,9 +89,7 @@ async def test_resync_counts_the_runs(queue: WorkQueue) -> None:
     assert (count("aisandbox_operator_resync_age_seconds") or 0) < 60
 
 
-async def test_resync_goes_on_after_a_failure_and_when_it_is_wanted(
-    queue: WorkQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_resync_repeats_after_a_failure_and_on_request(queue: WorkQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(module, "LONGEST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(module, "BURST_SECONDS", 0.001)
@@ -110,7 +107,7 @@ async def test_resync_goes_on_after_a_failure_and_when_it_is_wanted(
 
 
 class Failing:
-    """A reconciler that ends as told, then well."""
+    """A reconciler that raises ``problems`` one by one, then succeeds."""
 
     def __init__(self, *problems: Exception) -> None:
         self.problems, self.well = list(problems), asyncio.Event()
@@ -125,7 +122,7 @@ class Failing:
 @pytest.mark.parametrize(
     "problem", [Unavailable("get", "500", retry_after=0.01), Transient("get", "-"), ValueError("a bug")]
 )
-async def test_workers_look_again_after_any_failure(
+async def test_workers_requeue_after_any_error(
     queue: WorkQueue, problem: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aisandbox_operator.work_queue.FIRST_BACKOFF_SECONDS", 0.001)
@@ -142,16 +139,16 @@ async def test_workers_look_again_after_any_failure(
     assert errors == 1
 
 
-async def test_workers_tell_of_a_missing_permission_once(queue: WorkQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+async def test_workers_log_a_missing_permission_once(queue: WorkQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
     workers = Workers(queue, cast(Reconciler, Failing()), Metrics(), 1)
-    monkeypatch.setattr("aisandbox_operator.workers.log.error", lambda event, **_: told.append(event), raising=False)
+    monkeypatch.setattr("aisandbox_operator.workers.log.error", lambda event, **_: logged.append(event), raising=False)
     for _ in range(3):
         workers._retry("a", Forbidden("patch", "403"))
-    assert told == ["the API server refuses the operator"]
+    assert logged == ["the API server refuses the operator"]
 
 
-async def test_workers_stop_when_each_has_finished_what_it_is_at(queue: WorkQueue) -> None:
+async def test_workers_stop_when_each_has_finished_its_reconcile(queue: WorkQueue) -> None:
     workers = Workers(queue, cast(Reconciler, Failing()), Metrics(), 4)
     task = asyncio.ensure_future(workers.run())
     await asyncio.sleep(0)

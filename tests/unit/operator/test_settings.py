@@ -19,7 +19,7 @@ def test_settings_are_read() -> None:
 
 
 @pytest.mark.parametrize("missing", NEEDED)
-def test_settings_without_a_default_must_be_said(missing: str) -> None:
+def test_settings_without_a_default_are_required(missing: str) -> None:
     with pytest.raises(InvalidSetting, match=missing):
         Settings.from_environ({**NEEDED, missing: ""})
 

@@ -103,8 +103,8 @@ def test_succeeded_run_has_the_condition_checkpoints_saved() -> None:
 
 
 def test_recorded_termination_message_of_a_deleted_pod_counts_as_the_pods_own() -> None:
-    heard = RelatedObjects(job(is_suspended=True), recorded_messages=(ending(3, 143, 640),))
-    found = plan(run(RUNNING, of=spec(cancel=True)), heard, SETTINGS, NOW)
+    related = RelatedObjects(job(is_suspended=True), recorded_messages=(ending(3, 143, 640),))
+    found = plan(run(RUNNING, of=spec(cancel=True)), related, SETTINGS, NOW)
     assert found.status is not None
     assert found.status.phase is Phase.CANCELLED
     assert (found.status.attempt, found.status.progress.timesteps) == (3, 640)

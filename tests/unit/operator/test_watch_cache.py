@@ -9,7 +9,7 @@ def thing(uid: str, version: int) -> dict[str, Any]:
     return {"metadata": {"uid": uid, "resourceVersion": str(version)}}
 
 
-def test_last_words_of_the_newest_trainer_are_kept_until_the_run_is_gone() -> None:
+def test_termination_message_of_the_newest_trainer_is_kept_until_the_run_is_deleted() -> None:
     watch_cache = WatchCache()
     watch_cache.record_termination(running_pod())
     assert watch_cache.termination_messages(RUN_UID) == ()
@@ -20,7 +20,7 @@ def test_last_words_of_the_newest_trainer_are_kept_until_the_run_is_gone() -> No
     assert watch_cache.termination_messages(RUN_UID) == ()
 
 
-def test_watch_that_shows_everything_is_not_silent() -> None:
+def test_watch_that_delivers_everything_is_not_silent() -> None:
     watch_cache = WatchCache()
     for version in range(1, 5):
         watch_cache.record_event("pods", thing("p", version))
@@ -28,7 +28,7 @@ def test_watch_that_shows_everything_is_not_silent() -> None:
         assert not watch_cache.silent_watches
 
 
-def test_watch_that_lags_is_given_a_while_however_often_one_looks() -> None:
+def test_watch_that_lags_is_not_silent_before_its_time_however_many_resyncs() -> None:
     watch_cache = WatchCache()
     for second in range(3):
         watch_cache.compare_with_list({"pods": [thing("p", 1)]}, float(second))
@@ -38,7 +38,7 @@ def test_watch_that_lags_is_given_a_while_however_often_one_looks() -> None:
     assert not watch_cache.silent_watches
 
 
-def test_object_that_changes_all_the_time_says_nothing_against_its_watch() -> None:
+def test_object_that_changes_all_the_time_does_not_make_its_watch_silent() -> None:
     watch_cache = WatchCache()
     for version in range(1, 5):
         watch_cache.compare_with_list({"pods": [thing("p", version)]}, SILENCE_SECONDS * version)
@@ -46,7 +46,7 @@ def test_object_that_changes_all_the_time_says_nothing_against_its_watch() -> No
     assert not watch_cache.silent_watches
 
 
-def test_watch_that_misses_a_change_is_silent_until_it_shows_it() -> None:
+def test_watch_that_misses_a_change_is_silent_until_it_delivers_it() -> None:
     watch_cache = WatchCache()
     watch_cache.record_event("jobs", thing("j", 1))
     for now in (0.0, SILENCE_SECONDS):
@@ -57,7 +57,7 @@ def test_watch_that_misses_a_change_is_silent_until_it_shows_it() -> None:
     assert not watch_cache.silent_watches
 
 
-def test_watch_that_shows_nothing_is_silent_also_if_the_object_changes_all_the_time() -> None:
+def test_watch_that_delivers_nothing_is_silent_also_if_the_object_changes_all_the_time() -> None:
     watch_cache = WatchCache()
     watch_cache.record_event("trainingruns", thing("r", 1))
     for time, version in ((0.0, 5), (SILENCE_SECONDS / 2, 9), (SILENCE_SECONDS, 13)):
@@ -66,7 +66,7 @@ def test_watch_that_shows_nothing_is_silent_also_if_the_object_changes_all_the_t
     assert watch_cache.silent_watches == {"trainingruns"}
 
 
-def test_deleted_object_is_forgotten() -> None:
+def test_deleted_object_is_dropped() -> None:
     watch_cache = WatchCache()
     watch_cache.record_event("jobs", thing("j", 1))
     watch_cache.record_event("jobs", thing("j", 2), is_deleted=True)
@@ -75,7 +75,7 @@ def test_deleted_object_is_forgotten() -> None:
     assert not watch_cache.silent_watches
 
 
-def test_operator_is_ill_when_it_cannot_list_or_a_watch_is_silent() -> None:
+def test_operator_is_unhealthy_when_it_cannot_list_or_a_watch_is_silent() -> None:
     assert health_problem(10, 300, frozenset()) == ""
     assert health_problem(961, 300, frozenset()) == "nothing could be listed for 961 s"
     assert "pods" in health_problem(10, 300, frozenset({"pods"}))

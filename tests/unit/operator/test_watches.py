@@ -33,12 +33,12 @@ async def shown(watches: Watches, kind: str | None, raw: dict[str, Any]) -> None
     await watches._on_run(event={"type": kind, "object": raw})  # type: ignore[typeddict-item]
 
 
-async def test_new_run_is_looked_at(watches: Watches, queue: WorkQueue) -> None:
+async def test_new_run_is_queued(watches: Watches, queue: WorkQueue) -> None:
     await shown(watches, "ADDED", run())
     assert await queue.get() == "walk"
 
 
-async def test_deleted_run_is_looked_at_as_a_new_one_may_have_its_name(watches: Watches, queue: WorkQueue) -> None:
+async def test_deleted_run_is_queued_since_a_new_one_may_have_its_name(watches: Watches, queue: WorkQueue) -> None:
     await shown(watches, "ADDED", run(uid="new"))
     assert await queue.get() == "walk"
     queue.done("walk")
@@ -48,7 +48,7 @@ async def test_deleted_run_is_looked_at_as_a_new_one_may_have_its_name(watches: 
     assert await queue.get() == "walk"
 
 
-async def test_list_in_place_of_events_is_the_resyncs(watches: Watches, queue: WorkQueue, relists: list[None]) -> None:
+async def test_list_requests_a_resync(watches: Watches, queue: WorkQueue, relists: list[None]) -> None:
     await shown(watches, None, run())
     await watches._on_job(event={"type": None, "object": run()})  # type: ignore[typeddict-item]
     assert len(queue) == 0
@@ -66,7 +66,7 @@ async def test_list_in_place_of_events_is_the_resyncs(watches: Watches, queue: W
         (run({"progress": {"attempt": 1}}, uid="another"), True),
     ],
 )
-async def test_report_of_progress_alone_is_not_looked_at(
+async def test_report_of_progress_alone_is_not_queued(
     watches: Watches, queue: WorkQueue, after: dict[str, Any], matters: bool
 ) -> None:
     await shown(watches, None, run({"progress": {"attempt": 1}}))
@@ -81,7 +81,7 @@ async def test_report_ends_a_stall(watches: Watches, queue: WorkQueue) -> None:
     assert len(queue) == 1
 
 
-async def test_pods_and_jobs_lead_to_their_run(watches: Watches, queue: WorkQueue) -> None:
+async def test_event_of_a_pod_or_job_queues_its_run(watches: Watches, queue: WorkQueue) -> None:
     raw = {"metadata": {"name": "walk-x", "uid": "p", "labels": {"aisandbox.dev/run": "walk"}}}
     await watches._on_pod(event={"type": "DELETED", "object": raw})  # type: ignore[typeddict-item]
     await watches._on_job(event={"type": "MODIFIED", "object": raw})  # type: ignore[typeddict-item]
@@ -89,7 +89,7 @@ async def test_pods_and_jobs_lead_to_their_run(watches: Watches, queue: WorkQueu
     assert len(queue) == 0
 
 
-def test_kopf_is_told_to_leave_nothing_on_objects(watches: Watches) -> None:
+def test_kopf_writes_nothing_to_objects(watches: Watches) -> None:
     """Only handlers of changes, timers and daemons make kopf write finalizers and annotations; there are none."""
     resource = kopf.Resource("aisandbox.dev", "v1alpha1", "trainingruns", namespaced=True)
     registry = watches.registry
@@ -100,7 +100,7 @@ def test_kopf_is_told_to_leave_nothing_on_objects(watches: Watches) -> None:
     assert not watches.settings.posting.enabled
 
 
-def test_kopf_tries_again_as_long_as_an_outage_lasts(watches: Watches) -> None:
+def test_kopf_retries_as_long_as_an_outage_lasts(watches: Watches) -> None:
     backoffs = watches.settings.networking.error_backoffs
     assert not isinstance(backoffs, int | float)
     delays = [delay for delay, _ in zip(backoffs, range(1000), strict=False)]
@@ -108,7 +108,7 @@ def test_kopf_tries_again_as_long_as_an_outage_lasts(watches: Watches) -> None:
     assert max(delays) <= 20
 
 
-def test_dead_watch_is_given_up_within_a_minute() -> None:
-    """An outage may leave a connection that only one side knows to be broken; 60 s after it all runs are looked at."""
+def test_watch_without_a_connection_is_restarted_within_a_minute() -> None:
+    """An outage may leave a connection that only one side knows to be broken; 60 s after it all runs are reconciled."""
     assert isinstance(WATCH_SECONDS, int), "Kubernetes reads timeoutSeconds as a whole number"
     assert WATCH_SECONDS < INACTIVITY_SECONDS < 60

@@ -10,7 +10,7 @@ def queue() -> WorkQueue:
     return WorkQueue(Random(1))
 
 
-async def test_key_that_is_named_often_is_looked_at_once(queue: WorkQueue) -> None:
+async def test_key_that_is_added_often_is_queued_once(queue: WorkQueue) -> None:
     for _ in range(5):
         queue.add("a")
     queue.add("b")
@@ -70,7 +70,7 @@ async def test_api_servers_wish_for_a_pause_is_kept_within_reason(queue: WorkQue
     assert queue.failed("a", 10**6) == 2 * LONGEST_BACKOFF_SECONDS
 
 
-async def test_depth_is_told() -> None:
+async def test_depth_is_observed() -> None:
     depths: list[int] = []
     queue = WorkQueue(Random(1), depths.append)
     queue.add("a")

@@ -35,9 +35,9 @@ def seen_since(time: str, reason: Reason = Reason.CANNOT_START) -> ObservedRun:
         observed(run(), ACTIVE, pod(waits_for="ContainerCreating")),
         None,
     ),
-    ("a pod of a suspended Job is not looked at", observed(run(), job(is_suspended=True), pod(**STUCK)), None),
+    ("a pod of a suspended Job is left alone", observed(run(), job(is_suspended=True), pod(**STUCK)), None),
     (
-        "a pod that is being deleted is not looked at",
+        "a pod that is being deleted is left alone",
         observed(run(), ACTIVE, pod(**STUCK, waits_for="ErrImagePull", deletion_time=NOW)),
         None,
     ),
