@@ -286,16 +286,16 @@ async def test_open_without_the_right_to_list_says_so(api: FakeKubernetes, opene
             pass
 
 
-async def test_backend_says_when_what_it_knows_is_old(api: FakeKubernetes, opened: Opened) -> None:
+async def test_backend_is_unavailable_while_its_cache_is_out_of_date(api: FakeKubernetes, opened: Opened) -> None:
     api.add("a")
     async with opened(stale=0.5) as backend:
         assert backend.unavailable == ""
         api.refuse_all = True
         api.drop_watches()
         await until(lambda: backend.unavailable)
-        assert "s old" in backend.unavailable
+        assert "last contact with the cluster" in backend.unavailable
         for call in (backend.get("a"), backend.list(), backend.create(new_run())):
-            with pytest.raises(BackendUnavailable, match="s old"):
+            with pytest.raises(BackendUnavailable, match="last contact with the cluster"):
                 await call
         api.refuse_all = False
         await until(lambda: not backend.unavailable)
