@@ -62,7 +62,7 @@ def sweep(tmp_path: Path) -> Any:
     return Sweep(tmp_path)
 
 
-async def test_files_of_a_deleted_run_go_after_the_retention(sweep: Sweep) -> None:
+async def test_files_of_a_deleted_run_are_removed_after_the_retention_time(sweep: Sweep) -> None:
     folders = sweep.claim("a", "uid-a")
     assert len(folders) == 2
     await sweep.at(0)
@@ -74,7 +74,7 @@ async def test_files_of_a_deleted_run_go_after_the_retention(sweep: Sweep) -> No
     assert not list(folders[0].parent.iterdir())
 
 
-async def test_files_of_a_run_that_exists_stay(sweep: Sweep) -> None:
+async def test_files_of_a_run_that_exists_are_kept(sweep: Sweep) -> None:
     (folder, _) = sweep.claim("a", "uid-a")
     sweep.knows({"a": "uid-a"})
     await sweep.at(0)
@@ -91,7 +91,7 @@ async def test_run_that_only_the_cluster_knows_keeps_its_files(sweep: Sweep) -> 
     assert folder.exists()
 
 
-async def test_mark_of_a_run_that_is_there_after_all_is_taken_back(sweep: Sweep) -> None:
+async def test_mark_of_a_run_that_exists_is_removed(sweep: Sweep) -> None:
     (folder, _) = sweep.claim("a", "uid-a")
     await sweep.at(0)
     sweep.knows({"a": "uid-a"})
@@ -99,14 +99,14 @@ async def test_mark_of_a_run_that_is_there_after_all_is_taken_back(sweep: Sweep)
     assert not (folder / MARK).exists()
 
 
-async def test_folder_without_a_uid_is_nobody_s_to_remove(sweep: Sweep) -> None:
+async def test_folder_without_a_uid_is_never_removed(sweep: Sweep) -> None:
     sweep.store.run("local").claim(1)
     await sweep.at(0)
     await sweep.at(10 * RETENTION)
     assert sweep.store.run("local").path.exists()
 
 
-async def test_name_in_use_again_keeps_its_folder_until_its_trainer_takes_it(sweep: Sweep) -> None:
+async def test_folder_of_a_name_in_use_again_is_kept_until_its_trainer_renames_it(sweep: Sweep) -> None:
     (folder, _) = sweep.claim("a", "old-uid-of-a")
     sweep.knows({"a": "new-uid-of-a"})
     await sweep.at(0)
@@ -128,9 +128,7 @@ async def test_cluster_that_does_not_answer_keeps_everything(sweep: Sweep) -> No
     assert folder.exists()
 
 
-async def test_fault_at_one_folder_keeps_no_other_from_being_looked_at(
-    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_error_with_one_folder_does_not_end_the_sweep(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b"):
         sweep.claim(name, f"uid-{name}")
     ask = sweep.cluster.get
@@ -147,7 +145,7 @@ async def test_fault_at_one_folder_keeps_no_other_from_being_looked_at(
     assert not sweep.store.run("b").path.exists()
 
 
-async def test_damaged_mark_begins_the_retention_anew(sweep: Sweep) -> None:
+async def test_damaged_mark_starts_the_retention_time_again(sweep: Sweep) -> None:
     (folder, _) = sweep.claim("a", "uid-a")
     await sweep.at(0)
     (folder / MARK).write_text("long ago")
@@ -157,7 +155,7 @@ async def test_damaged_mark_begins_the_retention_anew(sweep: Sweep) -> None:
     assert not folder.exists()
 
 
-async def test_removal_that_was_interrupted_is_ended(sweep: Sweep) -> None:
+async def test_interrupted_removal_is_finished(sweep: Sweep) -> None:
     (folder, _) = sweep.claim("a", "uid-a")
     sweep.knows({"a": "uid-a"})
     gone = folder.with_name(".gone-0123")
@@ -167,7 +165,7 @@ async def test_removal_that_was_interrupted_is_ended(sweep: Sweep) -> None:
     assert folder.exists()
 
 
-def test_folder_that_has_changed_hands_is_not_removed(sweep: Sweep) -> None:
+def test_folder_that_another_run_has_claimed_is_not_removed(sweep: Sweep) -> None:
     (folder, _) = sweep.claim("a", "old")
     owned = next(iter(owned_folders(sweep.store)))
     sweep.claim("a", "new")
@@ -176,7 +174,7 @@ def test_folder_that_has_changed_hands_is_not_removed(sweep: Sweep) -> None:
     assert folder.exists()
 
 
-def test_folder_that_another_replica_has_removed_is_no_trouble(sweep: Sweep) -> None:
+def test_folder_that_another_replica_has_removed_is_not_an_error(sweep: Sweep) -> None:
     sweep.claim("a", "uid-a")
     owned = next(iter(owned_folders(sweep.store)))
     remove(owned)

@@ -96,7 +96,7 @@ async def seen(backend: KubernetesBackend, name: str, holds: Callable[[TrainingR
 # starting
 
 
-async def test_created_run_is_in_the_cluster_and_known_at_once(api: FakeKubernetes, backend: KubernetesBackend) -> None:
+async def test_created_run_is_stored_and_cached_at_once(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     created = await backend.create(new_run())
     assert api.objects["lander-b"]["spec"]["seed"] == 7
     assert created.uid == api.objects["lander-b"]["metadata"]["uid"]
@@ -104,7 +104,7 @@ async def test_created_run_is_in_the_cluster_and_known_at_once(api: FakeKubernet
     assert (await backend.find_request("request-of-lander-b")) == created
 
 
-async def test_status_and_list_ask_the_api_server_nothing(api: FakeKubernetes, backend: KubernetesBackend) -> None:
+async def test_status_and_list_are_answered_from_the_cache(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     await backend.create(new_run())
     calls = len(api.calls)
     for _ in range(50):
@@ -127,7 +127,7 @@ async def test_two_replicas_that_create_at_once_get_one_run(api: FakeKubernetes,
 
 
 @pytest.mark.parametrize("fault", [DROP, DROP_AFTER, (500, "InternalError"), (503, ""), (429, "TooManyRequests")])
-async def test_create_survives_an_answer_that_is_lost(
+async def test_create_is_retried_after_a_lost_answer(
     api: FakeKubernetes, backend: KubernetesBackend, fault: Any
 ) -> None:
     api.fail("POST", "trainingruns", fault)
@@ -136,17 +136,13 @@ async def test_create_survives_an_answer_that_is_lost(
     assert len(api.objects) == 1
 
 
-async def test_create_while_the_api_server_is_away_is_unavailable(
-    api: FakeKubernetes, backend: KubernetesBackend
-) -> None:
+async def test_create_without_an_api_server_is_unavailable(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     api.refuse_all = True
     with pytest.raises(BackendUnavailable, match="503"):
         await backend.create(new_run())
 
 
-async def test_create_that_the_service_s_end_interrupts_is_to_be_tried_again(
-    api: FakeKubernetes, opened: Opened
-) -> None:
+async def test_create_that_a_shutdown_interrupts_may_be_sent_again(api: FakeKubernetes, opened: Opened) -> None:
     async with opened() as backend:
         api.fail("POST", "trainingruns", (503, ""))
         creating = asyncio.create_task(backend.create(new_run()))
@@ -156,7 +152,7 @@ async def test_create_that_the_service_s_end_interrupts_is_to_be_tried_again(
     assert not api.objects
 
 
-async def test_create_of_a_name_that_is_being_deleted_is_to_be_tried_again(
+async def test_create_of_a_name_that_is_being_deleted_may_be_sent_again(
     api: FakeKubernetes, backend: KubernetesBackend
 ) -> None:
     api.add("lander-b", deletionTimestamp="2025-01-01T00:00:00Z")
@@ -170,7 +166,7 @@ async def test_create_that_the_schema_refuses_names_the_field(api: FakeKubernete
         await backend.create(new_run())
 
 
-async def test_runs_that_wait_are_bounded(api: FakeKubernetes, opened: Opened) -> None:
+async def test_pending_runs_are_limited(api: FakeKubernetes, opened: Opened) -> None:
     async with opened(max_pending_runs=2) as backend:
         await backend.create(new_run("a"))
         await backend.create(new_run("b"))
@@ -192,7 +188,7 @@ async def test_run_of_kubectl_apply_is_served_like_any_other(api: FakeKubernetes
     assert [run.name for run in await backend.list()] == ["from-git"]
 
 
-async def test_run_that_the_watch_has_not_told_of_is_looked_up(api: FakeKubernetes, opened: Opened) -> None:
+async def test_run_that_the_cache_does_not_have_is_looked_up(api: FakeKubernetes, opened: Opened) -> None:
     async with opened() as backend:
         api.fail("GET", "watch", *[(503, "")] * 100)
         api.drop_watches()
@@ -201,7 +197,7 @@ async def test_run_that_the_watch_has_not_told_of_is_looked_up(api: FakeKubernet
         assert (await backend.get("new-one")).name == "new-one"
 
 
-async def test_unknown_runs_cost_a_bounded_number_of_calls(api: FakeKubernetes, backend: KubernetesBackend) -> None:
+async def test_lookups_of_unknown_runs_are_limited(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     for number in range(100):
         with pytest.raises(RunUnknown):
             await backend.get(f"nobody-{number}")
@@ -210,7 +206,7 @@ async def test_unknown_runs_cost_a_bounded_number_of_calls(api: FakeKubernetes, 
     assert api.count("GET", "trainingruns") < 60
 
 
-async def test_watch_goes_on_after_a_broken_stream(api: FakeKubernetes, backend: KubernetesBackend) -> None:
+async def test_watch_continues_after_a_broken_stream(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     await backend.create(new_run())
     api.drop_watches()
     api.set_status("lander-b", phase="Running")
@@ -218,7 +214,7 @@ async def test_watch_goes_on_after_a_broken_stream(api: FakeKubernetes, backend:
     assert api.count("GET", "trainingruns") == 1  # no second list was needed
 
 
-async def test_watch_lists_anew_when_its_version_is_gone(api: FakeKubernetes, backend: KubernetesBackend) -> None:
+async def test_watch_lists_again_when_its_version_has_expired(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     api.add("stays")
     api.add("goes")
     await until(lambda: set(backend._cache.runs) == {"stays", "goes"})  # from the watch, not looked up one by one
@@ -263,7 +259,7 @@ async def test_deleted_and_created_again_is_another_run(api: FakeKubernetes, bac
     assert await backend.find_request("request-of-lander-b") is None
 
 
-async def test_resource_that_cannot_be_read_stops_no_other(api: FakeKubernetes, opened: Opened) -> None:
+async def test_resource_that_cannot_be_read_is_left_out(api: FakeKubernetes, opened: Opened) -> None:
     api.add("odd", spec={"algorithm": "SAC", "totalTimesteps": 5})
     api.add("fine")
     async with opened() as backend:
@@ -279,7 +275,7 @@ async def test_open_waits_for_the_cluster(api: FakeKubernetes, opened: Opened) -
         assert [run.name for run in await backend.list()] == ["there"]
 
 
-async def test_open_without_the_right_to_list_says_so(api: FakeKubernetes, opened: Opened) -> None:
+async def test_open_without_the_permission_to_list_is_a_startup_error(api: FakeKubernetes, opened: Opened) -> None:
     api.fail("GET", "trainingruns", *[(403, "Forbidden")] * 100)
     with pytest.raises(StartupError, match="403 Forbidden"):
         async with opened(sync=0.5):
@@ -323,7 +319,7 @@ async def test_metrics_count_runs_calls_and_restarts(api: FakeKubernetes, opened
 @pytest.mark.parametrize(
     ("wish", "field", "value"), [("cancel", "cancel", True), ("suspend", "suspend", True), ("resume", "suspend", False)]
 )
-async def test_wish_is_a_patch_of_the_spec(
+async def test_cancel_suspend_and_resume_patch_the_spec(
     api: FakeKubernetes, backend: KubernetesBackend, wish: str, field: str, value: bool
 ) -> None:
     api.add("a", spec={"algorithm": "A2C", "totalTimesteps": 5, "suspend": not value})
@@ -336,7 +332,7 @@ async def test_wish_is_a_patch_of_the_spec(
     assert api.count("PATCH", "trainingruns") == patches == 1
 
 
-async def test_wish_for_a_run_that_changes_meanwhile_is_granted(api: FakeKubernetes, opened: Opened) -> None:
+async def test_patch_is_repeated_after_a_conflict(api: FakeKubernetes, opened: Opened) -> None:
     api.add("a")
     async with opened() as backend:
         api.fail("GET", "watch", *[(503, "")] * 100)
@@ -347,7 +343,7 @@ async def test_wish_for_a_run_that_changes_meanwhile_is_granted(api: FakeKuberne
         assert (await backend.get("a")).status.phase is Phase.RUNNING
 
 
-async def test_wish_for_a_run_that_has_ended_unseen_is_refused(api: FakeKubernetes, opened: Opened) -> None:
+async def test_patch_of_a_run_that_has_ended_meanwhile_is_refused(api: FakeKubernetes, opened: Opened) -> None:
     api.add("a")
     async with opened() as backend:
         api.fail("GET", "watch", *[(503, "")] * 100)
@@ -367,7 +363,7 @@ async def test_cancel_of_a_cancelled_run_changes_nothing(api: FakeKubernetes, ba
         await backend.suspend("a")
 
 
-async def test_wish_for_a_run_that_is_gone_is_unknown(api: FakeKubernetes, opened: Opened) -> None:
+async def test_patch_of_a_run_that_was_deleted_meanwhile_is_unknown(api: FakeKubernetes, opened: Opened) -> None:
     api.add("a")
     async with opened() as backend:
         api.fail("GET", "watch", *[(503, "")] * 100)
@@ -416,7 +412,7 @@ async def test_watch_ends_when_the_service_stops(api: FakeKubernetes, opened: Op
         await watching
 
 
-async def test_watch_is_silent_about_what_no_client_can_see(api: FakeKubernetes, backend: KubernetesBackend) -> None:
+async def test_watch_yields_only_changes_that_clients_see(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     api.add("a", status={"phase": "Running"})
     states: list[TrainingRun] = []
 
@@ -446,7 +442,7 @@ def report(timesteps: int = 410, attempt: int = 1, **fields: Any) -> ProgressRep
     return ProgressReport("a", attempt, timesteps, **{"activity": Activity.TRAINING, "fps": 50.0, **fields})
 
 
-async def test_report_is_seen_at_once_and_written_to_the_status(
+async def test_report_is_served_at_once_and_written_to_the_status(
     api: FakeKubernetes, backend: KubernetesBackend
 ) -> None:
     await running(api, backend)
@@ -460,7 +456,7 @@ async def test_report_is_seen_at_once_and_written_to_the_status(
     assert status["phase"] == "Running"
 
 
-async def test_reports_are_written_at_a_bounded_rate(api: FakeKubernetes, backend: KubernetesBackend) -> None:
+async def test_writes_of_reports_are_limited(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     await running(api, backend)
     await backend.report(report(399), "token-of-a")
     await until(lambda: api.count("PATCH", "trainingruns/status") == 1)
@@ -480,7 +476,7 @@ async def test_other_replica_sees_progress_through_the_cluster(api: FakeKubernet
         assert run.status.progress.activity == "Training"
 
 
-async def test_trainer_that_goes_to_another_replica_is_followed_by_both(api: FakeKubernetes, opened: Opened) -> None:
+async def test_trainer_that_changes_to_another_replica_is_served_by_both(api: FakeKubernetes, opened: Opened) -> None:
     async with opened() as one, opened() as other:
         await running(api, one)
         await one.report(report(410), "token-of-a")
@@ -489,7 +485,9 @@ async def test_trainer_that_goes_to_another_replica_is_followed_by_both(api: Fak
         await seen(one, "a", lambda run: run.status.progress.timesteps == 600)
 
 
-async def test_progress_does_not_overwrite_an_end_that_was_not_seen(api: FakeKubernetes, opened: Opened) -> None:
+async def test_progress_does_not_overwrite_an_end_that_the_cache_does_not_have(
+    api: FakeKubernetes, opened: Opened
+) -> None:
     async with opened() as backend:
         await running(api, backend)
         api.fail("GET", "watch", *[(503, "")] * 100)
@@ -504,7 +502,7 @@ async def test_progress_does_not_overwrite_an_end_that_was_not_seen(api: FakeKub
             await backend.report(report(), "token-of-a")
 
 
-async def test_progress_goes_on_after_a_conflict(api: FakeKubernetes, opened: Opened) -> None:
+async def test_progress_is_written_after_a_conflict(api: FakeKubernetes, opened: Opened) -> None:
     async with opened() as backend:
         await running(api, backend)
         api.fail("GET", "watch", *[(503, "")] * 100)
@@ -516,7 +514,7 @@ async def test_progress_goes_on_after_a_conflict(api: FakeKubernetes, opened: Op
         assert api.objects["a"]["status"]["restarts"] == 1
 
 
-async def test_api_server_that_is_away_keeps_no_report_from_being_taken(api: FakeKubernetes, opened: Opened) -> None:
+async def test_report_is_accepted_without_an_api_server(api: FakeKubernetes, opened: Opened) -> None:
     async with opened() as backend:
         await running(api, backend)
         await backend.report(report(410), "token-of-a")
@@ -536,7 +534,7 @@ async def test_progress_that_could_not_be_written_is_written_without_another_rep
     assert api.count("PATCH", "trainingruns/status") == 3
 
 
-async def test_restarted_service_goes_on_from_the_next_report(api: FakeKubernetes, opened: Opened) -> None:
+async def test_restarted_service_continues_with_the_next_report(api: FakeKubernetes, opened: Opened) -> None:
     async with opened() as backend:
         await running(api, backend, progress={"timesteps": 500, "attempt": 1, "activity": "Training"}, attempt=1)
         resumed: dict[str, Any] = {"attempt": 2, "resumed_from": CHECKPOINT}
@@ -567,7 +565,7 @@ async def test_report_without_a_valid_token_is_refused(
     assert (await backend.get("a")).status.progress.timesteps == 0
 
 
-async def test_forged_token_is_asked_about_once(api: FakeKubernetes, backend: KubernetesBackend) -> None:
+async def test_forged_token_is_reviewed_once(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     await running(api, backend)
     for _ in range(20):
         with pytest.raises(NotAuthenticated):
@@ -575,7 +573,7 @@ async def test_forged_token_is_asked_about_once(api: FakeKubernetes, backend: Ku
     assert api.count("POST", "tokenreviews") == 1
 
 
-async def test_forged_tokens_are_no_load_on_the_api_server(api: FakeKubernetes, backend: KubernetesBackend) -> None:
+async def test_reviews_of_forged_tokens_are_limited(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     await running(api, backend)
     await backend.report(report(410), "token-of-a")
     refusals = await asyncio.gather(
@@ -583,7 +581,7 @@ async def test_forged_tokens_are_no_load_on_the_api_server(api: FakeKubernetes, 
     )
     assert {type(refusal) for refusal in refusals} == {NotAuthenticated, BackendUnavailable}
     assert api.count("POST", "tokenreviews") < 500
-    await backend.report(report(420), "token-of-a")  # whom is known is not kept waiting
+    await backend.report(report(420), "token-of-a")  # a token in the cache needs no review
 
 
 async def test_token_of_another_run_s_pod_is_refused(api: FakeKubernetes, backend: KubernetesBackend) -> None:
@@ -657,10 +655,10 @@ async def test_report_whose_run_is_replaced_while_its_token_is_checked_is_not_th
     assert (await backend.get("a")).status.attempt == 0
 
 
-async def test_token_of_a_pod_that_is_gone_is_refused(api: FakeKubernetes, backend: KubernetesBackend) -> None:
+async def test_token_of_a_deleted_pod_is_refused(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     await running(api, backend)
     del api.pods["a-pod"]
-    with pytest.raises(NotAuthenticated, match="gone"):
+    with pytest.raises(NotAuthenticated, match="does not exist"):
         await backend.report(report(), "token-of-a")
 
 
@@ -669,9 +667,7 @@ async def test_report_for_an_unknown_run_is_unknown(backend: KubernetesBackend) 
         await backend.report(report(), "token")
 
 
-async def test_token_that_cannot_be_reviewed_is_to_be_tried_again(
-    api: FakeKubernetes, backend: KubernetesBackend
-) -> None:
+async def test_token_that_cannot_be_reviewed_may_be_sent_again(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     await running(api, backend)
     api.fail("POST", "tokenreviews", (403, "Forbidden"))
     with pytest.raises(BackendUnavailable, match="may not check tokens"):

@@ -74,7 +74,7 @@ async def test_health_follows_the_cluster_and_liveness_the_process(
     await until(SERVING)
 
 
-async def test_start_by_grpc_makes_a_resource_that_says_what_was_asked(
+async def test_start_by_grpc_creates_a_resource_with_the_requested_spec(
     api: FakeKubernetes, channel: grpc.aio.Channel
 ) -> None:
     stub = PolicyTrainerServiceStub(channel)
