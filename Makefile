@@ -10,8 +10,8 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 RUN := $(UV) run --no-sync
-SOURCES := proto/src/aisandbox_wire crds/src model_store/src process/src kubernetes_api/src environment/src api_server/src inference_server/src \
-	trainer_image/src cli/src operator/src
+# Each member's own code, without what protoc writes.
+SOURCES := $(filter-out proto/src,$(wildcard */src)) proto/src/aisandbox_wire
 PYTEST := $(RUN) pytest
 # A worker a processor; a worker that is done takes tests from another, so that those of a module mostly stay together.
 WORKERS ?= auto
@@ -24,9 +24,10 @@ IMAGES := operator api-server inference-server trainer
 # Whose build of PyTorch: the small one for CPUs where its index can be reached; TORCH_INDEX= takes PyPI's, for GPUs.
 CPU_TORCH_INDEX := https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?= $(shell curl -fsIL -m 10 -o /dev/null $(CPU_TORCH_INDEX)/torch/ && echo $(CPU_TORCH_INDEX))
-FOLDER_trainer := trainer_image
+# The member of the workspace that an image is for: aisandbox-operator and so on.
+MEMBER = aisandbox-$(patsubst %-server,%,$*)
 
-.PHONY: help setup demo serve test test-slow test-unit manifests check docs format lint types imports proto proto-check proto-release \
+.PHONY: help setup demo serve test test-slow test-unit manifests check docs format lint types imports members proto proto-check proto-release \
 	faults faults-short faults-table e2e bench bench-kubernetes images images-push torch-index clean
 
 help: ## lists the commands
@@ -85,6 +86,9 @@ lint: setup ## does the code keep the style's rules?
 types: setup ## do the types fit?
 	$(RUN) mypy $(SOURCES) proto/generate.py scripts tests bench
 
+members: setup ## writes the lists of members in pyproject.toml, after a member was added
+	$(RUN) python scripts/members.py
+
 imports: setup ## does each member import only what it may?
 	$(RUN) lint-imports
 
@@ -119,7 +123,7 @@ images-push: images ## builds the images and pushes them to $(REGISTRY)
 
 image-%:
 	@echo "building $(REGISTRY)/aisandbox/$*:$(TAG)"
-	@docker build --quiet --file $(or $(FOLDER_$*),$(subst -,_,$*))/Dockerfile --tag $(REGISTRY)/aisandbox/$*:$(TAG) \
+	@docker build --quiet --target $* --tag $(REGISTRY)/aisandbox/$*:$(TAG) --build-arg MEMBER=$(MEMBER) \
 		--build-arg VERSION=$(TAG) --build-arg REVISION=$$(git rev-parse HEAD) \
 		$(if $(filter trainer,$*),--build-arg TORCH_INDEX=$(TORCH_INDEX)) . >/dev/null
 

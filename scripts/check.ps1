@@ -8,8 +8,7 @@ $ErrorActionPreference = 'Stop'
 & (Join-Path $PSScriptRoot 'setup.ps1')
 if ($LASTEXITCODE) { exit $LASTEXITCODE }
 $env:PATH = "$(Resolve-Path .venv\Scripts);$env:PATH"
-$sources = 'proto/src/aisandbox_wire', 'crds/src', 'model_store/src', 'process/src', 'kubernetes_api/src', 'environment/src', 'api_server/src',
-    'inference_server/src', 'trainer_image/src', 'cli/src', 'operator/src'
+$sources = @(Get-Item */src | Where-Object { $_.Parent.Name -ne 'proto' } | ForEach-Object FullName) + 'proto/src/aisandbox_wire'
 $failed = @()
 
 function Step([string] $name, [scriptblock] $command) {

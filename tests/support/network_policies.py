@@ -10,8 +10,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kustomize import Manifest
-from manifests import selects
+from manifests import Manifest, selects
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ for the pod is not said otherwise for a container.
 
 from __future__ import annotations
 
-from kustomize import Manifest
+from manifests import Manifest
 
 VOLUMES = ("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret")
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from manifests import DEPLOY, Manifests
+from manifests import DEPLOY, Manifests, without_hash
 
 ROOT = DEPLOY.parent
 TEXT = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
@@ -28,7 +28,8 @@ def test_document_names_existing_paths() -> None:
 
 
 def test_document_names_existing_objects() -> None:
-    installed = {each["metadata"]["name"] for each in Manifests.of("overlays/production").objects}
+    names = [each["metadata"]["name"] for each in Manifests.of("overlays/production").objects]
+    installed = {*names, *map(without_hash, names)}
     named = set(re.findall(r"\baisandbox-[a-z-]*[a-z]\b", TEXT))
     assert len(named) > 4
     assert named - installed == set()
@@ -44,5 +45,6 @@ def test_document_names_the_settings_of_each_config_map() -> None:
     rows = dict(re.findall(r"^\| `(aisandbox-[a-z]+)` \| (.*) \|$", TEXT.partition("### Settings")[2], re.M))
     told = {name: set(re.findall(r"`([A-Z_]+)`", row)) for name, row in rows.items()}
     assert told == {
-        each["metadata"]["name"]: set(each["data"]) for each in Manifests.of("overlays/production").all("ConfigMap")
+        without_hash(each["metadata"]["name"]): set(each["data"])
+        for each in Manifests.of("overlays/production").all("ConfigMap")
     }

@@ -6,8 +6,7 @@ import json
 
 import pytest
 from aisandbox_api.health import LIVENESS
-from kustomize import CLUSTER_SCOPED, split_image
-from manifests import Manifests, pod_labels, quantity, selects
+from manifests import CLUSTER_SCOPED, Manifests, pod_labels, quantity, selects, split_image, without_hash
 from pod_security import violations
 
 OVERLAYS = ("overlays/kind", "overlays/production")
@@ -132,7 +131,9 @@ def test_what_pods_refer_to_is_there(manifests: Manifests) -> None:
             if claim := volume.get("persistentVolumeClaim"):
                 assert claim["claimName"] in manifests.names("PersistentVolumeClaim"), name
         for source in container.get("envFrom", []):
-            assert source["configMapRef"]["name"] in manifests.names("ConfigMap"), name
+            settings = source["configMapRef"]["name"]
+            assert settings in manifests.names("ConfigMap"), name
+            assert without_hash(settings) != settings, f"{name} would keep running with the settings of before"
 
 
 def test_volume_is_written_only_by_those_who_must(manifests: Manifests) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 from aisandbox_operator.job_manifest import own_labels
-from kustomize import Manifest
-from manifests import Manifests, pod_labels, selects
+from manifests import Manifest, Manifests, pod_labels, selects
 from network_policies import Peer, allows
 
 NAMESPACE = "aisandbox"

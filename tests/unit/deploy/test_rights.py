@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from kustomize import Manifest
-from manifests import Manifests
+from manifests import Manifest, Manifests
 from rights import CLUSTER, NAMESPACED, RIGHTS
 
 OVERLAYS = ("overlays/kind", "overlays/production")

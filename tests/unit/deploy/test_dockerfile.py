@@ -1,9 +1,11 @@
-"""The Dockerfiles agree with each other, the workspace and the lock file; their context is what they need."""
+"""The Dockerfile agrees with the Makefile, the workspace and the lock file; its context is what it needs."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
+import subprocess
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from types import ModuleType
@@ -11,24 +13,18 @@ from types import ModuleType
 import pytest
 from workspace import ROOT, folders, needed_by
 
+TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 MEMBERS = {
     "operator": "aisandbox-operator",
-    "api_server": "aisandbox-api",
-    "inference_server": "aisandbox-inference",
-    "trainer_image": "aisandbox-trainer",
+    "api-server": "aisandbox-api",
+    "inference-server": "aisandbox-inference",
+    "trainer": "aisandbox-trainer",
 }
-# What may differ between two Dockerfiles; the trainer has more lines than the others besides.
-DIFFERENT = re.compile(
-    r"^#.*|(?<=image_parts.py )\S+|^EXPOSE.*|(?<=ENTRYPOINT ).*|^CMD.*|(?<=title=).*|(?<=description=).*", re.MULTILINE
-)
-
-
-def _text(folder: str) -> str:
-    return (ROOT / folder / "Dockerfile").read_text(encoding="utf-8")
+TARGETS = dict(re.findall(r"^FROM runtime AS (\S+)\n(.*?)(?=^FROM|^#|\Z)", TEXT, re.MULTILINE | re.DOTALL))
 
 
 @pytest.fixture(params=MEMBERS)
-def folder(request: pytest.FixtureRequest) -> str:
+def image(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -42,59 +38,72 @@ def image_parts() -> ModuleType:
     return module
 
 
-def test_dockerfiles_are_those_of_the_makefile() -> None:
+def test_targets_are_the_images_of_the_makefile() -> None:
     (names,) = re.findall(r"^IMAGES := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    places = {name: "trainer_image" if name == "trainer" else name.replace("-", "_") for name in names.split()}
-    assert set(places.values()) == set(MEMBERS)
-    assert {path.parent.name for path in ROOT.glob("*/Dockerfile")} == set(MEMBERS)
+    assert set(TARGETS) == set(names.split()) == set(MEMBERS)
 
 
-def test_dockerfile_builds_its_member_and_starts_its_program(folder: str) -> None:
-    assert folders()[MEMBERS[folder]] == folder
-    assert f"RUN python scripts/image_parts.py {MEMBERS[folder]} /parts\n" in _text(folder)
-    (module,) = re.findall(r'^ENTRYPOINT \["python", "-m", "(\w+)"\]$', _text(folder), re.MULTILINE)
-    assert (ROOT / folder / "src" / module).is_dir()
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_builds_the_target_for_its_member(image: str) -> None:
+    command = ["make", "--dry-run", f"image-{image}", "TAG=test", "TORCH_INDEX=", "UV=/uv"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert (
+        f"--target {image} --tag localhost:5001/aisandbox/{image}:test --build-arg MEMBER={MEMBERS[image]} " in printed
+    )
 
 
-def test_dockerfile_needs_no_other_image_and_no_feature_of_one_builder(folder: str) -> None:
-    text = _text(folder)
-    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"python:3.13-slim"}
-    assert "# syntax" not in text
-    assert "--mount" not in text
-    assert "<<" not in text
+def test_target_starts_the_program_of_its_member(image: str) -> None:
+    (module,) = re.findall(r'^ENTRYPOINT \["python", "-m", "(\w+)"\]$', TARGETS[image], re.MULTILINE)
+    assert (ROOT / folders()[MEMBERS[image]] / "src" / module / "__main__.py").is_file()
 
 
-def test_dockerfile_ends_as_a_user_without_rights(folder: str) -> None:
-    assert re.findall(r"^USER (.*)$", _text(folder), re.MULTILINE) == ["65532:65532"]
+def test_target_adds_no_layer(image: str) -> None:
+    """What the images share is in the stages before; a builder that builds every stage builds nothing twice."""
+    instructions = re.findall(r"^([A-Z]+) ", TARGETS[image], re.MULTILINE)
+    assert set(instructions) <= {"EXPOSE", "ENTRYPOINT", "CMD", "LABEL"}
 
 
-@pytest.mark.parametrize("other", ["api_server", "inference_server", "trainer_image"])
-def test_dockerfiles_do_the_same_in_the_same_words(other: str) -> None:
-    operator, lines = (list(filter(None, DIFFERENT.sub("", _text(each)).splitlines())) for each in ("operator", other))
-    if other == "trainer_image":
-        lines = [line for line in lines if line in operator]
-    assert lines == operator
+def test_dockerfile_needs_no_other_image_and_no_feature_of_one_builder() -> None:
+    assert set(re.findall(r"^FROM (\S+)", TEXT, re.MULTILINE)) == {"python:3.13-slim", "runtime"}
+    assert "# syntax" not in TEXT
+    assert "--mount" not in TEXT
+    assert "<<" not in TEXT
 
 
-def test_dockerfile_takes_the_uv_of_the_makefile(folder: str) -> None:
+def test_dockerfile_ends_as_a_user_without_rights() -> None:
+    assert re.findall(r"^USER (.*)$", TEXT, re.MULTILINE) == ["65532:65532"]
+
+
+def test_layers_before_the_code_depend_on_nothing_but_the_lock() -> None:
+    """PyTorch's layer has gigabytes: no build argument that differs between builds, and no code, may come before it."""
+    runtime = TEXT.partition("FROM python:3.13-slim AS runtime\n")[2]
+    before_the_code = runtime.partition("COPY --from=parts /parts/app ")[0]
+    assert re.findall(r"^(?:ARG|COPY) (.*)$", before_the_code, re.MULTILINE) == [
+        "TORCH_INDEX=",
+        "--from=parts /parts/torch.txt /opt/",
+        "--from=parts /parts/requirements.txt /opt/",
+    ]
+
+
+def test_dockerfile_takes_the_uv_of_the_makefile() -> None:
     (version,) = re.findall(r"^UV_VERSION := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert f" uv=={version} " in _text(folder)
+    assert f" uv=={version} " in TEXT
 
 
-@pytest.mark.parametrize("server", ["operator", "api_server", "inference_server"])
+@pytest.mark.parametrize("server", ["operator", "api-server", "inference-server"])
 def test_image_of_a_server_has_no_pytorch(server: str, image_parts: ModuleType) -> None:
     needed = needed_by(MEMBERS[server])
     assert not {"torch", "stable-baselines3", "gymnasium"} & needed
     assert not [name for name in needed if image_parts.WITH_TORCH.match(f"{name}==")]
 
 
-@pytest.mark.parametrize("server", ["operator", "api_server"])
+@pytest.mark.parametrize("server", ["operator", "api-server"])
 def test_image_of_a_server_has_the_client_of_the_cluster(server: str) -> None:
     assert "kubernetes" in needed_by(MEMBERS[server])
 
 
 def test_image_of_the_trainer_has_pytorch_but_no_client_of_the_cluster() -> None:
-    needed = needed_by(MEMBERS["trainer_image"])
+    needed = needed_by(MEMBERS["trainer"])
     assert {"torch", "stable-baselines3", "gymnasium"} <= needed
     assert not {"kubernetes", "kopf", "onnxruntime"} & needed
 
@@ -171,7 +180,7 @@ def test_context_has_the_code_that_is_in_an_image() -> None:
         "deploy/base/operator.yaml",
         "models/runs/one/models/1/policy.onnx",
         "scripts/check.ps1",
-        "operator/Dockerfile",
+        "Dockerfile",
         "operator/src/aisandbox_operator/__pycache__/plan.cpython-313.pyc",
         "Makefile",
         "Tiltfile",
