@@ -27,8 +27,9 @@ TORCH_INDEX ?= $(shell curl -fsIL -m 10 -o /dev/null $(CPU_TORCH_INDEX)/torch/ &
 # The member of the workspace that an image is for: aisandbox-operator and so on.
 MEMBER = aisandbox-$(patsubst %-server,%,$*)
 
-.PHONY: help setup demo serve test test-slow test-unit manifests check docs format lint types imports members proto proto-check proto-release \
-	faults faults-short faults-table e2e bench bench-kubernetes images images-push torch-index clean
+.PHONY: help setup demo serve test test-slow test-unit test-fallbacks dotnet manifests static check docs format lint spelling types imports \
+	members proto proto-check proto-release release-check faults faults-short faults-table e2e bench bench-kubernetes images \
+	images-push torch-index dist sbom clean
 
 help: ## lists the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,13 +76,25 @@ faults-short: setup ## does every fault a few times
 faults-table: setup ## writes the results of make faults into docs/reliability.md
 	$(RUN) python tests/support/fault_table.py
 
-check: format lint types imports proto-check test test-slow faults-short ## everything CI asks for
+test-fallbacks: setup ## runs the tests without the fast paths that use other libraries' private names
+	GRPC_DIRECT=off FAST_UPDATE=off $(PYTEST) $(PARALLEL) -m "not slow" $(ARGS)
+
+dotnet: setup ## compiles the C# of the documents and examines its simulator (needs the .NET SDK)
+	$(PYTEST) tests/dotnet $(ARGS)
+
+static: setup ## format, lint, spelling, types, import rules and the wire contract, two at a time
+	@$(MAKE) --no-print-directory --keep-going -j2 --output-sync=target types imports proto-check lint format spelling
+
+check: static test test-slow faults-short ## everything but the fallbacks, .NET and the cluster
 
 format: setup ## is the code formatted?
 	$(RUN) ruff format --check .
 
 lint: setup ## does the code keep the style's rules?
 	$(RUN) ruff check .
+
+spelling: setup ## is everything spelt as in a dictionary? (typos)
+	$(RUN) typos
 
 types: setup ## do the types fit?
 	$(RUN) mypy $(SOURCES) proto/generate.py scripts tests bench
@@ -105,6 +118,17 @@ proto-check: setup ## is the wire contract in order, compatible and generated?
 	cd proto && $(abspath $(UV)) run --no-sync buf breaking --against released.binpb
 	$(RUN) python proto/generate.py --check
 
+release-check: setup ## does everything say the version TAG (v1.2.3)?
+	$(RUN) python scripts/release.py check $(TAG)
+
+dist: setup ## builds the wheels of all members into dist/
+	rm -rf dist
+	$(UV) build --all-packages --wheel --out-dir dist
+
+sbom: setup ## writes what the members depend on into dist/sbom.cdx.json (CycloneDX)
+	@mkdir -p dist
+	$(UV) export --quiet --locked --all-packages --all-extras --no-dev --format cyclonedx1.5 --output-file dist/sbom.cdx.json
+
 proto-release: setup ## makes the wire contract as it is the one that changes must not break
 	cd proto && $(abspath $(UV)) run --no-sync buf build -o released.binpb
 
@@ -124,7 +148,7 @@ images-push: images ## builds the images and pushes them to $(REGISTRY)
 image-%:
 	@echo "building $(REGISTRY)/aisandbox/$*:$(TAG)"
 	@docker build --quiet --target $* --tag $(REGISTRY)/aisandbox/$*:$(TAG) --build-arg MEMBER=$(MEMBER) \
-		--build-arg VERSION=$(TAG) --build-arg REVISION=$$(git rev-parse HEAD) \
+		--build-arg VERSION=$(TAG) --build-arg REVISION=$$(git rev-parse HEAD) $(if $(SOURCE),--build-arg SOURCE=$(SOURCE)) \
 		$(if $(filter trainer,$*),--build-arg TORCH_INDEX=$(TORCH_INDEX)) . >/dev/null
 
 torch-index: # for the Tiltfile

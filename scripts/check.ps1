@@ -19,6 +19,7 @@ function Step([string] $name, [scriptblock] $command) {
 
 Step 'format' { ruff format --check . }
 Step 'lint' { ruff check . }
+Step 'spelling' { typos }
 Step 'types' { mypy @sources proto/generate.py scripts tests bench }
 Step 'imports' { lint-imports }
 Push-Location proto
@@ -28,6 +29,7 @@ Step 'proto breaking' { buf breaking --against released.binpb }
 Pop-Location
 Step 'proto generated' { python proto/generate.py --check }
 Step 'tests' { & (Join-Path $PSScriptRoot 'test.ps1') }
+Step 'slow tests' { pytest -n auto --dist worksteal -m slow }
 
 if ($failed) {
     Write-Host "failed: $($failed -join ', ')"

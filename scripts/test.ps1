@@ -10,7 +10,7 @@ $ErrorActionPreference = 'Stop'
 & (Join-Path $PSScriptRoot 'setup.ps1')
 if ($LASTEXITCODE) { exit $LASTEXITCODE }
 & .venv\Scripts\coverage.exe erase
-& .venv\Scripts\pytest.exe --cov '--cov-report=' @args
+& .venv\Scripts\pytest.exe -n auto --dist worksteal -m 'not slow' --cov '--cov-report=' @args
 $failed = $LASTEXITCODE
 & .venv\Scripts\coverage.exe report --skip-covered --skip-empty
 exit $failed

@@ -9,6 +9,8 @@ from cluster import Cluster
 from pod_logs import PodLogs, errors_in, settle
 from waiting import wait_until
 
+pytestmark = pytest.mark.smoke
+
 PARTS = ("aisandbox-operator", "aisandbox-api", "aisandbox-inference")
 
 

@@ -81,6 +81,7 @@ def _report(
     return grpc.StatusCode.OK, ""
 
 
+@pytest.mark.smoke
 def test_two_replicas_that_are_asked_at_once_start_one_run(
     replicas: list[PolicyTrainerServiceStub], cluster: Cluster
 ) -> None:
@@ -124,6 +125,7 @@ def test_progress_is_the_same_at_every_replica(
         wait_until(done, lambda timesteps: timesteps > begun, seconds=60)
 
 
+@pytest.mark.smoke
 def test_report_with_a_token_that_is_not_the_trainer_s_is_refused(
     trained: str, cluster: Cluster, run_name: Callable[[str], str], progress: TrainingProgressServiceStub
 ) -> None:
@@ -153,6 +155,7 @@ def test_report_with_a_token_that_is_not_the_trainer_s_is_refused(
     assert _report(progress, "nobody", _token(cluster, own))[0] is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.smoke
 def test_run_of_kubectl_apply_is_listed_watched_and_cancelled(
     cluster: Cluster, run_name: Callable[[str], str], service: PolicyTrainerServiceStub
 ) -> None:

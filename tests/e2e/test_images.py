@@ -25,6 +25,8 @@ PROGRAMS = {
 }
 PROBE = """
 import importlib.util, json, os, pathlib, shutil, sys
+
+pytestmark = pytest.mark.smoke
 def writable(path):
     try:
         pathlib.Path(path, "x").touch()

@@ -14,6 +14,8 @@ from kubectl import Kubectl, Manifest
 from kubernetes import client
 from rights import CLUSTER, NAMESPACED, REFUSED, RIGHTS, Right
 
+pytestmark = pytest.mark.smoke
+
 ROOT = Path(__file__).parents[2]
 INSTALLED = ROOT / "build" / "e2e" / "install"
 """Where scripts/e2e.py puts the overlay with its images; without it the overlay itself is what is installed."""

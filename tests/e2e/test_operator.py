@@ -89,6 +89,7 @@ def jobs_made(place: Cluster, name: str) -> list[str]:
     return [event for event in place.events(name) if event.startswith("JobCreated")]
 
 
+@pytest.mark.smoke
 def test_run_succeeds_with_its_story_told(place: Cluster, start: Callable[..., str]) -> None:
     name = start(steps=60)
     status = place.until_phase(name, *ENDED)
@@ -129,6 +130,7 @@ def test_bad_hyperparameter_fails_without_a_job(place: Cluster, start: Callable[
     assert place.job(name) is None
 
 
+@pytest.mark.smoke
 def test_crash_is_retried_and_counted(place: Cluster, start: Callable[..., str]) -> None:
     name = start("crash", "train")
     status = place.until_phase(name, *ENDED, seconds=120)
@@ -144,6 +146,7 @@ def test_out_of_memory_is_told_when_the_budget_is_spent(place: Cluster, start: C
     assert status["restartsCountTowardsMax"] == 1
 
 
+@pytest.mark.smoke
 def test_suspend_and_resume_lose_nothing(place: Cluster, start: Callable[..., str]) -> None:
     name = start(steps=100, tick=0.1)
     place.until_phase(name, "Running")
@@ -168,6 +171,7 @@ def test_run_created_suspended_starts_when_it_may(place: Cluster, start: Callabl
     assert place.until_phase(name, *ENDED)["phase"] == "Succeeded"
 
 
+@pytest.mark.smoke
 def test_cancel_ends_the_run_after_its_checkpoint(place: Cluster, start: Callable[..., str]) -> None:
     name = start(steps=10_000)
     place.until_phase(name, "Running")
@@ -421,6 +425,7 @@ def test_metrics_and_probe_tell_how_it_is(operator: OperatorProcess, start: Call
     assert 'aisandbox_operator_api_requests_total{status="200",verb="get"}' in metrics
 
 
+@pytest.mark.smoke
 def test_operator_ends_in_order_and_has_logged_no_error(operator: OperatorProcess) -> None:
     assert operator.stop() == 0
     assert not operator.errors()

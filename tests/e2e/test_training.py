@@ -77,15 +77,20 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def trainings(service: PolicyTrainerServiceStub, simulator: str, cluster: Cluster) -> Iterator[dict[str, Watched]]:
-    """PPO, A2C and DQN, begun by gRPC and watched."""
+def trainings(
+    request: pytest.FixtureRequest, service: PolicyTrainerServiceStub, simulator: str, cluster: Cluster
+) -> Iterator[dict[str, Watched]]:
+    """PPO, A2C and DQN, started by gRPC and watched; with ``-m smoke`` only those that a test asks for."""
+    smoke = request.config.getoption("-m") == "smoke"
     trainings = {}
     for algorithm, task in TASKS.items():
-        request = pb.TrainingRequest(experiment_id=f"e2e-{algorithm}", seed=1, evaluation=pb.Evaluation(episodes=10))
-        request.MergeFrom(task)
-        request.environment.grpc.address = simulator
+        if smoke and algorithm != "PPO":
+            continue
+        wanted = pb.TrainingRequest(experiment_id=f"e2e-{algorithm}", seed=1, evaluation=pb.Evaluation(episodes=10))
+        wanted.MergeFrom(task)
+        wanted.environment.grpc.address = simulator
         start = getattr(service, f"StartTraining{algorithm}")
-        watched = trainings[algorithm] = Watched(start(request, timeout=30).run_id)
+        watched = trainings[algorithm] = Watched(start(wanted, timeout=30).run_id)
         threading.Thread(target=watched.watch, args=(service,), daemon=True).start()
     yield trainings
     names = [watched.run_id for watched in trainings.values()]
@@ -103,7 +108,7 @@ def deleted_run(trainings: dict[str, Watched], cluster: Cluster) -> str:
     return name
 
 
-@pytest.fixture(params=list(TASKS))
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.smoke if name == "PPO" else ()) for name in TASKS])
 def training(request: pytest.FixtureRequest, trainings: dict[str, Watched]) -> Watched:
     return trainings[request.param]
 
@@ -234,6 +239,7 @@ def test_deleted_run_takes_its_job_and_pods_along(
     assert deleted_run not in [run.run_id for run in listed]
 
 
+@pytest.mark.smoke
 def test_suspended_run_goes_on_from_its_checkpoint(
     cluster: Cluster, service: PolicyTrainerServiceStub, run_name: Callable[[str], str]
 ) -> None:
@@ -303,6 +309,7 @@ def test_best_model_solves_the_task(training: Watched, inference: PolicyTrainerS
     assert np.mean(returns) >= SOLVED, returns
 
 
+@pytest.mark.smoke
 def test_act_of_the_one_address_plays_an_episode(
     trainings: dict[str, Watched], service: PolicyTrainerServiceStub
 ) -> None:

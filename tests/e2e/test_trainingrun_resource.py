@@ -197,6 +197,7 @@ def test_defaults_of_simulators_are_filled_in(runs: Resource) -> None:
     assert spec["environment"] == {"grpc": {"address": "sim:1", "environments": 0}}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("algorithm", Algorithm)
 def test_a_spec_with_everything_comes_back_as_it_was(runs: Resource, algorithm: Algorithm) -> None:
     spec = {
@@ -223,6 +224,7 @@ def test_a_spec_with_everything_comes_back_as_it_was(runs: Resource, algorithm: 
     assert spec_to_json(spec_from_json(spec)) == spec
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("change", "field", "words"),
     [
@@ -460,6 +462,7 @@ def test_applying_the_same_manifest_again_changes_nothing(runs: Resource) -> Non
     assert runs.get("again")["metadata"]["generation"] == 1
 
 
+@pytest.mark.smoke
 def test_status_and_spec_are_written_apart(runs: Resource, run: str) -> None:
     before = runs.get(run)
     runs.kubectl("patch", PLURAL, run, "--type=merge", "-p", json.dumps({"status": {"phase": "Failed"}}))
@@ -583,6 +586,7 @@ def test_kubectl_lists_what_people_look_for(runs: Resource) -> None:
     assert f"trainingrun.{GROUP}/listed" in runs.kubectl("get", "all", "-o", "name")
 
 
+@pytest.mark.smoke
 def test_kubectl_waits_for_a_condition(runs: Resource, run: str) -> None:
     complete = condition(ConditionType.COMPLETE)
     command = runs.kubectl.command("wait", f"trainingrun/{run}", "--for=condition=Complete", "--timeout=60s")

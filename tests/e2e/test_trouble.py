@@ -71,6 +71,7 @@ def test_run_deleted_while_its_pod_starts_leaves_nothing(cluster: Cluster, run_n
     cluster.until_gone(name, seconds=180)
 
 
+@pytest.mark.smoke
 def test_operator_replaced_in_the_middle_of_a_run_changes_nothing_of_it(
     endless_run: str, cluster: Cluster, service: PolicyTrainerServiceStub
 ) -> None:
@@ -137,6 +138,7 @@ def test_operator_replaced_while_runs_are_created_and_deleted_gives_each_one_job
     assert sorted(mine) == sorted(kept)
 
 
+@pytest.mark.smoke
 def test_api_server_killed_during_a_run_is_not_noticed_by_its_trainer(
     endless_run: str, cluster: Cluster, service: PolicyTrainerServiceStub
 ) -> None:

@@ -1,0 +1,82 @@
+"""A release: one version everywhere, a section of the changelog, and workflows that run targets of the Makefile."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from release import notes, versions
+from workspace import ROOT
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+CHANGELOG = """# Changelog
+
+## [Unreleased]
+
+## [1.1.0] - 2026-01-02
+
+### Added
+
+- A thing.
+
+## [1.0.0]
+"""
+
+
+def test_everything_says_the_same_version() -> None:
+    assert len({version for _, version in versions()}) == 1, list(versions())
+
+
+def test_notes_are_the_section_of_the_version() -> None:
+    assert notes(CHANGELOG, "1.1.0") == "### Added\n\n- A thing."
+    assert notes(CHANGELOG, "1.0.0") == ""
+    with pytest.raises(LookupError, match=r"\[1.0\]"):
+        notes(CHANGELOG, "1.0")
+
+
+def _jobs(workflow: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"].values())
+
+
+def _commands(job: dict[str, Any]) -> str:
+    """All that a job runs, once for each entry of its matrix."""
+    text = "\n".join(step.get("run", "") for step in job["steps"])
+    matrix = dict(job.get("strategy", {}).get("matrix", {}))
+    entries = matrix.pop("include", []) + [{key: value} for key, values in matrix.items() for value in values]
+    return "\n".join(
+        re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda found: entry.get(found[1], found[0]), text)  # noqa: B023
+        for entry in entries or [{}]
+    )
+
+
+def _exists(target: str) -> bool:
+    names = [target, f"{target.partition('-')[0]}-%"]
+    return any(re.search(rf"^{re.escape(name)}:", MAKEFILE, re.MULTILINE) for name in names)
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflow_runs_targets_that_exist(workflow: Path) -> None:
+    commands = "\n".join(map(_commands, _jobs(workflow)))
+    targets = {word for words in re.findall(r"\bmake ((?:[a-z][a-z0-9-]* ?)+)", commands) for word in words.split()}
+    assert len(targets) > 4
+    assert [target for target in targets if not _exists(target)] == []
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflow_pins_its_actions_and_has_no_right_it_does_not_name(workflow: Path) -> None:
+    text = workflow.read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
+    actions = [step["uses"] for job in _jobs(workflow) for step in job["steps"] if "uses" in step]
+    assert [action for action in actions if not re.search(r"@(release/)?v\d", action)] == []
+
+
+def test_pre_commit_has_the_versions_of_the_lock_file() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    revisions = {repository["repo"].rpartition("/")[2]: repository["rev"].removeprefix("v") for repository in hooks}
+    lock = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    locked = dict(re.findall(r'^name = "(ruff|buf-bin|typos)"\nversion = "([^"]+)"', lock, re.MULTILINE))
+    assert revisions == {"ruff-pre-commit": locked["ruff"], "buf": locked["buf-bin"], "typos": locked["typos"]}
