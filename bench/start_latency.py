@@ -1,8 +1,8 @@
 """How long it takes from StartTrainingPPO to the first environment step.
 
-Two launchers on the same machine in the same run: "process" starts `python -m aisandbox_trainer run` anew for each run,
-"warm" forks a process that has loaded everything. The simulator is in this process and notes when its first step
-arrives, so the way over gRPC to the service, to the trainer and to the simulator is in the figure.
+Two launchers on the same machine in the same run: "process" starts `python -m aisandbox_trainer run` for each run,
+"warm" has it forked by a server that has loaded everything. The simulator is in this process and notes when its
+first step arrives, so the way over gRPC to the service, to the trainer and to the simulator is in the figure.
 
     python bench/start_latency.py [--repetitions 5] [--json]
 """

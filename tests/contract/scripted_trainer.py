@@ -1,6 +1,8 @@
 """A trainer that learns nothing and does what the run's kwargs say, for tests of whoever starts trainers.
 
-    python scripted_trainer.py run | warm [PID_FILE]
+    python scripted_trainer.py run
+
+or forked by a fork server that has loaded this module (``check``, ``run_forked``).
 
 ``environment.gymnasium.kwargs``: ``script`` is a list with a word for each attempt, the last one for all further ones:
 
@@ -13,10 +15,8 @@
 """
 
 import contextlib
-import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -33,6 +33,7 @@ from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store import Published, RunStore
 
 STEPS = 10
+LOADED_IN = os.getpid()
 
 
 class Trainer:
@@ -132,67 +133,43 @@ def artifact(published: Published) -> pb.Artifact:
 
 
 def main(environ: dict[str, str]) -> int:
+    stop = handle_sigterm()  # first: a stop may come before anything is loaded
+    return attempt(environ, stop, 0 if environ.get("STOP_WITH_PARENT") == "true" else None)
+
+
+def handle_sigterm() -> threading.Event:
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())  # first: a stop may come before anything is loaded
-    start = TrainerStart.from_environ(environ)
-    if start.stop_with_parent:
-        threading.Thread(target=stop_at_end_of_stdin, daemon=True).start()
-    trainer = Trainer(start)
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    return stop
+
+
+def attempt(environ: dict[str, str], stop: threading.Event, parent: int | None) -> int:
+    if parent is not None:
+        threading.Thread(target=stop_at_end_of, args=(parent,), daemon=True).start()
+    trainer = Trainer(TrainerStart.from_environ(environ))
     trainer.stopped = stop
     return trainer.run()
 
 
-def stop_at_end_of_stdin() -> None:
-    while os.read(0, 4096):
+def stop_at_end_of(descriptor: int) -> None:
+    while os.read(descriptor, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def say(**message: object) -> None:
-    os.write(1, json.dumps(message).encode() + b"\n")
+def check(parent: int) -> int:
+    """For the fork server: 0 if it has loaded this module."""
+    return 0 if os.getppid() == LOADED_IN else 1
 
 
-def warm() -> None:
-    """Forks as the real one does; its children are started anew after the fork, so that gRPC is not shared."""
-    if len(sys.argv) > 2:
-        with open(sys.argv[2], "a") as pids:
-            pids.write(f"{os.getpid()}\n")
-    children: dict[int, str] = {}
-    lock = threading.Lock()
+def run_forked(environ: dict[str, str], parent: int) -> int:
+    """For the fork server: one attempt, stopped when ``parent`` reaches its end."""
+    from aisandbox_process.fork_server import unblock_stop_signals
 
-    def reap(child: subprocess.Popen[bytes], key: str) -> None:
-        code = child.wait()
-        with lock:
-            children.pop(child.pid)
-        say(id=key, pid=child.pid, exit_code=128 - code if code < 0 else code)
-
-    say(ready=True)
-    threads = []
-    for line in sys.stdin:
-        request = json.loads(line)
-        with open(request["log_path"], "ab") as log:
-            child = subprocess.Popen(
-                [sys.executable, __file__, "run"],
-                env={**os.environ, **request["environ"]},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        with lock:
-            children[child.pid] = request["id"]
-        say(id=request["id"], pid=child.pid)
-        thread = threading.Thread(target=reap, args=(child, request["id"]))
-        thread.start()
-        threads.append(thread)
-    with lock:
-        for pid in children:
-            os.kill(pid, signal.SIGTERM)
-    for thread in threads:
-        thread.join()
+    stop = handle_sigterm()
+    unblock_stop_signals()
+    return attempt(environ, stop, parent)
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "warm":
-        warm()
-    else:
-        sys.exit(main(dict(os.environ)))
+    sys.exit(main(dict(os.environ)))

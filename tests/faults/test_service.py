@@ -111,8 +111,8 @@ def _check_runs(service: ServiceProcess, answers: dict[str, set[str]]) -> None:
     assert len(records) == len(answers)
 
 
-TROUBLES = ("out of memory", "terminated", "crashed", "warm process killed", "service killed")
-SPENT = {"out of memory": 1, "terminated": 0, "crashed": 1, "warm process killed": 0, "service killed": 0}
+TROUBLES = ("out of memory", "terminated", "crashed", "fork server killed", "service killed")
+SPENT = {"out of memory": 1, "terminated": 0, "crashed": 1, "fork server killed": 0, "service killed": 0}
 """How many retries each spends."""
 
 
@@ -147,7 +147,7 @@ def _status(service: ServiceProcess, run: str) -> Any:
 
 
 def _end(fault: Fault, service: ServiceProcess, run: str) -> None:
-    """Ends the trainer, its warm process or the service at any time of the training."""
+    """Ends the trainer, its fork server or the service at any time of the training."""
     trouble = TROUBLES[fault.number % len(TROUBLES)]
     wait_until(lambda: _status(service, run), lambda status: status.timesteps_done > 0 or status.is_done, every=0.02)
     time.sleep(fault.random.uniform(0, 1))
@@ -167,8 +167,8 @@ def _end(fault: Fault, service: ServiceProcess, run: str) -> None:
         os.kill(trainer, signal.SIGTERM)
     elif trouble == "crashed":
         os.kill(trainer, fault.random.choice([signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL]))
-    elif trouble == "warm process killed":
-        os.kill(next(e["pid"] for e in reversed(service.events()) if e["event"] == "warm process is ready"), 9)
+    elif trouble == "fork server killed":
+        os.kill(next(e["pid"] for e in reversed(service.events()) if e["event"] == "fork server is ready"), 9)
     else:
         service.end(signal.SIGKILL)
         service.start()
@@ -202,7 +202,7 @@ def _alive(pid: int) -> bool:
 
 def _wait_for_recovery(service: ServiceProcess, run: str, before: Any, trouble: str) -> None:
     def again(status: Any) -> bool:
-        restarted = trouble == "warm process killed" or status.restarts > before.restarts
+        restarted = trouble == "fork server killed" or status.restarts > before.restarts
         return bool(status.is_done or (restarted and status.phase == pb.PHASE_RUNNING))
 
     wait_until(lambda: _status(service, run), again, seconds=120, every=0.02)

@@ -16,17 +16,25 @@ from aisandbox_api import Settings
 from aisandbox_api.errors import LaunchFailed
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.local.launcher import ProcessLauncher
-from aisandbox_api.local.warm_launcher import WarmLauncher
+from aisandbox_api.local.warm_launcher import TrainerProgram, WarmLauncher
 from aisandbox_crds.spec import Algorithm, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_crds.status import Phase
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_model_store import DiskFull
+from aisandbox_process.fork_server import ForkedProcess, ForkServer
 
 SCRIPTED_TRAINER = Path(__file__).parents[1] / "contract" / "scripted_trainer.py"
 PLAIN = [sys.executable, str(SCRIPTED_TRAINER), "run"]
-WARM = [sys.executable, str(SCRIPTED_TRAINER), "warm"]
+WARM = TrainerProgram("scripted_trainer", "scripted_trainer:check", "scripted_trainer:run_forked")
 FOREVER = 10**9
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripted trainer, for fork servers."""
+    path = (str(SCRIPTED_TRAINER.parent), os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
 
 
 @pytest.fixture
@@ -163,32 +171,40 @@ async def test_disk_that_is_full_for_a_while_loses_no_end_of_a_run(
     assert "Cancelled" in record.read_text()
 
 
-async def test_warm_process_that_never_gets_ready_gives_way_to_plain_processes(settings: Settings) -> None:
-    launcher = WarmLauncher(ProcessLauncher(PLAIN), [sys.executable, "-c", "raise SystemExit(3)"], pause_seconds=0.01)
+async def test_fork_server_that_never_gets_ready_gives_way_to_plain_processes(settings: Settings) -> None:
+    program = replace(WARM, preload="no_such_module", check="no_such_module:check")
+    launcher = WarmLauncher(ProcessLauncher(PLAIN), program, pause_seconds=0.01)
     async with supervising(settings, launcher) as backend:
         await backend.create(scripted())
         assert (await done(backend)).status.phase is Phase.SUCCEEDED
     assert launcher.pid is None
 
 
-async def test_start_during_the_warm_up_waits_for_it(settings: Settings, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    wait = (
-        f"import os,sys,time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
-        "os.execv(sys.argv[1], sys.argv[1:])"
-    )
-    launcher = WarmLauncher(ProcessLauncher(PLAIN), [sys.executable, "-c", wait, *WARM])
+@pytest.fixture
+def slow_preload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file until which the preload ``slow_preload`` waits."""
+    modules, gate = tmp_path / "modules", tmp_path / "gate"
+    modules.mkdir()
+    wait = f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)\n"
+    (modules / "slow_preload.py").write_text(wait + "import scripted_trainer\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(modules), os.environ["PYTHONPATH"])))
+    return gate
+
+
+async def test_start_during_the_warm_up_waits_for_it(settings: Settings, slow_preload: Path) -> None:
+    launcher = WarmLauncher(ProcessLauncher(PLAIN), replace(WARM, preload="slow_preload"))
     async with supervising(settings, launcher) as backend:
         await backend.create(scripted())
         loading = await until(backend, "run-1", lambda run: run.status.phase is Phase.STARTING)
         assert loading.status.attempt == 0
-        gate.touch()
+        slow_preload.touch()  # noqa: ASYNC240
         run = await done(backend)
     assert (run.status.phase, run.status.attempt) == (Phase.SUCCEEDED, 1)
 
 
+@pytest.mark.usefixtures("slow_preload")
 async def test_cancel_during_the_warm_up_is_soon(settings: Settings) -> None:
-    launcher = WarmLauncher(ProcessLauncher(PLAIN), [sys.executable, "-c", "import time; time.sleep(600)"])
+    launcher = WarmLauncher(ProcessLauncher(PLAIN), replace(WARM, preload="slow_preload"))
     async with supervising(settings, launcher) as backend:
         await backend.create(scripted())
         await until(backend, "run-1", lambda run: run.status.phase is Phase.STARTING)
@@ -196,18 +212,23 @@ async def test_cancel_during_the_warm_up_is_soon(settings: Settings) -> None:
         assert (await done(backend)).status.attempt == 0
 
 
-async def test_fork_that_is_refused_is_tried_again(settings: Settings) -> None:
-    refusing = (
-        "import json,sys\nprint(json.dumps({'ready': True}), flush=True)\n"
-        "for line in sys.stdin: print(json.dumps({'id': json.loads(line)['id'], 'error': 'no memory'}), flush=True)"
-    )
-    launcher = WarmLauncher(ProcessLauncher(PLAIN), [sys.executable, "-c", refusing])
+async def test_fork_that_fails_is_tried_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ForkServer.fork
+
+    def fork(self: ForkServer, function: str, arguments: Any, output: int) -> ForkedProcess:
+        if function == WARM.run:
+            raise OSError(errno.ENOMEM, "no memory")
+        return real(self, function, arguments, output)
+
+    monkeypatch.setattr(ForkServer, "fork", fork)
+    launcher = WarmLauncher(ProcessLauncher(PLAIN), WARM)
     async with supervising(settings, launcher) as backend:
         await backend.create(scripted(backoff_limit=1))
         run = await done(backend)
     assert run.status.failure is not None
     assert run.status.failure.reason == "LaunchFailed"
     assert "no memory" in run.status.failure.message
+    assert run.status.attempt == 2
 
 
 async def test_command_that_does_not_exist_is_named(tmp_path: Path) -> None:

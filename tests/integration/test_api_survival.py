@@ -25,15 +25,15 @@ import asyncio, os, sys
 from aisandbox_api import Settings, StartupError, create_server
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.local.launcher import ProcessLauncher
-from aisandbox_api.local.warm_launcher import WarmLauncher
+from aisandbox_api.local.warm_launcher import TrainerProgram, WarmLauncher
 from aisandbox_process import log
 
 async def main():
     trainer, kind = sys.argv[1:3]
     settings = Settings.from_environ(os.environ)
     plain = ProcessLauncher([sys.executable, trainer, "run"])
-    pids = str(settings.models_dir / "warm.pids")
-    warm = WarmLauncher(plain, [sys.executable, trainer, "warm", pids], pause_seconds=0.1)
+    program = TrainerProgram("scripted_trainer", "scripted_trainer:check", "scripted_trainer:run_forked")
+    warm = WarmLauncher(plain, program, pause_seconds=0.1)
     server = create_server(settings, backend=LocalBackend(settings, plain if kind == "process" else warm))
     serving = asyncio.create_task(server.serve())
     while not server.port and not serving.done():
@@ -63,6 +63,7 @@ class ServiceProcess:
     async def start(self) -> None:
         environ = {**os.environ, "MODELS_DIR": str(self.models_dir), "GRPC_PORT": str(self.port)}
         environ |= {"STOP_GRACE_SECONDS": "10", "MAX_CONCURRENT_RUNS": "4"}
+        environ["PYTHONPATH"] = os.pathsep.join((str(SCRIPTED_TRAINER.parent), environ.get("PYTHONPATH", "")))
         with (self.models_dir / "service.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", MAIN, str(SCRIPTED_TRAINER), self.launcher,
@@ -82,6 +83,8 @@ class ServiceProcess:
         self.process.send_signal(number)
         async with asyncio.timeout(PATIENCE_SECONDS):
             code = await self.process.wait()
+            assert self.process.stdout is not None
+            await self.process.stdout.read()  # ends when no process that it has started holds its stdout any more
         await self.channel.close()
         return code
 
@@ -108,8 +111,14 @@ class ServiceProcess:
         return status
 
     def trainer_pids(self) -> list[int]:
+        return self.pids("trainer started")
+
+    def fork_server_pids(self) -> list[int]:
+        return self.pids("fork server is ready")
+
+    def pids(self, event: str) -> list[int]:
         events = [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
-        return [event["pid"] for event in events if event["event"] == "trainer started"]
+        return [each["pid"] for each in events if each["event"] == event]
 
 
 @pytest.fixture(params=["process", "warm"])
@@ -261,13 +270,11 @@ async def test_killed_and_stopped_trainers_are_started_again(service: ServicePro
 
 
 @pytest.mark.parametrize("service", ["warm"], indirect=True)
-async def test_killed_warm_process_disturbs_no_run_and_is_replaced(service: ServiceProcess) -> None:
+async def test_killed_fork_server_disturbs_no_run_and_is_replaced(service: ServiceProcess) -> None:
     run = await service.begin()
     await service.until(run, lambda status: status.phase == pb.PHASE_RUNNING)
-    pids = service.models_dir / "warm.pids"
-    first = int(pids.read_text().split()[0])
-    os.kill(first, signal.SIGKILL)
-    await until(lambda: len(pids.read_text().split()) == 2, "a new warm process")
+    os.kill(service.fork_server_pids()[0], signal.SIGKILL)
+    await until(lambda: len(service.fork_server_pids()) == 2, "a new fork server")
     at_kill = await service.status(run)
     later = await service.until(run, lambda status: status.timesteps_done > at_kill.timesteps_done + 50)
     assert (later.phase, later.restarts) == (pb.PHASE_RUNNING, 0)
@@ -278,9 +285,19 @@ async def test_killed_warm_process_disturbs_no_run_and_is_replaced(service: Serv
 
 
 @pytest.mark.parametrize("service", ["warm"], indirect=True)
-async def test_end_of_a_trainer_whose_warm_process_was_killed_is_known(service: ServiceProcess) -> None:
+async def test_end_of_a_trainer_whose_fork_server_was_killed_is_known(service: ServiceProcess) -> None:
     run = await service.begin(total=800)
     await service.until(run, lambda status: status.phase == pb.PHASE_RUNNING)
-    os.kill(int((service.models_dir / "warm.pids").read_text().split()[0]), signal.SIGKILL)
+    os.kill(service.fork_server_pids()[0], signal.SIGKILL)
     status = await service.until(run, lambda status: status.is_done)
     assert (status.phase, status.restarts) == (pb.PHASE_SUCCEEDED, 0)
+
+
+@pytest.mark.parametrize("service", ["warm"], indirect=True)
+async def test_trainers_of_a_killed_fork_server_stop_when_the_service_is_killed(service: ServiceProcess) -> None:
+    run = await service.begin()
+    await service.until(run, lambda status: status.phase == pb.PHASE_RUNNING)
+    (server,), trainers = service.fork_server_pids(), service.trainer_pids()
+    os.kill(server, signal.SIGKILL)
+    await service.end(signal.SIGKILL)
+    await until(lambda: not any(map(alive, trainers)), "the trainers stop by themselves")

@@ -1,4 +1,4 @@
-"""The trainer as processes: one attempt alone, and a warm process that forks attempts."""
+"""The trainer as processes: one attempt alone, and attempts forked from a warm fork server."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aisandbox_api.local.warm_launcher import TrainerProgram
 from aisandbox_crds.spec import Algorithm, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store import RunStore
+from aisandbox_process.fork_server import ForkedProcess, ForkServer
 
 ENDLESS = 10**9
+PROGRAM = TrainerProgram()
 
 
 def _start(folder: Path, run_id: str, total: int, stop_with_parent: bool = False) -> dict[str, str]:
@@ -100,127 +104,86 @@ def test_run_refuses_a_start_it_cannot_read(tmp_path: Path) -> None:
 def test_help_teaches_without_importing_torch() -> None:
     code = (
         "import sys; from aisandbox_trainer.__main__ import main\n"
-        "try: main(['warm', '--help'])\n"
+        "try: main(['run', '--help'])\n"
         "finally: print('torch' in sys.modules)"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert '"exit_code"' in process.stdout
+    assert "TERMINATION_MESSAGE_PATH" in process.stdout
     assert process.stdout.splitlines()[-1] == "False"
 
 
-class Warm:
-    """A warm process, spoken to."""
+class WarmServer:
+    """A fork server with the trainer's preload, as the api-server has one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "aisandbox_trainer", "warm"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.server = ForkServer([PROGRAM.preload])
+        self.server.start()
+        self.ended = threading.Thread(target=self.server.wait)
+        self.ended.start()
 
-    def ask(self, run_id: str, total: int) -> None:
-        request = {
-            "id": run_id,
-            "environ": _start(self.folder, run_id, total),
-            "log_path": str(self.folder / f"{run_id}.log"),
-        }
-        self.write(json.dumps(request))
+    def fork(self, function: str, *arguments: object, log: str) -> ForkedProcess:
+        with (self.folder / log).open("ab") as output:
+            return self.server.fork(function, arguments, output.fileno())
 
-    def write(self, line: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
+    def run(self, run_id: str, total: int) -> ForkedProcess:
+        return self.fork(PROGRAM.run, _start(self.folder, run_id, total), log=f"{run_id}.log")
 
-    def answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        return dict(json.loads(self.process.stdout.readline()))
+    def message(self, run_id: str) -> TerminationMessage:
+        path = self.folder / f"{run_id}.message"
+        _wait_until(lambda: path.exists() and path.read_text().endswith("}"))
+        return TerminationMessage.from_json(path.read_text())
 
-
-def _warm(folder: Path) -> Iterator[Warm]:
-    warm = Warm(folder)
-    try:
-        assert warm.answer() == {"ready": True}
-        yield warm
-    finally:
-        warm.process.kill()
-        warm.process.communicate()
+    def close(self) -> None:
+        self.server.kill()
+        self.ended.join()
 
 
 @pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    yield from _warm(tmp_path_factory.mktemp("warm"))
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmServer]:
+    warm = WarmServer(tmp_path_factory.mktemp("warm"))
+    yield warm
+    warm.close()
 
 
-@pytest.fixture
-def ending(tmp_path: Path) -> Iterator[Warm]:
-    """One that the test ends."""
-    yield from _warm(tmp_path)
+def test_fork_server_is_warm_once_it_answers(warm: WarmServer) -> None:
+    code = warm.fork(PROGRAM.check, log="check.log").read_exit_code()
+    assert code == 0, (warm.folder / "check.log").read_text()
 
 
-def test_warm_process_forks_attempts_and_tells_how_they_end(warm: Warm) -> None:
-    warm.ask("quick", 128)
-    began = warm.answer()
-    ended = warm.answer()
-    assert began["id"] == "quick"
-    assert ended == {"id": "quick", "pid": began["pid"], "exit_code": 0}
+def test_forked_attempt_trains_to_its_end(warm: WarmServer) -> None:
+    assert warm.run("quick", 128).read_exit_code() == 0
     assert RunStore(warm.folder).run("quick").model("final").timesteps == 128
     lines = [json.loads(line) for line in (warm.folder / "quick.log").read_text().splitlines()]
     assert lines[-1]["event"] == "attempt ended"
 
 
-def test_warm_process_survives_requests_it_cannot_serve(warm: Warm) -> None:
-    warm.write("no json")
-    assert "error" in warm.answer()
-    warm.write(json.dumps({"id": "x", "environ": {}, "log_path": "/nowhere/at/all"}))
-    assert warm.answer()["id"] == "x"
-    warm.ask("after", 64)
-    assert "pid" in warm.answer()
-    assert warm.answer()["exit_code"] == 0
+def test_forked_attempt_that_was_killed_has_the_exit_code_of_its_signal(warm: WarmServer) -> None:
+    attempt = warm.run("killed", ENDLESS)
+    os.kill(attempt.pid, signal.SIGKILL)
+    assert attempt.read_exit_code() == 137
 
 
-def test_warm_process_tells_of_a_child_that_was_killed(warm: Warm) -> None:
-    warm.ask("killed", ENDLESS)
-    pid = warm.answer()["pid"]
-    os.kill(pid, signal.SIGKILL)
-    assert warm.answer() == {"id": "killed", "pid": pid, "exit_code": 137}
+def test_forked_attempt_saves_at_sigterm(warm: WarmServer) -> None:
+    attempt = warm.run("stopped", ENDLESS)
+    _wait_until(lambda: _training(warm.folder, "stopped"))
+    os.kill(attempt.pid, signal.SIGTERM)
+    assert attempt.read_exit_code() == 143
+    assert warm.message("stopped").timesteps > 0
 
 
-def test_warm_process_stops_its_children_at_the_end_of_its_input(ending: Warm) -> None:
-    for run_id in ("one", "two"):
-        ending.ask(run_id, ENDLESS)
-        ending.answer()
-    for run_id in ("one", "two"):
-        _wait_until(lambda run_id=run_id: _training(ending.folder, run_id))  # type: ignore[misc]
-    output, errors = ending.process.communicate(timeout=30)
-    ends = [json.loads(line) for line in output.splitlines()]
-    assert {end["id"]: end["exit_code"] for end in ends} == {"one": 143, "two": 143}
-    assert ending.process.returncode == 0
-    assert errors == ""
+def test_forked_attempt_stops_when_the_service_is_gone(warm: WarmServer) -> None:
+    attempt = warm.run("orphan", ENDLESS)
+    _wait_until(lambda: _training(warm.folder, "orphan"))
+    attempt.close()
+    assert warm.message("orphan").exit_code == 143
 
 
-def test_children_stop_when_the_warm_process_is_killed(ending: Warm) -> None:
-    ending.ask("orphan", ENDLESS)
-    ending.answer()
-    _wait_until(lambda: _training(ending.folder, "orphan"))
-    ending.process.kill()
-    message = ending.folder / "orphan.message"
-    _wait_until(message.exists)
-    _wait_until(lambda: message.read_text().endswith("}"))
-    assert TerminationMessage.from_json(message.read_text()).exit_code == 143
-
-
-def test_forks_draw_different_random_numbers() -> None:
-    code = (
-        "import os, sys, numpy, torch\n"
-        "from aisandbox_trainer.run import process\nfrom aisandbox_trainer.warm import fork_server\n"
-        "process.run_from_environ = lambda *_: numpy.random.randint(1, 2**30) % 251 + 1\n"
-        "forks = fork_server._Forks()\n"
-        "null = os.open(os.devnull, os.O_WRONLY)\n"
-        "pids = [forks._fork(str(i), {}, null) for i in range(6)]\n"
-        "print(len({os.waitpid(pid, 0)[1] for pid in pids}))\n"
-    )
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert int(process.stdout) > 1, process.stderr
+def test_forked_attempt_trains_on_after_the_fork_server_was_killed(warm: WarmServer) -> None:
+    """The last test of the module: it ends the fork server."""
+    attempt = warm.run("survivor", 5_000)
+    _wait_until(lambda: _training(warm.folder, "survivor"))
+    warm.close()
+    assert attempt.read_exit_code() is None
+    assert warm.message("survivor").exit_code == 0
+    attempt.close()

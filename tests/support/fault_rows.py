@@ -91,7 +91,7 @@ ROWS = (
     ),
     Row(
         "trainer-ended-locally",
-        "on one machine: the trainer out of memory, terminated, crashed; its warm process killed; the service killed",
+        "on one machine: the trainer out of memory, terminated, crashed; its fork server killed; the service killed",
         "20 each",
         "disruptions spend no retry, the run finishes",
         100,

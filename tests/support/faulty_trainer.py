@@ -1,5 +1,4 @@
-"""The warm trainer on a disk that fails where it is told to: ``python faulty_trainer.py`` speaks the protocol of
-``python -m aisandbox_trainer warm``.
+"""The trainer on a disk that fails where it is told to; loaded into a fork server by ``faulty_trainer_preload``.
 
 Of the trainer nothing is changed. Beside the disk it is only watched: each step of a CartPole is counted in the file
 FAULTS_STEPS, so that a test knows how far it was when it was killed, the moment a run is claimed is told to the plan's
@@ -11,7 +10,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,16 +19,15 @@ import faulty_disk
 CLAIMED = "claimed"
 
 
-def main() -> int:
+def install() -> None:
+    """Before the trainer is imported."""
     faulty_disk.install()
-    from aisandbox_trainer.__main__ import limit_native_threads
-    from aisandbox_trainer.__main__ import main as trainer
+    from aisandbox_trainer.run.process import set_up_native_libraries
 
-    limit_native_threads()  # before anything below imports what starts threads
+    set_up_native_libraries()  # before anything below imports them
     _watch_claims()
     _count_steps()
     _keep_rollouts()
-    return trainer(["warm"])
 
 
 def _watch_claims() -> None:
@@ -78,7 +75,3 @@ def _keep_rollouts() -> None:
         original(self, *arguments, **named)
 
     RolloutBuffer.compute_returns_and_advantage = compute  # type: ignore[method-assign]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

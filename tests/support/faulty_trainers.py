@@ -1,31 +1,31 @@
 """Real trainers for the fault suite: forked in a moment, with faults, and tiny runs for them to do.
 
-Owns the warm process and its forks, and what a tiny run is. Must not know what is to hold.
+Owns the fork server and its forks, and what a tiny run is. Must not know what is to hold.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import struct
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
+import pytest
+from aisandbox_api.local.warm_launcher import TrainerProgram
 from aisandbox_crds.spec import Algorithm, Environment, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store import RunFolder, RunStore
+from aisandbox_process.fork_server import ForkedProcess, ForkServer
 from faulty_disk import FREEING, Operation, Plan, operations
 
-SCRIPT = Path(__file__).with_name("faulty_trainer.py")
+PROGRAM = TrainerProgram()
 PATIENCE_SECONDS = 120.0
 INTERVAL = 64
 TOTAL = 192
@@ -38,80 +38,65 @@ KINDS: Mapping[str, tuple[str, dict[str, Any]]] = {
 """Tiny runs: a checkpoint every INTERVAL steps is at a boundary of each."""
 
 
-@dataclass
 class Trainer:
     """A forked trainer."""
 
-    pid: int = 0
-    code: int | None = None
-    error: str = ""
-    changed: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, process: ForkedProcess) -> None:
+        self.pid = process.pid
+        self.code: int | None = None
+        self.changed = threading.Event()
+        self._process = process
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def _wait(self) -> None:
+        self.code = self._process.read_exit_code()
+        self.changed.set()
+        self._process.close()
 
     def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Its exit code, 128 + signal if it was killed. Raises TimeoutError, after killing it."""
         if not self.changed.wait(seconds):
             self.signal(signal.SIGKILL)
             raise TimeoutError(f"the trainer did not end within {seconds:g} s")
-        assert self.code is not None, self.error
+        assert self.code is not None, "the fork server has died before the trainer"
         return self.code
 
     def signal(self, number: signal.Signals) -> None:
         """Sends it to the trainer and whatever it has forked, unless it has ended."""
-        if self.code is None and self.pid:
+        if self.code is None:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
 
 class Trainers:
-    """The warm process. For several threads."""
+    """The fork server and what it has forked. For several threads."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._lock = threading.Lock()
-        self._trainers: dict[str, Trainer] = {}
-        self._forked: dict[str, threading.Event] = {}
-        self._next = 0
-        self._ready = threading.Event()
-        threading.Thread(target=self._read, daemon=True).start()
-        assert self._ready.wait(PATIENCE_SECONDS), "the warm process did not get ready"
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            message = json.loads(line)
-            if message.get("ready"):
-                self._ready.set()
-                continue
-            trainer = self._trainers[message["id"]]
-            if "exit_code" in message:
-                trainer.code = message["exit_code"]
-                trainer.changed.set()
-            elif "error" in message:
-                trainer.error = message["error"]
-                trainer.changed.set()
-            else:
-                trainer.pid = message["pid"]
-            self._forked[message["id"]].set()
+        self._server = ForkServer(["faulty_trainer_preload"])
+        path = os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", path)  # where the preload is found
+            self._server.start()
+        self._ended = threading.Thread(target=self._server.wait, daemon=True)
+        self._ended.start()
+        self._trainers: list[Trainer] = []
+        with TemporaryFile() as output:
+            code = self._server.fork(PROGRAM.check, (), output.fileno()).read_exit_code()
+            output.seek(0)
+            assert code == 0, output.read().decode()
 
     def fork(self, environ: Mapping[str, str], log: Path) -> Trainer:
         """Starts a trainer with these variables."""
-        with self._lock:
-            key, self._next = str(self._next), self._next + 1
-            trainer = self._trainers[key] = Trainer()
-            forked = self._forked[key] = threading.Event()
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps({"id": key, "environ": environ, "log_path": str(log)}) + "\n")
-            self._process.stdin.flush()
-        assert forked.wait(PATIENCE_SECONDS), "the warm process does not fork"
+        with log.open("ab") as output:
+            trainer = Trainer(self._server.fork(PROGRAM.run, (dict(environ),), output.fileno()))
+        self._trainers.append(trainer)
         return trainer
 
     def close(self) -> None:
-        for trainer in self._trainers.values():
+        for trainer in self._trainers:
             trainer.signal(signal.SIGKILL)
-        self._process.kill()
-        self._process.communicate()
+        self._server.kill()
+        self._ended.join(PATIENCE_SECONDS)
 
 
 @contextmanager

@@ -1,61 +1,128 @@
-"""A request and a SIGTERM at the same time; whole attempts are in tests/integration."""
+"""What a fork does before it trains, and what the warm-up says of itself; whole attempts are in tests/integration."""
 
 from __future__ import annotations
 
-import json
 import os
+import random
 import signal
+import sys
+import threading
 from collections.abc import Iterator
-from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
-from aisandbox_trainer.warm.fork_server import _Forks
+import torch
+from aisandbox_process.fork_server import STOP_SIGNALS
+from aisandbox_trainer.run import process
+from aisandbox_trainer.runtime.stop import Stop
+from aisandbox_trainer.warm import forked_attempt, warm_up
+from aisandbox_trainer.warm.warm_up import WarmUp
 
-CHILD = 4_000_000
-"""Above the highest process id there is."""
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork")
 
 
 @pytest.fixture
-def forks() -> Iterator[_Forks]:
-    forks = _Forks()
-    before = signal.signal(signal.SIGTERM, forks._stop)
-    yield forks
-    signal.signal(signal.SIGTERM, before)
-    for descriptor in (*forks.lifeline, *forks.wakeup):
-        os.close(descriptor)
+def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process as a fork finds itself: SIGTERM and SIGINT are blocked."""
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    yield
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
-def _request(folder: Path) -> bytes:
-    return json.dumps({"id": "one", "environ": {}, "log_path": str(folder / "log")}).encode()
+@pytest.mark.usefixtures("forked")
+def test_sigterm_before_the_attempt_can_handle_it_stops_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    stops: list[Stop] = []
+    monkeypatch.setattr(process, "run_from_environ", lambda _, stop, lifeline: stops.append(stop) or 143)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    assert forked_attempt.run({}, parent=0) == 143
+    assert stops[0].requested
 
 
-def test_sigterm_during_a_fork_reaches_the_new_child(
-    forks: _Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("forked")
+def test_forked_attempt_gets_its_own_variables_and_the_descriptor_of_its_parent(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fork() -> int:
-        signal.raise_signal(signal.SIGTERM)
-        return CHILD
+    seen: dict[str, Any] = {}
 
-    told: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "fork", fork)
-    monkeypatch.setattr(os, "kill", lambda *call: told.append(call))
-    forks._handle(_request(tmp_path))
-    assert told == [(CHILD, signal.SIGTERM)]
-    assert forks.children == {CHILD: "one"}
+    def run(environ: dict[str, str], stop: Stop, lifeline: int) -> int:
+        seen.update(environ=environ, lifeline=lifeline, process=os.environ["RUN_ID"])
+        return 0
+
+    monkeypatch.setattr(process, "run_from_environ", run)
+    forked_attempt.run({"RUN_ID": "run-7"}, parent=42)
+    assert seen == {"environ": {"RUN_ID": "run-7"}, "lifeline": 42, "process": "run-7"}
 
 
-def test_sigterm_before_a_fork_leaves_no_child(
-    forks: _Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.usefixtures("forked")
+def test_forks_of_one_state_draw_different_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[float, float, float]] = []
+
+    def draw(*_: object, **__: object) -> int:
+        drawn.append((random.random(), np.random.random(), float(torch.rand(1))))
+        return 0
+
+    monkeypatch.setattr(process, "run_from_environ", draw)
+    for _ in range(2):
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+        forked_attempt.run({}, parent=0)
+    assert all(first != second for first, second in zip(*drawn, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "text"),
+    [
+        (WarmUp(os.getppid(), ""), 0, ""),
+        (WarmUp(os.getppid(), "No module named torch"), 1, "No module named torch\n"),
+        (WarmUp(0, ""), 1, "the fork server has not loaded its preload\n"),
+    ],
+    ids=["warm", "failed", "loaded by the fork itself"],
+)
+def test_check_of_a_fork_says_whether_its_server_is_warm(
+    result: WarmUp, code: int, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = os.open
+    monkeypatch.setitem(sys.modules, "aisandbox_trainer.warm.preload", SimpleNamespace(WARM_UP=result))  # type: ignore[arg-type]
+    assert forked_attempt.check(parent=0) == code
+    assert capsys.readouterr().out == text
 
-    def late(*arguments: object) -> int:
-        signal.raise_signal(signal.SIGTERM)
-        return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(os, "open", late)
-    monkeypatch.setattr(os, "fork", lambda: CHILD)
-    forks._handle(_request(tmp_path))
-    assert forks.children == {}
-    answer = json.loads(capfd.readouterr().out)
-    assert answer == {"id": "one", "error": "stopping, no more attempts are started"}
+@pytest.fixture
+def empty_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_import_trainer", "_train_small_model"):
+        monkeypatch.setattr(warm_up, name, lambda: None)
+    monkeypatch.setattr("gc.freeze", lambda: None)
+
+
+@pytest.mark.usefixtures("empty_warm_up")
+def test_warm_up_that_leaves_a_thread_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, done = warm_up._thread_count(), threading.Event()
+    thread = threading.Thread(target=done.wait)
+    monkeypatch.setattr(warm_up, "_import_trainer", thread.start)
+    try:
+        assert warm_up.warm_up().problem == f"the warm-up left {before + 1} threads, and a fork keeps only one"
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.usefixtures("empty_warm_up")
+def test_warm_up_that_fails_says_why_and_what_was_printed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        os.write(2, b"a warning of a library\n")
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(warm_up, "_train_small_model", fail)
+    result = warm_up.warm_up()
+    assert result.pid == os.getpid()
+    assert result.problem.startswith("a warning of a library\n")
+    assert "RuntimeError: no compiler" in result.problem
+    assert capfd.readouterr() == ("", "")

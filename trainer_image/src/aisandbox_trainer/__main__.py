@@ -1,7 +1,4 @@
-"""``python -m aisandbox_trainer``: one attempt at a run, or a warm process that forks attempts.
-
-Must stay free of heavy imports until it is known what is asked for.
-"""
+"""``python -m aisandbox_trainer run``: one attempt at a run. Must stay free of heavy imports, for ``--help``."""
 
 from __future__ import annotations
 
@@ -9,9 +6,7 @@ import argparse
 import os
 import sys
 
-from aisandbox_process.grpc_runtime import set_up_grpc
-
-DESCRIPTION = "Trains one run with stable-baselines3, or keeps a process warm from which runs start at once."
+DESCRIPTION = "Trains one run with stable-baselines3."
 RUN_HELP = """\
 Make one attempt at a run. What to do is read from environment variables:
 
@@ -28,53 +23,27 @@ Make one attempt at a run. What to do is read from environment variables:
   TORCH_NUM_THREADS                                                 threads of PyTorch (1 for small networks)
 
 SIGTERM saves a checkpoint and exits. Exit codes: 0 done, 75 try again, 78 no attempt can succeed, 143 stopped."""
-WARM_HELP = """\
-Import everything once, then fork an attempt for each JSON line on stdin:
-  {"id": ..., "environ": {...}, "log_path": ...}
-and tell on stdout, one JSON line each: {"ready": true}, {"id", "pid"} after a fork, {"id", "pid", "exit_code"} when
-it has ended, {"id", "error"} when it could not be started. End of file on stdin stops all of them. POSIX only."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; the result is the exit code."""
     parser = argparse.ArgumentParser(prog="aisandbox_trainer", description=DESCRIPTION)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("run", RUN_HELP), ("warm", WARM_HELP)):
-        commands.add_parser(
-            name, help=text.splitlines()[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-    command = parser.parse_args(arguments).command
-    if command == "run":
-        from aisandbox_trainer.runtime.stop import Stop
+    commands = parser.add_subparsers(required=True)
+    commands.add_parser(
+        "run",
+        help=RUN_HELP.splitlines()[0],
+        description=RUN_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args(arguments)
+    from aisandbox_trainer.runtime.stop import Stop
 
-        stop = Stop()
-        stop.install()  # before all that takes time: a stop must not be lost
-        _set_up()
-        from aisandbox_trainer.run.process import run_from_environ
+    stop = Stop()
+    stop.install()  # before all that takes time: a stop must not be lost
+    from aisandbox_trainer.run.process import run_from_environ, set_up_native_libraries
 
-        return run_from_environ(os.environ, stop)
-    if not hasattr(os, "fork"):
-        print("warm needs fork, which this system does not have; use run", file=sys.stderr)
-        return os.EX_USAGE if hasattr(os, "EX_USAGE") else 64
-    _set_up()
-    from aisandbox_trainer.warm.fork_server import serve
-
-    return serve()
-
-
-def limit_native_threads() -> None:
-    """One thread for OpenBLAS and OpenMP unless set otherwise; to be called before NumPy is imported.
-
-    Runs share a machine, and a fork must find no threads. PyTorch's own number is set later, for the policy at hand.
-    """
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
-
-
-def _set_up() -> None:
-    """What native libraries read when they are imported."""
-    limit_native_threads()
-    set_up_grpc(few_connections=True)
+    set_up_native_libraries()
+    return run_from_environ(os.environ, stop)
 
 
 if __name__ == "__main__":

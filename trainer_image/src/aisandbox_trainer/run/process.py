@@ -1,7 +1,11 @@
-"""An attempt as a process: signals, log, and the variables it is started with. Must not know training."""
+"""An attempt as a process: signals, log, and the variables it is started with. Must not know training.
+
+Must stay free of heavy imports: what native libraries read when they are imported is set here.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,10 +14,26 @@ from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_process import log as logs
+from aisandbox_process.grpc_runtime import set_up_grpc
 
 from aisandbox_trainer.runtime.stop import Stop, stop_at_end_of
 
 log = structlog.get_logger(__name__)
+
+
+def set_up_native_libraries() -> None:
+    """To be called before NumPy, PyTorch or gRPC is imported."""
+    limit_native_threads()
+    set_up_grpc(few_connections=True)
+
+
+def limit_native_threads() -> None:
+    """One thread for OpenBLAS and OpenMP unless set otherwise.
+
+    Runs share a machine, and a fork must find no threads. PyTorch's own number is set later, for the policy at hand.
+    """
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
 
 
 def run_from_environ(environ: Mapping[str, str], stop: Stop, lifeline: int | None = None) -> int:

@@ -1,1 +1,1 @@
-"""A process that has imported everything and forks attempts, so that a run starts in a fraction of a second."""
+"""Attempts forked from a process that has imported everything, so that a run starts in a fraction of a second."""
