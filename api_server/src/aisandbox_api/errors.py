@@ -39,12 +39,12 @@ class StartupError(ApiError):
 
 
 class AddressInUse(StartupError):
-    """The address cannot be listened on."""
+    """The address cannot be listened on; ``variable`` is the setting of its port."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, variable: str) -> None:
         super().__init__(
-            f"cannot listen on {address}: another process, perhaps another AISandbox service, uses the port, or the "
-            "host is not one of this machine. Stop the other one, or set GRPC_PORT (0 picks a free port) and GRPC_HOST."
+            f"cannot listen on {address}: the port is in use, perhaps by another AISandbox service, or the host is not "
+            f"one of this machine. Stop that process, or set {variable} (0 picks a free port) and GRPC_HOST."
         )
 
 

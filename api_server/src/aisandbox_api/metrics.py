@@ -1,22 +1,18 @@
-"""The service's numbers for Prometheus.
+"""The service's metrics for Prometheus.
 
-Owns their names and the port they are read from. Must not know backends: it is told of changes. With several replicas
+Owns their names. Must not know backends, which report changes to it. With several replicas
 on one cluster each of them counts all runs: take the maximum of aisandbox_runs, not the sum.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from aisandbox_crds.status import Phase
 from aisandbox_crds.trainingrun import TrainingRun
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
-
-from aisandbox_api.errors import AddressInUse
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class Metrics:
-    """Numbers of one service, in ``registry``; default, one of its own."""
+    """The metrics of one service, in ``registry``; default, one of its own."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
@@ -28,7 +24,6 @@ class Metrics:
         self._refused = Counter(
             "aisandbox_reports_refused", "Progress reports not taken.", ["status"], registry=self.registry
         )
-        self._server: Any = None
         for phase in Phase:
             self._runs.labels(phase.value).set(0)
 
@@ -53,22 +48,3 @@ class Metrics:
     def observe_refusal(self, status: str) -> None:
         """A report ended with another gRPC status than OK."""
         self._refused.labels(status).inc()
-
-    def serve(self, host: str, port: int) -> None:
-        """Serves /metrics from a thread. Raises AddressInUse."""
-        try:
-            self._server, _ = start_http_server(port, addr=host, registry=self.registry)
-        except OSError as error:
-            raise AddressInUse(f"{host}:{port} (METRICS_PORT)") from error
-
-    @property
-    def port(self) -> int | None:
-        """Where it is served."""
-        return int(self._server.server_port) if self._server is not None else None
-
-    def close(self) -> None:
-        """Stops serving."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None

@@ -16,6 +16,7 @@ import structlog
 from aisandbox.v1 import policy_trainer_pb2, training_progress_pb2
 from aisandbox_environment.adapter_host import AdapterFactory
 from aisandbox_model_store.run_store import RunStore
+from aisandbox_process.metrics_server import MetricsServer
 from aisandbox_process.stop_signals import stop_signals
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -119,6 +120,7 @@ class Server:
         self._health = RunHealth()
         self._monitor = HealthMonitor(self._health, HEALTH_NAMES, backend)
         self._grpc: grpc.aio.Server | None = None
+        self._metrics_server: MetricsServer | None = None
         self._port = 0
         self._started = False
 
@@ -135,7 +137,7 @@ class Server:
     @property
     def metrics_port(self) -> int | None:
         """Where Prometheus reads, if it does."""
-        return self._metrics.port
+        return self._metrics_server.port if self._metrics_server is not None else None
 
     async def start(self) -> None:
         """Takes hold of the runs, listens, lets unfinished runs go on. Raises StartupError, leaving nothing behind."""
@@ -171,7 +173,8 @@ class Server:
             await self._forwarder.close()
         if self._adapter is not None:
             await self._adapter.close()
-        self._metrics.close()
+        if self._metrics_server is not None:
+            self._metrics_server.close()
         if self._started:
             log.info("service has stopped", address=self.address)
 
@@ -203,9 +206,12 @@ class Server:
         try:
             self._port = self._grpc.add_insecure_port(address)
         except RuntimeError as error:
-            raise AddressInUse(address) from error
+            raise AddressInUse(address, "GRPC_PORT") from error
         if settings.metrics_port is not None:
-            self._metrics.serve(settings.grpc_host, settings.metrics_port)
+            try:
+                self._metrics_server = MetricsServer(self._metrics.registry, settings.grpc_host, settings.metrics_port)
+            except OSError as error:
+                raise AddressInUse(_join(settings.grpc_host, settings.metrics_port), "METRICS_PORT") from error
         # Runs first, so that no early call finds them missing; reports that come now wait in the listening socket.
         await self._backend.start(self.address, adapter_address)
         await self._grpc.start()

@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import structlog
 from aisandbox_process.grpc_direct import MethodServer, serve_methods
+from aisandbox_process.metrics_server import MetricsServer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from aisandbox_inference.errors import AddressInUse
 from aisandbox_inference.health import ModelHealth
@@ -50,7 +51,7 @@ class Server:
         self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="grpc")
         self._grpc: grpc.Server | None = None
         self._calls: MethodServer | None = None
-        self._metrics_server: contextlib.ExitStack | None = None
+        self._metrics_server: MetricsServer | None = None
         self.port = 0
 
     @property
@@ -110,13 +111,9 @@ class Server:
         if port is None:
             return
         try:
-            http, thread = start_http_server(port, self._settings.grpc_host, self._registry)
+            self._metrics_server = MetricsServer(self._registry, self._settings.grpc_host, port)
         except OSError as error:
             raise AddressInUse(_join(self._settings.grpc_host, port), "METRICS_PORT") from error
-        self._metrics_server = contextlib.ExitStack()
-        self._metrics_server.callback(thread.join)
-        self._metrics_server.callback(http.server_close)
-        self._metrics_server.callback(http.shutdown)
 
 
 def _join(host: str, port: int) -> str:

@@ -1,19 +1,16 @@
-"""The operator's numbers for Prometheus.
+"""The operator's metrics for Prometheus.
 
-Owns their names and the port they are read from. Must not know where they come from.
+Owns their names. Must not know where the numbers come from.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from aisandbox_crds.status import Phase
 from aisandbox_kubernetes import Call
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
-
-from aisandbox_operator.errors import AddressInUse
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -41,7 +38,6 @@ class Metrics:
         self.queue_depth = Gauge("aisandbox_operator_queue_depth", "Runs waiting for a worker.", registry=registry)
         self._age = Gauge("aisandbox_operator_resync_age_seconds", "Seconds since the last resync.", registry=registry)
         self._age.set_function(self._resync_age)
-        self._server: Any = None
         for phase in Phase:
             self._runs.labels(phase.value).set(0)
 
@@ -79,25 +75,6 @@ class Metrics:
     def observe_resync(self) -> None:
         """A resync has succeeded."""
         self._resynced = self._clock()
-
-    def serve(self, port: int) -> None:
-        """Serves /metrics on all interfaces from a thread. Raises AddressInUse."""
-        try:
-            self._server, _ = start_http_server(port, registry=self.registry)
-        except OSError as error:
-            raise AddressInUse("METRICS_PORT", port) from error
-
-    @property
-    def port(self) -> int | None:
-        """Where it is served."""
-        return int(self._server.server_port) if self._server is not None else None
-
-    def close(self) -> None:
-        """Stops serving."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
 
     def _resync_age(self) -> float:
         return float("inf") if self._resynced is None else self._clock() - self._resynced

@@ -18,10 +18,11 @@ from typing import Any, cast
 import kopf
 import structlog
 from aisandbox_kubernetes import Client, NotConfigured, load_configuration
+from aisandbox_process.metrics_server import MetricsServer
 
 from aisandbox_operator import kopf_patch
 from aisandbox_operator.cluster import Cluster
-from aisandbox_operator.errors import NoCluster
+from aisandbox_operator.errors import AddressInUse, NoCluster
 from aisandbox_operator.job_manifest import OPERATOR
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.probes import Probes, health_problem
@@ -62,17 +63,25 @@ async def operate(settings: Settings) -> None:
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(client.close)
-        stack.callback(metrics.close)
-        metrics.serve(settings.metrics_port)
+        metrics_server = serve_metrics(metrics, settings.metrics_port)
+        stack.callback(metrics_server.close)
         stack.push_async_callback(probes.close)
         probe_port = await probes.serve(settings.probe_port)
-        log.info("operator starts", namespace=settings.namespace, metrics_port=metrics.port, probe_port=probe_port)
+        log.info("operator starts", namespace=settings.namespace, metrics_port=metrics_server.port, probe_port=probe_port)
         parts = await stack.enter_async_context(_running(workers, resync))
         if settings.kopf_patch == "on":
             await kopf_patch.install()
         watching = asyncio.ensure_future(_watch(settings, watches, resync, instance))
         await _until_one_ends(watching, *parts)
         log.info("operator stops")
+
+
+def serve_metrics(metrics: Metrics, port: int) -> MetricsServer:
+    """Serves them on all interfaces. Raises AddressInUse."""
+    try:
+        return MetricsServer(metrics.registry, "0.0.0.0", port)  # noqa: S104
+    except OSError as error:
+        raise AddressInUse("METRICS_PORT", port) from error
 
 
 @contextlib.asynccontextmanager

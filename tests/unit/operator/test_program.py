@@ -11,6 +11,7 @@ from aisandbox_operator.__main__ import EPILOG
 from aisandbox_operator.errors import AddressInUse
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.probes import Probes
+from aisandbox_operator.program import serve_metrics
 from aisandbox_operator.settings import Settings
 
 NEEDED = {"POD_NAMESPACE": "sandbox", "TRAINER_IMAGE": "trainer:1", "METRICS_PORT": "0", "PROBE_PORT": "0"}
@@ -83,16 +84,15 @@ async def _get(port: int, path: str = "healthz") -> tuple[int, str]:
 
 
 def test_metrics_are_served_and_a_port_in_use_is_an_error() -> None:
-    metrics = Metrics()
-    metrics.serve(0)
+    server = serve_metrics(Metrics(), 0)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{metrics.port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as answer:
             text = answer.read().decode()
         assert 'aisandbox_operator_runs{phase="Running"} 0.0' in text
         with pytest.raises(AddressInUse, match="METRICS_PORT"):
-            Metrics().serve(metrics.port or 0)
+            serve_metrics(Metrics(), server.port)
     finally:
-        metrics.close()
+        server.close()
 
 
 def test_log_of_libraries_has_the_same_format() -> None:
