@@ -19,25 +19,25 @@ environment variables:
   BACKEND               local: runs are folders and child processes; kubernetes: TrainingRun resources (local)
   GRPC_HOST             the address to listen on (127.0.0.1)
   GRPC_PORT             the port; 0 picks a free one (50051)
-  MODELS_DIR            where runs and models lie (./models)
-  CHECKPOINT_DIR        where checkpoints lie (MODELS_DIR)
+  MODELS_DIR            the folder of runs and models (./models)
+  CHECKPOINT_DIR        the folder of checkpoints (MODELS_DIR)
   LOG_LEVEL             debug, info, warning or error (info)
-  MAX_PENDING_RUNS      runs that may wait; further starts are refused (100)
-  INFERENCE_ADDRESS     host:port of an inference-server that answers Act and its kin (none)
+  MAX_PENDING_RUNS      runs that may wait for a trainer; further starts are refused (100)
+  INFERENCE_ADDRESS     host:port of an inference-server for the calls about policies (none)
   STOP_GRACE_SECONDS    how long calls in flight (at most 10) and local trainers' last checkpoints may take (30)
-  METRICS_PORT          where Prometheus reads /metrics (nowhere)
+  METRICS_PORT          the port of /metrics for Prometheus (not served)
 
 only with BACKEND=local:
-  MAX_CONCURRENT_RUNS   trainers at a time; further runs wait as Pending (the number of CPUs)
-  TRAINER_LAUNCHER      warm: fork trainers from a loaded process, POSIX only; process: start each anew (warm)
+  MAX_CONCURRENT_RUNS   trainer slots; further runs wait as Pending (the number of CPUs)
+  TRAINER_LAUNCHER      warm: fork trainers from a loaded fork server, POSIX only; process: a new process each (warm)
 
 only with BACKEND=kubernetes; the cluster is that of the pod, else that of KUBECONFIG:
   POD_NAMESPACE         the namespace of the runs (must be set)
   PROGRESS_AUDIENCE     the audience of the tokens that trainers report with (aisandbox-progress)
-  DELETED_RUN_RETENTION_SECONDS  how long the files of a deleted run stay (604800)
+  DELETED_RUN_RETENTION_SECONDS  how long the files of a deleted run are kept (604800)
 
-SIGTERM drains: calls in flight finish, local trainers write a checkpoint, and their runs go on at the next start.
-Trainers on Kubernetes do not notice.
+SIGTERM drains: calls in flight finish, local trainers write a checkpoint, and their runs continue at the next start.
+Trainers on Kubernetes keep running.
 """
 
 

@@ -1,6 +1,6 @@
 """The service's settings, read once from environment variables.
 
-Owns their names, defaults and rules. Must not know what they are used for.
+Owns their names, ranges and defaults. Must not know what they are used for.
 """
 
 from __future__ import annotations
@@ -22,56 +22,68 @@ from aisandbox_process.environ import (
 
 BACKENDS = ("local", "kubernetes")
 LAUNCHERS = ("warm", "process")
-TRAINER_NUMBERS = (
+TRAINER_VARIABLES = (
     "SIMULATOR_PATIENCE_SECONDS",
     "SIMULATOR_TIMEOUT_SECONDS",
     "DISK_PATIENCE_SECONDS",
     "TORCH_NUM_THREADS",
 )
+"""Numbers that trainers inherit; only checked here, because a trainer that cannot read them fails its run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the service is told. Seconds and counts; paths are absolute.
-
-    GRPC_HOST, GRPC_PORT: where it listens; port 0 picks a free one.
-    MODELS_DIR, CHECKPOINT_DIR: where runs and models, and checkpoints, lie; None is the first.
-    LOG_LEVEL: debug, info, warning or error, for the service and its trainers.
-    MAX_CONCURRENT_RUNS: trainers at a time (default: one for each CPU). MAX_PENDING_RUNS: runs that may wait for one.
-    INFERENCE_ADDRESS: host:port of an inference-server that answers Act and its kin.
-    STOP_GRACE_SECONDS: how long a trainer may take to write a checkpoint before it is killed.
-    METRICS_PORT: where Prometheus reads /metrics; unset: nowhere.
-    TRAINER_LAUNCHER: "warm" forks trainers from a process that has loaded everything (POSIX), "process" starts a new
-    process for each.
-    BACKEND: "local" keeps runs in folders and trains them in child processes; "kubernetes" keeps them as TrainingRun
-    resources of POD_NAMESPACE. The two that follow are its own, as MAX_CONCURRENT_RUNS, STOP_GRACE_SECONDS for
-    trainers and TRAINER_LAUNCHER are the local one's; MAX_PENDING_RUNS bounds with both the runs that do not train yet.
-    PROGRESS_AUDIENCE: the audience that trainers' tokens must have.
-    DELETED_RUN_RETENTION_SECONDS: how long the files of a deleted run stay.
-    SIMULATOR_PATIENCE_SECONDS, SIMULATOR_TIMEOUT_SECONDS, DISK_PATIENCE_SECONDS and TORCH_NUM_THREADS are the
-    trainers', who inherit them; they are only checked, because a trainer that cannot read them fails somebody's run.
-    """
+    """The settings of the service. Each field is the variable of the same name in capitals; paths are absolute."""
 
     grpc_host: str = "127.0.0.1"
+    """The address to listen on, an IP address or host name of this machine; 0.0.0.0 for all of them."""
+
     grpc_port: int = 50051
+    """The TCP port to listen on, 0 to 65535; 0 picks a free one."""
+
     models_dir: Path = field(default_factory=lambda: Path("models").absolute())
+    """The folder of runs and models; created if it is missing. One service at a time, with the local backend."""
+
     checkpoint_dir: Path | None = None
+    """The folder of checkpoints; created if it is missing. None: ``models_dir``."""
+
     log_level: str = "info"
+    """debug, info, warning or error; for the service and its trainers."""
+
     max_concurrent_runs: int = os.cpu_count() or 1
+    """Local backend: the number of trainer slots, 1 to 10,000. Default: one for each CPU."""
+
     max_pending_runs: int = 100
+    """The number of runs that may wait for a trainer, 0 to 1,000,000; a start beyond it is refused."""
+
     inference_address: str | None = None
+    """host:port of an inference-server for the calls about policies. None: this service refuses them."""
+
     stop_grace_seconds: float = 30.0
+    """Seconds, 0 to 86,400, that calls (at most 10) and the last checkpoint of a local trainer may take at a stop."""
+
     metrics_port: int | None = None
+    """The TCP port of /metrics for Prometheus, 0 to 65535, at ``grpc_host``; 0 picks a free one. None: not served."""
+
     trainer_launcher: str = "warm" if os.name == "posix" else "process"
+    """Local backend: "warm" forks trainers from a loaded fork server (POSIX), "process" starts a process for each."""
+
     backend: str = "local"
+    """"local": runs are folders and child processes; "kubernetes": they are TrainingRun resources."""
+
     pod_namespace: str = ""
+    """Kubernetes backend: the namespace of the runs; required."""
+
     progress_audience: str = "aisandbox-progress"
+    """Kubernetes backend: the audience that the tokens of trainers must have."""
+
     deleted_run_retention_seconds: float = 604_800.0
+    """Kubernetes backend: seconds, 0 to 10 years, before the files of a deleted run are removed. Default: a week."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
-        for name in TRAINER_NUMBERS:
+        for name in TRAINER_VARIABLES:
             positive_number(environ, name, 1)
         default = cls()
         backend = choice(environ, "BACKEND", default.backend, BACKENDS)
@@ -107,12 +119,12 @@ def _launcher(environ: Mapping[str, str], default: str) -> str:
 
 
 def _folder(environ: Mapping[str, str], name: str, default: Path) -> Path:
-    """The folder, made if it is not there, because a service that cannot write should say so when it starts."""
+    """The folder, created if it is missing, so that a service that cannot write there says so when it starts."""
     path = Path(environ.get(name) or default).absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InvalidSetting(name, f"cannot make the folder {path}: {error.strerror}") from error
+        raise InvalidSetting(name, f"cannot create the folder {path}: {error.strerror}") from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise InvalidSetting(name, f"the folder {path} is not writable by this user")
     return path

@@ -1,6 +1,6 @@
-"""What a run has published, read from its folder.
+"""The artifacts that a run has published, read from its folder.
 
-The store is the truth: a trainer's last report may have been lost. Must not know how it is reported.
+The folder is authoritative: a trainer's last report may have been lost. Must not know how artifacts are reported.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One attempt at a run: the trainer's start, what it left behind, and how it ended.
+"""One attempt at a run: the start of its trainer, and how it ended.
 
 Owns the files an attempt has in RUN/logs: the trainer's log and its termination message. Must not know what follows
-from an end; that is :mod:`aisandbox_api.local.status_updates`.
+from that; that is :mod:`aisandbox_api.local.status_updates`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ LOG_TAIL_BYTES = 8192
 
 
 def termination_message_path(logs_path: Path, attempt: int) -> Path:
-    """Where the trainer of that attempt leaves its last words."""
+    """Where the trainer of that attempt writes its termination message."""
     return logs_path / f"termination-message-{attempt}.json"
 
 
 def read_termination_message(logs_path: Path, attempt: int) -> TerminationMessage | None:
-    """The last words of that attempt, if it left any that can be read. Blocking."""
+    """The termination message of that attempt; None if there is none that can be read. Blocking."""
     try:
         text = termination_message_path(logs_path, attempt).read_text(encoding="utf-8")
         message = TerminationMessage.from_json(text)
@@ -47,7 +47,7 @@ def read_termination_message(logs_path: Path, attempt: int) -> TerminationMessag
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A trainer at work; ``log_start`` is where its part of the log begins."""
+    """A running trainer; ``log_start`` is the byte of the log where its own part begins."""
 
     start: TrainerStart
     number: int
@@ -63,19 +63,19 @@ class Attempt:
         log.info("trainer started", run=start.run_id, attempt=number, pid=trainer.pid)
         return cls(start, number, trainer, logs_path, log_start)
 
-    async def follow(
+    async def wait(
         self,
         unless_stopped: Callable[[Awaitable[object]], Awaitable[bool]],
         deadline_seconds: float | None,
         grace_seconds: float,
     ) -> AttemptEnd:
-        """Waits for the end. ``unless_stopped`` says whether an awaitable finished before a stop was wished.
+        """Waits for the end. ``unless_stopped`` tells whether an awaitable finished before a stop was asked for.
 
-        A trainer that is to stop gets ``grace_seconds`` for its checkpoint, then it is killed.
+        A trainer that must stop gets ``grace_seconds`` for its checkpoint, then it is killed.
         """
         exited = asyncio.ensure_future(self.trainer.wait())
-        unasked = await unless_stopped(asyncio.wait([exited], timeout=deadline_seconds))
-        deadline_passed = unasked and not exited.done()
+        by_itself = await unless_stopped(asyncio.wait([exited], timeout=deadline_seconds))
+        deadline_passed = by_itself and not exited.done()
         if not exited.done():
             self.trainer.terminate()
             await asyncio.wait([exited], timeout=grace_seconds)
@@ -83,18 +83,18 @@ class Attempt:
             log.warning("trainer did not stop in time and is killed", run=self.start.run_id, pid=self.trainer.pid)
             self.trainer.kill()
         code = await exited
-        message, tail = await asyncio.to_thread(self._last_words)
+        message, tail = await asyncio.to_thread(self._read_outcome)
         if code is None and message is not None:
             code = message.exit_code
-        return AttemptEnd(code, message, tail, stop_asked=not unasked, deadline_passed=deadline_passed)
+        return AttemptEnd(code, message, tail, stop_asked=not by_itself, deadline_passed=deadline_passed)
 
-    def _last_words(self) -> tuple[TerminationMessage | None, tuple[str, ...]]:
+    def _read_outcome(self) -> tuple[TerminationMessage | None, tuple[str, ...]]:
         message = read_termination_message(self.logs_path, self.number)
         return message, _tail(self.logs_path / "trainer.log", self.log_start)
 
 
 def _prepare(logs_path: Path, attempt: int) -> int:
-    """Makes the folder, removes the last words of the attempt before; the size of the log."""
+    """Creates the folder and removes the termination message of the previous attempt; the size of the log."""
     logs_path.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):
         termination_message_path(logs_path, attempt - 1).unlink(missing_ok=True)
@@ -103,7 +103,7 @@ def _prepare(logs_path: Path, attempt: int) -> int:
 
 
 def not_started(error: Exception) -> AttemptEnd:
-    """The end of an attempt that never had a trainer."""
+    """The end of an attempt whose trainer could not be started."""
     if isinstance(error, Unmet):
         return AttemptEnd(ExitCode.PERMANENT, not_started=Failure(error.kind, str(error)))
     reason = Reason.DISK_FULL if isinstance(error, DiskFull) else Reason.LAUNCH_FAILED
@@ -112,7 +112,7 @@ def not_started(error: Exception) -> AttemptEnd:
 
 
 def _tail(path: Path, start: int) -> tuple[str, ...]:
-    """The last lines that were added to the log since ``start``."""
+    """The last lines that were added to the log after byte ``start``."""
     try:
         with open(path, "rb") as file:
             size = file.seek(0, 2)

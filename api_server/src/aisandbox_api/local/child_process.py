@@ -1,6 +1,6 @@
-"""A child process that is waited for without holding up the event loop.
+"""A child process whose end can be awaited without blocking the event loop.
 
-Owns Popen, the thread that waits, and the signals of both families of systems. A thread rather than asyncio's own
+Owns Popen, the thread that waits, and the signals of POSIX and Windows. A thread rather than asyncio's own
 subprocesses, because those need an event loop of one kind on Windows and gRPC one of another.
 """
 
@@ -62,11 +62,6 @@ class ChildProcess:
         assert self._popen.stdin is not None  # noqa: S101 - spawn makes it
         return self._popen.stdin
 
-    @property
-    def popen(self) -> subprocess.Popen[bytes]:
-        """For its other pipes."""
-        return self._popen
-
     async def wait(self) -> int:
         """The exit code; 128 + signal if it was killed by one."""
         return await asyncio.shield(self._exit)
@@ -86,7 +81,7 @@ class ChildProcess:
         code = self._popen.wait()
         if code < 0:
             code = 128 - code
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._ended, code)
 
     def _ended(self, code: int) -> None:

@@ -1,7 +1,7 @@
-"""One service for each MODELS_DIR.
+"""The lock that allows one service for each MODELS_DIR.
 
-Owns the lock file. The lock is the kernel's, so it is gone with its process, however that ends; the file stays and only
-names the last owner.
+Owns the lock file. The lock is the kernel's, so it ends with its process in every case; the file stays and only names
+the last owner.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class DirectoryLock:
             owner = _owner(file)
             file.close()
             raise ModelsDirInUse(self._models_dir, owner) from error
-        with contextlib.suppress(OSError):  # on a full disk nobody reads whose the lock is, and it holds
+        with contextlib.suppress(OSError):  # on a full disk the owner is not written, but the lock holds
             file.seek(1)
             file.truncate()
             file.write(f" held by process {os.getpid()} on {socket.gethostname()}\n")
@@ -47,7 +47,7 @@ class DirectoryLock:
         self._file = file
 
     def release(self) -> None:
-        """Lets the folder go; harmless if it is not held."""
+        """Releases the lock; does nothing if it is not held."""
         if self._file is not None:
             with contextlib.suppress(OSError):  # what a full disk has not taken is written again here
                 self._file.close()

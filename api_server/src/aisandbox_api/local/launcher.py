@@ -1,7 +1,7 @@
 """Starting trainers.
 
-Owns the protocol of a launcher and the plain one, which works everywhere: a new process for each attempt. The one that
-forks is :mod:`aisandbox_api.local.warm_launcher`. Must not know runs beyond TrainerStart.
+Owns the protocol of a launcher and the plain one, which works on every system: a new process for each attempt. The one
+that forks is :mod:`aisandbox_api.local.warm_launcher`. Must not know runs beyond TrainerStart.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ TRAINER_COMMAND = python_command("-m", "aisandbox_trainer", "run")
 
 
 class Trainer(Protocol):
-    """An attempt at work."""
+    """A running trainer."""
 
     @property
     def pid(self) -> int:
         """The process's id."""
 
     async def wait(self) -> int | None:
-        """The exit code, 128 + signal for a killed one; None if nobody can know it. May be awaited again."""
+        """The exit code, 128 + signal for a killed process; None if it is unknown. May be awaited again."""
 
     def terminate(self) -> None:
-        """Asks it to write a checkpoint and stop."""
+        """Asks it to save a checkpoint and stop."""
 
     def kill(self) -> None:
         """Ends it at once."""
@@ -42,7 +42,7 @@ class Launcher(Protocol):
     """Starts trainers."""
 
     async def start(self) -> None:
-        """Gets ready in the background; returns at once."""
+        """Begins to get ready in the background; returns at once."""
 
     async def ready(self) -> None:
         """Waits until a trainer can be started without delay."""
@@ -51,20 +51,20 @@ class Launcher(Protocol):
         """Starts one attempt, whose output is added to ``log_path``. Raises LaunchFailed, OSError."""
 
     async def close(self) -> None:
-        """Lets go of what it holds; trainers that still run are told to stop."""
+        """Frees what it holds; trainers that still run are asked to stop."""
 
 
 class ProcessLauncher:
-    """Starts ``command`` anew for each attempt; its stdin is a pipe that closes when the service is gone."""
+    """Starts ``command`` for each attempt; its stdin is a pipe that closes when the service is gone."""
 
     def __init__(self, command: Sequence[str] = TRAINER_COMMAND) -> None:
         self._command = tuple(command)
 
     async def start(self) -> None:
-        """Nothing to get ready."""
+        """Does nothing."""
 
     async def ready(self) -> None:
-        """Always."""
+        """Returns at once."""
 
     async def launch(self, start: TrainerStart, log_path: Path) -> Trainer:
         """Starts a process. Raises LaunchFailed, OSError."""
@@ -76,4 +76,4 @@ class ProcessLauncher:
                 raise LaunchFailed(f"cannot start the trainer {self._command[0]!r}: {error}") from error
 
     async def close(self) -> None:
-        """Nothing to let go of: a trainer whose stdin closes stops by itself."""
+        """Does nothing: a trainer whose stdin closes stops by itself."""

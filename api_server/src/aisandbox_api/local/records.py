@@ -37,7 +37,7 @@ class RecordStore:
             write_atomically(path, json.dumps(run_to_json(run), indent=1).encode() + b"\n")
         except BaseException:
             with contextlib.suppress(OSError):
-                path.parent.rmdir()  # only if it is empty: a run that could not be accepted leaves nothing
+                path.parent.rmdir()  # only if it is empty: a start that was refused leaves nothing
             raise
 
     def load(self) -> Iterator[TrainingRun]:

@@ -1,7 +1,7 @@
-"""How a run's status changes: pure functions from a run and what happened to the run after it.
+"""How the status of a run changes: pure functions from a run and an event to the run after it.
 
-Owns the rules: which phase follows, what counts as a restart, how long to wait before the next one. Must not know
-processes, files or time (``now`` is RFC 3339, passed in). What a report makes of a status is
+Owns the rules: which phase follows, what counts as a restart, the backoff before the next attempt. Must not know
+processes, files or the clock (``now`` is RFC 3339, passed in). What a report makes of a status is
 :mod:`aisandbox_api.reports`.
 """
 
@@ -33,9 +33,9 @@ _MORE_MEMORY = "fewer concurrent runs (MAX_CONCURRENT_RUNS)"
 class AttemptEnd:
     """How an attempt ended.
 
-    ``code`` is 128 + the signal for a killed trainer, None if nobody saw it. ``message`` is the trainer's own, of this
-    attempt. ``log_tail`` are its last lines. ``stop_asked``: the service had asked it to stop. ``not_started``: why
-    there was no trainer at all.
+    ``code`` is 128 + the signal for a killed trainer, None if it is unknown. ``message`` is the trainer's termination
+    message. ``log_tail``: the last lines of its log. ``stop_asked``: the service had asked it to stop.
+    ``not_started``: why its trainer could not be started.
     """
 
     code: int | None
@@ -53,7 +53,7 @@ def start_loading(run: TrainingRun) -> TrainingRun:
 
 
 def start_attempt(run: TrainingRun, now: str) -> TrainingRun:
-    """The run as its next attempt begins."""
+    """The run with its next attempt."""
     status = run.status
     return _with(
         run,
@@ -74,7 +74,7 @@ def pause(run: TrainingRun, phase: Phase) -> TrainingRun:
 
 
 def recover(run: TrainingRun) -> TrainingRun:
-    """An unfinished run as the service finds it after its own end: a trainer that was at work is gone or going."""
+    """An unfinished run after a restart of the service, which its trainer did not survive."""
     if run.status.phase not in (Phase.STARTING, Phase.RUNNING):
         return run
     run = pause(run, Phase.PENDING)
@@ -82,7 +82,7 @@ def recover(run: TrainingRun) -> TrainingRun:
 
 
 def finish(run: TrainingRun, phase: Phase, now: str, failure: Failure | None = None) -> TrainingRun:
-    """The run at its end."""
+    """The run in a final phase."""
     progress = replace(resting(run.status.progress), warning="")
     return _with(run, replace(run.status, phase=phase, completion_time=now, failure=failure, progress=progress))
 
