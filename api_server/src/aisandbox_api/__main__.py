@@ -9,9 +9,9 @@ import sys
 
 from aisandbox_process import log
 from aisandbox_process.environ import InvalidSetting
+from aisandbox_process.grpc_runtime import set_up_grpc
 
 from aisandbox_api.errors import StartupError
-from aisandbox_api.server import create_server
 from aisandbox_api.settings import Settings
 
 EPILOG = """\
@@ -49,6 +49,9 @@ def main() -> int:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
+    set_up_grpc()
+    from aisandbox_api.server import create_server  # imports gRPC, which reads what is set up
+
     try:
         settings = Settings.from_environ(os.environ)
         log.configure(settings.log_level)

@@ -1,7 +1,6 @@
-"""What a start is checked for beyond its own fields: the simulator it names, and the file it will write.
+"""Checks of a start beyond its own fields: the simulators it names, and the file it will write.
 
-Owns those checks. A simulator that cannot be reached is no error: the run waits for it. Must not know backends or how
-errors become statuses.
+A simulator that cannot be reached is no error: the run waits for it. Must not know backends or gRPC statuses.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from aisandbox_environment.errors import PermanentSimulatorError, TransientSimul
 from aisandbox_model_store.errors import OutsideRoot
 from aisandbox_model_store.run_store import RunStore
 
-from aisandbox_api.errors import InvalidRequest, Unmet
+from aisandbox_api.errors import FailedPrecondition, InvalidRequest
 
 log = structlog.get_logger()
 
 DESCRIBE_SECONDS = 2.0
 MOST_ADDRESSES = 16
-"""How many of a run's simulators are asked; a fleet is of one kind."""
+"""How many of a run's simulators are checked; all of them are assumed to be alike."""
 
 _ADDRESS = "environment.grpc.address"
 
 
 async def check_simulators(spec: TrainingRunSpec) -> None:
-    """Asks every simulator that answers within 2 s whether it fits. Raises InvalidRequest, Unmet."""
+    """Checks every simulator that answers within 2 s. Raises InvalidRequest, FailedPrecondition."""
     environment = spec.environment
     if not isinstance(environment, GrpcEnvironment):
         return
@@ -57,19 +56,19 @@ async def check_simulators(spec: TrainingRunSpec) -> None:
 
 
 def check_output(run: TrainingRun, others: Iterable[TrainingRun], store: RunStore) -> None:
-    """No other unfinished run may be about to write the same file. Raises OutsideRoot, Unmet. Blocking.
+    """No other unfinished run may be about to write the same file. Raises OutsideRoot, FailedPrecondition. Blocking.
 
-    The run itself may be among ``others``: the same start, sent again, has been taken by another replica meanwhile.
+    The run itself may be among ``others``: another replica may have accepted a retry of the same start.
     """
     if not run.spec.model_output_path:
         return
     place = store.resolve_output(run.spec.model_output_path)
     for other in others:
         if other.name != run.name and not other.status.phase.is_done and _resolved(other, store) == place:
-            raise Unmet(
+            raise FailedPrecondition(
                 "OutputPathInUse",
                 run.spec.model_output_path,
-                f"model_output_path: {run.spec.model_output_path!r} will be written by run {other.name!r}, which has "
+                f"model_output_path: {run.spec.model_output_path!r} is the output of run {other.name!r}, which has "
                 "not ended: choose another path, or cancel that run",
             )
 
@@ -77,14 +76,14 @@ def check_output(run: TrainingRun, others: Iterable[TrainingRun], store: RunStor
 def _resolved(run: TrainingRun, store: RunStore) -> Path | None:
     try:
         return store.resolve_output(run.spec.model_output_path) if run.spec.model_output_path else None
-    except OutsideRoot:  # since it was accepted somebody has put a link or a folder there
+    except OutsideRoot:  # a link or a folder was put there after it was accepted
         return None
 
 
 async def _describe_all(addresses: Sequence[str]) -> list[DescribeResponse | None]:
-    """What each one says of itself, None where nobody answers."""
+    """The description of each, None if it does not answer."""
     loop = asyncio.get_running_loop()
-    # Threads of their own: a record's write must not queue behind simulators that do not answer.
+    # Threads of their own: writing a record must not queue behind simulators that do not answer.
     threads = ThreadPoolExecutor(len(addresses), thread_name_prefix="describe")
     try:
         return await asyncio.gather(*(loop.run_in_executor(threads, _describe, address) for address in addresses))
@@ -99,7 +98,7 @@ def _describe(address: str) -> DescribeResponse | None:
         log.info("simulator does not answer yet", address=address, error=str(error))
         return None
     except PermanentSimulatorError as error:
-        raise Unmet(type(error).__name__, address, f"{_ADDRESS}: {error}") from error
+        raise FailedPrecondition(type(error).__name__, address, f"{_ADDRESS}: {error}") from error
 
 
 def _resolve(address: str) -> list[str]:

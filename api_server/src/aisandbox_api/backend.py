@@ -1,6 +1,6 @@
-"""Where runs live: what the service asks of a backend.
+"""The backend protocol: what the service needs from what stores and trains runs.
 
-Owns the protocol and the values that cross it. Two backends speak it: :mod:`aisandbox_api.local` (a run is a folder and
+Owns the protocol and its values. Two backends implement it: :mod:`aisandbox_api.local` (a run is a folder and
 a child process) and :mod:`aisandbox_api.kubernetes` (a run is a TrainingRun resource). Must not know gRPC.
 """
 
@@ -46,24 +46,24 @@ class ProgressReport:
 
 
 class Backend(Protocol):
-    """Keeps runs, has them trained, and tells what has become of them.
+    """Stores runs, has them trained, and reports their status.
 
     A returned run is a snapshot. What create, cancel, suspend and resume return is durable. Every call but start and
     close may raise BackendUnavailable.
     """
 
     async def open(self) -> None:
-        """Takes hold of the stored runs, without starting anything. Raises StartupError."""
+        """Opens the stored runs, without starting anything. Raises StartupError."""
 
     async def start(self, progress_address: str, adapter_address: str | None) -> None:
-        """Begins to have runs trained; trainers report to the one address and find a hosted adapter at the other."""
+        """Begins to have runs trained; trainers report to one address and find an adapter at the other."""
 
     async def close(self) -> None:
-        """Stops what this process has started and leaves unfinished runs so that they can go on. Ends all watches."""
+        """Stops what this process has started, so that unfinished runs can be continued. Ends all watches."""
 
     @property
     def unavailable(self) -> str:
-        """Why calls cannot be answered for now, for people; empty while they can. Health tells the same."""
+        """Why calls cannot be answered at present, in words; empty while they can. Health depends on it."""
 
     async def create(self, run: TrainingRun) -> TrainingRun:
         """Accepts a run; one of the same name is returned unchanged. Raises LimitReached."""
@@ -84,13 +84,13 @@ class Backend(Protocol):
         """
 
     async def cancel(self, name: str) -> TrainingRun:
-        """Asks for the run's end. Raises RunUnknown, RunDone (unless cancelled already)."""
+        """Cancels the run. Raises RunUnknown, RunDone (unless it is cancelled already)."""
 
     async def suspend(self, name: str) -> TrainingRun:
-        """Asks for the run's pause. Raises RunUnknown, RunDone."""
+        """Suspends the run. Raises RunUnknown, RunDone."""
 
     async def resume(self, name: str) -> TrainingRun:
-        """Takes the pause back. Raises RunUnknown, RunDone."""
+        """Resumes the run. Raises RunUnknown, RunDone."""
 
     async def report(self, report: ProgressReport, token: str | None) -> None:
         """Takes a trainer's report. Raises RunUnknown, ReportRefused."""

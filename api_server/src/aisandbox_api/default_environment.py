@@ -14,18 +14,18 @@ from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_environment.adapter_host import AdapterFactory, AdapterSimulation
 from aisandbox_environment.server import EnvironmentServer, create_environment_server
 
-from aisandbox_api.errors import StartupError, Unmet
+from aisandbox_api.errors import FailedPrecondition, StartupError
 
 DEFAULT_ENVIRONMENT_ANNOTATION = "aisandbox.dev/default-environment"
 """Set on a run whose request named no environment: which default it got, "fake" or "adapter".
 
 The address of a hosted adapter changes with every start of the service, which is why the spec says ``fake``.
-It is filled in when a trainer is launched, and a run that needs an adapter fails with a reason where there is none.
+It is filled in when a trainer is started; a run that needs an adapter fails if there is none.
 """
 
 
 def environment_to_train(run: TrainingRun, adapter_address: str | None) -> Environment:
-    """What a trainer of this service is told to train against. Raises Unmet if that is an adapter it does not have."""
+    """The environment of the trainer. Raises FailedPrecondition if it is an adapter that this service does not have."""
     if run.annotations.get(DEFAULT_ENVIRONMENT_ANNOTATION) != "adapter":
         return run.spec.environment
     if adapter_address is None:
@@ -33,14 +33,14 @@ def environment_to_train(run: TrainingRun, adapter_address: str | None) -> Envir
             "the run was started against the service's own adapter (create_server(adapter_factory=...)), and this "
             "service has none: start it with the adapter and start the run again"
         )
-        raise Unmet(Reason.ADAPTER_MISSING, "adapter_factory", message)
+        raise FailedPrecondition(Reason.ADAPTER_MISSING, "adapter_factory", message)
     return GrpcEnvironment(adapter_address)
 
 
 class HostedAdapter:
     """Hosts what ``factory`` makes, one for each environment of a session, on a free port of the loopback.
 
-    The adapters run on threads of this process: what they compute is taken from the calls the service answers.
+    The adapters run on threads of this process and share its processor time with the calls that the service answers.
     """
 
     def __init__(self, factory: AdapterFactory) -> None:
@@ -48,7 +48,7 @@ class HostedAdapter:
         self._server: EnvironmentServer | None = None
 
     async def start(self) -> str:
-        """Its address. Raises StartupError if the factory or its adapter's spaces are no good."""
+        """Its address. Raises StartupError if the factory fails or its adapter's spaces are invalid."""
         self._server = await asyncio.to_thread(self._start)
         return self._server.address
 

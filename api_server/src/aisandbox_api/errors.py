@@ -1,24 +1,24 @@
-"""What can go wrong in the service.
+"""The errors of this package.
 
     ApiError
-    ├── StartupError               the service cannot begin its work; permanent until somebody acts
-    │   ├── AddressInUse           another process listens on the port
-    │   ├── ModelsDirInUse         another service owns MODELS_DIR
-    │   └── ModelsDirNotWritable   nothing can be stored in MODELS_DIR
+    ├── StartupError               the service cannot start; permanent until its administrator acts
+    │   ├── AddressInUse           the address cannot be listened on
+    │   ├── ModelsDirInUse         another service uses MODELS_DIR
+    │   └── ModelsDirNotWritable   MODELS_DIR cannot be written to
     ├── InvalidRequest             fields of a request break rules; permanent
-    ├── RunUnknown                 no such run; permanent
-    ├── RunDone                    the run has ended, so it cannot be asked for that; permanent
+    ├── RunUnknown                 there is no such run; permanent
+    ├── RunDone                    the run has ended, so it cannot be cancelled, suspended or resumed; permanent
     ├── RequestIdTaken             the request_id was used for another request; permanent
-    ├── Unmet                      something outside the request must change first
-    ├── LimitReached               as many as allowed; transient
-    ├── ReportRefused              a trainer's report is not taken; the trainer goes on without
-    │   ├── NotAuthenticated       no token, or no valid one
-    │   ├── NotPermitted           the token of another run or attempt
+    ├── FailedPrecondition         something outside the request must change first
+    ├── LimitReached               a limit of the service is reached; transient
+    ├── ReportRefused              a trainer's report is refused; the trainer continues
+    │   ├── NotAuthenticated       there is no token, or it is not valid
+    │   ├── NotPermitted           the token is of another run or attempt
     │   └── AttemptOver            the attempt has ended or is not the newest one
-    ├── ServiceStopping            the service drains; transient
+    ├── ServiceStopping            the service is stopping; transient
     ├── LaunchFailed               a trainer could not be started; transient
-    ├── BackendUnavailable         what keeps the runs does not answer, or is behind; transient
-    └── ClusterRefused             the Kubernetes API refuses a call; permanent until somebody acts
+    ├── BackendUnavailable         what stores the runs does not answer, or is behind; transient
+    └── ClusterRefused             the Kubernetes API refuses a call; permanent until its administrator acts
 
 Their gRPC statuses are in :mod:`aisandbox_api.status_codes`.
 """
@@ -35,7 +35,7 @@ class ApiError(Exception):
 
 
 class StartupError(ApiError):
-    """The service cannot begin its work."""
+    """The service cannot start."""
 
 
 class AddressInUse(StartupError):
@@ -49,22 +49,22 @@ class AddressInUse(StartupError):
 
 
 class ModelsDirInUse(StartupError):
-    """Another service owns MODELS_DIR."""
+    """Another service uses MODELS_DIR."""
 
     def __init__(self, models_dir: object, owner: str) -> None:
         super().__init__(
             f"MODELS_DIR {models_dir} is in use by another AISandbox service{owner}: two services would train the same "
-            "runs twice. Stop that one, or set MODELS_DIR to another folder."
+            "runs twice. Stop that service, or set MODELS_DIR to another folder."
         )
 
 
 class ModelsDirNotWritable(StartupError):
-    """The folder cannot be written to, for the reason ``why``."""
+    """MODELS_DIR cannot be written to; ``why`` is the cause."""
 
     def __init__(self, models_dir: object, why: OSError) -> None:
         super().__init__(
-            f"MODELS_DIR {models_dir} cannot be written to: {why.strerror or why}. Give this user the right to, free "
-            "some space, or set MODELS_DIR to another folder."
+            f"MODELS_DIR {models_dir} cannot be written to: {why.strerror or why}. Give this user write permission, "
+            "free some space, or set MODELS_DIR to another folder."
         )
 
 
@@ -85,10 +85,10 @@ class RunUnknown(ApiError):
 
 
 class RunDone(ApiError):
-    """The run has ended and cannot be cancelled, suspended or resumed any more."""
+    """The run has ended, so it cannot be cancelled, suspended or resumed."""
 
-    def __init__(self, run: str, phase: str, wish: str) -> None:
-        super().__init__(f"run {run!r} has ended ({phase}) and cannot be {wish}; start a new one")
+    def __init__(self, run: str, phase: str, asked: str) -> None:
+        super().__init__(f"run {run!r} has ended ({phase}) and cannot be {asked}; start a new one")
         self.run = run
 
 
@@ -103,7 +103,7 @@ class RequestIdTaken(ApiError):
         self.run = run
 
 
-class Unmet(ApiError):
+class FailedPrecondition(ApiError):
     """``subject`` is not in the state the call needs; the message says what to do."""
 
     def __init__(self, kind: str, subject: str, message: str) -> None:
@@ -121,11 +121,11 @@ class LimitReached(ApiError):
 
 
 class ReportRefused(ApiError):
-    """A trainer's report is not taken."""
+    """A trainer's report is refused."""
 
 
 class NotAuthenticated(ReportRefused):
-    """No token, or not a valid one."""
+    """There is no token, or it is not valid."""
 
 
 class NotPermitted(ReportRefused):
@@ -137,7 +137,7 @@ class AttemptOver(ReportRefused):
 
 
 class ServiceStopping(ApiError):
-    """The service drains; the same call succeeds once it, or another one, is back."""
+    """The service is stopping; the same call succeeds once it, or another replica, is serving."""
 
 
 class LaunchFailed(ApiError):
@@ -145,7 +145,7 @@ class LaunchFailed(ApiError):
 
 
 class BackendUnavailable(ApiError):
-    """What keeps the runs does not answer, or is busy, or is behind; the same call, sent again, may succeed."""
+    """What stores the runs does not answer, is busy, or is behind; a retry of the call may succeed."""
 
 
 class ClusterRefused(ApiError):

@@ -1,7 +1,7 @@
 """The gRPC handlers of a service, made from its descriptor.
 
-Owns the four kinds of methods. Needed because the calls of one service come from two places, and because forwarded
-calls stay bytes.
+Needed because the methods of one service are implemented by two objects, and because forwarded messages are not
+parsed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 
 def handlers(service: ServiceDescriptor, calls: object, *, raw: bool = False) -> dict[str, Any]:
-    """A handler for every method of ``service`` that ``calls`` has by name. ``raw``: they take and give bytes."""
+    """A handler for every method of ``service`` that ``calls`` has by name. ``raw``: they take and return bytes."""
     return {
         method.name: _handler(method, getattr(calls, method.name), raw)
         for method in service.methods

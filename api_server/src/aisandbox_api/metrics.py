@@ -20,15 +20,15 @@ class Metrics:
         self._attempts = Counter("aisandbox_attempts", "Trainers started.", registry=self.registry)
         self._restarts = Counter("aisandbox_restarts", "Trainers started again.", registry=self.registry)
         self._timesteps = Counter("aisandbox_timesteps", "Environment steps reported.", registry=self.registry)
-        self._reports = Counter("aisandbox_reports", "Progress reports taken.", registry=self.registry)
+        self._reports = Counter("aisandbox_reports", "Progress reports accepted.", registry=self.registry)
         self._refused = Counter(
-            "aisandbox_reports_refused", "Progress reports not taken.", ["status"], registry=self.registry
+            "aisandbox_reports_refused", "Progress reports refused.", ["status"], registry=self.registry
         )
         for phase in Phase:
             self._runs.labels(phase.value).set(0)
 
     def observe_run(self, before: TrainingRun | None, after: TrainingRun | None) -> None:
-        """A run has appeared (``before`` None), changed, or gone (``after`` None)."""
+        """A run was created (``before`` None), changed, or removed (``after`` None)."""
         if before is None or after is None:
             for run, change in ((before, -1), (after, 1)):
                 if run is not None:
@@ -42,9 +42,9 @@ class Metrics:
         self._timesteps.inc(max(after.status.progress.timesteps - before.status.progress.timesteps, 0))
 
     def observe_report(self) -> None:
-        """A report was taken."""
+        """A report was accepted."""
         self._reports.inc()
 
     def observe_refusal(self, status: str) -> None:
-        """A report ended with another gRPC status than OK."""
+        """A report was refused with the gRPC status ``status``."""
         self._refused.labels(status).inc()

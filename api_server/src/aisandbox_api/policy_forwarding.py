@@ -1,7 +1,7 @@
-"""PolicyTrainerService's calls about policies, where this process does not answer them itself.
+"""PolicyTrainerService's calls about policies, if another process answers them or none does.
 
-Owns the forwarder to an inference-server, which passes messages on as the bytes they are, and the explanation where
-there is none. Must not know models.
+Owns the forwarder to an inference-server, which does not parse messages, and the refusal if there is no
+inference-server. Must not know models.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from aisandbox_api.backend import Backend
-from aisandbox_api.errors import Unmet
+from aisandbox_api.errors import FailedPrecondition
 from aisandbox_api.health import MODEL_PREFIX
 from aisandbox_api.status_codes import abort_on_error
 
@@ -31,9 +31,9 @@ _CHANNEL_OPTIONS = [
 
 
 class PolicyForwarder:
-    """Passes the five calls on to the inference-server at ``address``, with deadlines, cancellation and metadata.
+    """Forwards the five calls to the inference-server at ``address``, with deadlines, cancellation and metadata.
 
-    Takes and gives serialized messages. Must be made in the event loop that uses it.
+    Takes and returns serialized messages. Must be created in the event loop that uses it.
     """
 
     def __init__(self, address: str) -> None:
@@ -47,7 +47,7 @@ class PolicyForwarder:
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
     async def can_act(self, run_id: str) -> bool | None:
-        """Whether the inference-server answers for the run's latest policy; None if it knows no such run."""
+        """Whether the inference-server serves the run's latest policy; None if it knows no such run."""
         try:
             answer = await self._health.Check(health_pb2.HealthCheckRequest(service=f"{MODEL_PREFIX}{run_id}"))
         except grpc.aio.AioRpcError as error:
@@ -82,20 +82,20 @@ class PolicyForwarder:
 
     async def _unary(self, method: Any, request: bytes, context: Context) -> bytes:
         try:
-            reply: bytes = await method(request, timeout=context.time_remaining(), metadata=_passed_on(context))
+            reply: bytes = await method(request, timeout=context.time_remaining(), metadata=_client_metadata(context))
         except grpc.aio.AioRpcError as error:
             await self._abort(error, context)
         return reply
 
     async def _stream(self, method: Any, requests: Any, context: Context) -> AsyncIterator[bytes]:
-        call = method(requests, timeout=context.time_remaining(), metadata=_passed_on(context))
+        call = method(requests, timeout=context.time_remaining(), metadata=_client_metadata(context))
         try:
             async for reply in call:
                 yield reply
         except grpc.aio.AioRpcError as error:
             await self._abort(error, context)
         finally:
-            call.cancel()  # the client has gone; harmless otherwise
+            call.cancel()  # the client has disconnected; no effect otherwise
 
     async def _abort(self, error: grpc.aio.AioRpcError, context: Context) -> NoReturn:
         details = error.details() or ""
@@ -104,21 +104,21 @@ class PolicyForwarder:
         await context.abort(error.code(), details, tuple(error.trailing_metadata() or ()))
 
 
-def _passed_on(context: Context) -> tuple[tuple[str, str | bytes], ...] | None:
-    """The client's own metadata; what begins with grpc- and the agent are the connection's."""
+def _client_metadata(context: Context) -> tuple[tuple[str, str | bytes], ...] | None:
+    """The client's own metadata; grpc-* and the user agent belong to the connection."""
     metadata = context.invocation_metadata() or ()
     own = tuple((key, value) for key, value in metadata if key != "user-agent" and not key.startswith("grpc-"))
     return own or None
 
 
-class NoPolicies:
-    """Explains why this service has no actions to give."""
+class PolicyRefuser:
+    """Refuses the five calls, because no inference-server is configured."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
     async def can_act(self, run_id: str) -> bool | None:
-        """Of no run."""
+        """None for every run."""
         return None
 
     async def Act(self, request: Any, context: Context) -> Any:  # noqa: N802
@@ -141,12 +141,12 @@ class NoPolicies:
     async def _refuse(self, run: str, context: Context) -> None:
         async with abort_on_error(context):
             await self._backend.get(run)
-            raise _no_policies()
+            raise _no_inference_server()
 
 
-def _no_policies() -> Unmet:
+def _no_inference_server() -> FailedPrecondition:
     message = (
-        "this service does not answer with actions: start an inference-server and set INFERENCE_ADDRESS to its "
-        "host:port, or start the service with `aisandbox up`, which has one inside"
+        "this service has no inference-server: start one and set INFERENCE_ADDRESS to its host:port, or start the "
+        "service with `aisandbox up`, which includes one"
     )
-    return Unmet("NoInferenceServer", "INFERENCE_ADDRESS", message)
+    return FailedPrecondition("NoInferenceServer", "INFERENCE_ADDRESS", message)

@@ -1,4 +1,4 @@
-"""From messages to the terms of a run.
+"""From messages of the API to runs and reports.
 
 Owns the translation of TrainingRequest, ReportRequest and ListTrainingRunsRequest, and the names of fields in errors,
 which are the proto's. Rules of the spec's values are aisandbox_crds's. Must not know backends or the network.
@@ -48,7 +48,7 @@ DEFAULT_EPISODES = 10
 DEFAULT_PAGE_SIZE = 100
 LARGEST_PAGE_SIZE = 1000
 LARGEST_START = 256 * 1024
-"""Bytes of a TrainingRequest. Reading it holds up all other calls, and a run's record repeats it."""
+"""Bytes of a TrainingRequest. Parsing it blocks all other calls, and a run's record repeats it."""
 
 PHASES: Mapping[int, Phase] = {
     pb.PHASE_PENDING: Phase.PENDING,
@@ -68,7 +68,7 @@ ACTIVITIES: Mapping[int, Activity] = {
 
 
 def new_run(request: pb.TrainingRequest, algorithm: Algorithm, default_environment: str, random: Random) -> TrainingRun:
-    """The run a start asks for, named and seeded. ``default_environment``: "fake" or "adapter".
+    """The run that a start asks for, with name and seed. ``default_environment``: "fake" or "adapter".
 
     Raises InvalidRequest with every field that breaks a rule.
     """
@@ -114,7 +114,7 @@ def _spec(request: pb.TrainingRequest, algorithm: Algorithm, errors: list[FieldE
 
 
 def _output_path(text: str) -> str:
-    """The file that will be there in the end, so that no two runs write it and the status names it; else as asked."""
+    """The path with the suffix that is written, so that runs with one file are found; unchanged if invalid."""
     path = None if output_path_problem(text) else normalized_output_path(text)
     return text if path is None or text.endswith(path.name) else str(path)
 
@@ -136,7 +136,7 @@ def _environment(request: pb.TrainingRequest, errors: list[FieldError]) -> Envir
 
 
 def _values(struct: struct_pb2.Struct, field: str, errors: list[FieldError]) -> dict[str, Any]:
-    """A Struct as Python values. Struct has doubles only: whole numbers become ints, which is what keywords want."""
+    """A Struct as Python values. Struct has doubles only: whole numbers become ints, which keyword arguments need."""
     try:
         return {key: _value(value, f"{field}.{key}", errors) for key, value in struct.fields.items()}
     except RecursionError:
@@ -199,7 +199,7 @@ def _artifact(message: progress_pb.Artifact) -> Artifact:
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """Which runs are asked for; ``after`` is the (creation time, name) of the last run of the page before."""
+    """Which runs to list; ``after`` is the (creation time, name) of the last run of the previous page."""
 
     experiment_id: str
     phases: frozenset[Phase]

@@ -1,4 +1,4 @@
-"""From a run to the message that tells of it.
+"""From a run to its StatusResponse.
 
 Owns the translation of TrainingRun to StatusResponse. Must not know backends.
 """
@@ -29,7 +29,7 @@ _ALGORITHMS: Mapping[Algorithm, pb.Algorithm.ValueType] = {
 
 
 def status_response(run: TrainingRun) -> pb.StatusResponse:
-    """How far the run is."""
+    """The status of the run."""
     status, progress = run.status, run.status.progress
     return pb.StatusResponse(
         timesteps_done=progress.timesteps,

@@ -1,4 +1,4 @@
-"""The service as a whole: what listens, in which order it starts, and how it stops.
+"""The service as a whole: what listens, the order in which it starts, and how it stops.
 
 Owns the gRPC server, health, reflection and metrics, and the wiring of the parts. Must not know what the calls mean.
 """
@@ -29,7 +29,7 @@ from aisandbox_api.health import HealthMonitor, RunHealth
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.method_handlers import add_service, handlers
 from aisandbox_api.metrics import Metrics
-from aisandbox_api.policy_forwarding import NoPolicies, PolicyForwarder
+from aisandbox_api.policy_forwarding import PolicyForwarder, PolicyRefuser
 from aisandbox_api.progress_service import ProgressCalls
 from aisandbox_api.settings import Settings
 from aisandbox_api.training_servicer import TrainingServicer
@@ -44,7 +44,7 @@ LARGEST_MESSAGE = 64 * 1024 * 1024
 """Bytes: a batch of 64 images of 512 x 512 x 3 fits."""
 
 SERVER_OPTIONS = [
-    ("grpc.so_reuseport", 0),  # or a second service on the port would silently get half of the calls
+    ("grpc.so_reuseport", 0),  # else a second service on the port would get half of the calls
     ("grpc.max_receive_message_length", LARGEST_MESSAGE),
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -69,9 +69,9 @@ def create_server(
 
     ``settings``: default, from the environment. ``adapter_factory`` makes an ExternalEnvAdapter; runs whose request
     names no environment are trained against it. ``policy_calls`` has the coroutine methods Act, ActBatch, ActStream,
-    GetModel and DescribeModel of the generated servicer, and may have can_act (see health.py); default, they are passed
-    on to INFERENCE_ADDRESS. ``backend``:
-    default, the local one. ``registry``: where its metrics are kept and METRICS_PORT reads; default, one of its own.
+    GetModel and DescribeModel of the generated servicer, and may have can_act (see health.py); default, they are
+    forwarded to INFERENCE_ADDRESS. ``backend``: default, the one that the settings name. ``registry``: where its
+    metrics are registered; default, one of its own.
     Raises InvalidSetting, StartupError.
     """
     settings = settings or Settings.from_environ(os.environ)
@@ -90,7 +90,7 @@ def create_backend(settings: Settings, metrics: Metrics) -> Backend:
     if settings.backend == "local":
         return LocalBackend(settings, observe=metrics.observe_run)
     try:
-        from aisandbox_api.kubernetes import KubernetesBackend  # its client is not installed on every machine
+        from aisandbox_api.kubernetes import KubernetesBackend  # its client is an optional dependency
     except ModuleNotFoundError as error:
         raise StartupError(
             f"BACKEND kubernetes needs the Kubernetes client ({error.name} is missing): install "
@@ -100,7 +100,7 @@ def create_backend(settings: Settings, metrics: Metrics) -> Backend:
 
 
 class Server:
-    """One service. Start it once, stop it once; for one event loop."""
+    """One service. Started once and stopped once; for one event loop."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        """Where it listens, once it is started."""
+        """The port it listens on, once it is started."""
         return self._port
 
     @property
@@ -136,11 +136,11 @@ class Server:
 
     @property
     def metrics_port(self) -> int | None:
-        """Where Prometheus reads, if it does."""
+        """The port of /metrics; None if it is not served."""
         return self._metrics_server.port if self._metrics_server is not None else None
 
     async def start(self) -> None:
-        """Takes hold of the runs, listens, lets unfinished runs go on. Raises StartupError, leaving nothing behind."""
+        """Opens the backend, listens, continues unfinished runs. Raises StartupError, with everything closed again."""
         began = time.monotonic()
         try:
             await self._backend.open()
@@ -157,9 +157,9 @@ class Server:
         )
 
     async def stop(self, grace: float | None = None) -> None:
-        """Drains: calls in flight get ``grace`` seconds (at most 10), trainers write a checkpoint and stop.
+        """Drains: calls in flight get ``grace`` seconds (at most 10), trainers save a checkpoint and stop.
 
-        Health is NOT_SERVING from the beginning. Their runs go on when a service starts on the same MODELS_DIR.
+        Health is NOT_SERVING from the beginning. Runs continue when a service starts on the same MODELS_DIR.
         """
         grace = self._settings.stop_grace_seconds if grace is None else grace
         await self._monitor.stop()
@@ -176,7 +176,7 @@ class Server:
         if self._metrics_server is not None:
             self._metrics_server.close()
         if self._started:
-            log.info("service has stopped", address=self.address)
+            log.info("service stopped", address=self.address)
 
     async def serve(self) -> None:
         """Starts, and stops after SIGTERM or SIGINT; a second signal ends the process at once. Raises StartupError."""
@@ -212,7 +212,7 @@ class Server:
                 self._metrics_server = MetricsServer(self._metrics.registry, settings.grpc_host, settings.metrics_port)
             except OSError as error:
                 raise AddressInUse(_join(settings.grpc_host, settings.metrics_port), "METRICS_PORT") from error
-        # Runs first, so that no early call finds them missing; reports that come now wait in the listening socket.
+        # Runs first, so that an early call finds them; reports that come now wait in the listening socket.
         await self._backend.start(self.address, adapter_address)
         await self._grpc.start()
         await self._monitor.start()
@@ -221,7 +221,7 @@ class Server:
         calls = self._policy_calls
         if calls is None and self._settings.inference_address is not None:
             calls = self._forwarder = PolicyForwarder(self._settings.inference_address)
-        calls = NoPolicies(self._backend) if calls is None else calls
+        calls = PolicyRefuser(self._backend) if calls is None else calls
         self._health.can_act = getattr(calls, "can_act", None)
         return handlers(POLICY_TRAINER, calls, raw=calls is self._forwarder)
 

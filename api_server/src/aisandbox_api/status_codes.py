@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 @asynccontextmanager
 async def abort_on_error(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """Ends the call with the status of whatever error leaves the block."""
+    """Aborts the call with the gRPC status of an exception that leaves the block."""
     try:
         yield
     except (grpc.aio.AbortError, grpc.aio.UsageError):
@@ -34,7 +34,7 @@ async def abort_on_error(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIt
     except Exception as error:
         code, details = status_of(error)
         if code is grpc.StatusCode.INTERNAL:
-            log.exception("call has failed", error=str(error))
+            log.exception("call failed", error=str(error))
         status = _status(code, message_of(error, code), details)
         await context.abort(status.code, status.details, status.trailing_metadata)
 
@@ -54,7 +54,7 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, Message | None]:
             return grpc.StatusCode.ALREADY_EXISTS, resource
         case errors.RunDone():
             return grpc.StatusCode.FAILED_PRECONDITION, _precondition("RunDone", error.run, str(error))
-        case errors.Unmet():
+        case errors.FailedPrecondition():
             return grpc.StatusCode.FAILED_PRECONDITION, _precondition(error.kind, error.subject, str(error))
         case errors.LimitReached():
             return grpc.StatusCode.RESOURCE_EXHAUSTED, _quota(error.limit, str(error))
@@ -72,11 +72,11 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, Message | None]:
 
 
 def message_of(error: Exception, code: grpc.StatusCode) -> str:
-    """The sentence of the status; a fault's own text stays in the log, as it may hold what is not the caller's."""
+    """The message of the status; the text of an internal error stays in the log, as it may hold data of others."""
     if code is grpc.StatusCode.INTERNAL:
         if isinstance(error, OSError):
             return f"the service cannot use its files: {error.strerror or error}; see its log"
-        return f"a fault of the service ({type(error).__name__}); see its log"
+        return f"internal error of the service ({type(error).__name__}); see its log"
     if isinstance(error, errors.InvalidRequest | InvalidRun):
         return "; ".join(map(str, shortened_errors(error.errors)))
     if isinstance(error, OutsideRoot):

@@ -1,7 +1,7 @@
 """How large a status may be, and what is shortened to keep it so.
 
-Owns the measure and the cuts. Must not know codes or which error it is. A status travels in headers, of which peers
-take 8 KB altogether; of a larger one the caller sees only that it was too large.
+Owns the limit and the cuts. Must not know codes or errors. A status is sent in HTTP/2 headers, of which peers accept
+8 KB altogether; of a larger one the caller sees only that it was too large.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _RULE_LENGTHS = (1000, 500, 250, 150, 100, 75, 50)
 
 
 def is_too_large(message: str, details: Message) -> bool:
-    """Whether a status of that message and these details is."""
+    """Whether a status with that message and these details exceeds LIMIT."""
     return _size(message, details.ByteSize()) > LIMIT
 
 
 def shortened_sentence(text: str) -> str:
     """The beginning of the text that may be both message and description in the details."""
     while _header_bytes(text) > _LONGEST_SENTENCE:
-        # Every character takes at least a byte, so the first cut leaves little to do.
+        # Every character takes at least a byte, so the first cut does most of the work.
         text = _cut(text, min(_LONGEST_SENTENCE, len(text) * 9 // 10))
     return text
 

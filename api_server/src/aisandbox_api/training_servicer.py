@@ -41,7 +41,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class TrainingServicer:
     """The methods have the names and signatures of the generated servicer.
 
-    ``adapter_address`` is where the service's own adapter is hosted; None: a run's default environment is the fake one.
+    ``adapter_address``: of the service's own adapter; None: the default environment of a run is the fake one.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TrainingServicer:
         self._starting: dict[str, asyncio.Task[TrainingRun]] = {}
 
     async def close(self) -> None:
-        """Ends the starts that are still being checked; to be called when the backend accepts no more."""
+        """Cancels the starts that are still being checked; to be called when the backend accepts no more runs."""
         tasks = list(self._starting.values())
         for task in tasks:
             task.cancel()
@@ -133,7 +133,7 @@ class TrainingServicer:
             key = request.request_id or run.name
             task = self._starting.get(key)
             if task is None:
-                # A task of its own: a client that hangs up in the middle must not leave half a start.
+                # A task of its own: a client that disconnects must not leave a start half done.
                 task = self._starting[key] = asyncio.create_task(self._accept(run))
                 task.add_done_callback(lambda done: self._accepted(key, done))
             accepted = await asyncio.shield(task)
@@ -149,7 +149,7 @@ class TrainingServicer:
         environment = environment_to_train(run, self._adapter_address)
         await self._check(replace(run.spec, environment=environment))
         if run.spec.model_output_path:
-            async with self._accepting:  # two runs for one file must not both find it free
+            async with self._accepting:  # of two runs for one file, the second must see the first
                 others = await self._backend.list()
                 await asyncio.to_thread(check_output, run, others, self._store)
                 accepted = await self._backend.create(run)
@@ -161,4 +161,4 @@ class TrainingServicer:
     def _accepted(self, key: str, task: asyncio.Task[TrainingRun]) -> None:
         del self._starting[key]
         if not task.cancelled():
-            task.exception()  # seen: whoever waited has it, and if nobody did nobody wants it
+            task.exception()  # retrieved, or asyncio would log it when no client waits any more

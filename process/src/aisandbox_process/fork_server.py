@@ -113,7 +113,7 @@ class ForkedProcess:
     def read_exit_code(self) -> int | None:
         """The exit code, 128 + signal for a killed process; None if the fork server died before it. Blocks; once."""
         try:
-            code = forkserver.read_signed(self._status)
+            code: int = forkserver.read_signed(self._status)
         except EOFError:
             return None
         return code if code >= 0 else 128 - code

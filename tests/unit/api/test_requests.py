@@ -9,7 +9,7 @@ from aisandbox.v1 import training_progress_pb2 as progress_pb
 from aisandbox_api.admission_checks import check_output
 from aisandbox_api.backend import Activity
 from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION, environment_to_train
-from aisandbox_api.errors import InvalidRequest, Unmet
+from aisandbox_api.errors import FailedPrecondition, InvalidRequest
 from aisandbox_api.requests import list_query, new_run, page_token, progress_report
 from aisandbox_api.responses import last_checkpoint_path, status_response
 from aisandbox_crds.spec import Algorithm, Evaluation, FakeEnvironment, GrpcEnvironment, GymnasiumEnvironment
@@ -82,7 +82,7 @@ def test_output_path_is_the_one_of_the_file_that_will_be_there(asked: str, writt
 
 def test_output_path_that_an_unfinished_run_writes_is_refused_however_it_is_written(tmp_path: Path) -> None:
     others = [replace(made(model_output_path="m"), name="another")]
-    with pytest.raises(Unmet, match="another"):
+    with pytest.raises(FailedPrecondition, match="another"):
         check_output(made(model_output_path="./m.zip"), others, RunStore(tmp_path))
 
 
@@ -111,7 +111,7 @@ def test_environment_that_was_not_named_is_resolved_when_a_trainer_is_started() 
     assert plain.annotations[DEFAULT_ENVIRONMENT_ANNOTATION] == "fake"
     assert environment_to_train(plain, "127.0.0.1:7") == FakeEnvironment()
     assert environment_to_train(adapted, "127.0.0.1:7") == GrpcEnvironment("127.0.0.1:7")
-    with pytest.raises(Unmet, match="adapter_factory"):
+    with pytest.raises(FailedPrecondition, match="adapter_factory"):
         environment_to_train(adapted, None)
 
 

@@ -40,7 +40,7 @@ async def answered(error: Exception) -> tuple[str, str, list[Any]]:
         (InvalidRunId("R", "must be"), "NOT_FOUND", "'R'"),
         (errors.RequestIdTaken("q", "r"), "ALREADY_EXISTS", "'r'"),
         (errors.RunDone("r", "Failed", "cancelled"), "FAILED_PRECONDITION", "Failed"),
-        (errors.Unmet("Kind", "subject", "do this"), "FAILED_PRECONDITION", "do this"),
+        (errors.FailedPrecondition("Kind", "subject", "do this"), "FAILED_PRECONDITION", "do this"),
         (errors.LimitReached("MAX_PENDING_RUNS", "100 runs wait"), "RESOURCE_EXHAUSTED", "100 runs wait"),
         (errors.NotAuthenticated("no token"), "UNAUTHENTICATED", "no token"),
         (errors.NotPermitted("another run"), "PERMISSION_DENIED", "another run"),
@@ -132,7 +132,7 @@ async def test_refusal_reaches_a_client_however_much_is_wrong(broken: list[Field
 @pytest.mark.parametrize(
     "error",
     [
-        errors.Unmet("Kind", WIDE * 10, WIDE * 10),
+        errors.FailedPrecondition("Kind", WIDE * 10, WIDE * 10),
         errors.RunUnknown(WIDE * 10),
         errors.LimitReached("LIMIT", "%" * 50_000),
         OutsideRoot(WIDE, "must not contain '..'"),

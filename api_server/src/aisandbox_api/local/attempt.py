@@ -20,7 +20,7 @@ from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store.errors import DiskFull
 
-from aisandbox_api.errors import LaunchFailed, Unmet
+from aisandbox_api.errors import FailedPrecondition, LaunchFailed
 from aisandbox_api.local.launcher import Launcher, Trainer
 from aisandbox_api.local.status_updates import AttemptEnd
 
@@ -104,7 +104,7 @@ def _prepare(logs_path: Path, attempt: int) -> int:
 
 def not_started(error: Exception) -> AttemptEnd:
     """The end of an attempt whose trainer could not be started."""
-    if isinstance(error, Unmet):
+    if isinstance(error, FailedPrecondition):
         return AttemptEnd(ExitCode.PERMANENT, not_started=Failure(error.kind, str(error)))
     reason = Reason.DISK_FULL if isinstance(error, DiskFull) else Reason.LAUNCH_FAILED
     text = str(error) if isinstance(error, LaunchFailed | DiskFull) else f"the trainer could not be started: {error}"
