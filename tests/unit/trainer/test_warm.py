@@ -38,7 +38,12 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("forked")
 def test_sigterm_before_the_attempt_can_handle_it_stops_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     stops: list[Stop] = []
-    monkeypatch.setattr(process, "run_from_environ", lambda _, stop, lifeline: stops.append(stop) or 143)
+
+    def run(environ: dict[str, str], stop: Stop, lifeline: int) -> int:
+        stops.append(stop)
+        return 143
+
+    monkeypatch.setattr(process, "run_from_environ", run)
     signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
     assert forked_attempt.run({}, parent=0) == 143
     assert stops[0].requested
@@ -88,7 +93,7 @@ def test_forks_of_one_state_draw_different_random_numbers(monkeypatch: pytest.Mo
 def test_check_of_a_fork_says_whether_its_server_is_warm(
     result: WarmUp, code: int, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "aisandbox_trainer.warm.preload", SimpleNamespace(WARM_UP=result))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "aisandbox_trainer.warm.preload", SimpleNamespace(WARM_UP=result))
     assert forked_attempt.check(parent=0) == code
     assert capsys.readouterr().out == text
 
