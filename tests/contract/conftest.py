@@ -5,6 +5,7 @@ that has the resource definition; the images are those of REGISTRY and TAG.
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,8 +20,10 @@ from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
 from aisandbox_api import Settings, create_server
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.local.launcher import ProcessLauncher
+from aisandbox_api.local.warm_launcher import TrainerProgram, WarmLauncher
 
 SCRIPTED_TRAINER = Path(__file__).parent / "scripted_trainer.py"
+WARM_SCRIPTED_TRAINER = TrainerProgram("scripted_trainer", "scripted_trainer:check", "scripted_trainer:run_forked")
 FOREVER = 10**9
 
 
@@ -117,14 +120,17 @@ class Service:
 async def local_service(root: Path) -> AsyncIterator[Service]:
     """2 trainer slots; 3 more runs may wait."""
     settings = Settings(grpc_port=0, models_dir=root, max_concurrent_runs=2, max_pending_runs=3, stop_grace_seconds=5)
-    launcher = ProcessLauncher([sys.executable, str(SCRIPTED_TRAINER), "run"])
+    launcher = WarmLauncher(ProcessLauncher([sys.executable, str(SCRIPTED_TRAINER), "run"]), WARM_SCRIPTED_TRAINER)
     server = create_server(settings, backend=LocalBackend(settings, launcher))
-    await server.start()
-    try:
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            yield Service(PolicyTrainerServiceStub(channel), server.address, LocalFiles(root), 30.0)
-    finally:
-        await server.stop(grace=0)
+    with pytest.MonkeyPatch.context() as patch:
+        path = (str(SCRIPTED_TRAINER.parent), os.environ.get("PYTHONPATH", ""))
+        patch.setenv("PYTHONPATH", os.pathsep.join(path))  # where the fork server finds the scripted trainer
+        await server.start()
+        try:
+            async with grpc.aio.insecure_channel(server.address) as channel:
+                yield Service(PolicyTrainerServiceStub(channel), server.address, LocalFiles(root), 30.0)
+        finally:
+            await server.stop(grace=0)
 
 
 @pytest.fixture(scope="session")
