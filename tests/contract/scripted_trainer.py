@@ -97,7 +97,7 @@ class Trainer:
         if self.word == "permanent":
             return self.end(ExitCode.PERMANENT, Failure("UnsuitableSpace", "no attempt can succeed"))
         if self.word == "retryable":
-            return self.end(ExitCode.RETRYABLE, Failure("SimulatorUnreachable", "nobody is at 127.0.0.1:1"))
+            return self.end(ExitCode.RETRYABLE, Failure("SimulatorUnreachable", "no simulator answers at 127.0.0.1:1"))
         restored = self.writer.run.newest_checkpoint()
         if restored is not None:
             self.timesteps = restored.timesteps

@@ -21,7 +21,7 @@ def violations(refusal: grpc.aio.AioRpcError) -> dict[str, str]:
     return {violation.field: violation.description for violation in details.field_violations}
 
 
-async def test_start_returns_while_the_run_goes_on_to_its_end(service: Any) -> None:
+async def test_start_returns_before_the_run_ends(service: Any) -> None:
     run = await service.begin(model_output_path="./my_model.zip", seed=7)
     status = await service.done(run)
     assert status.phase == pb.PHASE_SUCCEEDED
@@ -216,7 +216,7 @@ async def test_watch_of_an_unknown_run_is_not_found(service: Any) -> None:
     assert (await service.refused(call.read())).code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_watch_that_is_not_read_holds_nobody_up(service: Any) -> None:
+async def test_watch_that_is_not_read_blocks_no_other_call(service: Any) -> None:
     run = await service.begin(total=600)
     slow = service.stub.WatchTraining(pb.WatchTrainingRequest(run_id=run))
     await slow.read()
@@ -269,7 +269,7 @@ async def test_a_done_run_does_not_change_any_more(service: Any, method: str, me
     assert await service.status(run) == before
 
 
-async def test_suspended_run_goes_on_from_its_checkpoint_when_resumed(service: Any) -> None:
+async def test_suspended_run_continues_from_its_checkpoint_when_resumed(service: Any) -> None:
     run = await service.begin(total=FOREVER)
     await service.training(run)
     await service.stub.SuspendTraining(pb.SuspendTrainingRequest(run_id=run))
@@ -306,7 +306,7 @@ async def test_suspend_of_a_waiting_run_is_at_once(service: Any) -> None:
     assert (await service.done(run)).phase == pb.PHASE_SUCCEEDED
 
 
-async def test_suspend_and_resume_at_once_lets_the_run_go_on(service: Any) -> None:
+async def test_suspend_and_resume_at_once_continues_the_run(service: Any) -> None:
     run = await service.begin(total=400)
     await service.training(run)
     await service.stub.SuspendTraining(pb.SuspendTrainingRequest(run_id=run))
@@ -332,7 +332,7 @@ async def test_cancel_while_a_run_is_being_suspended_wins(service: Any) -> None:
     assert (await service.done(run)).phase == pb.PHASE_CANCELLED
 
 
-async def test_crashed_run_goes_on_from_its_checkpoint_and_counts(service: Any) -> None:
+async def test_crashed_run_restarts_from_its_checkpoint_and_is_counted(service: Any) -> None:
     run = await service.begin("crash", "train", checkpoint_every_timesteps=1000)
     status = await service.done(run)
     assert (status.phase, status.restarts, status.timesteps_done) == (pb.PHASE_SUCCEEDED, 1, 100)

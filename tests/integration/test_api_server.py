@@ -121,7 +121,7 @@ async def _model_health(channel: grpc.aio.Channel, run: str) -> str:
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
-async def test_health_of_a_model_is_told_by_who_answers_for_it(tmp_path: Path) -> None:
+async def test_health_of_a_model_comes_from_the_policy_calls(tmp_path: Path) -> None:
     class Answering(Policies):
         async def can_act(self, run_id: str) -> bool | None:
             return {"good": True, "bad": False}.get(run_id)
@@ -334,7 +334,7 @@ async def test_start_against_a_simulator_that_fits_is_accepted(tmp_path: Path, s
         assert (await launcher.trainer()).start.spec.environment == GrpcEnvironment(address, 4)
 
 
-async def test_start_against_a_simulator_that_is_not_there_is_accepted_soon(tmp_path: Path) -> None:
+async def test_start_against_an_unreachable_simulator_is_accepted_within_its_time(tmp_path: Path) -> None:
     environment = pb.Environment(grpc=pb.GrpcEnvironment(address="127.0.0.1:1,no-such-host.invalid:5"))
     request = pb.TrainingRequest(experiment_id="e", total_timesteps=1000, environment=environment)
     launcher = HeldLauncher()
@@ -489,7 +489,7 @@ async def test_dqn_against_a_hosted_adapter_with_box_actions_is_refused(tmp_path
     assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_adapter_that_cannot_be_made_stops_the_start_by_name(tmp_path: Path) -> None:
+async def test_adapter_factory_that_fails_fails_the_start_of_the_service(tmp_path: Path) -> None:
     def broken() -> Any:
         raise RuntimeError("no licence")
 

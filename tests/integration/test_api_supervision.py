@@ -103,7 +103,7 @@ async def test_retryable_failure_is_tried_again_until_the_limit(settings: Settin
     async with supervising(settings) as backend:
         await backend.create(scripted("retryable", backoff_limit=1))
         waiting = await until(backend, "run-1", lambda run: run.status.restarts == 1)
-        assert "nobody is at" in waiting.status.progress.warning
+        assert "no simulator answers at" in waiting.status.progress.warning
         run = await done(backend)
     assert (run.status.attempt, run.status.restarts) == (2, 1)
     assert run.status.failure is not None
@@ -239,7 +239,7 @@ async def test_command_that_does_not_exist_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX groups")
-async def test_trainer_is_in_a_group_of_its_own_so_that_ctrl_c_is_the_service_s(tmp_path: Path) -> None:
+async def test_trainer_leads_a_process_group_so_that_ctrl_c_reaches_only_the_service(tmp_path: Path) -> None:
     start = TrainerStart("run-1", 1, TrainingRunSpec(Algorithm.PPO, FOREVER), tmp_path, tmp_path)
     trainer = await ProcessLauncher(PLAIN).launch(start, tmp_path / "log")
     try:

@@ -146,7 +146,7 @@ def alive(pid: int) -> bool:
     return False
 
 
-async def test_killed_service_goes_on_with_its_runs_when_it_is_back(service: ServiceProcess) -> None:
+async def test_killed_service_continues_its_runs_after_a_restart(service: ServiceProcess) -> None:
     run = await service.begin()
     before = await service.until(run, lambda status: status.HasField("latest_checkpoint"))
     paused = await service.begin()
@@ -181,7 +181,7 @@ async def test_drained_service_leaves_its_runs_after_a_checkpoint(service: Servi
     assert (after.resumed_from.timesteps, after.restarts, after.timesteps_lost) == (saved, 0, 0)
 
 
-async def test_drained_service_ends_its_watches_with_what_a_retry_cures(service: ServiceProcess) -> None:
+async def test_drained_service_ends_its_watches_with_unavailable(service: ServiceProcess) -> None:
     run = await service.begin()
     watch = service.stub.WatchTraining(pb.WatchTrainingRequest(run_id=run))
     await watch.read()

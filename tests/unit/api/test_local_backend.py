@@ -1,4 +1,4 @@
-"""The supervision of runs under wishes in any order, with trainers in memory."""
+"""The supervision of runs under requests in any order, with trainers in memory."""
 
 import asyncio
 import threading
@@ -70,7 +70,7 @@ class MemoryLauncher:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_wishes_in_any_order_keep_the_promises(
+async def test_requests_in_any_order_keep_the_promises(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aisandbox_api.local.status_updates.FIRST_BACKOFF_SECONDS", 0.001)
@@ -86,9 +86,9 @@ async def test_wishes_in_any_order_keep_the_promises(
 
     for _ in range(150):
         name = random.choice(names)
-        wish = random.choice([backend.suspend, backend.resume, backend.resume, None, None])
-        if wish is not None:
-            await wish(name)
+        request = random.choice([backend.suspend, backend.resume, backend.resume, None, None])
+        if request is not None:
+            await request(name)
         elif launcher.at_work:
             random.choice(launcher.at_work).end(random.choice([1, 137, ExitCode.RETRYABLE, ExitCode.CANCELLED]))
         await asyncio.sleep(random.random() / 200)
@@ -128,23 +128,27 @@ async def test_runs_get_slots_in_the_order_of_their_creation(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.STARTING, Phase.RUNNING, Phase.SUSPENDED, Phase.SUCCEEDED])
-async def test_recorded_run_is_taken_up_by_its_phase(tmp_path: Path, phase: Phase, run: TrainingRun) -> None:
+async def test_recorded_run_continues_by_its_phase(tmp_path: Path, phase: Phase, run: TrainingRun) -> None:
+    """With one slot, which is the older run's if that needs it, else the other one's."""
     spec = replace(run.spec, suspend=phase is Phase.SUSPENDED)
-    recorded = replace(run, spec=spec, status=replace(run.status, phase=phase, attempt=3))
-    RecordStore(RunStore(tmp_path)).write(recorded)
+    status = replace(run.status, phase=phase, attempt=3)
+    recorded = replace(run, spec=spec, status=status, creation_time="2025-01-01T00:00:00.000000Z")
+    other = TrainingRun("other", run.spec, creation_time="2025-01-01T00:00:01.000000Z")
+    for each in (recorded, other):
+        RecordStore(RunStore(tmp_path)).write(each)
     launcher = MemoryLauncher(Random(1))
-    backend = LocalBackend(Settings(models_dir=tmp_path), launcher)
+    backend = LocalBackend(Settings(models_dir=tmp_path, max_concurrent_runs=1), launcher)
     await backend.open()
     await backend.start("127.0.0.1:1", None)
+    async with asyncio.timeout(20):
+        while not launcher.at_work:  # noqa: ASYNC110 - a state of the backend
+            await asyncio.sleep(0.01)
+    start = launcher.at_work[0].start
     if phase in (Phase.SUSPENDED, Phase.SUCCEEDED):
         assert (await backend.get(run.name)).status.phase is phase
-        await asyncio.sleep(0.05)
-        assert launcher.at_work == []
+        assert (start.run_id, start.attempt) == ("other", 1)
     else:
-        async with asyncio.timeout(20):
-            while not launcher.at_work:  # noqa: ASYNC110 - a state of the backend
-                await asyncio.sleep(0.01)
-        assert launcher.at_work[0].start.attempt == 4
+        assert (start.run_id, start.attempt) == (run.name, 4)
     if phase is Phase.SUCCEEDED:
         with pytest.raises(RunDone):
             await backend.cancel(run.name)
@@ -152,7 +156,7 @@ async def test_recorded_run_is_taken_up_by_its_phase(tmp_path: Path, phase: Phas
 
 
 @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.SUSPENDED])
-async def test_record_that_says_what_is_so_is_not_written_again(
+async def test_record_that_is_up_to_date_is_not_written_again(
     tmp_path: Path, phase: Phase, run: TrainingRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = replace(run.spec, suspend=phase is Phase.SUSPENDED)
