@@ -67,7 +67,8 @@ async def operate(settings: Settings) -> None:
         stack.callback(metrics_server.close)
         stack.push_async_callback(probes.close)
         probe_port = await probes.serve(settings.probe_port)
-        log.info("operator starts", namespace=settings.namespace, metrics_port=metrics_server.port, probe_port=probe_port)
+        ports = {"metrics_port": metrics_server.port, "probe_port": probe_port}
+        log.info("operator starts", namespace=settings.namespace, **ports)
         parts = await stack.enter_async_context(_running(workers, resync))
         if settings.kopf_patch == "on":
             await kopf_patch.install()
