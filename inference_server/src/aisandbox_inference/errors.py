@@ -60,7 +60,7 @@ class Stopping(InferenceError):
     """The server is shutting down."""
 
     def __init__(self) -> None:
-        super().__init__("the server is stopping; open the stream again")
+        super().__init__("the server is stopping; open a new stream")
 
 
 class StartupError(InferenceError):

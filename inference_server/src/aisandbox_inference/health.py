@@ -1,11 +1,12 @@
 """grpc.health.v1 with readiness per model: the service ``model/RUN`` is SERVING if the run's latest policy answers.
 
-Owns the names of the health services. Must not know how a policy is loaded.
+Must not know how a policy is loaded.
 """
 
 from __future__ import annotations
 
 import grpc
+from aisandbox_wire.model_health import run_of_health_service
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import HealthServicer
 
@@ -13,7 +14,6 @@ from aisandbox_inference.coroutines import run_blocking
 from aisandbox_inference.policy_service import PolicyService
 from aisandbox_inference.rpc_methods import SERVICE
 
-MODEL_PREFIX = "model/"
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -34,10 +34,10 @@ class ModelHealth(HealthServicer):  # type: ignore[misc]  # grpcio-health-checki
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
         """Return the health of a service; that of a model is found by loading it."""
-        if not request.service.startswith(MODEL_PREFIX):
+        run_id = run_of_health_service(request.service)
+        if run_id is None:
             return super().Check(request, context)
-        run_id = request.service.removeprefix(MODEL_PREFIX)
-        is_ready = run_blocking(self._policies.can_act(run_id))
-        if is_ready is None:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"run {run_id!r} has no files")
-        return health_pb2.HealthCheckResponse(status=_SERVING if is_ready else _NOT_SERVING)
+        can_act = run_blocking(self._policies.can_act(run_id))
+        if can_act is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"run {run_id!r} does not exist, or has no files yet")
+        return health_pb2.HealthCheckResponse(status=_SERVING if can_act else _NOT_SERVING)

@@ -41,7 +41,7 @@ def create_session(onnx: bytes) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's errors have no common base
-        raise ValueError(f"the runtime does not take it: {error}") from error
+        raise ValueError(f"ONNX Runtime cannot load it: {error}") from error
 
 
 class SessionRunner:

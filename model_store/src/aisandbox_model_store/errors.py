@@ -28,7 +28,7 @@ class RunNotFound(ModelStoreError):
     """There is no folder of the run ``run``."""
 
     def __init__(self, run: str) -> None:
-        super().__init__(f"run {run!r} has no files")
+        super().__init__(f"run {run!r} does not exist, or has no files yet")
         self.run = run
 
 
