@@ -24,6 +24,11 @@ class RunStore:
         self.models_dir = Path(models_dir).absolute()
         self.checkpoint_dir = self.models_dir if checkpoint_dir is None else Path(checkpoint_dir).absolute()
 
+    @property
+    def runs_paths(self) -> tuple[Path, ...]:
+        """The parents of all runs' folders: below MODELS_DIR, and below CHECKPOINT_DIR if that is another."""
+        return tuple(dict.fromkeys((self.models_dir / RUNS_FOLDER, self.checkpoint_dir / RUNS_FOLDER)))
+
     def run(self, run_id: str) -> RunFolder:
         """Return the folder of a run, which need not exist. Raises InvalidRunId."""
         if not _RUN_ID.fullmatch(run_id):
@@ -44,7 +49,7 @@ class RunStore:
         return sorted(entry.name for entry in entries if _RUN_ID.fullmatch(entry.name) and entry.is_dir())
 
     def resolve_output(self, path: str) -> Path:
-        """Return the absolute place of the output ``path``, which is relative to MODELS_DIR, links resolved.
+        """Return the absolute path of the output ``path``, which is relative to MODELS_DIR, with links resolved.
 
         Raises OutsideRoot for an absolute path, "..", a link that leaves MODELS_DIR, the folder "runs", a folder.
         """
@@ -61,7 +66,7 @@ class RunStore:
         root = self.models_dir.resolve()
         try:
             resolved = (root / path).resolve()
-        except (OSError, RuntimeError) as error:  # a loop of links
+        except (OSError, RuntimeError) as error:  # the links are a loop
             raise OutsideRoot(path, f"cannot be resolved ({error})") from error
         if not resolved.is_relative_to(root) or resolved == root:
             raise OutsideRoot(path, "must not leave MODELS_DIR through a link")
