@@ -82,8 +82,8 @@ test-fallbacks: setup ## runs the tests without the fast paths that use other li
 dotnet: setup ## compiles the C# of the documents and examines its simulator (needs the .NET SDK)
 	$(PYTEST) tests/dotnet $(ARGS)
 
-static: setup ## format, lint, spelling, types, import rules and the wire contract, two at a time
-	@$(MAKE) --no-print-directory --keep-going -j2 --output-sync=target types imports proto-check lint format spelling
+static: setup ## format, lint, spelling, types, import rules, the wire contract and generated files, two at a time
+	@$(MAKE) --no-print-directory --keep-going -j2 --output-sync=target types imports proto-check crds-check lint format spelling
 
 check: static test test-slow faults-short ## everything but the fallbacks, .NET and the cluster
 
@@ -111,6 +111,13 @@ docs: setup ## builds the documentation site into build/site; fails on a broken 
 proto: setup ## generates the Python of the wire contract
 	cd proto && $(abspath $(UV)) run --no-sync buf format -w
 	$(RUN) python proto/generate.py
+
+.PHONY: crds crds-check
+crds: setup ## generates the TrainingRun resource and the pages of its fields
+	$(RUN) python -m aisandbox_crds.generate
+
+crds-check: setup ## are the resource and the pages of its fields generated?
+	$(RUN) python -m aisandbox_crds.generate --check
 
 proto-check: setup ## is the wire contract in order, compatible and generated?
 	cd proto && $(abspath $(UV)) run --no-sync buf format --diff --exit-code

@@ -28,6 +28,7 @@ Step 'proto lint' { buf lint }
 Step 'proto breaking' { buf breaking --against released.binpb }
 Pop-Location
 Step 'proto generated' { python proto/generate.py --check }
+Step 'crds generated' { python -m aisandbox_crds.generate --check }
 Step 'tests' { & (Join-Path $PSScriptRoot 'test.ps1') }
 Step 'slow tests' { pytest -n auto --dist worksteal -m slow }
 

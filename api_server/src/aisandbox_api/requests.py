@@ -22,6 +22,7 @@ from aisandbox_crds.errors import FieldError, InvalidRun
 from aisandbox_crds.naming import request_digest, run_name
 from aisandbox_crds.output_path import normalized_output_path, output_path_problem
 from aisandbox_crds.spec import (
+    MAX_SEED,
     Algorithm,
     Environment,
     Evaluation,
@@ -37,7 +38,7 @@ from aisandbox_crds.trainingrun import (
     REQUEST_DIGEST_ANNOTATION,
     TrainingRun,
 )
-from aisandbox_crds.validation import MAX_SEED, validate_names, validate_spec
+from aisandbox_crds.validation import validate_names, validate_spec
 from google.protobuf import struct_pb2
 
 from aisandbox_api.backend import Activity, ProgressReport

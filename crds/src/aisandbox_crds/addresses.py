@@ -9,8 +9,8 @@ import ipaddress
 import re
 
 from aisandbox_crds.errors import short_repr
+from aisandbox_crds.spec import MAX_ADDRESS_LENGTH
 
-MAX_LENGTH = 8192
 MAX_ADDRESSES = 1024
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -24,8 +24,8 @@ def address_problem(text: str) -> str:
     """
     if not text:
         return f"is required, as {_EXAMPLE}"
-    if len(text) > MAX_LENGTH:
-        return f"is {len(text)} characters long; at most {MAX_LENGTH}"
+    if len(text) > MAX_ADDRESS_LENGTH:
+        return f"is {len(text)} characters long; at most {MAX_ADDRESS_LENGTH}"
     parts = text.split(",")
     if len(parts) > MAX_ADDRESSES:
         return f"has {len(parts)} addresses; at most {MAX_ADDRESSES}"

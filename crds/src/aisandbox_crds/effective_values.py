@@ -12,7 +12,6 @@ from aisandbox_crds.addresses import address_count
 from aisandbox_crds.hyperparameters import Hyperparameters
 from aisandbox_crds.spec import GrpcEnvironment, TrainingRunSpec
 
-MAX_ENVIRONMENTS = 4096
 MAX_DEFAULT_CHECKPOINT_INTERVAL = 100_000
 
 

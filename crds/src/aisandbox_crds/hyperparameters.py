@@ -16,12 +16,11 @@ from aisandbox_crds.errors import FieldError, InvalidParameter, InvalidRun, Malf
 from aisandbox_crds.hyperparameter_table import PARAMETERS, REFUSED, ZOO_PARAMETERS
 from aisandbox_crds.parameter_values import ClassName, LinearSchedule, Normalize, Value
 from aisandbox_crds.policy_kwargs import check_dependent
-from aisandbox_crds.spec import Algorithm
+from aisandbox_crds.spec import MAX_HYPERPARAMETERS, Algorithm
 from aisandbox_crds.value_parser import parse_value
 
 __all__ = ["ClassName", "Hyperparameters", "LinearSchedule", "Normalize", "Value", "parse_hyperparameters"]
 
-MAX_ENTRIES = 100
 _FIELD = "hyperparameters"
 
 
@@ -44,8 +43,8 @@ class Hyperparameters:
 
 def parse_hyperparameters(algorithm: Algorithm, mapping: Mapping[str, str]) -> Hyperparameters:
     """Reads and checks a run's hyperparameters. Raises InvalidRun with every ``hyperparameters.KEY`` that is wrong."""
-    if len(mapping) > MAX_ENTRIES:
-        raise InvalidRun([FieldError(_FIELD, f"has {len(mapping)} entries; at most {MAX_ENTRIES}")])
+    if len(mapping) > MAX_HYPERPARAMETERS:
+        raise InvalidRun([FieldError(_FIELD, f"has {len(mapping)} entries; at most {MAX_HYPERPARAMETERS}")])
     errors: list[FieldError] = []
     values = {key: _read(algorithm, key, text, errors) for key, text in mapping.items()}
     if errors:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-MAX_LENGTH = 1024
+from aisandbox_crds.spec import MAX_PATH_LENGTH
 
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
@@ -17,8 +17,8 @@ def output_path_problem(text: str) -> str:
     """Why the text cannot be a path below MODELS_DIR, as a phrase; empty if it can, or is empty."""
     if not text:
         return ""
-    if len(text) > MAX_LENGTH or any(len(part.encode("utf-8", "replace")) > 250 for part in text.split("/")):
-        return f"must have at most {MAX_LENGTH} characters, and 250 bytes between slashes"
+    if len(text) > MAX_PATH_LENGTH or any(len(part.encode("utf-8", "replace")) > 250 for part in text.split("/")):
+        return f"must have at most {MAX_PATH_LENGTH} characters, and 250 bytes between slashes"
     if not text.isprintable():
         return "must have no control characters"
     if "\\" in text or ":" in text:

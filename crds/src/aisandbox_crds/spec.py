@@ -1,6 +1,7 @@
-"""The spec of a TrainingRun: what a run is asked to do, as frozen values.
+"""The spec of a TrainingRun: what a run is asked to do, as frozen values, and the table of its fields.
 
-Owns the names, types and defaults of the fields. Validation is in :mod:`aisandbox_crds.validation`, the JSON form in
+Owns names, types, defaults, ranges, patterns and descriptions of the fields: the resource's schema, the page for users
+and the checks are generated from them (see :mod:`aisandbox_crds.field_rules`). The JSON form is in
 :mod:`aisandbox_crds.codec`. Must not know who stores a run or who trains it.
 """
 
@@ -10,6 +11,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from aisandbox_crds.field_rules import CelRule, Pattern, about
+
+MAX_TIMESTEPS = 10**12
+MAX_SEED = 2**32 - 1
+MAX_ENVIRONMENTS = 4096
+MAX_HYPERPARAMETERS = 100
+MAX_PATH_LENGTH = 1024
+MAX_ADDRESS_LENGTH = 8192
+
+_LABEL_NAME = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = f"([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_LABEL_NAME}"
+_DNS_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_MODULE = "[A-Za-z][A-Za-z0-9_]*([.][A-Za-z][A-Za-z0-9_]*)*"
+_HOST = "([[][0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?[]]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?[.]?)"
+_TARGET = f"(dns:///)?{_HOST}:[0-9]{{1,5}}"
+
+LABEL_KEYS = Pattern(
+    _LABEL_KEY,
+    "must have keys that are Kubernetes label keys: an optional DNS prefix and '/', then at most 63 letters, digits, "
+    "'-', '_' and '.', with a letter or digit at each end",
+)
+LABEL_VALUES = Pattern(
+    f"({_LABEL_NAME})?",
+    "must have values that are Kubernetes label values: at most 63 letters, digits, '-', '_' and '.', with a letter or "
+    "digit at each end",
+)
 
 
 class Algorithm(StrEnum):
@@ -24,27 +52,72 @@ class Algorithm(StrEnum):
 class GymnasiumEnvironment:
     """An environment registered with Gymnasium, made inside the trainer."""
 
-    id: str
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    id: str = field(
+        metadata=about(
+            "The id of the environment, as CartPole-v1, ALE/Pong-v5 or my_package:MyEnv-v0. What registers it "
+            "must be in the trainer image.",
+            min_length=1,
+            max_length=200,
+            pattern=Pattern(
+                f"({_MODULE}:)?([A-Za-z0-9_:-]+/)?[A-Za-z0-9_.-]+",
+                "must be the id of a Gymnasium environment, as 'CartPole-v1'",
+            ),
+        )
+    )
+    kwargs: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata=about(
+            "Keyword arguments of the environment, any JSON; its keys are Python identifiers. Without it, none.",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class GrpcEnvironment:
-    """Simulators that implement EnvironmentService.
+    """Simulators that implement aisandbox.v1.EnvironmentService; the trainer dials them."""
 
-    ``address`` is ``host:port``, several of them separated by commas, or ``dns:///host:port`` for every address the
-    name resolves to. ``environments`` counts those of all addresses together; 0 means the hyperparameter ``n_envs``,
-    else one for each address.
-    """
-
-    address: str
-    environments: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)
+    address: str = field(
+        metadata=about(
+            "Where the simulators listen, as seen from the trainer's pod: host:port, several of them "
+            "separated by commas, or dns:///host:port for every address the name resolves to (a headless "
+            "Service).",
+            min_length=1,
+            max_length=MAX_ADDRESS_LENGTH,
+            cel=(
+                CelRule(
+                    f"self.matches('^{_TARGET}(,{_TARGET})*$')",
+                    "must be host:port, several of them separated by commas without spaces, or dns:///host:port; as "
+                    "'sim-0.sims:50061,sim-1.sims:50061' or 'dns:///sims:50061'",
+                ),
+                CelRule(
+                    "!self.matches(':(0+|0*([7-9][0-9]{4}|6[6-9][0-9]{3}|65[6-9][0-9]{2}|655[4-9][0-9]|6553[6-9]))(,|$)')",
+                    "must have ports from 1 to 65535",
+                ),
+            ),
+        )
+    )
+    environments: int = field(
+        default=0,
+        metadata=about(
+            "How many environments to step together, over all addresses. 0 means the hyperparameter n_envs, "
+            "or else one for each address.",
+            minimum=0,
+            maximum=MAX_ENVIRONMENTS,
+            bits=32,
+        ),
+    )
+    options: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata=about(
+            "Handed to the simulator when the session opens, any JSON; what is in it is up to the simulator. "
+            "Without it, none.",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class FakeEnvironment:
-    """A small environment in memory, to try the service with."""
+    """A small environment in memory, to try the service with. It has no settings."""
 
 
 Environment = GymnasiumEnvironment | GrpcEnvironment | FakeEnvironment
@@ -52,44 +125,303 @@ Environment = GymnasiumEnvironment | GrpcEnvironment | FakeEnvironment
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Episodes played during training on an environment of their own.
+    """Episodes played during training on an environment of their own."""
 
-    ``every_timesteps`` is in environment steps of training; 0 means as often as checkpoints.
+    every_timesteps: int = field(
+        default=0,
+        metadata=about(
+            "Environment steps of training between evaluations. 0 means as often as checkpoints.",
+            minimum=0,
+            maximum=MAX_TIMESTEPS,
+        ),
+    )
+    episodes: int = field(
+        default=10,
+        metadata=about(
+            "Episodes an evaluation plays.",
+            minimum=1,
+            maximum=10_000,
+            bits=32,
+        ),
+    )
+    stochastic: bool = field(
+        default=False,
+        metadata=about(
+            "Whether evaluations draw actions from the policy, instead of taking the likeliest.",
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The fields of ``resources``, which a spec keeps as Kubernetes has them."""
+
+    requests: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata=about(
+            "What is set aside on a node for the trainer, as {cpu: 500m, memory: 2Gi}. Without it, the limits.",
+            max_entries=32,
+        ),
+    )
+    limits: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata=about(
+            "What the trainer may use at most, as {cpu: 2, memory: 4Gi, nvidia.com/gpu: 1}. A trainer that "
+            "goes beyond its memory is killed, and the next attempt goes on from the latest checkpoint.",
+            max_entries=32,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Toleration:
+    """The taints that match key, value and effect.
+
+    The fields of an entry of ``tolerations``, which a spec keeps as Kubernetes has them.
     """
 
-    every_timesteps: int = 0
-    episodes: int = 10
-    stochastic: bool = False
+    key: str = field(
+        default="",
+        metadata=about(
+            "The key of the taint; without it, with the operator Exists, every taint.",
+            max_length=317,
+            pattern=Pattern(f"({_LABEL_KEY})?", "must be the key of a taint, as a label's"),
+        ),
+    )
+    operator: str = field(
+        default="",
+        metadata=about(
+            "Whether the taint must have the value (Equal) or any (Exists). Without it, Equal.",
+            choices=("Exists", "Equal"),
+        ),
+    )
+    value: str = field(
+        default="",
+        metadata=about(
+            "The value of the taint.",
+            max_length=63,
+            pattern=Pattern(f"({_LABEL_NAME})?", "must be the value of a taint, as a label's"),
+        ),
+    )
+    effect: str = field(
+        default="",
+        metadata=about(
+            "The effect of the taint; without it, every effect.",
+            choices=("NoSchedule", "PreferNoSchedule", "NoExecute"),
+        ),
+    )
+    toleration_seconds: int | None = field(
+        default=None,
+        metadata=about(
+            "Seconds the trainer stays on a node that gets a taint NoExecute. Without it, for ever.",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRunSpec:
     """What a run is asked to do.
 
-    ``checkpoint_every_timesteps`` 0 means a tenth of ``total_timesteps``, at most 100,000. ``seed`` None means that
-    whoever creates the run chooses one. ``model_output_path`` is relative to MODELS_DIR; empty means no copy.
-
     ``active_deadline_seconds`` and all that follows it concern the machine the trainer runs on. From ``resources`` on
     the values are Kubernetes' own, passed to the Job as they are; on one machine they mean nothing.
-    ``ttl_seconds_after_finished``: how long the Job and its pods stay after the run is done; None means as long as the
-    run. ``labels`` are put on the Job and its pods.
     """
 
-    algorithm: Algorithm
-    total_timesteps: int
-    environment: Environment = field(default_factory=FakeEnvironment)
-    seed: int | None = None
-    hyperparameters: Mapping[str, str] = field(default_factory=dict)
-    model_output_path: str = ""
-    checkpoint_every_timesteps: int = 0
-    evaluation: Evaluation | None = None
-    suspend: bool = False
-    cancel: bool = False
-    backoff_limit: int = 3
-    active_deadline_seconds: int | None = None
-    ttl_seconds_after_finished: int | None = None
-    resources: Mapping[str, Any] = field(default_factory=dict)
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    tolerations: tuple[Mapping[str, Any], ...] = ()
-    priority_class_name: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    algorithm: Algorithm = field(
+        metadata=about(
+            "The learning algorithm, by the name of its stable-baselines3 class. DQN needs one discrete "
+            "action; PPO and A2C take any action space.",
+        )
+    )
+    total_timesteps: int = field(
+        metadata=about(
+            "For how many environment steps to train, over all environments together and over all restarts. "
+            "PPO and A2C end with the rollout in which they reach it, so a little later.",
+            minimum=1,
+            maximum=MAX_TIMESTEPS,
+        )
+    )
+    environment: Environment = field(
+        default_factory=FakeEnvironment,
+        metadata=about(
+            "What the policy acts in: exactly one of gymnasium, grpc and fake. Without it, fake.",
+        ),
+    )
+    seed: int | None = field(
+        default=None,
+        metadata=about(
+            "The seed of all that is random in the run. The same seed, spec and versions give the same policy "
+            "with an environment that keeps to its seed. Without it, one is derived from the run's uid.",
+            minimum=0,
+            maximum=MAX_SEED,
+        ),
+    )
+    hyperparameters: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=about(
+            "Hyperparameters of the algorithm by the names of its stable-baselines3 keywords, each as text, "
+            'as learning_rate: "3e-4"; what is not said keeps its default. docs/hyperparameters.md has all of '
+            "them with their ranges. A key the algorithm does not have is refused; a value out of its range "
+            "fails the run at once with the reason InvalidRun.",
+            max_entries=MAX_HYPERPARAMETERS,
+            max_length=4096,
+        ),
+    )
+    model_output_path: str = field(
+        default="",
+        metadata=about(
+            "Where the final stable-baselines3 .zip is copied to when the run succeeds, relative to the "
+            "volume of models, as team/my_model.zip; .zip is added to a name without a suffix. Without it, or "
+            "empty, no copy is made; checkpoints and models are in the run's own folder in any case.",
+            max_length=MAX_PATH_LENGTH,
+            cel=(
+                CelRule("!self.startsWith('/')", "must be relative to the volume of models, not absolute"),
+                CelRule("!self.matches('(^|/)[.][.](/|$)')", "must not contain '..'"),
+                CelRule(
+                    r"!self.contains(':') && !self.contains('\\')",
+                    "must have / between folders, and no backslash or colon",
+                ),
+                CelRule("!self.matches('(^|/)[.]?$') || self == ''", "must end in a file name"),
+                CelRule(
+                    "!self.matches('(?i)^([.]?/+)*runs(/|$)')",
+                    "must not be in the folder 'runs', which holds the service's own files",
+                ),
+                CelRule(
+                    r"!self.matches(r'[\p{C}\p{Zl}\p{Zp}\x{A0}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}]')",
+                    "must have no control characters",
+                ),
+                CelRule(
+                    "!self.matches('(?i)( |[^/.][.]+|(^|/)[.]{3,}|"
+                    "(^|/)(con|prn|aux|nul|com[0-9]|lpt[0-9])([.][^/]*)?)(/|$)')",
+                    "must have no name that ends in a dot or space or is a device on Windows",
+                ),
+            ),
+        ),
+    )
+    checkpoint_every_timesteps: int = field(
+        default=0,
+        metadata=about(
+            "Environment steps between checkpoints, which are also when a model is published to be served. 0 "
+            "means a tenth of totalTimesteps, at most 100,000. What was trained since the last checkpoint is "
+            "lost when a trainer is killed; one that is stopped (suspend, eviction) writes a checkpoint "
+            "first.",
+            minimum=0,
+            maximum=MAX_TIMESTEPS,
+        ),
+    )
+    evaluation: Evaluation | None = field(
+        default=None,
+        metadata=about(
+            "Episodes played during training on an environment of their own; the best model is that of the "
+            "best evaluation. Without it there is no evaluation.",
+        ),
+    )
+    suspend: bool = field(
+        default=False,
+        metadata=about(
+            "True stops the trainer after a checkpoint and frees its node; false lets the run go on from "
+            "there. Can be changed at any time until the run is done. The Job is suspended, so that Kueue can "
+            "do the same.",
+            immutable=False,
+        ),
+    )
+    cancel: bool = field(
+        default=False,
+        metadata=about(
+            "True ends the run for good, after a checkpoint, as phase Cancelled. Its files and this resource "
+            "stay. It cannot be taken back.",
+            immutable=False,
+        ),
+    )
+    backoff_limit: int = field(
+        default=3,
+        metadata=about(
+            "How many failed attempts are followed by another, which goes on from the latest checkpoint. One "
+            "more, and the run fails. Suspends, evictions and other disruptions of the cluster are not "
+            "counted; errors no attempt can get over (a bad hyperparameter) fail the run at once.",
+            minimum=0,
+            maximum=1000,
+            bits=32,
+        ),
+    )
+    active_deadline_seconds: int | None = field(
+        default=None,
+        metadata=about(
+            "Seconds after which the run is stopped and fails with the reason DeadlineExceeded, counted from "
+            "the start of its Job, and from anew when it is resumed after a suspend. Without it, there is no "
+            "limit.",
+            minimum=1,
+            maximum=2**31 - 1,
+        ),
+    )
+    ttl_seconds_after_finished: int | None = field(
+        default=None,
+        metadata=about(
+            "Seconds after the run is done at which its Job and pods (and with them the trainer's log) are "
+            "deleted; this resource, checkpoints and models stay. Without it, they stay as long as the run. "
+            "The Job of a run that was cancelled, or failed because its pod could not start, goes at once. "
+            "Can be changed at any time.",
+            minimum=0,
+            maximum=2**31 - 1,
+            bits=32,
+            immutable=False,
+        ),
+    )
+    resources: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata=about(
+            "What the trainer's container needs, as in a pod. Without it, what the operator is configured with.",
+            shape=Resources,
+        ),
+    )
+    node_selector: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=about(
+            "Labels a node must have to run the trainer, as {accelerator: nvidia}. Without it, any node.",
+            max_entries=64,
+            max_length=63,
+            key_pattern=LABEL_KEYS,
+            pattern=LABEL_VALUES,
+        ),
+    )
+    tolerations: tuple[Mapping[str, Any], ...] = field(
+        default=(),
+        metadata=about(
+            "Taints of nodes that the trainer puts up with, as in a pod. Without it, none.",
+            max_entries=64,
+            shape=Toleration,
+            schema={"x-kubernetes-list-type": "atomic"},
+        ),
+    )
+    priority_class_name: str = field(
+        default="",
+        metadata=about(
+            "The PriorityClass of the trainer's pod. Without it, the cluster's default.",
+            max_length=253,
+            pattern=Pattern(
+                f"({_DNS_LABEL}([.]{_DNS_LABEL})*)?",
+                "must be the name of a PriorityClass, in lower case letters, digits, '-' and '.'",
+            ),
+        ),
+    )
+    labels: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=about(
+            "Labels for the Job and its pods beside the operator's own. With {kueue.x-k8s.io/queue-name: "
+            "QUEUE} the Job is created suspended and Kueue decides when it starts (labels of Kueue are on the "
+            "Job only).",
+            max_entries=64,
+            max_length=63,
+            key_pattern=LABEL_KEYS,
+            pattern=LABEL_VALUES,
+            cel=(
+                CelRule(
+                    "!self.exists(k, k.startsWith('aisandbox.dev/') || k.startsWith('app.kubernetes.io/'))",
+                    "must have no key that begins with aisandbox.dev/ or app.kubernetes.io/, which are the operator's",
+                ),
+                CelRule(
+                    "!self.exists(k, k.startsWith('batch.kubernetes.io/') || k in ['controller-uid', 'job-name'])",
+                    "must have no key that the Job sets: batch.kubernetes.io/..., controller-uid and job-name",
+                ),
+            ),
+        ),
+    )

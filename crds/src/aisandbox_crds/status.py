@@ -1,12 +1,19 @@
-"""The status of a TrainingRun: what has become of it, as frozen values.
+"""The status of a TrainingRun: what has become of it, as frozen values and the table of its fields; a trainer's report.
 
-Owns the names of the fields and of the phases. Must not know who writes a status or where.
+Owns names, types and descriptions of the fields: the resource's schema and the page for users are generated from them
+(see :mod:`aisandbox_crds.field_rules`). What a report makes of a status is in :mod:`aisandbox_crds.progress`. Must not
+know who writes a status or where.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from aisandbox_crds.field_rules import about
+
+_CONDITION_TYPE = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+_ATOMIC = {"x-kubernetes-map-type": "atomic"}
 
 
 class Phase(StrEnum):
@@ -26,44 +33,166 @@ class Phase(StrEnum):
         return self in (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
 
 
+class Activity(StrEnum):
+    """What a trainer is doing, as ``status.progress.activity`` spells it."""
+
+    STARTING = "Starting"
+    TRAINING = "Training"
+    WAITING_FOR_SIMULATOR = "WaitingForSimulator"
+    EVALUATING = "Evaluating"
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a run failed: one CamelCase word for programs and a sentence for people."""
 
-    reason: str
-    message: str
+    reason: str = field(
+        metadata=about(
+            "Why, in one CamelCase word. docs/trainingrun.md has all of them.",
+        )
+    )
+    message: str = field(
+        metadata=about(
+            "Why, in a sentence, and what can be done.",
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A checkpoint or model of the run; ``path`` is relative to the run's folder, ``digest`` is its identity."""
+    """A checkpoint or model of the run."""
 
-    path: str
+    path: str = field(
+        metadata=about(
+            "Its folder, relative to the run's folder.",
+        )
+    )
+    timesteps: int = field(
+        metadata=about(
+            "The environment steps of training it was made after.",
+        )
+    )
+    digest: str = field(
+        metadata=about(
+            "Its identity, as sha256:..., of all its files.",
+        )
+    )
+    reward_mean: float | None = field(
+        default=None,
+        metadata=about(
+            "The mean undiscounted return of the evaluation it is known by, if any.",
+        ),
+    )
+    time: str | None = field(
+        default=None,
+        metadata=about(
+            "When it was published.",
+            time=True,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressReport:
+    """A snapshot of a run by its trainer: the fields of ReportRequest in training_progress.proto, apart from its run.
+
+    Those that :class:`Progress` or :class:`TrainingRunStatus` have too are described there; a measurement that is not
+    known yet is None. ``unsaved``: why the checkpoint or model that was due last is not saved; empty if it is.
+    """
+
+    attempt: int
     timesteps: int
-    digest: str
-    reward_mean: float | None = None
-    time: str | None = None
+    activity: Activity = Activity.STARTING
+    fps: float = 0.0
+    episode_reward_mean: float | None = None
+    episode_length_mean: float | None = None
+    evaluation_reward_mean: float | None = None
+    latest_checkpoint: Artifact | None = None
+    latest_model: Artifact | None = None
+    best_model: Artifact | None = None
+    resumed_from: Artifact | None = None
+    warning: str = ""
+    unsaved: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the run is; rewards are undiscounted returns, ``fps`` is environment steps a second.
+    """How far the run is."""
 
-    ``attempt`` is the one that reported it.
-    """
-
-    timesteps: int = 0
-    total_timesteps: int = 0
-    progress_percentage: float = 0.0
-    fps: float = 0.0
-    estimated_remaining_seconds: float | None = None
-    episode_reward_mean: float | None = None
-    episode_length_mean: float | None = None
-    evaluation_reward_mean: float | None = None
-    activity: str = ""
-    warning: str = ""
-    last_updated_time: str | None = None
-    attempt: int = 0
+    timesteps: int = field(
+        default=0,
+        metadata=about(
+            "Environment steps taken, over all environments. It falls when an attempt resumes from a checkpoint.",
+        ),
+    )
+    total_timesteps: int = field(
+        default=0,
+        metadata=about(
+            "Those of the spec.",
+        ),
+    )
+    progress_percentage: float = field(
+        default=0.0,
+        metadata=about(
+            "timesteps in percent of totalTimesteps, at most 100.",
+        ),
+    )
+    fps: float = field(
+        default=0.0,
+        metadata=about(
+            "Environment steps a second, with the time of updates.",
+        ),
+    )
+    estimated_remaining_seconds: float | None = field(
+        default=None,
+        metadata=about(
+            "Seconds until totalTimesteps at the present speed.",
+        ),
+    )
+    episode_reward_mean: float | None = field(
+        default=None,
+        metadata=about(
+            "Mean undiscounted return of the last episodes of training (100, or stats_window_size).",
+        ),
+    )
+    episode_length_mean: float | None = field(
+        default=None,
+        metadata=about(
+            "Mean length of those episodes, in environment steps.",
+        ),
+    )
+    evaluation_reward_mean: float | None = field(
+        default=None,
+        metadata=about(
+            "Mean undiscounted return of the latest evaluation.",
+        ),
+    )
+    activity: str = field(
+        default="",
+        metadata=about(
+            "What the trainer is doing. Starting, Training, Evaluating or WaitingForSimulator.",
+        ),
+    )
+    warning: str = field(
+        default="",
+        metadata=about(
+            "What the user should know of, in a sentence, as a simulator that does not answer.",
+        ),
+    )
+    last_updated_time: str | None = field(
+        default=None,
+        metadata=about(
+            "When the trainer reported this.",
+            time=True,
+        ),
+    )
+    attempt: int = field(
+        default=0,
+        metadata=about(
+            "The attempt that reported it.",
+            bits=32,
+        ),
+    )
 
 
 class ConditionType(StrEnum):
@@ -87,41 +216,170 @@ class ConditionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One thing that is so, or is not, with its reason; Kubernetes' metav1.Condition.
+    """One thing that is so, or is not, and why.
 
-    ``last_transition_time`` is when ``status`` last changed. ``observed_generation`` is that of the spec it speaks of.
+    Kubernetes' metav1.Condition. Its type may be one that this version does not know.
     """
 
-    type: ConditionType
-    status: ConditionStatus
-    reason: str
-    message: str = ""
-    last_transition_time: str = ""
-    observed_generation: int = 0
+    type: ConditionType = field(
+        metadata=about(
+            "What it speaks of.",
+            max_length=316,
+            schema={
+                "enum": None,
+                "pattern": "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+            },
+        )
+    )
+    status: ConditionStatus = field(
+        metadata=about(
+            "Whether it is so.",
+        )
+    )
+    reason: str = field(
+        metadata=about(
+            "Why, in one CamelCase word.",
+            min_length=1,
+            max_length=1024,
+            schema={"pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"},
+        )
+    )
+    message: str = field(
+        default="",
+        metadata=about(
+            "Why, in a sentence.",
+            max_length=32768,
+        ),
+    )
+    last_transition_time: str = field(
+        default="",
+        metadata=about(
+            "When status last changed.",
+            time=True,
+        ),
+    )
+    observed_generation: int = field(
+        default=0,
+        metadata=about(
+            "The metadata.generation of the spec it speaks of.",
+            minimum=0,
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRunStatus:
-    """What has become of a run. Times are RFC 3339 in UTC.
+    """What has become of a run. Times are RFC 3339 in UTC."""
 
-    ``attempt`` counts the trainers that have begun. ``suspensions`` counts those that were stopped by a suspend,
-    ``restarts`` the attempts after the first that no suspend explains, and ``restarts_count_towards_max`` those of them
-    that spent ``spec.backoff_limit``. ``observed_generation`` and ``conditions`` are Kubernetes'.
-    """
-
-    phase: Phase = Phase.PENDING
-    start_time: str | None = None
-    completion_time: str | None = None
-    progress: Progress = field(default_factory=Progress)
-    latest_checkpoint: Artifact | None = None
-    latest_model: Artifact | None = None
-    best_model: Artifact | None = None
-    resumed_from: Artifact | None = None
-    attempt: int = 0
-    suspensions: int = 0
-    restarts: int = 0
-    restarts_count_towards_max: int = 0
-    timesteps_lost: int = 0
-    failure: Failure | None = None
-    observed_generation: int = 0
-    conditions: tuple[Condition, ...] = ()
+    phase: Phase = field(
+        default=Phase.PENDING,
+        metadata=about(
+            "Where the run is in its life, for people; programs read conditions. Pending: accepted, or "
+            "waiting for Kueue or for the next attempt. Starting: its Job is there, its trainer does not run "
+            "yet. Running: its trainer runs. Suspended: stopped by suspend. Succeeded, Failed, Cancelled: "
+            "done, for good.",
+        ),
+    )
+    start_time: str | None = field(
+        default=None,
+        metadata=about(
+            "When the first trainer of the run began.",
+            time=True,
+        ),
+    )
+    completion_time: str | None = field(
+        default=None,
+        metadata=about(
+            "When the run was done. ttlSecondsAfterFinished counts from here.",
+            time=True,
+        ),
+    )
+    progress: Progress = field(
+        default_factory=Progress,
+        metadata=about(
+            "How far the run is, as its trainer last reported.",
+        ),
+    )
+    latest_checkpoint: Artifact | None = field(
+        default=None,
+        metadata=about(
+            "The latest state that training can go on from; only trainers read it.",
+            schema=_ATOMIC,
+        ),
+    )
+    latest_model: Artifact | None = field(
+        default=None,
+        metadata=about(
+            "The latest model that can be served.",
+            schema=_ATOMIC,
+        ),
+    )
+    best_model: Artifact | None = field(
+        default=None,
+        metadata=about(
+            "The model of the best evaluation.",
+            schema=_ATOMIC,
+        ),
+    )
+    resumed_from: Artifact | None = field(
+        default=None,
+        metadata=about(
+            "The checkpoint the present attempt went on from; absent if it began anew.",
+            schema=_ATOMIC,
+        ),
+    )
+    attempt: int = field(
+        default=0,
+        metadata=about(
+            "How many trainers have begun, the present one included.",
+            bits=32,
+        ),
+    )
+    suspensions: int = field(
+        default=0,
+        metadata=about(
+            "How many of them a suspend has stopped.",
+            bits=32,
+        ),
+    )
+    restarts: int = field(
+        default=0,
+        metadata=about(
+            "Attempts after the first that no suspend explains, for failures and for disruptions.",
+            bits=32,
+        ),
+    )
+    restarts_count_towards_max: int = field(
+        default=0,
+        metadata=about(
+            "Failures that were counted against spec.backoffLimit.",
+            bits=32,
+        ),
+    )
+    timesteps_lost: int = field(
+        default=0,
+        metadata=about(
+            "Environment steps that were taken, and taken again after a restart, over all restarts.",
+        ),
+    )
+    failure: Failure | None = field(
+        default=None,
+        metadata=about(
+            "Why the run failed; set with the phase Failed.",
+            schema=_ATOMIC,
+        ),
+    )
+    observed_generation: int = field(
+        default=0,
+        metadata=about(
+            "The metadata.generation of the spec that phase and conditions speak of.",
+        ),
+    )
+    conditions: tuple[Condition, ...] = field(
+        default=(),
+        metadata=about(
+            "What is so, for programs, as kubectl wait --for=condition=Complete. Types: Suspended, Running, "
+            "Complete, Failed, ProgressStalled, CheckpointsSaved.",
+            schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    )

@@ -1,20 +1,21 @@
-"""What a TrainingRun may ask for.
+"""Whether a run may be started with a spec.
 
-Owns the rules of the spec's fields; hyperparameters, addresses, paths and scheduling have modules of their own. Fields
-are named as in TrainingRequest and the dataclasses (``environment.grpc.address``). Must not touch disk or network.
+Ranges, patterns and sizes are those of the table (:mod:`aisandbox_crds.field_rules`). Owns the rules across fields and
+what an expression cannot state; hyperparameters, addresses, paths and scheduling have modules of their own. Fields are
+named as in TrainingRequest and the dataclasses (``environment.grpc.address``). Must not touch disk or network.
 """
 
 from __future__ import annotations
 
 import json
 import keyword
-import re
 from collections.abc import Iterator, Mapping
 
 from aisandbox_crds.addresses import address_count, address_problem
 from aisandbox_crds.codec import json_problem, spec_to_json
-from aisandbox_crds.effective_values import MAX_ENVIRONMENTS, known_environments
+from aisandbox_crds.effective_values import known_environments
 from aisandbox_crds.errors import FieldError, InvalidRun, short_repr
+from aisandbox_crds.field_rules import object_errors
 from aisandbox_crds.hyperparameters import (
     Hyperparameters,
     batch_conflict,
@@ -24,19 +25,13 @@ from aisandbox_crds.hyperparameters import (
 from aisandbox_crds.output_path import output_path_problem
 from aisandbox_crds.scheduling import scheduling_errors
 from aisandbox_crds.spec import (
-    Evaluation,
     GrpcEnvironment,
     GymnasiumEnvironment,
     TrainingRunSpec,
 )
 
-MAX_TIMESTEPS = 10**12
-MAX_SEED = 2**32 - 1
 MAX_SPEC_BYTES = 65_536
 """Of the spec as JSON: half of what Linux allows one environment variable, which is how a trainer gets it."""
-
-_MODULE = r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*"
-_GYMNASIUM_ID = re.compile(rf"({_MODULE}:)?([\w:-]+/)?[\w.-]+", re.ASCII)
 
 
 def validate_spec(spec: TrainingRunSpec) -> None:
@@ -68,41 +63,20 @@ def validate_names(experiment_id: str, request_id: str | None) -> None:
 
 
 def _errors(spec: TrainingRunSpec) -> Iterator[FieldError]:
-    yield from _range("total_timesteps", spec.total_timesteps, 1, MAX_TIMESTEPS)
-    if spec.seed is not None:
-        yield from _range("seed", spec.seed, 0, MAX_SEED)
-    yield from _range("checkpoint_every_timesteps", spec.checkpoint_every_timesteps, 0, MAX_TIMESTEPS)
-    yield from _range("backoff_limit", spec.backoff_limit, 0, 1000)
-    if spec.active_deadline_seconds is not None:
-        yield from _range("active_deadline_seconds", spec.active_deadline_seconds, 1, 2**31 - 1)
-    if spec.ttl_seconds_after_finished is not None:
-        yield from _range("ttl_seconds_after_finished", spec.ttl_seconds_after_finished, 0, 2**31 - 1)
+    """What no value may break: the rules of the table, and those that it cannot state."""
+    yield from object_errors(spec, by_hand=("hyperparameters",))
     yield from scheduling_errors(spec)
-    if spec.evaluation is not None:
-        yield from _evaluation_errors(spec.evaluation)
     yield from _problem("model_output_path", output_path_problem(spec.model_output_path))
-    if isinstance(spec.environment, GrpcEnvironment):
-        yield from _grpc_errors(spec.environment)
-    elif isinstance(spec.environment, GymnasiumEnvironment):
-        yield from _gymnasium_errors(spec.environment)
-
-
-def _evaluation_errors(evaluation: Evaluation) -> Iterator[FieldError]:
-    yield from _range("evaluation.every_timesteps", evaluation.every_timesteps, 0, MAX_TIMESTEPS)
-    yield from _range("evaluation.episodes", evaluation.episodes, 1, 10_000)
-
-
-def _grpc_errors(environment: GrpcEnvironment) -> Iterator[FieldError]:
-    yield from _problem("environment.grpc.address", address_problem(environment.address))
-    yield from _range("environment.grpc.environments", environment.environments, 0, MAX_ENVIRONMENTS)
-    yield from _problem("environment.grpc.options", json_problem(environment.options))
-
-
-def _gymnasium_errors(environment: GymnasiumEnvironment) -> Iterator[FieldError]:
-    if len(environment.id) > 200 or not _GYMNASIUM_ID.fullmatch(environment.id):
-        rule = f"must be the id of a Gymnasium environment, as 'CartPole-v1', got {short_repr(environment.id)}"
-        yield FieldError("environment.gymnasium.id", rule)
-    yield from _problem("environment.gymnasium.kwargs", _keywords_problem(environment.kwargs))
+    if spec.evaluation is not None:
+        yield from object_errors(spec.evaluation, "evaluation.")
+    environment = spec.environment
+    if isinstance(environment, GrpcEnvironment):
+        yield from object_errors(environment, "environment.grpc.")
+        yield from _problem("environment.grpc.address", address_problem(environment.address))
+        yield from _problem("environment.grpc.options", json_problem(environment.options))
+    elif isinstance(environment, GymnasiumEnvironment):
+        yield from object_errors(environment, "environment.gymnasium.")
+        yield from _problem("environment.gymnasium.kwargs", _keywords_problem(environment.kwargs))
 
 
 def _keywords_problem(kwargs: Mapping[str, object]) -> str:
@@ -131,11 +105,6 @@ def _environment_count_errors(spec: TrainingRunSpec, hyperparameters: Hyperparam
         error = conflict(spec.algorithm, hyperparameters, count)
         if error is not None:
             yield error
-
-
-def _range(field: str, value: object, minimum: int, maximum: int) -> Iterator[FieldError]:
-    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
-        yield FieldError(field, f"must be a whole number from {minimum:,} to {maximum:,}, got {short_repr(value)}")
 
 
 def _problem(field: str, problem: str) -> Iterator[FieldError]:

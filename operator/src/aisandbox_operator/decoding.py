@@ -14,11 +14,11 @@ from aisandbox_crds.codec import camel_case, spec_from_json, status_from_json
 from aisandbox_crds.errors import FieldError, InvalidRun
 from aisandbox_crds.naming import MAX_LENGTH, is_run_name
 from aisandbox_crds.reasons import Reason
-from aisandbox_crds.spec import TrainingRunSpec
+from aisandbox_crds.spec import MAX_TIMESTEPS, TrainingRunSpec
 from aisandbox_crds.status import Artifact, TrainingRunStatus
 from aisandbox_crds.times import parse_time
 from aisandbox_crds.trainer_exit import TerminationMessage
-from aisandbox_crds.validation import MAX_TIMESTEPS, validate_spec
+from aisandbox_crds.validation import validate_spec
 
 from aisandbox_operator.job_manifest import CONTAINER, FAILURES_BEFORE_ANNOTATION
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod, ObservedRun

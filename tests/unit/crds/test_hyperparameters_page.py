@@ -1,21 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
+from aisandbox_crds.generate.hyperparameters_page import INTRODUCTION, hyperparameters_page
 from aisandbox_crds.hyperparameter_table import PARAMETERS
 from aisandbox_crds.hyperparameters import parse_hyperparameters
-from aisandbox_crds.hyperparameters_page import INTRODUCTION, hyperparameters_page, main
 from aisandbox_crds.spec import Algorithm
-
-DOCUMENT = Path(__file__).parents[3] / "docs" / "hyperparameters.md"
-
-
-def test_the_document_is_current() -> None:
-    written = DOCUMENT.read_text(encoding="utf-8")
-    assert written == hyperparameters_page(), (
-        "run: python -m aisandbox_crds.hyperparameters_page docs/hyperparameters.md"
-    )
 
 
 def test_the_document_has_every_hyperparameter() -> None:
@@ -37,9 +25,3 @@ def test_the_example_of_the_document_is_taken() -> None:
     lines = INTRODUCTION.split("MountainCarContinuous-v0:")[1].strip().splitlines()
     example = dict(line.split(maxsplit=1) for line in lines)
     assert parse_hyperparameters(Algorithm.PPO, example).keywords["use_sde"] is True
-
-
-def test_main_writes_or_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([str(tmp_path / "out.md")])
-    main([])
-    assert (tmp_path / "out.md").read_bytes().decode() == capsys.readouterr().out == hyperparameters_page()

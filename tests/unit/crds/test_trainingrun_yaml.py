@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,21 +12,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
-from aisandbox_crds.addresses import MAX_LENGTH as MAX_ADDRESS_LENGTH
 from aisandbox_crds.codec import ENVIRONMENT_KINDS, camel_case, spec_from_json, spec_to_json
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.hyperparameter_table import PARAMETERS, ZOO_PARAMETERS
-from aisandbox_crds.hyperparameters import MAX_ENTRIES
 from aisandbox_crds.naming import is_run_name
-from aisandbox_crds.output_path import MAX_LENGTH as MAX_PATH_LENGTH
-from aisandbox_crds.scheduling import (
-    MAX_LABELS,
-    MAX_RESOURCES,
-    MAX_TOLERATIONS,
-    RESERVED_LABELS,
-    RESERVED_PREFIXES,
-    TOLERATION_KEYS,
-)
+from aisandbox_crds.scheduling import RESERVED_LABELS, RESERVED_PREFIXES
 from aisandbox_crds.spec import Algorithm, Environment, TrainingRunSpec
 from aisandbox_crds.status import Condition, ConditionType, TrainingRunStatus
 from aisandbox_crds.trainingrun import GROUP, KIND, VERSION
@@ -202,18 +192,54 @@ def test_ranges_are_those_of_the_validation(path: str, bound: int, beyond: int) 
         validate_spec(spec(beyond))
 
 
-def test_sizes_are_those_of_the_validation() -> None:
-    properties = SPEC["properties"]
-    assert properties["hyperparameters"]["maxProperties"] == MAX_ENTRIES
-    assert properties["modelOutputPath"]["maxLength"] == MAX_PATH_LENGTH
-    assert BY_PATH["spec.environment.grpc.address"]["maxLength"] == MAX_ADDRESS_LENGTH
-    assert {properties[name]["maxProperties"] for name in ("labels", "nodeSelector")} == {MAX_LABELS}
-    assert properties["tolerations"]["maxItems"] == MAX_TOLERATIONS
-    assert {kind["maxProperties"] for kind in properties["resources"]["properties"].values()} == {MAX_RESOURCES}
+def many(count: int) -> dict[str, str]:
+    return {f"k{number}": "1" for number in range(count)}
+
+
+SIZES = [
+    ("hyperparameters.maxProperties", lambda count: {"hyperparameters": many(count)}),
+    ("labels.maxProperties", lambda count: {"labels": many(count)}),
+    ("nodeSelector.maxProperties", lambda count: {"nodeSelector": many(count)}),
+    ("resources.requests.maxProperties", lambda count: {"resources": {"requests": many(count)}}),
+    ("resources.limits.maxProperties", lambda count: {"resources": {"limits": many(count)}}),
+    ("tolerations.maxItems", lambda count: {"tolerations": [{"operator": "Exists"}] * count}),
+    ("modelOutputPath.maxLength", lambda count: {"modelOutputPath": ("d" * 200 + "/") * 5 + "m" * (count - 1005)}),
+    ("priorityClassName.maxLength", lambda count: {"priorityClassName": "p" * count}),
+    ("environment.gymnasium.id.maxLength", lambda count: {"environment": {"gymnasium": {"id": "e" * count}}}),
+    ("environment.grpc.address.maxLength", lambda count: {"environment": {"grpc": {"address": addresses(count)}}}),
+]
+
+
+def addresses(length: int) -> str:
+    """As few addresses as have that many characters in all."""
+    one = "a" * 60 + ":1,"
+    return one * (length // len(one)) + "b" * (length % len(one) - 2) + ":1"
+
+
+@pytest.mark.parametrize(("path", "value"), SIZES, ids=[path for path, _ in SIZES])
+def test_sizes_are_those_of_the_validation(path: str, value: Callable[[int], dict[str, Any]]) -> None:
+    found: Any = SPEC
+    *outer, limit = path.split(".")
+    for name in outer:
+        found = found["properties"][name]
+    most = found[limit]
+    field = re.escape(".".join(re.sub("([A-Z])", lambda match: f"_{match[1].lower()}", name) for name in outer))
+    assert re.search(rf"{field}: .*{most:,}|{field}: .*{most}", refusal(value(most + 1)))
+    assert not re.search(rf"{field}: .*at most", refusal(value(most)))
+
+
+def refusal(fields: Mapping[str, Any]) -> str:
+    """What the validation says of a spec with these fields; empty if it takes it."""
+    try:
+        validate_spec(spec_from_json({"algorithm": "PPO", "totalTimesteps": 10, **fields}))
+    except InvalidRun as error:
+        return str(error)
+    return ""
 
 
 def test_kubernetes_own_objects_have_the_fields_the_validation_knows() -> None:
-    assert set(SPEC["properties"]["tolerations"]["items"]["properties"]) == set(TOLERATION_KEYS)
+    for name in SPEC["properties"]["tolerations"]["items"]["properties"]:
+        assert f"tolerations[0].{name}: must be" in refusal({"tolerations": [{name: [1]}]})
     assert set(SPEC["properties"]["resources"]["properties"]) == {"requests", "limits"}
 
 

@@ -1,54 +1,40 @@
-"""Writes the tables of docs/trainingrun.md from trainingrun.yaml; what is between them is written by hand.
+"""The tables of docs/trainingrun.md, made of the resource's schema; what is between them is written by hand.
 
-``python crds/document.py`` writes, ``python crds/document.py --check`` says whether they are current. A table stands
-between ``<!-- table: PATH -->`` and ``<!-- end -->``, where PATH names an object of the schema, as ``spec`` or
-``status.progress``. Owns the form of the tables only.
+A table stands between ``<!-- table: PATH -->`` and ``<!-- end -->``, where PATH names an object of the schema, as
+``spec`` or ``status.progress``. Owns the form of the tables only.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-HERE = Path(__file__).parent
-RESOURCE = HERE / "trainingrun.yaml"
-DOCUMENT = HERE.parent / "docs" / "trainingrun.md"
+from aisandbox_crds.generate.resource import run_schema
 
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _INLINE = ("gymnasium", "grpc", "fake", "evaluation", "resources", "tolerations", "conditions")
 """Objects whose fields stand in the table of the object around them."""
 
 
-def schema() -> Mapping[str, Any]:
-    """The OpenAPI schema of the resource."""
-    (version,) = yaml.safe_load(RESOURCE.read_text(encoding="utf-8"))["spec"]["versions"]
-    found: Mapping[str, Any] = version["schema"]["openAPIV3Schema"]
-    return found
+def with_tables(text: str) -> str:
+    """The page with its tables generated again."""
+    return _TABLE.sub(lambda match: match[1] + "".join(f"{row}\n" for row in _table(match[2])) + match[3], text)
 
 
-def field(path: str) -> Mapping[str, Any]:
+def field_at(path: str) -> Mapping[str, Any]:
     """The schema of one field, as ``spec.environment``; items of lists count as the list. Raises KeyError."""
-    found = schema()
+    found: Mapping[str, Any] = run_schema()
     for name in path.split("."):
         found = found.get("items", found)["properties"][name]
     return found
 
 
-def current(text: str) -> str:
-    """The document with its tables made anew."""
-    return _TABLE.sub(lambda match: match[1] + "".join(f"{row}\n" for row in _table(match[2])) + match[3], text)
-
-
 def _table(path: str) -> Iterator[str]:
     yield "| field | type | default | is |"
     yield "|---|---|---|---|"
-    yield from _rows(field(path), "")
+    yield from _rows(field_at(path), "")
 
 
 def _rows(outer: Mapping[str, Any], prefix: str) -> Iterator[str]:
@@ -84,15 +70,3 @@ def _type(inner: Mapping[str, Any]) -> str:
     if inner["type"] == "string":
         return "time" if inner.get("format") == "date-time" else "text"
     return str(inner["type"])
-
-
-def main(arguments: list[str]) -> None:
-    """Writes the document, or with --check exits with 1 if it is not current."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    if arguments == ["--check"]:
-        sys.exit(0 if text == current(text) else f"{DOCUMENT} is not current; run: python crds/document.py")
-    DOCUMENT.write_text(current(text), encoding="utf-8", newline="\n")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,31 +1,23 @@
 from __future__ import annotations
 
-import importlib.util
 import re
 import textwrap
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 from aisandbox_crds.codec import spec_from_json
 from aisandbox_crds.errors import InvalidRun
+from aisandbox_crds.generate.__main__ import generated, main
+from aisandbox_crds.generate.resource import resource
+from aisandbox_crds.generate.trainingrun_page import field_at
+from aisandbox_crds.generate.yaml_text import yaml_text
 from aisandbox_crds.status import ConditionType, Phase
 from aisandbox_crds.validation import validate_spec
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "trainingrun.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def document() -> ModuleType:
-    place = importlib.util.spec_from_file_location("document", ROOT / "crds" / "document.py")
-    assert place is not None
-    assert place.loader is not None
-    module = importlib.util.module_from_spec(place)
-    place.loader.exec_module(module)
-    return module
 
 
 def examples() -> list[dict[str, Any]]:
@@ -35,13 +27,14 @@ def examples() -> list[dict[str, Any]]:
     return [example["spec"] for example in read]
 
 
-def test_the_tables_are_current(document: ModuleType) -> None:
-    assert document.current(TEXT) == TEXT, "run: python crds/document.py"
+@pytest.mark.parametrize("path", ["crds/trainingrun.yaml", "docs/trainingrun.md", "docs/hyperparameters.md"])
+def test_committed_files_are_what_the_generator_makes(path: str) -> None:
+    assert (ROOT / path).read_text(encoding="utf-8") == generated(ROOT)[ROOT / path], "run: make crds"
 
 
-def test_every_field_has_a_row(document: ModuleType) -> None:
+def test_every_field_has_a_row() -> None:
     for path in ("spec", "status", "status.progress", "status.failure", "status.latestModel"):
-        for name in document.field(path)["properties"]:
+        for name in field_at(path)["properties"]:
             assert f"| `{name}` |" in TEXT
 
 
@@ -63,19 +56,32 @@ def test_every_phase_and_condition_is_explained() -> None:
         assert f"\n| `{word}` |" in TEXT
 
 
-def test_the_check_says_whether_the_document_is_current(
-    document: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy = tmp_path / "trainingrun.md"
-    copy.write_text(TEXT.replace("| `seed` |", "| `sead` |"), encoding="utf-8")
-    monkeypatch.setattr(document, "DOCUMENT", copy)
-    with pytest.raises(SystemExit, match="is not current"):
-        document.main(["--check"])
-    document.main([])
-    assert copy.read_text(encoding="utf-8") == TEXT
-    with pytest.raises(SystemExit) as ended:
-        document.main(["--check"])
-    assert ended.value.code == 0
+def test_check_names_a_file_that_is_not_current(tmp_path: Path) -> None:
+    for path in generated(ROOT):
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    main(["--check"], tmp_path)
+    page = tmp_path / "docs" / "trainingrun.md"
+    page.write_text(TEXT.replace("| `seed` |", "| `sead` |"), encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"trainingrun\.md is not current; run: make crds"):
+        main(["--check"], tmp_path)
+    main([], tmp_path)
+    assert page.read_text(encoding="utf-8") == TEXT
+    main(["--check"], tmp_path)
+
+
+def test_resource_is_the_same_after_a_trip_through_its_text() -> None:
+    assert yaml.safe_load(yaml_text(resource())) == resource()
+    odd = {
+        "a: b": ["yes", "- x", "1e3", "", "it's", 'say "so"', "#", "a #b", "x: y", "null"],
+        "n": 5,
+        "f": False,
+        "e": {},
+    }
+    assert yaml.safe_load(yaml_text(odd)) == odd
+    long = {"text": "two  spaces " * 30, "folded": "many words of a sentence " * 20 + "end."}
+    assert yaml.safe_load(yaml_text(long)) == long
 
 
 def test_a_spec_that_the_schema_takes_and_the_validation_refuses_is_an_invalid_run() -> None:

@@ -1,0 +1,354 @@
+"""The CustomResourceDefinition of TrainingRun, made of the dataclasses and the rules of their fields.
+
+Owns what no field has: names, columns, and the rules across fields, which are written by hand in CEL. Needs Kubernetes
+1.31 or later (selectableFields, quantities in CEL). Must not know how the resource is written down.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from aisandbox_crds.codec import ENVIRONMENT_KINDS, camel_case
+from aisandbox_crds.field_rules import CelRule, FieldRule, rule_of
+from aisandbox_crds.hyperparameter_table import PARAMETERS, ZOO_PARAMETERS
+from aisandbox_crds.spec import Algorithm, Environment, Resources, Toleration, TrainingRunSpec
+from aisandbox_crds.status import TrainingRunStatus
+from aisandbox_crds.trainingrun import GROUP, KIND, VERSION
+
+Schema = dict[str, Any]
+
+_JSON_TYPES: Mapping[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
+_RULES = "x-kubernetes-validations"
+_PRESERVE = "x-kubernetes-preserve-unknown-fields"
+
+COLUMNS: tuple[Schema, ...] = (
+    {"name": "Algorithm", "type": "string", "jsonPath": ".spec.algorithm"},
+    {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
+    {
+        "name": "Progress",
+        "type": "integer",
+        "description": "Percent of totalTimesteps.",
+        "jsonPath": ".status.progress.progressPercentage",
+    },
+    {
+        "name": "Timesteps",
+        "type": "integer",
+        "description": "Environment steps taken.",
+        "jsonPath": ".status.progress.timesteps",
+    },
+    {
+        "name": "Reward",
+        "type": "number",
+        "description": "Mean undiscounted return of the last episodes of training.",
+        "jsonPath": ".status.progress.episodeRewardMean",
+    },
+    {
+        "name": "Restarts",
+        "type": "integer",
+        "description": "Attempts after the first that no suspend explains.",
+        "priority": 1,
+        "jsonPath": ".status.restarts",
+    },
+    {
+        "name": "Checkpoint",
+        "type": "string",
+        "description": "The latest checkpoint, relative to the run's folder.",
+        "priority": 1,
+        "jsonPath": ".status.latestCheckpoint.path",
+    },
+    {
+        "name": "Environment",
+        "type": "string",
+        "description": "The Gymnasium id or the simulators' address.",
+        "priority": 1,
+        "jsonPath": ".spec.environment.*['id','address']",
+    },
+    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+)
+"""What ``kubectl get trainingruns`` shows; those with a priority only with ``-o wide``."""
+
+_RUN = (
+    "A TrainingRun trains one policy with stable-baselines3 and publishes checkpoints and models to the volume of "
+    "models. Creating one starts it; the operator turns it into a Job of the same name. Of its spec only suspend, "
+    "cancel and ttlSecondsAfterFinished can be changed. Deleting it ends the run and deletes its Job; its files are "
+    "removed some days later."
+)
+_SPEC = (
+    "What the run is asked to do. It cannot be changed once the run is created, but for suspend, cancel and "
+    "ttlSecondsAfterFinished; to train with something else, create another run."
+)
+_STATUS = (
+    "What has become of the run. The operator writes phase, conditions, attempts and the end; the api-server writes "
+    "progress, checkpoints and models while the run trains, once in 5 seconds on average."
+)
+_NAME = CelRule(
+    "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?$')",
+    "metadata.name must be a DNS label of at most 52 characters (lower case letters, digits and '-'), because the Job "
+    "and its pods are named after the run",
+)
+_ONE_ENVIRONMENT = CelRule(
+    "[has(self.gymnasium), has(self.grpc), has(self.fake)].filter(said, said).size() == 1",
+    "environment must have exactly one of gymnasium, grpc and fake",
+)
+_ACROSS_FIELDS: Mapping[type, tuple[CelRule, ...]] = {
+    Resources: (
+        CelRule(
+            "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || "
+            "quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)",
+            "requests must not be greater than limits",
+        ),
+    ),
+    Toleration: (
+        CelRule(
+            "has(self.key) && self.key != '' || has(self.operator) && self.operator == 'Exists'",
+            "must have a key, or the operator Exists, which then matches every taint",
+        ),
+        CelRule(
+            "!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''",
+            "must have no value with the operator Exists",
+        ),
+        CelRule(
+            "!has(self.tolerationSeconds) || has(self.effect) && self.effect == 'NoExecute'",
+            "must have the effect NoExecute to have tolerationSeconds",
+        ),
+    ),
+}
+"""Rules that concern several fields of one object. Their Python is in validation.py and scheduling.py."""
+
+_QUANTITY: Schema = {
+    "x-kubernetes-int-or-string": True,
+    "anyOf": [{"type": "integer"}, {"type": "string"}],
+    "maxLength": 64,
+    _RULES: [
+        {
+            "rule": "isQuantity(string(self)) && string(self).matches('^[.]?[0-9]')",
+            "message": "must be a quantity of at least 0, as 2, 500m or 4Gi",
+        }
+    ],
+}
+
+
+def resource() -> Schema:
+    """The whole CustomResourceDefinition."""
+    plural = f"{KIND.lower()}s"
+    version = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "selectableFields": [{"jsonPath": ".spec.algorithm"}, {"jsonPath": ".status.phase"}],
+        "additionalPrinterColumns": [dict(column) for column in COLUMNS],
+        "schema": {"openAPIV3Schema": run_schema()},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{plural}.{GROUP}",
+            "labels": {"app.kubernetes.io/name": plural, "app.kubernetes.io/part-of": "aisandbox"},
+        },
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": plural,
+                "singular": KIND.lower(),
+                "shortNames": ["trun"],
+                "categories": ["all", "aisandbox"],
+            },
+            "versions": [version],
+        },
+    }
+
+
+def run_schema() -> Schema:
+    """The OpenAPI schema of the resource."""
+    spec = object_schema(TrainingRunSpec, _SPEC)
+    spec[_RULES] = [*_immutability_rules(), *_hyperparameter_rules()]
+    return {
+        "type": "object",
+        "description": _RUN,
+        "required": ["spec"],
+        _RULES: [_rule(_NAME)],
+        "properties": {
+            "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}."},
+            "kind": {"type": "string", "description": f"{KIND}."},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": object_schema(TrainingRunStatus, _STATUS),
+        },
+    }
+
+
+def object_schema(cls: type, description: str) -> Schema:
+    """The schema of a dataclass; a field without a default is required."""
+    hints = get_type_hints(cls)
+    required = [camel_case(field.name) for field in fields(cls) if _default(field) is MISSING]
+    return {
+        "type": "object",
+        "description": description,
+        **({"required": required} if required else {}),
+        **({_RULES: [_rule(rule) for rule in _ACROSS_FIELDS[cls]]} if cls in _ACROSS_FIELDS else {}),
+        "properties": {camel_case(field.name): field_schema(cls, field, hints[field.name]) for field in fields(cls)},
+    }
+
+
+def field_schema(cls: type, field: Field[Any], hint: Any) -> Schema:
+    """The schema of one field of ``cls``, whose type is ``hint``."""
+    rule, kind = rule_of(field), _without_none(hint)
+    if kind == Environment:
+        schema = _environment_schema(rule)
+    elif rule.shape is not None and get_origin(kind) is not tuple:
+        schema = object_schema(rule.shape, rule.doc)
+    elif get_origin(kind) is tuple:
+        schema = _list_schema(rule, get_args(kind)[0])
+    elif is_dataclass(kind):
+        schema = object_schema(kind, rule.doc)  # type: ignore[arg-type]
+    elif get_origin(kind) is Mapping:
+        schema = _map_schema(rule, get_args(kind)[1], is_quantities=cls is Resources)
+    else:
+        schema = _scalar_schema(rule, kind)
+    default = _default(field)
+    if cls.__module__ == TrainingRunSpec.__module__ and isinstance(default, int):
+        schema["default"] = default
+    if rules := [_rule(each) for each in _rules(rule, kind)]:
+        schema[_RULES] = [*schema.get(_RULES, ()), *rules]
+    schema |= rule.schema or {}
+    return {key: value for key, value in schema.items() if value is not None}
+
+
+def _scalar_schema(rule: FieldRule, kind: Any) -> Schema:
+    schema: Schema = {"type": "string" if issubclass(kind, StrEnum) else _JSON_TYPES[kind]}
+    choices = [member.value for member in kind] if issubclass(kind, StrEnum) else list(rule.choices)
+    if choices:
+        schema["enum"] = choices
+    if kind is int:
+        schema["format"] = f"int{rule.bits}"
+    if rule.time:
+        schema["format"] = "date-time"
+    limits = {
+        "minimum": rule.minimum,
+        "maximum": rule.maximum,
+        "minLength": rule.min_length,
+        "maxLength": rule.max_length,
+    }
+    return {**schema, **{key: value for key, value in limits.items() if value is not None}, "description": rule.doc}
+
+
+def _map_schema(rule: FieldRule, entry: Any, is_quantities: bool) -> Schema:
+    if is_quantities:
+        entries = _QUANTITY
+    elif entry is str:
+        entries = {"type": "string", "maxLength": rule.max_length}
+    else:
+        return {"type": "object", "description": rule.doc, _PRESERVE: True}
+    return {
+        "type": "object",
+        "maxProperties": rule.max_entries,
+        "description": rule.doc,
+        "additionalProperties": entries,
+    }
+
+
+def _list_schema(rule: FieldRule, entry: Any) -> Schema:
+    shape = rule.shape or entry
+    return {
+        "type": "array",
+        "maxItems": rule.max_entries,
+        "description": rule.doc,
+        "items": object_schema(shape, _summary(shape)),
+    }
+
+
+def _environment_schema(rule: FieldRule) -> Schema:
+    kinds = {kind: object_schema(cls, _summary(cls)) for kind, cls in ENVIRONMENT_KINDS.items()}
+    for schema in kinds.values():
+        if not schema["properties"]:
+            del schema["properties"]
+    return {
+        "type": "object",
+        "description": rule.doc,
+        "default": {"fake": {}},
+        _RULES: [_rule(_ONE_ENVIRONMENT)],
+        "properties": kinds,
+    }
+
+
+def _rules(rule: FieldRule, kind: Any) -> tuple[CelRule, ...]:
+    """The rules of one field: those of its patterns, and those in CEL."""
+    found: list[CelRule] = []
+    if rule.key_pattern is not None:
+        found.append(CelRule(f"self.all(k, {rule.key_pattern.cel('k')})", rule.key_pattern.message))
+    if rule.pattern is not None and get_origin(kind) is Mapping:
+        found.append(CelRule(f"self.all(k, {rule.pattern.cel('self[k]')})", rule.pattern.message))
+    elif rule.pattern is not None:
+        found.append(CelRule(rule.pattern.cel(), rule.pattern.message))
+    return (*found, *rule.cel)
+
+
+def _immutability_rules() -> list[Schema]:
+    rules = []
+    for field in fields(TrainingRunSpec):
+        name = camel_case(field.name)
+        if not rule_of(field).immutable:
+            continue
+        rule = f"self.{name} == oldSelf.{name}"
+        if not _is_always_there(field):
+            rule = f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {rule})"
+        rules.append(_forbidden(name, rule, f"{name} cannot be changed once the run is created; create another run"))
+    rules.append(
+        _forbidden("cancel", "self.cancel || !oldSelf.cancel", "cancel cannot be taken back; create another run")
+    )
+    return rules
+
+
+def _is_always_there(field: Field[Any]) -> bool:
+    """Whether a stored resource has the field: it is required, or the API server fills in its default."""
+    default = _default(field)
+    return default is MISSING or is_dataclass(default) or isinstance(default, int)
+
+
+def _forbidden(name: str, rule: str, message: str) -> Schema:
+    return {"rule": rule, "message": message, "reason": "FieldValueForbidden", "fieldPath": f".{name}"}
+
+
+def _hyperparameter_rules() -> list[Schema]:
+    rules = []
+    for algorithm in Algorithm:
+        names = sorted(parameter.name for parameter in (*PARAMETERS[algorithm], *ZOO_PARAMETERS))
+        listed = ", ".join(f"'{name}'" for name in names)
+        known = f"!has(self.hyperparameters) || self.hyperparameters.all(k, k in [{listed}])"
+        rules.append(
+            {
+                "rule": f"self.algorithm != '{algorithm}' || {known}",
+                "message": f"{algorithm} has the hyperparameters {', '.join(names)}, and no others",
+                "fieldPath": ".hyperparameters",
+            }
+        )
+    return rules
+
+
+def _rule(rule: CelRule) -> Schema:
+    return {"rule": rule.rule, "message": rule.message}
+
+
+def _summary(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) not in (Union, UnionType) or hint == Environment:
+        return hint
+    (kind,) = (option for option in get_args(hint) if option is not NoneType)
+    return kind
