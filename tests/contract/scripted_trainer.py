@@ -88,7 +88,9 @@ class Trainer:
             published: dict[str, Any] = {
                 name: Artifact(message.path, message.timesteps, message.digest) for name, message in self.known.items()
             }
-            path.write_text(TerminationMessage(self.attempt, code, self.timesteps, failure, **published).to_json())
+            path.write_text(
+                TerminationMessage(self.attempt, self.timesteps, exit_code=code, failure=failure, **published).to_json()
+            )
         return code
 
     def run(self) -> int:

@@ -16,8 +16,8 @@ import pytest
 from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox.v1 import training_progress_pb2_grpc as services
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
+from aisandbox_crds.status import Activity
 from aisandbox_crds.trainer_start import TrainerStart
-from aisandbox_trainer.runtime import progress as activity
 from aisandbox_trainer.runtime.progress import LAST_REPORT_SECONDS, Progress, Reporter
 
 
@@ -74,7 +74,7 @@ def test_reports_are_snapshots_with_the_newest_last(listener: tuple[Listener, st
     _wait_until(lambda: heard.reports)
     learner = SimpleNamespace(num_timesteps=100, ep_info_buffer=deque([{"r": 1.0, "l": 5}, {"r": 2.0, "l": 7}]))
     progress.learner = learner
-    progress.activity = activity.TRAINING
+    progress.activity = Activity.TRAINING
     _wait_until(lambda: heard.reports[-1].timesteps == 100)
     learner.num_timesteps = 4000
     progress.warning = "the disk is full"

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox_crds.spec import Algorithm, Evaluation, GrpcEnvironment, TrainingRunSpec
+from aisandbox_crds.status import Activity
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store import RunFolder, RunStore
@@ -80,7 +80,7 @@ class Attempts:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
         self.monkeypatch = monkeypatch
-        self.told: list[tuple[int, str]] = []
+        self.told: list[tuple[Activity, str]] = []
         told = self.told
 
         class Recorded(Progress):
@@ -176,7 +176,7 @@ def test_run_goes_on_when_its_simulator_is_replaced(trainer: Attempts, simulator
     assert trainer.attempt(address, algorithm) == 0
     thread.join()
     assert trainer.run.model("final").timesteps == 300
-    waiting = [text for activity, text in trainer.told if activity == pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR]
+    waiting = [text for activity, text in trainer.told if activity == Activity.WAITING_FOR_SIMULATOR]
     assert any(address in text and "trying again" in text for text in waiting)
     assert any("broke down" in text and "is back" in text for _, text in trainer.told)
     assert trainer.told[-1][1] == "", "the warning goes with the next checkpoint"
@@ -229,7 +229,7 @@ def test_simulator_that_is_not_there_is_waited_for_a_bounded_time(trainer: Attem
     assert 0.5 < time.monotonic() - began < 20
     assert trainer.failure.reason == "SimulatorUnreachable"
     assert "127.0.0.1:1" in trainer.failure.message
-    assert any(activity == pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR for activity, _ in trainer.told)
+    assert any(activity == Activity.WAITING_FOR_SIMULATOR for activity, _ in trainer.told)
 
 
 @pytest.mark.parametrize(

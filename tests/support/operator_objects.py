@@ -58,7 +58,7 @@ def ended_pod(code: int, **fields: Any) -> ObservedPod:
 
 
 def ending(attempt: int, code: int, timesteps: int = 500, failure: Failure | None = None) -> TerminationMessage:
-    return TerminationMessage(attempt, code, timesteps, failure)
+    return TerminationMessage(attempt, timesteps, exit_code=code, failure=failure)
 
 
 def planned(

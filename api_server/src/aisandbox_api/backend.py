@@ -7,42 +7,10 @@ a child process) and :mod:`aisandbox_api.kubernetes` (a run is a TrainingRun res
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
-from aisandbox_crds.status import Artifact
+from aisandbox_crds.status import ProgressReport
 from aisandbox_crds.trainingrun import TrainingRun
-
-
-class Activity(StrEnum):
-    """What a trainer is doing, as ``status.progress.activity`` spells it."""
-
-    STARTING = "Starting"
-    TRAINING = "Training"
-    WAITING_FOR_SIMULATOR = "WaitingForSimulator"
-    EVALUATING = "Evaluating"
-
-
-@dataclass(frozen=True, slots=True)
-class ProgressReport:
-    """A snapshot of a run by its trainer; see ``ReportRequest`` in training_progress.proto for the meanings."""
-
-    run: str
-    attempt: int
-    timesteps: int
-    activity: Activity = Activity.STARTING
-    fps: float = 0.0
-    episode_reward_mean: float | None = None
-    episode_length_mean: float | None = None
-    evaluation_reward_mean: float | None = None
-    latest_checkpoint: Artifact | None = None
-    latest_model: Artifact | None = None
-    best_model: Artifact | None = None
-    resumed_from: Artifact | None = None
-    timesteps_lost: int = 0
-    warning: str = ""
-    unsaved: str = ""
 
 
 class Backend(Protocol):
@@ -92,5 +60,5 @@ class Backend(Protocol):
     async def resume(self, name: str) -> TrainingRun:
         """Resumes the run. Raises RunUnknown, RunDone."""
 
-    async def report(self, report: ProgressReport, token: str | None) -> None:
+    async def report(self, name: str, report: ProgressReport, token: str | None) -> None:
         """Takes a trainer's report. Raises RunUnknown, ReportRefused."""

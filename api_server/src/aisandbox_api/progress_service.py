@@ -43,7 +43,7 @@ class ProgressCalls:
             header = str(metadata.get("authorization", ""))
             token = header.removeprefix(_SCHEME) if header.startswith(_SCHEME) else None
             try:
-                await self._backend.report(progress_report(request), token)
+                await self._backend.report(request.run_id, progress_report(request), token)
             except Exception as error:
                 self._observer.observe_refusal(status_of(error)[0].name)
                 raise

@@ -10,7 +10,6 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
@@ -21,6 +20,7 @@ from aisandbox.v1 import training_progress_pb2 as progress_pb
 from aisandbox_crds.errors import FieldError, InvalidRun
 from aisandbox_crds.naming import request_digest, run_name
 from aisandbox_crds.output_path import normalized_output_path, output_path_problem
+from aisandbox_crds.progress import report_errors, truncate_texts
 from aisandbox_crds.spec import (
     MAX_SEED,
     Algorithm,
@@ -31,7 +31,7 @@ from aisandbox_crds.spec import (
     GymnasiumEnvironment,
     TrainingRunSpec,
 )
-from aisandbox_crds.status import Artifact, Phase
+from aisandbox_crds.status import Phase, ProgressReport
 from aisandbox_crds.trainingrun import (
     EXPERIMENT_ANNOTATION,
     REQUEST_ANNOTATION,
@@ -39,9 +39,9 @@ from aisandbox_crds.trainingrun import (
     TrainingRun,
 )
 from aisandbox_crds.validation import validate_names, validate_spec
+from aisandbox_wire.dataclass_messages import dataclass_of, enumerators
 from google.protobuf import struct_pb2
 
-from aisandbox_api.backend import Activity, ProgressReport
 from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION
 from aisandbox_api.errors import InvalidRequest
 
@@ -51,21 +51,7 @@ LARGEST_PAGE_SIZE = 1000
 LARGEST_START = 256 * 1024
 """Bytes of a TrainingRequest. Parsing it blocks all other calls, and a run's record repeats it."""
 
-PHASES: Mapping[int, Phase] = {
-    pb.PHASE_PENDING: Phase.PENDING,
-    pb.PHASE_STARTING: Phase.STARTING,
-    pb.PHASE_RUNNING: Phase.RUNNING,
-    pb.PHASE_SUSPENDED: Phase.SUSPENDED,
-    pb.PHASE_SUCCEEDED: Phase.SUCCEEDED,
-    pb.PHASE_FAILED: Phase.FAILED,
-    pb.PHASE_CANCELLED: Phase.CANCELLED,
-}
-ACTIVITIES: Mapping[int, Activity] = {
-    progress_pb.TRAINER_ACTIVITY_STARTING: Activity.STARTING,
-    progress_pb.TRAINER_ACTIVITY_TRAINING: Activity.TRAINING,
-    progress_pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR: Activity.WAITING_FOR_SIMULATOR,
-    progress_pb.TRAINER_ACTIVITY_EVALUATING: Activity.EVALUATING,
-}
+PHASES = enumerators(Phase, pb.Phase.DESCRIPTOR)
 
 
 def new_run(request: pb.TrainingRequest, algorithm: Algorithm, default_environment: str, random: Random) -> TrainingRun:
@@ -162,40 +148,10 @@ def _value(value: struct_pb2.Value, field: str, errors: list[FieldError]) -> Any
 
 def progress_report(request: progress_pb.ReportRequest) -> ProgressReport:
     """A trainer's report. Raises InvalidRequest."""
-    errors = [
-        FieldError(name, f"must not be negative, got {getattr(request, name)}")
-        for name in ("timesteps", "timesteps_lost", "fps", "attempt")
-        if getattr(request, name) < 0
-    ]
-    numbers = ("fps", "episode_reward_mean", "episode_length_mean", "evaluation_reward_mean")
-    errors += [
-        FieldError(name, f"must be finite, got {getattr(request, name)}")
-        for name in numbers
-        if not math.isfinite(getattr(request, name))
-    ]
-    if errors:
+    report = truncate_texts(dataclass_of(ProgressReport, request))
+    if errors := list(report_errors(report)):
         raise InvalidRequest(errors)
-    optional = {field.name: value for field, value in request.ListFields() if field.name in numbers[1:]}
-    return ProgressReport(
-        run=request.run_id,
-        attempt=request.attempt,
-        timesteps=request.timesteps,
-        activity=ACTIVITIES.get(request.activity, Activity.STARTING),
-        fps=request.fps,
-        **optional,
-        latest_checkpoint=_artifact(request.latest_checkpoint) if request.HasField("latest_checkpoint") else None,
-        latest_model=_artifact(request.latest_model) if request.HasField("latest_model") else None,
-        best_model=_artifact(request.best_model) if request.HasField("best_model") else None,
-        resumed_from=_artifact(request.resumed_from) if request.HasField("resumed_from") else None,
-        timesteps_lost=request.timesteps_lost,
-        warning=request.warning[:1000],
-        unsaved=request.unsaved[:1000],
-    )
-
-
-def _artifact(message: progress_pb.Artifact) -> Artifact:
-    reward = message.reward_mean if message.HasField("reward_mean") else None
-    return Artifact(message.path, message.timesteps, message.digest, reward)
+    return report
 
 
 @dataclass(frozen=True, slots=True)

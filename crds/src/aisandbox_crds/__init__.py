@@ -1,1 +1,160 @@
-"""The TrainingRun: its spec, status, hyperparameters, names and the contract of starting and ending a trainer."""
+"""The TrainingRun: its spec, status, hyperparameters and names, and how a trainer is started, reports and ends.
+
+What other members may use is exported here; the modules are internal. Needs only the standard library.
+``python -m aisandbox_crds.generate`` makes the Kubernetes resource and the pages for users.
+"""
+
+from aisandbox_crds.codec import (
+    ENVIRONMENT_KINDS,
+    camel_case,
+    run_from_json,
+    run_to_json,
+    spec_from_json,
+    spec_to_json,
+    status_from_json,
+    status_to_json,
+)
+from aisandbox_crds.effective_values import (
+    effective_checkpoint_interval,
+    effective_environments,
+    effective_evaluation_interval,
+    seed_of,
+)
+from aisandbox_crds.errors import CrdError, FieldError, InvalidRun
+from aisandbox_crds.hyperparameters import Hyperparameters, batch_conflict, frequency_conflict, parse_hyperparameters
+from aisandbox_crds.naming import is_run_name, request_digest, request_suffix, run_name
+from aisandbox_crds.output_path import normalized_output_path, output_path_problem
+from aisandbox_crds.parameter_values import ClassName, LinearSchedule, Normalize
+from aisandbox_crds.progress import (
+    PUBLISHED,
+    REPORTED,
+    idle,
+    is_older,
+    is_training,
+    report_errors,
+    status_after_last_report,
+    status_after_report,
+    truncate_texts,
+    with_artifact_times,
+    with_newer_progress,
+)
+from aisandbox_crds.spec import (
+    MAX_SEED,
+    MAX_TIMESTEPS,
+    Algorithm,
+    Environment,
+    Evaluation,
+    FakeEnvironment,
+    GrpcEnvironment,
+    GymnasiumEnvironment,
+    TrainingRunSpec,
+)
+from aisandbox_crds.status import (
+    Activity,
+    Artifact,
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    Failure,
+    Phase,
+    Progress,
+    ProgressReport,
+    TrainingRunStatus,
+)
+from aisandbox_crds.times import format_precise_time, format_time, later_time, parse_time, seconds_since, utc_now
+from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
+from aisandbox_crds.trainer_start import TrainerStart, spec_for_trainer
+from aisandbox_crds.trainingrun import (
+    API_VERSION,
+    EXPERIMENT_ANNOTATION,
+    GROUP,
+    KIND,
+    REQUEST_ANNOTATION,
+    REQUEST_DIGEST_ANNOTATION,
+    RUN_LABEL,
+    VERSION,
+    TrainingRun,
+)
+from aisandbox_crds.validation import validate_names, validate_spec
+
+__all__ = [
+    "API_VERSION",
+    "ENVIRONMENT_KINDS",
+    "EXPERIMENT_ANNOTATION",
+    "GROUP",
+    "KIND",
+    "MAX_SEED",
+    "MAX_TIMESTEPS",
+    "PUBLISHED",
+    "REPORTED",
+    "REQUEST_ANNOTATION",
+    "REQUEST_DIGEST_ANNOTATION",
+    "RUN_LABEL",
+    "VERSION",
+    "Activity",
+    "Algorithm",
+    "Artifact",
+    "ClassName",
+    "Condition",
+    "ConditionStatus",
+    "ConditionType",
+    "CrdError",
+    "Environment",
+    "Evaluation",
+    "ExitCode",
+    "Failure",
+    "FakeEnvironment",
+    "FieldError",
+    "GrpcEnvironment",
+    "GymnasiumEnvironment",
+    "Hyperparameters",
+    "InvalidRun",
+    "LinearSchedule",
+    "Normalize",
+    "Phase",
+    "Progress",
+    "ProgressReport",
+    "TerminationMessage",
+    "TrainerStart",
+    "TrainingRun",
+    "TrainingRunSpec",
+    "TrainingRunStatus",
+    "batch_conflict",
+    "camel_case",
+    "effective_checkpoint_interval",
+    "effective_environments",
+    "effective_evaluation_interval",
+    "format_precise_time",
+    "format_time",
+    "frequency_conflict",
+    "idle",
+    "is_older",
+    "is_run_name",
+    "is_training",
+    "later_time",
+    "normalized_output_path",
+    "output_path_problem",
+    "parse_hyperparameters",
+    "parse_time",
+    "report_errors",
+    "request_digest",
+    "request_suffix",
+    "run_from_json",
+    "run_name",
+    "run_to_json",
+    "seconds_since",
+    "seed_of",
+    "spec_for_trainer",
+    "spec_from_json",
+    "spec_to_json",
+    "status_after_last_report",
+    "status_after_report",
+    "status_from_json",
+    "status_to_json",
+    "truncate_texts",
+    "utc_now",
+    "validate_names",
+    "validate_spec",
+    "with_artifact_times",
+    "with_newer_progress",
+]

@@ -1,6 +1,6 @@
-"""The syntax of a simulator's address, as far as it can be told without a network.
+"""The syntax of a simulator's address, as far as it can be checked without a network.
 
-Must not resolve names or connect; that is the environment's.
+Must not resolve names or connect.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The JSON form of a TrainingRun: camelCase keys, as in the Kubernetes resource and in ``trainingrun.json``.
 
-Owns the translation between that form and the dataclasses of this package, driven by their fields' types. Checks types
-and names only; whether values make sense is for :mod:`aisandbox_crds.validation`. A spec with unknown keys is refused
-(a misspelt field would be lost in silence); unknown keys of a status or of the metadata, and conditions of an unknown
-type, are ignored, since their writer may be newer than their reader.
+Translates between that form and the dataclasses of this package, by the types of their fields. Checks types and names
+only; whether values make sense is for :mod:`aisandbox_crds.validation`. A spec with unknown keys is refused (a
+misspelt field would be ignored without notice); unknown keys of a status or of the metadata, and conditions of an
+unknown type, are ignored, since their writer may be newer than their reader.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 def spec_to_json(spec: TrainingRunSpec) -> dict[str, Any]:
-    """The spec as JSON values, without fields that have their default; the environment is always said."""
+    """The spec as JSON values, without fields that have their default; the environment is always written."""
     return to_json(spec)
 
 
@@ -49,7 +49,7 @@ def spec_from_json(data: object) -> TrainingRunSpec:
 
 
 def status_to_json(status: TrainingRunStatus) -> dict[str, Any]:
-    """The status as JSON values, without defaults and without numbers that are not finite; the phase is always said."""
+    """The status as JSON values, without defaults and numbers that are not finite; the phase is always written."""
     return {"phase": status.phase.value, **to_json(status)}
 
 
@@ -191,7 +191,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 class _Reader:
-    """Reads values by type and gathers what is wrong; what it returns after an error is never seen by a caller."""
+    """Reads values by type and collects errors; a value that is returned after an error does not reach a caller."""
 
     def __init__(self, ignore_unknown: bool) -> None:
         self.ignore_unknown = ignore_unknown

@@ -36,11 +36,11 @@ def effective_evaluation_interval(spec: TrainingRunSpec) -> int | None:
 def effective_environments(spec: TrainingRunSpec, hyperparameters: Hyperparameters, addresses: int) -> int:
     """How many environments are stepped together.
 
-    What the spec says, else ``n_envs``, else one for each of the ``addresses`` the simulator's address stands for
+    The number in the spec, else ``n_envs``, else one for each of the ``addresses`` the simulator's address stands for
     (1 for an environment inside the trainer).
     """
-    said = spec.environment.environments if isinstance(spec.environment, GrpcEnvironment) else 0
-    return said or hyperparameters.n_envs or addresses
+    stated = spec.environment.environments if isinstance(spec.environment, GrpcEnvironment) else 0
+    return stated or hyperparameters.n_envs or addresses
 
 
 def known_environments(spec: TrainingRunSpec, hyperparameters: Hyperparameters) -> int | None:

@@ -26,12 +26,12 @@ _FIELD = "hyperparameters"
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """What the trainer makes an algorithm of.
+    """The checked hyperparameters of a run, from which the trainer builds the algorithm.
 
-    ``keywords`` are those of the SB3 class: what was said and this project's defaults; SB3's own hold for the rest.
-    A schedule is a LinearSchedule or a number; ``policy_kwargs``, if there, is a dict whose classes are Symbols.
-    ``policy`` None: not said, the one that fits the observation space. ``n_envs`` None: not said. ``frame_stack`` None:
-    not said, or 1.
+    ``keywords`` are those of the SB3 class: the given ones and this project's defaults; SB3's hold for the rest.
+    A schedule is a LinearSchedule or a number; ``policy_kwargs``, if there, is a dict whose classes are ClassNames.
+    ``policy`` None: the one that fits the observation space. ``n_envs`` None: not given. ``frame_stack`` None: not
+    given, or 1.
     """
 
     policy: str | None

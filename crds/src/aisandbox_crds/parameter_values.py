@@ -32,7 +32,7 @@ class ClassName:
 
 @dataclass(frozen=True, slots=True)
 class Normalize:
-    """The keywords of SB3's VecNormalize; ``gamma`` is the algorithm's unless said."""
+    """The keywords of SB3's VecNormalize; ``gamma`` is the algorithm's by default."""
 
     norm_obs: bool = True
     norm_reward: bool = True
@@ -46,4 +46,4 @@ class Normalize:
 Value: TypeAlias = (
     bool | int | float | str | LinearSchedule | ClassName | list[Any] | tuple[Any, ...] | Mapping[str, Any] | None
 )
-"""What text can say: lists, tuples and mappings hold Values."""
+"""The values that a text can state: lists, tuples and mappings hold Values."""

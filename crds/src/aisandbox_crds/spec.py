@@ -74,7 +74,7 @@ class GymnasiumEnvironment:
 
 @dataclass(frozen=True, slots=True)
 class GrpcEnvironment:
-    """Simulators that implement aisandbox.v1.EnvironmentService; the trainer dials them."""
+    """Simulators that implement aisandbox.v1.EnvironmentService; the trainer connects to them."""
 
     address: str = field(
         metadata=about(
@@ -109,8 +109,8 @@ class GrpcEnvironment:
     options: Mapping[str, Any] = field(
         default_factory=dict,
         metadata=about(
-            "Handed to the simulator when the session opens, any JSON; what is in it is up to the simulator. "
-            "Without it, none.",
+            "Passed to the simulator when the session opens: any JSON that the simulator understands. Without "
+            "it, none.",
         ),
     )
 
@@ -167,7 +167,7 @@ class Resources:
         default_factory=dict,
         metadata=about(
             "What the trainer may use at most, as {cpu: 2, memory: 4Gi, nvidia.com/gpu: 1}. A trainer that "
-            "goes beyond its memory is killed, and the next attempt goes on from the latest checkpoint.",
+            "exceeds its memory is killed, and the next attempt continues from the latest checkpoint.",
             max_entries=32,
         ),
     )
@@ -258,8 +258,8 @@ class TrainingRunSpec:
     hyperparameters: Mapping[str, str] = field(
         default_factory=dict,
         metadata=about(
-            "Hyperparameters of the algorithm by the names of its stable-baselines3 keywords, each as text, "
-            'as learning_rate: "3e-4"; what is not said keeps its default. docs/hyperparameters.md has all of '
+            "Hyperparameters of the algorithm by the names of its stable-baselines3 keywords, each as text, for "
+            'example learning_rate: "3e-4"; the others keep their defaults. docs/hyperparameters.md has all of '
             "them with their ranges. A key the algorithm does not have is refused; a value out of its range "
             "fails the run at once with the reason InvalidRun.",
             max_entries=MAX_HYPERPARAMETERS,
@@ -318,7 +318,7 @@ class TrainingRunSpec:
     suspend: bool = field(
         default=False,
         metadata=about(
-            "True stops the trainer after a checkpoint and frees its node; false lets the run go on from "
+            "True stops the trainer after a checkpoint and frees its node; false lets the run continue from "
             "there. Can be changed at any time until the run is done. The Job is suspended, so that Kueue can "
             "do the same.",
             immutable=False,
@@ -335,9 +335,9 @@ class TrainingRunSpec:
     backoff_limit: int = field(
         default=3,
         metadata=about(
-            "How many failed attempts are followed by another, which goes on from the latest checkpoint. One "
-            "more, and the run fails. Suspends, evictions and other disruptions of the cluster are not "
-            "counted; errors no attempt can get over (a bad hyperparameter) fail the run at once.",
+            "How many failed attempts are followed by another, which continues from the latest checkpoint. One "
+            "failure more fails the run. Suspends, evictions and other disruptions of the cluster are not "
+            "counted; an error that no retry can cure (a bad hyperparameter) fails the run at once.",
             minimum=0,
             maximum=1000,
             bits=32,
@@ -347,7 +347,7 @@ class TrainingRunSpec:
         default=None,
         metadata=about(
             "Seconds after which the run is stopped and fails with the reason DeadlineExceeded, counted from "
-            "the start of its Job, and from anew when it is resumed after a suspend. Without it, there is no "
+            "the start of its Job, and again from each resumption after a suspend. Without it, there is no "
             "limit.",
             minimum=1,
             maximum=2**31 - 1,
@@ -386,7 +386,7 @@ class TrainingRunSpec:
     tolerations: tuple[Mapping[str, Any], ...] = field(
         default=(),
         metadata=about(
-            "Taints of nodes that the trainer puts up with, as in a pod. Without it, none.",
+            "Taints of nodes that the trainer tolerates, as in a pod. Without it, none.",
             max_entries=64,
             shape=Toleration,
             schema={"x-kubernetes-list-type": "atomic"},

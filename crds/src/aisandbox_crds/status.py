@@ -80,7 +80,7 @@ class Artifact:
     reward_mean: float | None = field(
         default=None,
         metadata=about(
-            "The mean undiscounted return of the evaluation it is known by, if any.",
+            "The mean undiscounted return of the evaluation it was chosen by, if any.",
         ),
     )
     time: str | None = field(
@@ -97,7 +97,7 @@ class ProgressReport:
     """A snapshot of a run by its trainer: the fields of ReportRequest in training_progress.proto, apart from its run.
 
     Those that :class:`Progress` or :class:`TrainingRunStatus` have too are described there; a measurement that is not
-    known yet is None. ``unsaved``: why the checkpoint or model that was due last is not saved; empty if it is.
+    known yet is None. ``unsaved``: why the checkpoint or model that was due last is not saved; empty if it is saved.
     """
 
     attempt: int
@@ -128,7 +128,7 @@ class Progress:
     total_timesteps: int = field(
         default=0,
         metadata=about(
-            "Those of the spec.",
+            "The totalTimesteps of the spec.",
         ),
     )
     progress_percentage: float = field(
@@ -140,7 +140,7 @@ class Progress:
     fps: float = field(
         default=0.0,
         metadata=about(
-            "Environment steps a second, with the time of updates.",
+            "Environment steps a second, including the time of updates.",
         ),
     )
     estimated_remaining_seconds: float | None = field(
@@ -196,7 +196,7 @@ class Progress:
 
 
 class ConditionType(StrEnum):
-    """What a condition speaks of, for programs (``kubectl wait --for=condition=Complete``)."""
+    """What a condition is about, for programs (``kubectl wait --for=condition=Complete``)."""
 
     SUSPENDED = "Suspended"
     RUNNING = "Running"
@@ -216,14 +216,14 @@ class ConditionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One thing that is so, or is not, and why.
+    """A condition of the run: whether it holds, and why.
 
     Kubernetes' metav1.Condition. Its type may be one that this version does not know.
     """
 
     type: ConditionType = field(
         metadata=about(
-            "What it speaks of.",
+            "What the condition is about.",
             max_length=316,
             schema={
                 "enum": None,
@@ -233,7 +233,7 @@ class Condition:
     )
     status: ConditionStatus = field(
         metadata=about(
-            "Whether it is so.",
+            "Whether the condition holds.",
         )
     )
     reason: str = field(
@@ -261,7 +261,7 @@ class Condition:
     observed_generation: int = field(
         default=0,
         metadata=about(
-            "The metadata.generation of the spec it speaks of.",
+            "The metadata.generation of the spec that the condition is about.",
             minimum=0,
         ),
     )
@@ -274,10 +274,10 @@ class TrainingRunStatus:
     phase: Phase = field(
         default=Phase.PENDING,
         metadata=about(
-            "Where the run is in its life, for people; programs read conditions. Pending: accepted, or "
-            "waiting for Kueue or for the next attempt. Starting: its Job is there, its trainer does not run "
-            "yet. Running: its trainer runs. Suspended: stopped by suspend. Succeeded, Failed, Cancelled: "
-            "done, for good.",
+            "Where the run is in its life, for people; programs read conditions. Pending: accepted, or waiting "
+            "for Kueue or for the next attempt. Starting: its Job exists, its trainer does not run yet. "
+            "Running: its trainer runs. Suspended: stopped by suspend. Succeeded, Failed, Cancelled: done, for "
+            "good.",
         ),
     )
     start_time: str | None = field(
@@ -303,7 +303,7 @@ class TrainingRunStatus:
     latest_checkpoint: Artifact | None = field(
         default=None,
         metadata=about(
-            "The latest state that training can go on from; only trainers read it.",
+            "The latest state that training can continue from; only trainers read it.",
             schema=_ATOMIC,
         ),
     )
@@ -324,7 +324,7 @@ class TrainingRunStatus:
     resumed_from: Artifact | None = field(
         default=None,
         metadata=about(
-            "The checkpoint the present attempt went on from; absent if it began anew.",
+            "The checkpoint that the present attempt resumed from; absent if it started from scratch.",
             schema=_ATOMIC,
         ),
     )
@@ -372,14 +372,14 @@ class TrainingRunStatus:
     observed_generation: int = field(
         default=0,
         metadata=about(
-            "The metadata.generation of the spec that phase and conditions speak of.",
+            "The metadata.generation of the spec that phase and conditions are about.",
         ),
     )
     conditions: tuple[Condition, ...] = field(
         default=(),
         metadata=about(
-            "What is so, for programs, as kubectl wait --for=condition=Complete. Types: Suspended, Running, "
-            "Complete, Failed, ProgressStalled, CheckpointsSaved.",
+            "The conditions of the run, for programs, as in kubectl wait --for=condition=Complete. Types: "
+            "Suspended, Running, Complete, Failed, ProgressStalled, CheckpointsSaved.",
             schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     )

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 
 from aisandbox_crds import codec
 from aisandbox_crds.errors import FieldError, InvalidRun, short_repr
 from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Artifact, Failure
+from aisandbox_crds.status import Failure, ProgressReport
 
 MAX_BYTES = 4096
 """What the kubelet reads of a termination message."""
@@ -24,6 +24,10 @@ LONGEST_MESSAGE = 4000
 
 _REASON = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]{0,98}[A-Za-z0-9_])?")
 _SIGKILL, _SIGTERM = 9, 15  # signal has no SIGKILL on Windows
+
+
+_NOT_REPEATED = ("activity", "fps", "warning", "unsaved", "episode_length_mean", "evaluation_reward_mean")
+"""Fields of a report that are not in a termination message: of interest while a trainer works, or not kept on disk."""
 
 
 class ExitCode(IntEnum):
@@ -43,21 +47,24 @@ class ExitCode(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TerminationMessage:
+class TerminationMessage(ProgressReport):
     """The JSON a trainer writes to TERMINATION_MESSAGE_PATH before it exits; at most 4,096 bytes.
 
-    It repeats what the last report of progress said, which may have been lost.
+    It repeats the last report of progress, which may have been lost, without what is of interest only while a trainer
+    works (activity, speed, warnings) and what an attempt at a finished run does not know. An older reader ignores
+    fields that are new to it.
     """
 
-    attempt: int
-    exit_code: int
-    timesteps: int
-    failure: Failure | None = None
-    latest_checkpoint: Artifact | None = None
-    latest_model: Artifact | None = None
-    best_model: Artifact | None = None
-    resumed_from: Artifact | None = None
-    episode_reward_mean: float | None = None
+    exit_code: int = field(kw_only=True)
+    failure: Failure | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def of(cls, report: ProgressReport, exit_code: int, failure: Failure | None = None) -> TerminationMessage:
+        """The message that ends the attempt whose last report is ``report``."""
+        lasting = {each.name: getattr(report, each.name) for each in fields(ProgressReport)}
+        for name in _NOT_REPEATED:
+            del lasting[name]
+        return cls(**lasting, exit_code=exit_code, failure=failure)
 
     def to_json(self) -> str:
         """The message as one line of ASCII; a failure's text is cut so that the whole fits in MAX_BYTES."""
@@ -78,7 +85,7 @@ class TerminationMessage:
 
     @classmethod
     def from_json(cls, text: str) -> TerminationMessage:
-        """Reads what :meth:`to_json` wrote. Raises InvalidRun: a trainer that was killed may have left anything."""
+        """Reads what :meth:`to_json` wrote. Raises InvalidRun: a killed trainer may have left a part of one."""
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:

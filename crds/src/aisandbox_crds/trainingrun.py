@@ -29,7 +29,7 @@ class TrainingRun:
     """A run. ``name`` is its run_id; ``creation_time`` and ``deletion_time`` are RFC 3339 in UTC.
 
     ``generation`` counts the changes of the spec, ``resource_version`` names this state of the resource; both are
-    Kubernetes' and empty on one machine.
+    set by Kubernetes and empty on one machine.
     """
 
     name: str

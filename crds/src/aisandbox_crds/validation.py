@@ -88,15 +88,15 @@ def _keywords_problem(kwargs: Mapping[str, object]) -> str:
 def _environment_count_errors(spec: TrainingRunSpec, hyperparameters: Hyperparameters) -> Iterator[FieldError]:
     n_envs = hyperparameters.n_envs
     if isinstance(spec.environment, GrpcEnvironment):
-        said = spec.environment.environments
-        if said and n_envs and said != n_envs:
-            rule = f"is {n_envs}, but environment.grpc.environments is {said}: say one, or the same"
+        stated = spec.environment.environments
+        if stated and n_envs and stated != n_envs:
+            rule = f"is {n_envs}, but environment.grpc.environments is {stated}: give one of them, or the same number"
             yield FieldError("hyperparameters.n_envs", rule)
             return
         addresses = address_count(spec.environment.address)
-        wanted = said or n_envs
+        wanted = stated or n_envs
         if addresses and wanted and wanted < addresses:
-            field = "environment.grpc.environments" if said else "hyperparameters.n_envs"
+            field = "environment.grpc.environments" if stated else "hyperparameters.n_envs"
             yield FieldError(field, f"is {wanted}, fewer than the {addresses} addresses: each has at least one")
     count = known_environments(spec, hyperparameters)
     if count is None:

@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from aisandbox_crds.codec import camel_case, status_to_json
+from aisandbox_crds.progress import PUBLISHED, status_after_last_report
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import (
-    Artifact,
     Condition,
     ConditionStatus,
     ConditionType,
@@ -22,7 +22,7 @@ from aisandbox_crds.status import (
     Progress,
     TrainingRunStatus,
 )
-from aisandbox_crds.times import format_time, later_time
+from aisandbox_crds.times import format_time
 from aisandbox_crds.trainer_exit import TerminationMessage
 
 from aisandbox_operator.attempt_counts import count_attempts
@@ -32,7 +32,6 @@ from aisandbox_operator.observed_state import ObservedState
 
 _COUNTS = ("attempt", "suspensions", "restarts", "restarts_count_towards_max", "observed_generation")
 _OWN = ("phase", "start_time", "completion_time", "failure", "conditions", *_COUNTS)
-_PUBLISHED = ("latest_checkpoint", "latest_model", "best_model")
 _PROGRESS = ("timesteps", "total_timesteps", "progress_percentage", "last_updated_time", "attempt")
 
 
@@ -63,7 +62,7 @@ def own_fields(status: TrainingRunStatus) -> dict[str, Any]:
     """What the operator applies of a status, as JSON; counts are written even when they are 0."""
     own = tuple(each for each in status.conditions if each.type in OWN or status.phase.is_done)
     said = status_to_json(replace(status, conditions=own))
-    names = (*_OWN, *_PUBLISHED, *(("resumed_from",) if status.phase.is_done else ()))
+    names = (*_OWN, *PUBLISHED, *(("resumed_from",) if status.phase.is_done else ()))
     fields = {camel_case(name): said[camel_case(name)] for name in names if camel_case(name) in said}
     for name in _COUNTS:
         fields[camel_case(name)] = getattr(status, name)
@@ -87,8 +86,10 @@ def _ended(status: TrainingRunStatus, state: ObservedState) -> TrainingRunStatus
     if status.phase is Phase.SUCCEEDED:  # which includes the last checkpoint
         status = replace(status, conditions=tuple(_saved(each) for each in status.conditions))
     status = _with_final_progress(replace(status, completion_time=format_time(time), progress=progress), state)
-    newest = _newest_message(status, state)
-    return status if newest is None else replace(status, resumed_from=newest.resumed_from or status.resumed_from)
+    last = _newest_message(state)
+    if last is None or last.attempt < status.progress.attempt:
+        return status
+    return replace(status, resumed_from=last.resumed_from or status.resumed_from)
 
 
 def _saved(condition: Condition) -> Condition:
@@ -98,45 +99,12 @@ def _saved(condition: Condition) -> Condition:
 
 
 def _with_final_progress(status: TrainingRunStatus, state: ObservedState) -> TrainingRunStatus:
-    """The status with what the last termination message says; the same if that is known already, or there is none."""
-    newest = _newest_message(status, state)
-    if newest is None:
-        return status
-    after = replace(
-        status,
-        progress=_reached(status.progress, newest, _total(status, state)),
-        latest_checkpoint=_published(newest.latest_checkpoint, status.latest_checkpoint),
-        latest_model=_published(newest.latest_model, status.latest_model),
-        best_model=_published(newest.best_model, status.best_model),
-    )
-    if after == status:
-        return status
-    # Newer than the reports that others may still hold.
-    moment = later_time(status.progress.last_updated_time, state.now)
-    return replace(after, progress=replace(after.progress, last_updated_time=moment))
+    """The status with what the last termination message says; newer than the reports that others may still hold."""
+    return status_after_last_report(status, _newest_message(state), total=_total(status, state), now=state.now)
 
 
-def _newest_message(status: TrainingRunStatus, state: ObservedState) -> TerminationMessage | None:
-    newest = max(state.termination_messages, key=lambda message: message.attempt, default=None)
-    return None if newest is None or newest.attempt < status.progress.attempt else newest
-
-
-def _published(reported: Artifact | None, known: Artifact | None) -> Artifact | None:
-    """The message's artifact; if it is the known one, that one, which has the time of its first report."""
-    if reported is None or (known is not None and (reported.path, reported.digest) == (known.path, known.digest)):
-        return known
-    return reported
-
-
-def _reached(progress: Progress, message: TerminationMessage, total: int) -> Progress:
-    """The progress of a trainer that has trained; one that stopped before that does not set the timesteps back."""
-    began = message.resumed_from.timesteps if message.resumed_from is not None else 0
-    timesteps = message.timesteps if message.timesteps > began else max(message.timesteps, progress.timesteps)
-    percentage = round(min(100.0 * timesteps / total, 100.0), 2) if total > 0 else 0.0
-    attempt = max(progress.attempt, message.attempt)
-    return replace(
-        progress, timesteps=timesteps, total_timesteps=total, progress_percentage=percentage, attempt=attempt
-    )
+def _newest_message(state: ObservedState) -> TerminationMessage | None:
+    return max(state.termination_messages, key=lambda message: message.attempt, default=None)
 
 
 def _total(status: TrainingRunStatus, state: ObservedState) -> int:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from aisandbox_api import Settings, StartupError
-from aisandbox_api.backend import Activity, ProgressReport
 from aisandbox_api.errors import (
     AttemptOver,
     BackendUnavailable,
@@ -26,7 +25,7 @@ from aisandbox_api.kubernetes import KubernetesBackend
 from aisandbox_api.metrics import Metrics
 from aisandbox_crds.effective_values import seed_of
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
-from aisandbox_crds.status import Artifact, Phase
+from aisandbox_crds.status import Activity, Artifact, Phase, ProgressReport
 from aisandbox_crds.trainingrun import REQUEST_ANNOTATION, TrainingRun
 from fake_kubernetes import DROP, DROP_AFTER, NAMESPACE, FakeKubernetes
 from kubernetes.aio.client import Configuration
@@ -439,14 +438,14 @@ async def running(api: FakeKubernetes, backend: KubernetesBackend, name: str = "
 
 
 def report(timesteps: int = 410, attempt: int = 1, **fields: Any) -> ProgressReport:
-    return ProgressReport("a", attempt, timesteps, **{"activity": Activity.TRAINING, "fps": 50.0, **fields})
+    return ProgressReport(attempt, timesteps, **{"activity": Activity.TRAINING, "fps": 50.0, **fields})
 
 
 async def test_report_is_served_at_once_and_written_to_the_status(
     api: FakeKubernetes, backend: KubernetesBackend
 ) -> None:
     await running(api, backend)
-    await backend.report(report(latest_checkpoint=CHECKPOINT, episode_reward_mean=1.5), "token-of-a")
+    await backend.report("a", report(latest_checkpoint=CHECKPOINT, episode_reward_mean=1.5), "token-of-a")
     progress = (await backend.get("a")).status.progress
     assert (progress.timesteps, progress.fps, progress.progress_percentage) == (410, 50.0, 41.0)
     await until(lambda: "progress" in api.objects["a"]["status"])
@@ -458,10 +457,10 @@ async def test_report_is_served_at_once_and_written_to_the_status(
 
 async def test_writes_of_reports_are_limited(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     await running(api, backend)
-    await backend.report(report(399), "token-of-a")
+    await backend.report("a", report(399), "token-of-a")
     await until(lambda: api.count("PATCH", "trainingruns/status") == 1)
     for timesteps in range(400, 500):
-        await backend.report(report(timesteps), "token-of-a")
+        await backend.report("a", report(timesteps), "token-of-a")
         await asyncio.sleep(0.005)  # what is written, is written meanwhile
     assert api.count("PATCH", "trainingruns/status") == 1
     assert api.count("POST", "tokenreviews") == api.count("GET", "pods") == 1
@@ -471,7 +470,7 @@ async def test_writes_of_reports_are_limited(api: FakeKubernetes, backend: Kuber
 async def test_other_replica_sees_progress_through_the_cluster(api: FakeKubernetes, opened: Opened) -> None:
     async with opened() as one, opened() as other:
         await running(api, one)
-        await one.report(report(), "token-of-a")
+        await one.report("a", report(), "token-of-a")
         run = await seen(other, "a", lambda run: run.status.progress.timesteps == 410)
         assert run.status.progress.activity == "Training"
 
@@ -479,9 +478,9 @@ async def test_other_replica_sees_progress_through_the_cluster(api: FakeKubernet
 async def test_trainer_that_changes_to_another_replica_is_served_by_both(api: FakeKubernetes, opened: Opened) -> None:
     async with opened() as one, opened() as other:
         await running(api, one)
-        await one.report(report(410), "token-of-a")
+        await one.report("a", report(410), "token-of-a")
         await seen(other, "a", lambda run: run.status.progress.timesteps == 410)
-        await other.report(report(600, activity=Activity.EVALUATING), "token-of-a")
+        await other.report("a", report(600, activity=Activity.EVALUATING), "token-of-a")
         await seen(one, "a", lambda run: run.status.progress.timesteps == 600)
 
 
@@ -494,12 +493,12 @@ async def test_progress_does_not_overwrite_an_end_that_the_cache_does_not_have(
         api.drop_watches()
         await until(lambda: api.count("GET", "watch") >= 2)
         api.set_status("a", phase="Succeeded", progress={"timesteps": 1000})
-        await backend.report(report(), "token-of-a")
+        await backend.report("a", report(), "token-of-a")
         run = await seen(backend, "a", lambda run: run.status.phase.is_done)
         assert run.status.progress.timesteps == 1000
         assert api.objects["a"]["status"]["progress"] == {"timesteps": 1000}
         with pytest.raises(AttemptOver):
-            await backend.report(report(), "token-of-a")
+            await backend.report("a", report(), "token-of-a")
 
 
 async def test_progress_is_written_after_a_conflict(api: FakeKubernetes, opened: Opened) -> None:
@@ -509,7 +508,7 @@ async def test_progress_is_written_after_a_conflict(api: FakeKubernetes, opened:
         api.drop_watches()
         await until(lambda: api.count("GET", "watch") >= 2)
         api.set_status("a", restarts=1)
-        await backend.report(report(), "token-of-a")
+        await backend.report("a", report(), "token-of-a")
         await until(lambda: api.objects["a"]["status"].get("progress", {}).get("timesteps") == 410)
         assert api.objects["a"]["status"]["restarts"] == 1
 
@@ -517,9 +516,9 @@ async def test_progress_is_written_after_a_conflict(api: FakeKubernetes, opened:
 async def test_report_is_accepted_without_an_api_server(api: FakeKubernetes, opened: Opened) -> None:
     async with opened() as backend:
         await running(api, backend)
-        await backend.report(report(410), "token-of-a")
+        await backend.report("a", report(410), "token-of-a")
         api.refuse_all = True
-        await backend.report(report(420), "token-of-a")
+        await backend.report("a", report(420), "token-of-a")
         assert (await backend.get("a")).status.progress.timesteps == 420
 
 
@@ -529,7 +528,7 @@ async def test_progress_that_could_not_be_written_is_written_without_another_rep
     monkeypatch.setattr("aisandbox_api.kubernetes.progress_writer.INTERVAL_SECONDS", 0.1)
     await running(api, backend)
     api.fail("PATCH", "trainingruns/status", (503, ""), DROP)
-    await backend.report(report(410), "token-of-a")
+    await backend.report("a", report(410), "token-of-a")
     await until(lambda: api.objects["a"]["status"].get("progress", {}).get("timesteps") == 410)
     assert api.count("PATCH", "trainingruns/status") == 3
 
@@ -538,10 +537,10 @@ async def test_restarted_service_continues_with_the_next_report(api: FakeKuberne
     async with opened() as backend:
         await running(api, backend, progress={"timesteps": 500, "attempt": 1, "activity": "Training"}, attempt=1)
         resumed: dict[str, Any] = {"attempt": 2, "resumed_from": CHECKPOINT}
-        await backend.report(report(405, **resumed), "token-of-a")
+        await backend.report("a", report(405, **resumed), "token-of-a")
         await until(lambda: api.objects["a"]["status"].get("timestepsLost") == 100)
     async with opened() as backend:
-        await backend.report(report(450, **resumed), "token-of-a")
+        await backend.report("a", report(450, **resumed), "token-of-a")
         status = (await backend.get("a")).status
         assert (status.progress.timesteps, status.timesteps_lost, status.resumed_from) == (450, 100, CHECKPOINT)
 
@@ -549,10 +548,10 @@ async def test_restarted_service_continues_with_the_next_report(api: FakeKuberne
 async def test_older_attempt_is_over(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     await running(api, backend, attempt=3)
     with pytest.raises(AttemptOver, match="attempt 2"):
-        await backend.report(report(attempt=2), "token-of-a")
-    await backend.report(report(attempt=4), "token-of-a")
+        await backend.report("a", report(attempt=2), "token-of-a")
+    await backend.report("a", report(attempt=4), "token-of-a")
     with pytest.raises(AttemptOver):
-        await backend.report(report(attempt=3), "token-of-a")
+        await backend.report("a", report(attempt=3), "token-of-a")
 
 
 @pytest.mark.parametrize("token", [None, "", "forged", "x" * 100_000])
@@ -561,7 +560,7 @@ async def test_report_without_a_valid_token_is_refused(
 ) -> None:
     await running(api, backend)
     with pytest.raises(NotAuthenticated):
-        await backend.report(report(), token)
+        await backend.report("a", report(), token)
     assert (await backend.get("a")).status.progress.timesteps == 0
 
 
@@ -569,26 +568,26 @@ async def test_forged_token_is_reviewed_once(api: FakeKubernetes, backend: Kuber
     await running(api, backend)
     for _ in range(20):
         with pytest.raises(NotAuthenticated):
-            await backend.report(report(), "forged")
+            await backend.report("a", report(), "forged")
     assert api.count("POST", "tokenreviews") == 1
 
 
 async def test_reviews_of_forged_tokens_are_limited(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     await running(api, backend)
-    await backend.report(report(410), "token-of-a")
+    await backend.report("a", report(410), "token-of-a")
     refusals = await asyncio.gather(
-        *(backend.report(report(), f"forged-{number}") for number in range(600)), return_exceptions=True
+        *(backend.report("a", report(), f"forged-{number}") for number in range(600)), return_exceptions=True
     )
     assert {type(refusal) for refusal in refusals} == {NotAuthenticated, BackendUnavailable}
     assert api.count("POST", "tokenreviews") < 500
-    await backend.report(report(420), "token-of-a")  # a token in the cache needs no review
+    await backend.report("a", report(420), "token-of-a")  # a token in the cache needs no review
 
 
 async def test_token_of_another_run_s_pod_is_refused(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     await running(api, backend)
     await running(api, backend, "b")
     with pytest.raises(NotPermitted, match="b-pod"):
-        await backend.report(report(), "token-of-b")
+        await backend.report("a", report(), "token-of-b")
 
 
 @pytest.mark.parametrize(
@@ -607,7 +606,7 @@ async def test_token_of_a_pod_that_is_not_the_run_s_trainer_is_refused(
     await running(api, backend)
     api.pods["a-pod"]["metadata"].update(change)
     with pytest.raises(refusal):
-        await backend.report(report(), "token-of-a")
+        await backend.report("a", report(), "token-of-a")
 
 
 @pytest.mark.parametrize(
@@ -624,21 +623,21 @@ async def test_token_that_is_not_bound_to_a_pod_for_this_service_is_refused(
     await running(api, backend)
     api.tokens["token-of-a"].update(change)
     with pytest.raises(NotAuthenticated):
-        await backend.report(report(), "token-of-a")
+        await backend.report("a", report(), "token-of-a")
 
 
 async def test_token_of_a_deleted_run_s_trainer_is_refused_by_the_next_run_of_that_name(
     api: FakeKubernetes, backend: KubernetesBackend
 ) -> None:
     await running(api, backend)
-    await backend.report(report(), "token-of-a")
+    await backend.report("a", report(), "token-of-a")
     api.delete("a")
     api.add("a", status={"phase": "Running"})
     await seen(backend, "a", lambda run: run.uid == api.objects["a"]["metadata"]["uid"])
     with pytest.raises(NotPermitted, match="deleted"):
-        await backend.report(report(attempt=9), "token-of-a")
+        await backend.report("a", report(attempt=9), "token-of-a")
     api.add_pod("a-pod-2", "a", "new-token-of-a")
-    await backend.report(report(attempt=1), "new-token-of-a")
+    await backend.report("a", report(attempt=1), "new-token-of-a")
 
 
 async def test_report_whose_run_is_replaced_while_its_token_is_checked_is_not_the_new_run_s(
@@ -646,7 +645,7 @@ async def test_report_whose_run_is_replaced_while_its_token_is_checked_is_not_th
 ) -> None:
     await running(api, backend)
     api.fail("POST", "tokenreviews", (503, ""))  # so that the check takes a while
-    reporting = asyncio.create_task(backend.report(report(attempt=9), "token-of-a"))
+    reporting = asyncio.create_task(backend.report("a", report(attempt=9), "token-of-a"))
     await until(lambda: api.count("POST", "tokenreviews"))
     api.delete("a")
     api.add("a", status={"phase": "Running"})
@@ -659,17 +658,17 @@ async def test_token_of_a_deleted_pod_is_refused(api: FakeKubernetes, backend: K
     await running(api, backend)
     del api.pods["a-pod"]
     with pytest.raises(NotAuthenticated, match="does not exist"):
-        await backend.report(report(), "token-of-a")
+        await backend.report("a", report(), "token-of-a")
 
 
 async def test_report_for_an_unknown_run_is_unknown(backend: KubernetesBackend) -> None:
     with pytest.raises(RunUnknown):
-        await backend.report(report(), "token")
+        await backend.report("a", report(), "token")
 
 
 async def test_token_that_cannot_be_reviewed_may_be_sent_again(api: FakeKubernetes, backend: KubernetesBackend) -> None:
     await running(api, backend)
     api.fail("POST", "tokenreviews", (403, "Forbidden"))
     with pytest.raises(BackendUnavailable, match="may not check tokens"):
-        await backend.report(report(), "token-of-a")
-    await backend.report(report(), "token-of-a")
+        await backend.report("a", report(), "token-of-a")
+    await backend.report("a", report(), "token-of-a")

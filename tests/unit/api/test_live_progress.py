@@ -2,10 +2,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from aisandbox_api.backend import Activity, ProgressReport
 from aisandbox_api.errors import AttemptOver
-from aisandbox_api.kubernetes.live_progress import Live, is_urgent, looks_same, take, view
-from aisandbox_crds.status import Artifact, Condition, ConditionStatus, ConditionType, Failure, Phase, Progress
+from aisandbox_api.kubernetes.live_progress import LiveProgress, accept_report, is_urgent, looks_same, shown_run
+from aisandbox_crds.status import (
+    Activity,
+    Artifact,
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    Failure,
+    Phase,
+    Progress,
+    ProgressReport,
+)
 from aisandbox_crds.trainingrun import TrainingRun
 
 NOW, LATER = "2025-01-01T00:00:01.000000Z", "2025-01-01T00:00:02.000000Z"
@@ -17,23 +26,23 @@ def in_phase(run: TrainingRun, phase: Phase, **status: Any) -> TrainingRun:
 
 
 def report(timesteps: int = 410, attempt: int = 1, **fields: Any) -> ProgressReport:
-    return ProgressReport("lander-b", attempt, timesteps, **{"activity": Activity.TRAINING, "fps": 50.0, **fields})
+    return ProgressReport(attempt, timesteps, **{"activity": Activity.TRAINING, "fps": 50.0, **fields})
 
 
 def test_trainer_that_loads_makes_a_running_pod_a_starting_run(run: TrainingRun) -> None:
     running = in_phase(run, Phase.RUNNING)
-    live = take(running, None, report(0, activity=Activity.STARTING), NOW)
-    assert view(running, live).status.phase is Phase.STARTING
-    live = take(running, live, report(10), NOW)
-    assert view(running, live).status.phase is Phase.RUNNING
-    waiting = take(running, live, report(10, activity=Activity.WAITING_FOR_SIMULATOR), NOW)
-    assert view(running, waiting).status.phase is Phase.RUNNING
+    live = accept_report(running, None, report(0, activity=Activity.STARTING), NOW)
+    assert shown_run(running, live).status.phase is Phase.STARTING
+    live = accept_report(running, live, report(10), NOW)
+    assert shown_run(running, live).status.phase is Phase.RUNNING
+    waiting = accept_report(running, live, report(10, activity=Activity.WAITING_FOR_SIMULATOR), NOW)
+    assert shown_run(running, waiting).status.phase is Phase.RUNNING
 
 
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.STARTING, Phase.SUSPENDED, Phase.CANCELLED])
 def test_run_without_a_trainer_has_no_pace(run: TrainingRun, phase: Phase) -> None:
-    live = take(in_phase(run, Phase.RUNNING), None, report(), NOW)
-    progress = view(in_phase(run, phase, progress=live.status.progress), live).status.progress
+    live = accept_report(in_phase(run, Phase.RUNNING), None, report(), NOW)
+    progress = shown_run(in_phase(run, phase, progress=live.status.progress), live).status.progress
     assert (progress.timesteps, progress.fps, progress.estimated_remaining_seconds) == (410, 0, None)
     assert progress.activity == ("Starting" if phase is Phase.STARTING else "")
 
@@ -42,43 +51,43 @@ def test_run_without_a_trainer_has_no_pace(run: TrainingRun, phase: Phase) -> No
 def test_what_keeps_a_pod_from_starting_is_a_warning(run: TrainingRun, phase: Phase) -> None:
     words = "the image cannot be pulled"
     condition = Condition(ConditionType.RUNNING, ConditionStatus.FALSE, "ImagePullBackOff", words)
-    assert view(in_phase(run, phase, conditions=(condition,)), None).status.progress.warning == words
-    assert view(in_phase(run, Phase.SUSPENDED, conditions=(condition,)), None).status.progress.warning == ""
+    assert shown_run(in_phase(run, phase, conditions=(condition,)), None).status.progress.warning == words
+    assert shown_run(in_phase(run, Phase.SUSPENDED, conditions=(condition,)), None).status.progress.warning == ""
     condition = replace(condition, reason="TrainerStarting", message="the trainer's pod is being started")
-    assert view(in_phase(run, phase, conditions=(condition,)), None).status.progress.warning == ""
+    assert shown_run(in_phase(run, phase, conditions=(condition,)), None).status.progress.warning == ""
 
 
 def test_end_is_what_the_cluster_says(run: TrainingRun) -> None:
-    live = take(in_phase(run, Phase.RUNNING), None, report(warning="slow"), NOW)
+    live = accept_report(in_phase(run, Phase.RUNNING), None, report(warning="slow"), NOW)
     progress = Progress(timesteps=1000, warning="slow", fps=50.0)
-    done = view(in_phase(run, Phase.FAILED, progress=progress, failure=Failure("R", "m")), live).status
+    done = shown_run(in_phase(run, Phase.FAILED, progress=progress, failure=Failure("R", "m")), live).status
     assert (done.progress.timesteps, done.progress.warning, done.progress.fps) == (1000, "", 0)
 
 
 def test_newer_of_two_reports_is_shown(run: TrainingRun) -> None:
     running = in_phase(run, Phase.RUNNING)
-    live = take(running, None, report(410), NOW)
+    live = accept_report(running, None, report(410), NOW)
     elsewhere = in_phase(run, Phase.RUNNING, progress=Progress(timesteps=600, attempt=1, last_updated_time=LATER))
-    assert view(elsewhere, live).status.progress.timesteps == 600
+    assert shown_run(elsewhere, live).status.progress.timesteps == 600
     another_attempt = in_phase(run, Phase.RUNNING, progress=Progress(timesteps=5, attempt=2, last_updated_time=NOW))
-    assert view(another_attempt, replace(live)).status.progress.timesteps == 5
-    assert view(another_attempt, live).status.attempt == 2
+    assert shown_run(another_attempt, replace(live)).status.progress.timesteps == 5
+    assert shown_run(another_attempt, live).status.attempt == 2
 
 
 def test_reports_of_a_deleted_run_are_not_those_of_its_successor(run: TrainingRun) -> None:
-    live = take(in_phase(replace(run, uid="old"), Phase.RUNNING), None, report(410), NOW)
+    live = accept_report(in_phase(replace(run, uid="old"), Phase.RUNNING), None, report(410), NOW)
     successor = in_phase(replace(run, uid="new"), Phase.RUNNING)
-    assert view(successor, live).status.progress.timesteps == 0
-    assert take(successor, live, report(20), LATER).status.progress.timesteps == 20
+    assert shown_run(successor, live).status.progress.timesteps == 0
+    assert accept_report(successor, live, report(20), LATER).status.progress.timesteps == 20
 
 
 def test_restart_counts_what_it_lost_once(run: TrainingRun) -> None:
     running = in_phase(run, Phase.RUNNING)
-    live = take(running, None, report(500), NOW)
-    starting = take(running, live, report(0, attempt=2, activity=Activity.STARTING), NOW)
+    live = accept_report(running, None, report(500), NOW)
+    starting = accept_report(running, live, report(0, attempt=2, activity=Activity.STARTING), NOW)
     assert (starting.status.progress.timesteps, starting.status.timesteps_lost) == (500, 0)
-    resumed = take(running, starting, report(405, attempt=2, resumed_from=CHECKPOINT), NOW)
-    again = take(running, resumed, report(450, attempt=2, resumed_from=CHECKPOINT), NOW)
+    resumed = accept_report(running, starting, report(405, attempt=2, resumed_from=CHECKPOINT), NOW)
+    again = accept_report(running, resumed, report(450, attempt=2, resumed_from=CHECKPOINT), NOW)
     assert (resumed.status.timesteps_lost, again.status.timesteps_lost) == (100, 100)
     assert again.status.resumed_from == CHECKPOINT
 
@@ -91,7 +100,9 @@ def test_attempt_taken_over_from_another_process_is_counted_once(
 ) -> None:
     progress = Progress(timesteps=500, attempt=2, activity=activity, last_updated_time=NOW)
     running = in_phase(run, Phase.RUNNING, progress=progress, attempt=2)
-    assert take(running, None, report(405, attempt=2, resumed_from=CHECKPOINT), NOW).status.timesteps_lost == lost
+    assert (
+        accept_report(running, None, report(405, attempt=2, resumed_from=CHECKPOINT), NOW).status.timesteps_lost == lost
+    )
 
 
 def test_late_report_of_a_suspended_trainer_does_not_take_its_last_words_back(run: TrainingRun) -> None:
@@ -99,20 +110,20 @@ def test_late_report_of_a_suspended_trainer_does_not_take_its_last_words_back(ru
         run, Phase.SUSPENDED, attempt=1, progress=Progress(timesteps=630, attempt=1, last_updated_time=NOW)
     )
     with pytest.raises(AttemptOver):
-        take(paused, None, report(600), LATER)
-    assert take(paused, None, report(640), LATER).status.progress.timesteps == 640, "its words were not heard"
-    assert take(paused, None, report(5, attempt=2), LATER).status.progress.timesteps == 5
+        accept_report(paused, None, report(600), LATER)
+    assert accept_report(paused, None, report(640), LATER).status.progress.timesteps == 640, "its words were not heard"
+    assert accept_report(paused, None, report(5, attempt=2), LATER).status.progress.timesteps == 5
 
 
 def test_report_of_a_run_that_is_done_is_over(run: TrainingRun) -> None:
     with pytest.raises(AttemptOver):
-        take(in_phase(run, Phase.SUCCEEDED), None, report(), NOW)
+        accept_report(in_phase(run, Phase.SUCCEEDED), None, report(), NOW)
 
 
 def test_artefact_keeps_the_time_it_was_first_heard_of(run: TrainingRun) -> None:
     running = in_phase(run, Phase.RUNNING)
-    first = take(running, None, report(latest_checkpoint=CHECKPOINT), NOW)
-    second = take(running, first, report(latest_checkpoint=CHECKPOINT), LATER)
+    first = accept_report(running, None, report(latest_checkpoint=CHECKPOINT), NOW)
+    second = accept_report(running, first, report(latest_checkpoint=CHECKPOINT), LATER)
     assert second.status.latest_checkpoint == replace(CHECKPOINT, time=NOW)
 
 
@@ -130,8 +141,8 @@ def test_artefact_keeps_the_time_it_was_first_heard_of(run: TrainingRun) -> None
 )
 def test_what_others_should_know_at_once_is_urgent(run: TrainingRun, fields: dict[str, Any], urgent: bool) -> None:
     running = in_phase(run, Phase.RUNNING)
-    before = take(running, None, report(), NOW)
-    after: Live = take(running, before, report(**{"timesteps": 410, **fields}), LATER)
+    before = accept_report(running, None, report(), NOW)
+    after: LiveProgress = accept_report(running, before, report(**{"timesteps": 410, **fields}), LATER)
     assert is_urgent(before.status, after.status) is urgent
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from aisandbox_api.kubernetes.live_progress import Live
+from aisandbox_api.kubernetes.live_progress import LiveProgress
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
 from aisandbox_api.kubernetes.progress_writer import ProgressWriter
 from aisandbox_api.kubernetes.run_cache import RunCache
@@ -33,7 +33,7 @@ async def written_of(run: TrainingRun, **status: Any) -> str:
     old = replace(run, name="old", uid="old", resource_version="1", status=TrainingRunStatus(**status))
     for known in (old, replace(run, name="new", uid="new", resource_version="2", status=TrainingRunStatus())):
         cache.put(known)
-    live = {uid: Live(uid, TrainingRunStatus(progress=REPORTED), None, True) for uid in ("old", "new")}
+    live = {uid: LiveProgress(uid, TrainingRunStatus(progress=REPORTED), None, True) for uid in ("old", "new")}
     writer = ProgressWriter(resources, cache, live.get, ClusterMetrics(CollectorRegistry()))  # type: ignore[arg-type]
     for name in ("old", "new"):
         writer.schedule(name, urgent=True)
@@ -49,7 +49,7 @@ async def test_urgent_reports_are_written_early_and_not_more_often(
     monkeypatch.setattr("aisandbox_api.kubernetes.progress_writer.LOOK_SECONDS", 0.0)
     resources, cache, clock, times = Resources(), RunCache(), [0.0], []
     cache.put(replace(run, name="a", uid="a", resource_version="1"))
-    live = Live("a", TrainingRunStatus(progress=REPORTED), None, True)
+    live = LiveProgress("a", TrainingRunStatus(progress=REPORTED), None, True)
     metrics = ClusterMetrics(CollectorRegistry())
     writer = ProgressWriter(resources, cache, lambda _: live, metrics, lambda: clock[0])  # type: ignore[arg-type]
     for quarter in range(400):

@@ -7,13 +7,12 @@ import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import training_progress_pb2 as progress_pb
 from aisandbox_api.admission_checks import check_output
-from aisandbox_api.backend import Activity
 from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION, environment_to_train
 from aisandbox_api.errors import FailedPrecondition, InvalidRequest
 from aisandbox_api.requests import list_query, new_run, page_token, progress_report
 from aisandbox_api.responses import last_checkpoint_path, status_response
 from aisandbox_crds.spec import Algorithm, Evaluation, FakeEnvironment, GrpcEnvironment, GymnasiumEnvironment
-from aisandbox_crds.status import Artifact, Phase
+from aisandbox_crds.status import Activity, Artifact, Phase
 from aisandbox_crds.trainingrun import EXPERIMENT_ANNOTATION, REQUEST_DIGEST_ANNOTATION, TrainingRun
 from aisandbox_model_store import RunStore
 

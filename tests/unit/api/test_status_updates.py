@@ -2,10 +2,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from aisandbox_api.backend import Activity, ProgressReport
 from aisandbox_api.local import status_updates
 from aisandbox_api.local.status_updates import AttemptEnd
-from aisandbox_crds.status import Artifact, Failure, Phase
+from aisandbox_crds.status import Activity, Artifact, Failure, Phase, ProgressReport
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainingrun import TrainingRun
 
@@ -15,7 +14,7 @@ CHECKPOINT = Artifact("checkpoints/400", 400, "sha256:1")
 
 def at_work(run: TrainingRun, timesteps: int = 500) -> TrainingRun:
     begun = status_updates.start_attempt(run, NOW)
-    report = ProgressReport(run.name, begun.status.attempt, timesteps, Activity.TRAINING, fps=50.0)
+    report = ProgressReport(begun.status.attempt, timesteps, Activity.TRAINING, fps=50.0)
     return status_updates.apply_report(begun, report, run.status, NOW)
 
 
@@ -28,7 +27,7 @@ def test_attempt_begins_with_the_next_number_and_keeps_the_first_start_time(run:
 
 def test_done_attempt_succeeds_even_if_a_cancel_came_last(run: TrainingRun) -> None:
     wished = replace(at_work(run), spec=replace(run.spec, cancel=True))
-    end = AttemptEnd(ExitCode.DONE, TerminationMessage(1, 0, 1000), stop_asked=True)
+    end = AttemptEnd(ExitCode.DONE, TerminationMessage(1, 1000, exit_code=0), stop_asked=True)
     after, _ = status_updates.finish_attempt(wished, end, NOW)
     assert (after.status.phase, after.status.progress.timesteps) == (Phase.SUCCEEDED, 1000)
     assert (after.status.completion_time, after.status.progress.fps) == (NOW, 0)
@@ -43,7 +42,7 @@ def test_cancelled_run_ends_cancelled_however_its_trainer_ended(run: TrainingRun
 
 def test_permanent_exit_fails_at_once_with_the_trainer_s_words(run: TrainingRun) -> None:
     failure = Failure("InvalidHyperparameter", "batch_size: too large")
-    message = TerminationMessage(1, ExitCode.PERMANENT, 0, failure)
+    message = TerminationMessage(1, 0, exit_code=ExitCode.PERMANENT, failure=failure)
     after, _ = status_updates.finish_attempt(at_work(run), AttemptEnd(ExitCode.PERMANENT, message), NOW)
     assert (after.status.phase, after.status.failure, after.status.restarts) == (Phase.FAILED, failure, 0)
 
@@ -113,7 +112,7 @@ def test_recovered_run_waits_for_its_next_attempt(run: TrainingRun) -> None:
 def test_report_of_a_starting_trainer_does_not_set_the_timesteps_back(run: TrainingRun) -> None:
     before, _ = status_updates.finish_attempt(at_work(run), AttemptEnd(1), NOW)
     begun = status_updates.start_attempt(before, NOW)
-    starting = status_updates.apply_report(begun, ProgressReport(run.name, 2, 0), before.status, NOW)
+    starting = status_updates.apply_report(begun, ProgressReport(2, 0), before.status, NOW)
     assert (starting.status.phase, starting.status.progress.timesteps) == (Phase.STARTING, 500)
     assert starting.status.progress.fps == 0
 
@@ -121,7 +120,7 @@ def test_report_of_a_starting_trainer_does_not_set_the_timesteps_back(run: Train
 def test_report_counts_what_a_restart_lost(run: TrainingRun) -> None:
     before, _ = status_updates.finish_attempt(at_work(run), AttemptEnd(1), NOW)
     begun = status_updates.start_attempt(before, NOW)
-    report = ProgressReport(run.name, 2, 410, Activity.TRAINING, resumed_from=CHECKPOINT)
+    report = ProgressReport(2, 410, Activity.TRAINING, resumed_from=CHECKPOINT)
     once = status_updates.apply_report(begun, report, before.status, NOW)
     twice = status_updates.apply_report(once, replace(report, timesteps=420), before.status, NOW)
     assert (once.status.timesteps_lost, twice.status.timesteps_lost) == (100, 100)
@@ -136,7 +135,7 @@ def test_full_disk_is_a_condition_until_something_is_saved(run: TrainingRun) -> 
     before = run
 
     def report(run: TrainingRun, time: str, **fields: Any) -> TrainingRun:
-        said = ProgressReport(run.name, 1, 100, Activity.TRAINING, **fields)
+        said = ProgressReport(1, 100, Activity.TRAINING, **fields)
         return status_updates.apply_report(run, said, before.status, time)
 
     def saved(run: TrainingRun) -> list[tuple[str, ...]]:
@@ -162,6 +161,6 @@ def test_report_estimates_the_time_that_is_left(run: TrainingRun) -> None:
 
 def test_waiting_for_the_simulator_is_starting_before_the_first_step_and_running_after(run: TrainingRun) -> None:
     begun = status_updates.start_attempt(run, NOW)
-    report = ProgressReport(run.name, 1, 0, Activity.WAITING_FOR_SIMULATOR, warning="not there")
+    report = ProgressReport(1, 0, Activity.WAITING_FOR_SIMULATOR, warning="not there")
     assert status_updates.apply_report(begun, report, run.status, NOW).status.phase is Phase.STARTING
     assert status_updates.apply_report(at_work(run), report, run.status, NOW).status.phase is Phase.RUNNING

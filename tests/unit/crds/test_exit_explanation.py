@@ -13,7 +13,7 @@ from aisandbox_crds.trainer_exit import (
 )
 
 MORE = "a larger machine"
-SAID = TerminationMessage(1, 78, 0, Failure("InvalidHyperparameter", "gamma: too large"))
+SAID = TerminationMessage(1, 0, exit_code=78, failure=Failure("InvalidHyperparameter", "gamma: too large"))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_termination_message_is_the_explanation_whatever_the_exit_code() -> None
 
 
 def test_termination_message_without_a_failure_explains_nothing() -> None:
-    failure = explain_exit(137, TerminationMessage(1, 143, 0), oom_killed=True, more_memory=MORE)
+    failure = explain_exit(137, TerminationMessage(1, 0, exit_code=143), oom_killed=True, more_memory=MORE)
     assert failure.reason == Reason.OOM_KILLED
     assert MORE in failure.message
 

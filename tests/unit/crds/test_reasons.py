@@ -78,7 +78,7 @@ def test_no_reason_is_a_literal_outside_the_enumeration(member: str) -> None:
     words = set(Reason) - OTHER_WORDS
     found = []
     for path in sorted((ROOT / member / "src").rglob("*.py")):
-        if path.name == "reasons.py":
+        if path.name in ("reasons.py", "__init__.py"):  # __all__ names the class InvalidRun
             continue
         named = [(line, text) for line, text in literals(path) if text in words]
         found += [f"{path.relative_to(ROOT)}:{line}: {text}" for line, text in (*named, *reason_arguments(path))]

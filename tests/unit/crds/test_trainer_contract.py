@@ -98,7 +98,7 @@ def test_a_bad_variable_is_named(variable: str, text: str, field: str) -> None:
 
 @given(st.text(max_size=6000), st.text(max_size=6000))
 def test_a_termination_message_always_fits(reason: str, message: str) -> None:
-    written = TerminationMessage(1, ExitCode.PERMANENT, 500, Failure(reason, message)).to_json()
+    written = TerminationMessage(1, 500, exit_code=ExitCode.PERMANENT, failure=Failure(reason, message)).to_json()
     assert len(written.encode()) <= MAX_BYTES
     read = TerminationMessage.from_json(written)
     assert (read.attempt, read.exit_code, read.timesteps) == (1, ExitCode.PERMANENT, 500)
@@ -108,7 +108,7 @@ def test_a_termination_message_always_fits(reason: str, message: str) -> None:
 @pytest.mark.parametrize("character", ["x", "é", "\U0001f600", '"', "\0"])
 @pytest.mark.parametrize("length", [100, 4000, 5000, 100_000])
 def test_a_long_message_keeps_its_beginning(character: str, length: int) -> None:
-    written = TerminationMessage(1, 75, 0, Failure("SimulatorLost", character * length)).to_json()
+    written = TerminationMessage(1, 0, exit_code=75, failure=Failure("SimulatorLost", character * length)).to_json()
     read = TerminationMessage.from_json(written).failure
     assert len(written) <= MAX_BYTES
     assert read is not None
@@ -117,7 +117,7 @@ def test_a_long_message_keeps_its_beginning(character: str, length: int) -> None
 
 
 def test_a_message_that_fits_is_unchanged() -> None:
-    message = TerminationMessage(3, 0, 1000)
+    message = TerminationMessage(3, 1000, exit_code=0)
     assert TerminationMessage.from_json(message.to_json()) == message
 
 

@@ -12,13 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from aisandbox_crds.status import Phase
+from aisandbox_crds.status import Phase, ProgressReport
 from aisandbox_crds.times import utc_now
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_kubernetes import Client, Configuration, NotConfigured, Retry, load_configuration
 from aisandbox_model_store.run_store import RunStore
 
-from aisandbox_api.backend import ProgressReport
 from aisandbox_api.errors import (
     BackendUnavailable,
     ClusterRefused,
@@ -30,7 +29,7 @@ from aisandbox_api.errors import (
     StartupError,
 )
 from aisandbox_api.kubernetes.deleted_runs import DeletedRuns
-from aisandbox_api.kubernetes.live_progress import is_urgent, take
+from aisandbox_api.kubernetes.live_progress import accept_report, is_urgent
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
 from aisandbox_api.kubernetes.progress_writer import ProgressWriter
 from aisandbox_api.kubernetes.run_cache import RunCache
@@ -236,22 +235,22 @@ class KubernetesBackend:
         """Asks the operator to resume the run."""
         return await self._ask(name, "resumed", "suspend", False)
 
-    async def report(self, report: ProgressReport, token: str | None) -> None:
+    async def report(self, name: str, report: ProgressReport, token: str | None) -> None:
         """Takes a report from a trainer's pod. Raises RunUnknown, ReportRefused, BackendUnavailable."""
         if not token:
             raise NotAuthenticated("authorization: metadata 'Bearer TOKEN' is missing")
         connection = self._connection()
-        await self.get(report.run)
-        asked = self._resource(report.run)
+        await self.get(name)
+        asked = self._resource(name)
         await connection.tokens.check(token, asked)
-        run, before = self._resource(report.run), self._views.views[report.run]
+        run, before = self._resource(name), self._views.views[name]
         if run.uid != asked.uid:
             raise RunUnknown(run.name, "it has been deleted, and another one has its name")
-        live = take(run, self._views.live(run.name), report, self._now())
+        live = accept_report(run, self._views.live(run.name), report, self._now())
         if live.attempt != before.status.progress.attempt:
             log.info("trainer reports", run=run.name, attempt=report.attempt, activity=report.activity)
         urgent = is_urgent(before.status, live.status)
-        self._views.take_report(run.name, live)
+        self._views.apply_report(run.name, live)
         connection.writer.schedule(run.name, urgent)
 
     async def _ask(self, name: str, wish: str, field: str, value: bool) -> TrainingRun:
@@ -305,7 +304,7 @@ class KubernetesBackend:
 
     def _changed(self, before: TrainingRun | None, after: TrainingRun | None) -> None:
         self._observe(before, after)
-        self._views.take_change(before, after)
+        self._views.apply_cluster_change(before, after)
         if before is not None and (after is None or after.status.phase.is_done) and self._connected is not None:
             self._connected.writer.forget(before.name)
         if after is None and before is not None:

@@ -1,7 +1,8 @@
-"""What trainers have reported to this process, and what a run looks like with it.
+"""What trainers have reported to this process, and how a run is shown with it.
 
-Pure functions and values. The cluster says what phase a run is in; a trainer says how far it is; this is the one place
-where both are put together, so that a status call answers as it would on one machine. Must not know calls or the cache.
+Pure functions and values. The resource has the phase of a run, reports have its progress; this module merges both, so
+that a status call is answered as on one machine. What a report makes of a status is in :mod:`aisandbox_crds.progress`.
+Must not know calls or the cache.
 """
 
 from __future__ import annotations
@@ -9,28 +10,36 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from aisandbox_crds.effective_values import seed_of
+from aisandbox_crds.progress import (
+    PUBLISHED,
+    idle,
+    is_older,
+    is_training,
+    status_after_report,
+    with_artifact_times,
+    with_newer_progress,
+)
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import (
-    Artifact,
+    Activity,
     ConditionStatus,
     ConditionType,
     Phase,
     Progress,
+    ProgressReport,
     TrainingRunStatus,
 )
 from aisandbox_crds.times import later_time
 from aisandbox_crds.trainingrun import TrainingRun
 
-from aisandbox_api.backend import Activity, ProgressReport
 from aisandbox_api.errors import AttemptOver
-from aisandbox_api.reports import is_training, reported, resting
 
 NO_TROUBLE = frozenset({Reason.TRAINER_STARTING, Reason.CANCELLING})
 """Reasons of the condition Running for which a run without a running pod is as it should be."""
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class LiveProgress:
     """The last report of a run, as the status it makes.
 
     ``before`` is the status at the beginning of its attempt; None: an earlier process has counted what was lost then.
@@ -48,18 +57,18 @@ class Live:
         return self.status.progress.attempt
 
 
-def take(run: TrainingRun, live: Live | None, report: ProgressReport, now: str) -> Live:
-    """The report, taken. ``run`` is as the cluster has it. Raises AttemptOver."""
+def accept_report(run: TrainingRun, live: LiveProgress | None, report: ProgressReport, now: str) -> LiveProgress:
+    """The progress after a report. ``run`` is as the cluster has it. Raises AttemptOver."""
     live = live if live is not None and live.uid == run.uid else None
-    status = _newest(run.status, live)
+    status = _with_live(run.status, live)
     now = later_time(status.progress.last_updated_time, now)
-    newest = max(status.progress.attempt, status.attempt)
-    # A trainer that was suspended has said its last; what comes in late may be older than that.
+    latest = max(status.progress.attempt, status.attempt)
+    # The last report of a suspended trainer is in its termination message; one that arrives late may be older.
     is_late = run.status.phase is Phase.SUSPENDED and (report.attempt, report.timesteps) < (
-        newest,
+        latest,
         status.progress.timesteps,
     )
-    if run.status.phase.is_done or report.attempt < newest or is_late:
+    if run.status.phase.is_done or report.attempt < latest or is_late:
         raise AttemptOver(f"attempt {report.attempt} of run {run.name!r} is over")
     if live is not None and live.attempt == report.attempt:
         before, trained = live.before, live.trained
@@ -69,14 +78,9 @@ def take(run: TrainingRun, live: Live | None, report: ProgressReport, now: str) 
     else:
         before, trained = status, False
     trained = trained or is_training(report)
-    after = reported(status, report, before, running=trained, total=run.spec.total_timesteps, now=now)
-    after = replace(
-        after,
-        latest_checkpoint=_dated(after.latest_checkpoint, status.latest_checkpoint, now),
-        latest_model=_dated(after.latest_model, status.latest_model, now),
-        best_model=_dated(after.best_model, status.best_model, now),
-    )
-    return Live(run.uid, after, before, trained)
+    after = status_after_report(status, report, before, running=trained, total=run.spec.total_timesteps, now=now)
+    after = with_artifact_times(after, now)
+    return LiveProgress(run.uid, after, before, trained)
 
 
 def is_urgent(before: TrainingRunStatus, after: TrainingRunStatus) -> bool:
@@ -84,17 +88,15 @@ def is_urgent(before: TrainingRunStatus, after: TrainingRunStatus) -> bool:
     old, new = before.progress, after.progress
     return (
         (old.attempt, old.activity, old.warning) != (new.attempt, new.activity, new.warning)
-        or before.latest_checkpoint != after.latest_checkpoint
-        or before.latest_model != after.latest_model
-        or before.best_model != after.best_model
+        or any(getattr(before, name) != getattr(after, name) for name in PUBLISHED)
         or old.timesteps < new.total_timesteps <= new.timesteps
     )
 
 
-def view(run: TrainingRun, live: Live | None) -> TrainingRun:
+def shown_run(run: TrainingRun, live: LiveProgress | None) -> TrainingRun:
     """The run as clients see it.
 
-    While no trainer is at work there is no pace; what keeps a pod from starting is a warning. A container that runs is
+    Without a trainer at work there is no speed; what keeps a pod from starting is a warning. A container that runs is
     Running to Kubernetes; to a client the run is Starting until its trainer has loaded and connected, as the proto has
     it. A seed that nobody named is the one its trainers are given.
     """
@@ -102,13 +104,13 @@ def view(run: TrainingRun, live: Live | None) -> TrainingRun:
         run = replace(run, spec=replace(run.spec, seed=seed_of(run.uid)))
     status, phase = run.status, run.status.phase
     if phase.is_done:
-        return replace(run, status=replace(status, progress=replace(resting(status.progress), warning="")))
-    status = _newest(status, live if live is not None and live.uid == run.uid else None)
+        return replace(run, status=replace(status, progress=replace(idle(status.progress), warning="")))
+    status = _with_live(status, live if live is not None and live.uid == run.uid else None)
     progress = status.progress
     if phase in (Phase.PENDING, Phase.SUSPENDED):
-        progress = resting(progress)
+        progress = idle(progress)
     elif phase is Phase.STARTING:
-        progress = resting(progress, Activity.STARTING)
+        progress = idle(progress, Activity.STARTING)
     elif progress.attempt >= status.attempt and progress.activity == Activity.STARTING:
         phase = Phase.STARTING
     if phase in (Phase.PENDING, Phase.STARTING):
@@ -117,9 +119,9 @@ def view(run: TrainingRun, live: Live | None) -> TrainingRun:
     return replace(run, status=replace(status, phase=phase, progress=progress, attempt=attempt))
 
 
-def is_old(live: Live, status: TrainingRunStatus) -> bool:
-    """Whether the cluster has something newer: from another replica, or the trainer's last words."""
-    return _order(live.status.progress) < _order(status.progress)
+def is_outdated(live: LiveProgress, status: TrainingRunStatus) -> bool:
+    """Whether the cluster has something newer: from another replica, or from a termination message."""
+    return is_older(live.status.progress, status.progress)
 
 
 def looks_same(one: TrainingRun, other: TrainingRun) -> bool:
@@ -133,23 +135,9 @@ def _shown(run: TrainingRun) -> TrainingRun:
     return replace(run, status=status, resource_version="", generation=0)
 
 
-def _newest(status: TrainingRunStatus, live: Live | None) -> TrainingRunStatus:
-    """The status with the newer progress of the two: the trainer may have gone over to another replica."""
-    if live is None or is_old(live, status):
-        return status
-    return replace(
-        status,
-        progress=live.status.progress,
-        latest_checkpoint=live.status.latest_checkpoint,
-        latest_model=live.status.latest_model,
-        best_model=live.status.best_model,
-        resumed_from=live.status.resumed_from,
-        timesteps_lost=live.status.timesteps_lost,
-    )
-
-
-def _order(progress: Progress) -> tuple[int, str]:
-    return progress.attempt, progress.last_updated_time or ""
+def _with_live(status: TrainingRunStatus, live: LiveProgress | None) -> TrainingRunStatus:
+    """The status with the newer progress of the two: the trainer may report to another replica now."""
+    return status if live is None else with_newer_progress(status, live.status)
 
 
 def _warned(progress: Progress, status: TrainingRunStatus) -> Progress:
@@ -158,12 +146,3 @@ def _warned(progress: Progress, status: TrainingRunStatus) -> Progress:
             trouble = "" if condition.reason in NO_TROUBLE else condition.message
             return replace(progress, warning=trouble or progress.warning)
     return progress
-
-
-def _dated(artifact: Artifact | None, known: Artifact | None, now: str) -> Artifact | None:
-    """The artefact with the time it was first heard of."""
-    if artifact is None or artifact.time is not None:
-        return artifact
-    if known is not None and (known.path, known.digest) == (artifact.path, artifact.digest):
-        return replace(artifact, time=known.time)
-    return replace(artifact, time=now)

@@ -18,7 +18,7 @@ import structlog
 from aisandbox_crds.trainingrun import TrainingRun
 
 from aisandbox_api.errors import ApiError, BackendUnavailable, ClusterRefused
-from aisandbox_api.kubernetes.live_progress import Live, is_old
+from aisandbox_api.kubernetes.live_progress import LiveProgress, is_outdated
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
 from aisandbox_api.kubernetes.run_cache import RunCache
 from aisandbox_api.kubernetes.run_resources import RunResources
@@ -44,7 +44,7 @@ class ProgressWriter:
         self,
         resources: RunResources,
         cache: RunCache,
-        live: Callable[[str], Live | None],
+        live: Callable[[str], LiveProgress | None],
         metrics: ClusterMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -107,7 +107,7 @@ class ProgressWriter:
             if run is None or live is None or live.uid != run.uid or run.status.phase.is_done:
                 self.forget(name)
                 return
-            if is_old(live, run.status):
+            if is_outdated(live, run.status):
                 return
             try:
                 written = await self._resources.write_progress(run, live.status)

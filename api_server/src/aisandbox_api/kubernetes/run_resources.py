@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from aisandbox_crds.codec import run_from_json, spec_to_json, status_to_json
 from aisandbox_crds.errors import FieldError, InvalidRun
+from aisandbox_crds.progress import REPORTED
 from aisandbox_crds.status import ConditionType, TrainingRunStatus
 from aisandbox_crds.trainingrun import API_VERSION, GROUP, KIND, VERSION, TrainingRun
 from aisandbox_kubernetes import Client, Json, NotFound
@@ -132,15 +133,10 @@ def progress_part(status: TrainingRunStatus) -> Json:
         for field in fields(status.progress)
         if isinstance(value := getattr(status.progress, field.name), float)
     }
-    own = TrainingRunStatus(
-        conditions=tuple(each for each in status.conditions if each.type is ConditionType.CHECKPOINTS_SAVED),
-        progress=replace(status.progress, **measured),  # type: ignore[arg-type]
-        latest_checkpoint=status.latest_checkpoint,
-        latest_model=status.latest_model,
-        best_model=status.best_model,
-        resumed_from=status.resumed_from,
-        timesteps_lost=status.timesteps_lost,
-    )
+    said = {name: getattr(status, name) for name in REPORTED}
+    said["progress"] = replace(status.progress, **measured)  # type: ignore[arg-type]
+    saved = tuple(each for each in status.conditions if each.type is ConditionType.CHECKPOINTS_SAVED)
+    own = TrainingRunStatus(conditions=saved, **said)
     return {key: value for key, value in status_to_json(own).items() if key != "phase"}
 
 

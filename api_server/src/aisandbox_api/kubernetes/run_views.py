@@ -1,6 +1,6 @@
-"""The runs as clients see them, and who waits for a change of one.
+"""The runs as clients see them, and the events that wake those who wait for a change of one.
 
-Owns the memory of what trainers have reported. Must not know where the cluster's states or the reports come from.
+Keeps the last report of each run in memory. Must not know where the cluster's states or the reports come from.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Mapping
 
 from aisandbox_crds.trainingrun import TrainingRun
 
-from aisandbox_api.kubernetes.live_progress import Live, looks_same, view
+from aisandbox_api.kubernetes.live_progress import LiveProgress, looks_same, shown_run
 
 
 class RunViews:
-    """Told of the cluster's changes by :meth:`take_change`, of a trainer's by :meth:`take_report`."""
+    """Runs by name, merged from the cluster's changes and the trainers' reports."""
 
     def __init__(self) -> None:
         self._runs: dict[str, TrainingRun] = {}
-        self._live: dict[str, Live] = {}
+        self._live: dict[str, LiveProgress] = {}
         self._views: dict[str, TrainingRun] = {}
         self._changes: dict[str, asyncio.Event] = {}
 
@@ -27,11 +27,11 @@ class RunViews:
         """By name; a run that looks as before is the same object."""
         return self._views
 
-    def live(self, name: str) -> Live | None:
+    def live(self, name: str) -> LiveProgress | None:
         """What was reported of the run, unless it is done or gone."""
         return self._live.get(name)
 
-    def take_change(self, before: TrainingRun | None, after: TrainingRun | None) -> None:
+    def apply_cluster_change(self, before: TrainingRun | None, after: TrainingRun | None) -> None:
         """The cluster has another state of the run: new (``before`` None), changed, or gone (``after`` None)."""
         if after is not None:
             self._runs[after.name] = after
@@ -43,7 +43,7 @@ class RunViews:
                 known.pop(before.name, None)
             self._wake(before.name)
 
-    def take_report(self, name: str, live: Live) -> None:
+    def apply_report(self, name: str, live: LiveProgress) -> None:
         """A trainer has reported."""
         self._live[name] = live
         self._refresh(name)
@@ -53,12 +53,12 @@ class RunViews:
         return self._changes.setdefault(name, asyncio.Event())
 
     def wake_all(self) -> None:
-        """Lets everybody who waits look again."""
+        """Wakes everything that waits, to check its run again."""
         for name in list(self._changes):
             self._wake(name)
 
     def _refresh(self, name: str) -> None:
-        now, before = view(self._runs[name], self._live.get(name)), self._views.get(name)
+        now, before = shown_run(self._runs[name], self._live.get(name)), self._views.get(name)
         if before is None or not looks_same(before, now):
             self._views[name] = now
             self._wake(name)

@@ -14,13 +14,12 @@ from functools import partial
 
 import structlog
 from aisandbox_crds.spec import TrainingRunSpec
-from aisandbox_crds.status import Phase
+from aisandbox_crds.status import Phase, ProgressReport
 from aisandbox_crds.times import utc_now
 from aisandbox_crds.trainingrun import REQUEST_ANNOTATION, TrainingRun
 from aisandbox_model_store.errors import InvalidRunId
 from aisandbox_model_store.run_store import RunStore
 
-from aisandbox_api.backend import ProgressReport
 from aisandbox_api.default_environment import environment_to_train
 from aisandbox_api.errors import (
     LimitReached,
@@ -180,14 +179,14 @@ class LocalBackend:
         supervisor = self._find(name)
         return await self._ask(supervisor, replace(supervisor.run.spec, suspend=False), "resumed")
 
-    async def report(self, report: ProgressReport, token: str | None) -> None:
+    async def report(self, name: str, report: ProgressReport, token: str | None) -> None:
         """Takes a report from the trainer that was given ``token``. Raises RunUnknown, ReportRefused."""
-        supervisor = self._find(report.run)
+        supervisor = self._find(name)
         if not token:
             raise NotAuthenticated("authorization: metadata 'Bearer TOKEN' is missing")
         if not supervisor.has_token(token):
             if any(other.has_token(token) for other in self._supervisors.values()):
-                raise NotPermitted(f"the token is not of run {report.run!r}")
+                raise NotPermitted(f"the token is not of run {name!r}")
             raise NotAuthenticated("authorization: the token is not valid, or its attempt is over")
         supervisor.report(report)
 

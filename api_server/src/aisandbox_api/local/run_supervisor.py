@@ -15,13 +15,12 @@ from dataclasses import dataclass, replace
 import structlog
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.spec import Environment, TrainingRunSpec
-from aisandbox_crds.status import Failure, Phase
+from aisandbox_crds.status import Failure, Phase, ProgressReport
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_model_store.errors import ModelStoreError
 from aisandbox_model_store.run_store import RunStore
 
-from aisandbox_api.backend import ProgressReport
 from aisandbox_api.errors import ApiError, AttemptOver, NotPermitted
 from aisandbox_api.local import status_updates
 from aisandbox_api.local.artifacts import read_artifacts

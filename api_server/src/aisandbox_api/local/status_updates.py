@@ -2,7 +2,7 @@
 
 Owns the rules: which phase follows, what counts as a restart, the backoff before the next attempt. Must not know
 processes, files or the clock (``now`` is RFC 3339, passed in). What a report makes of a status is
-:mod:`aisandbox_api.reports`.
+:mod:`aisandbox_crds.progress`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from aisandbox_crds.status import Failure, Phase, TrainingRunStatus
+from aisandbox_crds.progress import idle, is_training, status_after_last_report, status_after_report
+from aisandbox_crds.status import Activity, Failure, Phase, ProgressReport, TrainingRunStatus
 from aisandbox_crds.trainer_exit import (
     ExitCode,
     TerminationMessage,
@@ -19,10 +20,6 @@ from aisandbox_crds.trainer_exit import (
     explain_exit,
 )
 from aisandbox_crds.trainingrun import TrainingRun
-
-from aisandbox_api import reports
-from aisandbox_api.backend import Activity, ProgressReport
-from aisandbox_api.reports import is_training, percentage, resting
 
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
@@ -48,7 +45,7 @@ class AttemptEnd:
 
 def start_loading(run: TrainingRun) -> TrainingRun:
     """The run with a slot, while the fork server that its trainer is forked from still loads."""
-    progress = resting(run.status.progress, activity=Activity.STARTING)
+    progress = idle(run.status.progress, activity=Activity.STARTING)
     return _with(run, replace(run.status, phase=Phase.STARTING, progress=progress))
 
 
@@ -63,14 +60,14 @@ def start_attempt(run: TrainingRun, now: str) -> TrainingRun:
             attempt=status.attempt + 1,
             start_time=status.start_time or now,
             resumed_from=status.latest_checkpoint,
-            progress=resting(status.progress, activity=Activity.STARTING),
+            progress=idle(status.progress, activity=Activity.STARTING),
         ),
     )
 
 
 def pause(run: TrainingRun, phase: Phase) -> TrainingRun:
     """The run without a trainer: Pending or Suspended."""
-    return _with(run, replace(run.status, phase=phase, progress=resting(run.status.progress)))
+    return _with(run, replace(run.status, phase=phase, progress=idle(run.status.progress)))
 
 
 def recover(run: TrainingRun) -> TrainingRun:
@@ -83,17 +80,13 @@ def recover(run: TrainingRun) -> TrainingRun:
 
 def finish(run: TrainingRun, phase: Phase, now: str, failure: Failure | None = None) -> TrainingRun:
     """The run in a final phase."""
-    progress = replace(resting(run.status.progress), warning="")
+    progress = replace(idle(run.status.progress), warning="")
     return _with(run, replace(run.status, phase=phase, completion_time=now, failure=failure, progress=progress))
 
 
 def finish_attempt(run: TrainingRun, end: AttemptEnd, now: str) -> tuple[TrainingRun, float]:
     """The run after an attempt, and the seconds to wait before the next one (if it is not done)."""
-    if end.message is not None:
-        timesteps = end.message.timesteps
-        done_percentage = percentage(timesteps, run.spec.total_timesteps)
-        progress = replace(run.status.progress, timesteps=timesteps, progress_percentage=done_percentage)
-        run = _with(run, replace(run.status, progress=progress))
+    run = _with(run, status_after_last_report(run.status, end.message, total=run.spec.total_timesteps, now=now))
     if end.code == ExitCode.DONE:
         return finish(run, Phase.SUCCEEDED, now), 0.0
     if run.spec.cancel:
@@ -143,7 +136,7 @@ def describe(end: AttemptEnd) -> Failure:
 def apply_report(run: TrainingRun, report: ProgressReport, before: TrainingRunStatus, now: str) -> TrainingRun:
     """The run after a report of its present attempt; ``before`` is the status at the beginning of that attempt."""
     running = is_training(report) or run.status.phase is Phase.RUNNING
-    status = reports.reported(run.status, report, before, running=running, total=run.spec.total_timesteps, now=now)
+    status = status_after_report(run.status, report, before, running=running, total=run.spec.total_timesteps, now=now)
     return _with(run, replace(status, phase=Phase.RUNNING if running else Phase.STARTING))
 
 

@@ -79,7 +79,7 @@ _RUN = (
     "removed some days later."
 )
 _SPEC = (
-    "What the run is asked to do. It cannot be changed once the run is created, but for suspend, cancel and "
+    "What the run is asked to do. It cannot be changed once the run is created, except for suspend, cancel and "
     "ttlSecondsAfterFinished; to train with something else, create another run."
 )
 _STATUS = (

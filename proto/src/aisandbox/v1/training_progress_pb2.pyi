@@ -15,6 +15,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class _TrainerActivity:
@@ -84,8 +89,16 @@ class ReportRequest(_message.Message):
     """Environment steps a second, over the last seconds."""
     evaluation_reward_mean: _builtins.float
     """The mean return of the last evaluation, if there was one."""
-    timesteps_lost: _builtins.int
-    """The environment steps done since that checkpoint by the attempt before, and lost."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def timesteps_lost(self) -> _builtins.int:
+        """Ignored: what a restart lost follows from the status and `resumed_from`. No trainer has ever set it."""
+
+    @timesteps_lost.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def timesteps_lost(self, value: _builtins.int) -> None:
+        """Ignored: what a restart lost follows from the status and `resumed_from`. No trainer has ever set it."""
+
     activity: Global___TrainerActivity.ValueType
     """What the trainer is doing."""
     warning: _builtins.str

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import structlog
 from aisandbox_crds.spec import GrpcEnvironment
+from aisandbox_crds.status import Activity
 from aisandbox_environment.addresses import expand_addresses, spread
 from aisandbox_environment.channels import open_session_stream
 from aisandbox_environment.errors import TransientSimulatorError
@@ -21,7 +22,6 @@ from aisandbox_process.grpc_direct import ClientStream
 
 from aisandbox_trainer.environments.concurrency import call_concurrently
 from aisandbox_trainer.errors import SimulatorGone
-from aisandbox_trainer.runtime import progress as activity
 from aisandbox_trainer.runtime.progress import Progress
 from aisandbox_trainer.runtime.stop import Stop
 
@@ -65,7 +65,7 @@ class SimulatorRetry:
                 if waited - logged >= LOG_EVERY_SECONDS:
                     logged = waited
                     log.warning("waiting for the simulator", waited_seconds=round(waited, 1), error=str(error))
-                self._progress.activity = activity.WAITING
+                self._progress.activity = Activity.WAITING_FOR_SIMULATOR
                 self._progress.warning = f"simulator not available for {waited:.0f} s, trying again: {error}"
                 self._stop.sleep(delay * _JITTER.uniform(0.8, 1.2))
                 delay = min(delay * 1.6, LONGEST_DELAY_SECONDS)

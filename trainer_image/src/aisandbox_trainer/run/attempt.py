@@ -82,17 +82,7 @@ def write_termination_message(start: TrainerStart, attempt: int, ending: ExitSta
     """The last act; the exit code says enough where this fails. ``attempt`` is 0 where none could be claimed."""
     if start.termination_message_path is None:
         return
-    message = TerminationMessage(
-        attempt=attempt,
-        exit_code=int(ending.code),
-        timesteps=progress.timesteps,
-        failure=ending.failure,
-        latest_checkpoint=progress.latest_checkpoint,
-        latest_model=progress.latest_model,
-        best_model=progress.best_model,
-        resumed_from=progress.resumed_from,
-        episode_reward_mean=progress.episode_reward_mean,
-    )
+    message = TerminationMessage.of(progress.report(attempt), int(ending.code), ending.failure)
     with suppress(OSError):
         start.termination_message_path.write_text(message.to_json())
 

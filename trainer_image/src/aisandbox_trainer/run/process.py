@@ -63,7 +63,7 @@ def _leave_message(environ: Mapping[str, str], error: InvalidRun) -> None:
     from aisandbox_crds.status import Failure
 
     if path := environ.get("TERMINATION_MESSAGE_PATH"):
-        message = TerminationMessage(0, int(ExitCode.PERMANENT), 0, Failure("InvalidRun", str(error)))
+        message = TerminationMessage(0, 0, exit_code=int(ExitCode.PERMANENT), failure=Failure("InvalidRun", str(error)))
         try:
             Path(path).write_text(message.to_json())
         except OSError as failure:

@@ -11,13 +11,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from aisandbox.v1 import training_progress_pb2 as pb
-from aisandbox_crds.status import Artifact
+from aisandbox_crds.status import Activity, Artifact, ProgressReport
 from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_wire.dataclass_messages import message_fields
 
 if TYPE_CHECKING:
     from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
@@ -30,10 +31,8 @@ LOG_EVERY_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
-STARTING = pb.TRAINER_ACTIVITY_STARTING
-TRAINING = pb.TRAINER_ACTIVITY_TRAINING
-WAITING = pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR
-EVALUATING = pb.TRAINER_ACTIVITY_EVALUATING
+_STATE = [field.name for field in fields(ProgressReport) if field.name not in ("attempt", "fps")]
+"""The fields of a report that :class:`Progress` has."""
 
 
 @dataclass(slots=True)
@@ -44,7 +43,7 @@ class Progress:
     ``stored_reward_mean`` stands for the latter where a run is finished and nothing is learned any more.
     """
 
-    activity: Any = STARTING
+    activity: Activity = Activity.STARTING
     warning: str = ""
     unsaved: str = ""
     learner: Any = None
@@ -67,35 +66,14 @@ class Progress:
         """The mean return of the last training episodes, if there were any."""
         return mean_of(self.learner, "r") if self.learner is not None else self.stored_reward_mean
 
-    def report(self, run_id: str, attempt: int, fps: float) -> pb.ReportRequest:
-        """The snapshot as a message."""
-        return pb.ReportRequest(
-            run_id=run_id,
-            attempt=attempt,
-            timesteps=self.timesteps,
-            episode_reward_mean=self.episode_reward_mean,
-            episode_length_mean=mean_of(self.learner, "l"),
-            fps=fps,
-            latest_checkpoint=_message(self.latest_checkpoint),
-            latest_model=_message(self.latest_model),
-            best_model=_message(self.best_model),
-            evaluation_reward_mean=self.evaluation_reward_mean,
-            resumed_from=_message(self.resumed_from),
-            activity=self.activity,
-            warning=self.warning,
-            unsaved=self.unsaved,
-        )
+    @property
+    def episode_length_mean(self) -> float | None:
+        """The mean length of the same episodes, in environment steps."""
+        return mean_of(self.learner, "l")
 
-
-def _message(artifact: Artifact | None) -> pb.Artifact | None:
-    if artifact is None:
-        return None
-    return pb.Artifact(
-        path=artifact.path,
-        timesteps=artifact.timesteps,
-        digest=artifact.digest,
-        reward_mean=artifact.reward_mean,
-    )
+    def report(self, attempt: int, fps: float = 0.0) -> ProgressReport:
+        """The snapshot; a field of ProgressReport is the attribute of the same name."""
+        return ProgressReport(attempt=attempt, fps=fps, **{name: getattr(self, name) for name in _STATE})
 
 
 class Rate:
@@ -126,7 +104,7 @@ class Reporter:
         self._attempt = attempt
         self._progress = progress
         self._rate = Rate()
-        self._sent: pb.ReportRequest | None = None
+        self._sent: ProgressReport | None = None
         self._wake = threading.Event()
         self._closing = False
         self._logged_at = -math.inf
@@ -164,10 +142,11 @@ class Reporter:
 
         try:
             fps = self._rate.sample(self._progress.timesteps)
-            report = self._progress.report(self._start.run_id, self._attempt, fps)
+            report = self._progress.report(self._attempt, fps)
             if report == self._sent:
                 return
-            stub.Report(report, timeout=timeout, metadata=self._metadata())
+            request = pb.ReportRequest(run_id=self._start.run_id, **message_fields(pb.ReportRequest, report))
+            stub.Report(request, timeout=timeout, metadata=self._metadata())
             self._sent = report
         except (grpc.RpcError, OSError, ValueError) as error:
             now = time.monotonic()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import structlog
+from aisandbox_crds.status import Activity
 from aisandbox_environment.errors import TransientSimulatorError
 from aisandbox_model_store import ModelStoreError
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -24,7 +25,6 @@ from aisandbox_trainer.environments.factory import env_of
 from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.environments.sessions import SimulatorRetry
 from aisandbox_trainer.errors import SimulatorGone, TrainerError
-from aisandbox_trainer.runtime import progress as activity
 from aisandbox_trainer.runtime.progress import Progress
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
@@ -75,7 +75,7 @@ class TrainingLoop:
         callback = _Boundaries(self)
         learner: Any = self.model
         learner.before_rollout = self.at_boundary
-        self.progress.activity = activity.TRAINING
+        self.progress.activity = Activity.TRAINING
         try:
             while self.model.num_timesteps < self.total_timesteps:
                 remaining = self.total_timesteps - self.model.num_timesteps
