@@ -63,12 +63,12 @@ def start(place: Cluster, operator: OperatorProcess) -> Iterator[Callable[..., s
     def create(*script: str, steps: int = 10, tick: float = 0.05, **spec: Any) -> str:
         name = f"run-{secrets.token_hex(3)}"
         kwargs = {"script": list(script) or ["train"], "tick": tick}
-        wish = {
+        wanted = {
             "algorithm": "PPO",
             "totalTimesteps": steps,
             "environment": {"gymnasium": {"id": "CartPole-v1", "kwargs": kwargs}},
         }
-        place.kubectl.apply(manifest_of(name, **{**wish, **spec}))
+        place.kubectl.apply(manifest_of(name, **{**wanted, **spec}))
         names.append(name)
         return name
 
@@ -79,18 +79,18 @@ def start(place: Cluster, operator: OperatorProcess) -> Iterator[Callable[..., s
         place.kubectl("delete", "trainingruns", "--ignore-not-found", "--wait=false", *names)
 
 
-def wish(place: Cluster, name: str, **spec: Any) -> None:
+def change_spec(place: Cluster, name: str, **spec: Any) -> None:
     text = ",".join(f'"{key}":{str(value).lower()}' for key, value in spec.items())
     place.kubectl("patch", "trainingrun", name, "--type=merge", "-p", f'{{"spec":{{{text}}}}}')
 
 
 def jobs_made(place: Cluster, name: str) -> list[str]:
-    """The names of the pods' Jobs and how often the operator has told of one."""
+    """The events of the operator about a Job that it has created."""
     return [event for event in place.events(name) if event.startswith("JobCreated")]
 
 
 @pytest.mark.smoke
-def test_run_succeeds_with_its_story_told(place: Cluster, start: Callable[..., str]) -> None:
+def test_run_succeeds_and_has_its_events(place: Cluster, start: Callable[..., str]) -> None:
     name = start(steps=60)
     status = place.until_phase(name, *ENDED)
     assert status["phase"] == "Succeeded", status
@@ -98,8 +98,8 @@ def test_run_succeeds_with_its_story_told(place: Cluster, start: Callable[..., s
     assert status["progress"]["progressPercentage"] == 100
     assert (status["attempt"], status["restarts"], status["observedGeneration"]) == (1, 0, 1)
     assert place.condition(name, "Complete")["status"] == "True"
-    told = {event.partition(":")[0] for event in place.events(name)}
-    assert told == {"JobCreated", "TrainerRunning", "Succeeded"}
+    reasons = {event.partition(":")[0] for event in place.events(name)}
+    assert reasons == {"JobCreated", "TrainerRunning", "Succeeded"}
     job = place.job(name)
     assert job is not None
     assert job["metadata"]["labels"][RUN_LABEL] == name
@@ -114,7 +114,7 @@ def test_run_has_nothing_of_kopfs_on_it(place: Cluster, start: Callable[..., str
     assert not [key for key in run["metadata"].get("annotations", {}) if "kopf" in key]
 
 
-def test_permanent_failure_is_told_at_once(place: Cluster, start: Callable[..., str]) -> None:
+def test_permanent_failure_fails_the_run_at_once(place: Cluster, start: Callable[..., str]) -> None:
     name = start("permanent")
     status = place.until_phase(name, *ENDED)
     assert status["failure"] == {"reason": "UnsuitableSpace", "message": "no attempt can succeed"}
@@ -138,7 +138,7 @@ def test_crash_is_retried_and_counted(place: Cluster, start: Callable[..., str])
     assert (status["attempt"], status["restarts"], status["restartsCountTowardsMax"]) == (2, 1, 1)
 
 
-def test_out_of_memory_is_told_when_the_budget_is_spent(place: Cluster, start: Callable[..., str]) -> None:
+def test_out_of_memory_fails_the_run_when_the_backoff_limit_is_spent(place: Cluster, start: Callable[..., str]) -> None:
     name = start("oom", backoffLimit=1)
     status = place.until_phase(name, *ENDED, seconds=120)
     assert status["failure"]["reason"] == "OOMKilled", status
@@ -150,12 +150,12 @@ def test_out_of_memory_is_told_when_the_budget_is_spent(place: Cluster, start: C
 def test_suspend_and_resume_lose_nothing(place: Cluster, start: Callable[..., str]) -> None:
     name = start(steps=100, tick=0.1)
     place.until_phase(name, "Running")
-    wish(place, name, suspend=True)
+    change_spec(place, name, suspend=True)
     paused = place.until_phase(name, "Suspended")
     assert all(pod.status.phase in ("Succeeded", "Failed") for pod in place.pods(name))
     assert (paused["attempt"], paused["suspensions"]) == (1, 1)
     assert place.condition(name, "Suspended")["status"] == "True"
-    wish(place, name, suspend=False)
+    change_spec(place, name, suspend=False)
     status = place.until_phase(name, *ENDED)
     assert status["phase"] == "Succeeded", status
     assert (status["attempt"], status["restarts"], status["restartsCountTowardsMax"]) == (2, 0, 0)
@@ -167,7 +167,7 @@ def test_run_created_suspended_starts_when_it_may(place: Cluster, start: Callabl
     job = wait_until(lambda: place.job(name))
     assert job is not None
     assert job["spec"]["suspend"] is True
-    wish(place, name, suspend=False)
+    change_spec(place, name, suspend=False)
     assert place.until_phase(name, *ENDED)["phase"] == "Succeeded"
 
 
@@ -175,7 +175,7 @@ def test_run_created_suspended_starts_when_it_may(place: Cluster, start: Callabl
 def test_cancel_ends_the_run_after_its_checkpoint(place: Cluster, start: Callable[..., str]) -> None:
     name = start(steps=10_000)
     place.until_phase(name, "Running")
-    wish(place, name, cancel=True)
+    change_spec(place, name, cancel=True)
     status = place.until_phase(name, *ENDED)
     assert status["phase"] == "Cancelled", status
     assert "failure" not in status
@@ -196,7 +196,7 @@ def test_queued_run_is_left_to_kueue(place: Cluster, start: Callable[..., str]) 
     place.kubectl("patch", "job", name, "--type=merge", "-p", '{"spec":{"suspend":true}}')  # as Kueue preempts it
     status = place.until_phase(name, "Pending")
     assert (status["suspensions"], status["restartsCountTowardsMax"]) == (1, 0)
-    wish(place, name, suspend=True)
+    change_spec(place, name, suspend=True)
     place.until_phase(name, "Suspended")
     wait_until(lambda: place.job(name) is None)
 
@@ -235,7 +235,7 @@ def test_missing_volume_fails_the_run_in_time(fail_under: Callable[..., tuple[st
     assert "nowhere" in status["failure"]["message"]
 
 
-def test_want_of_room_is_told_and_waited_out(place: Cluster, start: Callable[..., str]) -> None:
+def test_run_for_which_no_node_has_room_waits(place: Cluster, start: Callable[..., str]) -> None:
     name = start(resources={"requests": {"cpu": "1000"}})
     wait_until(lambda: place.condition(name, "Running").get("reason") == "Unschedulable")
     time.sleep(10)  # longer than the deadline of troubles that do not cure themselves
@@ -341,7 +341,7 @@ def test_operator_that_was_killed_finds_what_has_happened_meanwhile(
     for name in (quick, cancelled, deleted):
         place.until_phase(name, "Running")
     operator.kill()
-    wish(place, cancelled, cancel=True)
+    change_spec(place, cancelled, cancel=True)
     place.kubectl("delete", "trainingrun", deleted, "--wait=false")
     late = start()
     wait_until(lambda: (place.job(quick) or {})["status"].get("succeeded") == 1)

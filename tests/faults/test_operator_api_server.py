@@ -100,8 +100,8 @@ def test_no_run_is_lost_by_trouble_with_the_api_server(
         faults = BadDays(tally.random_of("calls"))
         with faulty_api_server(place.kubectl.context, faults) as server, tally.fault() as fault:
             config = server.write_kubeconfig(tmp_path / "kubeconfig")
-            told = {"KUBECONFIG": str(config), "KUBE_CONTEXT": "", "RESYNC_SECONDS": "300"}
-            operator = scripted_operator(place, trainer_image, tmp_path / "operator.log", **told)
+            environ = {"KUBECONFIG": str(config), "KUBE_CONTEXT": "", "RESYNC_SECONDS": "300"}
+            operator = scripted_operator(place, trainer_image, tmp_path / "operator.log", **environ)
             operator.start()
             fleet = Fleet(place, jobs)
             troubles = SHORT if tally.rounds == 1 else FULL[: tally.rounds]

@@ -68,8 +68,8 @@ def test_watches_that_lie_keep_no_run_from_its_end(
         faults = UnreliableWatches(tally.random_of("events"))
         with faulty_api_server(place.kubectl.context, faults) as server:
             config = server.write_kubeconfig(tmp_path / "kubeconfig")
-            told = {"KUBECONFIG": str(config), "KUBE_CONTEXT": "", "RESYNC_SECONDS": str(RESYNC_SECONDS)}
-            operator = scripted_operator(place, trainer_image, tmp_path / "operator.log", **told)
+            environ = {"KUBECONFIG": str(config), "KUBE_CONTEXT": "", "RESYNC_SECONDS": str(RESYNC_SECONDS)}
+            operator = scripted_operator(place, trainer_image, tmp_path / "operator.log", **environ)
             operator.start()
             try:
                 number = 0
@@ -81,7 +81,7 @@ def test_watches_that_lie_keep_no_run_from_its_end(
                 assert operator.process.poll() is None, "the operator has ended by itself"
             finally:
                 operator.kill()
-        tally.note(f"The operator looks at everything every {RESYNC_SECONDS} s here, not every 300 s.")
+        tally.note(f"The operator resyncs every {RESYNC_SECONDS} s here, not every 300 s.")
 
 
 def _one_round(fault: Fault, fleet: Fleet, faults: UnreliableWatches) -> None:

@@ -83,7 +83,7 @@ class Faults:
 
 
 class FaultyApiServer:
-    """Passes calls on as whoever uses kubectl. :attr:`faults` may be changed at any time."""
+    """Passes calls on as the user of kubectl. :attr:`faults` may be changed at any time."""
 
     def __init__(self, context: str, faults: Faults) -> None:
         self.faults = faults

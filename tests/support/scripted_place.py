@@ -55,8 +55,8 @@ def scripted_place(context: str, prefix: str) -> Iterator[Cluster]:
 
 
 def scripted_operator(place: Cluster, image: str, log: Path, **environ: str) -> OperatorProcess:
-    """An operator of the place, not yet started; ``environ`` is told beside and before the usual."""
-    told = {
+    """An operator of the place, not yet started; ``environ`` adds to the usual variables, or replaces them."""
+    variables = {
         "POD_NAMESPACE": place.namespace,
         "KUBE_CONTEXT": place.kubectl.context,
         "TRAINER_IMAGE": image,
@@ -66,4 +66,4 @@ def scripted_operator(place: Cluster, image: str, log: Path, **environ: str) -> 
         "RESYNC_SECONDS": "15",
         **environ,
     }
-    return OperatorProcess(told, log)
+    return OperatorProcess(variables, log)

@@ -91,11 +91,11 @@ def counting(place: Cluster) -> Iterator[Jobs]:
 
     def follow() -> None:
         listing, version = place.custom.list_namespaced_custom_object, "0"
-        told: Json = {"label_selector": RUN_LABEL, "timeout_seconds": 20}
+        options: Json = {"label_selector": RUN_LABEL, "timeout_seconds": 20}
         while not stopping.is_set():
             try:
                 where = ("batch", "v1", place.namespace, "jobs")
-                for event in make().stream(listing, *where, resource_version=version, **told):
+                for event in make().stream(listing, *where, resource_version=version, **options):
                     metadata = event["object"]["metadata"]
                     version = metadata["resourceVersion"]
                     jobs[metadata["labels"][RUN_LABEL]].add(metadata["uid"])
@@ -139,7 +139,7 @@ class Fleet:
         return {raw["metadata"]["name"]: raw.get("status", {}) for raw in self._place.runs()}
 
     def advance(self) -> list[Run]:
-        """Has users wish what is due; the runs that have not ended, wished or not."""
+        """Changes the specs that are due; the runs that have not ended."""
         statuses = self.statuses()
         for run in self.runs:
             phase = statuses.get(run.name, {}).get("phase")
@@ -166,7 +166,7 @@ class Fleet:
             time.sleep(0.3)
 
     def behind(self) -> set[str]:
-        """The runs that the operator has something to do about now: no Job yet, or an end that is not told."""
+        """The runs that the operator has something to do about now: no Job yet, or an end without an event."""
         jobs = {job["metadata"]["name"]: job for job in self._place.jobs()}
         statuses = self.statuses()
         left = [run.name for run in self.runs if statuses.get(run.name, {}).get("phase") not in ENDED]
@@ -215,10 +215,10 @@ def _problems(story: Story, status: Json | None, events: list[tuple[str, int]]) 
     for key, wanted in (("restartsCountTowardsMax", story.spent), ("restarts", story.restarts)):
         if status.get(key) != wanted:
             problems.append(f"{key} is {status.get(key)}, not {wanted}")
-    told = [reason for reason, count in events for _ in range(count)]
-    # What is told of a trainer may be told of each, and once more when its number becomes known.
+    created = [reason for reason, count in events for _ in range(count)]
+    # An event about a trainer may be created for each, and once more when its number becomes known.
     once = {"JobCreated", story.phase if story.phase != "Failed" else story.reason, "Suspended"}
     of_trainers = 2 * max(story.pods, 1)
-    most = {reason: 1 if reason in once else of_trainers for reason in told}
-    often = {reason: told.count(reason) for reason in most if told.count(reason) > most[reason]}
-    return problems + [f"told {times} times of {reason}" for reason, times in often.items()]
+    most = {reason: 1 if reason in once else of_trainers for reason in created}
+    often = {reason: created.count(reason) for reason in most if created.count(reason) > most[reason]}
+    return problems + [f"{times} events with the reason {reason}" for reason, times in often.items()]

@@ -253,7 +253,7 @@ class KubernetesBackend:
         self._views.apply_report(run.name, live)
         connection.writer.schedule(run.name, urgent)
 
-    async def _ask(self, name: str, wish: str, field: str, value: bool) -> TrainingRun:
+    async def _ask(self, name: str, verb: str, field: str, value: bool) -> TrainingRun:
         """Sets a field of the spec unless the run is done, reading it again whenever another client has changed it."""
         await self.get(name)
         connection, run = self._connection(), self._resource(name)
@@ -261,7 +261,7 @@ class KubernetesBackend:
             if run.status.phase is Phase.CANCELLED and field == "cancel":
                 return self._put(run)
             if run.status.phase.is_done:
-                raise RunDone(name, run.status.phase, wish)
+                raise RunDone(name, run.status.phase, verb)
             if getattr(run.spec, field) is value:
                 return self._put(run)
             try:
