@@ -16,6 +16,7 @@ import structlog
 from aisandbox.v1 import policy_trainer_pb2, training_progress_pb2
 from aisandbox_environment.adapter_host import AdapterFactory
 from aisandbox_model_store.run_store import RunStore
+from aisandbox_process.addresses import join_host_port
 from aisandbox_process.metrics_server import MetricsServer
 from aisandbox_process.stop_signals import stop_signals
 from grpc_health.v1 import health, health_pb2_grpc
@@ -132,7 +133,7 @@ class Server:
     @property
     def address(self) -> str:
         """host:port for clients on this machine."""
-        return _join(_dialled(self._settings.grpc_host), self._port)
+        return join_host_port(_dialled(self._settings.grpc_host), self._port)
 
     @property
     def metrics_port(self) -> int | None:
@@ -202,7 +203,7 @@ class Server:
         reflection.enable_server_reflection(
             (POLICY_TRAINER.full_name, PROGRESS.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
         )
-        address = _join(settings.grpc_host, settings.grpc_port)
+        address = join_host_port(settings.grpc_host, settings.grpc_port)
         try:
             self._port = self._grpc.add_insecure_port(address)
         except RuntimeError as error:
@@ -229,7 +230,3 @@ class Server:
 def _dialled(host: str) -> str:
     """Where a client on this machine finds a server that listens on ``host``."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

@@ -5,16 +5,15 @@ Owns the channel's options and which calls are retried. Must not know any comman
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
 from aisandbox.v1 import policy_trainer_pb2_grpc as rpc
+from aisandbox_process.addresses import InvalidHostPort, is_loopback, split_host_port
 
 from aisandbox_cli import program
 from aisandbox_cli.errors import UsageError, from_rpc_error
@@ -89,10 +88,10 @@ def environment_address() -> str:
 
 def check_address(address: str) -> None:
     """Raises :class:`UsageError` unless ``address`` is HOST:PORT, with or without ``dns:///``."""
-    plain = address.removeprefix("dns:///")
-    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/]+):(\d{1,5})", plain)
-    if match is None or not 0 < int(match[2]) < 65536:
-        raise UsageError(f"address {address!r}: must be HOST:PORT, like {DEFAULT_ADDRESS}")
+    try:
+        split_host_port(address.removeprefix("dns:///"))
+    except InvalidHostPort:
+        raise UsageError(f"address {address!r}: must be HOST:PORT, like {DEFAULT_ADDRESS}") from None
 
 
 def channel_options(address: str) -> list[tuple[str, str | int]]:
@@ -109,11 +108,3 @@ def channel_options(address: str) -> list[tuple[str, str | int]]:
     if is_loopback(address.rpartition(":")[0]):
         options.append(("grpc.enable_http_proxy", 0))
     return options
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is a loopback address."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import socket
 
+from aisandbox_process.addresses import InvalidHostPort, join_host_port, split_host_port
+
 from aisandbox_environment.errors import InvalidAddress, SimulatorUnreachable
 
 _DNS = "dns:///"
@@ -27,7 +29,7 @@ def expand_addresses(text: str) -> list[str]:
         if entry.startswith(_DNS):
             found.extend(_records(text, entry))
         else:
-            _host_and_port(text, entry)
+            _split(text, entry, entry)
             found.append(entry)
     return list(dict.fromkeys(found))
 
@@ -46,21 +48,17 @@ def spread(environments: int, addresses: int) -> list[int]:
 
 
 def _records(text: str, entry: str) -> list[str]:
-    host, port = _host_and_port(text, entry.removeprefix(_DNS))
+    host, port = _split(text, entry, entry.removeprefix(_DNS))
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise SimulatorUnreachable(entry, f"the name {host!r} does not resolve: {error}") from None
-    hosts = sorted({str(info[4][0]) for info in infos})
-    return [f"[{address}]:{port}" if ":" in address else f"{address}:{port}" for address in hosts]
+    return [join_host_port(host, port) for host in sorted({str(info[4][0]) for info in infos})]
 
 
-def _host_and_port(text: str, entry: str) -> tuple[str, int]:
-    host, colon, port = entry.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    host = host.strip("[]")
-    if not colon or not host or any(c in host for c in "/ ") or (":" in host and not bracketed):
-        raise InvalidAddress(text, f"{entry!r} is no address: use host:port, a list with commas, or dns:///host:port")
-    if not port.isascii() or not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise InvalidAddress(text, f"{entry!r} has no port between 1 and 65535: use host:port")
-    return host, int(port)
+def _split(text: str, entry: str, target: str) -> tuple[str, int]:
+    try:
+        return split_host_port(target)
+    except InvalidHostPort as error:
+        hint = "use host:port, a list with commas, or dns:///host:port"
+        raise InvalidAddress(text, f"{entry!r} {error.problem}: {hint}") from None

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox.v1 import environment_pb2 as pb
+from aisandbox_process.addresses import join_host_port
 from aisandbox_process.grpc_direct import direct_is_used, serve_streams
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -49,15 +50,15 @@ class EnvironmentServer:
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         self.host = host
         try:
-            self.port = self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            self.port = self._server.add_insecure_port(join_host_port(host, port))
         except RuntimeError:
-            raise OSError(f"cannot listen on {host}:{port}: is another server there?") from None
+            raise OSError(f"cannot listen on {join_host_port(host, port)}: is another server there?") from None
         self._stopped = threading.Event()
 
     @property
     def address(self) -> str:
         """Where it listens, ``host:port``."""
-        return f"{self.host}:{self.port}"
+        return join_host_port(self.host, self.port)
 
     @property
     def in_use(self) -> int:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import structlog
+from aisandbox_process.addresses import join_host_port
 from aisandbox_process.grpc_direct import MethodServer, serve_methods
 from aisandbox_process.metrics_server import MetricsServer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -57,7 +58,7 @@ class Server:
     @property
     def address(self) -> str:
         """The address it listens on, "host:port"."""
-        return _join(self._settings.grpc_host, self.port)
+        return join_host_port(self._settings.grpc_host, self.port)
 
     def start(self) -> None:
         """Listen. Raises AddressInUse."""
@@ -67,7 +68,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-        wanted = _join(self._settings.grpc_host, self._settings.grpc_port)
+        wanted = join_host_port(self._settings.grpc_host, self._settings.grpc_port)
         try:
             self.port = server.add_insecure_port(wanted)
         except RuntimeError as error:
@@ -113,11 +114,7 @@ class Server:
         try:
             self._metrics_server = MetricsServer(self._registry, self._settings.grpc_host, port)
         except OSError as error:
-            raise AddressInUse(_join(self._settings.grpc_host, port), "METRICS_PORT") from error
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+            raise AddressInUse(join_host_port(self._settings.grpc_host, port), "METRICS_PORT") from error
 
 
 def create_server(settings: Settings) -> Server:

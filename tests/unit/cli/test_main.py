@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aisandbox_cli.connection import check_address, is_loopback
+from aisandbox_cli.connection import check_address
 from aisandbox_cli.errors import UsageError
 from aisandbox_cli.main import COMMANDS, main
 
@@ -141,10 +141,3 @@ def test_check_address_accepts_host_and_port(address: str) -> None:
 def test_check_address_refuses_everything_else(address: str) -> None:
     with pytest.raises(UsageError, match="must be HOST:PORT"):
         check_address(address)
-
-
-def test_is_loopback_recognises_loopback_addresses() -> None:
-    assert [is_loopback(host) for host in ("127.0.0.1", "[::1]", "localhost", "10.0.0.1", "host")] == [
-        *(True, True, True),
-        *(False, False),
-    ]

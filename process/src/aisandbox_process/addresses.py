@@ -1,0 +1,44 @@
+"""Addresses of the form host:port, split and joined.
+
+Must not resolve names or connect.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+_HOST = re.compile(r"\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:/\[\]]+")
+_PORT = re.compile(r"[0-9]{1,5}")
+
+
+class InvalidHostPort(ValueError):
+    """``text`` is not an address; ``problem`` is a phrase that says why, to be read after the text."""
+
+    def __init__(self, text: str, problem: str) -> None:
+        super().__init__(f"{text!r} {problem}: use host:port")
+        self.text = text
+        self.problem = problem
+
+
+def split_host_port(text: str) -> tuple[str, int]:
+    """The host, without the brackets of an IPv6 address, and the port, 1 to 65535. Raises InvalidHostPort."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not _HOST.fullmatch(host):
+        raise InvalidHostPort(text, "is no address")
+    if not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
+        raise InvalidHostPort(text, "has no port between 1 and 65535")
+    return host.strip("[]"), int(port)
+
+
+def join_host_port(host: str, port: int) -> str:
+    """``host:port``; an IPv6 address gets brackets if it has none."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, with or without brackets, is localhost or a loopback address."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
