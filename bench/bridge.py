@@ -43,12 +43,13 @@ from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
 from aisandbox_environment.adapter_host import AdapterSimulation
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
-from aisandbox_environment.channels import CLIENT_OPTIONS, SERVER_OPTIONS, open_session_stream
-from aisandbox_environment.replies import ReplyReader
-from aisandbox_environment.results import ResetResult, StepResult
-from aisandbox_environment.served_session import Capacity, ServedSession
+from aisandbox_environment.calls import open_session_stream
+from aisandbox_environment.channels import CLIENT_OPTIONS, SERVER_OPTIONS
+from aisandbox_environment.reply_reader import ReplyReader
 from aisandbox_environment.server import create_environment_server
 from aisandbox_environment.session import SimulatorSession
+from aisandbox_environment.session_handler import Capacity, SessionHandler
+from aisandbox_environment.simulation import ResetResult, StepResult
 from aisandbox_environment.spec import read_spec
 from aisandbox_wire.tensors import encode_tensor
 from rich.console import Console
@@ -104,7 +105,7 @@ class Slow(FakeExternalEnvAdapter):
 
 def messages(environments: int) -> tuple[bytes, bytes]:
     """A request and its reply, as they travel."""
-    session = ServedSession(Still(), Capacity(0))
+    session = SessionHandler(Still(), Capacity(0))
     step = pb.SimulatorRequest(step=pb.StepRequest(actions=encode_tensor(np.zeros(environments, np.int64))))
     opening = pb.OpenRequest(protocol_version=1, environments=environments)
     session.handle(pb.SimulatorRequest(open=opening).SerializeToString())
@@ -155,11 +156,11 @@ def serve_sessions(ready: Connection, slow: bool = False, direct: bool = True) -
 def serve_unary(ready: Connection) -> None:
     """One call a step: the same messages and the same work, without a stream. One session at a time."""
     keep_quiet()
-    sessions = [ServedSession(Still(), Capacity(0))]
+    sessions = [SessionHandler(Still(), Capacity(0))]
 
     def call(request: bytes, _context: grpc.ServicerContext) -> bytes:
         if pb.SimulatorRequest.FromString(request).WhichOneof("request") == "open":
-            sessions[0] = ServedSession(Still(), Capacity(0))
+            sessions[0] = SessionHandler(Still(), Capacity(0))
         return sessions[0].handle(request)
 
     server = grpc.server(ThreadPoolExecutor(4), options=SERVER_OPTIONS)

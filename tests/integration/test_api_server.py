@@ -29,7 +29,7 @@ from aisandbox_crds.spec import GrpcEnvironment
 from aisandbox_crds.trainer_exit import ExitCode
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
-from aisandbox_environment.description import describe
+from aisandbox_environment.calls import describe
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 

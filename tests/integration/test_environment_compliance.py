@@ -17,12 +17,11 @@ from aisandbox.v1 import tensor_pb2
 from aisandbox_environment import server as server_module
 from aisandbox_environment.adapter_host import AdapterBatch, AdapterSimulation
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
-from aisandbox_environment.compliance import CheckResult, check_simulator, lives
+from aisandbox_environment.compliance import CheckResult, check_simulator
 from aisandbox_environment.gymnasium_host import GymnasiumSimulation
-from aisandbox_environment.results import ResetResult, StepResult
-from aisandbox_environment.served_session import Capacity, ServedSession
 from aisandbox_environment.server import EnvironmentServer, create_environment_server
-from aisandbox_environment.simulation import Simulation
+from aisandbox_environment.session_handler import Capacity, SessionHandler
+from aisandbox_environment.simulation import ResetResult, Simulation, StepResult
 from aisandbox_process.grpc_direct import StreamAborted
 from aisandbox_process.grpc_direct.stream_server import PublicStreamServer
 from aisandbox_wire.tensors import encode_tensor
@@ -33,7 +32,7 @@ EPISODE_STEPS = 7
 
 @pytest.fixture(autouse=True)
 def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lives, "_SHORT_IDLE_SECONDS", 0.3)
+    monkeypatch.setattr("aisandbox_environment.compliance.session._SHORT_IDLE_SECONDS", 0.3)
 
 
 def failures(results: list[CheckResult]) -> dict[str, str]:
@@ -179,7 +178,7 @@ def short() -> FakeExternalEnvAdapter:
 # -- Sessions that do wrong -------------------------------------------------------------------------------------------
 
 
-class AnyVersion(ServedSession):
+class AnyVersion(SessionHandler):
     def handle(self, request: bytes) -> bytes:
         message = pb.SimulatorRequest.FromString(request)
         if message.HasField("open"):
@@ -187,7 +186,7 @@ class AnyVersion(ServedSession):
         return super().handle(message.SerializeToString())
 
 
-class AtLeastOne(ServedSession):
+class AtLeastOne(SessionHandler):
     """Takes no environments for one."""
 
     def handle(self, request: bytes) -> bytes:
@@ -197,7 +196,7 @@ class AtLeastOne(ServedSession):
         return super().handle(message.SerializeToString())
 
 
-class VagueVersion(ServedSession):
+class VagueVersion(SessionHandler):
     def handle(self, request: bytes) -> bytes:
         try:
             return super().handle(request)
@@ -205,7 +204,7 @@ class VagueVersion(ServedSession):
             raise StreamAborted(end.code, "no") from None
 
 
-class Patient(ServedSession):
+class Patient(SessionHandler):
     """Answers in band what has to end the stream."""
 
     def handle(self, request: bytes) -> bytes:
@@ -217,7 +216,7 @@ class Patient(ServedSession):
             return pb.SimulatorReply(error=pb.SimulatorError(code=2, message=end.details)).SerializeToString()  # type: ignore[arg-type]
 
 
-class Strict(ServedSession):
+class Strict(SessionHandler):
     """Ends the stream where an answer in band is due."""
 
     def handle(self, request: bytes) -> bytes:
@@ -228,7 +227,7 @@ class Strict(ServedSession):
         return reply
 
 
-class Impatient(ServedSession):
+class Impatient(SessionHandler):
     """Has an idle timeout."""
 
     last: float | None = None
@@ -243,7 +242,7 @@ class Impatient(ServedSession):
             self.last = time.monotonic()
 
 
-class Careless(ServedSession):
+class Careless(SessionHandler):
     """Takes a wrong action for zero."""
 
     def handle(self, request: bytes) -> bytes:
@@ -260,13 +259,13 @@ class Hasty(Careless):
     """Refuses a wrong action, but has moved."""
 
     def handle(self, request: bytes) -> bytes:
-        right = ServedSession.handle(self, request)
+        right = SessionHandler.handle(self, request)
         if pb.SimulatorReply.FromString(right).HasField("error"):
             Careless.handle(self, request)
         return right
 
 
-class NeedsNoReset(ServedSession):
+class NeedsNoReset(SessionHandler):
     def handle(self, request: bytes) -> bytes:
         if self._batch is not None and not self._was_reset:
             self._batch.reset(None)
@@ -274,7 +273,7 @@ class NeedsNoReset(ServedSession):
         return super().handle(request)
 
 
-class OpensAgain(ServedSession):
+class OpensAgain(SessionHandler):
     def handle(self, request: bytes) -> bytes:
         message = pb.SimulatorRequest.FromString(request)
         if self._batch is not None and message.HasField("open"):
@@ -282,7 +281,7 @@ class OpensAgain(ServedSession):
         return super().handle(request)
 
 
-class AnySeeds(ServedSession):
+class AnySeeds(SessionHandler):
     def handle(self, request: bytes) -> bytes:
         message = pb.SimulatorRequest.FromString(request)
         if message.HasField("reset"):
@@ -290,10 +289,10 @@ class AnySeeds(ServedSession):
         return super().handle(message.SerializeToString())
 
 
-def tampering(change: Callable[[pb.StepReply], object]) -> type[ServedSession]:
+def tampering(change: Callable[[pb.StepReply], object]) -> type[SessionHandler]:
     """A session that changes each reply to a step."""
 
-    class Tampering(ServedSession):
+    class Tampering(SessionHandler):
         def handle(self, request: bytes) -> bytes:
             reply = pb.SimulatorReply.FromString(super().handle(request))
             if reply.HasField("step"):
@@ -330,7 +329,7 @@ def finals_of_all(reply: pb.StepReply) -> None:
 
 
 class NeverRefuses(Capacity):
-    def take(self, environments: int) -> None:
+    def reserve(self, environments: int) -> None:
         self.in_use += environments
 
 
@@ -338,7 +337,7 @@ class NeverFrees(Capacity):
     def __init__(self, _limit: int) -> None:
         super().__init__(0)
 
-    def give_back(self, environments: int) -> None:
+    def release(self, environments: int) -> None:
         pass
 
     def wait_until_free(self, _timeout: float) -> bool:
@@ -409,7 +408,7 @@ class Defect:
     caught_by: str
     says: str
     simulation: Callable[[], Simulation] = lambda: AdapterSimulation(short)
-    session: type[ServedSession] = ServedSession
+    session: type[SessionHandler] = SessionHandler
     capacity: type[Capacity] = Capacity
     server: type[EnvironmentServer] = EnvironmentServer
     streams: type[PublicStreamServer] | None = None
@@ -513,7 +512,7 @@ DEFECTS: dict[str, Defect] = {
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_defect_is_caught_by_the_check_meant_for_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     defect = DEFECTS[name]
-    monkeypatch.setattr(server_module, "ServedSession", defect.session)
+    monkeypatch.setattr(server_module, "SessionHandler", defect.session)
     monkeypatch.setattr(server_module, "Capacity", defect.capacity)
     if defect.streams is not None:
         streams = defect.streams

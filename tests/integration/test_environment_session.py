@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from aisandbox_environment.adapter_host import AdapterSimulation
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
-from aisandbox_environment.channels import open_session_stream
-from aisandbox_environment.description import describe
+from aisandbox_environment.calls import describe, open_session_stream
 from aisandbox_environment.errors import AtCapacity, RefusedRequest, SessionCancelled, SimulatorLost
 from aisandbox_environment.grpc_adapter import GrpcExternalEnvAdapter
 from aisandbox_environment.gymnasium_host import GymnasiumSimulation
@@ -149,7 +148,7 @@ def test_requests_in_the_wrong_order_are_the_callers_mistake(server: Environment
         session.send_step(np.array([0]))
     session.close()
     session.close()
-    with pytest.raises(RuntimeError, match="the session is over"):
+    with pytest.raises(RuntimeError, match="the session has ended"):
         session.send_step(np.array([0]))
 
 

@@ -21,8 +21,8 @@ import pytest
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
 from aisandbox_environment import errors
-from aisandbox_environment.channels import SESSION_METHOD, open_session_stream
-from aisandbox_environment.description import describe
+from aisandbox_environment.calls import describe, open_session_stream
+from aisandbox_environment.channels import SESSION_METHOD
 from aisandbox_environment.session import SimulatorSession, Timeouts
 from aisandbox_wire.tensors import encode_tensor
 
@@ -203,7 +203,7 @@ def test_a_stream_that_ends_without_a_word_is_lost(connect: Connect, serve: Serv
     session.reset()
     with pytest.raises(errors.SimulatorLost, match="ended the session"):
         session.step(np.array([0, 0]))
-    with pytest.raises(RuntimeError, match="the session is over"):
+    with pytest.raises(RuntimeError, match="the session has ended"):
         session.reset()
     session.close()
 

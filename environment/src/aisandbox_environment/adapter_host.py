@@ -14,7 +14,7 @@ from aisandbox_wire.tensors import Array
 
 from aisandbox_environment.adapters import ExternalEnvAdapter, Observation
 from aisandbox_environment.errors import InvalidOptions
-from aisandbox_environment.results import NONE_ENDED, ResetResult, StepResult
+from aisandbox_environment.simulation import NO_EPISODE_ENDED, ResetResult, StepResult
 from aisandbox_environment.spec import Spec, read_spec
 
 AdapterFactory = Callable[[], ExternalEnvAdapter]
@@ -89,7 +89,7 @@ class AdapterBatch:
             self._rewards,
             self._terminated,
             self._truncated,
-            np.array(ended, np.intp) if ended else NONE_ENDED,
+            np.array(ended, np.intp) if ended else NO_EPISODE_ENDED,
             self._buffers.stack(finals),
         )
 

@@ -20,7 +20,7 @@
     └── Busy                        in band: BUSY
     InvalidOptions                  raised by Simulation.make: the stream ends with INVALID_ARGUMENT
 
-Must not know gRPC: :mod:`aisandbox_environment.statuses` translates.
+Must not know gRPC: :mod:`aisandbox_environment.calls` translates.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from aisandbox_wire.tensors import Array
 
 from aisandbox_environment.adapter_host import ObservationBuffers, copied
 from aisandbox_environment.errors import InvalidOptions
-from aisandbox_environment.results import NONE_ENDED, ResetResult, StepResult
 from aisandbox_environment.server import EnvironmentServer, create_environment_server
+from aisandbox_environment.simulation import NO_EPISODE_ENDED, ResetResult, StepResult
 from aisandbox_environment.spec import Spec, read_spec
 
 
@@ -111,7 +111,7 @@ class GymnasiumBatch:
             np.array(rewards, np.float32),
             np.array(terminated, np.bool_),
             np.array(truncated, np.bool_),
-            np.array(ended, np.intp) if ended else NONE_ENDED,
+            np.array(ended, np.intp) if ended else NO_EPISODE_ENDED,
             self._buffers.stack(finals),
         )
 

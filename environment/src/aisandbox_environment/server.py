@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from aisandbox_environment.channels import SERVER_OPTIONS, SESSION_METHOD
-from aisandbox_environment.served_session import Capacity, ServedSession
+from aisandbox_environment.session_handler import Capacity, SessionHandler
 from aisandbox_environment.simulation import Simulation
 from aisandbox_environment.spec import PROTOCOL_VERSION
 
@@ -43,7 +43,7 @@ class EnvironmentServer:
                 self._describe, pb.DescribeRequest.FromString, pb.DescribeResponse.SerializeToString
             )
         }
-        self._sessions = serve_streams(self._server, SESSION_METHOD, self._new_session, direct=direct)
+        self._sessions = serve_streams(self._server, SESSION_METHOD, self._new_handler, direct=direct)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -104,8 +104,8 @@ class EnvironmentServer:
             in_use=self._capacity.in_use,
         )
 
-    def _new_session(self) -> ServedSession:
-        return ServedSession(self._simulation, self._capacity)
+    def _new_handler(self) -> SessionHandler:
+        return SessionHandler(self._simulation, self._capacity)
 
 
 def create_environment_server(

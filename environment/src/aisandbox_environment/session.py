@@ -1,4 +1,4 @@
-"""The client's end of one Session: numbers in, numbers out, errors with a name.
+"""The client's end of one Session: arrays in, arrays out, named errors.
 
 Owns the order of requests, the time allowed for replies, and the check of every reply. Must not know who learns.
 """
@@ -14,14 +14,14 @@ from typing import Any, Self
 import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox_process.grpc_direct import ClientStream, StreamEnded
-from aisandbox_wire.batches import BatchColumn
+from aisandbox_wire.batches import BatchLeaf
 from aisandbox_wire.errors import WireError
 from aisandbox_wire.tensors import Array
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
 from aisandbox_environment.addresses import expand_addresses
-from aisandbox_environment.channels import open_session_stream
+from aisandbox_environment.calls import error_from_status, open_session_stream
 from aisandbox_environment.errors import (
     InvalidAddress,
     InvalidReply,
@@ -32,23 +32,21 @@ from aisandbox_environment.errors import (
     SimulatorHung,
     SimulatorUnreachable,
 )
-from aisandbox_environment.replies import ReplyReader
-from aisandbox_environment.results import ResetResult, StepResult
+from aisandbox_environment.reply_reader import ReplyReader
+from aisandbox_environment.simulation import ResetResult, StepResult
 from aisandbox_environment.spec import PROTOCOL_VERSION, Spec, read_spec
-from aisandbox_environment.statuses import error_of_status
-from aisandbox_environment.stencils import step_request
-from aisandbox_environment.watchdog import Wait
+from aisandbox_environment.watchdog import WatchdogTimer
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
-"""Seconds before a request that a simulator was too busy for is sent again, doubled each time."""
+FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.01, 1.0
+"""The pause before a request that a busy simulator refused is sent again; doubled each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a session waits, in seconds, before it gives a simulator up; found out within a tenth of a second more.
+    """How long a session waits for a simulator, in seconds, each more than 0; accurate to a tenth of a second.
 
     ``connect``: from dialling until the simulator has opened the session. ``reset``, ``step``: for one reply.
-    ``close``: for the simulator to end its side.
+    ``close``: for the simulator to end its side of the stream. Raises ValueError.
     """
 
     connect: float = 20.0
@@ -65,8 +63,8 @@ class Timeouts:
 class SimulatorSession:
     """The environments of one simulator, from :meth:`connect` until :meth:`close`.
 
-    Not for two threads at once, but for :meth:`cancel`. Open it in the process that uses it, never before a fork.
-    After an error that is not an in-band refusal (RefusedRequest, SimulatorBusy) the session is over: close it.
+    Not for two threads at once, except :meth:`cancel`. Open it in the process that uses it, never before a fork. After
+    an error that is not an in-band refusal (RefusedRequest, SimulatorBusy) the session has ended: close it.
     """
 
     def __init__(self, address: str, environments: int, timeouts: Timeouts, stream: ClientStream) -> None:
@@ -75,11 +73,11 @@ class SimulatorSession:
         self.spec: Spec
         self._timeouts = timeouts
         self._stream = stream
-        self._wait = Wait(stream.cancel)
+        self._timer = WatchdogTimer(stream.cancel)
         self._opened = False
         self._cancelled = False
-        self._over = False
-        self._awaited = ""
+        self._ended = False
+        self._pending = ""
         self._request = b""
 
     @classmethod
@@ -121,8 +119,9 @@ class SimulatorSession:
         return session
 
     def reset(self, seeds: Sequence[int] | None = None) -> ResetResult:
-        """Start an episode in every environment; ``seeds``, one each, or None to go on with their random generators.
+        """Start an episode in every environment; returns the first observations.
 
+        ``seeds``: one unsigned 64-bit number for each environment, or None: each continues with its random generator.
         Raises SimulatorError; ValueError for the wrong number of seeds.
         """
         if seeds is not None and len(seeds) != self.environments:
@@ -136,7 +135,7 @@ class SimulatorSession:
             raise self._invalid(str(error)) from None
 
     def send_step(self, actions: Array) -> None:
-        """Send one action for each environment and return at once: several sessions can be in flight together.
+        """Send one action for each environment and return at once, so that several sessions may step together.
 
         ``actions``: an array [N, *shape] of the action space, converted to its dtype. Raises InvalidValue (of
         aisandbox_wire) for a wrong shape, NaN or infinity, or a number outside a discrete range.
@@ -144,18 +143,15 @@ class SimulatorSession:
         leaf = self.spec.action_leaf
         batch = np.asarray(actions, leaf.dtype)
         leaf.check_batch(batch, self.environments, "actions")
-        self._send(self._step_request.fill(batch.tobytes()), "step")
+        request = pb.SimulatorRequest(step=pb.StepRequest(actions=self._action_batch.write(batch)))
+        self._send(request.SerializeToString(), "step")
 
     def receive_step(self) -> StepResult:
-        """The result of the step sent last. Raises SimulatorError.
+        """Wait for the result of the last step sent. Raises SimulatorError.
 
-        Its arrays are read-only views on the reply; copy what you change.
+        Its arrays are read-only views on the reply; copy them to change them.
         """
-        data = self._receive_bytes("step", self._timeouts.step)
-        result = self._reader.steady_step(data)
-        if result is not None:
-            return result
-        reply = self._settled(data, "step", self._timeouts.step)
+        reply = self._receive("step", self._timeouts.step)
         try:
             return self._reader.step(reply.step)
         except WireError as error:
@@ -172,14 +168,14 @@ class SimulatorSession:
         self._stream.cancel()
 
     def close(self) -> None:
-        """End the session and free its connection; well, if no reply is awaited. Never raises, and may be repeated."""
+        """End the session and free its connection, with a half-close unless a reply is pending. May be called again."""
         try:
-            if not self._over and not self._awaited and not self._cancelled:
-                self._wait.within(self._timeouts.close)
+            if not self._ended and not self._pending and not self._cancelled:
+                self._timer.start(self._timeouts.close)
                 self._stream.finish()
         finally:
-            self._over = True
-            self._wait.over()
+            self._ended = True
+            self._timer.stop()
             self._stream.close()
 
     def __enter__(self) -> Self:
@@ -199,48 +195,45 @@ class SimulatorSession:
         except WireError as error:
             raise self._invalid(str(error)) from None
         self._reader = ReplyReader(self.spec, self.environments)
-        # Only the bytes of the actions change from step to step.
-        self._step_request = step_request(BatchColumn(self.spec.action_leaf, self.environments))
+        self._action_batch = BatchLeaf(self.spec.action_leaf, self.environments)
 
     def _send(self, request: bytes, kind: str) -> None:
-        if self._awaited or self._over:
-            why = "the session is over" if self._over else f"the reply to {self._awaited!r} has not been received"
+        if self._pending or self._ended:
+            why = "the session has ended" if self._ended else f"the reply to {self._pending!r} has not been received"
             raise RuntimeError(f"cannot send {kind!r} to simulator {self.address}: {why}")
-        self._awaited, self._request = kind, request
+        self._pending, self._request = kind, request
         self._stream.send(request)
 
     def _receive(self, kind: str, timeout: float) -> pb.SimulatorReply:
-        return self._settled(self._receive_bytes(kind, timeout), kind, timeout)
-
-    def _settled(self, data: bytes, kind: str, timeout: float) -> pb.SimulatorReply:
-        """The reply in ``data``; while that is BUSY, the same request again, with pauses, for ``timeout`` seconds."""
-        until, pause = time.monotonic() + timeout, FIRST_PAUSE
+        """The reply to the request sent last; while that is BUSY, retries with backoff for ``timeout`` seconds."""
+        data = self._receive_bytes(kind, timeout)
+        deadline, backoff = time.monotonic() + timeout, FIRST_BACKOFF_SECONDS
         while True:
             try:
                 return self._parse(data, kind)
             except SimulatorBusy:
-                if time.monotonic() + pause > until:
+                if time.monotonic() + backoff > deadline:
                     raise
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            time.sleep(backoff)
+            backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
             self._send(self._request, kind)
             data = self._receive_bytes(kind, timeout)
 
     def _receive_bytes(self, kind: str, timeout: float) -> bytes:
-        if self._awaited != kind:
+        if self._pending != kind:
             raise RuntimeError(f"no {kind!r} has been sent to simulator {self.address}")
-        self._wait.within(timeout)
+        self._timer.start(timeout)
         try:
             data = self._stream.receive()
         except StreamEnded as end:
-            self._over = True
+            self._ended = True
             raise self._error(end, kind, timeout) from None
         except BaseException:
-            self._over = True
+            self._ended = True
             raise
         finally:
-            self._wait.over()
-        self._awaited = ""
+            self._timer.stop()
+        self._pending = ""
         return data
 
     def _parse(self, data: bytes, kind: str) -> pb.SimulatorReply:
@@ -256,8 +249,8 @@ class SimulatorSession:
     def _error(self, end: StreamEnded, kind: str, timeout: float) -> SimulatorError:
         if self._cancelled:
             return SessionCancelled(self.address, f"cancelled while the reply to {kind!r} was awaited")
-        if not self._wait.expired:
-            return error_of_status(self.address, end.code, end.details, opened=self._opened)
+        if not self._timer.expired:
+            return error_from_status(self.address, end.code, end.details, opened=self._opened)
         if self._opened:
             return SimulatorHung(self.address, f"no reply to {kind!r} within {timeout:g} s")
         return SimulatorUnreachable(self.address, f"did not open the session within {timeout:g} s")
@@ -272,5 +265,5 @@ class SimulatorSession:
         return self._invalid(f"the reply to {kind!r} is {'empty' if answer is None else repr(answer)}")
 
     def _invalid(self, message: str) -> InvalidReply:
-        self._over = True
+        self._ended = True
         return InvalidReply(self.address, f"sent an invalid reply: {message}")

@@ -1,36 +1,91 @@
-"""What a simulation in Python implements to be served as an EnvironmentService.
+"""The interface of a simulation in Python: batches of environments, and what they return.
 
-Must not know gRPC or the wire: :mod:`aisandbox_environment.server` serves what keeps to these.
+:mod:`aisandbox_environment.server` serves what implements it, and a session's client returns the same results. Must
+not know gRPC or the wire.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 from aisandbox_wire.tensors import Array
 
-from aisandbox_environment.results import ResetResult, StepResult
 from aisandbox_environment.spec import Spec
+
+NO_EPISODE_ENDED: Array = np.zeros(0, np.intp)
+"""The value of ``StepResult.ended`` for a step in which no episode ended."""
+NO_EPISODE_ENDED.flags.writeable = False
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeMetrics:
+    """Named numbers about an episode that has ended.
+
+    ``environment`` is the number of the environment that ended it, from 0; ``values`` are finite.
+    """
+
+    environment: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ResetResult:
+    """The first observations of N environments.
+
+    ``observations``: one array [N, *shape] for each leaf of the observation space, in its order and with its dtype.
+    ``action_masks``: bool [N, mask_width], True for what may be chosen; None if the spec has no masks.
+    """
+
+    observations: Sequence[Array]
+    action_masks: Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One step of N environments, with same-step autoreset; see StepReply in environment.proto.
+
+    ``observations``: one array [N, *shape] for each leaf; for an environment whose episode ended, the first
+    observation of its next episode. ``rewards``: float32 [N], finite. ``terminated``, ``truncated``: bool [N].
+    ``ended``: intp [K], the numbers of the environments whose episode ended, in ascending order.
+    ``final_observations``: one array [K, *shape] for each leaf, the last observations of those episodes; ignored if K
+    is 0. ``action_masks``: see ResetResult. ``episode_metrics``: at most one for each of the K environments.
+    """
+
+    observations: Sequence[Array]
+    rewards: Array
+    terminated: Array
+    truncated: Array
+    ended: Array = field(default_factory=lambda: NO_EPISODE_ENDED)
+    final_observations: Sequence[Array] = ()
+    action_masks: Array | None = None
+    episode_metrics: Sequence[EpisodeMetrics] = ()
 
 
 class SimulationBatch(Protocol):
-    """The environments of one session. Its methods are called one at a time, from one thread that is the session's."""
+    """The environments of one session. Its methods are called one at a time, all from the session's thread."""
 
     @property
     def spec(self) -> Spec:
-        """The spaces; the same for all environments and for the batch's whole life."""
+        """The spec of every environment of the batch; it does not change."""
         ...
 
     def reset(self, seeds: Sequence[int] | None) -> ResetResult:
-        """Start an episode in every environment, with one seed each or with the generators they have."""
+        """Start an episode in every environment.
+
+        ``seeds``: one unsigned 64-bit number for each environment; None: each continues with the random generator it
+        has. Raises like :meth:`step`.
+        """
         ...
 
     def step(self, actions: Array) -> StepResult:
         """Take one step in every environment; restart those whose episode ended (same-step autoreset).
 
-        ``actions``: [N, *shape], within the action space; read-only. The arrays of the result may be used again by
-        the next call. Raises Busy or InvalidRequest, having changed nothing; anything else ends the session.
+        ``actions``: read-only [N, *shape] of the action space's dtype, checked to be within the action space. The next
+        call may overwrite the arrays of the result. Raises Busy or InvalidRequest to refuse the request, having
+        changed nothing; any other exception ends the session.
         """
         ...
 
@@ -44,12 +99,12 @@ class Simulation(Protocol):
 
     @property
     def name(self) -> str:
-        """A name for people."""
+        """The simulation's name, for people."""
         ...
 
     @property
     def version(self) -> str:
-        """The simulation's own version, for people."""
+        """The simulation's own version, for people; may be empty."""
         ...
 
     @property
@@ -58,5 +113,9 @@ class Simulation(Protocol):
         ...
 
     def make(self, environments: int, options: Mapping[str, Any]) -> SimulationBatch:
-        """A batch of ``environments`` environments. Raises InvalidOptions, naming the key, for a setting it rejects."""
+        """A batch of ``environments`` environments, at least 1.
+
+        ``options`` are JSON values; whole numbers are int. Raises InvalidOptions, naming the key, for an option it
+        does not know or a value it does not accept; any other exception ends the session with INTERNAL.
+        """
         ...

@@ -1,7 +1,7 @@
-"""Ends waits that last too long.
+"""A watchdog timer: calls a function if what is waited for takes too long.
 
-One thread a process looks at all waits ten times a second, so that a wait costs its owner two assignments and no
-thread, timer or system call of its own: that matters thousands of times a second. Must not know gRPC.
+One thread a process checks all timers ten times a second, so that starting and stopping one costs an assignment and no
+thread, timer or system call: that matters thousands of times a second. Must not know gRPC.
 """
 
 from __future__ import annotations
@@ -13,56 +13,56 @@ import time
 import weakref
 from collections.abc import Callable
 
-_PERIOD = 0.1
+_PERIOD_SECONDS = 0.1
 
 
-class Wait:
-    """Something that is waited for. ``until`` is a time.monotonic() second, infinite while nothing is awaited.
+class WatchdogTimer:
+    """Not running until :meth:`start`. ``deadline`` is a time.monotonic() second, infinite while it is not running.
 
-    When it has passed, ``expired`` turns true and ``on_expiry`` is called once, on the watchdog's thread.
+    When the deadline has passed, ``expired`` becomes true and ``on_expiry`` is called once, on the watchdog's thread.
     """
 
     def __init__(self, on_expiry: Callable[[], None]) -> None:
-        self.until = math.inf
+        self.deadline = math.inf
         self.expired = False
         self._on_expiry = on_expiry
-        _watch(self)
+        _register(self)
 
-    def within(self, seconds: float) -> None:
-        """What is awaited must be there within ``seconds``."""
-        self.until = time.monotonic() + seconds
+    def start(self, seconds: float) -> None:
+        """Expire in ``seconds``, or up to a tenth of a second later, unless stopped before."""
+        self.deadline = time.monotonic() + seconds
 
-    def over(self) -> None:
-        """It is there."""
-        self.until = math.inf
+    def stop(self) -> None:
+        """Do not expire."""
+        self.deadline = math.inf
 
     def expire(self) -> None:
-        """Called by the watchdog."""
-        self.until = math.inf
+        """Called by the watchdog's thread."""
+        self.deadline = math.inf
         self.expired = True
         self._on_expiry()
 
 
-_waits: weakref.WeakSet[Wait] = weakref.WeakSet()
+_timers: weakref.WeakSet[WatchdogTimer] = weakref.WeakSet()
 _lock = threading.Lock()
-_running_in = 0
+_thread_pid = 0
 
 
-def _watch(wait: Wait) -> None:
-    global _running_in, _waits, _lock
-    if _running_in != os.getpid():
-        # In a forked child the thread is gone, and the lock may be held by a thread that is gone as well.
-        _waits, _lock, _running_in = weakref.WeakSet(), threading.Lock(), os.getpid()
+def _register(timer: WatchdogTimer) -> None:
+    global _thread_pid, _timers, _lock
+    if _thread_pid != os.getpid():
+        # In a forked child the thread does not exist, and a thread that does not exist may hold the lock.
+        _timers, _lock, _thread_pid = weakref.WeakSet(), threading.Lock(), os.getpid()
         threading.Thread(target=_run, name="simulator-watchdog", daemon=True).start()
     with _lock:
-        _waits.add(wait)
+        _timers.add(timer)
 
 
 def _run() -> None:
     while True:
-        time.sleep(_PERIOD)
+        time.sleep(_PERIOD_SECONDS)
         now = time.monotonic()
         with _lock:
-            overdue = [wait for wait in _waits if wait.until < now]
-        for wait in overdue:
-            wait.expire()
+            overdue = [timer for timer in _timers if timer.deadline < now]
+        for timer in overdue:
+            timer.expire()

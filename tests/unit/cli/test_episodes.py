@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aisandbox_cli.episodes import play_episodes
-from aisandbox_environment.results import ResetResult, StepResult
+from aisandbox_environment.simulation import ResetResult, StepResult
 from numpy.typing import NDArray
 
 

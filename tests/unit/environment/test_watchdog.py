@@ -1,4 +1,4 @@
-"""Waits that last too long are ended, also in a forked child."""
+"""A watchdog timer expires unless it is stopped, also in a forked child."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import os
 import threading
 import time
 
-from aisandbox_environment.watchdog import Wait
+from aisandbox_environment.watchdog import WatchdogTimer
 
 
-def expires(seconds: float = 0.05, within: float = 5.0) -> bool:
-    ended = threading.Event()
-    wait = Wait(ended.set)
-    wait.within(seconds)
-    return ended.wait(within) and wait.expired
+def expires(seconds: float = 0.05, timeout: float = 5.0) -> bool:
+    expired = threading.Event()
+    timer = WatchdogTimer(expired.set)
+    timer.start(seconds)
+    return expired.wait(timeout) and timer.expired
 
 
-def test_a_wait_that_lasts_too_long_is_ended() -> None:
-    begun = time.monotonic()
+def test_timer_expires_after_its_seconds() -> None:
+    started = time.monotonic()
     assert expires(0.05)
-    assert 0.05 <= time.monotonic() - begun < 2
+    assert 0.05 <= time.monotonic() - started < 2
 
 
-def test_a_wait_that_is_over_in_time_is_left_alone() -> None:
+def test_stopped_timer_does_not_expire() -> None:
     calls: list[int] = []
-    wait = Wait(lambda: calls.append(1))
-    wait.within(0.05)
-    wait.over()
-    assert expires(0.2)
-    assert (calls, wait.expired) == ([], False)
+    timer = WatchdogTimer(lambda: calls.append(1))
+    timer.start(0.05)
+    timer.stop()
+    assert expires(0.2)  # a later timer has expired
+    assert (calls, timer.expired) == ([], False)
 
 
-def test_waits_are_ended_in_a_forked_child_too() -> None:
+def test_timer_expires_in_a_forked_child_too() -> None:
     assert expires()
     child = os.fork()
     if child == 0:

@@ -1,26 +1,26 @@
-"""Columns of batches whose size is known."""
+"""Leaves of batches whose size is known."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from aisandbox.v1 import tensor_pb2 as pb
-from aisandbox_wire.batches import BatchColumn
+from aisandbox_wire.batches import BatchLeaf
 from aisandbox_wire.errors import WireError
 from aisandbox_wire.spaces import leaves
 from aisandbox_wire.tensors import encode_tensor
 
 
-def column(n: int = 2) -> BatchColumn:
+def batch_leaf(n: int = 2) -> BatchLeaf:
     (leaf,) = leaves(pb.Space(box=pb.Box(dtype=pb.DATA_TYPE_FLOAT32, shape=[3])))
-    return BatchColumn(leaf, n)
+    return BatchLeaf(leaf, n)
 
 
-def test_a_column_reads_what_it_wrote() -> None:
+def test_batch_leaf_reads_what_it_wrote() -> None:
     for factor in (1, 2):
         array = np.arange(6, dtype=np.float64).reshape(2, 3) * factor
-        tensor = column().tensor(column().to_bytes(array))
-        back = column().read(pb.Tensor.FromString(tensor.SerializeToString()), "x")
+        tensor = batch_leaf().write(array)
+        back = batch_leaf().read(pb.Tensor.FromString(tensor.SerializeToString()), "x")
         assert back.dtype == np.float32
         np.testing.assert_array_equal(back, array)
 
@@ -37,19 +37,6 @@ def test_a_column_reads_what_it_wrote() -> None:
         (pb.Tensor(), "x.dtype: unknown"),
     ],
 )
-def test_a_column_refuses_what_does_not_fit(tensor: pb.Tensor, message: str) -> None:
+def test_batch_leaf_refuses_another_shape_dtype_or_value(tensor: pb.Tensor, message: str) -> None:
     with pytest.raises(WireError, match=message):
-        column().read(tensor, "x")
-
-
-def test_a_view_is_given_only_of_what_keeps_the_rules() -> None:
-    array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    message = b"before" + array.tobytes() + b"after"
-    view = column().view(message, 6)
-    assert view is not None
-    np.testing.assert_array_equal(view, array)
-    assert column().view(b"\xff" * 24, 0) is None
-    (leaf,) = leaves(pb.Space(discrete=pb.Discrete(n=3)))
-    numbers = np.array([0, 2, 3])
-    assert BatchColumn(leaf, 2).view(numbers.tobytes(), 0) is not None
-    assert BatchColumn(leaf, 2).view(numbers.tobytes(), 8) is None
+        batch_leaf().read(tensor, "x")

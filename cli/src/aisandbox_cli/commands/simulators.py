@@ -114,7 +114,7 @@ def check_simulator(
 
 def _check_answers(address: str, timeout: float) -> None:
     """Raises Unavailable if no simulator answers; the checks report every other error."""
-    from aisandbox_environment.description import describe
+    from aisandbox_environment.calls import describe
     from aisandbox_environment.errors import SimulatorError, SimulatorUnreachable
 
     try:

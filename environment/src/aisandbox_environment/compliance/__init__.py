@@ -1,10 +1,12 @@
-"""The compliance suite: tells a simulator's author what keeps to environment.proto, what does not, and what to do.
+"""The compliance suite: checks that a simulator keeps to environment.proto.
 
-It speaks to the simulator as a stranger does, over the wire, and takes nothing on trust. Must not know how the
-simulator is made.
+It speaks to the simulator over the wire only, and says of each rule whether it is kept, what was seen, and what to do.
+One module has the checks of one request: :mod:`.open`, :mod:`.reset`, :mod:`.step`; :mod:`.episodes` has those of the
+replies of many steps, :mod:`.session` those of whole sessions. The names in ``__all__`` are for others; the modules are
+internal. Must not know how the simulator is made.
 """
 
-from aisandbox_environment.compliance.examination import CheckResult
+from aisandbox_environment.compliance.checks import CheckResult
 from aisandbox_environment.compliance.suite import check_simulator
 
 __all__ = ["CheckResult", "check_simulator"]

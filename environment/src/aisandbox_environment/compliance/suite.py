@@ -1,4 +1,4 @@
-"""Runs the checks, in the order in which an author mends things."""
+"""Runs the checks, in the order in which an author needs the results."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 from aisandbox_process.grpc_direct import StreamEnded
 from aisandbox_wire.errors import WireError
 
-from aisandbox_environment.compliance import episodes, handshake, lives, requests
-from aisandbox_environment.compliance.examination import CheckResult, Examination, Failed
+from aisandbox_environment.compliance import episodes, open, reset, session, step  # noqa: A004 -- the request's name
+from aisandbox_environment.compliance.checks import CheckFailed, CheckResult, SimulatorUnderTest
 from aisandbox_environment.errors import SimulatorError
-
-_NEEDED_BY_ALL = tuple(handshake.CHECKS)[:2]
 
 
 def check_simulator(
@@ -25,12 +23,12 @@ def check_simulator(
 ) -> list[CheckResult]:
     """Check that the simulator at ``address`` (one ``host:port``) keeps to environment.proto.
 
-    ``options`` are its own settings; ``timeout`` seconds are allowed for each reply; ``long_idle`` adds half a minute
-    of silence, long enough for keepalive pings. ``on_result`` gets each result as it comes. Takes about 2 s with a
-    quick simulator, longer with a slow one: episodes are played. If no session can be opened the results end there.
-    Raises nothing for a wrong simulator.
+    ``options``: the simulator's own settings, JSON values. ``timeout``: seconds for each reply. ``long_idle``: also
+    wait half a minute without a request, long enough for keepalive pings. ``on_result`` gets each result as it comes.
+    Takes about 2 s with a fast simulator, longer with a slow one, because episodes are played. The results end early
+    if no session can be opened. Raises nothing for a simulator that breaks rules.
     """
-    examination = Examination(address, dict(options or {}), timeout, long_idle)
+    simulator = SimulatorUnderTest(address, dict(options or {}), timeout, long_idle)
     results: list[CheckResult] = []
 
     def run(name: str, check: Callable[[], str]) -> bool:
@@ -40,29 +38,30 @@ def check_simulator(
             on_result(result)
         return result.ok
 
-    for name, check in handshake.CHECKS.items():
-        if not run(name, lambda check=check: check(examination)) and name in _NEEDED_BY_ALL:  # type: ignore[misc]
+    for name, check in open.CHECKS.items():
+        if not run(name, lambda check=check: check(simulator)) and name in open.NEEDED_BY_ALL:  # type: ignore[misc]
             return results
-    for name, check in requests.CHECKS.items():
-        run(name, lambda check=check: check(examination))  # type: ignore[misc]
-    played: list[episodes.Play] = []
+    for name, check in (reset.CHECKS | step.CHECKS).items():
+        run(name, lambda check=check: check(simulator))  # type: ignore[misc]
+    recordings: list[episodes.Recording] = []
 
     def play() -> str:
-        played.append(episodes.play(examination))
-        return f"{played[0].steps} steps of {played[0].environments} environments, {len(played[0].lengths)} episodes"
+        recording = episodes.play(simulator)
+        recordings.append(recording)
+        return f"{recording.steps} steps of {recording.environments} environments, {len(recording.episodes)} episodes"
 
     if run("episodes can be played", play):
         for name, look in episodes.CHECKS.items():
-            run(name, lambda look=look: look(played[0]))  # type: ignore[misc]
-    for name, check in lives.CHECKS.items():
-        run(name, lambda check=check: check(examination))  # type: ignore[misc]
+            run(name, lambda look=look: look(recordings[0]))  # type: ignore[misc]
+    for name, check in session.CHECKS.items():
+        run(name, lambda check=check: check(simulator))  # type: ignore[misc]
     return results
 
 
 def _result(name: str, check: Callable[[], str]) -> CheckResult:
     try:
         return CheckResult(name, True, check())
-    except Failed as failure:
+    except CheckFailed as failure:
         return CheckResult(name, False, str(failure))
     except WireError as error:
         return CheckResult(name, False, f"a reply breaks the contract: {error}")

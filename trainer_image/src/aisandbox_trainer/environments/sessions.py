@@ -15,7 +15,7 @@ import structlog
 from aisandbox_crds.spec import GrpcEnvironment
 from aisandbox_crds.status import Activity
 from aisandbox_environment.addresses import expand_addresses, spread
-from aisandbox_environment.channels import open_session_stream
+from aisandbox_environment.calls import open_session_stream
 from aisandbox_environment.errors import TransientSimulatorError
 from aisandbox_environment.session import SimulatorSession, Timeouts
 from aisandbox_process.grpc_direct import ClientStream

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
-from aisandbox_environment.replies import ReplyReader
+from aisandbox_environment.reply_reader import ReplyReader
 from aisandbox_environment.spec import Spec, read_spec
 from aisandbox_wire.errors import InvalidSpace, WireError
 from aisandbox_wire.tensors import encode_tensor

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from aisandbox_environment.calls import error_from_status
 from aisandbox_environment.errors import SimulatorLost, SimulatorUnreachable
-from aisandbox_environment.statuses import error_of_status
 from grpc import StatusCode
 
 
@@ -20,6 +20,6 @@ from grpc import StatusCode
 def test_status_that_ends_a_session_says_what_happened(
     code: StatusCode, opened: bool, kind: type[Exception], message: str
 ) -> None:
-    error = error_of_status("a:1", code, "", opened=opened)
+    error = error_from_status("a:1", code, "", opened=opened)
     assert type(error) is kind
     assert message in str(error)

@@ -11,8 +11,8 @@ import pytest
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
 from aisandbox_environment.errors import Busy, InvalidOptions, InvalidRequest
-from aisandbox_environment.results import EpisodeMetrics, ResetResult, StepResult
-from aisandbox_environment.served_session import Capacity, ServedSession
+from aisandbox_environment.session_handler import Capacity, SessionHandler
+from aisandbox_environment.simulation import EpisodeMetrics, ResetResult, StepResult
 from aisandbox_environment.spec import read_spec
 from aisandbox_process.grpc_direct import StreamAborted
 from aisandbox_wire.tensors import encode_tensor
@@ -75,7 +75,7 @@ class Client:
     def __init__(self, capacity: int = 0) -> None:
         self.simulation = Simulation()
         self.capacity = Capacity(capacity)
-        self.session = ServedSession(self.simulation, self.capacity)
+        self.session = SessionHandler(self.simulation, self.capacity)
 
     def ask(self, **request: Any) -> pb.SimulatorReply:
         return pb.SimulatorReply.FromString(self.session.handle(pb.SimulatorRequest(**request).SerializeToString()))
@@ -224,7 +224,7 @@ def test_unknown_options_end_the_stream_and_hold_nothing() -> None:
 def test_the_capacity_is_kept_and_given_back() -> None:
     client = Client(capacity=3)
     client.open(2)
-    other = ServedSession(client.simulation, client.capacity)
+    other = SessionHandler(client.simulation, client.capacity)
     with pytest.raises(StreamAborted, match="2 environments were asked for and 1 of 3 are free") as caught:
         other.handle(opening(protocol_version=1, environments=2))
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -1,4 +1,4 @@
-"""Reads and checks a simulator's replies: bytes of the wire to arrays, nothing taken on trust.
+"""Reads a simulator's replies as arrays, and checks everything in them.
 
 On the path of every step: all that does not change within a session is computed once. Must not know gRPC.
 """
@@ -11,14 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
-from aisandbox_wire.batches import BatchColumn
+from aisandbox_wire.batches import BatchLeaf
 from aisandbox_wire.errors import InvalidValue
 from aisandbox_wire.spaces import all_finite
 from aisandbox_wire.tensors import Array
 
-from aisandbox_environment.results import EpisodeMetrics, ResetResult, StepResult
+from aisandbox_environment.simulation import EpisodeMetrics, ResetResult, StepResult
 from aisandbox_environment.spec import Spec
-from aisandbox_environment.stencils import steady_reply
 
 _FLOAT32 = np.dtype("<f4")
 _BOOL = np.dtype("?")
@@ -34,44 +33,16 @@ class ReplyReader:
     def __init__(self, spec: Spec, environments: int) -> None:
         self._spec = spec
         self._n = environments
-        self._columns = [
-            (BatchColumn(leaf, environments), f"observations[{i}]") for i, leaf in enumerate(spec.observation_leaves)
+        self._leaves = [
+            (BatchLeaf(leaf, environments), f"observations[{i}]") for i, leaf in enumerate(spec.observation_leaves)
         ]
-        self._steady = steady_reply([column for column, _ in self._columns], environments, spec.mask_width)
-        self._rewards_at = self._steady.holes[len(self._columns)][0]
-        self._no_ends = np.frombuffer(bytes(environments), _BOOL)
 
     def reset(self, reply: pb.ResetReply) -> ResetResult:
-        """The first observations."""
+        """The first observations of every environment."""
         return ResetResult(self._read(reply.observations), self._masks(reply.action_masks))
 
-    def steady_step(self, data: bytes) -> StepResult | None:
-        """A step in which no episode ended, from a whole SimulatorReply as it travelled.
-
-        None if the reply is not such a one, or breaks a rule: then it is to be parsed, and :meth:`step` to be called.
-        """
-        if not self._steady.fits(data):
-            return None
-        observations = []
-        for (column, _), (offset, _) in zip(self._columns, self._steady.holes, strict=False):
-            array = column.view(data, offset)
-            if array is None:
-                return None
-            observations.append(array)
-        rewards = np.frombuffer(data, _FLOAT32, self._n, self._rewards_at)
-        if not math.isfinite(np.vdot(rewards, rewards)):
-            return None
-        masks = None
-        if self._spec.mask_width:
-            begin, length = self._steady.holes[-1]
-            try:
-                masks = self._masks(data[begin : begin + length])
-            except InvalidValue:
-                return None
-        return StepResult(observations, rewards, self._no_ends, self._no_ends, action_masks=masks)
-
     def step(self, reply: pb.StepReply) -> StepResult:
-        """One step."""
+        """The result of a step."""
         n = self._n
         observations = self._read(reply.observations)
         data = reply.rewards
@@ -106,15 +77,15 @@ class ReplyReader:
         field = "step.final_observations"
         _check_count(reply.final_observations, leaves, field)
         finals = [
-            BatchColumn(leaf, len(ended)).read(tensor, f"{field}[{i}]")
+            BatchLeaf(leaf, len(ended)).read(tensor, f"{field}[{i}]")
             for i, (leaf, tensor) in enumerate(zip(leaves, reply.final_observations, strict=True))
         ]
         metrics = tuple(self._metrics(m, i, ended) for i, m in enumerate(reply.episode_metrics))
         return StepResult(observations, rewards, terminated, truncated, ended, finals, masks, metrics)
 
     def _read(self, tensors: Sequence[tensor_pb2.Tensor]) -> list[Array]:
-        _check_count(tensors, self._columns, "observations")
-        return [column.read(tensor, field) for (column, field), tensor in zip(self._columns, tensors, strict=True)]
+        _check_count(tensors, self._leaves, "observations")
+        return [leaf.read(tensor, field) for (leaf, field), tensor in zip(self._leaves, tensors, strict=True)]
 
     def _masks(self, data: bytes) -> Array | None:
         width = self._spec.mask_width

@@ -1,0 +1,71 @@
+"""What every check works with: the simulator under test, and the result.
+
+Must not know the single checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aisandbox.v1 import environment_pb2 as pb
+from google.protobuf.struct_pb2 import Struct
+
+from aisandbox_environment.calls import describe
+from aisandbox_environment.spec import PROTOCOL_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The result of one check. ``name`` is the rule; ``ok``: it is kept.
+
+    ``message``: what was seen; for a rule that is broken what was expected, what came, and what to do.
+    """
+
+    name: str
+    ok: bool
+    message: str
+
+
+class CheckFailed(Exception):
+    """A rule is broken: ``expected`` and ``came`` are phrases, ``advice`` is a sentence for the simulator's author."""
+
+    def __init__(self, expected: str, came: str, advice: str) -> None:
+        super().__init__(f"expected {expected}; got {came}. {advice}")
+
+
+@dataclass(slots=True)
+class SimulatorUnderTest:
+    """The simulator at ``address`` (one ``host:port``), to be checked with sessions that have these ``options``.
+
+    ``timeout``: seconds for each reply. ``long_idle``: let half a minute pass without a request. ``capacity`` and
+    ``in_use``: environments, as Describe said; a capacity of 0 is no limit.
+    """
+
+    address: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float = 10.0
+    long_idle: bool = False
+    capacity: int = 0
+    in_use: int = 0
+
+    def describe(self) -> pb.DescribeResponse:
+        """Call Describe. Raises SimulatorError."""
+        return describe(self.address, self.timeout)
+
+    def available(self, limit: int, sessions: int = 1) -> int:
+        """How many environments each of ``sessions`` sessions may have, at most ``limit``; 0 if none are free."""
+        if self.capacity == 0:
+            return limit
+        return min(limit, (self.capacity - self.in_use) // sessions)
+
+    def open_request(self, environments: int, version: int = PROTOCOL_VERSION, **options: Any) -> pb.SimulatorRequest:
+        """The request that opens a session, with more ``options``."""
+        struct = Struct()
+        struct.update({**self.options, **options})
+        return pb.SimulatorRequest(
+            open=pb.OpenRequest(
+                protocol_version=version, environments=environments, options=struct, run_id="check-simulator"
+            )
+        )
