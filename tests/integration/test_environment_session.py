@@ -22,6 +22,7 @@ from aisandbox_process.grpc_direct import ClientStream
 from aisandbox_wire.errors import InvalidValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from waiting import wait_until
 
 Stream = Callable[[str], ClientStream]
 
@@ -35,15 +36,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[EnvironmentServer]:
 @pytest.fixture(params=[True, False], ids=["direct-client", "public-client"])
 def stream(request: pytest.FixtureRequest) -> Stream:
     return functools.partial(open_session_stream, direct=request.param)
-
-
-def eventually(holds: Callable[[], bool], within: float = 10.0) -> bool:
-    until = time.monotonic() + within
-    while not holds():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def trajectory(session: SimulatorSession, steps: int, seed: int) -> list[bytes]:
@@ -104,7 +96,7 @@ def test_the_capacity_is_refused_as_a_transient_error_and_freed_by_a_close(
     with pytest.raises(AtCapacity, match="11 environments were asked for and 10 of 40 are free"):
         SimulatorSession.connect(server.address, 11, stream=stream)
     first.close()
-    assert eventually(lambda: server.in_use == 0)
+    wait_until(lambda: server.in_use == 0, seconds=10, every=0.02)
     SimulatorSession.connect(server.address, 40, stream=stream).close()
 
 
@@ -112,7 +104,7 @@ def test_a_cancelled_stream_frees_its_environments(server: EnvironmentServer, st
     session = SimulatorSession.connect(server.address, 5, stream=stream)
     assert server.in_use == 5
     session.cancel()
-    assert eventually(lambda: server.in_use == 0)
+    wait_until(lambda: server.in_use == 0, seconds=10, every=0.02)
     session.close()
 
 
@@ -153,24 +145,25 @@ def test_requests_in_the_wrong_order_are_the_callers_mistake(server: Environment
 
 
 def test_a_wait_is_ended_by_cancel_from_another_thread(stream: Stream) -> None:
-    released = threading.Event()
+    stepping, released = threading.Event(), threading.Event()
 
     class Slow(FakeExternalEnvAdapter):
         def step(self, action: object) -> tuple[np.ndarray, float, bool, bool, dict[str, object]]:
+            stepping.set()
             released.wait(30)
             return super().step(action)  # type: ignore[arg-type]
 
     with create_environment_server(AdapterSimulation(Slow)) as server:
         session = SimulatorSession.connect(server.address, 1, stream=stream)
         session.reset()
-        timer = threading.Timer(0.2, session.cancel)
-        timer.start()
+        canceller = threading.Thread(target=lambda: stepping.wait(30) and session.cancel())
+        canceller.start()
         begun = time.monotonic()
         with pytest.raises(SessionCancelled, match="cancelled while the reply to 'step' was awaited"):
             session.step(np.array([0]))
         assert time.monotonic() - begun < 5
         released.set()
-        timer.join()
+        canceller.join()
         session.close()
 
 

@@ -24,7 +24,9 @@ from aisandbox_environment import errors
 from aisandbox_environment.calls import describe, open_session_stream
 from aisandbox_environment.channels import SESSION_METHOD
 from aisandbox_environment.session import SimulatorSession, Timeouts
+from aisandbox_environment.watchdog import WatchdogTimer
 from aisandbox_wire.tensors import encode_tensor
+from waiting import wait_until
 
 SPEC = pb.EnvironmentSpec(
     observation_space=tensor_pb2.Space(box=tensor_pb2.Box(dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[2])),
@@ -231,7 +233,11 @@ def test_a_simulator_that_does_not_open_in_time_is_unreachable(connect: Connect,
 def test_silence_between_requests_is_no_hang(connect: Connect, serve: Serve) -> None:
     session = connect(serve(replies(OPEN, RESET, pb.SimulatorReply(step=STEP))))
     session.reset()
-    time.sleep(QUICK.step + 0.3)  # the learner updates its policy for longer than a reply may take
+    # The learner updates its policy for longer than a reply may take.
+    updated = threading.Event()
+    update = WatchdogTimer(updated.set)
+    update.start(QUICK.step + 0.3)
+    assert updated.wait(30)
     assert session.step(np.array([0, 0])).rewards.tolist() == [0, 0]
     session.close()
 
@@ -307,6 +313,7 @@ from aisandbox_environment.adapters import FakeExternalEnvAdapter
 from aisandbox_environment.server import create_environment_server
 class Slow(FakeExternalEnvAdapter):
     def step(self, action):
+        print("stepping", flush=True)
         time.sleep(60)
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 server = create_environment_server(AdapterSimulation(Slow if "slow" in sys.argv else FakeExternalEnvAdapter))
@@ -340,15 +347,29 @@ def process() -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
 Start = Callable[..., tuple[subprocess.Popen[str], str]]
 
 
+def when_stepping(child: subprocess.Popen[str], act: Callable[[], object]) -> threading.Thread:
+    """A thread that calls ``act`` once the slow simulator has begun a step."""
+
+    def wait() -> None:
+        assert child.stdout is not None
+        if child.stdout.readline() == "stepping\n":
+            act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
 def test_a_simulator_that_is_killed_in_a_step_is_lost(connect: Connect, process: Start) -> None:
     child, address = process("slow")
     session = SimulatorSession.connect(address, 1, timeouts=Timeouts(step=60))
     session.reset()
-    threading.Timer(0.3, child.kill).start()
+    killer = when_stepping(child, child.kill)
     begun = time.monotonic()
     with pytest.raises(errors.SimulatorLost, match="the connection broke"):
         session.step(np.array([0]))
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
+    killer.join()
     session.close()
     with pytest.raises(errors.SimulatorUnreachable):
         connect(address)
@@ -386,7 +407,7 @@ def test_a_signal_handler_runs_while_a_reply_is_awaited(connect: Connect, proces
     class Terminated(Exception):
         pass
 
-    _, address = process("slow")
+    child, address = process("slow")
     session = SimulatorSession.connect(address, 1, timeouts=Timeouts(step=60))
     session.reset()
 
@@ -396,15 +417,14 @@ def test_a_signal_handler_runs_while_a_reply_is_awaited(connect: Connect, proces
         session.cancel()
 
     previous = signal.signal(signal.SIGUSR1, handler)
-    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGUSR1))
-    timer.start()
+    sender = when_stepping(child, lambda: os.kill(os.getpid(), signal.SIGUSR1))
     begun = time.monotonic()
     try:
         with pytest.raises(Terminated if raises else errors.SessionCancelled):
             session.step(np.array([0]))
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30  # a step takes 60 s
     finally:
-        timer.join()
+        sender.join()
         signal.signal(signal.SIGUSR1, previous)
         session.close()
 
@@ -428,7 +448,4 @@ def test_a_client_that_is_killed_frees_its_environments(process: Start) -> None:
     assert describe(address).in_use == 7
     client.kill()
     client.communicate()
-    until = time.monotonic() + 10
-    while describe(address).in_use and time.monotonic() < until:
-        time.sleep(0.02)
-    assert describe(address).in_use == 0
+    wait_until(lambda: describe(address).in_use == 0, seconds=10, every=0.02)

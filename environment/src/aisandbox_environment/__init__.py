@@ -1,1 +1,156 @@
-"""Both ends of EnvironmentService in Python: what trains against a simulator, and what serves one."""
+"""Both ends of EnvironmentService in Python: what serves a simulation, and what trains against one.
+
+To serve a simulation, write an environment as a class (:class:`ExternalEnvAdapter`)::
+
+    from aisandbox_environment import AdapterSimulation, create_environment_server
+
+    server = create_environment_server(AdapterSimulation(MyEnvironment), host="127.0.0.1", port=50061)
+    server.start()
+    server.wait()
+
+or implement :class:`Simulation` to step all environments of a session together, with action masks, metrics and
+options. :func:`host_gymnasium` serves an environment of Gymnasium (extra ``gymnasium``). :func:`check_simulator` checks
+a simulator at an address. :class:`SimulatorSession` is the client.
+
+The names in ``__all__`` are for others; the modules are internal. Each name is imported when it is first used, so that
+this package costs nothing to import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aisandbox_environment.adapter_host import AdapterFactory, AdapterSimulation
+    from aisandbox_environment.adapters import Action, ExternalEnvAdapter, FakeExternalEnvAdapter, Observation
+    from aisandbox_environment.addresses import expand_addresses, spread
+    from aisandbox_environment.calls import describe
+    from aisandbox_environment.compliance import CheckResult, check_simulator
+    from aisandbox_environment.errors import (
+        AtCapacity,
+        Busy,
+        InvalidAddress,
+        InvalidOptions,
+        InvalidReply,
+        InvalidRequest,
+        PermanentSimulatorError,
+        ProtocolMismatch,
+        RefusalError,
+        RefusedRequest,
+        SessionCancelled,
+        SimulationFailed,
+        SimulatorBusy,
+        SimulatorError,
+        SimulatorHung,
+        SimulatorLost,
+        SimulatorUnreachable,
+        TransientSimulatorError,
+    )
+    from aisandbox_environment.grpc_adapter import GrpcExternalEnvAdapter
+    from aisandbox_environment.gymnasium_host import GymnasiumSimulation, host_gymnasium
+    from aisandbox_environment.server import EnvironmentServer, create_environment_server
+    from aisandbox_environment.session import SimulatorSession, Timeouts
+    from aisandbox_environment.simulation import (
+        EpisodeMetrics,
+        ResetResult,
+        Simulation,
+        SimulationBatch,
+        StepResult,
+    )
+    from aisandbox_environment.spec import PROTOCOL_VERSION, Spec, make_spec, read_spec
+
+_NAMES = {
+    "adapter_host": ("AdapterFactory", "AdapterSimulation"),
+    "adapters": ("Action", "ExternalEnvAdapter", "FakeExternalEnvAdapter", "Observation"),
+    "addresses": ("expand_addresses", "spread"),
+    "calls": ("describe",),
+    "compliance": ("CheckResult", "check_simulator"),
+    "errors": (
+        "AtCapacity",
+        "Busy",
+        "InvalidAddress",
+        "InvalidOptions",
+        "InvalidReply",
+        "InvalidRequest",
+        "PermanentSimulatorError",
+        "ProtocolMismatch",
+        "RefusalError",
+        "RefusedRequest",
+        "SessionCancelled",
+        "SimulationFailed",
+        "SimulatorBusy",
+        "SimulatorError",
+        "SimulatorHung",
+        "SimulatorLost",
+        "SimulatorUnreachable",
+        "TransientSimulatorError",
+    ),
+    "grpc_adapter": ("GrpcExternalEnvAdapter",),
+    "gymnasium_host": ("GymnasiumSimulation", "host_gymnasium"),
+    "server": ("EnvironmentServer", "create_environment_server"),
+    "session": ("SimulatorSession", "Timeouts"),
+    "simulation": ("EpisodeMetrics", "ResetResult", "Simulation", "SimulationBatch", "StepResult"),
+    "spec": ("PROTOCOL_VERSION", "Spec", "make_spec", "read_spec"),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "Action",
+    "AdapterFactory",
+    "AdapterSimulation",
+    "AtCapacity",
+    "Busy",
+    "CheckResult",
+    "EnvironmentServer",
+    "EpisodeMetrics",
+    "ExternalEnvAdapter",
+    "FakeExternalEnvAdapter",
+    "GrpcExternalEnvAdapter",
+    "GymnasiumSimulation",
+    "InvalidAddress",
+    "InvalidOptions",
+    "InvalidReply",
+    "InvalidRequest",
+    "Observation",
+    "PermanentSimulatorError",
+    "ProtocolMismatch",
+    "RefusalError",
+    "RefusedRequest",
+    "ResetResult",
+    "SessionCancelled",
+    "Simulation",
+    "SimulationBatch",
+    "SimulationFailed",
+    "SimulatorBusy",
+    "SimulatorError",
+    "SimulatorHung",
+    "SimulatorLost",
+    "SimulatorSession",
+    "SimulatorUnreachable",
+    "Spec",
+    "StepResult",
+    "Timeouts",
+    "TransientSimulatorError",
+    "check_simulator",
+    "create_environment_server",
+    "describe",
+    "expand_addresses",
+    "host_gymnasium",
+    "make_spec",
+    "read_spec",
+    "spread",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

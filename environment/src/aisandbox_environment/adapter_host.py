@@ -1,4 +1,4 @@
-"""A simulation out of adapters: one for each environment of a session.
+"""A simulation made of adapters: one object for each environment of a session.
 
 Owns the restart of environments whose episode ended (same-step autoreset). Must not know gRPC or what is adapted.
 """
@@ -9,22 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from aisandbox.v1 import environment_pb2 as pb
 from aisandbox_wire.tensors import Array
 
 from aisandbox_environment.adapters import ExternalEnvAdapter, Observation
 from aisandbox_environment.errors import InvalidOptions
 from aisandbox_environment.simulation import NO_EPISODE_ENDED, ResetResult, StepResult
-from aisandbox_environment.spec import Spec, read_spec
+from aisandbox_environment.spec import Spec, make_spec
 
 AdapterFactory = Callable[[], ExternalEnvAdapter]
 """Makes one environment; called once for each environment of each session."""
 
 
 class AdapterSimulation:
-    """Serves what ``factory`` makes; see :func:`aisandbox_environment.server.create_environment_server`.
+    """A simulation whose environments ``factory`` makes; ``create_environment_server`` serves it.
 
-    Makes one adapter to learn its spaces, and closes it. Raises InvalidSpace if they break a rule.
+    Makes one adapter to read its spaces, and closes it. ``name`` is for people; the default is the adapter's class.
+    Raises InvalidSpace if the spaces break a rule.
     """
 
     version = ""
@@ -132,10 +132,8 @@ def copied(observation: Any) -> Any:
 
 
 def _spec(adapter: ExternalEnvAdapter) -> Spec:
-    return read_spec(
-        pb.EnvironmentSpec(
-            observation_space=adapter.observation_space,
-            action_space=adapter.action_space,
-            max_episode_steps=getattr(adapter, "max_episode_steps", 0),
-        )
+    return make_spec(
+        adapter.observation_space,
+        adapter.action_space,
+        max_episode_steps=getattr(adapter, "max_episode_steps", 0),
     )

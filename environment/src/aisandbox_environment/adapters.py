@@ -1,4 +1,4 @@
-"""One environment in Python: the interface that a custom one implements, and a small one in memory.
+"""The interface of one environment in Python, and a small environment in memory that implements it.
 
 Must not know batches, sessions or learning algorithms.
 """
@@ -12,49 +12,74 @@ from aisandbox.v1 import tensor_pb2 as pb
 from aisandbox_wire.tensors import Array
 
 Observation = Array | dict[str, Array]
-"""An array of the observation space's dtype and shape; for a Dict one array a key."""
+"""An array of the observation space's shape and dtype; for a Dict one array a key."""
 
 Action = Array | np.integer[Any]
-"""An array of the action space's dtype and shape; for a Discrete a whole number, NumPy's or an array without shape."""
+"""An array of the action space's shape and dtype; for a Discrete a whole number (NumPy's, or an array of shape [])."""
 
 
 @runtime_checkable
 class ExternalEnvAdapter(Protocol):
-    """One environment. Its methods are called one at a time."""
+    """One environment: what the author of a simulation writes as a class. The class inherits from nothing.
+
+    :class:`~aisandbox_environment.AdapterSimulation` serves it. Each environment of a session is an object of its own,
+    made by a factory without arguments. The methods of one object are called one at a time, ``reset`` first.
+
+    Optional member: ``max_episode_steps`` (int), after how many steps the environment truncates an episode; 0 or
+    absent: it declares no limit. It is read once, with the spaces. Nothing truncates an episode for the environment.
+
+    Action masks, episode metrics and options are not part of this interface: implement
+    :class:`~aisandbox_environment.Simulation` for these.
+
+    An exception from ``reset`` or ``step`` is logged and ends the session with INTERNAL, which its client sees as
+    SimulationFailed; a trainer then opens a new session and begins new episodes.
+    """
 
     @property
     def observation_space(self) -> pb.Space:
-        """What is observed; see Space in tensor.proto."""
+        """What is observed: any Space of tensor.proto. It does not change.
+
+        Raises InvalidSpace from the server's constructor if it breaks a rule.
+        """
         ...
 
     @property
     def action_space(self) -> pb.Space:
-        """What can be done."""
+        """What can be done: a Space of tensor.proto other than a Dict; a Box has finite bounds. It does not change."""
         ...
 
     def reset(self, seed: int | None = None) -> Observation:
-        """Start an episode; the same seed and the same actions give the same episode. Returns the first observation."""
+        """Start an episode; returns its first observation.
+
+        ``seed``: from 0 to 2^64 - 1; the same seed and the same actions give the same episode. None: continue with
+        the random generator there is. The observation has the space's shape; another dtype is converted. Its elements
+        are finite; elements outside the bounds of a Box are sent as they are.
+        """
         ...
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Take one step; returns observation, reward, terminated, truncated, info.
 
-        ``terminated``: a terminal state was reached, the value of what follows is zero. ``truncated``: the episode was
-        cut (a time limit). After either, ``reset`` comes next.
+        ``action``: checked to be within the action space; an array of its own that may be changed. ``observation``: as
+        of ``reset``; in the last step of an episode the last observation. It may be the array of the step before,
+        overwritten. ``reward``: a finite number, sent as float32. An observation or a reward with NaN or infinity
+        breaks the contract: the client ends the session with InvalidReply, a permanent error, and the run fails.
+        ``terminated``: a terminal state was reached, and nothing that follows has a value. ``truncated``: the episode
+        was cut, for example by a time limit. After either, ``reset`` is called next. ``info``: not sent.
         """
         ...
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free what the environment holds. Called once; an exception is logged."""
         ...
 
 
 class FakeExternalEnvAdapter:
-    """A point on the line from -1 to 1 that is pushed left (0) or right (1), rewarded for being near the middle.
+    """A point on the line from -1 to 1 that moves left (action 0) or right (1) and is rewarded for being near 0.
 
-    In memory, deterministic, learned within seconds. The observation is the position, float32 [1]; a step is 0.1
-    long; the reward is 1 - abs(position); an episode is truncated after ``episode_steps`` steps and never terminates.
-    The best policy earns more than 0.9 a step once it is there.
+    In memory, deterministic, learned within seconds. The observation is the position, float32 [1]; a step moves by
+    0.1; the reward is 1 - abs(position); an episode is truncated after ``episode_steps`` steps and never terminates.
+    The best policy earns more than 0.9 a step once it is near 0.
     """
 
     def __init__(self, episode_steps: int = 50) -> None:
@@ -79,7 +104,7 @@ class FakeExternalEnvAdapter:
         return self._episode_steps
 
     def reset(self, seed: int | None = None) -> Array:
-        """Start at a random place."""
+        """Start at a random position."""
         if seed is not None:
             self._random = np.random.default_rng(seed)
         self._position = float(self._random.uniform(-1, 1))

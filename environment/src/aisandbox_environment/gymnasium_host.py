@@ -13,7 +13,6 @@ from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
-from aisandbox.v1 import environment_pb2 as pb
 from aisandbox_wire.errors import WireError
 from aisandbox_wire.gymnasium_spaces import space_to_proto
 from aisandbox_wire.tensors import Array
@@ -22,7 +21,7 @@ from aisandbox_environment.adapter_host import ObservationBuffers, copied
 from aisandbox_environment.errors import InvalidOptions
 from aisandbox_environment.server import EnvironmentServer, create_environment_server
 from aisandbox_environment.simulation import NO_EPISODE_ENDED, ResetResult, StepResult
-from aisandbox_environment.spec import Spec, read_spec
+from aisandbox_environment.spec import Spec, make_spec
 
 
 class GymnasiumSimulation:
@@ -155,12 +154,10 @@ def _converter(space: gym.Space[Any]) -> Callable[[Array], Any]:
 
 def _spec(environment: gym.Env[Any, Any]) -> Spec:
     spec = environment.spec
-    return read_spec(
-        pb.EnvironmentSpec(
-            observation_space=space_to_proto(environment.observation_space),
-            action_space=space_to_proto(environment.action_space),
-            max_episode_steps=(spec.max_episode_steps or 0) if spec is not None else 0,
-        )
+    return make_spec(
+        space_to_proto(environment.observation_space),
+        space_to_proto(environment.action_space),
+        max_episode_steps=(spec.max_episode_steps or 0) if spec is not None else 0,
     )
 
 

@@ -1,10 +1,11 @@
-"""The spec of an environment, read and checked: what the values of a session must look like.
+"""The spec of an environment, checked: what the values of a session must look like.
 
 Must not know gRPC or who uses it: client, server and compliance suite share it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aisandbox.v1 import environment_pb2 as pb
@@ -18,9 +19,12 @@ PROTOCOL_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What one environment observes and can do; see EnvironmentSpec in environment.proto.
+    """What one environment observes and can do; see EnvironmentSpec in environment.proto. :func:`make_spec` makes one.
 
-    ``mask_width`` is the number of bytes of one row of action masks, 0 without masks.
+    ``observation_leaves``: the leaves of the observation space in the order in which they travel; ``action_leaf``: the
+    action space. ``mask_width``: the number of bytes of one row of action masks, 0 without masks.
+    ``max_episode_steps``: after how many steps an episode is truncated, 0 without a limit. ``metrics``: the names of
+    the numbers an episode may end with.
     """
 
     observation_space: tensor_pb2.Space
@@ -47,8 +51,28 @@ class Spec:
         )
 
 
+def make_spec(
+    observation_space: tensor_pb2.Space,
+    action_space: tensor_pb2.Space,
+    *,
+    action_masks: bool = False,
+    max_episode_steps: int = 0,
+    metrics: Sequence[str] = (),
+) -> Spec:
+    """A spec of these spaces; see EnvironmentSpec in environment.proto. Raises InvalidSpace if it breaks a rule."""
+    return read_spec(
+        pb.EnvironmentSpec(
+            observation_space=observation_space,
+            action_space=action_space,
+            action_masks=action_masks,
+            max_episode_steps=max_episode_steps,
+            metrics=metrics,
+        )
+    )
+
+
 def read_spec(proto: pb.EnvironmentSpec, field: str = "spec") -> Spec:
-    """A spec from the wire. Raises InvalidSpace, naming the field, if it breaks a rule."""
+    """The spec of a message. Raises InvalidSpace, naming the field, if it breaks a rule."""
     action_field = f"{field}.action_space"
     if proto.action_space.WhichOneof("kind") == "dict":
         raise InvalidSpace(action_field, "is a Dict; an action space is Box, Discrete, MultiDiscrete or MultiBinary")

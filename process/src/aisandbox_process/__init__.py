@@ -1,4 +1,42 @@
 """How a process of the project begins: it reads its settings, sets up its log and gRPC's native core.
 
-Must not know what any process is for.
+The names in ``__all__`` are for others and need only the standard library; so are the modules :mod:`.log`,
+:mod:`.stop_signals` and :mod:`.grpc_direct` (extra ``grpc``). Must not know what any process is for.
 """
+
+from aisandbox_process.addresses import InvalidHostPort, is_loopback, join_host_port, split_host_port
+from aisandbox_process.environ import (
+    LOG_LEVELS,
+    Environ,
+    InvalidSetting,
+    choice,
+    log_level,
+    port,
+    positive_number,
+    required,
+    seconds,
+    shown,
+    switch,
+    whole_number,
+)
+from aisandbox_process.grpc_runtime import set_up_grpc
+
+__all__ = [
+    "LOG_LEVELS",
+    "Environ",
+    "InvalidHostPort",
+    "InvalidSetting",
+    "choice",
+    "is_loopback",
+    "join_host_port",
+    "log_level",
+    "port",
+    "positive_number",
+    "required",
+    "seconds",
+    "set_up_grpc",
+    "shown",
+    "split_host_port",
+    "switch",
+    "whole_number",
+]

@@ -1,0 +1,21 @@
+"""Specs that are made and read."""
+
+from __future__ import annotations
+
+import pytest
+from aisandbox_environment import make_spec, read_spec
+from aisandbox_wire import InvalidSpace, box, discrete, multi_discrete
+
+
+def test_made_spec_is_the_one_that_is_read() -> None:
+    spec = make_spec(
+        box([2]), multi_discrete([2, 3]), action_masks=True, max_episode_steps=7, metrics=["goals", "distance"]
+    )
+    assert (spec.mask_width, spec.max_episode_steps, spec.metrics) == (5, 7, ("goals", "distance"))
+    assert spec.action_leaf.shape == (2,)
+    assert read_spec(spec.to_proto()).to_proto() == spec.to_proto()
+
+
+def test_spec_of_an_unbounded_action_space_is_refused() -> None:
+    with pytest.raises(InvalidSpace, match=r"spec\.action_space\.box: an action space has finite bounds"):
+        make_spec(discrete(2), box([1]))
