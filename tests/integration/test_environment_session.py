@@ -156,7 +156,12 @@ def test_a_wait_is_ended_by_cancel_from_another_thread(stream: Stream) -> None:
     with create_environment_server(AdapterSimulation(Slow)) as server:
         session = SimulatorSession.connect(server.address, 1, stream=stream)
         session.reset()
-        canceller = threading.Thread(target=lambda: stepping.wait(30) and session.cancel())
+
+        def cancel() -> None:
+            if stepping.wait(30):
+                session.cancel()
+
+        canceller = threading.Thread(target=cancel)
         canceller.start()
         begun = time.monotonic()
         with pytest.raises(SessionCancelled, match="cancelled while the reply to 'step' was awaited"):
