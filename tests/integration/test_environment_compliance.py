@@ -67,7 +67,7 @@ def test_describe_tells_name_and_version(version: str, who: str) -> None:
         assert check_simulator(server.address)[0].message.startswith(who)
 
 
-def test_nobody_there_is_one_failure() -> None:
+def test_unreachable_address_is_one_failure() -> None:
     (result,) = check_simulator("127.0.0.1:1", timeout=1)
     assert (result.name, result.ok) == ("Describe answers", False)
     assert "is it running" in result.message
@@ -496,7 +496,7 @@ DEFECTS: dict[str, Defect] = {
         "action masks are N rows, if declared", "need 8", simulation=WithoutMasks,
         also=(EARLY, AGAIN, INDEPENDENT, LARGE),
     ),
-    "metrics of nobody": Defect(
+    "metrics without an end": Defect(
         "episode metrics are of episodes that ended", "though no episode ended",
         session=tampering(lambda r: r.episode_metrics.add(environment=0)), also=(INDEPENDENT, LARGE),
     ),
@@ -510,7 +510,7 @@ DEFECTS: dict[str, Defect] = {
 
 
 @pytest.mark.parametrize("name", DEFECTS)
-def test_a_defect_is_caught_by_the_check_meant_for_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defect_is_found_by_its_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     defect = DEFECTS[name]
     monkeypatch.setattr(server_module, "SessionHandler", defect.session)
     monkeypatch.setattr(server_module, "Capacity", defect.capacity)
@@ -526,7 +526,7 @@ def test_a_defect_is_caught_by_the_check_meant_for_it(name: str, monkeypatch: py
     assert set(failed) <= {defect.caught_by, *defect.also}, failed
 
 
-def test_every_check_has_a_defect_that_it_catches() -> None:
+def test_every_check_finds_a_defect() -> None:
     with create_environment_server(AdapterSimulation(short), capacity=CAPACITY) as server:
         results = check_simulator(server.address)
     assert failures(results) == {}
@@ -534,7 +534,7 @@ def test_every_check_has_a_defect_that_it_catches() -> None:
     assert {result.name for result in results} == caught
 
 
-def test_a_simulator_that_dies_in_an_episode_is_told_so() -> None:
+def test_exception_in_an_episode_is_in_the_result() -> None:
     class Dies(FakeExternalEnvAdapter):
         def step(self, action: Any) -> Any:
             if self._steps == 25:
@@ -547,7 +547,7 @@ def test_a_simulator_that_dies_in_an_episode_is_told_so() -> None:
     assert "in the engine" in failed["episodes can be played"]
 
 
-def test_a_space_of_every_kind_can_be_acted_in() -> None:
+def test_space_of_every_kind_can_be_acted_in() -> None:
     kinds = [
         tensor_pb2.Space(box=tensor_pb2.Box(dtype=tensor_pb2.DATA_TYPE_FLOAT64, shape=[2], low=[-1, 0], high=[1])),
         tensor_pb2.Space(box=tensor_pb2.Box(dtype=tensor_pb2.DATA_TYPE_UINT8, low=[0], high=[9])),

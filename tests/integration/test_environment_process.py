@@ -37,7 +37,7 @@ def simulator() -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
-def test_environment_process_carries_as_many_environments_as_it_says(
+def test_environment_process_has_the_capacity_it_was_given(
     simulator: tuple[subprocess.Popen[str], str],
 ) -> None:
     _, address = simulator
@@ -56,7 +56,7 @@ def test_environment_process_answers_the_probe_of_a_cluster(simulator: tuple[sub
 
 @pytest.mark.skipif(os.name != "posix", reason="signals between processes are POSIX's")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_environment_process_ends_well_on_a_signal_in_the_middle_of_a_session(
+def test_environment_process_stops_on_a_signal_during_a_session(
     simulator: tuple[subprocess.Popen[str], str], number: signal.Signals
 ) -> None:
     process, address = simulator

@@ -48,7 +48,7 @@ def trajectory(session: SimulatorSession, steps: int, seed: int) -> list[bytes]:
     return seen
 
 
-def test_a_session_gives_what_the_simulation_gives_in_process(server: EnvironmentServer, stream: Stream) -> None:
+def test_session_gives_the_same_steps_as_the_simulation_in_process(server: EnvironmentServer, stream: Stream) -> None:
     batch = GymnasiumSimulation("CartPole-v1").make(3, {})
     expected = batch.reset([1, 2, 3])
     ends = 0
@@ -88,7 +88,7 @@ def test_sessions_in_flight_at_once_do_not_influence_each_other(server: Environm
     assert seen == expected
 
 
-def test_the_capacity_is_refused_as_a_transient_error_and_freed_by_a_close(
+def test_capacity_is_refused_as_a_transient_error_and_freed_by_a_close(
     server: EnvironmentServer, stream: Stream
 ) -> None:
     first = SimulatorSession.connect(server.address, 30, stream=stream)
@@ -100,7 +100,7 @@ def test_the_capacity_is_refused_as_a_transient_error_and_freed_by_a_close(
     SimulatorSession.connect(server.address, 40, stream=stream).close()
 
 
-def test_a_cancelled_stream_frees_its_environments(server: EnvironmentServer, stream: Stream) -> None:
+def test_cancelled_stream_frees_its_environments(server: EnvironmentServer, stream: Stream) -> None:
     session = SimulatorSession.connect(server.address, 5, stream=stream)
     assert server.in_use == 5
     session.cancel()
@@ -116,7 +116,7 @@ def test_options_reach_the_simulation_and_unknown_ones_are_named(server: Environ
         SimulatorSession.connect(server.address, 1, {"moon": 1}, stream=stream)
 
 
-def test_a_refusal_in_band_leaves_the_session_alive(server: EnvironmentServer, stream: Stream) -> None:
+def test_refusal_in_band_leaves_the_session_open(server: EnvironmentServer, stream: Stream) -> None:
     with SimulatorSession.connect(server.address, 2, stream=stream) as session:
         with pytest.raises(RefusedRequest, match="refused 'step': step: a reset comes before"):
             session.step(np.array([0, 0]))
@@ -130,7 +130,7 @@ def test_a_refusal_in_band_leaves_the_session_alive(server: EnvironmentServer, s
         assert session.step(np.array([0, 1])).rewards.tolist() == [1, 1]
 
 
-def test_requests_in_the_wrong_order_are_the_callers_mistake(server: EnvironmentServer) -> None:
+def test_requests_in_the_wrong_order_raise_runtime_error(server: EnvironmentServer) -> None:
     session = SimulatorSession.connect(server.address, 1)
     session.reset()
     with pytest.raises(RuntimeError, match="no 'step' has been sent"):
@@ -144,7 +144,7 @@ def test_requests_in_the_wrong_order_are_the_callers_mistake(server: Environment
         session.send_step(np.array([0]))
 
 
-def test_a_wait_is_ended_by_cancel_from_another_thread(stream: Stream) -> None:
+def test_wait_is_ended_by_cancel_from_another_thread(stream: Stream) -> None:
     stepping, released = threading.Event(), threading.Event()
 
     class Slow(FakeExternalEnvAdapter):
@@ -172,7 +172,7 @@ def test_a_wait_is_ended_by_cancel_from_another_thread(stream: Stream) -> None:
         session.close()
 
 
-def test_a_stopped_server_is_a_lost_simulator(server: EnvironmentServer, stream: Stream) -> None:
+def test_stopped_server_is_a_lost_simulator(server: EnvironmentServer, stream: Stream) -> None:
     session = SimulatorSession.connect(server.address, 2, stream=stream)
     session.reset()
     server.stop(grace=0)
@@ -183,7 +183,7 @@ def test_a_stopped_server_is_a_lost_simulator(server: EnvironmentServer, stream:
     assert server.wait(0)
 
 
-def test_a_second_server_on_the_port_is_told_so(server: EnvironmentServer) -> None:
+def test_second_server_on_the_port_is_refused(server: EnvironmentServer) -> None:
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{server.port}: is another server there"):
         create_environment_server(AdapterSimulation(FakeExternalEnvAdapter), port=server.port)
 
@@ -197,7 +197,7 @@ def test_health_and_reflection_are_served(server: EnvironmentServer) -> None:
         assert SERVICE in ProtoReflectionDescriptorDatabase(channel).get_services()
 
 
-def test_the_adapter_is_one_environment_of_a_simulator(server: EnvironmentServer) -> None:
+def test_adapter_is_one_environment_of_a_simulator(server: EnvironmentServer) -> None:
     adapter = GrpcExternalEnvAdapter(server.address)
     assert adapter.observation_space.box.shape == [4]
     assert adapter.action_space.discrete.n == 2
@@ -224,7 +224,7 @@ def test_the_adapter_is_one_environment_of_a_simulator(server: EnvironmentServer
     adapter.close()
 
 
-def test_an_adapter_can_be_served_and_used_over_the_wire() -> None:
+def test_adapter_can_be_served_and_used_over_the_wire() -> None:
     simulation = AdapterSimulation(lambda: FakeExternalEnvAdapter(episode_steps=5))
     with create_environment_server(simulation) as server, SimulatorSession.connect(server.address, 4) as session:
         here = FakeExternalEnvAdapter(5)

@@ -1,4 +1,4 @@
-"""Simulators that are not there, die, hang, speak something else or talk rubbish: each has its own error, soon."""
+"""Simulators that are unreachable, end, hang or reply something invalid: each has its own error, within seconds."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ Connect = Callable[..., SimulatorSession]
 Serve = Callable[[Behaviour], str]
 
 
-def test_nobody_there_is_found_at_once(connect: Connect) -> None:
+def test_unreachable_address_is_found_at_once(connect: Connect) -> None:
     begun = time.monotonic()
     with pytest.raises(errors.SimulatorUnreachable, match=r"simulator 127.0.0.1:\d+: cannot be reached, is it running"):
         connect(f"127.0.0.1:{free_port()}")
@@ -118,7 +118,7 @@ def test_nobody_there_is_found_at_once(connect: Connect) -> None:
     assert time.monotonic() - begun < 5
 
 
-def test_a_port_that_takes_connections_and_says_nothing_is_given_up(connect: Connect) -> None:
+def test_port_that_accepts_connections_and_never_answers_times_out(connect: Connect) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         begun = time.monotonic()
@@ -129,7 +129,7 @@ def test_a_port_that_takes_connections_and_says_nothing_is_given_up(connect: Con
         assert time.monotonic() - begun < 5
 
 
-def test_a_port_that_speaks_something_else_is_no_simulator(connect: Connect) -> None:
+def test_port_that_speaks_something_else_is_no_simulator(connect: Connect) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -147,7 +147,7 @@ def test_a_port_that_speaks_something_else_is_no_simulator(connect: Connect) -> 
             connect(f"127.0.0.1:{listener.getsockname()[1]}")
 
 
-def test_a_grpc_server_that_is_no_simulator_says_so(connect: Connect) -> None:
+def test_grpc_server_that_is_no_simulator_is_a_protocol_mismatch(connect: Connect) -> None:
     server = grpc.server(ThreadPoolExecutor(1))
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
@@ -168,14 +168,14 @@ def test_a_grpc_server_that_is_no_simulator_says_so(connect: Connect) -> None:
         (grpc.StatusCode.UNAVAILABLE, errors.SimulatorUnreachable),
     ],
 )
-def test_the_status_an_opening_ends_with_has_its_error(
+def test_status_that_ends_an_open_has_its_error(
     connect: Connect, serve: Serve, code: grpc.StatusCode, expected: type[errors.SimulatorError]
 ) -> None:
     with pytest.raises(expected, match="because of this"):
         connect(serve(aborts(code, "because of this")))
 
 
-def test_transient_and_permanent_are_told_apart_by_type() -> None:
+def test_transient_and_permanent_errors_are_types() -> None:
     transient = {
         errors.SimulatorUnreachable, errors.SimulatorLost, errors.SimulatorHung, errors.AtCapacity,
         errors.SimulatorBusy, errors.SimulationFailed,
@@ -185,7 +185,7 @@ def test_transient_and_permanent_are_told_apart_by_type() -> None:
     assert set(errors.PermanentSimulatorError.__subclasses__()) == permanent
 
 
-def test_a_simulation_that_breaks_says_how(connect: Connect, serve: Serve) -> None:
+def test_exception_of_a_simulation_is_in_the_error(connect: Connect, serve: Serve) -> None:
     session = connect(serve(aborts(grpc.StatusCode.INTERNAL, "engine exploded", OPEN, RESET)))
     session.reset()
     with pytest.raises(errors.SimulationFailed, match="engine exploded"):
@@ -193,7 +193,7 @@ def test_a_simulation_that_breaks_says_how(connect: Connect, serve: Serve) -> No
     session.close()
 
 
-def test_a_stream_that_ends_without_a_word_is_lost(connect: Connect, serve: Serve) -> None:
+def test_stream_that_ends_with_ok_is_a_lost_simulator(connect: Connect, serve: Serve) -> None:
     def behaviour(requests: Iterable[bytes], _context: Any) -> Iterator[bytes]:
         waiting = iter(requests)
         for message in (OPEN, RESET):
@@ -211,7 +211,7 @@ def test_a_stream_that_ends_without_a_word_is_lost(connect: Connect, serve: Serv
 
 
 @pytest.mark.parametrize(("first", "request_", "seconds"), [((OPEN,), "reset", 0.5), ((OPEN, RESET), "step", 0.5)])
-def test_a_hang_is_found_within_the_time_allowed(
+def test_hang_is_found_within_the_timeout(
     connect: Connect, serve: Serve, first: tuple[pb.SimulatorReply, ...], request_: str, seconds: float
 ) -> None:
     session = connect(serve(replies(*first)))
@@ -225,12 +225,12 @@ def test_a_hang_is_found_within_the_time_allowed(
     assert time.monotonic() - begun < seconds + 4
 
 
-def test_a_simulator_that_does_not_open_in_time_is_unreachable(connect: Connect, serve: Serve) -> None:
+def test_simulator_that_does_not_open_in_time_is_unreachable(connect: Connect, serve: Serve) -> None:
     with pytest.raises(errors.SimulatorUnreachable, match=r"did not open the session within 0.5 s"):
         connect(serve(replies()))
 
 
-def test_silence_between_requests_is_no_hang(connect: Connect, serve: Serve) -> None:
+def test_idle_session_is_no_hang(connect: Connect, serve: Serve) -> None:
     session = connect(serve(replies(OPEN, RESET, pb.SimulatorReply(step=STEP))))
     session.reset()
     # The learner updates its policy for longer than a reply may take.
@@ -265,7 +265,9 @@ def changed(**fields: Any) -> pb.SimulatorReply:
         (changed(terminated=b"\1\0"), "step.final_observations: has 0 tensors"),
     ],
 )
-def test_rubbish_is_named(connect: Connect, serve: Serve, reply: pb.SimulatorReply | bytes, message: str) -> None:
+def test_invalid_reply_names_field_and_rule(
+    connect: Connect, serve: Serve, reply: pb.SimulatorReply | bytes, message: str
+) -> None:
     session = connect(serve(replies(OPEN, RESET, reply)))
     session.reset()
     with pytest.raises(errors.InvalidReply, match=message):
@@ -273,7 +275,7 @@ def test_rubbish_is_named(connect: Connect, serve: Serve, reply: pb.SimulatorRep
     session.close()
 
 
-def test_an_invalid_spec_is_named(connect: Connect, serve: Serve) -> None:
+def test_invalid_spec_names_field_and_rule(connect: Connect, serve: Serve) -> None:
     with pytest.raises(errors.InvalidReply, match=r"spec.action_space: no kind is set"):
         connect(serve(replies(pb.SimulatorReply(open=pb.OpenReply()))))
 
@@ -281,14 +283,14 @@ def test_an_invalid_spec_is_named(connect: Connect, serve: Serve) -> None:
 BUSY = pb.SimulatorReply(error=pb.SimulatorError(code=pb.SIMULATOR_ERROR_CODE_BUSY, message="loading"))
 
 
-def test_a_busy_simulator_is_asked_again(connect: Connect, serve: Serve) -> None:
+def test_request_to_a_busy_simulator_is_retried(connect: Connect, serve: Serve) -> None:
     session = connect(serve(replies(OPEN, BUSY, BUSY, RESET, BUSY, pb.SimulatorReply(step=STEP))))
     assert session.reset().observations[0].tolist() == [[0, 0], [0, 0]]
     assert session.step(np.array([0, 0])).rewards.tolist() == [0, 0]
     session.close()
 
 
-def test_a_simulator_that_stays_busy_is_given_up_in_time(connect: Connect, serve: Serve) -> None:
+def test_retries_of_a_busy_simulator_end_at_the_timeout(connect: Connect, serve: Serve) -> None:
     session = connect(serve(replies(OPEN, RESET, *[BUSY] * 100)))
     session.reset()
     with pytest.raises(errors.SimulatorBusy, match="is busy and refused 'step': loading"):
@@ -296,7 +298,7 @@ def test_a_simulator_that_stays_busy_is_given_up_in_time(connect: Connect, serve
     session.close()
 
 
-def test_an_error_in_band_has_its_type_and_the_session_lives(connect: Connect, serve: Serve) -> None:
+def test_error_in_band_has_its_type_and_leaves_the_session_open(connect: Connect, serve: Serve) -> None:
     no = pb.SimulatorReply(error=pb.SimulatorError(code=pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT, message="not so"))
     session = connect(serve(replies(OPEN, no, RESET)))
     with pytest.raises(errors.RefusedRequest, match="refused 'reset': not so"):
@@ -360,7 +362,7 @@ def when_stepping(child: subprocess.Popen[str], act: Callable[[], object]) -> th
     return thread
 
 
-def test_a_simulator_that_is_killed_in_a_step_is_lost(connect: Connect, process: Start) -> None:
+def test_simulator_that_is_killed_in_a_step_is_lost(connect: Connect, process: Start) -> None:
     child, address = process("slow")
     session = SimulatorSession.connect(address, 1, timeouts=Timeouts(step=60))
     session.reset()
@@ -375,7 +377,7 @@ def test_a_simulator_that_is_killed_in_a_step_is_lost(connect: Connect, process:
         connect(address)
 
 
-def test_a_simulator_that_is_killed_between_steps_is_lost_at_the_next(connect: Connect, process: Start) -> None:
+def test_simulator_that_is_killed_between_steps_is_lost_at_the_next(connect: Connect, process: Start) -> None:
     child, address = process()
     session = connect(address, 1)
     session.reset()
@@ -387,7 +389,7 @@ def test_a_simulator_that_is_killed_between_steps_is_lost_at_the_next(connect: C
     session.close()
 
 
-def test_a_simulator_that_is_stopped_hangs(connect: Connect, process: Start) -> None:
+def test_simulator_that_is_stopped_hangs(connect: Connect, process: Start) -> None:
     child, address = process()
     session = connect(address, 1)
     session.reset()
@@ -403,7 +405,7 @@ def test_a_simulator_that_is_stopped_hangs(connect: Connect, process: Start) -> 
 
 
 @pytest.mark.parametrize("raises", [True, False])
-def test_a_signal_handler_runs_while_a_reply_is_awaited(connect: Connect, process: Start, raises: bool) -> None:
+def test_signal_handler_runs_while_a_reply_is_awaited(connect: Connect, process: Start, raises: bool) -> None:
     class Terminated(Exception):
         pass
 
@@ -429,7 +431,7 @@ def test_a_signal_handler_runs_while_a_reply_is_awaited(connect: Connect, proces
         session.close()
 
 
-def test_a_client_that_is_killed_frees_its_environments(process: Start) -> None:
+def test_client_that_is_killed_frees_its_environments(process: Start) -> None:
     _, address = process()
     client = subprocess.Popen(
         [

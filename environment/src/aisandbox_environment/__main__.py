@@ -1,6 +1,6 @@
-"""``python -m aisandbox_environment``: a simulator of a Gymnasium environment, for a place without the command line.
+"""``python -m aisandbox_environment``: a simulator of a Gymnasium environment, where the command line is not installed.
 
-Owns the arguments, the log and the end of this process. Must not know the contract; :mod:`.gymnasium_host` serves it.
+Owns the arguments, the log and the exit status. Must not know the contract; :mod:`.gymnasium_host` serves it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from aisandbox_process.grpc_runtime import set_up_grpc
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serves until SIGTERM or SIGINT; 0, or 1 without the port, or 2 if the environment cannot be made."""
+    """Serves until SIGTERM or SIGINT. Returns 0; 1 if the port is in use; 2 if a setting is wrong."""
     given = _parser().parse_args(arguments)
     log.configure("info")
     set_up_grpc(few_connections=True)
-    # gRPC is imported only now.
+    # These import gRPC, which reads its environment variables then.
     from aisandbox_wire.errors import WireError
 
     from aisandbox_environment.errors import InvalidOptions
@@ -50,7 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     host.add_argument("id", metavar="ID", help="a Gymnasium id, like CartPole-v1")
     host.add_argument(
-        "--environments", type=_at_least_one, default=64, metavar="N", help="how many it carries in all sessions"
+        "--environments",
+        type=_at_least_one,
+        default=64,
+        metavar="N",
+        help="the most environments of all sessions together",
     )
     host.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     host.add_argument("--port", type=_port, default=50061, help="the port; 0 picks a free one")

@@ -45,7 +45,7 @@ class AdapterSimulation:
         adapters: list[ExternalEnvAdapter] = []
         try:
             for _ in range(environments):
-                adapters.append(self._factory())  # noqa: PERF401 -- those made so far are closed if one fails
+                adapters.append(self._factory())  # noqa: PERF401 -- if one fails, those made before it are closed
         except BaseException:
             for adapter in adapters:
                 adapter.close()
@@ -72,7 +72,7 @@ class AdapterBatch:
 
     def step(self, actions: Array) -> StepResult:
         """See SimulationBatch."""
-        actions = np.array(actions)  # what came is read-only, and there are environments that clip in place
+        actions = np.array(actions)  # the request's array is read-only, and some environments clip an action in place
         ended: list[int] = []
         finals: list[Observation] = []
         for i, adapter in enumerate(self._adapters):

@@ -1,4 +1,4 @@
-"""Addresses of simulators: from the text of a run to a list, and how environments are spread over them.
+"""Addresses of simulators: the list that a run's text stands for, and how environments are spread over it.
 
 Must not know sessions.
 """
@@ -17,9 +17,9 @@ _DNS = "dns:///"
 def expand_addresses(text: str) -> list[str]:
     """The addresses, ``host:port`` each, that ``text`` stands for.
 
-    ``text`` is ``host:port``, several of them separated by commas, or ``dns:///host:port`` for every address that the
-    name resolves to (a headless service), also mixed. The records of a name come sorted, so that two trainers see
-    them in the same order; what is listed keeps its order; none comes twice.
+    ``text`` is ``host:port``, or ``dns:///host:port`` for every address that the name resolves to (a headless service),
+    or several of these separated by commas. The records of a name are sorted, so that two trainers see them in the
+    same order; the entries of a list keep their order; duplicates are removed.
 
     Raises InvalidAddress for text that is none of these, SimulatorUnreachable if a name does not resolve.
     """

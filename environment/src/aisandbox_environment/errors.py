@@ -1,33 +1,33 @@
-"""The errors of a simulator, as its client sees them, and those a simulation answers with.
+"""The errors of a simulator as its client sees them, and those a simulation raises.
 
     SimulatorError
-    ├── TransientSimulatorError     a new session may cure it
+    ├── TransientSimulatorError     a new session may succeed
     │   ├── SimulatorUnreachable    nothing answers at the address
     │   ├── SimulatorLost           the session's stream broke
     │   ├── SimulatorHung           no reply within the time allowed
-    │   ├── AtCapacity              it carries no more environments now
-    │   ├── SimulatorBusy           it refused this request for now (in band: the session lives)
-    │   └── SimulationFailed        the simulation broke on this request
-    ├── PermanentSimulatorError     the same again fails again
-    │   ├── InvalidAddress          no address: the text is wrong
+    │   ├── AtCapacity              too few environments are free now
+    │   ├── SimulatorBusy           it refused this request for now (in band: the session continues)
+    │   └── SimulationFailed        the simulation raised an exception for this request
+    ├── PermanentSimulatorError     the same request fails again
+    │   ├── InvalidAddress          the text is not an address
     │   ├── ProtocolMismatch        it speaks another version, or is no simulator
     │   ├── InvalidReply            its reply breaks the contract
-    │   └── RefusedRequest          it refuses the request (in band: the session lives)
-    └── SessionCancelled            somebody called cancel()
+    │   └── RefusedRequest          it refuses the request (in band: the session continues)
+    └── SessionCancelled            cancel() was called
 
-    RefusalError                    raised by a simulation; nothing has changed, the session goes on
+    RefusalError                    raised by a simulation; nothing has changed, the session continues
     ├── InvalidRequest              in band: INVALID_ARGUMENT
     └── Busy                        in band: BUSY
     InvalidOptions                  raised by Simulation.make: the stream ends with INVALID_ARGUMENT
 
-Must not know gRPC: :mod:`aisandbox_environment.calls` translates.
+Must not know gRPC: :mod:`aisandbox_environment.calls` translates its statuses.
 """
 
 from __future__ import annotations
 
 
 class SimulatorError(Exception):
-    """Something is wrong with a simulator; ``address`` says which."""
+    """The base of a client's errors. ``address`` says which simulator, ``message`` what is wrong."""
 
     def __init__(self, address: str, message: str) -> None:
         super().__init__(f"simulator {address}: {message}")
@@ -36,7 +36,7 @@ class SimulatorError(Exception):
 
 
 class TransientSimulatorError(SimulatorError):
-    """A new session, perhaps later, may cure it."""
+    """A new session, perhaps later, may succeed."""
 
 
 class SimulatorUnreachable(TransientSimulatorError):
@@ -52,7 +52,7 @@ class SimulatorHung(TransientSimulatorError):
 
 
 class AtCapacity(TransientSimulatorError):
-    """The simulator carries no more environments now."""
+    """The simulator has too few free environments now."""
 
 
 class SimulatorBusy(TransientSimulatorError):
@@ -60,15 +60,15 @@ class SimulatorBusy(TransientSimulatorError):
 
 
 class SimulationFailed(TransientSimulatorError):
-    """The simulation broke on a request, and the stream ended with INTERNAL."""
+    """The simulation raised an exception for a request, and the stream ended with INTERNAL."""
 
 
 class PermanentSimulatorError(SimulatorError):
-    """The same again fails again; a person has to change something."""
+    """The same request fails again; somebody has to change something."""
 
 
 class InvalidAddress(PermanentSimulatorError):
-    """The text is no address."""
+    """The text is not an address."""
 
 
 class ProtocolMismatch(PermanentSimulatorError):
@@ -84,11 +84,11 @@ class RefusedRequest(PermanentSimulatorError):
 
 
 class SessionCancelled(SimulatorError):
-    """Somebody called ``cancel()`` while a reply was awaited."""
+    """``cancel()`` was called while a reply was awaited."""
 
 
 class RefusalError(Exception):
-    """Raised by a simulation that refuses a request and has changed nothing; ``message`` is for people."""
+    """The base of what a simulation raises to refuse a request, having changed nothing; ``message`` is for people."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -104,4 +104,4 @@ class Busy(RefusalError):
 
 
 class InvalidOptions(ValueError):
-    """An option the simulation does not know, or cannot take; the message names the key."""
+    """An option is unknown, or its value is not accepted; the message names the key."""

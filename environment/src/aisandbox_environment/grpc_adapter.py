@@ -1,6 +1,6 @@
-"""A simulator over gRPC as one environment: the one-environment view of a session.
+"""A simulator over gRPC as one environment.
 
-For speed train on a session's whole batch instead. Must not know how a session works.
+A session's batch of environments is faster for training. Must not know how a session works.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from aisandbox_environment.session import SimulatorSession, Timeouts
 
 
 class GrpcExternalEnvAdapter:
-    """An ExternalEnvAdapter over a session with one environment.
+    """An ExternalEnvAdapter over a session with one environment. The constructor and every method raise SimulatorError.
 
-    The simulator has already begun the next episode when one ends; the :meth:`reset` that follows returns that
-    beginning, and asks the simulator only if it is given a seed or if nothing is ready. Raises SimulatorError.
+    When an episode ends, the simulator has already begun the next one: the :meth:`reset` that follows returns its
+    first observation, and sends a request only if it has a seed or no episode has begun.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class GrpcExternalEnvAdapter:
         self._session = SimulatorSession.connect(
             address, 1, options, run_id=run_id, evaluation=evaluation, timeouts=timeouts
         )
-        self._begun: Observation | None = None
+        self._next_observation: Observation | None = None
         self._ended = False
 
     @property
@@ -55,7 +55,7 @@ class GrpcExternalEnvAdapter:
 
     def reset(self, seed: int | None = None) -> Observation:
         """Start an episode; returns its first observation."""
-        begun, self._begun = self._begun, None
+        begun, self._next_observation = self._next_observation, None
         self._ended = False
         if seed is None and begun is not None:
             return begun
@@ -78,7 +78,7 @@ class GrpcExternalEnvAdapter:
         observations = result.observations
         if len(result.ended):
             self._ended = True
-            self._begun = self._first(observations)
+            self._next_observation = self._first(observations)
             observations = result.final_observations
         return (
             self._first(observations),

@@ -27,7 +27,7 @@ from aisandbox_environment.spec import Spec, make_spec
 class GymnasiumSimulation:
     """Environments registered as ``id`` ("CartPole-v1", or "package.module:Name-v0" to import their module first).
 
-    ``make_kwargs`` are keyword arguments of ``gymnasium.make``; a session's options are put over them. Raises
+    ``make_kwargs``: keyword arguments of ``gymnasium.make``; a session's options override them. Raises
     InvalidOptions if ``gymnasium.make`` refuses them or the id, InvalidSpace if a space has no form on the wire.
     """
 
@@ -47,7 +47,7 @@ class GymnasiumSimulation:
         made = []
         try:
             for _ in range(environments):
-                made.append(self._make_one(options))  # noqa: PERF401 -- those made so far are closed if one fails
+                made.append(self._make_one(options))  # noqa: PERF401 -- if one fails, those made before it are closed
             return GymnasiumBatch(made)
         except WireError as error:
             _close(made)
@@ -59,8 +59,8 @@ class GymnasiumSimulation:
     def _make_one(self, options: Mapping[str, Any]) -> gym.Env[Any, Any]:
         kwargs = {**self._make_kwargs, **options}
         try:
-            # A copy: what is switched off here stays on for others. The batch below resets before it steps, and
-            # steps no environment that has ended; the checks for that would be paid for at every step.
+            # A copy: gymnasium.spec returns the registered object. The batch below resets before it steps, and steps
+            # no environment that has ended; Gymnasium's checks of that order would cost time in every step.
             module, _, name = self.name.rpartition(":")
             if module:  # gymnasium.spec does not import it, as gymnasium.make would
                 importlib.import_module(module)
@@ -129,9 +129,9 @@ def host_gymnasium(
 ) -> None:
     """Serve ``id`` until the server is stopped; ``on_ready`` gets the server once it answers calls.
 
-    ``capacity`` is the number of environments of all sessions together, 0 without a limit. Raises InvalidOptions,
-    InvalidSpace, and OSError if the port cannot be had. KeyboardInterrupt, and whatever a signal handler raises,
-    stops the server and passes through.
+    ``capacity``: the most environments of all sessions together; 0: no limit. Raises InvalidOptions, InvalidSpace, and
+    OSError if the port is in use. KeyboardInterrupt, and whatever a signal handler raises, stops the server and is
+    raised again.
     """
     server = create_environment_server(GymnasiumSimulation(id, make_kwargs), host, port, capacity)
     server.start()
@@ -148,7 +148,7 @@ def _converter(space: gym.Space[Any]) -> Callable[[Array], Any]:
     if isinstance(space, gym.spaces.Discrete):
         return lambda actions: actions.tolist()
     dtype = space.dtype
-    # A copy that can be written: there are environments that clip an action in place.
+    # A writable copy: some environments clip an action in place.
     return lambda actions: np.array(actions, dtype)
 
 

@@ -1,6 +1,6 @@
 """Serves a simulation as an EnvironmentService.
 
-Owns the server's life: port, health, reflection, capacity, stop. Must not know what is simulated.
+Owns the server: port, health, reflection, capacity, stop. Must not know what is simulated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FREED_WITHIN = 5.0
 
 
 class EnvironmentServer:
-    """A simulation behind a port. ``port`` is known from the start; calls are answered after :meth:`start`."""
+    """A simulation served on a port. ``port`` is set by the constructor; calls are answered after :meth:`start`."""
 
     def __init__(self, simulation: Simulation, host: str, port: int, capacity: int, *, direct: bool) -> None:
         self._simulation = simulation
@@ -57,16 +57,16 @@ class EnvironmentServer:
 
     @property
     def address(self) -> str:
-        """Where it listens, ``host:port``."""
+        """The address it listens on, ``host:port``."""
         return join_host_port(self.host, self.port)
 
     @property
     def in_use(self) -> int:
-        """How many environments its open sessions hold."""
+        """The number of environments of its open sessions."""
         return self._capacity.in_use
 
     def start(self) -> None:
-        """Answer calls from now on, on threads of its own."""
+        """Answer calls from now on, in threads of its own."""
         self._server.start()
         self._sessions.start()
         for name in ("", SERVICE):
@@ -74,16 +74,16 @@ class EnvironmentServer:
         log.info("simulator listens", simulation=self._simulation.name, address=self.address)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has stopped; returns whether it has. Signal handlers run meanwhile."""
+        """Wait until it has stopped, at most ``timeout`` seconds; returns whether it has. Signal handlers run."""
         return self._stopped.wait(timeout)
 
     def stop(self, grace: float = 1.0) -> None:
-        """Take no new calls, end the open sessions after ``grace`` seconds, wait (a few seconds) until all is freed."""
+        """Refuse new calls, end the open sessions after ``grace`` seconds, wait up to 10 s for their environments."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()
         self._sessions.join(_FREED_WITHIN)
         if not self._capacity.wait_until_free(_FREED_WITHIN):
-            log.warning("simulation does not return", address=self.address, environments=self._capacity.in_use)
+            log.warning("environments still in use", address=self.address, environments=self._capacity.in_use)
         self._stopped.set()
         log.info("simulator stopped", address=self.address)
 
@@ -116,7 +116,9 @@ def create_environment_server(
     *,
     direct: bool | None = None,
 ) -> EnvironmentServer:
-    """A server for ``simulation``, not yet started. ``port`` 0 takes a free one; ``capacity`` 0 is no limit.
+    """A server for ``simulation``, not yet started.
+
+    ``port``: 0 picks a free one. ``capacity``: the most environments of all sessions together; 0: no limit.
 
     ``direct``: whether the thread of a session polls for its own messages; None: as
     :func:`aisandbox_process.grpc_direct.direct_is_used` says. Raises OSError if the port cannot be had.

@@ -64,7 +64,7 @@ def main() -> int:
 
 def configure_log(level: str) -> None:
     """Logs to stderr from ``level`` on (debug, info, warning, error); of the libraries only warnings, unless debug."""
-    log.configure(level, libraries="debug" if level == "debug" else "warning", softened=_soften)
+    log.configure(level, libraries="debug" if level == "debug" else "warning", accept_record=_soften)
 
 
 def _soften(record: logging.LogRecord) -> bool:

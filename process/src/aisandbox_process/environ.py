@@ -1,6 +1,6 @@
-"""Reads settings from environment variables: by type, with a default, and refused in one form of words.
+"""Settings from environment variables: read by type, with a default, and refused with a message of one form.
 
-An empty variable counts as unset. Owns the rules' words; which variables there are is for each process to say.
+An empty variable counts as unset. Must not know which variables there are.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def positive_number(environ: Environ, name: str, default: float) -> float:
 
 
 def choice(environ: Environ, name: str, default: str, allowed: Sequence[str]) -> str:
-    """One of ``allowed``, as it is written there; upper and lower case are alike. Raises InvalidSetting."""
+    """One of ``allowed``, as it is written there; case does not matter. Raises InvalidSetting."""
     text = environ.get(name) or default
     for known in allowed:
         if text.lower() == known.lower():
@@ -84,7 +84,7 @@ def log_level(environ: Environ, default: str) -> str:
 
 
 def shown(text: str) -> str:
-    """The text as a message shows it: quoted, and not endless."""
+    """The text as a message shows it: quoted, at most 80 characters."""
     return repr(text[:80])
 
 

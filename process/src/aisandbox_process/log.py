@@ -1,7 +1,7 @@
-"""The log of a process: events with keys on stderr, one JSON object a line unless a person reads along.
+"""The log of a process: events with keys on stderr, one JSON object a line; on a terminal, short lines.
 
-Owns the configuration of structlog and of Python's logging, in which libraries tell theirs. Must not be imported by
-library modules: only what runs as a program says how it logs.
+Owns the configuration of structlog and of Python's logging, which libraries use. Must not be imported by library
+modules: only a program configures its log.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ def configure(
     level: str,
     *,
     libraries: str = "warning",
-    softened: Callable[[logging.LogRecord], bool] = lambda _: True,
+    accept_record: Callable[[logging.LogRecord], bool] = lambda _: True,
     **context: object,
 ) -> None:
-    """Logs from ``level`` on (debug, info, warning, error), and what libraries log from ``libraries`` on.
+    """Log events of ``level`` (debug, info, warning, error) and above; those of libraries of ``libraries`` and above.
 
-    ``softened`` sees each record of a library first, may change it, and says whether it is told at all. ``context`` is
-    on every event of the calling thread's context from now on.
+    ``accept_record`` is called with each record of a library, may change it, and returns whether to log it. ``context``
+    is added to every event of the calling thread's context from now on.
     """
     terminal = sys.stderr.isatty()
-    stream = cast(TextIO, _Forgiving(sys.stderr))
+    stream = cast(TextIO, _BestEffortStream(sys.stderr))
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal),
         structlog.processors.format_exc_info,
     ]
-    renderer: structlog.types.Processor = _for_people if terminal else structlog.processors.JSONRenderer()
+    renderer: structlog.types.Processor = _render_for_terminal if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(_threshold(level)),
@@ -44,11 +44,11 @@ def configure(
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, _with_logger],
+            foreign_pre_chain=[*shared, _add_logger_name],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    handler.addFilter(softened)
+    handler.addFilter(accept_record)
     logging.basicConfig(handlers=[handler], level=_threshold(libraries), force=True)
     logging.captureWarnings(True)
     structlog.contextvars.clear_contextvars()
@@ -59,8 +59,8 @@ def _threshold(level: str) -> int:
     return logging.getLevelNamesMapping()[level.upper()]
 
 
-class _Forgiving:
-    """Writes to ``stream`` what can be written: a full disk or a reader that has gone must not end what is told of."""
+class _BestEffortStream:
+    """Writes to ``stream`` and ignores failures: a full disk or a closed pipe must not end the program."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -74,15 +74,15 @@ class _Forgiving:
             self._stream.flush()
 
 
-def _with_logger(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+def _add_logger_name(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
     record = event.get("_record")
     if isinstance(record, logging.LogRecord):
         event["logger"] = record.name
     return event
 
 
-def _for_people(_logger: object, _method: str, event: structlog.types.EventDict) -> str:
-    """``HH:MM:SS event key=value``: short, for the lines of a terminal; the level unless it is info."""
+def _render_for_terminal(_logger: object, _method: str, event: structlog.types.EventDict) -> str:
+    """``HH:MM:SS event key=value``, with the level unless it is info."""
     level, trace = event.pop("level"), event.pop("exception", "")
     words = [str(event.pop("timestamp")), *([] if level == "info" else [f"{level}:"]), str(event.pop("event"))]
     texts = {key: str(value) for key, value in event.items()}

@@ -53,7 +53,7 @@ class Countdown:
         return {"left": self._left, "even": int(self._left[0]) % 2 == 0}
 
 
-def test_the_fake_keeps_the_interface_and_its_word() -> None:
+def test_fake_implements_the_interface_and_rewards_the_best_policy() -> None:
     fake = FakeExternalEnvAdapter(episode_steps=20)
     assert isinstance(fake, ExternalEnvAdapter)
     observation = fake.reset(seed=3)
@@ -69,14 +69,14 @@ def test_the_fake_keeps_the_interface_and_its_word() -> None:
     assert away < total
 
 
-def test_the_fake_is_deterministic_and_follows_its_seed() -> None:
+def test_fake_is_deterministic_and_follows_its_seed() -> None:
     starts = [float(FakeExternalEnvAdapter().reset(seed)[0]) for seed in (None, None, 1, 1, 2)]
     assert starts[0] == starts[1]
     assert starts[2] == starts[3]
     assert len(set(starts)) == 3
 
 
-def test_the_fake_refuses_an_unknown_action() -> None:
+def test_fake_refuses_an_unknown_action() -> None:
     fake = FakeExternalEnvAdapter()
     fake.reset()
     with pytest.raises(ValueError, match="action: is 2"):
@@ -107,7 +107,7 @@ def test_adapters_restart_in_the_step_that_ends_them() -> None:
     assert Countdown.open == 0
 
 
-def test_adapters_tell_truncation_from_termination() -> None:
+def test_adapters_report_truncation_apart_from_termination() -> None:
     batch = AdapterSimulation(lambda: Countdown(1, truncates=True)).make(1, {})
     batch.reset(None)
     result = batch.step(np.zeros((1, 2), np.float32))

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
-def test_a_list_keeps_its_order_and_loses_doubles() -> None:
+def test_list_keeps_its_order_without_duplicates() -> None:
     assert expand_addresses("b:2, a:1,b:2") == ["b:2", "a:1"]
     assert expand_addresses("[::1]:50052") == ["[::1]:50052"]
 
 
-def test_a_name_stands_for_its_records_sorted_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_stands_for_its_records_sorted_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def resolve(host: str, port: int, **_: Any) -> list[Any]:
         assert (host, port) == ("sims.default.svc", 50052)
         records = ["10.0.0.9", "10.0.0.10", "10.0.0.9"]
@@ -31,7 +31,7 @@ def test_a_name_stands_for_its_records_sorted_and_once(monkeypatch: pytest.Monke
     assert expand_addresses("x:1,dns:///sims.default.svc:50052") == ["x:1", *expected]
 
 
-def test_a_name_without_records_is_a_transient_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_without_records_is_a_transient_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def resolve(*_: Any, **__: Any) -> list[Any]:
         raise socket.gaierror(-2, "Name or service not known")
 
@@ -57,7 +57,7 @@ def test_a_name_without_records_is_a_transient_error(monkeypatch: pytest.MonkeyP
         "a b:1",
     ],
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_text_that_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(InvalidAddress, match=r"no address|no port"):
         expand_addresses(text)
 

@@ -1,4 +1,4 @@
-"""How the end of a call is told."""
+"""The errors that statuses mean."""
 
 from __future__ import annotations
 

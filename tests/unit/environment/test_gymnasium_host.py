@@ -98,7 +98,7 @@ def test_leaves_come_in_the_order_of_the_space() -> None:
         ("EchoLimited-v0", {"length": 2}, True, True),
     ],
 )
-def test_an_end_gives_the_final_and_the_next_first_observation(
+def test_end_of_an_episode_gives_its_final_and_the_next_first_observation(
     id_: str, options: dict[str, Any], terminated: bool, truncated: bool
 ) -> None:
     batch = GymnasiumSimulation(id_).make(3, options)
@@ -116,7 +116,7 @@ def test_an_end_gives_the_final_and_the_next_first_observation(
     batch.close()
 
 
-def test_cart_pole_goes_as_it_does_in_gymnasium() -> None:
+def test_cart_pole_gives_the_same_steps_as_in_gymnasium() -> None:
     batch = GymnasiumSimulation("CartPole-v1").make(2, {})
     reference = [gym.make("CartPole-v1"), gym.make("CartPole-v1")]
     observations = batch.reset([11, 12]).observations[0]
@@ -140,17 +140,17 @@ def test_cart_pole_goes_as_it_does_in_gymnasium() -> None:
     batch.close()
 
 
-def test_the_spec_tells_the_time_limit() -> None:
+def test_spec_has_the_time_limit() -> None:
     assert GymnasiumSimulation("CartPole-v1").spec.max_episode_steps == 500
 
 
 @pytest.mark.parametrize("id_", ["NoSuch-v0", "CartPole-v99", "no_such_module:X-v0"])
-def test_an_unknown_id_is_refused(id_: str) -> None:
+def test_unknown_id_is_refused(id_: str) -> None:
     with pytest.raises(InvalidOptions, match=f"gymnasium.make\\('{id_}'"):
         GymnasiumSimulation(id_)
 
 
-def test_an_id_names_the_module_that_registers_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_id_names_the_module_that_registers_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "plant_of_a_user.py").write_text(
         "import gymnasium\n"
         "entry_point = 'gymnasium.envs.classic_control:CartPoleEnv'\n"
@@ -163,13 +163,13 @@ def test_an_id_names_the_module_that_registers_it(tmp_path: Path, monkeypatch: p
         gym.registry.pop("Plant-v0", None)
 
 
-def test_an_unknown_option_is_refused_by_name() -> None:
+def test_unknown_option_is_refused_by_name() -> None:
     simulation = GymnasiumSimulation("CartPole-v1")
     with pytest.raises(InvalidOptions, match="gravity"):
         simulation.make(2, {"gravity": 1})
 
 
-def test_a_space_without_a_form_on_the_wire_is_refused() -> None:
+def test_space_without_a_form_on_the_wire_is_refused() -> None:
     gym.register("Words-v0", lambda **_: _Words())
     try:
         with pytest.raises(InvalidSpace, match="Text has no form on the wire"):

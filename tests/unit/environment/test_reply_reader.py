@@ -1,4 +1,4 @@
-"""A simulator's replies are read and nothing in them is taken on trust."""
+"""A simulator's replies are read, and everything in them is checked."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def step(**changes: object) -> pb.StepReply:
     return reply
 
 
-def test_a_step_is_read() -> None:
+def test_step_is_read() -> None:
     reply = step()
     reply.episode_metrics.add(environment=2, values={"goals": 3.0})
     result = ReplyReader(spec(), 3).step(reply)
@@ -57,13 +57,13 @@ def test_a_step_is_read() -> None:
     assert [(m.environment, dict(m.values)) for m in result.episode_metrics] == [(2, {"goals": 3.0})]
 
 
-def test_a_step_in_which_nothing_ends_is_read() -> None:
+def test_step_in_which_nothing_ends_is_read() -> None:
     result = ReplyReader(spec(), 3).step(step(terminated=b"\0\0\0", truncated=b"\0\0\0", final_observations=[]))
     assert result.ended.tolist() == []
     assert list(result.final_observations) == []
 
 
-def test_a_reset_with_masks_and_several_leaves_is_read() -> None:
+def test_reset_with_masks_and_several_leaves_is_read() -> None:
     reply = pb.ResetReply(
         observations=[encode_tensor(np.ones((2, 2), np.float32)), encode_tensor(np.array([0, 1]))],
         action_masks=b"\1\0\1\1",
@@ -105,7 +105,7 @@ BAD: list[tuple[dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "message"), BAD)
-def test_a_step_that_breaks_the_contract_is_refused(changes: dict[str, object], message: str) -> None:
+def test_step_that_breaks_the_contract_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(WireError, match=message):
         ReplyReader(spec(), 3).step(step(**changes))
 
@@ -135,14 +135,14 @@ def test_missing_masks_are_refused() -> None:
         ),
     ],
 )
-def test_a_spec_that_breaks_a_rule_is_refused(change: Callable[[pb.EnvironmentSpec], None], message: str) -> None:
+def test_spec_that_breaks_a_rule_is_refused(change: Callable[[pb.EnvironmentSpec], None], message: str) -> None:
     proto = pb.EnvironmentSpec(observation_space=BOX, action_space=DISCRETE, action_masks=True)
     change(proto)
     with pytest.raises(InvalidSpace, match=message):
         read_spec(proto)
 
 
-def test_a_spec_comes_back_as_it_went() -> None:
+def test_spec_survives_the_wire() -> None:
     proto = pb.EnvironmentSpec(
         observation_space=BOTH, action_space=DISCRETE, action_masks=True, max_episode_steps=7, metrics=["goals"]
     )

@@ -89,7 +89,7 @@ class Client:
         return self.ask(step=pb.StepRequest(actions=encode_tensor(np.array(actions, dtype)[:, np.newaxis])))
 
 
-def test_a_session_opens_resets_and_steps() -> None:
+def test_session_opens_resets_and_steps() -> None:
     client = Client()
     assert client.open(level=8, name="x", nested={"ratio": 0.5, "sizes": [1, 2]}).open.spec == SPEC.to_proto()
     assert client.simulation.options == {"level": 8, "name": "x", "nested": {"ratio": 0.5, "sizes": [1, 2]}}
@@ -104,7 +104,7 @@ def test_a_session_opens_resets_and_steps() -> None:
     assert not calm.final_observations
 
 
-def test_what_belongs_to_an_end_is_in_its_reply_only() -> None:
+def test_final_observations_and_metrics_are_only_in_the_reply_to_an_end() -> None:
     client = Client()
     client.open()
     client.ask(reset=pb.ResetRequest())
@@ -138,7 +138,7 @@ def test_requests_out_of_order_are_refused_in_band() -> None:
         (tensor_pb2.Tensor(), "step.actions.dtype: unknown"),
     ],
 )
-def test_an_action_outside_its_space_is_refused_and_changes_nothing(tensor: tensor_pb2.Tensor, message: str) -> None:
+def test_action_outside_its_space_is_refused_and_changes_nothing(tensor: tensor_pb2.Tensor, message: str) -> None:
     client = Client()
     client.open()
     client.ask(reset=pb.ResetRequest())
@@ -150,7 +150,7 @@ def test_an_action_outside_its_space_is_refused_and_changes_nothing(tensor: tens
     assert client.step(0, 0).WhichOneof("reply") == "step"
 
 
-def test_the_wrong_number_of_seeds_is_refused_in_band() -> None:
+def test_wrong_number_of_seeds_is_refused_in_band() -> None:
     client = Client()
     client.open()
     error = client.ask(reset=pb.ResetRequest(seeds=[1])).error
@@ -158,7 +158,7 @@ def test_the_wrong_number_of_seeds_is_refused_in_band() -> None:
     assert client.simulation.seeds == []
 
 
-def test_a_request_of_no_known_kind_is_refused_in_band() -> None:
+def test_request_of_no_known_kind_is_refused_in_band() -> None:
     client = Client()
     client.open()
     assert client.ask().error.code == pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT
@@ -171,7 +171,7 @@ def test_a_request_of_no_known_kind_is_refused_in_band() -> None:
         (InvalidRequest("no"), pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT),
     ],
 )
-def test_a_refusal_of_the_simulation_is_in_band(error: Exception, code: int) -> None:
+def test_refusal_of_the_simulation_is_in_band(error: Exception, code: int) -> None:
     client = Client()
     client.open()
     client.ask(reset=pb.ResetRequest())
@@ -196,7 +196,7 @@ def opening(**fields: Any) -> bytes:
     ("error", "message"),
     [(RuntimeError("division by zero"), "RuntimeError: division"), (SystemExit(3), "SystemExit: 3")],
 )
-def test_a_broken_simulation_ends_the_stream_with_its_message(error: BaseException, message: str) -> None:
+def test_exception_of_a_simulation_ends_the_stream_with_its_message(error: BaseException, message: str) -> None:
     client = Client()
     client.open()
     client.ask(reset=pb.ResetRequest())
@@ -205,7 +205,7 @@ def test_a_broken_simulation_ends_the_stream_with_its_message(error: BaseExcepti
     ends(client, grpc.StatusCode.INTERNAL, f"failed on 'step': {message}", request.SerializeToString())
 
 
-def test_what_breaks_the_contract_ends_the_stream() -> None:
+def test_request_that_breaks_the_contract_ends_the_stream() -> None:
     invalid = grpc.StatusCode.INVALID_ARGUMENT
     ends(Client(), invalid, "first request of a session is `open`", pb.SimulatorRequest().SerializeToString())
     ends(Client(), invalid, "no SimulatorRequest", b"\xff\xff\xff")
@@ -213,7 +213,7 @@ def test_what_breaks_the_contract_ends_the_stream() -> None:
     ends(Client(), grpc.StatusCode.FAILED_PRECONDITION, "version 2, this simulator 1", opening(protocol_version=2))
 
 
-def test_unknown_options_end_the_stream_and_hold_nothing() -> None:
+def test_unknown_options_end_the_stream_and_reserve_nothing() -> None:
     client = Client(capacity=2)
     with pytest.raises(StreamAborted, match=r"open\.options: 'unknown' is no option") as caught:
         client.open(unknown=1)
@@ -221,7 +221,7 @@ def test_unknown_options_end_the_stream_and_hold_nothing() -> None:
     assert client.capacity.in_use == 0
 
 
-def test_the_capacity_is_kept_and_given_back() -> None:
+def test_capacity_is_reserved_and_released() -> None:
     client = Client(capacity=3)
     client.open(2)
     other = SessionHandler(client.simulation, client.capacity)

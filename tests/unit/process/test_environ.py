@@ -63,11 +63,11 @@ def test_variable_that_breaks_its_rule_is_refused_by_name(kind: str, text: str, 
     assert (refusal.value.variable, refusal.value.rule) == ("V", f"must be {rule}, got {text!r}")
 
 
-def test_trainers_are_handed_the_levels_that_servers_take() -> None:
+def test_trainers_get_the_log_levels_of_servers() -> None:
     assert environ.LOG_LEVELS == trainer_start.LOG_LEVELS
 
 
-def test_long_text_is_not_repeated_whole() -> None:
+def test_long_text_is_shortened_in_the_message() -> None:
     with pytest.raises(InvalidSetting) as refusal:
         environ.port({"V": "x" * 10_000}, "V", 1)
     assert len(str(refusal.value)) < 200

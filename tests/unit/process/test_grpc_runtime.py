@@ -1,4 +1,4 @@
-"""What gRPC's native core is told before it starts."""
+"""The environment variables that gRPC's native core reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return known
 
 
-def test_a_server_of_many_keeps_the_shared_epoll(environ: dict[str, str]) -> None:
+def test_server_of_many_keeps_the_shared_epoll(environ: dict[str, str]) -> None:
     grpc_runtime.set_up_grpc()
 
     assert "GRPC_POLL_STRATEGY" not in environ
@@ -26,7 +26,7 @@ def test_each_thread_of_a_process_with_few_connections_polls_for_its_own(environ
     assert environ["GRPC_POLL_STRATEGY"] == "poll,epoll1"
 
 
-def test_what_the_user_has_set_stays(environ: dict[str, str]) -> None:
+def test_variable_that_the_user_has_set_is_kept(environ: dict[str, str]) -> None:
     environ |= {"GRPC_VERBOSITY": "DEBUG", "GRPC_EXPERIMENTS": "", "GRPC_POLL_STRATEGY": "epoll1"}
     before = dict(environ)
 

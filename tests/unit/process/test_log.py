@@ -83,7 +83,7 @@ class FullDisk(Stderr):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_log_that_cannot_be_written_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_that_cannot_be_written_does_not_end_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", FullDisk(terminal=False))
     log.configure("info")
     structlog.get_logger().warning("not saved, the disk is full")
@@ -96,7 +96,7 @@ def _heard(monkeypatch: pytest.MonkeyPatch) -> Stderr:
     return stderr
 
 
-def test_libraries_are_heard_from_warnings_on_in_the_same_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_of_libraries_are_logged_in_the_same_form(monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = _heard(monkeypatch)
     log.configure("debug", run="r")
     logging.getLogger("kubernetes.client").debug("a token may be in here")
@@ -120,7 +120,7 @@ def test_what_kopf_repeats_by_itself_is_no_error_yet(monkeypatch: pytest.MonkeyP
     assert [json.loads(line)["level"] for line in stderr.getvalue().splitlines()] == ["warning", "error"]
 
 
-def test_operator_at_debug_tells_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operator_at_debug_logs_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = _heard(monkeypatch)
     configure_log("debug")
     logging.getLogger("kopf").debug("a detail")

@@ -28,7 +28,7 @@ SPACES: list[gym.Space[Any]] = [
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
-def test_a_space_comes_back_as_it_went(space: gym.Space[Any]) -> None:
+def test_space_survives_the_wire(space: gym.Space[Any]) -> None:
     back = space_from_proto(space_to_proto(space))
     assert back == space
     if isinstance(space, spaces.Dict):
@@ -37,7 +37,7 @@ def test_a_space_comes_back_as_it_went(space: gym.Space[Any]) -> None:
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
-def test_the_leaves_of_samples_keep_the_rules(space: gym.Space[Any]) -> None:
+def test_leaves_of_samples_keep_the_rules(space: gym.Space[Any]) -> None:
     batch = gym.vector.utils.batch_space(space, 3)
     value = batch.sample()
     arrays = split(space, value)
@@ -70,6 +70,6 @@ def test_bounds_that_are_all_the_same_travel_as_one_number() -> None:
         (spaces.Dict(), "at least one entry"),
     ],
 )
-def test_a_space_without_a_form_on_the_wire_is_refused(space: gym.Space[Any], message: str) -> None:
+def test_space_without_a_form_on_the_wire_is_refused(space: gym.Space[Any], message: str) -> None:
     with pytest.raises(InvalidSpace, match=message):
         space_to_proto(space)

@@ -21,7 +21,7 @@ def named(**spaces: pb.Space) -> pb.Space:
     return pb.Space(dict=pb.DictSpace(entries=[pb.DictEntry(key=key, space=space) for key, space in spaces.items()]))
 
 
-def test_a_box_has_one_leaf_with_its_bounds() -> None:
+def test_box_has_one_leaf_with_its_bounds() -> None:
     (leaf,) = leaves(BOX)
     assert (leaf.key, leaf.kind, leaf.dtype.name, leaf.shape, leaf.size) == ("", "box", "float32", (2,), 2)
     assert leaf.low is not None
@@ -31,21 +31,21 @@ def test_a_box_has_one_leaf_with_its_bounds() -> None:
     assert leaf.bounded
 
 
-def test_a_box_without_bounds_is_unbounded() -> None:
+def test_box_without_bounds_is_unbounded() -> None:
     (leaf,) = leaves(pb.Space(box=pb.Box(dtype=F32, shape=[3])))
     assert leaf.low is not None
     assert leaf.low.tolist() == [-math.inf] * 3
     assert not leaf.bounded
 
 
-def test_the_bounds_of_an_integer_box_stay_in_its_type() -> None:
+def test_bounds_of_an_integer_box_stay_in_its_type() -> None:
     (wide,) = leaves(pb.Space(box=pb.Box(dtype=pb.DATA_TYPE_INT64, low=[-math.inf], high=[2.0**63])))
     assert (int(wide.low), int(wide.high)) == (-(2**63), 2**63 - 1)  # type: ignore[arg-type]
     (pixels,) = leaves(pb.Space(box=pb.Box(dtype=pb.DATA_TYPE_UINT8, shape=[2], low=[0], high=[7, 255])))
     assert pixels.high.tolist() == [7, 255]  # type: ignore[union-attr]
 
 
-def test_a_dict_has_the_leaves_of_its_entries_in_their_order() -> None:
+def test_dict_has_the_leaves_of_its_entries_in_their_order() -> None:
     found = leaves(named(z=BOX, a=DISCRETE, m=MULTI, b=BITS))
     assert [(leaf.key, leaf.kind, leaf.dtype.name, leaf.shape) for leaf in found] == [
         ("z", "box", "float32", (2,)),
@@ -82,7 +82,7 @@ def test_a_dict_has_the_leaves_of_its_entries_in_their_order() -> None:
         (named(a=pb.Space(discrete=pb.Discrete(n=0))), r"space.dict.entries\[0\].space.discrete.n: is 0"),
     ],
 )
-def test_a_space_that_breaks_a_rule_is_refused(space: pb.Space, message: str) -> None:
+def test_space_that_breaks_a_rule_is_refused(space: pb.Space, message: str) -> None:
     with pytest.raises(InvalidSpace, match=message):
         leaves(space)
 
@@ -101,7 +101,7 @@ def test_a_space_that_breaks_a_rule_is_refused(space: pb.Space, message: str) ->
         (BITS, np.array([[0, 1], [2, 0]], np.int8), r"x: element \[1, 0\] is 2"),
     ],
 )
-def test_a_batch_outside_its_space_is_refused(space: pb.Space, batch: np.ndarray, message: str) -> None:
+def test_batch_outside_its_space_is_refused(space: pb.Space, batch: np.ndarray, message: str) -> None:
     (leaf,) = leaves(space)
     with pytest.raises(InvalidValue, match=message):
         leaf.check_batch(batch, 2, "x")
@@ -116,12 +116,12 @@ def test_a_batch_outside_its_space_is_refused(space: pb.Space, batch: np.ndarray
         (BITS, np.array([[0, 1], [1, 0]], np.int8)),
     ],
 )
-def test_a_batch_of_the_space_is_taken(space: pb.Space, batch: np.ndarray) -> None:
+def test_batch_of_the_space_is_accepted(space: pb.Space, batch: np.ndarray) -> None:
     (leaf,) = leaves(space)
     leaf.check_batch(batch, 2, "x")
 
 
-def test_the_bounds_of_a_box_are_checked_apart() -> None:
+def test_bounds_of_a_box_are_checked_separately() -> None:
     (leaf,) = leaves(BOX)
     leaf.check_bounds(np.array([[-1, 2]], np.float32), "x")
     with pytest.raises(InvalidValue, match=r"x: element \[0, 0\] is 1.5, which is outside the bounds"):
@@ -129,7 +129,7 @@ def test_the_bounds_of_a_box_are_checked_apart() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 100, 20_000])
-def test_finite_numbers_are_told_from_the_rest_even_where_squares_overflow(size: int) -> None:
+def test_finite_numbers_are_recognised_even_where_squares_overflow(size: int) -> None:
     array = np.full(size, 3e38, np.float32)
     assert all_finite(array)
     for bad in (math.nan, math.inf, -math.inf):

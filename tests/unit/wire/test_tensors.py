@@ -17,14 +17,14 @@ from hypothesis.extra import numpy as hnp
         lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5))
     )
 )
-def test_a_tensor_comes_back_as_it_went(array: np.ndarray) -> None:
+def test_tensor_survives_the_wire(array: np.ndarray) -> None:
     back = decode_tensor(pb.Tensor.FromString(encode_tensor(array).SerializeToString()))
     assert back.dtype == array.dtype
     assert back.shape == array.shape
     assert back.tobytes() == array.tobytes()
 
 
-def test_a_tensor_is_little_endian_and_in_c_order() -> None:
+def test_tensor_is_little_endian_and_in_c_order() -> None:
     big_endian_and_transposed = np.array([[1, 2], [3, 4]], ">i2").T
     tensor = encode_tensor(big_endian_and_transposed)
     assert tensor.dtype == pb.DATA_TYPE_INT16
@@ -32,7 +32,7 @@ def test_a_tensor_is_little_endian_and_in_c_order() -> None:
     assert list(tensor.shape) == [2, 2]
 
 
-def test_a_decoded_array_is_a_view_that_cannot_be_written() -> None:
+def test_decoded_array_is_a_view_that_cannot_be_written() -> None:
     array = decode_tensor(encode_tensor(np.zeros(3, np.float32)))
     with pytest.raises(ValueError, match="read-only"):
         array[0] = 1
@@ -51,18 +51,18 @@ def test_a_decoded_array_is_a_view_that_cannot_be_written() -> None:
         (pb.Tensor(dtype=pb.DATA_TYPE_BOOL, shape=[2], data=b"\x01\x02"), "tensor.data: a bool is 0 or 1"),
     ],
 )
-def test_a_tensor_that_does_not_fit_together_is_refused(tensor: pb.Tensor, message: str) -> None:
+def test_tensor_that_does_not_fit_together_is_refused(tensor: pb.Tensor, message: str) -> None:
     with pytest.raises(InvalidTensor, match=message):
         decode_tensor(tensor)
 
 
-def test_the_field_is_named_in_the_error() -> None:
+def test_field_is_named_in_the_error() -> None:
     with pytest.raises(InvalidTensor, match=r"^observations\[1\]\.data: ") as caught:
         decode_tensor(pb.Tensor(dtype=pb.DATA_TYPE_INT8, shape=[1]), "observations[1]")
     assert caught.value.field == "observations[1].data"
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.complex64, np.uint64, "U3", object])
-def test_a_dtype_without_a_form_on_the_wire_is_refused(dtype: str) -> None:
+def test_dtype_without_a_form_on_the_wire_is_refused(dtype: str) -> None:
     with pytest.raises(InvalidTensor, match="has no form on the wire"):
         encode_tensor(np.zeros(1, dtype))
