@@ -4,8 +4,7 @@ import os
 
 import numpy as np
 from aisandbox.v1.tensor_pb2 import DATA_TYPE_FLOAT32, Box, Discrete, Space
-from aisandbox_environment.adapter_host import AdapterSimulation
-from aisandbox_environment.server import create_environment_server
+from aisandbox_environment import AdapterSimulation, create_environment_server
 
 # For tests/integration/test_examples.py: it listens on $PORT, and these commands succeed while it runs.
 E2E_WHILE_RUNNING = ["aisandbox check-simulator 127.0.0.1:{port}"]
