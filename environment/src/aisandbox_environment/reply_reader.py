@@ -33,6 +33,8 @@ class ReplyReader:
     def __init__(self, spec: Spec, environments: int) -> None:
         self._spec = spec
         self._n = environments
+        self._no_flags = bytes(environments)
+        self._no_ends = np.frombuffer(self._no_flags, _BOOL)
         self._leaves = [
             (BatchLeaf(leaf, environments), f"observations[{i}]") for i, leaf in enumerate(spec.observation_leaves)
         ]
@@ -49,21 +51,21 @@ class ReplyReader:
         if len(data) != 4 * n:
             raise InvalidValue("step.rewards", f"has {len(data)} bytes; {n} float32 rewards need {4 * n}")
         rewards = np.frombuffer(data, _FLOAT32)
-        if not all_finite(rewards):
+        if not math.isfinite(np.vdot(rewards, rewards)) and not all_finite(rewards):  # see BatchLeaf.read
             worst = int(np.flatnonzero(~np.isfinite(rewards))[0])
             raise InvalidValue("step.rewards", f"element [{worst}] is {rewards[worst]}, which is not finite")
-        terminated, truncated = reply.terminated, reply.truncated
-        ends = _flags(terminated, n, "step.terminated"), _flags(truncated, n, "step.truncated")
         masks = self._masks(reply.action_masks)
-        if 1 in terminated or 1 in truncated:
-            return self._ended(reply, observations, rewards, *ends, masks)
+        if reply.terminated != self._no_flags or reply.truncated != self._no_flags:
+            terminated = _flags(reply.terminated, n, "step.terminated")
+            truncated = _flags(reply.truncated, n, "step.truncated")
+            return self._with_ends(reply, observations, rewards, terminated, truncated, masks)
         if reply.final_observations:
             raise InvalidValue("step.final_observations", "is there though no episode ended in this step")
         if reply.episode_metrics:
             raise InvalidValue("step.episode_metrics", "is there though no episode ended in this step")
-        return StepResult(observations, rewards, *ends, action_masks=masks)
+        return StepResult(observations, rewards, self._no_ends, self._no_ends, action_masks=masks)
 
-    def _ended(
+    def _with_ends(
         self,
         reply: pb.StepReply,
         observations: list[Array],

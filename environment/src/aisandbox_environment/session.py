@@ -13,10 +13,10 @@ from typing import Any, Self
 
 import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
+from aisandbox.v1 import tensor_pb2
 from aisandbox_process.grpc_direct import ClientStream, StreamEnded
-from aisandbox_wire.batches import BatchLeaf
 from aisandbox_wire.errors import WireError
-from aisandbox_wire.tensors import Array
+from aisandbox_wire.tensors import Array, encode_tensor
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
@@ -143,8 +143,8 @@ class SimulatorSession:
         leaf = self.spec.action_leaf
         batch = np.asarray(actions, leaf.dtype)
         leaf.check_batch(batch, self.environments, "actions")
-        request = pb.SimulatorRequest(step=pb.StepRequest(actions=self._action_batch.write(batch)))
-        self._send(request.SerializeToString(), "step")
+        self._step_request.step.actions.data = batch.tobytes()
+        self._send(self._step_request.SerializeToString(), "step")
 
     def receive_step(self) -> StepResult:
         """Wait for the result of the last step sent. Raises SimulatorError.
@@ -195,7 +195,12 @@ class SimulatorSession:
         except WireError as error:
             raise self._invalid(str(error)) from None
         self._reader = ReplyReader(self.spec, self.environments)
-        self._action_batch = BatchLeaf(self.spec.action_leaf, self.environments)
+        # One message for all steps, in which only the elements of the actions change.
+        self._step_request = pb.SimulatorRequest(step=pb.StepRequest(actions=self._empty_actions()))
+
+    def _empty_actions(self) -> tensor_pb2.Tensor:
+        leaf = self.spec.action_leaf
+        return encode_tensor(np.zeros((self.environments, *leaf.shape), leaf.dtype))
 
     def _send(self, request: bytes, kind: str) -> None:
         if self._pending or self._ended:

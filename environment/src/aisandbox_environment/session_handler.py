@@ -163,16 +163,19 @@ class SessionHandler:
         actions = self._action_batch.read(request.actions, "step.actions")
         self._action_batch.leaf.check_bounds(actions, "step.actions")
         result: StepResult = batch.step(actions)
-        reply = pb.StepReply(
-            observations=self._observations(result.observations),
-            rewards=_bytes(result.rewards, np.float32),
-            terminated=_bytes(result.terminated, np.bool_),
-            truncated=_bytes(result.truncated, np.bool_),
-            action_masks=_bytes(result.action_masks, np.bool_),
+        terminated, truncated = _bytes(result.terminated, np.bool_), _bytes(result.truncated, np.bool_)
+        reply = pb.SimulatorReply(
+            step=pb.StepReply(
+                observations=self._observations(result.observations),
+                rewards=_bytes(result.rewards, np.float32),
+                terminated=terminated,
+                truncated=truncated,
+                action_masks=_bytes(result.action_masks, np.bool_),
+            )
         )
-        if 1 in reply.terminated or 1 in reply.truncated:
-            self._add_ends(reply, result)
-        return pb.SimulatorReply(step=reply).SerializeToString()
+        if 1 in terminated or 1 in truncated:
+            self._add_ends(reply.step, result)
+        return reply.SerializeToString()
 
     def _add_ends(self, reply: pb.StepReply, result: StepResult) -> None:
         """Add what a reply has only if an episode ended."""
