@@ -212,7 +212,7 @@ class Server:
             try:
                 self._metrics_server = MetricsServer(self._metrics.registry, settings.grpc_host, settings.metrics_port)
             except OSError as error:
-                raise AddressInUse(_join(settings.grpc_host, settings.metrics_port), "METRICS_PORT") from error
+                raise AddressInUse(join_host_port(settings.grpc_host, settings.metrics_port), "METRICS_PORT") from error
         # Runs first, so that an early call finds them; reports that come now wait in the listening socket.
         await self._backend.start(self.address, adapter_address)
         await self._grpc.start()

@@ -1,7 +1,8 @@
 """How a process of the project begins: it reads its settings, sets up its log and gRPC's native core.
 
-The names in ``__all__`` are for others and need only the standard library; so are the modules :mod:`.log`,
-:mod:`.stop_signals` and :mod:`.grpc_direct` (extra ``grpc``). Must not know what any process is for.
+The names in ``__all__`` are for others and need only the standard library. The modules :mod:`.log`,
+:mod:`.stop_signals`, :mod:`.fork_server`, :mod:`.metrics_server` (extra ``metrics``) and :mod:`.grpc_direct` (extra
+``grpc``) are for others too. Must not know what any process is for.
 """
 
 from aisandbox_process.addresses import InvalidHostPort, is_loopback, join_host_port, split_host_port
