@@ -52,8 +52,8 @@ class EnvironmentServiceServicer:
     """
 
     def Describe(self, request, context):
-        """What the simulator is, the spaces it declares and how much it can carry. Has no effect and opens nothing; for
-        people, for checks when a run is started, and for `aisandbox check-simulator`.
+        """The name, spaces and capacity of the simulator. Has no side effects; used by people, by the checks when a run is
+        started, and by `aisandbox check-simulator`.
 
         Errors: UNAVAILABLE while the simulator is loading.
         """
@@ -68,18 +68,18 @@ class EnvironmentServiceServicer:
         `open`, and only the first. A `reset` comes before the first `step`. A client may send the next request before
         the reply to the last one has arrived; the simulator processes them in order.
 
-        Life. The life of the stream is the life of the session: when it ends, in whatever way, the simulator frees what
-        the session held. There are no session ids, no leases and nothing to close. The client half-closes to end well.
-        A dead peer is found by HTTP/2 keepalive (the client pings every 10 s also while no request is in flight, and
+        Lifetime. The session ends with the stream: when the stream ends, for whatever reason, the simulator frees what the
+        session held. There are no session ids, no leases and no close call. The client half-closes to end a session
+        normally. A dead peer is detected by HTTP/2 keepalive (the client pings every 10 s also while no request is in flight, and
         waits 20 s; servers must permit pings every 5 s without data): minutes of silence are normal while a learner
         updates its policy, and are not an error.
 
         Isolation. Sessions do not influence each other.
 
-        Errors that end the stream: RESOURCE_EXHAUSTED (at capacity: the trainer tries again later), FAILED_PRECONDITION
-        (another protocol version), INVALID_ARGUMENT (the peer broke this contract), INTERNAL (the simulation broke).
-        UNAVAILABLE and a lost connection are the same: the client opens a new session, episodes start anew.
-        An error the simulator can go on from is answered in band (SimulatorReply.error) and changes nothing.
+        Errors that end the stream: RESOURCE_EXHAUSTED (at capacity: the trainer retries later), FAILED_PRECONDITION
+        (another protocol version), INVALID_ARGUMENT (the peer broke this contract), INTERNAL (the simulation failed).
+        UNAVAILABLE and a lost connection are treated alike: the client opens a new session, in which new episodes start.
+        A wrong request after which the simulator can continue gets the reply SimulatorReply.error and changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

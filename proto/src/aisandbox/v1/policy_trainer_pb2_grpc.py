@@ -26,12 +26,12 @@ if _version_not_supported:
 
 
 class PolicyTrainerServiceStub:
-    """Trains policies against simulations, and answers with them.
+    """Trains policies against simulations, and answers observations with them.
 
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
     google.rpc.BadRequest details; NOT_FOUND names the run; FAILED_PRECONDITION says what is missing; RESOURCE_EXHAUSTED
-    says which limit was reached; UNAVAILABLE is only used for what the same call, sent again, can cure (the client
-    retries with backoff). Any other code is a fault of the service.
+    says which limit was reached; UNAVAILABLE is only used if a retry of the same call can succeed (the client
+    retries with backoff). Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
     inference-server.
@@ -116,23 +116,23 @@ class PolicyTrainerServiceStub:
 
 
 class PolicyTrainerServiceServicer:
-    """Trains policies against simulations, and answers with them.
+    """Trains policies against simulations, and answers observations with them.
 
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
     google.rpc.BadRequest details; NOT_FOUND names the run; FAILED_PRECONDITION says what is missing; RESOURCE_EXHAUSTED
-    says which limit was reached; UNAVAILABLE is only used for what the same call, sent again, can cure (the client
-    retries with backoff). Any other code is a fault of the service.
+    says which limit was reached; UNAVAILABLE is only used if a retry of the same call can succeed (the client
+    retries with backoff). Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
     inference-server.
     """
 
     def StartTrainingPPO(self, request, context):
-        """Starts training with Proximal Policy Optimization and returns at once; the run goes on when the caller is gone.
-        Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (runs that
-        wait, disk space); FAILED_PRECONDITION (the simulator speaks another version of EnvironmentService or breaks its
-        contract; an unfinished run writes the same model_output_path). A simulator that cannot be reached is no error.
-        May be sent again with the same request_id: it starts one run.
+        """Starts training with Proximal Policy Optimization and returns at once; the run continues if the caller disconnects.
+        Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (too many
+        pending runs, disk space); FAILED_PRECONDITION (the simulator speaks another version of EnvironmentService or breaks its
+        contract; an unfinished run writes the same model_output_path). A simulator that cannot be reached is not an
+        error. May be retried with the same request_id: it starts one run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,7 +153,7 @@ class PolicyTrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetTrainingStatus(self, request, context):
-        """How far a run is. Errors: NOT_FOUND.
+        """The status of a run. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,7 +161,7 @@ class PolicyTrainerServiceServicer:
 
     def WatchTraining(self, request, context):
         """The status now and then after every change, at most 10 a second, until the run is done; the last message has
-        is_done set and the stream ends with OK. Errors: NOT_FOUND. May be sent again.
+        is_done set and the stream ends with OK. Errors: NOT_FOUND. May be retried.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,8 +175,8 @@ class PolicyTrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelTraining(self, request, context):
-        """Ends a run for good; what it has saved and published stays. Returns the status after the request was taken, which
-        may still be Running until the trainer has stopped. Cancelling a cancelled run changes nothing.
+        """Cancels a run, which is final; its checkpoints and models are kept. Returns the status after the request was
+        accepted, which may still be Running until the trainer has stopped. Cancelling a cancelled run changes nothing.
         Errors: NOT_FOUND; FAILED_PRECONDITION (the run has succeeded or failed).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -184,7 +184,7 @@ class PolicyTrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SuspendTraining(self, request, context):
-        """Stops a run after a checkpoint, until it is resumed. Suspending a suspended run changes nothing.
+        """Saves a checkpoint of a run and stops it until it is resumed. Suspending a suspended run changes nothing.
         Errors: NOT_FOUND; FAILED_PRECONDITION (the run is done).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -192,7 +192,7 @@ class PolicyTrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResumeTraining(self, request, context):
-        """Lets a suspended run go on from its newest checkpoint. Resuming a run that is not suspended changes nothing.
+        """Continues a suspended run from its newest checkpoint. Resuming a run that is not suspended changes nothing.
         Errors: NOT_FOUND; FAILED_PRECONDITION (the run is done).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -233,7 +233,7 @@ class PolicyTrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DescribeModel(self, request, context):
-        """What a policy takes and gives. Errors: as Act.
+        """The inputs and outputs of a policy. Errors: as Act.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -321,12 +321,12 @@ def add_PolicyTrainerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PolicyTrainerService:
-    """Trains policies against simulations, and answers with them.
+    """Trains policies against simulations, and answers observations with them.
 
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
     google.rpc.BadRequest details; NOT_FOUND names the run; FAILED_PRECONDITION says what is missing; RESOURCE_EXHAUSTED
-    says which limit was reached; UNAVAILABLE is only used for what the same call, sent again, can cure (the client
-    retries with backoff). Any other code is a fault of the service.
+    says which limit was reached; UNAVAILABLE is only used if a retry of the same call can succeed (the client
+    retries with backoff). Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
     inference-server.

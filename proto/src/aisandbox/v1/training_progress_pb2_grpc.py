@@ -47,13 +47,13 @@ class TrainingProgressServiceServicer:
     """
 
     def Report(self, request, context):
-        """Tells how far the run is. The caller authenticates with `authorization: Bearer TOKEN` metadata; the token is
+        """Reports the progress of a run. The caller authenticates with `authorization: Bearer TOKEN` metadata; the token is
         bound to one attempt of one run, on Kubernetes to one of the run's pods.
 
         A report is a snapshot, not an increment: it replaces the last one, so a lost report needs no retry and a
-        repeated one does no harm. A report whose `attempt` is older than the newest one seen is refused; one with fewer
-        timesteps is not (a resumed run goes back to its checkpoint). A trainer never waits for an answer to go on
-        training, and the end of a run is not told here: it is known from the trainer's exit.
+        repeated one changes nothing. A report whose `attempt` is older than the newest one seen is refused; one with fewer
+        timesteps is not (a resumed run goes back to its checkpoint). A trainer never interrupts the training
+        to wait for an answer. The end of a run is not reported here: it is known from the exit code of the trainer.
 
         Errors: UNAUTHENTICATED (no token, or not a valid one), PERMISSION_DENIED (a token of another run),
         NOT_FOUND (no such run), FAILED_PRECONDITION (an older attempt, or the run is done), INVALID_ARGUMENT, UNAVAILABLE
