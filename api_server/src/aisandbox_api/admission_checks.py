@@ -20,8 +20,7 @@ from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_environment.addresses import expand_addresses, spread
 from aisandbox_environment.calls import describe
 from aisandbox_environment.errors import PermanentSimulatorError, TransientSimulatorError
-from aisandbox_model_store.errors import OutsideRoot
-from aisandbox_model_store.run_store import RunStore
+from aisandbox_model_store import OutsideRoot, RunStore
 
 from aisandbox_api.errors import FailedPrecondition, InvalidRequest
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import grpc
 import structlog
+from aisandbox_wire.model_health import run_of_health_service
 from grpc_health.v1 import health, health_pb2
 
 from aisandbox_api.backend import Backend
 
 log = structlog.get_logger()
 
-MODEL_PREFIX = "model/"
 LIVENESS = "liveness"
 """Serving as long as the process answers at all; the other names also depend on the backend."""
 
@@ -31,7 +31,7 @@ _Response = health_pb2.HealthCheckResponse
 
 
 class RunHealth(health.aio.HealthServicer):  # type: ignore[misc]  # grpcio-health-checking has no types
-    """``can_act`` tells whether the policy of a run can act, None for an unknown run."""
+    """``can_act`` returns whether the policy of a run can act, None for an unknown run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,12 +41,14 @@ class RunHealth(health.aio.HealthServicer):  # type: ignore[misc]  # grpcio-heal
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> health_pb2.HealthCheckResponse:
         """See https://grpc.io/docs/guides/health-checking/."""
-        if self.can_act is None or not request.service.startswith(MODEL_PREFIX):
+        run_id = run_of_health_service(request.service)
+        if self.can_act is None or run_id is None:
             return await super().Check(request, context)
-        run_id = request.service.removeprefix(MODEL_PREFIX)
         can_act = await self.can_act(run_id)
         if can_act is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"run {run_id!r} is unknown, or no server acts for it")
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, f"run {run_id!r} is unknown, or this service has no inference-server"
+            )
         return _Response(status=_Response.SERVING if can_act else _Response.NOT_SERVING)
 
 

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
+from aisandbox_wire.model_health import model_health_service
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from aisandbox_api.backend import Backend
 from aisandbox_api.errors import FailedPrecondition
-from aisandbox_api.health import MODEL_PREFIX
 from aisandbox_api.status_codes import abort_on_error
 
 SERVICE = "/aisandbox.v1.PolicyTrainerService/"
@@ -49,7 +49,7 @@ class PolicyForwarder:
     async def can_act(self, run_id: str) -> bool | None:
         """Whether the inference-server serves the run's latest policy; None if it knows no such run."""
         try:
-            answer = await self._health.Check(health_pb2.HealthCheckRequest(service=f"{MODEL_PREFIX}{run_id}"))
+            answer = await self._health.Check(health_pb2.HealthCheckRequest(service=model_health_service(run_id)))
         except grpc.aio.AioRpcError as error:
             return None if error.code() is grpc.StatusCode.NOT_FOUND else False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -12,7 +12,7 @@ from aisandbox_crds.spec import Environment, GrpcEnvironment, GymnasiumEnvironme
 from aisandbox_crds.status import Phase
 from aisandbox_crds.times import parse_time
 from aisandbox_crds.trainingrun import EXPERIMENT_ANNOTATION, TrainingRun
-from aisandbox_model_store import CHECKPOINT_ZIP
+from aisandbox_model_store import CHECKPOINT_ZIP, RUNS_FOLDER
 from aisandbox_wire.dataclass_messages import message_fields
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -45,7 +45,7 @@ def last_checkpoint_path(run: TrainingRun) -> str:
         return run.spec.model_output_path
     if run.status.latest_checkpoint is None:
         return ""
-    return f"runs/{run.name}/{run.status.latest_checkpoint.path}/{CHECKPOINT_ZIP}"
+    return f"{RUNS_FOLDER}/{run.name}/{run.status.latest_checkpoint.path}/{CHECKPOINT_ZIP}"
 
 
 def _environment(run: TrainingRun) -> pb.Environment | None:

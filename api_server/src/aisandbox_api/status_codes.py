@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox_crds.errors import FieldError, InvalidRun
-from aisandbox_model_store.errors import DiskFull, InvalidRunId, OutsideRoot
+from aisandbox_model_store import DiskFull, InvalidRunId, OutsideRoot
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2

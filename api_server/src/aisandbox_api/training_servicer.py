@@ -23,7 +23,7 @@ from aisandbox_crds.trainingrun import (
     REQUEST_DIGEST_ANNOTATION,
     TrainingRun,
 )
-from aisandbox_model_store.run_store import RunStore
+from aisandbox_model_store import RunStore
 
 from aisandbox_api.admission_checks import check_output, check_simulators
 from aisandbox_api.backend import Backend

@@ -22,7 +22,7 @@ from aisandbox_model_store.errors import (
     RunNotFound,
     RunReplaced,
 )
-from aisandbox_model_store.layout import CHECKPOINT_ZIP, MANIFEST_FILE
+from aisandbox_model_store.layout import CHECKPOINT_ZIP, MANIFEST_FILE, RUNS_FOLDER
 from aisandbox_model_store.manifest import FileEntry, Manifest
 from aisandbox_model_store.ownership import uid_of
 from aisandbox_model_store.run_folder import RunFolder
@@ -33,6 +33,7 @@ from aisandbox_model_store.writer import Writer
 __all__ = [
     "CHECKPOINT_ZIP",
     "MANIFEST_FILE",
+    "RUNS_FOLDER",
     "Bundle",
     "Damaged",
     "DiskFull",

@@ -16,7 +16,7 @@ from aisandbox_crds.status import Phase, ProgressReport
 from aisandbox_crds.times import utc_now
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_kubernetes import Client, Configuration, NotConfigured, Retry, load_configuration
-from aisandbox_model_store.run_store import RunStore
+from aisandbox_model_store import RunStore
 
 from aisandbox_api.errors import (
     BackendUnavailable,

@@ -23,10 +23,7 @@ from pathlib import Path
 
 import structlog
 from aisandbox_crds.times import format_precise_time, parse_time
-from aisandbox_model_store.atomic_file import write_atomically
-from aisandbox_model_store.errors import ModelStoreError
-from aisandbox_model_store.ownership import uid_of
-from aisandbox_model_store.run_store import RunStore
+from aisandbox_model_store import ModelStoreError, RunStore, uid_of, write_atomically
 
 from aisandbox_api.errors import ApiError
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
@@ -116,7 +113,7 @@ class DeletedRuns:
 
 def owned_folders(store: RunStore) -> Iterator[OwnedFolder]:
     """The folders that a run has claimed with its uid, also renamed ones; finishes interrupted removals."""
-    for parent in dict.fromkeys((store.models_dir / "runs", store.checkpoint_dir / "runs")):
+    for parent in store.runs_paths:
         try:
             names = sorted(os.listdir(parent))
         except FileNotFoundError:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 from aisandbox_crds.status import Artifact, TrainingRunStatus
-from aisandbox_model_store.errors import ModelStoreError
-from aisandbox_model_store.run_folder import RunFolder
+from aisandbox_model_store import ModelStoreError, RunFolder
 
 log = structlog.get_logger()
 

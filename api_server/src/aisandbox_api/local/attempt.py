@@ -18,7 +18,7 @@ from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Failure
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
-from aisandbox_model_store.errors import DiskFull
+from aisandbox_model_store import DiskFull
 
 from aisandbox_api.errors import FailedPrecondition, LaunchFailed
 from aisandbox_api.local.launcher import Launcher, Trainer

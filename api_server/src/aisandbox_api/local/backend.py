@@ -17,8 +17,7 @@ from aisandbox_crds.spec import TrainingRunSpec
 from aisandbox_crds.status import Phase, ProgressReport
 from aisandbox_crds.times import utc_now
 from aisandbox_crds.trainingrun import REQUEST_ANNOTATION, TrainingRun
-from aisandbox_model_store.errors import InvalidRunId
-from aisandbox_model_store.run_store import RunStore
+from aisandbox_model_store import InvalidRunId, RunStore
 
 from aisandbox_api.default_environment import environment_to_train
 from aisandbox_api.errors import (

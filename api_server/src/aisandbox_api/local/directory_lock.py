@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import IO
 
+from aisandbox_model_store import RUNS_FOLDER
+
 from aisandbox_api.errors import ModelsDirInUse, ModelsDirNotWritable
 
 LOCK_NAME = ".service-lock"
@@ -22,7 +24,7 @@ class DirectoryLock:
     """Holds ``folder`` for this process from :meth:`acquire` to :meth:`release`."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "runs" / LOCK_NAME
+        self._path = folder / RUNS_FOLDER / LOCK_NAME
         self._models_dir = folder
         self._file: IO[str] | None = None
 

@@ -15,8 +15,7 @@ from pathlib import Path
 import structlog
 from aisandbox_crds.codec import run_from_json, run_to_json
 from aisandbox_crds.trainingrun import TrainingRun
-from aisandbox_model_store.atomic_file import create_folder, write_atomically
-from aisandbox_model_store.run_store import RunStore
+from aisandbox_model_store import RunStore, create_folder, write_atomically
 
 log = structlog.get_logger()
 

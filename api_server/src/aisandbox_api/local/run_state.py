@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 from aisandbox_crds.trainingrun import TrainingRun
-from aisandbox_model_store.errors import ModelStoreError
+from aisandbox_model_store import ModelStoreError
 
 from aisandbox_api.errors import ServiceStopping
 from aisandbox_api.local.records import RecordStore

@@ -18,8 +18,7 @@ from aisandbox_crds.spec import Environment, TrainingRunSpec
 from aisandbox_crds.status import Failure, Phase, ProgressReport
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_crds.trainingrun import TrainingRun
-from aisandbox_model_store.errors import ModelStoreError
-from aisandbox_model_store.run_store import RunStore
+from aisandbox_model_store import ModelStoreError, RunStore
 
 from aisandbox_api.errors import ApiError, AttemptOver, NotPermitted
 from aisandbox_api.local import status_updates
