@@ -25,6 +25,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 from onnx_policies import LinearPolicy, box, dictionary, discrete, image, multi_discrete
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceAsyncStub as Stub
@@ -379,13 +380,15 @@ async def test_request_over_the_message_limit_is_refused(settings: Settings, tmp
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_stop_lets_running_calls_end(
-    server: Server, stub: Stub, channel: grpc.aio.Channel, tmp_path: Path
-) -> None:
+async def test_stop_lets_running_calls_end(server: Server, stub: Stub, tmp_path: Path) -> None:
     publish(tmp_path, LinearPolicy(busy=1200))
     await _finished(stub, "r")
     calls = [asyncio.ensure_future(_finished(stub, "r")) for _ in range(4)]
-    await _reach(channel)
+
+    def begun() -> float | None:
+        return server._registry.get_sample_value("aisandbox_inference_observations_total")
+
+    await asyncio.to_thread(wait_until, begun, lambda count: count == 5, every=0.001)
     async with asyncio.timeout(20):
         await asyncio.to_thread(server.stop, 60)
     assert await asyncio.gather(*calls) == ["r"] * 4
@@ -402,7 +405,8 @@ async def test_stop_ends_streams_after_a_reply_without_waiting_for_the_client(
         await stream.write(request)
         assert await stream.read() != grpc.aio.EOF
     await busy.write(request)
-    await _reach(channel)
+    # It comes after them on the same connection: what it follows has reached the server.
+    await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     async with asyncio.timeout(20):
         await asyncio.to_thread(server.stop, 60)
     reply: Any = await busy.read()
@@ -410,9 +414,3 @@ async def test_stop_ends_streams_after_a_reply_without_waiting_for_the_client(
     for stream in (busy, idle, unused):
         assert await stream.code() == grpc.StatusCode.UNAVAILABLE
         assert "the server is stopping" in await stream.details()
-
-
-async def _reach(channel: grpc.aio.Channel) -> None:
-    """Wait until the server has what was sent before: a call on the same connection comes after it."""
-    await asyncio.sleep(0)  # lets calls that are tasks begin
-    await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
