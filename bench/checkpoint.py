@@ -3,7 +3,7 @@
 DQN on CartPole-v1 (or with observations of --size numbers), a replay buffer that is full. "plain" is what has to be
 done at least: the same bytes written and flushed to the same disk. The share is that of the time between two
 checkpoints at the default interval of a run of a million steps, with the speed of training measured just before; for a
-buffer of 10 MB and more it is bounded (see aisandbox_trainer.training.artifact_publisher).
+buffer of 10 MB and more it is bounded (see aisandbox_trainer.training.schedule).
 
     python bench/checkpoint.py [--transitions 10000 100000 1000000] [--size 4] [--folder .] [--json]
 """
@@ -28,7 +28,7 @@ from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_model_store import Published, RunStore, Writer
 from aisandbox_trainer.algorithms.builder import set_threads
 from aisandbox_trainer.checkpoints import files as checkpoints
-from aisandbox_trainer.checkpoints.files import Ratings, State
+from aisandbox_trainer.checkpoints.files import Ratings, TrainingState
 from aisandbox_trainer.environments.in_process import vectorized
 from aisandbox_trainer.fast_updates.dqn import FastDQN
 from rich.console import Console
@@ -119,7 +119,7 @@ def fill(model: FastDQN) -> None:
 
 
 def save(writer: Writer, model: FastDQN, timesteps: int) -> Published:
-    state = State.capture(model, Ratings(), 0)
+    state = TrainingState.capture(model, Ratings(), 0)
     return writer.publish_checkpoint(timesteps, lambda folder: checkpoints.save(folder, model, SPEC, state))
 
 

@@ -31,8 +31,9 @@ from aisandbox_cli.processes import Children
 from aisandbox_crds.spec import GrpcEnvironment
 from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.environments.sessions import open_sessions
+from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.dqn import FastDQN
-from aisandbox_trainer.fast_updates.on_policy import FastA2C, FastPPO
+from aisandbox_trainer.fast_updates.ppo import FastPPO
 from aisandbox_trainer.runtime.stop import Stop
 from rich.console import Console
 from rich.table import Table

@@ -23,7 +23,7 @@ from aisandbox_trainer.run.attempt import run_attempt
 from aisandbox_trainer.runtime.progress import Progress
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
-from aisandbox_trainer.training import artifact_publisher
+from aisandbox_trainer.training import artifact_publisher, schedule
 from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -219,7 +219,7 @@ def test_attempt_trains_the_other_algorithms(runs: Runs, algorithm: str) -> None
     assert runs.run.model("final").timesteps >= 300
 
 
-def test_stop_keeps_the_learner_of_the_last_boundary(runs: Runs, tmp_path: Path) -> None:
+def test_stop_keeps_the_model_of_the_last_rollback_point(runs: Runs, tmp_path: Path) -> None:
     def stop_at(step: int) -> None:
         if step == 150:
             runs.stop.request()
@@ -227,7 +227,7 @@ def test_stop_keeps_the_learner_of_the_last_boundary(runs: Runs, tmp_path: Path)
     assert runs.attempt(scripted(stop_at)) == 143
     checkpoint = runs.run.newest_checkpoint()
     assert checkpoint is not None
-    assert checkpoint.timesteps in (128, 192), "back to the boundary before, or on to the next one"
+    assert checkpoint.timesteps in (128, 192), "back to the rollback point before, or on to the next one"
     assert runs.message.failure is None
 
     (tmp_path / "other").mkdir()
@@ -407,13 +407,13 @@ def test_full_disk_in_between_does_not_end_the_training(runs: Runs, monkeypatch:
 
 
 def test_checkpoints_that_take_long_are_made_less_often(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifact_publisher, "LARGE_BYTES", 1)
-    monkeypatch.setattr(artifact_publisher, "SHARE_OF_TIME", 1e-6)
+    monkeypatch.setattr(schedule, "LARGE_BYTES", 1)
+    monkeypatch.setattr(schedule, "SHARE_OF_TIME", 1e-6)
     assert runs.attempt(CARTPOLE, every=64, total=320) == 0
     assert [published.timesteps for published in runs.run.checkpoints()] == [320, 64], "the end is saved in any case"
     assert len(runs.run.models()) == 5
 
-    monkeypatch.setattr(artifact_publisher, "SHARE_OF_TIME", 1.0)
+    monkeypatch.setattr(schedule, "SHARE_OF_TIME", 1.0)
     assert runs.attempt(CARTPOLE, every=64, total=512) == 0
     assert [published.timesteps for published in runs.run.checkpoints()][-1] > 320
 

@@ -19,7 +19,8 @@ from aisandbox.v1 import environment_pb2_grpc as services
 from aisandbox_crds.spec import GrpcEnvironment
 from aisandbox_environment.errors import AtCapacity
 from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
-from aisandbox_trainer.environments.sessions import SimulatorRetry, open_sessions
+from aisandbox_trainer.environments.retry import SimulatorRetry
+from aisandbox_trainer.environments.sessions import open_sessions
 from aisandbox_trainer.errors import StopRequested
 from aisandbox_trainer.runtime.progress import Progress
 from aisandbox_trainer.runtime.stop import Stop

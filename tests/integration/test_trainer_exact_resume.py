@@ -39,7 +39,7 @@ from aisandbox_trainer.checkpoints.episodes import Episodes
 from aisandbox_trainer.errors import StopRequested
 from aisandbox_trainer.run.attempt import run_attempt
 from aisandbox_trainer.runtime.stop import Stop
-from aisandbox_trainer.training import episode_keeper
+from aisandbox_trainer.training import episode_capture
 from aisandbox_trainer.training.loop import TrainingLoop
 from replay_files import read_replay_file
 from stable_baselines3.common.save_util import load_from_zip_file
@@ -138,7 +138,7 @@ def uninterrupted(folder: Path, spec: TrainingRunSpec) -> dict[str, Any]:
 
 
 def interrupted(folder: Path, spec: TrainingRunSpec, after: int, times: int = 1) -> dict[str, Any]:
-    """Stops the run ``times`` times, each ``after`` steps, which is no boundary."""
+    """Stops the run ``times`` times, each ``after`` steps, which is inside a rollout."""
     stopped = [attempt(folder, spec, stop_after=after) for _ in range(times)]
     assert stopped[0] == 143
     assert message_of(folder).latest_checkpoint is not None
@@ -155,7 +155,7 @@ def everything(folder: Path, spec: TrainingRunSpec) -> dict[str, Any]:
     assert checkpoint.manifest.details["episodes"] == "go on"
     data, parameters, _ = load_from_zip_file(checkpoint.path / CHECKPOINT_ZIP, device="cpu")
     assert data is not None
-    state: checkpoints.State = pickle.loads((checkpoint.path / checkpoints.STATE).read_bytes())
+    state: checkpoints.TrainingState = pickle.loads((checkpoint.path / checkpoints.STATE).read_bytes())
     assert state.episodes is not None
     kept = (
         "num_timesteps",
@@ -234,7 +234,7 @@ CASES: dict[str, TrainingRunSpec] = {
 }
 
 
-BACK, ON, CRASH = "back to the boundary before", "on to the next boundary", "back to the last checkpoint"
+BACK, ON, CRASH = "back to the rollback point before", "on to the next one", "back to the last checkpoint"
 WAYS = [
     (name, way)
     for name, case in CASES.items()
@@ -248,7 +248,7 @@ def test_interrupted_run_ends_like_one_that_was_not(
     name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = CASES[name]
-    monkeypatch.setattr(episode_keeper, "SHARE_OF_TIME", 1e9 if way == BACK else -1.0)
+    monkeypatch.setattr(episode_capture, "SHARE_OF_TIME", 1e9 if way == BACK else -1.0)
     expected = uninterrupted(tmp_path / "a", case)
     environments = int(case.hyperparameters.get("n_envs", 1))
     if way == CRASH:
@@ -269,7 +269,7 @@ ENDS_AT = 512
 def _drop(**fields: Any) -> Callable[[Any, Any], None]:
     """Sets fields of the episodes to something else than was stored."""
 
-    def drop(state: checkpoints.State, model: Any) -> None:
+    def drop(state: checkpoints.TrainingState, model: Any) -> None:
         del model
         assert state.episodes is not None
         for name, change in fields.items():
@@ -280,23 +280,23 @@ def _drop(**fields: Any) -> Callable[[Any, Any], None]:
 
 
 def _redraw(name: str) -> Callable[[Any, Any], None]:
-    def redraw(state: checkpoints.State, model: Any) -> None:
+    def redraw(state: checkpoints.TrainingState, model: Any) -> None:
         model.action_space.seed(5)  # it is stored with the environments too
         object.__setattr__(state.random, name, getattr(random_state.RandomState.capture(model.action_space), name))
 
     return redraw
 
 
-def _untrained(state: checkpoints.State, model: Any) -> None:
+def _untrained(state: checkpoints.TrainingState, model: Any) -> None:
     for parameter in model.policy.parameters():
         parameter.data.mul_(1.01)
 
 
-def _no_moments(state: checkpoints.State, model: Any) -> None:
+def _no_moments(state: checkpoints.TrainingState, model: Any) -> None:
     model.policy.optimizer.state.clear()
 
 
-def _no_curve(state: checkpoints.State, model: Any) -> None:
+def _no_curve(state: checkpoints.TrainingState, model: Any) -> None:
     model.ep_info_buffer.clear()
 
 
@@ -305,26 +305,26 @@ def _counter(name: str) -> Callable[[Any, Any], None]:
 
 
 def _normal(name: str) -> Callable[[Any, Any], None]:
-    def forget(state: checkpoints.State, model: Any) -> None:
+    def forget(state: checkpoints.TrainingState, model: Any) -> None:
         rms = getattr(model.get_vec_normalize_env(), name)
         rms.mean, rms.var, rms.count = np.zeros_like(rms.mean), np.ones_like(rms.var), 1e-4
 
     return forget
 
 
-def _same_target(state: checkpoints.State, model: Any) -> None:
+def _same_target(state: checkpoints.TrainingState, model: Any) -> None:
     model.q_net_target.load_state_dict(model.q_net.state_dict())
 
 
-def _empty(state: checkpoints.State, model: Any) -> None:
+def _empty(state: checkpoints.TrainingState, model: Any) -> None:
     model.replay_buffer.reset()
 
 
-def _saved_now(state: checkpoints.State, model: Any) -> None:
+def _saved_now(state: checkpoints.TrainingState, model: Any) -> None:
     object.__setattr__(state, "saved_at", model.num_timesteps)
 
 
-def _new_episodes(state: checkpoints.State, model: Any) -> None:
+def _new_episodes(state: checkpoints.TrainingState, model: Any) -> None:
     for one in model.get_env().unwrapped.envs:
         one.reset(seed=1)
 
@@ -395,7 +395,7 @@ def test_run_that_forgets_one_piece_ends_otherwise(
         "nothing": _nothing,
     }
     load, restore = checkpoints.load, Episodes.restore
-    monkeypatch.setattr(episode_keeper, "SHARE_OF_TIME", -1.0)
+    monkeypatch.setattr(episode_capture, "SHARE_OF_TIME", -1.0)
 
     def of_episodes() -> bool:
         return piece in ("discounted returns", "last observation", "frames", "last stored observation")
@@ -475,7 +475,7 @@ def test_environment_that_does_not_go_on_begins_new_episodes(
     assert attempt(tmp_path, case, stop_after=115) == 143
     monkeypatch.setattr(Lost, "ours", 1)
     assert attempt(tmp_path, case) == 0
-    assert "stored episodes cannot go on" in capsys.readouterr().out
+    assert "restored episodes failed" in capsys.readouterr().out
 
 
 def test_environment_that_has_changed_begins_new_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -523,24 +523,24 @@ def test_process_that_was_stopped_goes_on_in_another_one(algorithm: str, total: 
 def test_learner_of_a_simulator_is_as_good_after_a_resume_as_before(
     algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each boundary is rated; the first one of the next attempt must be what the last one of the attempt before was."""
+    """Each rollback point is rated; the first one of the next attempt must equal the last one of the attempt before."""
     rated: list[tuple[int, float | None, dict[str, Any]]] = []
-    at_boundary = TrainingLoop.at_boundary
+    prepare_rollout = TrainingLoop.prepare_rollout
 
     def rate(self: TrainingLoop) -> None:
-        evaluator = self.publication.evaluator
+        evaluator = self.publisher.evaluator
         assert evaluator is not None
         learner = dict(flat(self.model.get_parameters()))
         rated.append((self.model.num_timesteps, evaluator.mean_reward(self.model, 1), learner))
         if len(rated) == 8:
             stop.request()
-        at_boundary(self)
+        prepare_rollout(self)
 
     def rate_and_stop(self: TrainingLoop) -> None:
         rate(self)
         raise StopRequested
 
-    monkeypatch.setattr(TrainingLoop, "at_boundary", rate)
+    monkeypatch.setattr(TrainingLoop, "prepare_rollout", rate)
     stop = Stop()
     with create_environment_server(GymnasiumSimulation("CartPole-v1"), capacity=8) as server:
         environment = GrpcEnvironment(f"127.0.0.1:{server.port}", 2)
@@ -550,7 +550,7 @@ def test_learner_of_a_simulator_is_as_good_after_a_resume_as_before(
         assert (message_of(tmp_path).timesteps, len(rated)) == (rated[-1][0], 8)
         rated.append(rated[-1])
         stop = Stop()
-        monkeypatch.setattr(TrainingLoop, "at_boundary", rate_and_stop)
+        monkeypatch.setattr(TrainingLoop, "prepare_rollout", rate_and_stop)
         assert run_attempt(start, stop) == 143
     before, after = rated[8], rated[9]
     assert before[0] == after[0] > 0

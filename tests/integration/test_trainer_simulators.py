@@ -178,7 +178,7 @@ def test_run_goes_on_when_its_simulator_is_replaced(trainer: Attempts, simulator
     assert trainer.run.model("final").timesteps == 300
     waiting = [text for activity, text in trainer.told if activity == Activity.WAITING_FOR_SIMULATOR]
     assert any(address in text and "trying again" in text for text in waiting)
-    assert any("broke down" in text and "is back" in text for _, text in trainer.told)
+    assert any("the simulator failed" in text and "available again" in text for _, text in trainer.told)
     assert trainer.told[-1][1] == "", "the warning goes with the next checkpoint"
 
 

@@ -6,9 +6,9 @@ import numpy as np
 from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.spec import Algorithm
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
-from aisandbox_trainer.algorithms.builder import build
+from aisandbox_trainer.algorithms.builder import build, class_of
 from aisandbox_trainer.checkpoints.compatibility import load_pickle
-from aisandbox_trainer.checkpoints.files import Ratings, State
+from aisandbox_trainer.checkpoints.files import Ratings, TrainingState
 from aisandbox_trainer.environments.in_process import AdapterEnv, vectorized
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -20,12 +20,12 @@ FLAT = Path(__file__).parent / "data/state_with_flat_module_paths.pkl"
 def _model() -> BaseAlgorithm:
     env = vectorized(lambda: AdapterEnv(FakeExternalEnvAdapter()), 2)
     hyperparameters = parse_hyperparameters(Algorithm.PPO, {"n_steps": "16", "batch_size": "16", "device": "cpu"})
-    return build(Algorithm.PPO, hyperparameters, "MlpPolicy", env, 0)
+    return build(class_of(Algorithm.PPO), hyperparameters, "MlpPolicy", env, 0)
 
 
 def test_state_with_flat_module_paths_is_read() -> None:
     state = load_pickle(FLAT.read_bytes())
-    assert isinstance(state, State)
+    assert isinstance(state, TrainingState)
     assert state.ratings == Ratings(1.5, 1.25, 32)
     assert state.saved_at == 32
 

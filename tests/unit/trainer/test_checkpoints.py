@@ -13,7 +13,8 @@ from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_trainer.algorithms.builder import class_of
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.episodes import Episodes
-from aisandbox_trainer.checkpoints.files import Boundary, Ratings, State
+from aisandbox_trainer.checkpoints.files import Ratings, TrainingState
+from aisandbox_trainer.checkpoints.rollback import RollbackPoint, truncate_stored_episodes
 from aisandbox_trainer.environments.in_process import vectorized
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -59,7 +60,7 @@ def test_checkpoint_restores_the_whole_learner(algorithm: str, tmp_path: Path) -
     model = MODELS[algorithm](_env())
     model.learn(200)
     spec = TrainingRunSpec(Algorithm(algorithm), 1000)
-    checkpoints.save(tmp_path, model, spec, State.capture(model, Ratings(best_reward_mean=3.0), 0))
+    checkpoints.save(tmp_path, model, spec, TrainingState.capture(model, Ratings(best_reward_mean=3.0), 0))
     drawn = random.random(), np.random.rand(), torch.rand(1).item(), model.action_space.sample()
 
     env: Any = VecNormalize.load(
@@ -99,7 +100,7 @@ def test_checkpoint_of_a_replay_buffer_has_only_what_is_filled(tmp_path: Path) -
     env = vectorized(lambda: gym.make("CartPole-v1"), 1)
     model = DQN("MlpPolicy", env, buffer_size=50_000, learning_starts=1000, device="cpu")
     model.learn(100)
-    checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), State.capture(model, Ratings(), 0))
+    checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), TrainingState.capture(model, Ratings(), 0))
     assert (tmp_path / checkpoints.REPLAY_BUFFER).stat().st_size < 20_000
 
 
@@ -107,7 +108,7 @@ def test_checkpoint_of_a_full_replay_buffer_goes_round(tmp_path: Path) -> None:
     env = vectorized(lambda: gym.make("CartPole-v1"), 1)
     model = DQN("MlpPolicy", env, buffer_size=50, learning_starts=1000, device="cpu")
     model.learn(70)
-    checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), State.capture(model, Ratings(), 0))
+    checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), TrainingState.capture(model, Ratings(), 0))
     loaded, _ = checkpoints.load(tmp_path, DQN, vectorized(lambda: gym.make("CartPole-v1"), 1), "cpu")
     assert isinstance(loaded, DQN)
     assert loaded.replay_buffer is not None
@@ -157,12 +158,14 @@ def test_no_target_reaches_from_one_episode_into_another(kind: str, size: int, h
     model.learn(8)  # the small buffer is full, and its position is 0
     model._last_obs = None
     if how == "load":
-        checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), State.capture(model, Ratings(), 0))
+        checkpoints.save(
+            tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), TrainingState.capture(model, Ratings(), 0)
+        )
         loaded, _ = checkpoints.load(tmp_path, DQN, vectorized(Counting, 1), "cpu")
         assert isinstance(loaded, DQN)
         model = loaded
     else:
-        checkpoints.break_off_episodes(model)
+        truncate_stored_episodes(model)
     model.learn(4, reset_num_timesteps=False)
 
     assert model.replay_buffer is not None
@@ -174,50 +177,50 @@ def test_no_target_reaches_from_one_episode_into_another(kind: str, size: int, h
     steps = np.where(lives, last - first, 1)
     np.testing.assert_array_equal(rows.rewards.numpy()[:, 0], steps * first + steps * (steps + 1) / 2)
     if kind == "n-step":
-        assert lives.all(), "a simulator that broke down is no end"
+        assert lives.all(), "a simulator that failed is no end of an episode"
 
 
-def test_nothing_stored_is_nothing_to_break_off() -> None:
+def test_truncating_an_empty_buffer_changes_nothing() -> None:
     model = _counting(8, SEAMS["n-step"])
-    checkpoints.break_off_episodes(model)
+    truncate_stored_episodes(model)
     assert model.replay_buffer is not None
     assert not model.replay_buffer.timeouts.any()
 
 
 class _Interrupt(BaseCallback):
-    """Takes a boundary at each rollout and breaks the third one off in its middle."""
+    """Takes a rollback point at each rollout and aborts the third one in its middle."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.boundaries: list[Boundary] = []
+        self.points: list[RollbackPoint] = []
         self.weights: dict[str, Any] = {}
 
     def _on_rollout_start(self) -> None:
-        self.boundaries.append(Boundary.capture(self.model))
+        self.points.append(RollbackPoint.capture(self.model))
         self.weights = {key: value.clone() for key, value in self.model.policy.state_dict().items()}
 
     def _on_step(self) -> bool:
-        return not (len(self.boundaries) == 3 and self.n_calls % 32 == 15)
+        return not (len(self.points) == 3 and self.n_calls % 32 == 15)
 
 
-def test_boundary_undoes_a_rollout_that_was_broken_off() -> None:
+def test_rollback_point_undoes_a_rollout_that_was_aborted() -> None:
     env = _env()
     model = MODELS["PPO"](env)
     callback = _Interrupt()
     model.learn(1000, callback)
-    boundary = callback.boundaries[-1]
-    statistics: Any = boundary.statistics
-    assert model.num_timesteps > boundary.timesteps == 2 * 64
+    point = callback.points[-1]
+    statistics: Any = point.statistics
+    assert model.num_timesteps > point.timesteps == 2 * 64
     assert env.obs_rms.count > statistics["obs_rms"].count
 
-    boundary.restore(model)
+    point.restore(model)
 
-    assert model.num_timesteps == boundary.timesteps
+    assert model.num_timesteps == point.timesteps
     assert env.obs_rms.count == statistics["obs_rms"].count
-    again = Boundary.capture(model)
-    assert again.ended == boundary.ended
-    assert torch.equal(again.random.torch, boundary.random.torch)
-    assert again.random.environments == boundary.random.environments
+    again = RollbackPoint.capture(model)
+    assert again.finished == point.finished
+    assert torch.equal(again.random.torch, point.random.torch)
+    assert again.random.environments == point.random.environments
     for key, value in model.policy.state_dict().items():
         assert torch.equal(value, callback.weights[key])
 
@@ -229,20 +232,20 @@ class _Unreadable:
         return int, ("no number",)
 
 
-def test_boundary_is_gone_back_to_also_when_its_episodes_cannot_be_put_back(tmp_path: Path) -> None:
+def test_rollback_point_is_restored_also_when_its_episodes_cannot_be(tmp_path: Path) -> None:
     env = vectorized(lambda: gym.make("CartPole-v1"), 2)
     inner: Any = env.envs[0].unwrapped
     inner.gadget = _Unreadable()
     model = MODELS["PPO"](env)
     model.learn(64)
-    boundary = Boundary.capture(model, Episodes.capture(model))
+    point = RollbackPoint.capture(model, Episodes.capture(model))
     model.num_timesteps += 10
 
-    boundary.restore(model)
+    point.restore(model)
 
-    assert model.num_timesteps == boundary.timesteps
-    state = State.capture(model, Ratings(), 0)
-    assert state.why_anew
+    assert model.num_timesteps == point.timesteps
+    state = TrainingState.capture(model, Ratings(), 0)
+    assert state.restart_reason
     checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.PPO, 1000), state)
     restored, state = checkpoints.load(tmp_path, PPO, env, "cpu")
     assert state.episodes is None
@@ -261,5 +264,5 @@ def test_error_of_the_disk_is_told_and_not_what_torch_makes_of_it(
     model = MODELS["PPO"](_env())
     monkeypatch.setattr(torch, "save", write_on_a_disk_full_for_a_moment)
     with pytest.raises(OSError, match="No space left") as caught:
-        checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.PPO, 1), State.capture(model, Ratings(), 0))
+        checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.PPO, 1), TrainingState.capture(model, Ratings(), 0))
     assert caught.value.errno == errno.ENOSPC

@@ -11,8 +11,9 @@ import pytest
 import stable_baselines3 as sb3
 import torch as th
 from aisandbox_trainer.errors import NonFiniteTraining
+from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.dqn import FastDQN
-from aisandbox_trainer.fast_updates.on_policy import FastA2C, FastPPO
+from aisandbox_trainer.fast_updates.ppo import FastPPO
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger

@@ -10,19 +10,20 @@ DESCRIPTION = "Trains one run with stable-baselines3."
 RUN_HELP = """\
 Make one attempt at a run. What to do is read from environment variables:
 
-  RUN_ID, RUN_SPEC (JSON), MODELS_DIR, CHECKPOINT_DIR                the run and where its files lie
-  RUN_ATTEMPT                                                       its number; unset: the next one
-  RUN_UID                                                           tells it from an earlier run of that name
-  PROGRESS_ADDRESS, PROGRESS_TOKEN or PROGRESS_TOKEN_FILE            whom to tell how far it is; nobody if unset
-  TERMINATION_MESSAGE_PATH                                          where to say how it ended
+  RUN_ID, RUN_SPEC (JSON), MODELS_DIR, CHECKPOINT_DIR                the run and where its files are stored
+  RUN_ATTEMPT                                                       number of the attempt; unset: the next one
+  RUN_UID                                                           unique id of the run; its name may be reused
+  PROGRESS_ADDRESS, PROGRESS_TOKEN or PROGRESS_TOKEN_FILE            where to report progress; unset: nowhere
+  TERMINATION_MESSAGE_PATH                                          file for the termination message
   LOG_LEVEL                                                         debug, info, warning, error
   STOP_WITH_PARENT                                                  true: end of file on stdin means SIGTERM
-  SIMULATOR_PATIENCE_SECONDS                                        how long to wait for a simulator (300)
-  SIMULATOR_TIMEOUT_SECONDS                                         how long for its answer to a step (60)
-  DISK_PATIENCE_SECONDS                                             how long a trained run waits for space (300)
+  SIMULATOR_PATIENCE_SECONDS                                        how long to retry an unavailable simulator (300)
+  SIMULATOR_TIMEOUT_SECONDS                                         how long to wait for the reply to a step (60)
+  DISK_PATIENCE_SECONDS                                             how long a trained run waits for disk space (300)
   TORCH_NUM_THREADS                                                 threads of PyTorch (1 for small networks)
+  FAST_UPDATE                                                       off: only SB3's own, slower updates (on)
 
-SIGTERM saves a checkpoint and exits. Exit codes: 0 done, 75 try again, 78 no attempt can succeed, 143 stopped."""
+SIGTERM saves a checkpoint and exits. Exit codes: 0 done, 75 to be retried, 78 no attempt can succeed, 143 stopped."""
 
 
 def main(arguments: list[str] | None = None) -> int:

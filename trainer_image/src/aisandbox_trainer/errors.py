@@ -1,17 +1,18 @@
-"""What can end an attempt at a run.
+"""The errors that end an attempt at a run.
 
     TrainerError
     ├── StopRequested                SIGTERM: save and exit
     ├── PermanentError               no attempt can succeed
     │   ├── InvalidHyperparameter
-    │   ├── UnsupportedSpace         an observation or action space the algorithm cannot take
+    │   ├── UnsupportedSpace         an observation space that no policy of SB3 takes
+    │   │   └── UnsupportedActionSpace  an action space that the algorithm cannot choose from
     │   ├── UnknownEnvironment       a Gymnasium id that does not exist or cannot be made
     │   ├── SimulatorChanged         the simulator came back with other spaces
-    │   ├── InvalidEnvironmentReply  an environment in process that breaks its own spaces
-    │   ├── NonFiniteTraining        the policy's weights are no numbers any more
-    │   └── CannotExport             a policy that has no form as an ONNX file
+    │   ├── InvalidEnvironmentReply  an environment of this process that violates its own spaces
+    │   ├── NonFiniteTraining        the policy's weights became NaN or infinite
+    │   └── CannotExport             a policy that cannot be written as an ONNX file
     └── RetryableError               another attempt may succeed
-        └── SimulatorGone            not reachable, or breaking down again and again
+        └── SimulatorGone            not available, or failing again and again
 
 A simulator's own errors are those of :mod:`aisandbox_environment`; :mod:`aisandbox_trainer.run.exit_status` maps all of
 them to exit codes. Each class carries the ``reason`` programs see.
@@ -29,7 +30,7 @@ class TrainerError(Exception):
 
 
 class StopRequested(TrainerError):
-    """SIGTERM has come; whoever catches it saves what is there and lets the attempt end."""
+    """SIGTERM was received; the attempt saves a checkpoint and ends."""
 
 
 class PermanentError(TrainerError):
@@ -43,7 +44,7 @@ class InvalidHyperparameter(PermanentError):
 
 
 class UnsupportedSpace(PermanentError):
-    """A space the algorithm or the policy cannot take; ``reason`` says whether of observations or of actions."""
+    """A space the algorithm or the policy cannot take; ``reason`` tells observations from actions."""
 
     reason = "UnsupportedObservationSpace"
 
@@ -79,7 +80,7 @@ class NonFiniteTraining(PermanentError):
 
 
 class CannotExport(PermanentError):
-    """The policy, its normalisation or its spaces have no form as an ONNX file."""
+    """The policy, its normalisation or its spaces cannot be written as an ONNX file."""
 
     reason = "CannotExport"
 
@@ -89,6 +90,6 @@ class RetryableError(TrainerError):
 
 
 class SimulatorGone(RetryableError):
-    """The simulator could not be reached for the time it is waited for, or keeps breaking down."""
+    """The simulator was not available for as long as it is retried, or keeps failing."""
 
     reason = "SimulatorUnreachable"

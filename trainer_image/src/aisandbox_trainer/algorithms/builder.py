@@ -1,7 +1,7 @@
 """From hyperparameters to a stable-baselines3 algorithm.
 
 Owns the mapping of names to torch's objects and the choice of the device. Must not know where environments come from
-or what becomes of the model.
+or how the model is trained.
 """
 
 from __future__ import annotations
@@ -10,49 +10,70 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
 import torch
 from aisandbox_crds.hyperparameters import ClassName, Hyperparameters, LinearSchedule
 from aisandbox_crds.spec import Algorithm
+from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common import torch_layers
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import LinearSchedule as TorchLinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
+from aisandbox_trainer import _torch_internals
 from aisandbox_trainer.errors import InvalidHyperparameter
+from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.dqn import FastDQN
-from aisandbox_trainer.fast_updates.on_policy import FastA2C, FastPPO
+from aisandbox_trainer.fast_updates.ppo import FastPPO
 
-CLASSES: Mapping[Algorithm, type[BaseAlgorithm]] = {
+FAST: Mapping[Algorithm, type[BaseAlgorithm]] = {
     Algorithm.PPO: FastPPO,
     Algorithm.A2C: FastA2C,
     Algorithm.DQN: FastDQN,
 }
+PLAIN: Mapping[Algorithm, type[BaseAlgorithm]] = {Algorithm.PPO: PPO, Algorithm.A2C: A2C, Algorithm.DQN: DQN}
+
+log = structlog.get_logger(__name__)
 
 
-def class_of(algorithm: Algorithm) -> type[BaseAlgorithm]:
-    """The class that trains ``algorithm``."""
-    return CLASSES[algorithm]
+def class_of(algorithm: Algorithm, *, fast_update: bool = True) -> type[BaseAlgorithm]:
+    """The class that trains ``algorithm``: SB3's own, or with ``fast_update`` the one that computes the same faster.
+
+    Where this PyTorch lacks what the fast updates need, it is SB3's own, with a warning.
+    """
+    if fast_update and not _torch_internals.AVAILABLE:
+        log.warning("fast updates are not available with this version of PyTorch", version=torch.__version__)
+    return (FAST if fast_update and _torch_internals.AVAILABLE else PLAIN)[algorithm]
 
 
-def build(algorithm: Algorithm, hyperparameters: Hyperparameters, policy: str, env: VecEnv, seed: int) -> BaseAlgorithm:
-    """A new model on ``env``. Raises InvalidHyperparameter with SB3's words for what does not go together."""
+def build(
+    kind: type[BaseAlgorithm], hyperparameters: Hyperparameters, policy: str, env: VecEnv, seed: int
+) -> BaseAlgorithm:
+    """A new model of a class of :func:`class_of` on ``env``.
+
+    Raises InvalidHyperparameter with SB3's message for values that do not fit together.
+    """
     keywords = {key: _value(value) for key, value in hyperparameters.keywords.items()}
     device = keywords.pop("device", default_device(policy))
     try:
-        return class_of(algorithm)(policy, env, seed=seed, device=device, **keywords)
+        return kind(policy, env, seed=seed, device=device, **keywords)
     except (TypeError, ValueError, AssertionError) as error:
-        raise InvalidHyperparameter(f"hyperparameters: {algorithm} refuses them: {error}") from error
+        raise InvalidHyperparameter(f"hyperparameters: {_name(kind)} refuses them: {error}") from error
 
 
 def default_device(policy: str) -> str:
-    """The CPU for small networks (a copy to a GPU takes longer than their pass), else what there is."""
+    """The CPU for small networks (a copy to a GPU takes longer than their pass), else what is available."""
     return "auto" if policy == "CnnPolicy" else "cpu"
 
 
 def set_threads(policy: str, given: int | None) -> None:
     """PyTorch's threads: as given, else one for small networks (runs share a machine, and one is fastest)."""
     torch.set_num_threads(given or ((os.cpu_count() or 1) if policy == "CnnPolicy" else 1))
+
+
+def _name(kind: type[BaseAlgorithm]) -> str:
+    return next(str(algorithm) for algorithm, plain in PLAIN.items() if issubclass(kind, plain))
 
 
 def _value(value: Any) -> Any:
@@ -66,7 +87,7 @@ def _value(value: Any) -> Any:
 
 
 def _symbol(name: str) -> Any:
-    """The object of a name the crds know: nn.ReLU, th.optim.Adam, RMSpropTFLike, a features extractor of SB3."""
+    """The object of a name that aisandbox_crds accepts: nn.ReLU, th.optim.Adam, RMSpropTFLike, an extractor of SB3."""
     plain = name.rpartition(".")[2]
     if plain == RMSpropTFLike.__name__:
         return RMSpropTFLike

@@ -1,11 +1,17 @@
-"""Whether a policy's weights are still numbers. Must not know what is done about it."""
+"""Whether a policy's weights are finite numbers. Must not know what follows if they are not."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from aisandbox_trainer.errors import NonFiniteTraining
+
+CHECK_SECONDS = 0.2
+"""How often weights are checked: after each rollout of PPO, not after each of the many short ones of A2C."""
 
 
 def check_finite(model: BaseAlgorithm) -> None:
@@ -17,3 +23,18 @@ def check_finite(model: BaseAlgorithm) -> None:
             f"the policy's weights became NaN or infinite after {model.num_timesteps} steps; try a lower learning_rate "
             "or max_grad_norm, normalize=True, or rewards of a smaller scale"
         )
+
+
+class FiniteCheck:
+    """:func:`check_finite`, at most once in CHECK_SECONDS."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._checked_at = float("-inf")
+
+    def __call__(self, model: BaseAlgorithm) -> None:
+        """Raises NonFiniteTraining."""
+        now = self._clock()
+        if now - self._checked_at > CHECK_SECONDS:
+            self._checked_at = now
+            check_finite(model)

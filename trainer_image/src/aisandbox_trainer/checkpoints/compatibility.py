@@ -13,7 +13,7 @@ from typing import Any
 _ROOT = "aisandbox_trainer"
 
 CLASSES = {
-    f"{_ROOT}.checkpoints.State": f"{_ROOT}.checkpoints.files.State",
+    f"{_ROOT}.checkpoints.State": f"{_ROOT}.checkpoints.files.TrainingState",
     f"{_ROOT}.checkpoints.Ratings": f"{_ROOT}.checkpoints.files.Ratings",
     f"{_ROOT}.random_state.RandomState": f"{_ROOT}.checkpoints.random_state.RandomState",
     f"{_ROOT}.episodes.Episodes": f"{_ROOT}.checkpoints.episodes.Episodes",

@@ -1,10 +1,10 @@
-"""The episodes in progress, as a value that can be stored: with it, a resumed run goes on in the middle of them.
+"""The episodes in progress, as a value that can be stored: with it, a resumed run continues in the middle of them.
 
 Owns what of environments in this process is state. Each layer of an environment (the wrappers, and the environment
-itself) is stored as its attributes, and is put back into a layer that was made anew; functions, classes and the
-registered spec are taken from the new one, since they say what an environment is and not where it is. An environment
-that pickle cannot store (a socket, a native handle), and a simulator, start a new episode instead. So does one whose
-state lies elsewhere; that cannot be found out here. Must not know algorithms or files.
+itself) is stored as its attributes, and is restored into a newly made layer; functions, classes and the registered
+spec are taken from the new one, since they define the environment and are not its state. An environment that pickle
+cannot store (a socket, a native handle), and a simulator, start a new episode instead. So does one whose state is kept
+outside its attributes; that cannot be detected here. Must not know algorithms or files.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
+from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.checkpoints.compatibility import CompatibleUnpickler, current_attributes, current_class_name
 
 _FIXED = (EnvSpec, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
 _HISTORY = frozenset({"episode_returns", "episode_lengths", "episode_times", "t_start"})
-"""What a Monitor keeps of all episodes that have ended: nobody reads it, and it grows without end."""
+"""What a Monitor keeps of all finished episodes: it is not used, and it grows without bound."""
 
 
 class NotStorable(Exception):
-    """The episodes in progress cannot be stored, or not put back; the text says why."""
+    """The episodes in progress cannot be stored, or not restored; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Episodes:
-    """The environments' attributes as a pickle, what the wrappers around them hold, and what was seen last.
+    """The environments' attributes as a pickle, what the wrappers around them hold, and the last observation.
 
     ``last_observation`` is [environments, ...] or a dict of such arrays, ``started`` [environments] of bool,
     ``returns`` [environments] the discounted returns of VecNormalize.
@@ -63,20 +64,21 @@ class Episodes:
             environments = _pickled(layers)
         except Exception as error:  # an attribute may be anything
             raise NotStorable(f"the environment cannot be stored: {type(error).__name__}: {error}") from error
-        if model._last_obs is None:
-            raise NotStorable("the episodes were broken off")
+        last = _sb3_internals.last_observation(model)
+        if last is None:
+            raise NotStorable("the episodes were aborted")
         normalize, stack = _wrapper(model, VecNormalize), _wrapper(model, VecFrameStack)
         return cls(
             environments=environments,
             frames=None if stack is None else copy.deepcopy(_frames(stack.stacked_obs)),
             returns=None if normalize is None else normalize.returns.copy(),
-            last_observation=copy.deepcopy(model._last_obs),
-            last_original_observation=copy.deepcopy(getattr(model, "_last_original_obs", None)),
-            started=copy.deepcopy(model._last_episode_starts),
+            last_observation=copy.deepcopy(last.normalized),
+            last_original_observation=copy.deepcopy(last.original),
+            started=copy.deepcopy(last.episode_starts),
         )
 
     def restore(self, model: BaseAlgorithm) -> None:
-        """Puts the episodes into the model's environments. Raises NotStorable; then nothing is changed."""
+        """Restores the episodes into the model's environments. Raises NotStorable; then nothing is changed."""
         env = model.get_env()
         layers = _layers(env)
         names, states = self._unpickled(layers)
@@ -92,29 +94,28 @@ class Episodes:
             normalize.returns = self.returns.copy()
         if stack is not None:
             _set_frames(stack.stacked_obs, self.frames)
-        model._last_obs = copy.deepcopy(self.last_observation)
-        model._last_original_obs = copy.deepcopy(self.last_original_observation)
-        model._last_episode_starts = copy.deepcopy(self.started)
+        last = _sb3_internals.LastObservation(self.last_observation, self.last_original_observation, self.started)
+        _sb3_internals.set_last_observation(model, copy.deepcopy(last))
 
     def _unpickled(self, layers: list[list[Any]]) -> tuple[list[list[str]], list[dict[str, Any]]]:
         try:
             stored_names, states = _Unpickler(self.environments, layers).load()
         except Exception as error:  # the environment's own code may have changed
-            raise NotStorable(f"the environment cannot be put back: {type(error).__name__}: {error}") from error
+            raise NotStorable(f"the environment cannot be restored: {type(error).__name__}: {error}") from error
         names = [[current_class_name(name) for name in one] for one in stored_names]
         flat = (name for one in names for name in one)
         return names, [current_attributes(name, state) for name, state in zip(flat, states, strict=True)]
 
 
-def are_ours(env: VecEnv | None) -> bool:
-    """Whether the environments live in this process, so that their episodes might be stored."""
+def in_this_process(env: VecEnv | None) -> bool:
+    """Whether the environments are objects of this process, so that their episodes might be stored."""
     return env is not None and isinstance(env.unwrapped, DummyVecEnv)
 
 
 def _layers(env: VecEnv | None) -> list[list[Any]]:
     """For each environment its wrappers, outermost first, and itself."""
-    if env is None or not are_ours(env):
-        raise NotStorable("the episodes are the simulator's own")
+    if env is None or not in_this_process(env):
+        raise NotStorable("the episodes are in the simulator")
     bare: Any = env.unwrapped
     return [_layers_of(one) for one in bare.envs]
 
@@ -147,18 +148,18 @@ def _pickled(layers: list[list[Any]]) -> bytes:
 
 
 class _Pickler(pickle.Pickler):
-    """Writes a reference to a layer as its place."""
+    """Writes a reference to a layer as its index."""
 
     def __init__(self, file: io.BytesIO, layers: list[list[Any]]) -> None:
         super().__init__(file, protocol=5)
-        self._places = {id(layer): (i, j) for i, one in enumerate(layers) for j, layer in enumerate(one)}
+        self._indices = {id(layer): (i, j) for i, one in enumerate(layers) for j, layer in enumerate(one)}
 
     def persistent_id(self, obj: Any) -> tuple[int, int] | None:
-        return self._places.get(id(obj))
+        return self._indices.get(id(obj))
 
 
 class _Unpickler(CompatibleUnpickler):
-    """Reads a place as the layer there."""
+    """Reads an index as the layer there."""
 
     def __init__(self, data: bytes, layers: list[list[Any]]) -> None:
         super().__init__(io.BytesIO(data))

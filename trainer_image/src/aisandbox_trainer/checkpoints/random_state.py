@@ -1,6 +1,6 @@
-"""The random generators a learner draws from, as one value that can be stored.
+"""The random generators a model draws from, as one value that can be stored.
 
-Must not know what is learned. The generators of environments in this process are part of it; a simulator's are its own.
+The generators of environments in this process are part of it; a simulator keeps its own. Must not know what is learned.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class RandomState:
 
     @classmethod
     def capture(cls, action_space: Space[Any], env: VecEnv | None = None) -> RandomState:
-        """What the generators are at now; cheap enough for every rollout (some tens of microseconds)."""
+        """The states now; cheap enough for every rollout (some tens of microseconds)."""
         return cls(
             python=random.getstate(),
             numpy=np.random.get_state(),

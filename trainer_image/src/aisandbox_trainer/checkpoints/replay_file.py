@@ -1,8 +1,7 @@
-"""A replay buffer as a file: what it holds is written from where it lies, and read to where it is to lie.
+"""A replay buffer as a file, written and read without a copy: a buffer may fill most of a trainer's memory.
 
-A buffer may fill most of the memory a trainer has, so neither way makes a copy of it. The file is a length (8 bytes,
-little-endian), that many bytes of a pickle that names the arrays, and the bytes of the arrays. Must not know the rest
-of a checkpoint.
+The file is a length (8 bytes, little-endian), that many bytes of a pickle that names the arrays, and the bytes of the
+arrays. Must not know the rest of a checkpoint.
 """
 
 from __future__ import annotations

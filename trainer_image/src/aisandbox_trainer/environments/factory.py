@@ -1,7 +1,7 @@
 """From the spec of a run to the VecEnvs it is trained and evaluated on.
 
 Owns the choice of the kind and number of environments, and the order of the wrappers: frames are stacked first and
-normalised then, so that who serves the policy stacks what the simulator sends; SB3 itself transposes images last. Must
+normalised then, so that a server of the policy stacks what the simulator sends; SB3 itself transposes images last. Must
 not know algorithms.
 """
 
@@ -53,7 +53,7 @@ class Environments:
         return self._make(number, evaluation=True)
 
     def wrap(self, env: VecEnv, normalization: Path | None = None) -> VecEnv:
-        """The wrappers the hyperparameters ask for; ``normalization`` is a stored VecNormalize to go on with."""
+        """The wrappers the hyperparameters ask for; ``normalization`` is a stored VecNormalize to continue."""
         normalize, stacked = self.hyperparameters.normalize, self.hyperparameters.frame_stack
         try:
             if stacked is not None:
@@ -100,7 +100,7 @@ class Environments:
 
 
 def space_adapter_of(env: VecEnv) -> SpaceAdapter:
-    """How the environments' own spaces are shown: what an exported policy must undo."""
+    """The adapter between the environments' own spaces and SB3's: an exported policy must do the same."""
     bare = env.unwrapped
     if isinstance(bare, GrpcVecEnv):
         return bare.space_adapter

@@ -1,7 +1,7 @@
-"""The simulators of a run as one native SB3 VecEnv: batches from the wire to the learner.
+"""The simulators of a run as one native SB3 VecEnv: batches from the wire to SB3.
 
 Owns what SB3 expects of a step (terminal observations, TimeLimit.truncated, episode statistics). There is no loop over
-environments in a step in which no episode ends. Must not know what to do when a simulator breaks: errors pass through.
+environments in a step in which no episode ends. Must not know what follows when a simulator fails: errors pass through.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
-from aisandbox_trainer.environments.concurrency import call_concurrently
+from aisandbox_trainer import _sb3_internals
+from aisandbox_trainer.environments.sessions import call_concurrently
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import SimulatorChanged
 from aisandbox_trainer.runtime.stop import Stop
@@ -33,7 +34,7 @@ class GrpcVecEnv(VecEnv):
 
     ``connect`` opens the sessions, at the start and whenever :meth:`reconnect` is called, each time for the same number
     of environments in all; every session's steps are in flight at the same time. Observations are new arrays each step.
-    ``infos`` is one list, used again for the next step, empty but for environments whose episode has just ended:
+    ``infos`` is one list, reused for the next step, empty except for environments whose episode has just ended:
     ``terminal_observation``, ``TimeLimit.truncated`` and ``episode`` {r: undiscounted return, l: steps, t: seconds
     since the start}, as of Monitor.
 
@@ -57,7 +58,7 @@ class GrpcVecEnv(VecEnv):
         self.episode_metrics: list[Mapping[str, float]] = []
         self._masks: Array | None = None
         self._infos: list[dict[str, Any]] = [{} for _ in range(number)]
-        self._ended: list[int] = []
+        self._finished: list[int] = []
         self._returns = np.zeros(number)
         self._lengths = np.zeros(number, np.int64)
         self._started = time.monotonic()
@@ -77,11 +78,12 @@ class GrpcVecEnv(VecEnv):
 
     def reset(self) -> Any:
         """Starts an episode in every environment; seeds are sent only the first time after :meth:`seed`."""
-        seeds = None if self._seeds[0] is None else [int(seed or 0) for seed in self._seeds]
-        self._reset_seeds()
+        pending = _sb3_internals.pending_seeds(self)
+        seeds = None if pending[0] is None else [int(seed or 0) for seed in pending]
+        _sb3_internals.clear_pending_seeds(self)
         self._returns[:] = 0
         self._lengths[:] = 0
-        replies = self._interruptibly(lambda: self._reset_sessions(seeds))
+        replies = self._stop.interruptibly(lambda: self._reset_sessions(seeds))
         self._masks = _joined([reply.action_masks for reply in replies])
         return self._observation([reply.observations for reply in replies])
 
@@ -115,12 +117,12 @@ class GrpcVecEnv(VecEnv):
             self._masks = _joined([result.action_masks for result in results])
         self._returns += rewards
         self._lengths += 1
-        for index in self._ended:
+        for index in self._finished:
             self._infos[index] = {}
-        self._ended = []
+        self._finished = []
         dones = np.logical_or(terminated, truncated)
         if dones.any():
-            self._end_episodes(np.flatnonzero(dones).tolist(), terminated, results)
+            self._finish_episodes(np.flatnonzero(dones).tolist(), terminated, results)
         return observations, rewards, dones, self._infos
 
     def action_masks(self) -> Array | None:
@@ -134,7 +136,7 @@ class GrpcVecEnv(VecEnv):
         self._sessions = []
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """``render_mode`` is None, ``action_masks`` rows of masks; there are no objects here to ask more of."""
+        """``render_mode`` is None, ``action_masks`` rows of masks; the environments are in another process."""
         if attr_name == "render_mode":
             return [None] * len(self._rows(indices))
         if attr_name == "action_masks" and self._masks is not None:
@@ -169,14 +171,6 @@ class GrpcVecEnv(VecEnv):
                         f"the simulator at {session.address} declares another {name} than the run began with"
                     )
 
-    def _interruptibly(self, call: Callable[[], Any]) -> Any:
-        self._stop.interruptible = True
-        try:
-            self._stop.check()
-            return call()
-        finally:
-            self._stop.interruptible = False
-
     def _reset_sessions(self, seeds: list[int] | None) -> list[Any]:
         calls, first = [], 0
         for session in self._sessions:
@@ -196,19 +190,19 @@ class GrpcVecEnv(VecEnv):
             leaves = [np.concatenate(leaf) for leaf in zip(*parts, strict=True)]
         return self.space_adapter.observation(join(self.space_adapter.inner_observation_space, leaves))
 
-    def _end_episodes(self, ended: list[int], terminated: Array, results: Sequence[StepResult]) -> None:
+    def _finish_episodes(self, finished: list[int], terminated: Array, results: Sequence[StepResult]) -> None:
         finals = self._observation([result.final_observations for result in results if len(result.final_observations)])
         now = round(time.monotonic() - self._started, 6)
-        for row, index in enumerate(ended):
+        for row, index in enumerate(finished):
             final = {key: leaf[row] for key, leaf in finals.items()} if isinstance(finals, dict) else finals[row]
             self._infos[index] = {
                 "terminal_observation": final,
                 "TimeLimit.truncated": not terminated[index],
                 "episode": {"r": float(self._returns[index]), "l": int(self._lengths[index]), "t": now},
             }
-        self._returns[ended] = 0
-        self._lengths[ended] = 0
-        self._ended = ended
+        self._returns[finished] = 0
+        self._lengths[finished] = 0
+        self._finished = finished
         for result in results:
             self.episode_metrics.extend(metrics.values for metrics in result.episode_metrics)
 

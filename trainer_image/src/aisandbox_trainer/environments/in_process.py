@@ -23,7 +23,7 @@ Env = gym.Env[Any, Any]
 
 
 class AdaptedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment with the spaces of :class:`SpaceAdapter`; refuses what is not finite or not of its shapes."""
+    """An environment with the spaces of :class:`SpaceAdapter`; refuses values not finite or of other shapes."""
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
@@ -38,8 +38,8 @@ class AdaptedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Takes an action SB3 chose. Raises InvalidEnvironmentReply."""
-        answer: tuple[Any, Any, bool, bool, dict[str, Any]] = self.env.step(self.space_adapter.action(action))
-        observation, reward, terminated, truncated, info = answer
+        result: tuple[Any, Any, bool, bool, dict[str, Any]] = self.env.step(self.space_adapter.action(action))
+        observation, reward, terminated, truncated, info = result
         if not (isinstance(reward, SupportsFloat) and math.isfinite(reward)):
             raise InvalidEnvironmentReply(f"the environment answered with a reward of {reward}")
         return self._checked(observation), float(reward), terminated, truncated, info
@@ -56,15 +56,15 @@ class AdaptedEnv(gym.Wrapper[Any, Any, Any, Any]):
         else:
             for key, inner in space.spaces.items():
                 _check_shape(f"observation[{key!r}]", observation[key], inner)
-        shown = self.space_adapter.observation(observation)
-        for value in shown.values() if isinstance(shown, dict) else (shown,):
+        adapted = self.space_adapter.observation(observation)
+        for value in adapted.values() if isinstance(adapted, dict) else (adapted,):
             if not np.isfinite(value).all():
                 raise InvalidEnvironmentReply("the environment answered with an observation that is not finite")
-        return shown
+        return adapted
 
 
 def _check_shape(name: str, value: Any, space: Any) -> None:
-    """Raises InvalidEnvironmentReply for what SB3 would stumble over, or broadcast without a word."""
+    """Raises InvalidEnvironmentReply for a shape that SB3 would fail on, or broadcast silently."""
     if np.shape(value) != space.shape:
         raise InvalidEnvironmentReply(
             f"the environment answered with an {name} of shape {np.shape(value)}; its space has {space.shape}"
@@ -108,5 +108,5 @@ def gymnasium_env(env_id: str, kwargs: Mapping[str, Any]) -> Env:
 
 
 def vectorized(make: Callable[[], Env], number: int) -> DummyVecEnv:
-    """``number`` environments one after the other in this process, with episode statistics."""
+    """``number`` environments that step one after the other in this process, with episode statistics."""
     return DummyVecEnv([lambda: Monitor(AdaptedEnv(make()))] * number)

@@ -1,8 +1,8 @@
-"""How an environment's spaces look to stable-baselines3, and the way there and back.
+"""Adapts an environment's spaces to those stable-baselines3 supports, and translates values both ways.
 
-Owns the one place where actions are rescaled. Box actions are shown as [-1, 1] (a Gaussian policy starts there, so a
-simulator may use any units), float64 as float32, and Discrete values from 0, because SB3 knows no other. Works on
-single values and on batches alike. Must not know where the environment runs.
+Owns the one place where actions are rescaled. Box actions become [-1, 1] (a Gaussian policy starts there, so a
+simulator may use any units), float64 becomes float32, and Discrete counts from 0, because SB3 supports nothing else.
+Works on single values and on batches. Must not know where the environment runs.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Space = gym.Space[Any]
 
 
 class SpaceAdapter:
-    """The spaces SB3 sees, and what translates between them and the environment's own.
+    """The spaces SB3 sees, and the translation between them and the environment's own (``inner_...``).
 
-    Raises UnsupportedSpace and UnsupportedActionSpace for what SB3 has no policy for.
+    Raises UnsupportedSpace and UnsupportedActionSpace for spaces that SB3 has no policy for.
     """
 
     def __init__(self, observation_space: Space, action_space: Space) -> None:
         self.inner_observation_space = observation_space
         self.inner_action_space = action_space
-        self.observation_space = _shown_observations(observation_space)
-        self.action_space = _shown_actions(action_space)
+        self.observation_space = _adapted_observation_space(observation_space)
+        self.action_space = _adapted_action_space(action_space)
         self._identity = self.observation_space is observation_space
         self._box: tuple[Array, Array, Array] | None = None
         self._start = 0
@@ -49,7 +49,7 @@ class SpaceAdapter:
         return action + self._start if self._start else action
 
     def observation(self, observation: Any) -> Any:
-        """What SB3 is shown for an observation: an array, or a dict of arrays.
+        """The observation for SB3: an array, or a dict of arrays.
 
         Raises InvalidEnvironmentReply for a float64 that is no finite float32.
         """
@@ -57,27 +57,27 @@ class SpaceAdapter:
             return observation
         if isinstance(self.inner_observation_space, spaces.Dict):
             return {
-                key: _shown(space, self.observation_space[key], observation[key], f"observation[{key!r}]")  # type: ignore[index]
+                key: _adapted(space, self.observation_space[key], observation[key], f"observation[{key!r}]")  # type: ignore[index]
                 for key, space in self.inner_observation_space.spaces.items()
             }
-        return _shown(self.inner_observation_space, self.observation_space, observation, "observation")
+        return _adapted(self.inner_observation_space, self.observation_space, observation, "observation")
 
 
-def _shown(inner: Space, outer: Space, value: Any, name: str) -> Array:
+def _adapted(inner: Space, outer: Space, value: Any, name: str) -> Array:
     if isinstance(inner, spaces.Discrete):
         return np.asarray(value - inner.start, outer.dtype)
     if inner.dtype != np.float64:
         return np.asarray(value, outer.dtype)
     with np.errstate(over="ignore"):
         narrow = np.asarray(value, outer.dtype)
-    if not np.isfinite(narrow).all():  # finite on the wire, and too large for the policy's numbers
+    if not np.isfinite(narrow).all():  # finite on the wire, but too large for float32
         raise InvalidEnvironmentReply(f"the environment answered with an {name} that is not finite as float32")
     return narrow
 
 
-def _shown_observations(space: Space) -> Space:
+def _adapted_observation_space(space: Space) -> Space:
     if isinstance(space, spaces.Dict):
-        inner = {key: _shown_observations(value) for key, value in space.spaces.items()}
+        inner = {key: _adapted_observation_space(value) for key, value in space.spaces.items()}
         if any(isinstance(value, spaces.Dict) for value in inner.values()):
             raise UnsupportedSpace("the observation space is a Dict inside a Dict; flatten it")
         return space if all(inner[key] is space[key] for key in inner) else spaces.Dict(inner)
@@ -98,7 +98,7 @@ def _shown_observations(space: Space) -> Space:
     )
 
 
-def _shown_actions(space: Space) -> Space:
+def _adapted_action_space(space: Space) -> Space:
     if isinstance(space, spaces.Box):
         if not space.shape:
             raise UnsupportedActionSpace("the action space is a Box of shape (), a bare number; give it shape (1,)")

@@ -44,7 +44,7 @@ def export_model(
     """The files of a model folder: ``policy.onnx``, ``metadata.json`` and ``golden.json``.
 
     ``observation_space`` and ``action_space`` are the simulator's (with ``frame_stack``, the stacked space, before any
-    VecTransposeImage and VecNormalize); what lies between them and the policy's spaces goes into the graph.
+    VecTransposeImage and VecNormalize); what is between them and the policy's spaces becomes part of the graph.
     ``vec_normalize`` is the wrapper next to the policy. ``policy.onnx`` keeps the contract of DescribeModelResponse in
     policy_trainer.proto.
 

@@ -3,7 +3,7 @@
 Owns the exporter's settings and the default of the input "noise". Must not know SB3, spaces or golden values.
 
 The TorchScript-based exporter takes tens of milliseconds for such a policy and needs no compiler; the newer one takes
-seconds.
+seconds. PyTorch will remove it: until then its version is bounded, see docs/decisions/0016.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _name_output_shape(
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """The exporter warns of its own age, and the tracer of every constant it (rightly) takes for one."""
+    """Hides warnings: that this exporter is deprecated, and the tracer's about constants, which are constant here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -75,7 +75,7 @@ class LeafInput(nn.Module):
             self.register_buffer("std", th.as_tensor(std, dtype=th.float64))
 
     def forward(self, value: th.Tensor) -> th.Tensor:
-        """The leaf as the policy was shown it in training."""
+        """The leaf as the policy received it in training."""
         if self.transposed:
             value = value.permute(0, 3, 1, 2)
         if self.start:

@@ -1,1 +1,23 @@
-"""Updates of PPO, A2C and DQN that compute the numbers of stable-baselines3 in less time. Must not know runs."""
+"""Updates of PPO, A2C and DQN that compute what stable-baselines3 computes, in less time. Must not know runs.
+
+For the small networks that policies usually have, SB3 spends its time in Python and autograd. Here gradients are
+formulas, a rollout is preprocessed once, and a minibatch is a slice. Covered are SB3's MlpPolicy and MultiInputPolicy
+without images, on the CPU, with Tanh or ReLU and any optimizer; all else (images, gSDE, custom classes, a GPU) runs
+SB3's own code. So does a model whose first update differs from SB3's (see ``self_test``), and every model with
+FAST_UPDATE=off. Random numbers, losses and logged values are SB3's, and a saved model is a plain SB3 model.
+
+Where this differs from SB3 2.9:
+
+1. Gradients are formulas instead of autograd's (``dense_net``, ``distributions``, ``ppo``, ``a2c``, ``dqn``). The
+   kernels are those autograd calls, in its order, so that the results usually agree to the last bit.
+2. The observations of a rollout are preprocessed once for all epochs instead of once for each minibatch (``rollout``).
+3. One permutation of the rows is applied to the whole rollout; minibatches are slices. The permutation is drawn as
+   ``RolloutBuffer.get`` draws it.
+4. Adam runs in PyTorch's fused kernel, RMSprop for all parameters at once (``optimizer_step``); the state stays in the
+   optimizer.
+5. Gradients are clipped as one flat tensor, and not touched where the norm is below ``max_grad_norm``.
+6. A gradient that is NaN or infinite raises NonFiniteTraining before the weights change; SB3 has NaN weights then.
+7. Losses are logged from tensors that are averaged once at the end of an update, not from one number a minibatch.
+8. During a rollout the policy acts without autograd's bookkeeping; DQN computes its greedy action directly.
+9. SB3's PPO approximates the entropy of a distribution without closed form; such distributions are not covered here.
+"""

@@ -1,29 +1,29 @@
-"""A stack of linear layers and activations whose gradients are written down instead of recorded.
+"""A stack of linear layers and activations whose gradients are formulas instead of autograd's.
 
 Owns the forward and the backward pass. Must not know losses, policies or optimizers.
 
-For networks of a few thousand weights autograd's bookkeeping costs several times the arithmetic. The kernels here are
-those autograd would call, in its order, so that the numbers are the same to the last bit.
+For networks of a few thousand weights the bookkeeping of autograd costs several times the arithmetic. The kernels here
+are those autograd would call, in its order, so that the numbers are the same to the last bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch as th
 from torch import nn
+
+from aisandbox_trainer import _torch_internals
 
 Tape = list[th.Tensor]
 Forward = Callable[[th.Tensor], th.Tensor]
 Backward = Callable[[th.Tensor, th.Tensor], th.Tensor]
 
-_aten: Any = th.ops.aten
-
 _ACTIVATIONS: dict[type[nn.Module], tuple[Forward, Backward]] = {
-    nn.Tanh: (th.tanh, _aten.tanh_backward.default),
-    nn.ReLU: (th.relu, lambda gradient, output: _aten.threshold_backward.default(gradient, output, 0)),
+    nn.Tanh: (th.tanh, lambda gradient, output: _torch_internals.tanh_backward(gradient, output)),
+    nn.ReLU: (th.relu, lambda gradient, output: _torch_internals.relu_backward(gradient, output)),
 }
 """An activation, and the gradient of its input from that of its output and the output itself."""
 
@@ -43,7 +43,7 @@ class DenseNet:
 
     @classmethod
     def of(cls, modules: Iterable[nn.Module]) -> DenseNet | None:
-        """The same network as these modules one after the other; None if one of them is of a kind not known here."""
+        """The same network as these modules one after the other; None if one of them is of a class not covered here."""
         layers: list[_Layer] = []
         for module in modules:
             if type(module) is nn.Linear and isinstance(module.bias, nn.Parameter):

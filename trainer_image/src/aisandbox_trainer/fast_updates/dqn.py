@@ -1,76 +1,43 @@
-"""DQN of stable-baselines3 with updates and steps that give the same numbers in a fraction of the time.
+"""The update of DQN (Mnih et al. 2015, "Human-level control through deep reinforcement learning") as of SB3, faster.
 
-Owns the loss and its gradient. PPO and A2C are in :mod:`aisandbox_trainer.fast_updates.on_policy`.
+Owns the loss and its gradient; the symbols are those of ``stable_baselines3/dqn/dqn.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 import stable_baselines3 as sb3
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.preprocessing import preprocess_obs
-from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch.nn.functional import smooth_l1_loss
 
-from aisandbox_trainer.fast_updates.dense_net import DenseNet
-from aisandbox_trainer.fast_updates.optimizer_step import Gradients, OptimizerStep
-from aisandbox_trainer.fast_updates.plain_features import has_plain_features
+from aisandbox_trainer import _sb3_internals
+from aisandbox_trainer.fast_updates.optimizer_step import OptimizerStep
+from aisandbox_trainer.fast_updates.policy_nets import QNets
+from aisandbox_trainer.fast_updates.self_test import SelfTested, same_forward_pass, same_update
+
+TEST_ROWS = 16
 
 
-class QNets:
-    """The online and the target network of a policy; they share the policy's parameters."""
-
-    def __init__(self, policy: DQNPolicy, online: DenseNet, target: DenseNet) -> None:
-        self.policy = policy
-        self.online = online
-        self.target = target
-        self.gradients = Gradients.of(online.parameters)
-
-    @classmethod
-    def of(cls, policy: Any) -> QNets | None:
-        """The networks of ``policy``; None if it has parts not written down here (images, a GPU, own classes)."""
-        if not isinstance(policy, DQNPolicy) or policy.device.type != "cpu":
-            return None
-        nets = []
-        for net in (policy.q_net, policy.q_net_target):
-            dense = DenseNet.of(net.q_net) if type(net) is QNetwork else None
-            if dense is None or not has_plain_features(net.features_extractor):
-                return None
-            nets.append(dense)
-        return cls(policy, *nets)
-
-    def features(self, observations: Any) -> th.Tensor:
-        """The networks' input [N, features] for a batch of observations (a tensor, or a dict of them)."""
-        net = self.policy.q_net
-        features: th.Tensor = net.features_extractor(
-            preprocess_obs(observations, net.observation_space, normalize_images=net.normalize_images)
-        )
-        return features
-
-
-class FastDQN(sb3.DQN):
-    """DQN (Mnih et al. 2015) as stable-baselines3 has it."""
+class FastDQN(SelfTested, sb3.DQN):
+    """DQN of stable-baselines3."""
 
     _nets: QNets | None = None
-    before_rollout: Callable[[], None] | None = None
-    """Called where the learner is whole."""
+    _nets_found = False
 
     def nets(self) -> QNets | None:
-        """The policy's networks, or None if SB3's own code has to do."""
-        if self._nets is None or self._nets.policy is not self.policy:
+        """The policy's networks, or None if SB3's own code is to be used."""
+        if not self._nets_found or (self._nets is not None and self._nets.policy is not self.policy):
             self._nets = QNets.of(self.policy)
+            self._nets_found = True
         return self._nets
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> Any:
-        """As SB3's, with a faster choice of the greedy action while it lasts."""
-        if self.before_rollout is not None:
-            self.before_rollout()
+        """As SB3's, with a faster choice of the greedy action for its duration."""
         nets = self.nets()
-        if nets is None:
+        if nets is None or not self.passes("greedy action", lambda: self._acts_the_same(nets)):
             return super().collect_rollouts(*args, **kwargs)
         self.policy.predict = _greedy(nets)  # type: ignore[method-assign]
         try:
@@ -81,42 +48,68 @@ class FastDQN(sb3.DQN):
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """As SB3's. Raises NonFiniteTraining."""
         nets = self.nets()
-        if nets is None:
-            super().train(gradient_steps, batch_size)
-            return
-        self._update_learning_rate(self.policy.optimizer)
+        if nets is None or not self.passes("update", self._updates_the_same):
+            self.sb3_train(gradient_steps, batch_size)
+        else:
+            self.fast_train(nets, gradient_steps, batch_size)
+
+    def sb3_train(self, gradient_steps: int, batch_size: int) -> None:
+        """SB3's own update."""
+        super().train(gradient_steps, batch_size)
+
+    def fast_train(self, nets: QNets, gradient_steps: int, batch_size: int) -> None:
+        """The same update, faster. Raises NonFiniteTraining."""
+        _sb3_internals.set_learning_rate(self)
         step = OptimizerStep(self.policy.optimizer, nets.online.parameters, self.max_grad_norm)
         with th.no_grad():
             losses = [self._update(nets, step, batch_size) for _ in range(gradient_steps)]
-        self._n_updates += gradient_steps
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/n_updates", _sb3_internals.count_updates(self, gradient_steps), exclude="tensorboard")
         self.logger.record("train/loss", np.mean(losses))
-
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_nets", "before_rollout"]
 
     def _update(self, nets: QNets, step: OptimizerStep, batch_size: int) -> float:
         """One step on the Huber loss of the one-step (or n-step) temporal difference."""
-        rows = cast(ReplayBuffer, self.replay_buffer).sample(batch_size, env=self._vec_normalize_env)
-        discounts = rows.discounts if rows.discounts is not None else self.gamma
-        best = nets.target(nets.features(rows.next_observations)).max(dim=1)[0].reshape(-1, 1)
-        wanted = rows.rewards + (1 - rows.dones) * discounts * best
-        values, tape = nets.online.record(nets.features(rows.observations))
-        taken = rows.actions.long()
-        found = values.gather(1, taken)
-        error = (found - wanted).clamp(-1, 1) * (1.0 / len(found))
-        of_values = th.zeros_like(values).scatter_(1, taken, error)
-        nets.online.gradients(tape, of_values, nets.gradients.parts)
+        replay_data = cast(ReplayBuffer, self.replay_buffer).sample(batch_size, env=_sb3_internals.vec_normalize(self))
+        discounts = replay_data.discounts if replay_data.discounts is not None else self.gamma
+        next_q_values = nets.target(nets.features(replay_data.next_observations)).max(dim=1)[0].reshape(-1, 1)
+        target_q_values = replay_data.rewards + (1 - replay_data.dones) * discounts * next_q_values
+        q_values, tape = nets.online.record(nets.features(replay_data.observations))
+        actions = replay_data.actions.long()
+        current_q_values = q_values.gather(1, actions)
+        # The gradient of the Huber loss with beta = 1: the error, clipped to [-1, 1].
+        grad_current = (current_q_values - target_q_values).clamp(-1, 1) * (1.0 / len(current_q_values))
+        grad_q_values = th.zeros_like(q_values).scatter_(1, actions, grad_current)
+        nets.online.gradients(tape, grad_q_values, nets.gradients.parts)
         step(nets.gradients)
-        return float(smooth_l1_loss(found, wanted))
+        return float(smooth_l1_loss(current_q_values, target_q_values))
+
+    def _acts_the_same(self, nets: QNets) -> bool:
+        last = _sb3_internals.last_observation(self)
+        if last is None:
+            return True
+        fast = _greedy(nets)
+        return same_forward_pass(
+            lambda: self.policy.predict(last.normalized, deterministic=True)[:1], lambda: fast(last.normalized)[:1]
+        )
+
+    def _updates_the_same(self) -> bool:
+        return same_update(
+            self,
+            lambda twin: twin.sb3_train(1, TEST_ROWS),
+            lambda twin: twin.fast_train(twin.nets(), 1, TEST_ROWS),
+            _use_own_networks,
+        )
+
+
+def _use_own_networks(twin: Any) -> None:
+    twin.q_net, twin.q_net_target = twin.policy.q_net, twin.policy.q_net_target
 
 
 def _greedy(nets: QNets) -> Any:
-    """``policy.predict`` for batches, which is what it is asked during a rollout."""
+    """``policy.predict`` for batches, which is how it is called during a rollout."""
 
     def predict(observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False) -> Any:
         with th.inference_mode():
-            seen, _ = nets.policy.obs_to_tensor(observation)
-            return nets.online(nets.features(seen)).argmax(dim=1).numpy(), state
+            tensors, _ = nets.policy.obs_to_tensor(observation)
+            return nets.online(nets.features(tensors)).argmax(dim=1).numpy(), state
 
     return predict

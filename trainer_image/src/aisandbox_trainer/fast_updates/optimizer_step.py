@@ -1,6 +1,6 @@
 """Gradients clipped and applied to parameters, as ``clip_grad_norm_`` and ``optimizer.step()`` do, in few calls.
 
-Owns the way around the optimizer's own loop; its state stays where it keeps it, so that checkpoints are the same.
+Owns the replacement of the optimizer's own loop; the state stays in the optimizer, so that checkpoints are the same.
 Must not know where gradients come from.
 """
 
@@ -13,9 +13,8 @@ from typing import Any
 
 import torch as th
 from torch import nn
-from torch.optim.adam import adam
-from torch.optim.rmsprop import rmsprop
 
+from aisandbox_trainer import _torch_internals
 from aisandbox_trainer.errors import NonFiniteTraining
 
 _UNUSUAL = ("amsgrad", "maximize", "capturable", "differentiable", "centered", "momentum", "decoupled_weight_decay")
@@ -38,10 +37,10 @@ class Gradients:
 
 
 class OptimizerStep:
-    """Steps of one optimizer over ``parameters``; made anew for each update, after the learning rate is set.
+    """Steps of one optimizer over ``parameters``; a new one for each update, after the learning rate is set.
 
     Adam and RMSprop go through PyTorch's functional forms, Adam in its fused kernel; any other optimizer, and these
-    with unusual options, through its own ``step``.
+    with unusual options, through the public ``step``.
     """
 
     def __init__(self, optimizer: th.optim.Optimizer, parameters: Sequence[nn.Parameter], max_norm: float) -> None:
@@ -53,11 +52,11 @@ class OptimizerStep:
         kind = type(optimizer)
         if kind is th.optim.Adam and self._is_plain():
             self._state = self._state_of("exp_avg", "exp_avg_sq")
-            self._terms = self._options("lr", "weight_decay", "eps", "amsgrad", "maximize")
+            self._terms = self._settings("lr", "weight_decay", "eps", "amsgrad", "maximize")
             self._terms["beta1"], self._terms["beta2"] = optimizer.param_groups[0]["betas"]
         elif kind is th.optim.RMSprop and self._is_plain():
             self._state = self._state_of("square_avg")
-            self._terms = self._options("lr", "weight_decay", "eps", "alpha", "momentum", "centered")
+            self._terms = self._settings("lr", "weight_decay", "eps", "alpha", "momentum", "centered")
 
     def __call__(self, gradients: Gradients) -> None:
         """Clips the gradients (in place) and takes a step. Raises NonFiniteTraining if one is NaN or infinite."""
@@ -75,16 +74,16 @@ class OptimizerStep:
             self._optimizer.step()
         elif len(self._state) == 3:
             steps, averages, squares = self._state
-            adam(self._parameters, gradients.parts, averages, squares, [], steps, fused=True, **self._terms)
+            _torch_internals.adam_step(self._parameters, gradients.parts, averages, squares, steps, self._terms)
         else:
             steps, squares = self._state
-            rmsprop(self._parameters, gradients.parts, squares, [], [], steps, foreach=True, **self._terms)
+            _torch_internals.rmsprop_step(self._parameters, gradients.parts, squares, steps, self._terms)
 
     def _is_plain(self) -> bool:
         group, *others = self._optimizer.param_groups
         return not others and not isinstance(group["lr"], th.Tensor) and not any(group.get(name) for name in _UNUSUAL)
 
-    def _options(self, *names: str) -> dict[str, Any]:
+    def _settings(self, *names: str) -> dict[str, Any]:
         return {name: self._optimizer.param_groups[0][name] for name in names}
 
     def _state_of(self, *averages: str) -> list[list[th.Tensor]]:

@@ -1,4 +1,4 @@
-"""How an attempt ends: from what was raised to an exit code, and a failure people understand.
+"""The exit status of an attempt: from an exception to an exit code, a failure and the termination message.
 
 Owns the one mapping of errors to exit codes. Must not know what led to them.
 """
@@ -6,21 +6,24 @@ Owns the one mapping of errors to exit codes. Must not know what led to them.
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.status import Failure
-from aisandbox_crds.trainer_exit import ExitCode
+from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
+from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_environment.errors import InvalidReply, PermanentSimulatorError, TransientSimulatorError
 from aisandbox_model_store import DiskFull, Fenced, OutsideRoot, RunReplaced
 
 from aisandbox_trainer.errors import PermanentError, StopRequested, TrainerError
+from aisandbox_trainer.runtime.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """What became of an attempt."""
+    """The exit code of an attempt, and the failure that users see."""
 
     code: ExitCode
     failure: Failure | None = None
@@ -31,7 +34,7 @@ CANCELLED = ExitStatus(ExitCode.CANCELLED)
 
 
 def exit_status_of(error: BaseException) -> ExitStatus:
-    """The ending for an error; what is not known is retried, with its text as the message."""
+    """The exit status for an error; an unknown one is retried, with its text as the message."""
     if isinstance(error, StopRequested):
         return CANCELLED
     permanent, reason = _kind(error)
@@ -54,10 +57,29 @@ def _kind(error: BaseException) -> tuple[bool, str]:
         return False, "SimulatorUnreachable"
     if isinstance(error, OutsideRoot):
         return True, "InvalidOutputPath"
-    if isinstance(error, Fenced | RunReplaced):  # not permanent: the run goes on with the newer attempt
+    if isinstance(error, Fenced | RunReplaced):  # not permanent: the run continues with the newer attempt
         return False, "Fenced"
     if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         return False, "DiskFull"
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return False, "OutOfMemory"
     return False, "Internal"
+
+
+def write_termination_message(start: TrainerStart, attempt: int, status: ExitStatus, progress: Progress) -> None:
+    """The last step of an attempt; where it fails, the exit code has to do. ``attempt`` 0: none could be claimed."""
+    if start.termination_message_path is None:
+        return
+    message = TerminationMessage(
+        attempt=attempt,
+        exit_code=int(status.code),
+        timesteps=progress.timesteps,
+        failure=status.failure,
+        latest_checkpoint=progress.latest_checkpoint,
+        latest_model=progress.latest_model,
+        best_model=progress.best_model,
+        resumed_from=progress.resumed_from,
+        episode_reward_mean=progress.episode_reward_mean,
+    )
+    with suppress(OSError):
+        start.termination_message_path.write_text(message.to_json())

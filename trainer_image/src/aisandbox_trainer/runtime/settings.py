@@ -1,4 +1,4 @@
-"""What of a trainer depends on where it runs, read from environment variables. Must not know the run."""
+"""A trainer's settings that depend on where it runs, read from environment variables. Must not know the run."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from dataclasses import dataclass
 from typing import Self
 
 from aisandbox_crds.errors import FieldError, InvalidRun
-from aisandbox_process.environ import InvalidSetting, positive_number
+from aisandbox_process.environ import InvalidSetting, positive_number, switch
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How long to wait for a simulator, in seconds, and how many threads PyTorch may have (None: what fits).
-
-    ``simulator_patience`` is for one that is not there, ``simulator_timeout`` for one answer to a step.
-    """
+    """The defaults are those without a variable."""
 
     simulator_patience: float = 300.0
+    """SIMULATOR_PATIENCE_SECONDS, above 0: how long to retry a simulator that is not available."""
     simulator_timeout: float = 60.0
+    """SIMULATOR_TIMEOUT_SECONDS, above 0: how long to wait for the reply to one step; twice as long for a reset."""
     disk_patience: float = 300.0
+    """DISK_PATIENCE_SECONDS, above 0: how long a run that is trained waits for space on a full disk."""
     torch_threads: int | None = None
+    """TORCH_NUM_THREADS, above 0: PyTorch's threads; None: 1 for small networks, all processors for images."""
+    fast_update: bool = True
+    """FAST_UPDATE, "on" or "off": whether updates may be computed by :mod:`aisandbox_trainer.fast_updates`."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -32,11 +35,19 @@ class Settings:
             simulator_timeout=_number(environ, "SIMULATOR_TIMEOUT_SECONDS", cls().simulator_timeout),
             disk_patience=_number(environ, "DISK_PATIENCE_SECONDS", cls().disk_patience),
             torch_threads=None if threads is None else math.ceil(_number(environ, "TORCH_NUM_THREADS", 1)),
+            fast_update=_switch(environ, "FAST_UPDATE"),
         )
 
 
 def _number(environ: Mapping[str, str], name: str, default: float) -> float:
     try:
         return positive_number(environ, name, default)
+    except InvalidSetting as error:
+        raise InvalidRun([FieldError(name, error.rule)]) from None
+
+
+def _switch(environ: Mapping[str, str], name: str) -> bool:
+    try:
+        return switch(environ, name, default=True)
     except InvalidSetting as error:
         raise InvalidRun([FieldError(name, error.rule)]) from None

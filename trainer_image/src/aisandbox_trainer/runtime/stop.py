@@ -1,6 +1,6 @@
-"""The request to stop: set by SIGTERM, obeyed where the learner's state is whole.
+"""The request to stop: set by SIGTERM, obeyed where the model's state is consistent.
 
-Owns the signal handler and the rule when it may interrupt. Must not know what is saved.
+Owns the signal handler and the rule when it may interrupt a wait. Must not know what is saved.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import TypeVar
 
 from aisandbox_trainer.errors import StopRequested
+
+T = TypeVar("T")
 
 
 class Stop:
     """A flag, and a way out of a blocking wait for a simulator.
 
-    ``interruptible`` is True only while nothing but a reply is awaited: then, and only then, the signal's handler
-    raises StopRequested, since a simulator that hangs must not keep a trainer from saving in time.
+    ``interruptible`` is True only while the process waits for a reply and does nothing else: only then the signal's
+    handler raises StopRequested, since a simulator that hangs must not prevent a trainer from saving in time.
     """
 
     __slots__ = ("_clock", "_since", "interruptible", "requested")
@@ -31,31 +34,40 @@ class Stop:
         self._since = 0.0
 
     def install(self) -> None:
-        """Handles SIGTERM, and SIGINT like it. Main thread only."""
+        """Handles SIGTERM and SIGINT. Main thread only."""
         signal.signal(signal.SIGTERM, self._handle)
         signal.signal(signal.SIGINT, self._handle)
 
     def request(self) -> None:
-        """Asks to stop; the second time changes nothing."""
+        """Requests a stop; a second request changes nothing."""
         if not self.requested:
             self._since = self._clock()
             self.requested = True
 
     def check(self) -> None:
-        """Raises StopRequested if a stop is asked for."""
+        """Raises StopRequested if a stop is requested."""
         if self.requested:
             raise StopRequested
 
     def overdue(self, seconds: float) -> bool:
-        """Whether a stop has been asked for ``seconds`` ago or longer."""
+        """Whether a stop was requested ``seconds`` ago or longer."""
         return self.requested and self._clock() - self._since >= seconds
 
     def sleep(self, seconds: float) -> None:
-        """Sleeps, at most until a stop is asked for. Raises StopRequested then."""
+        """Sleeps, at most until a stop is requested. Raises StopRequested then."""
         self.interruptible = True
         try:
             self.check()
             time.sleep(seconds)
+        finally:
+            self.interruptible = False
+
+    def interruptibly(self, call: Callable[[], T]) -> T:
+        """The result of ``call``, which only waits for a reply. Raises StopRequested as soon as a stop is requested."""
+        self.interruptible = True
+        try:
+            self.check()
+            return call()
         finally:
             self.interruptible = False
 

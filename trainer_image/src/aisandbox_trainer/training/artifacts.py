@@ -1,6 +1,6 @@
 """What a run has published, as its status names it.
 
-Owns the way from a published folder or a pointer to an artefact. Must not know when or why it was published.
+Owns the way from a published folder or a pointer to an Artifact. Must not know when or why it was published.
 """
 
 from __future__ import annotations
@@ -8,13 +8,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
 from aisandbox_crds.status import Artifact
 from aisandbox_crds.times import format_time
-from aisandbox_model_store import MANIFEST_FILE, Pointer, Published, RunFolder
+from aisandbox_model_store import MANIFEST_FILE, Damaged, ModelNotFound, Pointer, Published, RunFolder
+
+log = structlog.get_logger(__name__)
 
 
-def artifact(published: Published, reward_mean: float | None = None) -> Artifact:
-    """A published folder; ``reward_mean`` is what it was chosen for."""
+def artifact_of(published: Published, reward_mean: float | None = None) -> Artifact:
+    """A published folder; ``reward_mean`` is the reason why it was chosen."""
     return Artifact(
         path=published.relative,
         timesteps=published.timesteps,
@@ -24,8 +27,8 @@ def artifact(published: Published, reward_mean: float | None = None) -> Artifact
     )
 
 
-def pointed(run: RunFolder, pointer: Pointer) -> Artifact:
-    """What a pointer names."""
+def artifact_of_pointer(run: RunFolder, pointer: Pointer) -> Artifact:
+    """The model that a pointer names."""
     return Artifact(
         path=f"models/{pointer.folder}",
         timesteps=pointer.timesteps,
@@ -33,6 +36,18 @@ def pointed(run: RunFolder, pointer: Pointer) -> Artifact:
         reward_mean=pointer.reward_mean,
         time=_published_at(run.models_path / pointer.folder),
     )
+
+
+def usable_pointer(run: RunFolder, name: str) -> Pointer | None:
+    """The pointer ``name`` ("latest", "best", "final") if the model it names exists and is not damaged."""
+    try:
+        pointer = run.pointer(name)
+        if pointer is not None:
+            run.model(name)
+    except (Damaged, ModelNotFound) as error:
+        log.warning("pointer to a model is not usable", pointer=name, error=str(error))
+        return None
+    return pointer
 
 
 def _published_at(folder: Path) -> str | None:

@@ -1,13 +1,12 @@
-"""Evaluation episodes: how good the policy is now, on environments of their own.
+"""Evaluation episodes: the mean reward of the policy now, in separate environments.
 
-Owns that an evaluation leaves training as it was: generators, statistics and environments. Must not know what follows
+Owns that an evaluation does not change training: generators, statistics and environments. Must not know what follows
 from the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
 
 import numpy as np
 import structlog
@@ -17,6 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization, unwrap_vec_normalize
 
+from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.checkpoints.random_state import RandomState
 from aisandbox_trainer.environments.factory import Environments, env_of
 
@@ -29,8 +29,7 @@ SEED_DISTANCE = 10_007
 class Evaluator:
     """Plays evaluation episodes of one run.
 
-    The environments are opened for each evaluation, because a simulator with room for one more session is not asked to
-    keep it for the whole run.
+    The environments are opened for each evaluation, so that a session of the simulator is occupied only that long.
     """
 
     def __init__(
@@ -44,8 +43,8 @@ class Evaluator:
     def mean_reward(self, model: BaseAlgorithm, number: int) -> float | None:
         """The mean undiscounted return of the episodes, played on up to ``number`` environments at a time.
 
-        None if the simulator has no room or breaks: an evaluation is not worth the run. Raises what ``check`` raises
-        (it is called each step) and the simulator's permanent errors.
+        None if the simulator has no free session or fails: a failed evaluation must not end the run. Raises what
+        ``check`` raises (it is called each step) and the simulator's permanent errors.
         """
         before = RandomState.capture(model.action_space)  # DQN explores by drawing from the space
         try:
@@ -53,7 +52,7 @@ class Evaluator:
                 try:
                     return self._play(model, count)
                 except TransientSimulatorError as error:
-                    log.warning("evaluation broken off", environments=count, error=str(error))
+                    log.warning("evaluation aborted", environments=count, error=str(error))
         finally:
             before.restore(model.action_space)
         return None
@@ -75,8 +74,7 @@ class Evaluator:
 
     def _prepared(self, bare: VecEnv, model: BaseAlgorithm) -> VecEnv:
         bare.seed(self._seed + SEED_DISTANCE)
-        wrap: Any = model._wrap_env  # SB3's own last wrapper: the transposition of images
-        env = cast(VecEnv, wrap(self._environments.wrap(bare)))
+        env = _sb3_internals.wrap_for(model, self._environments.wrap(bare))
         if (normalize := unwrap_vec_normalize(env)) is not None:
             normalize.training = False
             normalize.norm_reward = False

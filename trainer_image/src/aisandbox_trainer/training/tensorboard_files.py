@@ -1,4 +1,4 @@
-"""The TensorBoard files of a run. Must not end a training: what cannot be written is left out, with one warning."""
+"""The TensorBoard files of a run. Errors of the disk do not end a training: they are logged once, as a warning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputF
 log = structlog.get_logger(__name__)
 
 
-class _Forgiving(KVWriter):
+class _TolerantWriter(KVWriter):
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
         self._inner: TensorBoardOutputFormat | None = None
@@ -26,16 +26,16 @@ class _Forgiving(KVWriter):
             self._inner.write(key_values, key_excluded, step)
         except OSError as error:
             self._failed = True
-            log.warning("no more TensorBoard files", folder=self._folder, error=str(error))
+            log.warning("TensorBoard files are no longer written", folder=self._folder, error=str(error))
 
     def close(self) -> None:
         if self._inner is not None and not self._failed:
             try:
                 self._inner.close()
             except OSError as error:
-                log.warning("TensorBoard file not finished", folder=self._folder, error=str(error))
+                log.warning("TensorBoard file not closed", folder=self._folder, error=str(error))
 
 
 def tensorboard_logger(folder: Path) -> Logger:
     """SB3's logger into ``folder``, and nowhere else."""
-    return Logger(str(folder), [_Forgiving(folder)])
+    return Logger(str(folder), [_TolerantWriter(folder)])

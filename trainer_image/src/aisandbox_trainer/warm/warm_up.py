@@ -65,14 +65,14 @@ def _train_small_model() -> None:
     from aisandbox_crds.spec import Algorithm
     from aisandbox_environment.adapters import FakeExternalEnvAdapter
 
-    from aisandbox_trainer.algorithms.builder import build
+    from aisandbox_trainer.algorithms.builder import build, class_of
     from aisandbox_trainer.environments.factory import space_adapter_of
     from aisandbox_trainer.environments.in_process import AdapterEnv, vectorized
     from aisandbox_trainer.export.model_files import export_model
 
     env = vectorized(lambda: AdapterEnv(FakeExternalEnvAdapter()), 1)
     settings = {"n_steps": "16", "batch_size": "16", "n_epochs": "1", "device": "cpu"}
-    model = build(Algorithm.PPO, parse_hyperparameters(Algorithm.PPO, settings), "MlpPolicy", env, 0)
+    model = build(class_of(Algorithm.PPO), parse_hyperparameters(Algorithm.PPO, settings), "MlpPolicy", env, 0)
     if not Path("/dev/nvidia0").exists():  # with a GPU, the first backward pass starts a thread for it
         model.learn(16)
     adapter = space_adapter_of(env)

@@ -1,10 +1,10 @@
-"""How likely an action is under a policy's scores, how uncertain the policy is, and the gradients of both.
+"""Action distributions: log-probability and entropy of actions under a policy's scores, and the gradients of both.
 
 Owns one class for each of SB3's plain action distributions, with SB3's formulas in SB3's order, so that samples and
 log-probabilities are the same to the last bit. Must not know networks, losses or environments.
 
 Every class has: ``sample(scores)`` -> (actions as SB3's policies return them, log-probabilities [N]), drawing from
-torch's generator as SB3 does; ``evaluate(scores, actions)`` -> an Evaluation, whose ``gradient`` leads back to the
+torch's generator as SB3 does; ``evaluate(scores, actions)`` -> EvaluatedActions, whose ``gradient`` leads back to the
 scores.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch as th
 from stable_baselines3.common.distributions import (
@@ -30,7 +30,7 @@ _HALF_LOG_TWO_PI = math.log(math.sqrt(2 * math.pi))
 _ENTROPY_OF_NORMAL = 0.5 + 0.5 * math.log(2 * math.pi)
 
 
-class Evaluation(Protocol):
+class EvaluatedActions(Protocol):
     """A batch of actions under the scores of a policy."""
 
     log_prob: th.Tensor
@@ -40,16 +40,16 @@ class Evaluation(Protocol):
         """The entropy of each distribution, [N]."""
         ...
 
-    def gradient(self, of_log_prob: th.Tensor, of_entropy: float) -> tuple[th.Tensor, list[th.Tensor]]:
-        """The gradient of the scores [N, size] and of the likelihood's own parameters.
+    def gradient(self, grad_log_prob: th.Tensor, grad_entropy: float) -> tuple[th.Tensor, list[th.Tensor]]:
+        """The gradient of the scores [N, size] and of the distribution's own parameters.
 
-        From those of the log-probabilities [N] and of every single entropy (0: the loss has none).
+        From those of the log-probabilities [N] and of every single entropy (0: the loss has no entropy term).
         """
         ...
 
 
-class Likelihood(Protocol):
-    """The distribution of actions a policy's scores stand for."""
+class ActionDistribution(Protocol):
+    """The distribution of actions that a policy's scores (its last layer's output) parametrize."""
 
     parameters: list[nn.Parameter]
 
@@ -57,25 +57,25 @@ class Likelihood(Protocol):
         """Actions [N], or [N, dimensions], and their log-probabilities [N]."""
         ...
 
-    def evaluate(self, scores: th.Tensor, actions: th.Tensor) -> Evaluation:
+    def evaluate(self, scores: th.Tensor, actions: th.Tensor) -> EvaluatedActions:
         """``actions``: as the rollout buffer has them, float32 [N, dimensions]."""
         ...
 
 
-def likelihood_of(distribution: Distribution, log_std: nn.Parameter | None) -> Likelihood | None:
-    """The likelihood that equals one of SB3's distributions; None for those with state-dependent exploration."""
+def distribution_of(distribution: Distribution, log_std: nn.Parameter | None) -> ActionDistribution | None:
+    """The counterpart of one of SB3's distributions; None for those with state-dependent exploration."""
     if type(distribution) is CategoricalDistribution:
-        return Choices([distribution.action_dim], flat=True)
+        return Categorical([distribution.action_dim], flat=True)
     if type(distribution) is MultiCategoricalDistribution:
-        return Choices([int(n) for n in distribution.action_dims], flat=False)
+        return Categorical([int(n) for n in distribution.action_dims], flat=False)
     if type(distribution) is BernoulliDistribution:
-        return Bits()
+        return Bernoulli()
     if type(distribution) is DiagGaussianDistribution and log_std is not None:
-        return Gaussian(log_std)
+        return DiagGaussian(log_std)
     return None
 
 
-class Choices:
+class Categorical:
     """One categorical choice, or several independent ones."""
 
     def __init__(self, counts: Sequence[int], flat: bool) -> None:
@@ -92,10 +92,10 @@ class Choices:
             return actions[0].squeeze(-1), chosen[0]
         return th.cat(actions, 1), th.stack(chosen, 1).sum(1)
 
-    def evaluate(self, scores: th.Tensor, actions: th.Tensor) -> ChoicesEvaluation:
+    def evaluate(self, scores: th.Tensor, actions: th.Tensor) -> EvaluatedCategorical:
         """``actions``: [N, choices]."""
         chosen = actions.long()
-        return ChoicesEvaluation(self._logits(scores), [chosen[:, i : i + 1] for i in range(len(self._counts))])
+        return EvaluatedCategorical(self._logits(scores), [chosen[:, i : i + 1] for i in range(len(self._counts))])
 
     def _logits(self, scores: th.Tensor) -> list[th.Tensor]:
         parts = [scores] if len(self._counts) == 1 else th.split(scores, self._counts, 1)
@@ -103,8 +103,8 @@ class Choices:
 
 
 @dataclass(slots=True)
-class ChoicesEvaluation:
-    """See Evaluation; ``logits`` are normalised."""
+class EvaluatedCategorical:
+    """See EvaluatedActions; ``logits`` are normalised."""
 
     logits: list[th.Tensor]
     chosen: list[th.Tensor]
@@ -120,21 +120,21 @@ class ChoicesEvaluation:
         self._entropies = [-(part * softmax(part, -1)).sum(-1) for part in self.logits]
         return self._entropies[0] if len(self._entropies) == 1 else th.stack(self._entropies, 1).sum(1)
 
-    def gradient(self, of_log_prob: th.Tensor, of_entropy: float) -> tuple[th.Tensor, list[th.Tensor]]:
+    def gradient(self, grad_log_prob: th.Tensor, grad_entropy: float) -> tuple[th.Tensor, list[th.Tensor]]:
         """Of a score: d log p_k / d score_j = [j = k] - p_j; d H / d score_j = -p_j (log p_j + H)."""
-        column = of_log_prob.unsqueeze(-1)
+        column = grad_log_prob.unsqueeze(-1)
         gradients = []
         for i, (logits, index) in enumerate(zip(self.logits, self.chosen, strict=True)):
             probabilities = logits.exp()
             gradient = probabilities * -column
-            if of_entropy:
-                gradient -= of_entropy * probabilities * (logits + self._entropies[i].unsqueeze(-1))
+            if grad_entropy:
+                gradient -= grad_entropy * probabilities * (logits + self._entropies[i].unsqueeze(-1))
             gradients.append(gradient.scatter_add_(-1, index, column))
         return gradients[0] if len(gradients) == 1 else th.cat(gradients, 1), []
 
 
-class Bits:
-    """Independent coin flips."""
+class Bernoulli:
+    """Independent Bernoulli variables."""
 
     def __init__(self) -> None:
         self.parameters: list[nn.Parameter] = []
@@ -142,16 +142,16 @@ class Bits:
     def sample(self, scores: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Actions float32 [N, bits] of 0 and 1, and their log-probabilities [N]."""
         actions = th.bernoulli(th.sigmoid(scores))
-        return actions, BitsEvaluation(scores, actions).log_prob
+        return actions, EvaluatedBernoulli(scores, actions).log_prob
 
-    def evaluate(self, scores: th.Tensor, actions: th.Tensor) -> BitsEvaluation:
+    def evaluate(self, scores: th.Tensor, actions: th.Tensor) -> EvaluatedBernoulli:
         """``actions``: [N, bits]."""
-        return BitsEvaluation(scores, actions)
+        return EvaluatedBernoulli(scores, actions)
 
 
 @dataclass(slots=True)
-class BitsEvaluation:
-    """See Evaluation."""
+class EvaluatedBernoulli:
+    """See EvaluatedActions."""
 
     logits: th.Tensor
     actions: th.Tensor
@@ -165,16 +165,16 @@ class BitsEvaluation:
         p = th.sigmoid(self.logits)
         return binary_cross_entropy_with_logits(self.logits, p, reduction="none").sum(1)
 
-    def gradient(self, of_log_prob: th.Tensor, of_entropy: float) -> tuple[th.Tensor, list[th.Tensor]]:
+    def gradient(self, grad_log_prob: th.Tensor, grad_entropy: float) -> tuple[th.Tensor, list[th.Tensor]]:
         """Of a logit: d log p / d logit = action - p; d H / d logit = -logit p (1 - p)."""
         p = th.sigmoid(self.logits)
-        gradient = (self.actions - p) * of_log_prob.unsqueeze(-1)
-        if of_entropy:
-            gradient -= of_entropy * self.logits * p * (1 - p)
+        gradient = (self.actions - p) * grad_log_prob.unsqueeze(-1)
+        if grad_entropy:
+            gradient -= grad_entropy * self.logits * p * (1 - p)
         return gradient, []
 
 
-class Gaussian:
+class DiagGaussian:
     """Independent normal numbers with a standard deviation that does not depend on the observation."""
 
     def __init__(self, log_std: nn.Parameter) -> None:
@@ -184,16 +184,16 @@ class Gaussian:
         """Actions float32 [N, size], and their log-probabilities [N]."""
         std = th.ones_like(scores) * self.parameters[0].exp()
         actions = scores + th.normal(th.zeros_like(scores), th.ones_like(scores)) * std
-        return actions, GaussianEvaluation(scores, actions, std).log_prob
+        return actions, EvaluatedGaussian(scores, actions, std).log_prob
 
-    def evaluate(self, scores: th.Tensor, actions: th.Tensor) -> GaussianEvaluation:
+    def evaluate(self, scores: th.Tensor, actions: th.Tensor) -> EvaluatedGaussian:
         """``actions``: [N, size]."""
-        return GaussianEvaluation(scores, actions, th.ones_like(scores) * self.parameters[0].exp())
+        return EvaluatedGaussian(scores, actions, th.ones_like(scores) * self.parameters[0].exp())
 
 
 @dataclass(slots=True)
-class GaussianEvaluation:
-    """See Evaluation."""
+class EvaluatedGaussian:
+    """See EvaluatedActions."""
 
     mean: th.Tensor
     actions: th.Tensor
@@ -212,14 +212,11 @@ class GaussianEvaluation:
         """The sum of the dimensions' entropies, [N]."""
         return (_ENTROPY_OF_NORMAL + self.std.log()).sum(1)
 
-    def gradient(self, of_log_prob: th.Tensor, of_entropy: float) -> tuple[th.Tensor, list[th.Tensor]]:
+    def gradient(self, grad_log_prob: th.Tensor, grad_entropy: float) -> tuple[th.Tensor, list[th.Tensor]]:
         """Of log p: (a - mean) / std^2 for the mean, ((a - mean) / std)^2 - 1 for log std, for which H has 1."""
-        column = of_log_prob.unsqueeze(-1)
-        of_mean = column / self._variance * self._distance
-        of_log_std = (of_mean * self._distance - column).sum(0)
-        if of_entropy:
-            of_log_std += of_entropy * len(column)
-        return of_mean, [of_log_std]
-
-
-__all__: Sequence[Any] = ["Bits", "Choices", "Evaluation", "Gaussian", "Likelihood", "likelihood_of"]
+        column = grad_log_prob.unsqueeze(-1)
+        grad_mean = column / self._variance * self._distance
+        grad_log_std = (grad_mean * self._distance - column).sum(0)
+        if grad_entropy:
+            grad_log_std += grad_entropy * len(column)
+        return grad_mean, [grad_log_std]

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from aisandbox_trainer.environments.concurrency import call_concurrently
+from aisandbox_trainer.environments.sessions import call_concurrently
 from aisandbox_trainer.errors import StopRequested
 
 BOUND = 20.0

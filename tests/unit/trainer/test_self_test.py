@@ -1,0 +1,152 @@
+"""Fast updates are checked against SB3's own on first use, and replaced by them where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3 as sb3
+import torch as th
+from aisandbox_crds.errors import InvalidRun
+from aisandbox_crds.spec import Algorithm
+from aisandbox_trainer import _torch_internals
+from aisandbox_trainer.algorithms.builder import class_of
+from aisandbox_trainer.environments.in_process import vectorized
+from aisandbox_trainer.fast_updates.distributions import Categorical, EvaluatedCategorical
+from aisandbox_trainer.fast_updates.policy_nets import ActorCriticNets, QNets
+from aisandbox_trainer.runtime.settings import Settings
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
+from torch import nn
+
+KEYWORDS: dict[Algorithm, dict[str, Any]] = {
+    Algorithm.PPO: {"n_steps": 32, "batch_size": 16, "n_epochs": 2},
+    Algorithm.A2C: {},
+    Algorithm.DQN: {"learning_starts": 20, "train_freq": 4, "buffer_size": 300},
+}
+PLAIN: dict[Algorithm, type[BaseAlgorithm]] = {Algorithm.PPO: sb3.PPO, Algorithm.A2C: sb3.A2C, Algorithm.DQN: sb3.DQN}
+WARNING = "fast updates differ from stable-baselines3"
+
+
+def learn(kind: type[BaseAlgorithm], algorithm: Algorithm, steps: int = 128, **keywords: Any) -> Any:
+    env = vectorized(lambda: gym.make("CartPole-v1"), 2)
+    model: Any = kind("MlpPolicy", env, seed=3, device="cpu", **{**KEYWORDS[algorithm], **keywords})
+    model.set_logger(Logger(None, []))
+    return model.learn(steps)
+
+
+def assert_same_numbers(one: Any, other: Any) -> None:
+    for theirs, ours in zip(one.policy.parameters(), other.policy.parameters(), strict=True):
+        np.testing.assert_array_equal(ours.detach(), theirs.detach())
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU])
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_right_fast_update_is_used(
+    algorithm: Algorithm, activation: type[nn.Module], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = learn(class_of(algorithm), algorithm, policy_kwargs={"activation_fn": activation})
+    assert model.passes("update", lambda: False), "tested already, so not again"
+    assert WARNING not in capsys.readouterr().out
+
+
+def _reversed(gradient: th.Tensor, output: th.Tensor) -> th.Tensor:
+    return -gradient * (1 - output**2)
+
+
+def _raises(*arguments: Any, **keywords: Any) -> Any:
+    raise TypeError("adam() got an unexpected keyword argument")
+
+
+def _no_step(*arguments: Any, **keywords: Any) -> None:
+    pass
+
+
+def _wrong_gradient(self: Any, grad_log_prob: th.Tensor, grad_entropy: float) -> Any:
+    return RIGHT_GRADIENT(self, 1.1 * grad_log_prob, grad_entropy)
+
+
+def _wrong_actions(self: Any, observations: Any) -> Any:
+    actions, values, log_prob = RIGHT_ACTIONS(self, observations)
+    return actions, values + 0.1, log_prob
+
+
+RIGHT_GRADIENT, RIGHT_ACTIONS = EvaluatedCategorical.gradient, ActorCriticNets.act
+FAULTS: dict[str, tuple[Algorithm, Any, str, Callable[..., Any]]] = {
+    "activation": (Algorithm.PPO, _torch_internals, "tanh_backward", _reversed),
+    "scale of a gradient": (Algorithm.PPO, EvaluatedCategorical, "gradient", _wrong_gradient),
+    "optimizer that raises": (Algorithm.PPO, _torch_internals, "adam_step", _raises),
+    "forward pass": (Algorithm.PPO, ActorCriticNets, "act", _wrong_actions),
+    "optimizer of A2C": (Algorithm.A2C, _torch_internals, "rmsprop_step", _no_step),
+    "activation of DQN": (Algorithm.DQN, _torch_internals, "relu_backward", lambda gradient, output: gradient),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_wrong_fast_update_is_replaced_by_sb3s_own(
+    fault: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    algorithm, owner, name, wrong = FAULTS[fault]
+    expected = learn(PLAIN[algorithm], algorithm)
+    monkeypatch.setattr(owner, name, wrong)
+    found = learn(class_of(algorithm), algorithm)
+    assert_same_numbers(expected, found)
+    assert capsys.readouterr().out.count(WARNING) == 1
+
+
+def test_wrong_greedy_action_is_replaced_by_sb3s_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = learn(sb3.DQN, Algorithm.DQN)
+    features = QNets.features
+    monkeypatch.setattr(QNets, "features", lambda self, observations: -1e3 * features(self, observations))
+    assert_same_numbers(expected, learn(class_of(Algorithm.DQN), Algorithm.DQN))
+    assert WARNING in capsys.readouterr().out
+
+
+def test_self_test_changes_neither_the_model_nor_the_random_numbers() -> None:
+    model = learn(class_of(Algorithm.PPO), Algorithm.PPO, 64)
+    before = [parameter.detach().clone() for parameter in model.policy.parameters()]
+    updates, numpy_state, torch_state = model._n_updates, np.random.get_state(legacy=False), th.get_rng_state()
+    assert model._updates_the_same()
+    assert model._acts_the_same(model.nets())
+    assert model._n_updates == updates
+    np.testing.assert_equal(np.random.get_state(legacy=False), numpy_state)
+    assert th.equal(th.get_rng_state(), torch_state)
+    for parameter, old in zip(model.policy.parameters(), before, strict=True):
+        assert th.equal(parameter, old)
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_fast_update_off_uses_sb3s_own_classes(algorithm: Algorithm) -> None:
+    assert class_of(algorithm, fast_update=False) is PLAIN[algorithm]
+    assert class_of(algorithm) is not PLAIN[algorithm]
+    assert issubclass(class_of(algorithm), PLAIN[algorithm])
+
+
+def test_pytorch_without_the_private_names_uses_sb3s_own_classes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_torch_internals, "AVAILABLE", False)
+    assert class_of(Algorithm.PPO) is sb3.PPO
+    assert "not available with this version of PyTorch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "fast"), [(None, True), ("on", True), ("", True), ("off", False), ("OFF", False)])
+def test_setting_fast_update_is_read(text: str | None, fast: bool) -> None:
+    environ = {} if text is None else {"FAST_UPDATE": text}
+    assert Settings.from_environ(environ).fast_update is fast
+
+
+def test_setting_fast_update_refuses_other_words() -> None:
+    with pytest.raises(InvalidRun, match="FAST_UPDATE"):
+        Settings.from_environ({"FAST_UPDATE": "no"})
+
+
+def test_one_choice_has_no_part_in_the_fault_injection() -> None:
+    """The faults above are of code that is used: CartPole's actions are one categorical choice."""
+    model = learn(class_of(Algorithm.PPO), Algorithm.PPO, 64)
+    assert isinstance(model.nets()._distribution, Categorical)

@@ -1,0 +1,60 @@
+"""Every name of PyTorch that is not documented, in one place: functional optimizers and backward kernels.
+
+Written for the versions that this package's metadata allows. AVAILABLE is False where one of the names is missing; the
+public way is then SB3's own ``train``, with ``optimizer.step()`` and autograd. That the names still mean the same is
+checked by :mod:`aisandbox_trainer.fast_updates.self_test`. Must not know policies or losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch as th
+
+_adam: Any = None
+_rmsprop: Any = None
+_tanh_backward: Any = None
+_threshold_backward: Any = None
+try:
+    from torch.optim.adam import adam as _adam
+    from torch.optim.rmsprop import rmsprop as _rmsprop
+
+    _tanh_backward = th.ops.aten.tanh_backward.default
+    _threshold_backward = th.ops.aten.threshold_backward.default
+    AVAILABLE = True
+except (ImportError, AttributeError):
+    AVAILABLE = False
+
+Tensors = Sequence[th.Tensor]
+
+
+def tanh_backward(gradient: th.Tensor, output: th.Tensor) -> th.Tensor:
+    """The gradient of tanh's input from those of its output and its output, as autograd computes it."""
+    result: th.Tensor = _tanh_backward(gradient, output)
+    return result
+
+
+def relu_backward(gradient: th.Tensor, output: th.Tensor) -> th.Tensor:
+    """The gradient of ReLU's input from that of its output and its output, as autograd computes it."""
+    result: th.Tensor = _threshold_backward(gradient, output, 0)
+    return result
+
+
+def adam_step(
+    parameters: Tensors,
+    gradients: Tensors,
+    averages: Tensors,
+    squares: Tensors,
+    steps: Tensors,
+    options: dict[str, Any],
+) -> None:
+    """One step of ``torch.optim.Adam`` in its fused kernel; changes the parameters and the three lists of state."""
+    _adam(parameters, gradients, averages, squares, [], steps, fused=True, **options)
+
+
+def rmsprop_step(
+    parameters: Tensors, gradients: Tensors, squares: Tensors, steps: Tensors, options: dict[str, Any]
+) -> None:
+    """One step of ``torch.optim.RMSprop`` over all parameters at once; changes the parameters and the state."""
+    _rmsprop(parameters, gradients, squares, [], [], steps, foreach=True, **options)

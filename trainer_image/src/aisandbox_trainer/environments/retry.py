@@ -1,0 +1,64 @@
+"""Retries of calls to a simulator, with a growing pause, for a bounded time. Must not know what is called."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+from aisandbox_environment.errors import TransientSimulatorError
+
+from aisandbox_trainer.errors import SimulatorGone
+from aisandbox_trainer.runtime import progress as activity
+from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.stop import Stop
+
+FIRST_DELAY_SECONDS = 0.1
+LONGEST_DELAY_SECONDS = 5.0
+LOG_EVERY_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+_JITTER = random.Random()  # noqa: S311  (its own generator: waiting must not change what is learned)
+T = TypeVar("T")
+
+
+class SimulatorRetry:
+    """Calls a function until it succeeds, at most ``seconds`` long.
+
+    After a transient error it waits, longer each time; progress shows the waiting with a warning. Raises SimulatorGone
+    when the time is over, StopRequested at once; other errors pass through.
+    """
+
+    def __init__(
+        self, seconds: float, progress: Progress, stop: Stop, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds = seconds
+        self._progress = progress
+        self._stop = stop
+        self._clock = clock
+
+    def call(self, connect: Callable[[], T]) -> T:
+        """The result of ``connect``."""
+        started = self._clock()
+        before = (self._progress.activity, self._progress.warning)
+        delay, logged = FIRST_DELAY_SECONDS, float("-inf")
+        while True:
+            self._stop.check()
+            try:
+                result = self._stop.interruptibly(connect)
+            except TransientSimulatorError as error:
+                waited = self._clock() - started
+                if waited + delay > self._seconds:
+                    raise SimulatorGone(f"the simulator was not available for {waited:.0f} s: {error}") from error
+                if waited - logged >= LOG_EVERY_SECONDS:
+                    logged = waited
+                    log.warning("waiting for the simulator", waited_seconds=round(waited, 1), error=str(error))
+                self._progress.activity = activity.WAITING
+                self._progress.warning = f"simulator not available for {waited:.0f} s, trying again: {error}"
+                self._stop.sleep(delay * _JITTER.uniform(0.8, 1.2))
+                delay = min(delay * 1.6, LONGEST_DELAY_SECONDS)
+            else:
+                self._progress.activity, self._progress.warning = before
+                return result
