@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import structlog
+from aisandbox_crds.status import Activity
 from aisandbox_environment.errors import TransientSimulatorError
 
 from aisandbox_trainer.errors import SimulatorGone
-from aisandbox_trainer.runtime import progress as activity
 from aisandbox_trainer.runtime.progress import Progress
 from aisandbox_trainer.runtime.stop import Stop
 
@@ -55,7 +55,7 @@ class SimulatorRetry:
                 if waited - logged >= LOG_EVERY_SECONDS:
                     logged = waited
                     log.warning("waiting for the simulator", waited_seconds=round(waited, 1), error=str(error))
-                self._progress.activity = activity.WAITING
+                self._progress.activity = Activity.WAITING_FOR_SIMULATOR
                 self._progress.warning = f"simulator not available for {waited:.0f} s, trying again: {error}"
                 self._stop.sleep(delay * _JITTER.uniform(0.8, 1.2))
                 delay = min(delay * 1.6, LONGEST_DELAY_SECONDS)

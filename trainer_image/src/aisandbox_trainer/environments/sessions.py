@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from aisandbox_crds.spec import GrpcEnvironment
 from aisandbox_environment.addresses import expand_addresses, spread
-from aisandbox_environment.channels import open_session_stream
+from aisandbox_environment.calls import open_session_stream
 from aisandbox_environment.session import SimulatorSession, Timeouts
 from aisandbox_process.grpc_direct import ClientStream
 

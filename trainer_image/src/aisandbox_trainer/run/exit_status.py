@@ -70,16 +70,6 @@ def write_termination_message(start: TrainerStart, attempt: int, status: ExitSta
     """The last step of an attempt; where it fails, the exit code has to do. ``attempt`` 0: none could be claimed."""
     if start.termination_message_path is None:
         return
-    message = TerminationMessage(
-        attempt=attempt,
-        exit_code=int(status.code),
-        timesteps=progress.timesteps,
-        failure=status.failure,
-        latest_checkpoint=progress.latest_checkpoint,
-        latest_model=progress.latest_model,
-        best_model=progress.best_model,
-        resumed_from=progress.resumed_from,
-        episode_reward_mean=progress.episode_reward_mean,
-    )
+    message = TerminationMessage.of(progress.report(attempt), int(status.code), status.failure)
     with suppress(OSError):
         start.termination_message_path.write_text(message.to_json())

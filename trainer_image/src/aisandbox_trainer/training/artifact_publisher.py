@@ -18,6 +18,7 @@ import structlog
 from aisandbox_crds.effective_values import effective_evaluation_interval
 from aisandbox_crds.output_path import normalized_output_path
 from aisandbox_crds.spec import TrainingRunSpec
+from aisandbox_crds.status import Activity
 from aisandbox_model_store import CHECKPOINT_ZIP, Damaged, DiskFull, ModelNotFound, Published, Writer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
@@ -27,7 +28,6 @@ from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import Ratings, TrainingState
 from aisandbox_trainer.environments.factory import env_of, space_adapter_of
 from aisandbox_trainer.export.model_files import export_model
-from aisandbox_trainer.runtime import progress as activity
 from aisandbox_trainer.runtime.progress import Progress, mean_of
 from aisandbox_trainer.training.artifacts import artifact_of, artifact_of_pointer, usable_pointer
 from aisandbox_trainer.training.evaluator import Evaluator
@@ -182,7 +182,7 @@ class ArtifactPublisher:
         return True
 
     def _evaluate(self, model: BaseAlgorithm, evaluator: Evaluator) -> None:
-        before, self.progress.activity = self.progress.activity, activity.EVALUATING
+        before, self.progress.activity = self.progress.activity, Activity.EVALUATING
         try:
             mean = evaluator.mean_reward(model, model.n_envs)
         finally:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import structlog
+from aisandbox_crds.status import Activity
 from aisandbox_environment.errors import TransientSimulatorError
 from aisandbox_model_store import ModelStoreError
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -24,7 +25,6 @@ from aisandbox_trainer.environments.factory import env_of
 from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import SimulatorGone, TrainerError
-from aisandbox_trainer.runtime import progress as activity
 from aisandbox_trainer.runtime.progress import Progress
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
@@ -68,7 +68,7 @@ class TrainingLoop:
         Raises StopRequested with the model at a rollback point and nothing saved, SimulatorGone, NonFiniteTraining,
         the simulator's permanent errors, and what publishing raises.
         """
-        self.progress.activity = activity.TRAINING
+        self.progress.activity = Activity.TRAINING
         try:
             while self.model.num_timesteps < self.total_timesteps:
                 try:
