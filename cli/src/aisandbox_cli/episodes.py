@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
-from aisandbox_environment.simulation import ResetResult, StepResult
+from aisandbox_environment import ResetResult, StepResult
 from aisandbox_wire.tensors import Array
 
 

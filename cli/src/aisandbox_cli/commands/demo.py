@@ -151,7 +151,7 @@ def _play(
 ) -> tuple[list[float], int]:
     """Plays the episodes; returns their returns and the number of actions."""
     # Imported here: --help needs no NumPy.
-    from aisandbox_environment.session import SimulatorSession
+    from aisandbox_environment import SimulatorSession
 
     from aisandbox_cli.episodes import play_episodes
 

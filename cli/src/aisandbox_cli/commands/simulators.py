@@ -51,9 +51,8 @@ def host_gymnasium(
       aisandbox host-gymnasium Pendulum-v1 --port 50062 --environment-option g=9.8
       aisandbox train ppo --simulator 127.0.0.1:50061 --environments 8
     """  # noqa: D301 - \b keeps the lines apart
-    from aisandbox_environment import gymnasium_host
-    from aisandbox_environment.errors import InvalidOptions
-    from aisandbox_environment.server import EnvironmentServer
+    from aisandbox_environment import EnvironmentServer, InvalidOptions
+    from aisandbox_environment import host_gymnasium as serve_gymnasium
     from aisandbox_process import log
     from aisandbox_wire.errors import WireError
 
@@ -67,7 +66,7 @@ def host_gymnasium(
     settings = options.json_pairs(environment_option or [], "--environment-option")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        gymnasium_host.host_gymnasium(environment, environments, host, port, settings, ready)
+        serve_gymnasium(environment, environments, host, port, settings, ready)
     except KeyboardInterrupt:
         return
     except (InvalidOptions, WireError) as error:
@@ -114,8 +113,7 @@ def check_simulator(
 
 def _check_answers(address: str, timeout: float) -> None:
     """Raises Unavailable if no simulator answers; the checks report every other error."""
-    from aisandbox_environment.calls import describe
-    from aisandbox_environment.errors import SimulatorError, SimulatorUnreachable
+    from aisandbox_environment import SimulatorError, SimulatorUnreachable, describe
 
     try:
         describe(address, timeout)
