@@ -12,7 +12,7 @@ from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import ConditionType, Phase
 
 ROOT = Path(__file__).parents[3]
-MEMBERS = ("crds", "operator", "api_server")
+MEMBERS = ("crds", "operator", "api_server", "trainer_image")
 OTHER_WORDS = {*Phase, *ConditionType}
 """Values of other enumerations, which are written as text where Kubernetes' own status is read."""
 

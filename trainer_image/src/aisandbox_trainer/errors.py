@@ -22,11 +22,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from aisandbox_crds.reasons import Reason
+
 
 class TrainerError(Exception):
     """Base of the errors this package raises."""
 
-    reason: ClassVar[str] = "Internal"
+    reason: ClassVar[str] = Reason.INTERNAL
 
 
 class StopRequested(TrainerError):
@@ -40,49 +42,49 @@ class PermanentError(TrainerError):
 class InvalidHyperparameter(PermanentError):
     """A hyperparameter that stable-baselines3 refuses in combination with the others or with the environment."""
 
-    reason = "InvalidHyperparameter"
+    reason = Reason.INVALID_HYPERPARAMETER
 
 
 class UnsupportedSpace(PermanentError):
     """A space the algorithm or the policy cannot take; ``reason`` tells observations from actions."""
 
-    reason = "UnsupportedObservationSpace"
+    reason = Reason.UNSUPPORTED_OBSERVATION_SPACE
 
 
 class UnsupportedActionSpace(UnsupportedSpace):
     """An action space the algorithm cannot choose from."""
 
-    reason = "UnsupportedActionSpace"
+    reason = Reason.UNSUPPORTED_ACTION_SPACE
 
 
 class UnknownEnvironment(PermanentError):
     """Gymnasium has no such environment, or cannot make it with these arguments."""
 
-    reason = "UnknownEnvironment"
+    reason = Reason.UNKNOWN_ENVIRONMENT
 
 
 class SimulatorChanged(PermanentError):
     """The simulator declares other spaces than when the run began."""
 
-    reason = "SimulatorProtocol"
+    reason = Reason.SIMULATOR_PROTOCOL
 
 
 class InvalidEnvironmentReply(PermanentError):
     """An environment in this process answered with a NaN or an infinity."""
 
-    reason = "SimulatorInvalidReply"
+    reason = Reason.SIMULATOR_INVALID_REPLY
 
 
 class NonFiniteTraining(PermanentError):
     """An update left weights that are NaN or infinite."""
 
-    reason = "NonFiniteTraining"
+    reason = Reason.NON_FINITE_TRAINING
 
 
 class CannotExport(PermanentError):
     """The policy, its normalisation or its spaces cannot be written as an ONNX file."""
 
-    reason = "CannotExport"
+    reason = Reason.CANNOT_EXPORT
 
 
 class RetryableError(TrainerError):
@@ -92,4 +94,4 @@ class RetryableError(TrainerError):
 class SimulatorGone(RetryableError):
     """The simulator was not available for as long as it is retried, or keeps failing."""
 
-    reason = "SimulatorUnreachable"
+    reason = Reason.SIMULATOR_UNREACHABLE

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from aisandbox_crds.errors import InvalidRun
+from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Failure
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
@@ -39,7 +40,7 @@ def exit_status_of(error: BaseException) -> ExitStatus:
         return CANCELLED
     permanent, reason = _kind(error)
     message = str(error) or type(error).__name__
-    if reason == "Internal":
+    if reason == Reason.INTERNAL:
         message = f"{type(error).__name__}: {message}"
     return ExitStatus(ExitCode.PERMANENT if permanent else ExitCode.RETRYABLE, Failure(reason, message))
 
@@ -50,20 +51,20 @@ def _kind(error: BaseException) -> tuple[bool, str]:
         return isinstance(error, PermanentError), error.reason
     if isinstance(error, InvalidRun):
         named = any(one.field.partition(".")[0] == "hyperparameters" for one in error.errors)
-        return True, "InvalidHyperparameter" if named else "InvalidRun"
+        return True, Reason.INVALID_HYPERPARAMETER if named else Reason.INVALID_RUN
     if isinstance(error, PermanentSimulatorError):
-        return True, "SimulatorInvalidReply" if isinstance(error, InvalidReply) else "SimulatorProtocol"
+        return True, Reason.SIMULATOR_INVALID_REPLY if isinstance(error, InvalidReply) else Reason.SIMULATOR_PROTOCOL
     if isinstance(error, TransientSimulatorError):
-        return False, "SimulatorUnreachable"
+        return False, Reason.SIMULATOR_UNREACHABLE
     if isinstance(error, OutsideRoot):
-        return True, "InvalidOutputPath"
+        return True, Reason.INVALID_OUTPUT_PATH
     if isinstance(error, Fenced | RunReplaced):  # not permanent: the run continues with the newer attempt
-        return False, "Fenced"
+        return False, Reason.FENCED
     if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
-        return False, "DiskFull"
+        return False, Reason.DISK_FULL
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        return False, "OutOfMemory"
-    return False, "Internal"
+        return False, Reason.OUT_OF_MEMORY
+    return False, Reason.INTERNAL
 
 
 def write_termination_message(start: TrainerStart, attempt: int, status: ExitStatus, progress: Progress) -> None:

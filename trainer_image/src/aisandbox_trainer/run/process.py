@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 from aisandbox_crds.errors import InvalidRun
+from aisandbox_crds.reasons import Reason
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_process import log as logs
@@ -63,7 +64,9 @@ def _leave_message(environ: Mapping[str, str], error: InvalidRun) -> None:
     from aisandbox_crds.status import Failure
 
     if path := environ.get("TERMINATION_MESSAGE_PATH"):
-        message = TerminationMessage(0, 0, exit_code=int(ExitCode.PERMANENT), failure=Failure("InvalidRun", str(error)))
+        message = TerminationMessage(
+            0, 0, exit_code=int(ExitCode.PERMANENT), failure=Failure(Reason.INVALID_RUN, str(error))
+        )
         try:
             Path(path).write_text(message.to_json())
         except OSError as failure:
