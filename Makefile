@@ -13,8 +13,9 @@ RUN := $(UV) run --no-sync
 # Each member's own code, without what protoc writes.
 SOURCES := $(filter-out proto/src,$(wildcard */src)) proto/src/aisandbox_wire
 PYTEST := $(RUN) pytest
-# A worker a processor; a worker that is done takes tests from another, so that those of a module mostly stay together.
-WORKERS ?= auto
+# A worker that is done takes tests from another, so that those of a module mostly stay together.
+# One more than there are processors, because some tests wait.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n < 8 ? n + 1 : 8 )))
 PARALLEL := -n $(WORKERS) --dist worksteal
 
 # The images: $(REGISTRY)/aisandbox/NAME:$(TAG). docs/images.md

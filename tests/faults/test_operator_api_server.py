@@ -15,6 +15,7 @@ from faulty_api_server import Break, Call, Faults, FaultyApiServer, Refuse, faul
 from operator_process import OperatorProcess
 from scripted_place import scripted_operator
 from scripted_runs import STORIES, Fleet, Story, counting
+from waiting import wait_until
 
 SHARE = 0.3
 RECOVERY_SECONDS = 60.0
@@ -165,12 +166,13 @@ def _some(first: int, count: int) -> list[Story]:
 
 def _until_begun(fleet: Fleet) -> None:
     """The last ones are under way, so that the trouble meets runs in all states."""
-    deadline = time.monotonic() + 60
     names = [run.name for run in fleet.runs[-4:]]
-    while not all(fleet.statuses().get(name) for name in names):
-        assert time.monotonic() < deadline, "the operator does not begin"
+
+    def statuses() -> list[object]:
         fleet.advance()
-        time.sleep(0.3)
+        return [fleet.statuses().get(name) for name in names]
+
+    wait_until(statuses, all, seconds=60, every=0.3)
 
 
 def _stay_alive(operator: OperatorProcess, fault: Fault) -> None:

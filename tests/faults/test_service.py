@@ -150,7 +150,7 @@ def _end(fault: Fault, service: ServiceProcess, run: str) -> None:
     """Ends the trainer, its fork server or the service at any time of the training."""
     trouble = TROUBLES[fault.number % len(TROUBLES)]
     wait_until(lambda: _status(service, run), lambda status: status.timesteps_done > 0 or status.is_done, every=0.02)
-    time.sleep(fault.random.uniform(0, 1))
+    fault.wait(0, 1)
     trainer = next(event["pid"] for event in reversed(service.events()) if event["event"] == "trainer started")
     before = _status(service, run)
     if before.is_done:

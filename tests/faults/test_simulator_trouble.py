@@ -110,7 +110,7 @@ def _scene(fault: Fault, trainers: Trainers, folder: Path, simulator: Simulator)
 
 def _dies(scene: Scene, script: Script, process: Any) -> bool:
     process.join(30)
-    time.sleep(scene.fault.random.uniform(0, 0.7))
+    scene.fault.wait(0, 0.7)
     scene.simulator.start(Script(script.served))
     scene.recovered_since(time.monotonic())
     return False
@@ -118,7 +118,7 @@ def _dies(scene: Scene, script: Script, process: Any) -> bool:
 
 def _hangs(scene: Scene, script: Script, process: Any) -> bool:
     """It stops for a while; then it goes on, or is replaced."""
-    time.sleep(scene.fault.random.uniform(0.1, 2))
+    scene.fault.wait(0.1, 2)
     if scene.fault.random.random() < 0.7:
         os.kill(process.pid, signal.SIGCONT)
         scene.recovered_since(time.monotonic())
@@ -140,11 +140,11 @@ def _comes_back(scene: Scene, script: Script, process: Any) -> bool:
     how = chance.choice(["after seconds", "and goes", "as another", "as nonsense"])
     scene.fault.cases.append(f"it comes back {how}")
     if how == "after seconds":
-        time.sleep(chance.uniform(1, 3))
+        scene.fault.wait(1, 3)
     elif how == "and goes":
         for _ in range(3):
             process = scene.simulator.start(Script(script.served))
-            time.sleep(chance.uniform(0, 0.3))
+            scene.fault.wait(0, 0.3)
             process.kill()
             process.join()
     elif how == "as another":

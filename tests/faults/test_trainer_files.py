@@ -73,8 +73,7 @@ def _kill(fault: Fault, run: TinyRun, point: Point | None) -> None:
     if point is None:
         trainer = run.start()
         wait_until(lambda: run.steps > before or trainer.changed.is_set(), every=0.005)
-        seconds = fault.random.uniform(0, 0.6)
-        time.sleep(seconds)
+        seconds = fault.wait(0, 0.6)
         trainer.signal(signal.SIGKILL)
         where = f"{seconds:.3f} s after the first step"
     else:
@@ -156,7 +155,7 @@ def _fail(fault: Fault, run: TinyRun, every: list[Point]) -> None:
     failed = _wait_for_failure(run, trainer, error)
     fault.injected(error, f"{run.kind}, {when} operation {number} ({failed.kind}), {times} times")
     if times > 3:
-        time.sleep(fault.random.uniform(0, 1))
+        fault.wait(0, 1)
         space.touch()
         began = time.monotonic()
     code = trainer.wait()
@@ -206,7 +205,7 @@ def _check_reason(run: TinyRun, error: str) -> None:
 def _fill(fault: Fault, run: TinyRun, disk: Path) -> None:
     """Somebody else fills the disk at some time, and later makes room."""
     trainer = run.start()
-    time.sleep(fault.random.uniform(0, 0.8))
+    fault.wait(0, 0.8)
     until = time.monotonic() + fault.random.uniform(0.1, 2)
     with (disk / "ballast").open("wb", buffering=0) as ballast:
         while time.monotonic() < until and not trainer.changed.is_set():
@@ -262,7 +261,7 @@ def _overlap(fault: Fault, run: TinyRun, point: Point) -> tuple[list[str], int]:
         newer.wait()
     elif moment != "as the other began":
         wait_until(lambda: _claim(run, 2) or newer.changed.is_set(), every=0.002)
-        time.sleep(fault.random.uniform(0, 0.4) if moment == "while the other ran" else 0)
+        fault.wait(0, 0.4 if moment == "while the other ran" else 0)
     older.signal(signal.SIGCONT)
     codes = {1: older.wait(), 2: newer.wait()}
     # One that was stopped before it had claimed claims later, and is the newer one then.

@@ -81,6 +81,12 @@ class Fault:
         self.kinds[kind] += times
         self.cases.append(f"{kind}: {case}" if case else kind)
 
+    def wait(self, least: float, most: float) -> float:
+        """Lets a random time pass, in seconds, and returns it: at which moment a fault comes differs between rounds."""
+        seconds = self.random.uniform(least, most)
+        time.sleep(seconds)
+        return seconds
+
     def recovered(self, seconds: float) -> None:
         """It worked again that long after the fault, or after whatever ended the fault."""
         self.recoveries.append(seconds)
