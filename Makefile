@@ -45,7 +45,7 @@ help: ## lists the commands
 
 setup: .venv/.synced ## installs everything the lock file names into .venv
 
-demo: setup ## trains a policy against a simulator in another process, then drives the simulator with it
+demo: setup ## trains a policy against a simulator in another process, then plays episodes with it
 	$(RUN) aisandbox demo
 
 serve: setup ## runs the service on this machine
@@ -62,16 +62,16 @@ test-slow: setup ## runs the tests marked slow, which make test leaves out
 test-unit: setup ## runs the tests that need no network
 	$(PYTEST) $(PARALLEL) tests/unit $(ARGS)
 
-manifests: setup ## do the manifests fit together? (a part of the unit tests)
+manifests: setup ## checks the manifests (a part of the unit tests)
 	$(PYTEST) tests/unit/deploy
 
 e2e: setup ## installs all of it on a kind cluster of its own and tests it there; ARGS are pytest's
 	$(RUN) python scripts/e2e.py $(ARGS)
 
-faults: setup ## does every fault as often as docs/reliability.md says, for an hour; ARGS are pytest's
+faults: setup ## injects every fault as often as docs/reliability.md says, which takes an hour; ARGS are pytest's
 	$(PYTEST) tests/faults --faults-scale full $(ARGS)
 
-faults-short: setup ## does every fault a few times
+faults-short: setup ## injects every fault a few times
 	$(PYTEST) tests/faults --faults-scale short $(ARGS)
 
 faults-table: setup ## writes the results of make faults into docs/reliability.md
@@ -88,28 +88,28 @@ static: setup ## format, lint, spelling, types, import rules, the wire contract 
 
 check: static test test-slow faults-short ## everything but the fallbacks, .NET and the cluster
 
-format: setup ## is the code formatted?
+format: setup ## checks the format
 	$(RUN) ruff format --check .
 
-lint: setup ## does the code keep the style's rules?
+lint: setup ## checks the style (ruff)
 	$(RUN) ruff check .
 
-spelling: setup ## is everything spelt as in a dictionary? (typos)
+spelling: setup ## checks the spelling (typos)
 	$(RUN) typos
 
-types: setup ## do the types fit?
+types: setup ## checks the types (mypy)
 	$(RUN) mypy $(SOURCES) proto/generate.py scripts tests bench
 
 members: setup ## writes the lists of members in pyproject.toml, after a member was added
 	$(RUN) python scripts/members.py
 
-imports: setup ## does each member import only what it may?
+imports: setup ## checks the rules for imports (import-linter)
 	$(RUN) lint-imports
 
 docs: setup ## builds the documentation site into build/site; fails on a broken link
 	NO_MKDOCS_2_WARNING=1 $(UV) run --locked --group docs mkdocs build
 
-proto: setup ## generates the Python of the wire contract
+proto: setup ## generates the Python code of the .proto files
 	cd proto && $(abspath $(UV)) run --no-sync buf format -w
 	$(RUN) python proto/generate.py
 
@@ -117,16 +117,16 @@ proto: setup ## generates the Python of the wire contract
 crds: setup ## generates the TrainingRun resource and the pages of its fields
 	$(RUN) python -m aisandbox_crds.generate
 
-crds-check: setup ## are the resource and the pages of its fields generated?
+crds-check: setup ## checks that the resource and the pages of its fields are up to date
 	$(RUN) python -m aisandbox_crds.generate --check
 
-proto-check: setup ## is the wire contract in order, compatible and generated?
+proto-check: setup ## checks the .proto files: format, lint, compatibility, generated code
 	cd proto && $(abspath $(UV)) run --no-sync buf format --diff --exit-code
 	cd proto && $(abspath $(UV)) run --no-sync buf lint
 	cd proto && $(abspath $(UV)) run --no-sync buf breaking --against released.binpb
 	$(RUN) python proto/generate.py --check
 
-release-check: setup ## does everything say the version TAG (v1.2.3)?
+release-check: setup ## checks that every file has the version TAG (v1.2.3)
 	$(RUN) python scripts/release.py check $(TAG)
 
 dist: setup ## builds the wheels of all members into dist/

@@ -2,7 +2,7 @@
 .SYNOPSIS
     Runs everything CI asks for (the twin of `make check`, but for the fault suite, which needs POSIX).
 .DESCRIPTION
-    Goes on after a failure, and fails if anything did.
+    Continues after a failure, and fails at the end if a step failed.
 #>
 $ErrorActionPreference = 'Stop'
 & (Join-Path $PSScriptRoot 'setup.ps1')
