@@ -17,18 +17,21 @@ from aisandbox_process.environ import (
     port,
     positive_number,
     seconds,
+    switch,
     whole_number,
 )
 
 BACKENDS = ("local", "kubernetes")
 LAUNCHERS = ("warm", "process")
-TRAINER_VARIABLES = (
+TRAINER_NUMBERS = (
     "SIMULATOR_PATIENCE_SECONDS",
     "SIMULATOR_TIMEOUT_SECONDS",
     "DISK_PATIENCE_SECONDS",
     "TORCH_NUM_THREADS",
 )
 """Numbers that trainers inherit; only checked here, because a trainer that cannot read them fails its run."""
+TRAINER_SWITCHES = ("FAST_UPDATE", "GRPC_DIRECT")
+"""The same for what is on or off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,10 @@ class Settings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
-        for name in TRAINER_VARIABLES:
+        for name in TRAINER_NUMBERS:
             positive_number(environ, name, 1)
+        for name in TRAINER_SWITCHES:
+            switch(environ, name, default=True)
         default = cls()
         backend = choice(environ, "BACKEND", default.backend, BACKENDS)
         if backend == "kubernetes" and not environ.get("POD_NAMESPACE"):

@@ -35,6 +35,8 @@ environment variables:
   PROBE_PORT                 the port of /healthz and /readyz (8080)
   LOG_LEVEL                  debug, info, warning or error, for the operator and its trainers (info)
   KUBE_CONTEXT               the context of the kubeconfig, outside a cluster (the current one)
+  GRPC_DIRECT                on or off, for trainers: whether they may use gRPC's private functions (on)
+  FAST_UPDATE                on or off, for trainers: whether they may use updates faster than SB3's own (on)
   KOPF_PATCH                 on or off: whether watches survive every answer of the API server (on)
 
 In a pod it uses the pod's service account, elsewhere the kubeconfig, as kubectl does.

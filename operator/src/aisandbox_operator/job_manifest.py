@@ -174,7 +174,12 @@ def _environment(name: str, uid: str, spec: TrainingRunSpec, settings: Settings)
         termination_message_path=TERMINATION_LOG,
         log_level=settings.log_level,
     )
-    return {**start.to_environ(), "HOME": "/tmp"}  # noqa: S108 - a volume of the pod's own
+    switches = {"GRPC_DIRECT": settings.grpc_direct, "FAST_UPDATE": settings.fast_update}
+    return {
+        **start.to_environ(),
+        **{variable: value for variable, value in switches.items() if value != "on"},
+        "HOME": "/tmp",  # noqa: S108 - a volume of the pod's own
+    }
 
 
 def _volumes(settings: Settings) -> list[Manifest]:

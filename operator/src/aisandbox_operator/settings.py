@@ -14,6 +14,7 @@ from aisandbox_crds.scheduling import resource_errors
 from aisandbox_process.environ import InvalidSetting, choice, log_level, port, required, shown, whole_number
 
 PULL_POLICIES = ("IfNotPresent", "Always", "Never")
+ON_OFF = ("on", "off")
 DEFAULT_RESOURCES: Mapping[str, Any] = {
     "requests": {"cpu": "1", "memory": "2Gi"},
     "limits": {"memory": "4Gi"},
@@ -86,6 +87,12 @@ class Settings:
     kube_context: str = ""
     """The context of the kubeconfig, outside a cluster. Empty: the current one."""
 
+    grpc_direct: str = "on"
+    """on or off, for trainers: whether they may use gRPC's private functions, which are faster."""
+
+    fast_update: str = "on"
+    """on or off, for trainers: whether they may use updates that are faster than Stable-Baselines3's own."""
+
     kopf_patch: str = "on"
     """on or off: whether kopf is patched so that its watches survive every answer of the API server."""
 
@@ -116,7 +123,9 @@ class Settings:
             probe_port=port(environ, "PROBE_PORT", default.probe_port),
             log_level=log_level(environ, default.log_level),
             kube_context=environ.get("KUBE_CONTEXT") or default.kube_context,
-            kopf_patch=choice(environ, "KOPF_PATCH", default.kopf_patch, ("on", "off")),
+            grpc_direct=choice(environ, "GRPC_DIRECT", default.grpc_direct, ON_OFF),
+            fast_update=choice(environ, "FAST_UPDATE", default.fast_update, ON_OFF),
+            kopf_patch=choice(environ, "KOPF_PATCH", default.kopf_patch, ON_OFF),
         )
 
 

@@ -63,6 +63,8 @@ def test_settings_are_read_from_variables(tmp_path: Path) -> None:
         ("SIMULATOR_TIMEOUT_SECONDS", "inf"),
         ("SIMULATOR_TIMEOUT_SECONDS", "nan"),
         ("TORCH_NUM_THREADS", "all"),
+        ("FAST_UPDATE", "yes"),
+        ("GRPC_DIRECT", "0"),
     ],
 )
 def test_bad_variable_is_named(tmp_path: Path, variable: str, value: str) -> None:
@@ -71,8 +73,10 @@ def test_bad_variable_is_named(tmp_path: Path, variable: str, value: str) -> Non
     assert value in str(refusal.value)
 
 
-@pytest.mark.parametrize("variable", ["SIMULATOR_PATIENCE_SECONDS", "SIMULATOR_TIMEOUT_SECONDS", "TORCH_NUM_THREADS"])
-@pytest.mark.parametrize("value", ["", "0.5", "300", "1e3", "0", "1e9", "-2", "x", "nan"])
+@pytest.mark.parametrize(
+    "variable", ["SIMULATOR_PATIENCE_SECONDS", "SIMULATOR_TIMEOUT_SECONDS", "TORCH_NUM_THREADS", "FAST_UPDATE"]
+)
+@pytest.mark.parametrize("value", ["", "0.5", "300", "1e3", "0", "1e9", "-2", "x", "nan", "on", "OFF"])
 def test_variable_of_the_trainers_is_refused_exactly_when_they_would(tmp_path: Path, variable: str, value: str) -> None:
     def refuses(read: Callable[[dict[str, str]], object]) -> bool:
         try:

@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 from aisandbox_crds.effective_values import seed_of
 from aisandbox_crds.spec import GymnasiumEnvironment
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_operator.job_manifest import Manifest, job_manifest
+from aisandbox_trainer.runtime.settings import Settings as TrainerSettings
 from operator_objects import QUEUE, RUN_UID, SETTINGS, spec
 
 
@@ -62,6 +64,14 @@ def test_seed_is_the_runs_own_unless_it_names_one() -> None:
     assert 0 <= seed_of(RUN_UID) < 2**32
     assert seed_of("another") != seed
     assert TrainerStart.from_environ(environ(manifest(seed=0))).spec.seed == 0
+
+
+def test_switches_that_are_off_are_off_in_the_trainer() -> None:
+    off = replace(SETTINGS, grpc_direct="off", fast_update="off")
+    job = environ(job_manifest("walk", RUN_UID, spec(), off, 0, suspended=False))
+    assert not TrainerSettings.from_environ(job).fast_update
+    assert job["GRPC_DIRECT"] == "off"
+    assert not {"GRPC_DIRECT", "FAST_UPDATE"} & environ(manifest()).keys()
 
 
 def test_trainer_does_not_get_what_only_the_operator_needs() -> None:

@@ -33,6 +33,9 @@ def test_settings_without_a_default_are_required(missing: str) -> None:
         ("LOG_LEVEL", "loud"),
         ("TRAINER_IMAGE_PULL_POLICY", "Sometimes"),
         ("TRAINER_RESOURCES", "4Gi"),
+        ("FAST_UPDATE", "no"),
+        ("GRPC_DIRECT", "0"),
+        ("KOPF_PATCH", "1"),
     ],
 )
 def test_setting_that_breaks_its_rule_is_named(variable: str, value: str) -> None:
