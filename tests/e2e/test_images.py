@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from kubectl import Kubectl
 
+pytestmark = pytest.mark.smoke
+
 TRAINING = ["torch", "stable_baselines3", "gymnasium"]
 CONNECT = """
 import socket, sys
@@ -25,8 +27,6 @@ PROGRAMS = {
 }
 PROBE = """
 import importlib.util, json, os, pathlib, shutil, sys
-
-pytestmark = pytest.mark.smoke
 def writable(path):
     try:
         pathlib.Path(path, "x").touch()
