@@ -112,7 +112,7 @@ class Predict(Echo):
 
 
 def serve(servicer: Echo, way: str) -> None:
-    """Serve for ever: "direct" as the inference-server does, "sync" or "aio" with gRPC's servers."""
+    """Serve until killed: "direct" as the inference-server does, "sync" or "aio" with gRPC's servers."""
     if way == "aio":
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve_aio(servicer))

@@ -1,10 +1,10 @@
 """The bridge alone: how fast batches of steps go to a simulator that costs nothing, and to several that cost time.
 
-Table 1: round trips with the bytes of a cart-pole's batch, between two processes: raw TCP (the same bytes, not even
-looked at), a session as the trainer uses it, the same over gRPC's public streams, and one unary call a step. The ways
+Table 1: round trips with the bytes of a cart-pole's batch, between two processes: raw TCP (the same bytes, not
+parsed), a session as the trainer uses it, the same over gRPC's public streams, and one unary call a step. The ways
 take turns in short windows, and the medians of the windows are compared, so that a disturbance hits all alike.
 
-It is measured twice, because the ratio to raw TCP hangs on it: "free" leaves the placing of the processes to the
+It is measured twice, because the ratio to raw TCP depends on it: "free" leaves the placing of the processes to the
 scheduler, "apart" gives client and servers processors of their own. Raw TCP is the slower the
 more often a message wakes another processor. Read both.
 
@@ -95,7 +95,7 @@ class Still:
 
 
 class Slow(FakeExternalEnvAdapter):
-    """A simulation that needs 5 ms a step and no processor: a game engine at work elsewhere."""
+    """A simulation that needs 5 ms a step and no processor here: a game engine on another machine."""
 
     def step(self, action: Any) -> Any:
         """Wait, then move."""

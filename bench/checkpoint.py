@@ -28,7 +28,7 @@ from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_model_store import Published, RunStore, Writer
 from aisandbox_trainer.algorithms.builder import set_threads
 from aisandbox_trainer.checkpoints import files as checkpoints
-from aisandbox_trainer.checkpoints.files import Ratings, TrainingState
+from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
 from aisandbox_trainer.environments.in_process import vectorized
 from aisandbox_trainer.fast_updates.dqn import FastDQN
 from rich.console import Console
@@ -119,7 +119,7 @@ def fill(model: FastDQN) -> None:
 
 
 def save(writer: Writer, model: FastDQN, timesteps: int) -> Published:
-    state = TrainingState.capture(model, Ratings(), 0)
+    state = TrainingState.capture(model, EvaluationResults(), 0)
     return writer.publish_checkpoint(timesteps, lambda folder: checkpoints.save(folder, model, SPEC, state))
 
 

@@ -99,7 +99,7 @@ TASKS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: mean and standard deviation of the evaluation's returns, seconds and steps a second."""
+    """The result of a task: mean and standard deviation of the evaluation's returns, seconds and steps a second."""
 
     task: str
     reward_mean: float

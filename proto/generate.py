@@ -56,7 +56,7 @@ def main() -> int:
         current = Path(folder) / PACKAGE
         generate(Path(folder))
         names = outdated(committed, current)
-        if not check:  # only now: a protoc that fails leaves what there is
+        if not check:  # only now: a protoc that fails leaves the existing files
             shutil.rmtree(committed, ignore_errors=True)
             shutil.copytree(current, committed)
     if check and names:

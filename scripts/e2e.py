@@ -1,7 +1,7 @@
 """Installs the system on a cluster as users do, runs ``tests/e2e`` against it, and leaves nothing behind.
 
-Makes a kind cluster of its own, ``aisandbox-e2e``, with a kubeconfig of its own (build/e2e/kubeconfig), so nobody's
-current context changes. What need not wait for each other happens at the same time. Environment variables:
+Makes a kind cluster of its own, ``aisandbox-e2e``, with a kubeconfig of its own (build/e2e/kubeconfig), so that
+your kubeconfig is not changed. Steps that are independent of each other run at the same time. Environment variables:
 
   E2E_CONTEXT       "current" or the name of a context: install to this cluster instead, and leave it installed
   E2E_KEEP=1        keep the own cluster at the end, and use one that was kept
@@ -62,7 +62,7 @@ class Rehearsal:
         return self.commands.run("kubectl", f"--context={self.context}", *arguments, text=text)
 
     def make_cluster(self) -> None:
-        """The own cluster, made anew unless one was kept, is alive, and may be used; any other has to answer."""
+        """Creates the own cluster unless a kept one responds and may be used; any other cluster must respond."""
         if not self.own:
             self.kubectl("get", "nodes", "--request-timeout=10s")
             return

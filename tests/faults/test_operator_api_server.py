@@ -116,7 +116,7 @@ def test_no_run_is_lost_by_trouble_with_the_api_server(
         tally.note(
             f"{len(troubles)} troubles of {seconds:.0f} s in all, of {faults.calls} calls while calls failed "
             f"{sum(faults.injected.values())} did. Recovery: until each run that had no Job then had one, and each "
-            "whose Job had ended said so; the operator's resync stays at 300 s."
+            "whose Job had ended was done; the operator's resync stays at 300 s."
         )
 
 

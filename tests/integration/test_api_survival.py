@@ -213,7 +213,7 @@ async def test_damaged_record_is_set_aside_and_stops_no_other(service: ServicePr
     assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
     assert "damaged" in str(refusal.value.details())
     assert [path.read_bytes() for path in record.parent.glob("trainingrun.json.damaged-*")]
-    assert "set aside" in service.log()
+    assert "damaged and was renamed" in service.log()
 
 
 @pytest.mark.parametrize("service", ["process"], indirect=True)

@@ -474,7 +474,7 @@ DEFECTS: dict[str, Defect] = {
         also=(INDEPENDENT, LARGE),
     ),
     "an end of two": Defect(
-        "ends are N flags", "neither 0 nor 1",
+        "terminated and truncated have N bytes, 0 or 1", "neither 0 nor 1",
         session=tampering(lambda r: setattr(r, "truncated", b"\2" * len(r.truncated))),
         also=(INDEPENDENT, LARGE),
     ),

@@ -169,7 +169,11 @@ def everything(folder: Path, spec: TrainingRunSpec) -> dict[str, Any]:
         "parameters": parameters,
         "counters": {name: data.get(name) for name in kept},
         "learning curve": [(episode["r"], episode["l"]) for episode in data["ep_info_buffer"]],
-        "ratings": (state.ratings.best_reward_mean, state.ratings.last_reward_mean, state.ratings.last_timesteps),
+        "evaluation_results": (
+            state.evaluation_results.best_reward_mean,
+            state.evaluation_results.last_reward_mean,
+            state.evaluation_results.last_timesteps,
+        ),
         "random": [
             getattr(state.random, name) for name in ("python", "numpy", "torch", "action_space", "environments")
         ],

@@ -51,7 +51,7 @@ def _remarks(row: Row, result: Result) -> list[str]:
     if result.injected < row.least:
         texts.append(f"Fewer than the {row.least:,} that are asked for.")
     if result.intact:
-        texts.append(f"{result.intact} intact ones were looked at as well, and none was taken for damaged.")
+        texts.append(f"{result.intact} intact ones were checked as well, and none was taken for damaged.")
     if not result.finished:
         texts.append(f"Broken off after {result.duration_seconds:.0f} s, before all rounds were done.")
     texts += [f"Lost in round {loss['round']}: {loss['case']}" for loss in result.losses[:5]]

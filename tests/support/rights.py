@@ -34,7 +34,7 @@ RIGHTS = (
     Right("aisandbox-operator", "aisandbox.dev", "trainingruns", ("get",), "the newest state before it acts"),
     Right("aisandbox-operator", "aisandbox.dev", "trainingruns/status", ("patch",), "phase, conditions, the end"),
     Right("aisandbox-operator", "aisandbox.dev", "trainingruns/finalizers", ("update",), "Jobs that block deletion"),
-    Right("aisandbox-operator", "batch", "jobs", ("get", "list", "watch"), "what became of the Jobs"),
+    Right("aisandbox-operator", "batch", "jobs", ("get", "list", "watch"), "the state of the Jobs"),
     Right("aisandbox-operator", "batch", "jobs", ("create", "patch"), "server-side apply of a run's Job"),
     Right("aisandbox-operator", "batch", "jobs", ("delete",), "cancel, and a finished Job after its time to live"),
     Right("aisandbox-operator", "", "pods", ("list", "watch"), "why a trainer does not start, how it ended"),
@@ -63,11 +63,11 @@ REFUSED = (
     ("aisandbox-operator", "trainingruns.aisandbox.dev", "patch", "the spec is the user's"),
     ("aisandbox-operator", "trainingruns.aisandbox.dev", "delete", "a run is the user's"),
     ("aisandbox-api", "jobs.batch", "get", "Jobs are the operator's"),
-    ("aisandbox-api", "pods", "list", "it is told a pod's name by the token"),
+    ("aisandbox-api", "pods", "list", "the token names the pod"),
     ("aisandbox-api", "secrets", "get", "it needs none"),
     ("aisandbox-api", "trainingruns.aisandbox.dev", "delete", "cancel keeps the run"),
     ("aisandbox-inference", "trainingruns.aisandbox.dev", "get", "it knows files only"),
-    ("aisandbox-trainer", "trainingruns.aisandbox.dev", "get", "it is told its spec"),
+    ("aisandbox-trainer", "trainingruns.aisandbox.dev", "get", "it gets its spec with the Job"),
     ("aisandbox-trainer", "pods", "get", "it knows nothing of the cluster"),
 )
 """Account, resource, verb, and why not."""

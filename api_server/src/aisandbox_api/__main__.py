@@ -42,7 +42,7 @@ Trainers on Kubernetes keep running.
 
 
 def main() -> int:
-    """Serves until it is told to stop; 0, or 1 if it could not start."""
+    """Serves until SIGTERM or SIGINT; 0, or 1 if it could not start."""
     argparse.ArgumentParser(
         prog="python -m aisandbox_api",
         description="The AISandbox RL Training Service, on one machine or on Kubernetes.",

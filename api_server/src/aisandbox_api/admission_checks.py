@@ -17,7 +17,7 @@ from aisandbox_crds.errors import FieldError
 from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.spec import Algorithm, GrpcEnvironment, TrainingRunSpec
 from aisandbox_crds.trainingrun import TrainingRun
-from aisandbox_environment.addresses import expand_addresses, spread
+from aisandbox_environment.addresses import distribute_environments, expand_addresses
 from aisandbox_environment.calls import describe
 from aisandbox_environment.errors import PermanentSimulatorError, TransientSimulatorError
 from aisandbox_model_store import OutsideRoot, RunStore
@@ -47,7 +47,7 @@ async def check_simulators(spec: TrainingRunSpec) -> None:
         return
     hyperparameters = parse_hyperparameters(spec.algorithm, spec.hyperparameters)
     count = max(effective_environments(spec, hyperparameters, len(addresses)), len(addresses))
-    shares = list(zip(addresses, spread(count, len(addresses)), strict=True))[:MOST_ADDRESSES]
+    shares = list(zip(addresses, distribute_environments(count, len(addresses)), strict=True))[:MOST_ADDRESSES]
     replies = await _describe_all([address for address, _ in shares])
     for (address, share), reply in zip(shares, replies, strict=True):
         if reply is not None:
@@ -116,11 +116,11 @@ def _check(spec: TrainingRunSpec, address: str, share: int, reply: DescribeRespo
         rule = f"the simulator at {address} has {kind} actions and DQN takes only discrete ones: use PPO or A2C"
         raise InvalidRequest([FieldError(_ADDRESS, rule)])
     if kind == "dict":
-        rule = f"the simulator at {address} declares a Dict as its action space, which only observations may be"
+        rule = f"the simulator at {address} declares a Dict as its action space: only observation spaces may be a Dict"
         raise InvalidRequest([FieldError(_ADDRESS, rule)])
     if reply.capacity and share > reply.capacity:
         rule = (
-            f"{share} environments would be at {address}, which carries {reply.capacity}: ask for fewer, or name more "
-            "addresses"
+            f"the simulator at {address} has a capacity of {reply.capacity} environments, {share} are requested of it: "
+            "request fewer, or add addresses"
         )
         raise InvalidRequest([FieldError("environment.grpc.environments", rule)])

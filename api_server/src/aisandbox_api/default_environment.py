@@ -61,6 +61,6 @@ class HostedAdapter:
         try:
             server = create_environment_server(AdapterSimulation(self._factory))
         except Exception as error:
-            raise StartupError(f"adapter_factory: cannot host what it makes: {error}") from error
+            raise StartupError(f"adapter_factory: cannot host the adapter that it returns: {error}") from error
         server.start()
         return server

@@ -80,7 +80,7 @@ class RunUnknown(ApiError):
     """There is no run ``run``; ``why`` adds what is known about it."""
 
     def __init__(self, run: str, why: str = "") -> None:
-        super().__init__(f"run {run[:100]!r} is not known{': ' + why if why else ''}")
+        super().__init__(f"run {run[:100]!r} does not exist{': ' + why if why else ''}")
         self.run = run
 
 

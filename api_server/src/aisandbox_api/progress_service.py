@@ -18,13 +18,13 @@ _SCHEME = "Bearer "
 
 
 class Observer(Protocol):
-    """Who is told what became of reports."""
+    """Observes accepted and refused reports."""
 
     def observe_report(self) -> None:
-        """One was taken."""
+        """A report was accepted."""
 
     def observe_refusal(self, status: str) -> None:
-        """One was not, and ended with that gRPC status."""
+        """A report was refused with this gRPC status."""
 
 
 class ProgressCalls:

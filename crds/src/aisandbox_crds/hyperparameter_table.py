@@ -54,7 +54,7 @@ NORMALIZE_KEYWORDS = DictType(
         "epsilon": FloatType(0, 1, above=True),
         "norm_obs_keys": OptionalType(ListType(TextType(), 1, 100)),
     },
-    refused={"training": "is decided by the service: statistics move in training and rest in evaluation"},
+    refused={"training": "is decided by the service: statistics are updated in training and not in evaluation"},
 )
 """The keywords of SB3's VecNormalize."""
 
@@ -93,7 +93,7 @@ _FRACTION = FloatType(0, 1)
 def _shared(algorithm: Algorithm, max_grad_norm: float) -> tuple[Parameter, ...]:
     return (
         Parameter("max_grad_norm", FloatType(0, above=True), max_grad_norm, "gradients are clipped to this norm"),
-        Parameter("stats_window_size", IntType(1, 100_000), 100, "episodes that reported means are taken over"),
+        Parameter("stats_window_size", IntType(1, 100_000), 100, "number of episodes in the reported means"),
         Parameter("policy_kwargs", PolicyKwargsType(algorithm), None, "networks and optimizer, see below"),
         Parameter("device", DeviceType(), "auto", "where PyTorch computes"),
     )
@@ -124,7 +124,7 @@ PARAMETERS: Mapping[Algorithm, tuple[Parameter, ...]] = {
             "clip_range",
             ScheduleType(FloatType(0, above=True)),
             0.2,
-            "how far the policy moves in an update",
+            "clipping range of the policy's probability ratio",
             custom=True,
         ),
         Parameter(
@@ -146,7 +146,7 @@ PARAMETERS: Mapping[Algorithm, tuple[Parameter, ...]] = {
         _GAMMA,
         Parameter("vf_coef", _COEFFICIENT, 0.5, "weight of the value network in the loss", custom=True),
         Parameter("normalize_advantage", BoolType(), False, "whether advantages are normalised in a rollout"),
-        Parameter("use_rms_prop", BoolType(), True, "RMSprop instead of Adam"),
+        Parameter("use_rms_prop", BoolType(), True, "use RMSprop instead of Adam"),
         Parameter("rms_prop_eps", FloatType(0, 1, above=True), 1e-5, "epsilon of that RMSprop"),
         *_on_policy(Algorithm.A2C, 1.0),
     ),
@@ -166,7 +166,10 @@ PARAMETERS: Mapping[Algorithm, tuple[Parameter, ...]] = {
         ),
         Parameter("target_update_interval", IntType(1, 10**12), 10_000, "environment steps between those updates"),
         Parameter(
-            "exploration_fraction", FloatType(0, 1, above=True), 0.1, "part of the run in which exploration falls"
+            "exploration_fraction",
+            FloatType(0, 1, above=True),
+            0.1,
+            "fraction of the run in which the exploration rate decreases",
         ),
         Parameter("exploration_initial_eps", _FRACTION, 1.0, "share of random actions at the start"),
         Parameter("exploration_final_eps", _FRACTION, 0.05, "share of random actions after that part"),

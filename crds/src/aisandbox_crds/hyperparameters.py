@@ -80,7 +80,9 @@ def frequency_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, e
         return None
     if setting(algorithm, hyperparameters, "train_freq")[1] == "step":
         return None
-    return FieldError(f"{_FIELD}.train_freq", f"counts episodes, which takes one environment; there are {environments}")
+    return FieldError(
+        f"{_FIELD}.train_freq", f"counts episodes, which needs exactly one environment, got {environments}"
+    )
 
 
 def _read(algorithm: Algorithm, key: str, text: object, errors: list[FieldError]) -> Any:
@@ -156,5 +158,5 @@ def _conflicts(algorithm: Algorithm, parsed: Hyperparameters) -> list[FieldError
             if (holds("replay_buffer_kwargs") or {}).get("handle_timeout_termination", True):
                 refuse("optimize_memory_usage", "needs replay_buffer_kwargs=dict(handle_timeout_termination=False)")
             if holds("n_steps") > 1:
-                refuse("optimize_memory_usage", "cannot be had with n_steps greater than 1")
+                refuse("optimize_memory_usage", "cannot be combined with n_steps greater than 1")
     return errors

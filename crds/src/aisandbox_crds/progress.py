@@ -154,7 +154,7 @@ def with_artifact_times(status: TrainingRunStatus, now: str) -> TrainingRunStatu
 
 
 def idle(progress: Progress, activity: str = "") -> Progress:
-    """The progress of a run without a trainer at work: what was reached, and no speed."""
+    """The progress of a run without a running trainer: the same counts, and a speed of 0."""
     return replace(progress, fps=0.0, estimated_remaining_seconds=None, activity=activity)
 
 

@@ -159,7 +159,7 @@ class Resources:
     requests: Mapping[str, Any] = field(
         default_factory=dict,
         metadata=about(
-            "What is set aside on a node for the trainer, as {cpu: 500m, memory: 2Gi}. Without it, the limits.",
+            "What is reserved on a node for the trainer, as {cpu: 500m, memory: 2Gi}. Without it, the limits.",
             max_entries=32,
         ),
     )
@@ -213,7 +213,7 @@ class Toleration:
     toleration_seconds: int | None = field(
         default=None,
         metadata=about(
-            "Seconds the trainer stays on a node that gets a taint NoExecute. Without it, for ever.",
+            "Seconds the trainer stays on a node that gets a taint NoExecute. Without it, without limit.",
         ),
     )
 

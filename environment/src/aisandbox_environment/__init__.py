@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aisandbox_environment.adapter_host import AdapterFactory, AdapterSimulation
     from aisandbox_environment.adapters import Action, ExternalEnvAdapter, FakeExternalEnvAdapter, Observation
-    from aisandbox_environment.addresses import expand_addresses, spread
+    from aisandbox_environment.addresses import distribute_environments, expand_addresses
     from aisandbox_environment.calls import describe
     from aisandbox_environment.compliance import CheckResult, check_simulator
     from aisandbox_environment.errors import (
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "adapter_host": ("AdapterFactory", "AdapterSimulation"),
     "adapters": ("Action", "ExternalEnvAdapter", "FakeExternalEnvAdapter", "Observation"),
-    "addresses": ("expand_addresses", "spread"),
+    "addresses": ("distribute_environments", "expand_addresses"),
     "calls": ("describe",),
     "compliance": ("CheckResult", "check_simulator"),
     "errors": (
@@ -136,11 +136,11 @@ __all__ = [
     "check_simulator",
     "create_environment_server",
     "describe",
+    "distribute_environments",
     "expand_addresses",
     "host_gymnasium",
     "make_spec",
     "read_spec",
-    "spread",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Addresses of simulators: the list that a run's text stands for, and how environments are spread over it.
+"""Addresses of simulators: the list that a run's text stands for, and how environments are distributed over it.
 
 Must not know sessions.
 """
@@ -34,14 +34,14 @@ def expand_addresses(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def spread(environments: int, addresses: int) -> list[int]:
+def distribute_environments(environments: int, addresses: int) -> list[int]:
     """How many of ``environments`` each of ``addresses`` gets: at least one each, and no two differ by more than one.
 
     Raises ValueError if there are fewer environments than addresses.
     """
     if addresses < 1 or environments < addresses:
         raise ValueError(
-            f"{environments} environments cannot be spread over {addresses} addresses: each gets one or more"
+            f"{environments} environments cannot be distributed over {addresses} addresses: each gets one or more"
         )
     each, more = divmod(environments, addresses)
     return [each + (i < more) for i in range(addresses)]

@@ -64,7 +64,7 @@ class SimulationFailed(TransientSimulatorError):
 
 
 class PermanentSimulatorError(SimulatorError):
-    """The same request fails again; somebody has to change something."""
+    """A retry of the same request fails again; the request, the simulator or the configuration must change."""
 
 
 class InvalidAddress(PermanentSimulatorError):

@@ -58,7 +58,7 @@ def run_with_callbacks(coroutine: FutureCoroutine[T], outcome: Future[T]) -> Non
         future = next(coroutine)
     except StopIteration as end:
         outcome.set_result(end.value)
-    except BaseException as error:  # any at all, or waiters would wait for ever
+    except BaseException as error:  # of any type, or waiters would never return
         outcome.set_exception(error)
     else:
         future.add_done_callback(lambda _: run_with_callbacks(coroutine, outcome))

@@ -21,5 +21,5 @@ MANIFEST_FILE = "manifest.json"
 CHECKPOINT_ZIP = "model.zip"
 """The file of a checkpoint that Stable-Baselines3 can load."""
 REASON_FILE = "reason.txt"
-"""Why a checkpoint was set aside."""
+"""The file that says why the checkpoint beside it is damaged."""
 POINTERS = ("latest", "best", "final")

@@ -161,4 +161,4 @@ def _check(folder: Path, name: str, expected: FileEntry, found: FileEntry) -> No
     if found.size != expected.size:
         raise Damaged(folder, f"{name} has {found.size} bytes instead of {expected.size}")
     if found.sha256 != expected.sha256:
-        raise Damaged(folder, f"{name} has other contents than it was published with")
+        raise Damaged(folder, f"the contents of {name} changed after publication")

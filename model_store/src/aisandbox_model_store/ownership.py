@@ -36,7 +36,7 @@ def uid_of(folder: Path) -> str:
 def take_ownership(folder: Path, uid: str) -> None:
     """Make ``folder`` the folder of the run ``uid``; another run's folder is renamed first and kept.
 
-    A folder without a uid is taken over with its files: somebody has put them there for this run to resume from.
+    A folder without a uid is taken over with its files: they were put there for this run to resume from.
     Raises ValueError for an invalid uid, RunReplaced if this run's own folder was renamed, OSError.
     """
     if not _UID.fullmatch(uid):

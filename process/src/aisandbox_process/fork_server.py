@@ -119,7 +119,7 @@ class ForkedProcess:
         return code if code >= 0 else 128 - code
 
     def close(self) -> None:
-        """Frees the descriptors. A process that still runs is told that this program is gone."""
+        """Frees the descriptors. A process that still runs then stops, as if this program had ended."""
         os.close(self._status)
         os.close(self._lifeline)
 

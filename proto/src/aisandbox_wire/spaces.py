@@ -108,7 +108,7 @@ def all_finite(array: Array) -> bool:
     """Whether no element is NaN or infinite.
 
     The dot product of a small array with itself carries every NaN and infinity in a fraction of the time of
-    ``isfinite(array).all()``; only if it is not finite (squares may overflow) are the elements looked at.
+    ``isfinite(array).all()``; only if it is not finite (squares may overflow) are the elements examined.
     """
     if array.size <= _SMALL and array.flags.c_contiguous:
         flat = array.ravel()

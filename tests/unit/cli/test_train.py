@@ -152,9 +152,9 @@ def test_watch_continues_after_the_connection_was_lost(
 
 
 def test_watch_ends_when_the_run_is_unknown(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    service.says("WatchTraining", [service.refusal(grpc.StatusCode.NOT_FOUND, "run 'x' is not known")])
+    service.says("WatchTraining", [service.refusal(grpc.StatusCode.NOT_FOUND, "run 'x' does not exist")])
     assert main(["watch", "x"]) == 1
-    assert "run 'x' is not known (NOT_FOUND)" in capsys.readouterr().err
+    assert "run 'x' does not exist (NOT_FOUND)" in capsys.readouterr().err
 
 
 def test_watch_gives_up_after_the_limit(service: Any) -> None:

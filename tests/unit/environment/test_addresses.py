@@ -1,4 +1,4 @@
-"""Addresses and how environments are spread over them."""
+"""Addresses and how environments are distributed over them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 from typing import Any
 
 import pytest
-from aisandbox_environment.addresses import expand_addresses, spread
+from aisandbox_environment.addresses import distribute_environments, expand_addresses
 from aisandbox_environment.errors import InvalidAddress, SimulatorUnreachable
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +64,7 @@ def test_text_that_is_no_address_is_refused(text: str) -> None:
 
 @given(st.integers(1, 50), st.integers(0, 500))
 def test_environments_are_spread_evenly(addresses: int, more: int) -> None:
-    shares = spread(addresses + more, addresses)
+    shares = distribute_environments(addresses + more, addresses)
     assert len(shares) == addresses
     assert sum(shares) == addresses + more
     assert min(shares) >= 1
@@ -73,5 +73,5 @@ def test_environments_are_spread_evenly(addresses: int, more: int) -> None:
 
 @pytest.mark.parametrize(("environments", "addresses"), [(1, 2), (0, 1), (3, 0)])
 def test_fewer_environments_than_addresses_are_refused(environments: int, addresses: int) -> None:
-    with pytest.raises(ValueError, match="cannot be spread"):
-        spread(environments, addresses)
+    with pytest.raises(ValueError, match="cannot be distributed"):
+        distribute_environments(environments, addresses)

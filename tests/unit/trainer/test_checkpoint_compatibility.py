@@ -7,8 +7,8 @@ from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.spec import Algorithm
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
 from aisandbox_trainer.algorithms.builder import build, class_of
-from aisandbox_trainer.checkpoints.compatibility import load_pickle
-from aisandbox_trainer.checkpoints.files import Ratings, TrainingState
+from aisandbox_trainer.checkpoints.compatibility import current_class_name, load_pickle
+from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
 from aisandbox_trainer.environments.in_process import AdapterEnv, vectorized
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -26,7 +26,7 @@ def _model() -> BaseAlgorithm:
 def test_state_with_flat_module_paths_is_read() -> None:
     state = load_pickle(FLAT.read_bytes())
     assert isinstance(state, TrainingState)
-    assert state.ratings == Ratings(1.5, 1.25, 32)
+    assert state.evaluation_results == EvaluationResults(1.5, 1.25, 32)
     assert state.saved_at == 32
 
 
@@ -40,3 +40,9 @@ def test_state_with_flat_module_paths_continues_its_episodes() -> None:
     assert all(isinstance(adapter, SpaceAdapter) for adapter in env.get_attr("space_adapter"))
     assert "presentation" not in vars(env.unwrapped.envs[0].env)  # type: ignore[attr-defined]
     env.step(np.zeros((2, *(model.action_space.shape or ())), np.float32))
+
+
+def test_renamed_class_of_the_evaluation_results_is_read_under_both_old_names() -> None:
+    today = f"{EvaluationResults.__module__}.{EvaluationResults.__qualname__}"
+    for old in ("aisandbox_trainer.checkpoints.Ratings", "aisandbox_trainer.checkpoints.files.Ratings"):
+        assert current_class_name(old) == today

@@ -13,7 +13,7 @@ from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_trainer.algorithms.builder import class_of
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.episodes import Episodes
-from aisandbox_trainer.checkpoints.files import Ratings, TrainingState
+from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
 from aisandbox_trainer.checkpoints.rollback import RollbackPoint, truncate_stored_episodes
 from aisandbox_trainer.environments.in_process import vectorized
 from stable_baselines3 import A2C, DQN, PPO
@@ -60,7 +60,7 @@ def test_checkpoint_restores_the_whole_learner(algorithm: str, tmp_path: Path) -
     model = MODELS[algorithm](_env())
     model.learn(200)
     spec = TrainingRunSpec(Algorithm(algorithm), 1000)
-    checkpoints.save(tmp_path, model, spec, TrainingState.capture(model, Ratings(best_reward_mean=3.0), 0))
+    checkpoints.save(tmp_path, model, spec, TrainingState.capture(model, EvaluationResults(best_reward_mean=3.0), 0))
     drawn = random.random(), np.random.rand(), torch.rand(1).item(), model.action_space.sample()
 
     env: Any = VecNormalize.load(
@@ -71,7 +71,7 @@ def test_checkpoint_restores_the_whole_learner(algorithm: str, tmp_path: Path) -
 
     _assert_same_learner(model, loaded)
     assert (random.random(), np.random.rand(), torch.rand(1).item(), loaded.action_space.sample()) == drawn
-    assert state.ratings.best_reward_mean == 3.0
+    assert state.evaluation_results.best_reward_mean == 3.0
     for name in ("num_timesteps", "_episode_num", "_n_updates", "_current_progress_remaining"):
         assert getattr(loaded, name) == getattr(model, name), name
     assert list(loaded.ep_info_buffer or ()) == list(model.ep_info_buffer or ())
@@ -100,7 +100,9 @@ def test_checkpoint_of_a_replay_buffer_has_only_what_is_filled(tmp_path: Path) -
     env = vectorized(lambda: gym.make("CartPole-v1"), 1)
     model = DQN("MlpPolicy", env, buffer_size=50_000, learning_starts=1000, device="cpu")
     model.learn(100)
-    checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), TrainingState.capture(model, Ratings(), 0))
+    checkpoints.save(
+        tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), TrainingState.capture(model, EvaluationResults(), 0)
+    )
     assert (tmp_path / checkpoints.REPLAY_BUFFER).stat().st_size < 20_000
 
 
@@ -108,7 +110,9 @@ def test_checkpoint_of_a_full_replay_buffer_goes_round(tmp_path: Path) -> None:
     env = vectorized(lambda: gym.make("CartPole-v1"), 1)
     model = DQN("MlpPolicy", env, buffer_size=50, learning_starts=1000, device="cpu")
     model.learn(70)
-    checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), TrainingState.capture(model, Ratings(), 0))
+    checkpoints.save(
+        tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), TrainingState.capture(model, EvaluationResults(), 0)
+    )
     loaded, _ = checkpoints.load(tmp_path, DQN, vectorized(lambda: gym.make("CartPole-v1"), 1), "cpu")
     assert isinstance(loaded, DQN)
     assert loaded.replay_buffer is not None
@@ -159,7 +163,7 @@ def test_no_target_reaches_from_one_episode_into_another(kind: str, size: int, h
     model._last_obs = None
     if how == "load":
         checkpoints.save(
-            tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), TrainingState.capture(model, Ratings(), 0)
+            tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), TrainingState.capture(model, EvaluationResults(), 0)
         )
         loaded, _ = checkpoints.load(tmp_path, DQN, vectorized(Counting, 1), "cpu")
         assert isinstance(loaded, DQN)
@@ -244,7 +248,7 @@ def test_rollback_point_is_restored_also_when_its_episodes_cannot_be(tmp_path: P
     point.restore(model)
 
     assert model.num_timesteps == point.timesteps
-    state = TrainingState.capture(model, Ratings(), 0)
+    state = TrainingState.capture(model, EvaluationResults(), 0)
     assert state.restart_reason
     checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.PPO, 1000), state)
     restored, state = checkpoints.load(tmp_path, PPO, env, "cpu")
@@ -264,5 +268,7 @@ def test_error_of_the_disk_is_told_and_not_what_torch_makes_of_it(
     model = MODELS["PPO"](_env())
     monkeypatch.setattr(torch, "save", write_on_a_disk_full_for_a_moment)
     with pytest.raises(OSError, match="No space left") as caught:
-        checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.PPO, 1), TrainingState.capture(model, Ratings(), 0))
+        checkpoints.save(
+            tmp_path, model, TrainingRunSpec(Algorithm.PPO, 1), TrainingState.capture(model, EvaluationResults(), 0)
+        )
     assert caught.value.errno == errno.ENOSPC

@@ -156,7 +156,7 @@ class KubernetesBackend:
     def unavailable(self) -> str:
         """Why calls cannot be answered; empty while the cache is up to date."""
         if self._connected is None or not self._connected.watch.is_synced:
-            return "the service has not read the runs from the cluster yet"
+            return "the service has not listed the runs of the cluster yet: retry in a moment"
         watch = self._connected.watch
         if (age := watch.age()) <= self._stale_seconds:
             return ""
@@ -172,7 +172,7 @@ class KubernetesBackend:
             raise ServiceStopping("the service is stopping: send the start again in a moment")
         if (known := self._views.views.get(run.name)) is not None and not known.deletion_time:
             return known
-        self._check_waiting()
+        self._check_pending()
         try:
             created: TrainingRun | None = await connection.resources.create(run)
         except ClusterRefused as error:
@@ -273,7 +273,7 @@ class KubernetesBackend:
             if asked is None:
                 raise RunUnknown(name, "it has been deleted")
             run = asked
-        raise BackendUnavailable(f"run {name!r} is changed all the time: send the call again in a moment")
+        raise BackendUnavailable(f"run {name!r} is being changed concurrently: retry the call")
 
     def _put(self, run: TrainingRun) -> TrainingRun:
         """Puts an answer into the cache; the run as clients see it, also if it has been deleted since."""
@@ -292,14 +292,14 @@ class KubernetesBackend:
             raise BackendUnavailable(why)
         return self._connected
 
-    def _check_waiting(self) -> None:
+    def _check_pending(self) -> None:
         limit = self._settings.max_pending_runs
-        waiting = sum(run.status.phase in (Phase.PENDING, Phase.STARTING) for run in self._cache.runs.values())
-        if waiting >= max(limit, 1):
+        pending = sum(run.status.phase in (Phase.PENDING, Phase.STARTING) for run in self._cache.runs.values())
+        if pending >= max(limit, 1):
             raise LimitReached(
                 "MAX_PENDING_RUNS",
-                f"{waiting} runs wait for their trainer, and MAX_PENDING_RUNS is {limit}: wait for one to train, "
-                "cancel or suspend one, give the cluster more nodes, or raise MAX_PENDING_RUNS",
+                f"{pending} runs are pending, and the limit MAX_PENDING_RUNS is {limit}: wait until one trains, cancel "
+                "or suspend one, add nodes to the cluster, or raise MAX_PENDING_RUNS",
             )
 
     def _changed(self, before: TrainingRun | None, after: TrainingRun | None) -> None:

@@ -96,9 +96,9 @@ def is_urgent(before: TrainingRunStatus, after: TrainingRunStatus) -> bool:
 def shown_run(run: TrainingRun, live: LiveProgress | None) -> TrainingRun:
     """The run as clients see it.
 
-    Without a trainer at work there is no speed; what keeps a pod from starting is a warning. A container that runs is
+    Without a running trainer there is no speed; what keeps a pod from starting is a warning. A container that runs is
     Running to Kubernetes; to a client the run is Starting until its trainer has loaded and connected, as the proto has
-    it. A seed that nobody named is the one its trainers are given.
+    it. A seed that was not requested is the one its trainers are given.
     """
     if run.spec.seed is None:
         run = replace(run, spec=replace(run.spec, seed=seed_of(run.uid)))

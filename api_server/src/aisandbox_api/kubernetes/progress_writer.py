@@ -38,7 +38,7 @@ class _Pending:
 
 
 class ProgressWriter:
-    """Writes what ``live`` knows of the runs it is told of by :meth:`schedule`. For one event loop."""
+    """Writes the progress that ``live`` has of the runs given to :meth:`schedule`. For one event loop."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class ProgressWriter:
                 self._cache.put(written)
                 self._metrics.observe_write()
                 return
-        log.info("progress was not written: the run changes all the time", run=name)
+        log.info("progress was not written: too many conflicting changes of the run", run=name)
 
     async def _read_again(self, name: str) -> TrainingRun | None:
         """After a conflict: an end that the cache has not heard of must not be overwritten."""

@@ -50,7 +50,7 @@ class RecordStore:
             except FileNotFoundError:
                 continue
             except (ValueError, RecursionError, OSError) as error:
-                _set_aside(path, error)
+                _rename_damaged(path, error)
             else:
                 yield run
 
@@ -59,13 +59,11 @@ class RecordStore:
         return next(self._store.run(name).path.glob(_ASIDE + "*"), None)
 
 
-def _set_aside(path: Path, why: Exception) -> None:
+def _rename_damaged(path: Path, why: Exception) -> None:
     aside = path.with_name(_ASIDE + secrets.token_hex(4))
     try:
         os.rename(path, aside)
     except OSError as error:
-        log.error(
-            "record of a run is damaged and cannot be set aside", record=str(path), why=str(why), error=str(error)
-        )
+        log.error("record of a run is damaged and cannot be renamed", record=str(path), why=str(why), error=str(error))
         return
-    log.error("record of a run is damaged and was set aside", run=path.parent.name, record=str(aside), why=str(why))
+    log.error("record of a run is damaged and was renamed", run=path.parent.name, record=str(aside), why=str(why))

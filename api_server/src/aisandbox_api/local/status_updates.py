@@ -115,7 +115,7 @@ def _restart(run: TrainingRun, failure: Failure, counts: bool, now: str) -> tupl
         restarts_count_towards_max=counted,
         progress=replace(
             run.status.progress,
-            warning=f"attempt {run.status.attempt} has ended: {failure.message}; the next one begins in {delay:g} s",
+            warning=f"attempt {run.status.attempt} has ended: {failure.message}; the next one starts in {delay:g} s",
         ),
     )
     return _with(run, status), delay

@@ -131,9 +131,9 @@ def _keeps_rules_of(fields: tuple[str, ...], expected: str, advice: str) -> Call
         found = [violation for violation in recording.violations if violation.field.startswith(fields)]
         if found:
             first = found[0]
-            came = f"after {first.step} steps (and in {len(found) - 1} other replies) {first.field}: {first.rule}"
-            raise CheckFailed(expected, came, advice)
-        return f"so they are in {recording.steps} steps of {recording.environments} environments"
+            received = f"after {first.step} steps (and in {len(found) - 1} other replies) {first.field}: {first.rule}"
+            raise CheckFailed(expected, received, advice)
+        return f"valid in {recording.steps} steps of {recording.environments} environments"
 
     return check
 
@@ -147,7 +147,7 @@ def observations_are_within_bounds(recording: Recording) -> str:
             f"after {step} steps (and {len(recording.out_of_bounds) - 1} times more) {what}",
             "Widen the bounds you declare (-Infinity and Infinity are none), or clip.",
         )
-    return f"all of {recording.steps} steps are"
+    return f"valid in all of {recording.steps} steps"
 
 
 def episodes_restart(recording: Recording) -> str:
@@ -161,7 +161,7 @@ def episodes_restart(recording: Recording) -> str:
             f"twice the same in each of {ended} episodes that ended",
             "When an episode ends, keep its last observation, reset the environment, and send both.",
         )
-    return f"{ended} episodes ended, and the next ones began in the same step"
+    return f"{ended} episodes ended, each followed by a new one in the same step"
 
 
 def time_limits_truncate(recording: Recording) -> str:
@@ -195,7 +195,7 @@ CHECKS: dict[str, Callable[[Recording], str]] = {
     "rewards are N finite numbers": _keeps_rules_of(
         ("step.rewards",), "N finite float32 rewards, little-endian", "One reward an environment, 4 bytes each."
     ),
-    "ends are N flags": _keeps_rules_of(
+    "terminated and truncated have N bytes, 0 or 1": _keeps_rules_of(
         ("step.terminated", "step.truncated"), "N bytes, 0 or 1", "One byte an environment in each of the two."
     ),
     "final observations are those of the environments that ended": _keeps_rules_of(

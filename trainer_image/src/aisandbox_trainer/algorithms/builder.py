@@ -59,7 +59,9 @@ def build(
     try:
         return kind(policy, env, seed=seed, device=device, **keywords)
     except (TypeError, ValueError, AssertionError) as error:
-        raise InvalidHyperparameter(f"hyperparameters: {_name(kind)} refuses them: {error}") from error
+        raise InvalidHyperparameter(
+            f"hyperparameters: {_name(kind)} of stable-baselines3 refused them: {error}"
+        ) from error
 
 
 def default_device(policy: str) -> str:
@@ -94,4 +96,4 @@ def _symbol(name: str) -> Any:
     for owner in (torch.nn, torch.optim, torch_layers):
         if hasattr(owner, plain):
             return getattr(owner, plain)
-    raise InvalidHyperparameter(f"hyperparameters: {name} is not known here")
+    raise InvalidHyperparameter(f"hyperparameters: neither PyTorch nor stable-baselines3 has {name}")

@@ -39,9 +39,10 @@ def choose_policy(given: str | None, observation_space: Space) -> str:
     if given is None:
         return "MultiInputPolicy" if is_dict else "CnnPolicy" if is_image(observation_space) else "MlpPolicy"
     if is_dict != (given == "MultiInputPolicy"):
-        needed = "needs MultiInputPolicy" if is_dict else "is no Dict, which MultiInputPolicy needs"
+        rule = "a Dict needs MultiInputPolicy" if is_dict else "MultiInputPolicy needs a Dict"
         raise InvalidHyperparameter(
-            f"hyperparameters.policy: the observation space {needed}, got {given}; leave policy out to have it chosen"
+            f"hyperparameters.policy: {rule}, got {given} and the observation space {observation_space}; omit policy "
+            "to choose it automatically"
         )
     if given == "CnnPolicy" and not is_image(observation_space):
         raise InvalidHyperparameter(
@@ -51,7 +52,7 @@ def choose_policy(given: str | None, observation_space: Space) -> str:
     if given == "MlpPolicy" and is_image(observation_space):
         raise InvalidHyperparameter(
             f"hyperparameters.policy: the observations are images, {observation_space.shape}; use CnnPolicy, or "
-            "leave policy out to have it chosen"
+            "omit policy to choose it automatically"
         )
     return given
 

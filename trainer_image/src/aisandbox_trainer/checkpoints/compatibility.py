@@ -14,14 +14,15 @@ _ROOT = "aisandbox_trainer"
 
 CLASSES = {
     f"{_ROOT}.checkpoints.State": f"{_ROOT}.checkpoints.files.TrainingState",
-    f"{_ROOT}.checkpoints.Ratings": f"{_ROOT}.checkpoints.files.Ratings",
+    f"{_ROOT}.checkpoints.Ratings": f"{_ROOT}.checkpoints.files.EvaluationResults",
+    f"{_ROOT}.checkpoints.files.Ratings": f"{_ROOT}.checkpoints.files.EvaluationResults",
     f"{_ROOT}.random_state.RandomState": f"{_ROOT}.checkpoints.random_state.RandomState",
     f"{_ROOT}.episodes.Episodes": f"{_ROOT}.checkpoints.episodes.Episodes",
     f"{_ROOT}.presentation.Presentation": f"{_ROOT}.environments.space_adapter.SpaceAdapter",
     f"{_ROOT}.in_process.PresentedEnv": f"{_ROOT}.environments.in_process.AdaptedEnv",
     f"{_ROOT}.in_process.AdapterEnv": f"{_ROOT}.environments.in_process.AdapterEnv",
 }
-"""Old qualified class names -> today's. The old names are those of the one-folder package before version 0.2."""
+"""Old qualified class names -> today's. Most old names are those of the one-folder package before version 0.2."""
 
 ATTRIBUTES = {f"{_ROOT}.environments.in_process.AdaptedEnv": {"presentation": "space_adapter"}}
 """Today's class name -> its attributes whose names have changed, old -> new."""

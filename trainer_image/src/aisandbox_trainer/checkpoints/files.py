@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ratings:
+class EvaluationResults:
     """The mean rewards that evaluations have shown so far, and the timesteps of the last one."""
 
     best_reward_mean: float | None = None
@@ -51,19 +51,19 @@ class TrainingState:
     """
 
     random: RandomState
-    ratings: Ratings = field(default_factory=Ratings)
+    evaluation_results: EvaluationResults = field(default_factory=EvaluationResults)
     saved_at: int = 0
     episodes: Episodes | None = None
     restart_reason: str = ""
 
     @classmethod
-    def capture(cls, model: BaseAlgorithm, ratings: Ratings, saved_at: int) -> TrainingState:
+    def capture(cls, model: BaseAlgorithm, evaluation_results: EvaluationResults, saved_at: int) -> TrainingState:
         """The state now."""
         random = RandomState.capture(model.action_space, model.get_env())
         try:
-            return cls(random, ratings, saved_at, Episodes.capture(model))
+            return cls(random, evaluation_results, saved_at, Episodes.capture(model))
         except NotStorable as error:
-            return cls(random, ratings, saved_at, None, str(error))
+            return cls(random, evaluation_results, saved_at, None, str(error))
 
 
 def save(folder: Path, model: BaseAlgorithm, spec: TrainingRunSpec, state: TrainingState) -> None:

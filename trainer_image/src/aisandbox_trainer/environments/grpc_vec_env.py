@@ -168,7 +168,7 @@ class GrpcVecEnv(VecEnv):
             for name in ("observation_space", "action_space", "action_masks"):
                 if getattr(session.spec, name) != getattr(self.spec, name):
                     raise SimulatorChanged(
-                        f"the simulator at {session.address} declares another {name} than the run began with"
+                        f"the simulator at {session.address} declares another {name} than at the start of the run"
                     )
 
     def _reset_sessions(self, seeds: list[int] | None) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Opening the sessions of a run: its environments spread over the simulators' addresses, all at the same time.
+"""Opening the sessions of a run: its environments distributed over the simulators' addresses, all at the same time.
 
 Owns the threads: they live inside a call, and have ended when it returns or raises. Must not know learning or retries.
 """
@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from aisandbox_crds.spec import GrpcEnvironment
-from aisandbox_environment.addresses import expand_addresses, spread
+from aisandbox_environment.addresses import distribute_environments, expand_addresses
 from aisandbox_environment.calls import open_session_stream
 from aisandbox_environment.session import SimulatorSession, Timeouts
 from aisandbox_process.grpc_direct import ClientStream
@@ -22,7 +22,7 @@ T = TypeVar("T")
 def open_sessions(
     environment: GrpcEnvironment, environments: int, *, run_id: str, evaluation: bool, timeouts: Timeouts | None = None
 ) -> Sequence[SimulatorSession]:
-    """One session for each address, ``environments`` (at least one) spread over them.
+    """One session for each address, ``environments`` (at least one) distributed over them.
 
     Where there are fewer environments than addresses, the first addresses have one each. A host name is resolved again
     each time. All but the first are opened at the same time. Closes what is open when one of them fails, and raises its
@@ -46,7 +46,8 @@ def open_sessions(
         return session
 
     first, *others = (
-        partial(open_one, *each) for each in zip(addresses, spread(environments, len(addresses)), strict=True)
+        partial(open_one, *each)
+        for each in zip(addresses, distribute_environments(environments, len(addresses)), strict=True)
     )
     try:
         # If the first cannot be opened, the others are not tried; and it starts the watchdog of all sessions of a

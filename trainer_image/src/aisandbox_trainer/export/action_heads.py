@@ -24,7 +24,7 @@ class ChoiceHead(nn.Module):
         self.start = start
 
     def forward(self, latent: th.Tensor, scores: th.Tensor, noise: th.Tensor) -> th.Tensor:
-        """The actions; the latent features are not looked at."""
+        """The actions; the latent features are ignored."""
         best = th.argmax(scores + noise, dim=1)
         return best + self.start if self.start else best
 
@@ -37,7 +37,7 @@ class ChoicesHead(nn.Module):
         self.counts = list(counts)
 
     def forward(self, latent: th.Tensor, scores: th.Tensor, noise: th.Tensor) -> th.Tensor:
-        """The actions; the latent features are not looked at."""
+        """The actions; the latent features are ignored."""
         groups = th.split(scores + noise, self.counts, dim=1)
         return th.stack([th.argmax(group, dim=1) for group in groups], dim=1)
 
@@ -46,7 +46,7 @@ class BitsHead(nn.Module):
     """MultiBinary: which noisy logits are positive, int64 [N, n]."""
 
     def forward(self, latent: th.Tensor, scores: th.Tensor, noise: th.Tensor) -> th.Tensor:
-        """The actions; the latent features are not looked at."""
+        """The actions; the latent features are ignored."""
         return (scores + noise > 0).long()
 
 

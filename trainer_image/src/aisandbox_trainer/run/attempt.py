@@ -33,7 +33,7 @@ from aisandbox_trainer.algorithms.builder import class_of
 from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.algorithms.policy_choice import check_actions, choose_policy
 from aisandbox_trainer.checkpoints import files as checkpoints
-from aisandbox_trainer.checkpoints.files import Ratings, TrainingState
+from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
 from aisandbox_trainer.environments.factory import Environments, space_adapter_of
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone, StopRequested
@@ -212,7 +212,7 @@ class Attempt:
             schedule=CheckpointSchedule(
                 effective_checkpoint_interval(self._spec), state.saved_at if state is not None else 0
             ),
-            ratings=state.ratings if state is not None else Ratings(),
+            evaluation_results=state.evaluation_results if state is not None else EvaluationResults(),
         )
 
     def _evaluator(self, environments: Environments) -> Evaluator | None:

@@ -25,7 +25,7 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 
 from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.checkpoints import files as checkpoints
-from aisandbox_trainer.checkpoints.files import Ratings, TrainingState
+from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
 from aisandbox_trainer.environments.factory import env_of, space_adapter_of
 from aisandbox_trainer.export.model_files import export_model
 from aisandbox_trainer.runtime.progress import Progress, mean_of
@@ -53,7 +53,7 @@ class ArtifactPublisher:
     evaluator: Evaluator | None
     frame_stack: int | None
     schedule: CheckpointSchedule
-    ratings: Ratings = field(default_factory=Ratings)
+    evaluation_results: EvaluationResults = field(default_factory=EvaluationResults)
     clock: Callable[[], float] = time.monotonic
     _model: Published | None = None
     _fence_checked: float = -math.inf
@@ -66,8 +66,10 @@ class ArtifactPublisher:
         if best is not None:
             self.progress.best_model = artifact_of_pointer(self.writer.run, best)
         # A best model that cannot be served is no longer compared with: the next one that is rated becomes the best.
-        self.ratings = replace(self.ratings, best_reward_mean=None if best is None else best.reward_mean)
-        self.progress.evaluation_reward_mean = self.ratings.last_reward_mean
+        self.evaluation_results = replace(
+            self.evaluation_results, best_reward_mean=None if best is None else best.reward_mean
+        )
+        self.progress.evaluation_reward_mean = self.evaluation_results.last_reward_mean
 
     def check_fence(self) -> None:
         """Looks for a newer attempt, at most once in FENCE_SECONDS. Raises Fenced."""
@@ -84,7 +86,7 @@ class ArtifactPublisher:
         interval = effective_evaluation_interval(self.spec)
         if self.evaluator is None or not interval:
             return
-        if is_due(model.num_timesteps, self.ratings.last_timesteps, interval):
+        if is_due(model.num_timesteps, self.evaluation_results.last_timesteps, interval):
             with self._full_disk_is_a_warning(model):
                 self._evaluate(model, self.evaluator)
 
@@ -112,7 +114,7 @@ class ArtifactPublisher:
         """Publishes a checkpoint of the model as it is. Raises NonFiniteTraining: no run could continue from it."""
         check_finite(model)
         started = self.clock()
-        state = TrainingState.capture(model, self.ratings, self.schedule.saved_at)
+        state = TrainingState.capture(model, self.evaluation_results, self.schedule.saved_at)
         published = self.writer.publish_checkpoint(
             model.num_timesteps,
             lambda folder: checkpoints.save(folder, model, self.spec, state),
@@ -151,14 +153,14 @@ class ArtifactPublisher:
                 if best is not None:
                     self.writer.point("best", self.writer.run.model(best.digest), best.reward_mean)
             except ModelNotFound:
-                self.ratings = replace(self.ratings, best_reward_mean=None)
+                self.evaluation_results = replace(self.evaluation_results, best_reward_mean=None)
 
     def finish(self, model: BaseAlgorithm) -> None:
         """The end of the run: a last evaluation and checkpoint, the final model, the copy that was requested.
 
         Raises DiskFull, OutsideRoot, and what :meth:`evaluate_if_due` and :meth:`save_if_due` raise.
         """
-        if self.evaluator is not None and self.ratings.last_timesteps != model.num_timesteps:
+        if self.evaluator is not None and self.evaluation_results.last_timesteps != model.num_timesteps:
             self._evaluate(model, self.evaluator)
         self._rate_by_training(model)
         checkpoint = self.save_checkpoint(model)
@@ -187,13 +189,13 @@ class ArtifactPublisher:
             mean = evaluator.mean_reward(model, model.n_envs)
         finally:
             self.progress.activity = before
-        self.ratings = replace(self.ratings, last_timesteps=model.num_timesteps)
+        self.evaluation_results = replace(self.evaluation_results, last_timesteps=model.num_timesteps)
         if mean is None:
             return
         model.logger.record("eval/mean_reward", mean)
         log.info("evaluation", timesteps=model.num_timesteps, reward_mean=mean)
         self.progress.evaluation_reward_mean = mean
-        self.ratings = replace(self.ratings, last_reward_mean=mean)
+        self.evaluation_results = replace(self.evaluation_results, last_reward_mean=mean)
         self._publish_if_best(model, mean)
 
     def _rate_by_training(self, model: BaseAlgorithm) -> None:
@@ -203,12 +205,12 @@ class ArtifactPublisher:
             self._publish_if_best(model, fmean(float(episode["r"]) for episode in episodes))
 
     def _publish_if_best(self, model: BaseAlgorithm, mean: float) -> None:
-        best = self.ratings.best_reward_mean
+        best = self.evaluation_results.best_reward_mean
         if best is None or mean > best:
             published = self.save_model(model)
             self.writer.point("best", published, mean)
             self.progress.best_model = artifact_of(published, mean)
-            self.ratings = replace(self.ratings, best_reward_mean=mean)
+            self.evaluation_results = replace(self.evaluation_results, best_reward_mean=mean)
 
     def _export(self, model: BaseAlgorithm) -> dict[str, bytes]:
         adapter = space_adapter_of(env_of(model))

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 def is_due(timesteps: int, last: int, interval: int) -> bool:
-    """Whether a multiple of ``interval`` lies in (last, timesteps]; all are timesteps of the run."""
+    """Whether a multiple of ``interval`` is in (last, timesteps]; all are timesteps of the run."""
     return timesteps // interval > last // interval
 
 
