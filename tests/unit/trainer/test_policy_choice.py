@@ -38,7 +38,7 @@ def test_policy_is_chosen_by_what_is_observed(space: spaces.Space[Any], policy: 
     ],
 )
 def test_policy_that_does_not_fit_is_refused_with_what_does(given: str, space: spaces.Space[Any]) -> None:
-    with pytest.raises(InvalidHyperparameter, match=r"hyperparameters\.policy: .*(use|leave)"):
+    with pytest.raises(InvalidHyperparameter, match=r"hyperparameters\.policy: .*(use|omit policy)"):
         choose_policy(given, space)
 
 
