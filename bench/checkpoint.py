@@ -1,4 +1,4 @@
-"""What a checkpoint costs: how long training stands still for it, what share of the time that is, and in memory.
+"""What a checkpoint costs: how long training pauses for it, what share of the time that is, and in memory.
 
 DQN on CartPole-v1 (or with observations of --size numbers), a replay buffer that is full. "plain" is what has to be
 done at least: the same bytes written and flushed to the same disk. The share is that of the time between two

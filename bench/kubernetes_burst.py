@@ -1,7 +1,7 @@
 """What the operator makes of many runs created at once, beside as many bare Jobs created by the same client.
 
-The Jobs are born suspended (the runs have Kueue's label, which needs no Kueue), so that only the operator and the API
-server work. Needs the installed system (``E2E_KEEP=1 make e2e`` leaves one). What is made is deleted.
+The Jobs are created suspended (the runs have Kueue's label, which needs no Kueue), so that only the operator and the
+API server work. Needs the installed system (``E2E_KEEP=1 make e2e`` leaves one). What is made is deleted.
 
     python bench/kubernetes_burst.py [--runs 200] [--kube-context C] [--namespace aisandbox]
 """

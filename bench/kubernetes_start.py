@@ -1,6 +1,6 @@
 """How long a cluster takes from StartTrainingPPO to the first environment step, and where the time goes.
 
-Beside it ``kubectl create job`` of the same image that imports what a trainer imports. Both are seen by the same eyes:
+Beside it ``kubectl create job`` of the same image that imports what a trainer imports. Both are measured in one way:
 Jobs and pods by a watch of the API server, the processes by the times of their logs, the first step by the log of a
 simulator in the cluster. They take turns, and medians are compared. The node's clock has to be this machine's, as it is
 with kind.

@@ -1,4 +1,4 @@
-"""Does it learn? Each run goes through the whole service and is printed beside the figure RL Zoo gives.
+"""Whether policies learn: each run goes through the whole service and is printed beside the figure RL Zoo gives.
 
 The service (``aisandbox up``) and the simulator (``aisandbox host-gymnasium``) are processes of their own. A run is
 started by gRPC with RL Zoo's hyperparameters for the environment, trained over the bridge, and its final policy is

@@ -1,4 +1,4 @@
-"""Installs the system on a cluster as users do, runs ``tests/e2e`` against it, and leaves nothing behind.
+"""Installs the system on a cluster as users do, runs ``tests/e2e`` against it, and removes it again.
 
 Makes a kind cluster of its own, ``aisandbox-e2e``, with a kubeconfig of its own (build/e2e/kubeconfig), so that
 your kubeconfig is not changed. Steps that are independent of each other run at the same time. Environment variables:
@@ -47,7 +47,7 @@ TOOLS = {
 
 
 @dataclass
-class Rehearsal:
+class Installation:
     """The cluster, the images and the installation. ``kind`` is the cluster's name for kind, empty for any other."""
 
     context: str
@@ -166,7 +166,7 @@ def pulling_pod(node: str, image: str) -> dict[str, object]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def prepare(commands: Commands, clock: Clock) -> Rehearsal:
+def prepare(commands: Commands, clock: Clock) -> Installation:
     """Chooses the cluster and the images; raises Stopped naming what is missing."""
     wanted, tag = os.environ.get("E2E_CONTEXT", ""), os.environ.get("TAG")
     _check_tools(["kubectl", *([] if wanted else ["kind"]), *([] if wanted and tag else ["docker"])])
@@ -184,7 +184,7 @@ def prepare(commands: Commands, clock: Clock) -> Rehearsal:
         raise Stopped(
             f"no registry answers at {images.registry} (REGISTRY), and {context} is not one of kind's clusters"
         )
-    return Rehearsal(context, kind, own, images, commands, clock)
+    return Installation(context, kind, own, images, commands, clock)
 
 
 def _check_tools(needed: list[str]) -> None:
@@ -200,13 +200,13 @@ def run(arguments: list[str], commands: Commands, clock: Clock) -> int:
     WORK.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(LOGS, ignore_errors=True)
     LOGS.mkdir(parents=True)
-    rehearsal = prepare(commands, clock)
-    clock.say(f"cluster {rehearsal.context}, images {rehearsal.images.name('*')}")
+    installation = prepare(commands, clock)
+    clock.say(f"cluster {installation.context}, images {installation.images.name('*')}")
     try:
         with ThreadPoolExecutor() as pool:
-            cluster = pool.submit(rehearsal.make_cluster)
-            trainer = pool.submit(rehearsal.images.provide, TRAINER, rehearsal.kind, cluster)
-            steps = [cluster, trainer, pool.submit(rehearsal.install, cluster)]
+            cluster = pool.submit(installation.make_cluster)
+            trainer = pool.submit(installation.images.provide, TRAINER, installation.kind, cluster)
+            steps = [cluster, trainer, pool.submit(installation.install, cluster)]
             try:
                 done, _ = wait(steps, return_when=FIRST_EXCEPTION)
                 for step in done:
@@ -214,21 +214,21 @@ def run(arguments: list[str], commands: Commands, clock: Clock) -> int:
             except BaseException as error:
                 commands.stop()
                 if isinstance(error, Stopped):
-                    collect(Kubectl(rehearsal.context, NAMESPACE), LOGS)
+                    collect(Kubectl(installation.context, NAMESPACE), LOGS)
                 raise
-        rehearsal.images.forget_older()
-        rehearsal.pull_trainer()
+        installation.images.forget_older()
+        installation.pull_trainer()
         try:
-            return rehearsal.test(arguments)
+            return installation.test(arguments)
         finally:
-            rehearsal.forget_pulling()
+            installation.forget_pulling()
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience must not leave a cluster behind
         commands.stopped.clear()
-        if rehearsal.own and os.environ.get("E2E_KEEP") != "1":
-            rehearsal.remove_cluster()
+        if installation.own and os.environ.get("E2E_KEEP") != "1":
+            installation.remove_cluster()
             clock.say("cluster removed")
-        elif rehearsal.own:
+        elif installation.own:
             clock.say(f"cluster kept: export KUBECONFIG={WORK / 'kubeconfig'}")
 
 

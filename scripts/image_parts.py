@@ -43,7 +43,7 @@ def exported(member: str) -> str:
     command = ["uv", "export", "--locked", "--package", member, "--all-extras", "--no-dev", "--no-editable"]
     done = subprocess.run([*command, "--no-header", "--no-annotate"], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"cannot tell what {member} needs")  # uv has said why
+        raise SystemExit(f"cannot tell what {member} needs")  # uv has printed why
     return done.stdout
 
 

@@ -30,7 +30,7 @@ class Commands:
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def run(self, *command: str, text: str | None = None, environ: Mapping[str, str] | None = None) -> str:
-        """Its stdout. Raises Stopped with the end of what it said."""
+        """Its stdout. Raises Stopped with the end of its output."""
         if self.stopped.is_set():
             raise Stopped("interrupted")
         stdin = subprocess.DEVNULL if text is None else subprocess.PIPE

@@ -97,7 +97,7 @@ def _trainer_where_it_is_needed(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def scratch_namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace that nobody watches, for tests of the resource alone."""
+    """A namespace that no operator watches, for tests of the resource alone."""
     name = f"scratch-{secrets.token_hex(3)}"
     cluster.kubectl("create", "namespace", name)
     try:

@@ -1,4 +1,4 @@
-"""What must be true when everything else has been tested: nobody has complained, nothing has crashed."""
+"""What must be true when everything else has been tested: no error was logged, nothing has crashed."""
 
 from __future__ import annotations
 

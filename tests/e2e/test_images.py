@@ -1,4 +1,4 @@
-"""What runs in the containers: nobody with rights, nothing that can be written, nothing that builds; who is reached."""
+"""What runs in the containers: no privileged user, a read-only file system, no compilers; what can be reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The installation as the cluster sees it: applied again it changes nothing, and nobody may do more than they do."""
+"""The installation as the cluster sees it: applied again it changes nothing, and no account has needless rights."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def operator(make_operator: Callable[..., OperatorProcess]) -> Iterator[Operator
 
 @pytest.fixture
 def start(place: Cluster, operator: OperatorProcess) -> Iterator[Callable[..., str]]:
-    """Creates runs; they are deleted when the test ends, and the operator is at work again."""
+    """Creates runs; they are deleted when the test ends, and the operator runs again."""
     names: list[str] = []
 
     def create(*script: str, steps: int = 10, tick: float = 0.05, **spec: Any) -> str:
@@ -268,7 +268,7 @@ def test_run_of_the_same_name_starts_after_the_one_before_it(place: Cluster, sta
     assert status["progress"]["timesteps"] == 5
 
 
-def test_job_of_somebody_else_is_left_alone(place: Cluster, operator: OperatorProcess) -> None:
+def test_job_of_another_owner_is_not_changed(place: Cluster, operator: OperatorProcess) -> None:
     name = f"taken-{secrets.token_hex(3)}"
     place.kubectl("create", "job", name, "--image=localhost/nothing:1")
     place.kubectl.apply(manifest_of(name, algorithm="PPO", totalTimesteps=5))
@@ -303,7 +303,7 @@ def test_finished_run_is_not_run_again_when_its_job_is_deleted(place: Cluster, s
     names = [start(), start("permanent")]
     before = {name: place.until_phase(name, *ENDED) for name in names}
     place.kubectl("delete", "jobs", *names)
-    marker = start()  # the operator has looked at everything by the time this one is done
+    marker = start()  # the operator has reconciled everything by the time this one is done
     place.until_phase(marker, "Succeeded")
     for name in names:
         assert place.job(name) is None

@@ -171,7 +171,7 @@ def test_run_of_a_manifest_is_served_like_one_started_by_grpc(
     assert description.model_timesteps == 600
 
 
-def test_unreachable_simulator_is_told_while_the_run_waits_for_it(
+def test_unreachable_simulator_is_reported_while_the_run_waits_for_it(
     unreachable_run: str, service: PolicyTrainerServiceStub
 ) -> None:
     def waits(status: pb.StatusResponse) -> bool:
@@ -240,7 +240,7 @@ def test_deleted_run_takes_its_job_and_pods_along(
 
 
 @pytest.mark.smoke
-def test_suspended_run_goes_on_from_its_checkpoint(
+def test_suspended_run_continues_from_its_checkpoint(
     cluster: Cluster, service: PolicyTrainerServiceStub, run_name: Callable[[str], str]
 ) -> None:
     name = run_name("suspended")

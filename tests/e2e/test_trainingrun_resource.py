@@ -42,7 +42,7 @@ LABEL_VALUES = "must have values that are Kubernetes label values"
 
 
 class Resource:
-    """TrainingRuns in a namespace that nobody watches; what is refused is raised as ApiException."""
+    """TrainingRuns in a namespace that no operator watches; what is refused is raised as ApiException."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self._custom = cluster.custom
@@ -154,7 +154,7 @@ def _value_beyond(schema: dict[str, Any], keyword: str, number: int) -> Any:
 
 
 @pytest.mark.parametrize(("path", "keyword", "number"), ALL_BOUNDS, ids=lambda value: str(value))
-def test_bound_of_the_schema_is_told_by_its_field(runs: Resource, path: str, keyword: str, number: int) -> None:
+def test_bound_of_the_schema_is_reported_with_its_field(runs: Resource, path: str, keyword: str, number: int) -> None:
     """Made from the definition itself, so that no bound is without one."""
     refusal = runs.refusal({**SPEC, **_beyond(SPEC_SCHEMA, path.split("."), keyword, number)})
     field = path.split(".items")[0].split(".additionalProperties")[0]
@@ -316,7 +316,7 @@ def test_a_bad_spec_is_refused_with_words(runs: Resource, change: dict[str, Any]
     assert words in said
 
 
-def test_every_mistake_is_told_at_once(runs: Resource) -> None:
+def test_every_mistake_is_reported_at_once(runs: Resource) -> None:
     said = runs.refusal({**SPEC, "environment": {}, "modelOutputPath": "/x", "labels": {"job-name": "x"}})
     for field in ("spec.environment", "spec.modelOutputPath", "spec.labels"):
         assert field in said
@@ -536,7 +536,7 @@ def test_a_writer_that_has_not_seen_the_latest_status_is_refused(runs: Resource,
         ({"latestModel": {"path": "a"}}, "Required value"),
     ],
 )
-def test_a_status_nobody_can_mean_is_refused(runs: Resource, run: str, status: dict[str, Any], words: str) -> None:
+def test_a_status_without_meaning_is_refused(runs: Resource, run: str, status: dict[str, Any], words: str) -> None:
     with pytest.raises(client.ApiException) as caught:
         runs.apply_status(run, status, "aisandbox-operator")
     assert words in message(caught.value)
@@ -561,7 +561,7 @@ def test_kubectl_explains_the_fields(runs: Resource, path: str, words: str) -> N
     assert words in " ".join(runs.kubectl("explain", f"trainingrun{path}").split())
 
 
-def test_kubectl_lists_what_people_look_for(runs: Resource) -> None:
+def test_kubectl_lists_the_important_columns(runs: Resource) -> None:
     gymnasium, simulators = {"gymnasium": {"id": "CartPole-v1"}}, {"grpc": {"address": "dns:///sims:50061"}}
     runs.create({**SPEC, "algorithm": "A2C", "environment": gymnasium}, "listed")
     runs.create({**SPEC, "algorithm": "DQN", "environment": simulators}, "simulated")

@@ -199,7 +199,7 @@ def _is_ready(pod: Any) -> bool:
     return any(each.type == "Ready" and each.status == "True" for each in pod.status.conditions or [])
 
 
-def test_job_deleted_by_hand_is_made_again_and_the_run_goes_on(
+def test_job_deleted_by_hand_is_created_again_and_the_run_continues(
     endless_run: str, cluster: Cluster, service: PolicyTrainerServiceStub
 ) -> None:
     job, before = cluster.job(endless_run), _status(service, endless_run)
@@ -233,7 +233,7 @@ def test_job_of_a_finished_run_deleted_by_hand_is_not_made_again(
     _delete_pods(cluster, OPERATOR)  # the one that comes has only the resource to go by
     cluster.until_rolled_out(OPERATOR)
     cluster.kubectl.apply(manifest_of(later, **ENDLESS, **QUEUED))
-    wait_until(lambda: cluster.job(later))  # it has looked at all runs by now
+    wait_until(lambda: cluster.job(later))  # it has reconciled all runs by now
     assert cluster.job(name) is None
     assert cluster.pods(name) == []
     assert cluster.status(name)["completionTime"] == done["completionTime"]

@@ -72,7 +72,7 @@ def _remove(fault: Fault, place: Cluster, run: Run) -> None:
 
 
 def _look_at_all(fleet: Fleet, operator: OperatorProcess) -> None:
-    """The operator has looked at everything again, and done another run meanwhile."""
+    """The operator has reconciled every run again, and completed another run meanwhile."""
     (marker,) = fleet.launch([SUCCEEDS])
     fleet.until_all_ended(END_SECONDS)
     assert fleet.statuses()[marker.name]["phase"] == marker.story.phase

@@ -66,7 +66,7 @@ def _disrupted(fault: Fault, fleet: Fleet, place: Cluster, kind: str) -> None:
     _wait_for_handler(place, pod.name)
     began = time.monotonic()
     _DO[kind](place, pod.name)
-    fault.injected(f"{kind}, a trainer that does not heed SIGTERM" if slow else kind, f"{run.name} {pod.name}")
+    fault.injected(f"{kind}, a trainer that ignores SIGTERM" if slow else kind, f"{run.name} {pod.name}")
     wait_until(
         lambda: place.pods(run.name),
         lambda pods: (

@@ -62,7 +62,7 @@ def _damage(fault: Fault, newest: Path, before: Path) -> str:
 
 
 def _checkpoint(fault: Fault, run: RunFolder, tally: Tally) -> None:
-    """The newest checkpoint, or the two newest: the next whole one is used, and the reason is told."""
+    """The newest checkpoint, or the two newest: the next intact one is used, and the reason is reported."""
     whole = [published.timesteps for published in run.checkpoints()]
     assert (newest := run.newest_checkpoint()) is not None
     assert newest.timesteps == whole[0]
@@ -134,7 +134,7 @@ def _loads(run: RunFolder, selector: str) -> bool:
 
 
 def _resume(fault: Fault, trainers: Trainers, run: TinyRun, place: Path) -> None:
-    """A trainer meets damaged checkpoints: it goes on from the one before them, and ends with the same model."""
+    """A trainer meets damaged checkpoints: it continues from the one before them, and ends with the same model."""
     again = TinyRun(trainers, place, run.kind)
     shutil.copytree(run.root / "runs", again.root / "runs")
     (again.run.models_path / "final").unlink()  # it was ended by something else before it was done

@@ -106,7 +106,7 @@ def _check_runs(service: ServiceProcess, answers: dict[str, set[str]]) -> None:
     assert all(len(runs) == 1 for runs in answers.values()), "a request with several runs"
     runs = {next(iter(runs)) for runs in answers.values()}
     assert len(runs) == len(answers), "a run for several requests"
-    assert sorted(listed) == sorted(runs), "runs nobody was told of"
+    assert sorted(listed) == sorted(runs), "runs whose start was not answered"
     records = [json.loads(path.read_text()) for path in service.models_dir.glob("runs/*/trainingrun.json")]
     assert len(records) == len(answers)
 

@@ -117,7 +117,7 @@ def _dies(scene: Scene, script: Script, process: Any) -> bool:
 
 
 def _hangs(scene: Scene, script: Script, process: Any) -> bool:
-    """It stops for a while; then it goes on, or is replaced."""
+    """It stops for a while; then it continues, or is replaced."""
     scene.fault.wait(0.1, 2)
     if scene.fault.random.random() < 0.7:
         os.kill(process.pid, signal.SIGCONT)

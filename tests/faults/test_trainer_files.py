@@ -43,7 +43,7 @@ def test_every_byte_of_the_files_goes_through_the_counted_writes(undisturbed: di
             assert written[published.path] >= published.manifest.size
 
 
-def test_killed_trainer_is_followed_by_one_that_goes_on(
+def test_killed_trainer_is_followed_by_one_that_continues(
     row: Rows, trainers: Trainers, undisturbed: dict[str, TinyRun], tmp_path: Path
 ) -> None:
     with row("trainer-killed") as tally:
@@ -61,7 +61,7 @@ def test_killed_trainer_is_followed_by_one_that_goes_on(
             _kill(fault, run, point)
             if fault.random.random() < 0.2:
                 _kill(fault, run, (fault.random.randrange(40), fault.random.choice(["before", "after", "torn"])))
-            _go_on(fault, run, undisturbed[kind])
+            _check_continuation(fault, run, undisturbed[kind])
 
         tally.run(one_round, workers=2)
         tally.note(f"The {len(every)} places around the operations of a PPO run are taken in a random order.")
@@ -87,7 +87,7 @@ def _kill(fault: Fault, run: TinyRun, point: Point | None) -> None:
     assert lost <= INTERVAL, f"{lost} steps lost"
 
 
-def _go_on(fault: Fault, run: TinyRun, undisturbed: TinyRun) -> None:
+def _check_continuation(fault: Fault, run: TinyRun, undisturbed: TinyRun) -> None:
     saved = run.whole_checkpoint()
     fault.recovered(run.finish())
     resumed = run.message().resumed_from
@@ -203,7 +203,7 @@ def _check_reason(run: TinyRun, error: str) -> None:
 
 
 def _fill(fault: Fault, run: TinyRun, disk: Path) -> None:
-    """Somebody else fills the disk at some time, and later makes room."""
+    """Another program fills the disk at some time, and later frees space."""
     trainer = run.start()
     fault.wait(0, 0.8)
     until = time.monotonic() + fault.random.uniform(0.1, 2)
@@ -245,7 +245,7 @@ def test_older_trainer_writes_nothing_after_the_newer_one_began(
 
 
 def _overlap(fault: Fault, run: TinyRun, point: Point) -> tuple[list[str], int]:
-    """Stops a trainer anywhere, begins another, lets the first go on at any time.
+    """Stops a trainer anywhere, starts another, lets the first continue at any time.
 
     The result is what the older one still removed, and which of the two was the newer one.
     """

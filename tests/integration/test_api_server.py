@@ -56,7 +56,7 @@ class HeldTrainer:
 
 
 class HeldLauncher:
-    """Starts HeldTrainers, and fails as often as it is told."""
+    """Starts HeldTrainers, and fails as often as the test sets."""
 
     def __init__(self) -> None:
         self.trainers: list[HeldTrainer] = []

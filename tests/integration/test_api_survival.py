@@ -198,7 +198,7 @@ async def read_to_the_end(call: Any) -> None:
 
 
 @pytest.mark.parametrize("service", ["process"], indirect=True)
-async def test_damaged_record_is_set_aside_and_stops_no_other(service: ServiceProcess) -> None:
+async def test_damaged_record_is_renamed_and_stops_no_other(service: ServiceProcess) -> None:
     good, bad = await service.begin(total=20), await service.begin(total=20)
     for run in (good, bad):
         await service.until(run, lambda status: status.is_done)
@@ -266,7 +266,7 @@ async def test_killed_and_stopped_trainers_are_started_again(service: ServicePro
     status = await service.until(run, lambda status: status.is_done)
     assert (status.phase, status.restarts) == (pb.PHASE_SUCCEEDED, 2)
     record = json.loads((service.models_dir / "runs" / run / "trainingrun.json").read_text())
-    assert record["status"]["restartsCountTowardsMax"] == 1  # a SIGTERM from outside is nobody's fault
+    assert record["status"]["restartsCountTowardsMax"] == 1  # a SIGTERM from outside is no failure of the trainer
 
 
 @pytest.mark.parametrize("service", ["warm"], indirect=True)

@@ -134,7 +134,7 @@ def test_up_reports_a_port_in_use_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("package", ["aisandbox_api", "aisandbox_inference"])
-def test_a_server_of_its_own_on_a_port_in_use_says_so_in_one_line(tmp_path: Path, package: str) -> None:
+def test_a_server_of_its_own_on_a_port_in_use_fails_with_one_line(tmp_path: Path, package: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         environ = {**os.environ, "GRPC_PORT": str(taken.getsockname()[1]), "MODELS_DIR": str(tmp_path)}
         done = subprocess.run(

@@ -55,7 +55,7 @@ def test_options_are_passed_on() -> None:
     with create_environment_server(GymnasiumSimulation("CartPole-v1")) as server:
         assert failures(check_simulator(server.address, {"sutton_barto_reward": True})) == {}
         broken = check_simulator(server.address, {"moon": 1})
-    assert list(failures(broken)) == ["a session opens with the spec that Describe tells"]
+    assert list(failures(broken)) == ["a session opens with the spec of Describe"]
     assert "moon" in broken[-1].message
 
 
@@ -421,7 +421,7 @@ WRONG_ACTIONS = "wrong actions are refused in band and change nothing"
 SEEDS = "seeds reproduce episodes"
 INDEPENDENT = "environments are independent of each other"
 EARLY, AGAIN = "a step before the first reset is refused in band", "a second open is refused in band"
-FIRST, NONE = "the first request opens", "a session without environments is refused"
+FIRST, NONE = "the first request must be open", "a session without environments is refused"
 UNKNOWN, VERSION = "unknown options are refused by name", "another protocol version is refused"
 WRONG_SEEDS, AHEAD = "the wrong number of seeds is refused in band", "requests sent ahead are answered in order"
 LIMITS, APART = "time limits truncate and do not terminate", "sessions do not influence each other"
@@ -432,7 +432,7 @@ DEFECTS: dict[str, Defect] = {
     "no name": Defect("Describe answers", "a name", simulation=lambda: Nameless(short)),
     "an invalid description": Defect("Describe answers", "lower bound is greater", server=InvalidDescription),
     "another description": Defect(
-        "a session opens with the spec that Describe tells", "Declare the spaces in one place", server=OtherDescription
+        "a session opens with the spec of Describe", "Declare the spaces in one place", server=OtherDescription
     ),
     "any version": Defect(VERSION, "FAILED_PRECONDITION", session=AnyVersion),
     "a vague refusal": Defect(VERSION, "names version 999999999", session=VagueVersion, also=(UNKNOWN,)),
@@ -502,9 +502,9 @@ DEFECTS: dict[str, Defect] = {
     ),
     "shared environments": Defect(APART, "share nothing", simulation=lambda: Shared(short)),
     "no capacity": Defect("the capacity is kept", "RESOURCE_EXHAUSTED", capacity=NeverRefuses),
-    "an endless stream": Defect("a half-close ends the session well", "half-close", streams=NeverEnds),
+    "an endless stream": Defect("a half-close ends the session with OK", "half-close", streams=NeverEnds),
     "nothing freed": Defect("a cut stream frees its environments", "watch the call's", capacity=NeverFrees),
-    "an idle timeout": Defect("silence is no error", "idle for too long", session=Impatient),
+    "an idle timeout": Defect("a session stays open without requests", "idle for too long", session=Impatient),
     "small batches only": Defect(LARGE, "too many", simulation=lambda: FailsWhenLarge(short)),
 }  # fmt: skip
 

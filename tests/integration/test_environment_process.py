@@ -73,8 +73,8 @@ def test_environment_process_stops_on_a_signal_during_a_session(
     ("arguments", "code", "says"),
     [
         (("NoSuchThing-v0", "--port", "0"), 2, "NoSuchThing"),
-        (("CartPole-v1", "--environments", "0"), 2, "--environments: must be a whole number from 1 on, and is '0'"),
-        (("CartPole-v1", "--port", "65536"), 2, "--port: must be a whole number from 0 to 65535, and is '65536'"),
+        (("CartPole-v1", "--environments", "0"), 2, "--environments: must be a whole number of at least 1, got '0'"),
+        (("CartPole-v1", "--port", "65536"), 2, "--port: must be a whole number from 0 to 65535, got '65536'"),
         ((), 2, "ID"),
     ],
 )

@@ -93,7 +93,7 @@ def test_capacity_is_refused_as_a_transient_error_and_freed_by_a_close(
 ) -> None:
     first = SimulatorSession.connect(server.address, 30, stream=stream)
     assert (describe(server.address).capacity, describe(server.address).in_use) == (40, 30)
-    with pytest.raises(AtCapacity, match="11 environments were asked for and 10 of 40 are free"):
+    with pytest.raises(AtCapacity, match="11 environments were requested and 10 of 40 are free"):
         SimulatorSession.connect(server.address, 11, stream=stream)
     first.close()
     wait_until(lambda: server.in_use == 0, seconds=10, every=0.02)
@@ -118,14 +118,14 @@ def test_options_reach_the_simulation_and_unknown_ones_are_named(server: Environ
 
 def test_refusal_in_band_leaves_the_session_open(server: EnvironmentServer, stream: Stream) -> None:
     with SimulatorSession.connect(server.address, 2, stream=stream) as session:
-        with pytest.raises(RefusedRequest, match="refused 'step': step: a reset comes before"):
+        with pytest.raises(RefusedRequest, match="refused 'step': step: the first step needs a reset"):
             session.step(np.array([0, 0]))
         session.reset()
         with pytest.raises(InvalidValue, match=r"actions: element \[1\] is 2"):
             session.step(np.array([0, 2]))
         with pytest.raises(InvalidValue, match=r"actions: has shape \[3\], expected \[2\]"):
             session.step(np.array([0, 0, 0]))
-        with pytest.raises(ValueError, match="seeds: there are 1; 2 environments"):
+        with pytest.raises(ValueError, match="seeds: got 1, expected one for each of 2"):
             session.reset([1])
         assert session.step(np.array([0, 1])).rewards.tolist() == [1, 1]
 
@@ -184,7 +184,7 @@ def test_stopped_server_is_a_lost_simulator(server: EnvironmentServer, stream: S
 
 
 def test_second_server_on_the_port_is_refused(server: EnvironmentServer) -> None:
-    with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{server.port}: is another server there"):
+    with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{server.port}: is the port in use"):
         create_environment_server(AdapterSimulation(FakeExternalEnvAdapter), port=server.port)
 
 
@@ -216,7 +216,7 @@ def test_adapter_is_one_environment_of_a_simulator(server: EnvironmentServer) ->
     # The pole has fallen in what is returned; the next episode begins where the simulator has begun it.
     assert steps < 20
     assert abs(observation[2]) > 0.2
-    with pytest.raises(RuntimeError, match="reset comes before"):
+    with pytest.raises(RuntimeError, match="call reset before the next step"):
         adapter.step(np.array(1))
     begun = adapter.reset()
     assert isinstance(begun, np.ndarray)

@@ -197,7 +197,7 @@ def test_run_whose_end_was_broken_off_is_ended(runs: Runs, monkeypatch: pytest.M
     assert runs.run.model("final").timesteps == 256
 
 
-def test_run_made_again_under_its_name_starts_anew(runs: Runs) -> None:
+def test_run_created_again_under_its_name_starts_from_zero(runs: Runs) -> None:
     steps: list[int] = []
     environment = scripted(steps.append)
     runs.uid = "11111111-1111-4111-8111-111111111111"
@@ -237,7 +237,7 @@ def test_stop_keeps_the_model_of_the_last_rollback_point(runs: Runs, tmp_path: P
     assert all(torch.equal(value, others[key]) for key, value in mine.items())
 
 
-def test_stopped_run_goes_on_from_its_checkpoint(runs: Runs) -> None:
+def test_stopped_run_continues_from_its_checkpoint(runs: Runs) -> None:
     seen: list[int] = []
 
     def stop_at(step: int) -> None:
@@ -302,7 +302,7 @@ def test_damaged_pointer_does_not_end_the_training(runs: Runs) -> None:
     evaluation = Evaluation(every_timesteps=64, episodes=1)
     assert runs.attempt(scripted(damage), every=64, evaluation=evaluation) == 0
     best = runs.run.pointer("best")
-    assert best is not None, "written anew"
+    assert best is not None, "written again"
     assert runs.run.model("best").timesteps == best.timesteps
 
 
@@ -347,7 +347,7 @@ def test_attempt_that_cannot_succeed_says_why(
     assert failure is not None
     assert failure.reason == reason
     assert message in failure.message
-    assert runs.run.checkpoints() == [], "nothing to go on from"
+    assert runs.run.checkpoints() == [], "nothing to continue from"
 
 
 def test_attempt_that_was_replaced_ends_long_before_it_would_publish(
@@ -469,7 +469,7 @@ def test_evaluation_does_not_change_what_is_learned(runs: Runs, tmp_path: Path, 
     assert all(torch.equal(value, others[key]) for key, value in mine.items())
 
 
-def test_stopped_run_goes_on_with_its_statistics(runs: Runs) -> None:
+def test_stopped_run_continues_with_its_statistics(runs: Runs) -> None:
     steps: list[int] = []
 
     def stop_at(step: int) -> None:
@@ -484,7 +484,7 @@ def test_stopped_run_goes_on_with_its_statistics(runs: Runs) -> None:
     assert checkpoint is not None
     with (checkpoint.path / "vecnormalize.pkl").open("rb") as file:
         count = pickle.load(file).obs_rms.count
-    # Every observation of the steps that count, and the first one: the second attempt goes on in its episode.
+    # Every observation of the steps that count, and the first one: the second attempt continues in its episode.
     assert round(count) == 256 + 1
 
 

@@ -243,7 +243,7 @@ WAYS = [
     (name, way)
     for name, case in CASES.items()
     for way in (BACK, ON, CRASH)
-    if way != BACK or case.algorithm is not Algorithm.DQN  # which always goes on
+    if way != BACK or case.algorithm is not Algorithm.DQN  # which always continues
 ]
 
 
@@ -385,7 +385,7 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, 
 
 
 @pytest.mark.parametrize(("algorithm", "piece"), [*PIECES, ("PPO", "nothing"), ("DQN", "nothing")])
-def test_run_that_forgets_one_piece_ends_otherwise(
+def test_run_without_one_piece_of_the_state_ends_differently(
     algorithm: str,
     piece: str,
     rich: Callable[[str], dict[str, Any]],
@@ -472,7 +472,7 @@ def test_environment_that_cannot_be_stored_begins_new_episodes(algorithm: str, t
 
 
 @pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
-def test_environment_that_does_not_go_on_begins_new_episodes(
+def test_environment_that_does_not_continue_starts_new_episodes(
     algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     case = spec(algorithm, environment=GymnasiumEnvironment("Lost-v0", {"kind": "gone"}))
@@ -504,7 +504,7 @@ def _start(folder: Path, case: TrainingRunSpec) -> subprocess.Popen[bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("algorithm", "total"), [("PPO", 6_000), ("DQN", 3_000)])
-def test_process_that_was_stopped_goes_on_in_another_one(algorithm: str, total: int, tmp_path: Path) -> None:
+def test_stopped_process_is_continued_by_another_one(algorithm: str, total: int, tmp_path: Path) -> None:
     more = {"n_steps": 256, "n_epochs": 1, "n_envs": 2} if algorithm == "PPO" else {"train_freq": 16}
     case = spec(algorithm, total, GymnasiumEnvironment("CartPole-v1"), normalize=True, **more)
     case = replace(case, checkpoint_every_timesteps=total // 8)

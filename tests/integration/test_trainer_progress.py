@@ -72,11 +72,11 @@ def test_reports_are_snapshots_with_the_newest_last(listener: tuple[Listener, st
     progress = Progress()
     reporter = _reporter(address, progress, progress_token="secret")
     _wait_until(lambda: heard.reports)
-    learner = SimpleNamespace(num_timesteps=100, ep_info_buffer=deque([{"r": 1.0, "l": 5}, {"r": 2.0, "l": 7}]))
-    progress.learner = learner
+    model = SimpleNamespace(num_timesteps=100, ep_info_buffer=deque([{"r": 1.0, "l": 5}, {"r": 2.0, "l": 7}]))
+    progress.model = model
     progress.activity = Activity.TRAINING
     _wait_until(lambda: heard.reports[-1].timesteps == 100)
-    learner.num_timesteps = 4000
+    model.num_timesteps = 4000
     progress.warning = "the disk is full"
     reporter.close()
 
@@ -120,7 +120,7 @@ def test_end_waits_no_longer_than_its_bound(listener: tuple[Listener, str], hang
     assert time.monotonic() - began < LAST_REPORT_SECONDS + 1
 
 
-def test_nobody_is_told_without_an_address() -> None:
+def test_nothing_is_reported_without_an_address() -> None:
     before = set(threading.enumerate())
     reporter = _reporter(None, Progress())
     assert set(threading.enumerate()) <= before

@@ -155,8 +155,9 @@ def test_value_of_a_state_tells_a_time_limit_from_an_end(
 ) -> None:
     """Every step earns 0.1 and all states look the same.
 
-    Behind a time limit the rewards go on for ever, and the state is worth 0.1 / (1 - gamma) = 1. Where the fifth step
-    is the end, it is worth 0.1 / (1 - 0.8 gamma) = 0.36 to one-step learning, and less to learning from whole episodes.
+    Beyond a time limit the rewards continue without end, and the state is worth 0.1 / (1 - gamma) = 1. Where the fifth
+    step is the end, it is worth 0.1 / (1 - 0.8 gamma) = 0.36 to one-step learning, and less to learning from whole
+    episodes.
     """
     values = {}
     for behaviour in ("truncated", "terminated"):
@@ -170,7 +171,9 @@ def test_value_of_a_state_tells_a_time_limit_from_an_end(
 
 
 @pytest.mark.parametrize("algorithm", ["PPO", "A2C"])
-def test_run_goes_on_when_its_simulator_is_replaced(trainer: Attempts, simulators: Simulators, algorithm: str) -> None:
+def test_run_continues_when_its_simulator_is_replaced(
+    trainer: Attempts, simulators: Simulators, algorithm: str
+) -> None:
     address = simulators.start("exit", trouble=100)
     thread = simulators.replace_when_gone(address)
     assert trainer.attempt(address, algorithm) == 0

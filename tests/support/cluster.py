@@ -1,4 +1,4 @@
-"""The cluster under test, seen with an administrator's eyes: the resources that a user does not touch."""
+"""The cluster under test with an administrator's rights: the resources that a user does not touch."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def collect(kubectl: Kubectl, folder: Path) -> None:
 
 
 def _collect_logs(kubectl: Kubectl, folder: Path) -> None:
-    """The logs of pods that nobody followed; those of followed ones are there already."""
+    """The logs of pods that were not followed; those of followed ones exist already."""
     folder.mkdir(exist_ok=True)
     pods = kubectl.attempt("get", "pods", "-o", "jsonpath={.items[*].metadata.name}").stdout.split()
     for pod in pods:

@@ -94,7 +94,7 @@ def _wait_for(kubectl: Kubectl, deployment: str) -> None:
     if done.returncode:
         pods = kubectl.attempt("get", "pods", "--output=wide").stdout
         logs = kubectl.attempt("logs", f"deployment/{deployment}", "--tail=20").stdout
-        raise RuntimeError(f"{deployment} does not get ready: {done.stderr}\n{pods}\n{logs}")
+        raise RuntimeError(f"{deployment} does not become ready: {done.stderr}\n{pods}\n{logs}")
 
 
 def _rendered(kubectl: Kubectl) -> list[Manifest]:

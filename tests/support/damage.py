@@ -1,4 +1,4 @@
-"""What disks, people and power cuts do to files: truncated, a bit flipped, zeroed, swapped, missing, grown.
+"""Damage to files as disks, people and power cuts cause it: truncated, a bit flipped, zeroed, swapped, missing, grown.
 
 Owns the damaging of one published folder, such that it differs afterwards. Must not know who finds it.
 """

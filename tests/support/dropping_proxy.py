@@ -1,4 +1,4 @@
-"""A proxy before a gRPC server that loses answers: the request arrives, is served, and the client never hears of it.
+"""A proxy before a gRPC server that drops responses: a request is served, and the client gets no response.
 
 Owns the reading of HTTP/2 frames as far as it takes to know that an answer begins. Must not know what is asked.
 """

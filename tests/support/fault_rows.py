@@ -127,7 +127,7 @@ ROWS = (
     ),
     Row(
         "simulator-trouble",
-        "the simulator dies, hangs, answers rubbish, comes back",
+        "the simulator crashes, hangs, sends invalid replies, restarts",
         "50 each",
         "the run continues or fails with the reason, no wrong transition learned",
         200,

@@ -2,7 +2,7 @@
 
     python tests/support/fault_table.py [RESULTS [DOCUMENT]]
 
-Owns the form of the table; between its two markers the document is written anew from the results.
+Owns the form of the table; between its two markers the document is written again from the results.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class Tally:
         return random.Random(f"{self.result.seed}/{self.row.key}/{number}")
 
     def accepted(self, times: int = 1) -> None:
-        """Something intact was looked at and found intact."""
+        """Something intact was checked and found intact."""
         with self._lock:
             self.result.intact += times
 

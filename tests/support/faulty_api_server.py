@@ -1,4 +1,4 @@
-"""A proxy before the API server that does to calls and watches what bad days do, and can end who calls.
+"""A proxy before the API server that injects faults into calls and watches, and can kill the caller.
 
 Owns HTTP: the passing on of calls, the lines of watches, the breaking of connections. Which faults: a subclass of
 :class:`Faults`. Must not know what the operator wants.

@@ -1,4 +1,4 @@
-"""A disk that fails where it is told to: every change this process makes to files below a folder can go wrong.
+"""A disk with planned faults: every change this process makes to files below a folder can go wrong.
 
 Owns the counting of operations (open for writing, write, fsync, rename, mkdir, unlink, rmdir, copies) and what is done
 at one of them: the process is killed or stopped, or the call fails. It stands between Python and the system calls, so
@@ -32,7 +32,7 @@ class Plan:
 
     ``action``: "kill", "stop", or the name of an errno such as ENOSPC. ``when``: "before" or "after" the operation, or
     "torn", which is in the middle of a write. An errno is met by ``times`` operations, and by none once the file
-    ``until`` exists. Every operation is told to the file ``log``, as a line of JSON.
+    ``until`` exists. Every operation is appended to the file ``log``, as a line of JSON.
     """
 
     root: str
@@ -109,7 +109,7 @@ class _Disk:
                 os.killpg(os.getpgrp(), _SIGNALS[plan.action])
                 began = time.monotonic_ns()  # one that was stopped does it now
                 if plan.when == "torn" and half is not None:
-                    return size // 2  # a short write, which the caller goes on with
+                    return size // 2  # a short write, which the caller continues
         elif plan.at >= 0 and number >= plan.at and self._meets(plan, kind):
             self._failures += 1
             if half is not None and plan.when == "torn":

@@ -1,4 +1,4 @@
-"""Real simulators that die, hang, answer rubbish and come back, and write down all that they have served.
+"""Real simulators that crash, hang, send invalid replies and restart, and record all that they have served.
 
 Every number a simulator serves follows from (session, step, environment, episode), so that of each transition a
 learner holds it can be said whether it was served: an observation is just these four, a reward a fraction made of
@@ -122,7 +122,7 @@ def _servicer(script: Script) -> Any:
                 os.kill(os.getpid(), signal.SIGKILL)
             if script.trouble == "hang":
                 os.kill(os.getpid(), signal.SIGSTOP)
-                return reply  # once it goes on
+                return reply  # once it continues
             return spoilt(reply, script.trouble)
 
     def observe(number: int, step: int, episodes: list[int]) -> Any:
@@ -206,7 +206,7 @@ class Simulator:
         return process
 
     def serve_nonsense(self, seconds: float, chance: random.Random) -> None:
-        """Somebody else has the port for a while, and does not speak gRPC."""
+        """Another server, which does not speak gRPC, has the port for a while."""
         with socket.create_server(("127.0.0.1", self.port)) as server:
             server.settimeout(0.05)
             until = time.monotonic() + seconds

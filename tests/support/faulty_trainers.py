@@ -179,7 +179,7 @@ class TinyRun:
         return self.folder / f"attempt-{attempt}.message"
 
     def finish(self) -> float:
-        """Lets it go on to its end without faults; the seconds until it trained again, or had ended."""
+        """Lets it continue to its end without faults; the seconds until it trained again, or had ended."""
         before, began = self.steps, time.monotonic()
         trainer = self.start()
         while self.steps == before and not trainer.changed.is_set():

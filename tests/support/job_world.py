@@ -81,7 +81,7 @@ class World:
         self.runs.pop(name, None)
 
     def lose_job(self, name: str) -> None:
-        """Somebody deletes the Job; its pods are ended."""
+        """A user deletes the Job; its pods are ended."""
         job = self.jobs.pop(name, None)
         if job is not None:
             self.jobs_lost[_owner(job)] += 1
@@ -300,7 +300,7 @@ class _Fate:
 
 
 def assert_one_trainer(world: World) -> None:
-    """No run ever has two trainers at work."""
+    """No run ever has two running trainers."""
     at_work = Counter(pod["run"] for pod in world.pods.values() if pod["status"]["phase"] == "Running")
     assert all(count == 1 for count in at_work.values()), at_work
 

@@ -31,7 +31,7 @@ def allows(policies: Sequence[Manifest], source: Peer, target: Peer, port: int, 
 
 
 def _passes(policies: Sequence[Manifest], direction: str, pod: Peer, other: Peer, port: int, protocol: str) -> bool:
-    """Whether the policies that select ``pod`` let the connection through; nobody restricts what none selects."""
+    """Whether the policies that select ``pod`` let the connection through; without such a policy all do."""
     selecting = [
         policy
         for policy in policies

@@ -23,7 +23,7 @@ class OperatorProcess:
     _offset: int = field(default=0, init=False)
 
     def start(self) -> None:
-        """Returns when it is at work."""
+        """Returns when it reconciles runs."""
         self.spawn()
         wait_until(self.probe_port, seconds=30)
 

@@ -1,4 +1,4 @@
-"""What all pods of a namespace have said, also those that are gone.
+"""The logs of all pods of a namespace, also of deleted ones.
 
 Kubernetes drops the log of a pod with the pod, and tests delete pods; so the logs are followed while the tests run.
 """

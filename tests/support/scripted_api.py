@@ -13,7 +13,7 @@ from aisandbox_kubernetes import Configuration
 
 @dataclass
 class ScriptedApi:
-    """Answers with ``answers`` (status, JSON or text; status 0 closes the connection), the last one for ever."""
+    """Answers with ``answers`` (status, JSON or text; status 0 closes the connection), the last one repeatedly."""
 
     answers: list[tuple[int, Any]] = field(default_factory=lambda: [(200, {})])
     headers: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""When things of a cluster were first seen, by watches of the API server."""
+"""When objects of a cluster were first seen, by watches of the API server."""
 
 from __future__ import annotations
 

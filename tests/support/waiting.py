@@ -1,4 +1,4 @@
-"""Waits for a condition with a bound, and says what was last seen when it does not come."""
+"""Waits for a condition with a bound, and reports what was last seen when the time is over."""
 
 from __future__ import annotations
 

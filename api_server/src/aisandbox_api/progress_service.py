@@ -27,7 +27,7 @@ class Observer(Protocol):
         """A report was refused with this gRPC status."""
 
 
-class ProgressCalls:
+class ProgressServicer:
     """The method has the name and signature of the generated servicer."""
 
     def __init__(self, backend: Backend, observer: Observer) -> None:

@@ -31,7 +31,7 @@ from aisandbox_api.local import LocalBackend
 from aisandbox_api.method_handlers import add_service, handlers
 from aisandbox_api.metrics import Metrics
 from aisandbox_api.policy_forwarding import PolicyForwarder, PolicyRefuser
-from aisandbox_api.progress_service import ProgressCalls
+from aisandbox_api.progress_service import ProgressServicer
 from aisandbox_api.settings import Settings
 from aisandbox_api.training_servicer import TrainingServicer
 
@@ -198,7 +198,7 @@ class Server:
             adapter_address,
         )
         add_service(self._grpc, POLICY_TRAINER, {**handlers(POLICY_TRAINER, self._training), **self._policy_handlers()})
-        add_service(self._grpc, PROGRESS, handlers(PROGRESS, ProgressCalls(self._backend, self._metrics)))
+        add_service(self._grpc, PROGRESS, handlers(PROGRESS, ProgressServicer(self._backend, self._metrics)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection(
             (POLICY_TRAINER.full_name, PROGRESS.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc

@@ -147,7 +147,7 @@ class Reason(StrEnum):
     JOB_REFUSED = "JobRefused"
     """The API server refuses the run's Job for good, because of a rule that the resource's schema does not have."""
     POD_FAILED = "PodFailed"
-    """The trainer's pod failed before its container could end, and Kubernetes gave no reason."""
+    """The trainer's pod failed before its container ended, and Kubernetes gave no reason."""
     EVICTED = "Evicted"
     """The trainer's pod was evicted, preempted or drained from its node."""
     CLAIM_NOT_FOUND = "ClaimNotFound"

@@ -115,7 +115,7 @@ class FakeExternalEnvAdapter:
         """Move. Raises ValueError for an action other than 0 and 1."""
         direction = int(action)
         if direction not in (0, 1):
-            raise ValueError(f"action: is {direction}; it is 0 or 1")
+            raise ValueError(f"action: must be 0 or 1, got {direction}")
         self._position = min(1.0, max(-1.0, self._position + (0.1 if direction else -0.1)))
         self._steps += 1
         return self._observe(), 1.0 - abs(self._position), False, self._steps >= self._episode_steps, {}

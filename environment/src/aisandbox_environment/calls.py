@@ -48,7 +48,7 @@ def describe(address: str, timeout: float = 5.0) -> pb.DescribeResponse:
     InvalidAddress.
     """
     if len(expand_addresses(address)) != 1:
-        raise InvalidAddress(address, "one address can be described at a time, these are several")
+        raise InvalidAddress(address, "needs exactly one address, got several")
     with grpc.insecure_channel(address, CLIENT_OPTIONS) as channel:
         try:
             response: pb.DescribeResponse = services.EnvironmentServiceStub(channel).Describe(

@@ -68,7 +68,7 @@ class GrpcExternalEnvAdapter:
         an episode that has some. Raises RuntimeError for a step after the end of an episode without a reset.
         """
         if self._ended:
-            raise RuntimeError("the episode has ended: reset comes before the next step")
+            raise RuntimeError("the episode has ended: call reset before the next step")
         result = self._session.step(np.asarray(action)[np.newaxis])
         info: dict[str, Any] = {}
         if result.action_masks is not None:

@@ -69,7 +69,7 @@ class GymnasiumSimulation:
             return gym.make(spec, disable_env_checker=True, **kwargs)
         except (TypeError, ValueError, AssertionError, gym.error.Error, ImportError) as error:
             given = f", **{kwargs}" if kwargs else ""
-            raise InvalidOptions(f"gymnasium.make({self.name!r}{given}) refuses: {error}") from error
+            raise InvalidOptions(f"gymnasium.make({self.name!r}{given}) failed: {error}") from error
 
 
 class GymnasiumBatch:

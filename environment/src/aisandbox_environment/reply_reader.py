@@ -60,9 +60,9 @@ class ReplyReader:
             truncated = _flags(reply.truncated, n, "step.truncated")
             return self._with_ends(reply, observations, rewards, terminated, truncated, masks)
         if reply.final_observations:
-            raise InvalidValue("step.final_observations", "is there though no episode ended in this step")
+            raise InvalidValue("step.final_observations", "is set although no episode ended in this step")
         if reply.episode_metrics:
-            raise InvalidValue("step.episode_metrics", "is there though no episode ended in this step")
+            raise InvalidValue("step.episode_metrics", "is set although no episode ended in this step")
         return StepResult(observations, rewards, self._no_ends, self._no_ends, action_masks=masks)
 
     def _with_ends(
@@ -101,7 +101,7 @@ class ReplyReader:
     def _metrics(metrics: pb.EpisodeMetrics, index: int, ended: Array) -> EpisodeMetrics:
         field = f"step.episode_metrics[{index}]"
         if metrics.environment not in ended:
-            raise InvalidValue(f"{field}.environment", f"environment {metrics.environment} ended no episode")
+            raise InvalidValue(f"{field}.environment", f"environment {metrics.environment} has not ended an episode")
         for name, value in metrics.values.items():
             if not math.isfinite(value):
                 raise InvalidValue(f"{field}.values[{name!r}]", f"{value} is not finite")

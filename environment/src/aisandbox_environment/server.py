@@ -52,7 +52,7 @@ class EnvironmentServer:
         try:
             self.port = self._server.add_insecure_port(join_host_port(host, port))
         except RuntimeError:
-            raise OSError(f"cannot listen on {join_host_port(host, port)}: is another server there?") from None
+            raise OSError(f"cannot listen on {join_host_port(host, port)}: is the port in use?") from None
         self._stopped = threading.Event()
 
     @property

@@ -57,7 +57,7 @@ class Timeouts:
     def __post_init__(self) -> None:
         for name in ("connect", "reset", "step", "close"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"timeouts.{name}: is {getattr(self, name)}; it is more than 0 seconds")
+                raise ValueError(f"timeouts.{name}: must be more than 0 seconds, got {getattr(self, name)}")
 
 
 class SimulatorSession:
@@ -98,9 +98,9 @@ class SimulatorSession:
         Raises SimulatorError: SimulatorUnreachable, AtCapacity, ProtocolMismatch, RefusedRequest, InvalidReply, ...
         """
         if environments < 1:
-            raise ValueError(f"environments: is {environments}; it is at least 1")
+            raise ValueError(f"environments: must be at least 1, got {environments}")
         if len(expand_addresses(address)) != 1:
-            raise InvalidAddress(address, "a session has one address, these are several")
+            raise InvalidAddress(address, "a session needs exactly one address, got several")
         settings = Struct()
         settings.update(dict(options or {}))
         opening = pb.OpenRequest(
@@ -125,7 +125,7 @@ class SimulatorSession:
         Raises SimulatorError; ValueError for the wrong number of seeds.
         """
         if seeds is not None and len(seeds) != self.environments:
-            raise ValueError(f"seeds: there are {len(seeds)}; {self.environments} environments need one each")
+            raise ValueError(f"seeds: got {len(seeds)}, expected one for each of {self.environments} environments")
         request = pb.SimulatorRequest(reset=pb.ResetRequest(seeds=seeds))
         self._send(request.SerializeToString(), "reset")
         reply = self._receive("reset", self._timeouts.reset)
@@ -245,7 +245,7 @@ class SimulatorSession:
         try:
             reply = pb.SimulatorReply.FromString(data)
         except DecodeError:
-            raise self._invalid("the reply is no SimulatorReply: it cannot be parsed") from None
+            raise self._invalid("the reply is not a SimulatorReply: it cannot be parsed") from None
         answer = reply.WhichOneof("reply")
         if answer != kind:
             raise self._refusal(reply, kind) if answer == "error" else self._wrong_kind(answer, kind)

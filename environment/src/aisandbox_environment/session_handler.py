@@ -43,7 +43,7 @@ class Capacity:
                 free = self.limit - self.in_use
                 raise StreamAborted(
                     grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    f"{environments} environments were asked for and {free} of {self.limit} are free",
+                    f"{environments} environments were requested and {free} of {self.limit} are free",
                 )
             self.in_use += environments
 
@@ -93,7 +93,7 @@ class SessionHandler:
         try:
             message = pb.SimulatorRequest.FromString(request)
         except DecodeError:
-            raise StreamAborted(grpc.StatusCode.INVALID_ARGUMENT, "the request is no SimulatorRequest") from None
+            raise StreamAborted(grpc.StatusCode.INVALID_ARGUMENT, "the request is not a SimulatorRequest") from None
         kind = self._request_kind = message.WhichOneof("request") or ""
         if batch is None:
             if kind != "open":
@@ -127,7 +127,7 @@ class SessionHandler:
             )
         n = request.environments
         if n < 1:
-            raise StreamAborted(grpc.StatusCode.INVALID_ARGUMENT, f"open.environments: is {n}; it is at least 1")
+            raise StreamAborted(grpc.StatusCode.INVALID_ARGUMENT, f"open.environments: must be at least 1, got {n}")
         self._capacity.reserve(n)
         try:
             batch = self._simulation.make(n, _options(request))
@@ -148,7 +148,7 @@ class SessionHandler:
     def _reset(self, batch: SimulationBatch, request: pb.ResetRequest) -> bytes:
         seeds = list(request.seeds)
         if seeds and len(seeds) != self._n:
-            what = f"reset.seeds: there are {len(seeds)}; there are none, or one for each of {self._n} environments"
+            what = f"reset.seeds: got {len(seeds)}, expected none or one for each of {self._n} environments"
             return _refusal(pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT, what)
         result: ResetResult = batch.reset(seeds or None)
         self._was_reset = True
@@ -159,7 +159,7 @@ class SessionHandler:
 
     def _step(self, batch: SimulationBatch, request: pb.StepRequest) -> bytes:
         if not self._was_reset:
-            return _refusal(pb.SIMULATOR_ERROR_CODE_OUT_OF_ORDER, "step: a reset comes before the first step")
+            return _refusal(pb.SIMULATOR_ERROR_CODE_OUT_OF_ORDER, "step: the first step needs a reset before it")
         actions = self._action_batch.read(request.actions, "step.actions")
         self._action_batch.leaf.check_bounds(actions, "step.actions")
         result: StepResult = batch.step(actions)

@@ -40,7 +40,7 @@ def newest_intact_checkpoint(
     if intact is None and disk_error is not None:
         raise disk_error  # the disk as a whole may fail: no checkpoint is given up for that
     for folder, reason in damaged:
-        _set_aside(folder, reason)
+        _rename_damaged(folder, reason)
         if on_damaged is not None:
             on_damaged(folder.name, reason)
     return intact
@@ -66,7 +66,7 @@ def _read_and_compare(folder: Path) -> Published:
     return published
 
 
-def _set_aside(folder: Path, reason: str) -> None:
+def _rename_damaged(folder: Path, reason: str) -> None:
     aside = folder.with_name(f"damaged-{folder.name}-{secrets.token_hex(4)}")
     try:
         os.rename(folder, aside)

@@ -40,7 +40,7 @@ def take_ownership(folder: Path, uid: str) -> None:
     Raises ValueError for an invalid uid, RunReplaced if this run's own folder was renamed, OSError.
     """
     if not _UID.fullmatch(uid):
-        raise ValueError(f"uid: must be letters, digits and '-', and is {uid[:100]!r}")
+        raise ValueError(f"uid: must be letters, digits and '-', got {uid[:100]!r}")
     if uid_of(_renamed(folder, uid)) == uid:
         raise RunReplaced(folder.name, uid)
     for _ in range(_ATTEMPTS):

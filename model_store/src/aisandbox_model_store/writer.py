@@ -47,7 +47,7 @@ _REMOVED = ".gone-"
 def claim(run: RunFolder, attempt: int | None, uid: str = "") -> Writer:
     """Claim ``run`` for ``attempt``; see :meth:`RunFolder.claim`."""
     if attempt is not None and attempt < 0:
-        raise ValueError(f"attempt: must not be negative, and is {attempt}")
+        raise ValueError(f"attempt: must not be negative, got {attempt}")
     attempts = run.path / ATTEMPTS_FOLDER
     with raise_disk_full(run.path.parent):
         for root in run.roots if uid else ():
@@ -155,7 +155,7 @@ class Writer:
     ) -> None:
         """Point ``name`` to a published model. ``reward_mean`` is the mean return for which it was chosen."""
         if name not in POINTERS:
-            raise ValueError(f"pointer: must be one of {', '.join(POINTERS)}, and is {name!r}")
+            raise ValueError(f"pointer: must be one of {', '.join(POINTERS)}, got {name!r}")
         pointer = Pointer(published.path.name, published.timesteps, published.digest, reward_mean)
         with self._temporary(self.run.models_path) as temporary:
             write_durably(temporary, encode_pointer(name, pointer))
@@ -193,7 +193,7 @@ class Writer:
 
     def _retain(self, newest_first: list[Published], keep: int, protected: frozenset[str]) -> list[str]:
         if keep < 1:
-            raise ValueError(f"keep: must be at least 1, and is {keep}")
+            raise ValueError(f"keep: must be at least 1, got {keep}")
         removed = []
         for published in newest_first[keep:]:
             if published.path.name not in protected:

@@ -66,10 +66,10 @@ def main() -> int:
 
 def configure_log(level: str) -> None:
     """Logs to stderr from ``level`` on (debug, info, warning, error); of the libraries only warnings, unless debug."""
-    log.configure(level, libraries="debug" if level == "debug" else "warning", accept_record=_soften)
+    log.configure(level, libraries="debug" if level == "debug" else "warning", accept_record=_lower_severity)
 
 
-def _soften(record: logging.LogRecord) -> bool:
+def _lower_severity(record: logging.LogRecord) -> bool:
     """A failed call that kopf retries is a warning, not an error."""
     if record.levelno == logging.ERROR and record.name.startswith("kopf.") and "will retry" in record.getMessage():
         record.levelno, record.levelname = logging.WARNING, "WARNING"

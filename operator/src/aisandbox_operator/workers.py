@@ -77,7 +77,7 @@ class Workers:
         elif isinstance(problem, Refused):
             delay = self._queue.failed(key, LONGEST_BACKOFF_SECONDS)
             if self._logged.get(key) != str(problem):  # once, not at every retry
-                log.error("the API server refuses the operator", run=key, error=str(problem))
+                log.error("the API server refuses a call of the operator", run=key, error=str(problem))
             self._logged[key] = str(problem)
         else:
             delay = self._queue.failed(key, 1.0)

@@ -99,7 +99,7 @@ class ForkServer:
 
 
 class ForkedProcess:
-    """A process of a fork server. While this object is open, the process is not told that this program is gone."""
+    """A process of a fork server. While this object is open, its lifeline stays open (see :mod:`.fork_server`)."""
 
     def __init__(self, pid: int, status: int, lifeline: int) -> None:
         self.pid = pid
@@ -119,7 +119,7 @@ class ForkedProcess:
         return code if code >= 0 else 128 - code
 
     def close(self) -> None:
-        """Frees the descriptors. A process that still runs then stops, as if this program had ended."""
+        """Frees the descriptors. A process that still runs reads the end of its lifeline, as when this program ends."""
         os.close(self._status)
         os.close(self._lifeline)
 

@@ -5,7 +5,7 @@
     train       a step every ``tick`` seconds until totalTimesteps, then done; on SIGTERM a checkpoint, then exit 143
     crash       an exception        oom     takes memory until it is killed
     permanent   fails for good      done    ends at once, as if trained
-    stubborn    as train, and does not heed SIGTERM
+    stubborn    as train, and ignores SIGTERM
 
 Attempts and steps are kept in the run's folder on the volume, as the real trainer does.
 """

@@ -382,7 +382,7 @@ async def test_watch_ends_with_the_run_s_end(api: FakeKubernetes, backend: Kuber
 
     async def follow() -> None:
         async for run in backend.watch("a"):
-            phases.append(run.status.phase)  # noqa: PERF401 - looked at meanwhile
+            phases.append(run.status.phase)  # noqa: PERF401 - read meanwhile
 
     following = asyncio.create_task(follow())
     for phase in ("Starting", "Running", "Succeeded"):
@@ -417,7 +417,7 @@ async def test_watch_yields_only_changes_that_clients_see(api: FakeKubernetes, b
 
     async def follow() -> None:
         async for run in backend.watch("a"):
-            states.append(run)  # noqa: PERF401 - looked at meanwhile
+            states.append(run)  # noqa: PERF401 - read meanwhile
 
     following = asyncio.create_task(follow())
     await until(lambda: states)

@@ -120,7 +120,7 @@ def test_report_of_a_run_that_is_done_is_over(run: TrainingRun) -> None:
         accept_report(in_phase(run, Phase.SUCCEEDED), None, report(), NOW)
 
 
-def test_artefact_keeps_the_time_it_was_first_heard_of(run: TrainingRun) -> None:
+def test_artefact_keeps_the_time_of_its_first_report(run: TrainingRun) -> None:
     running = in_phase(run, Phase.RUNNING)
     first = accept_report(running, None, report(latest_checkpoint=CHECKPOINT), NOW)
     second = accept_report(running, first, report(latest_checkpoint=CHECKPOINT), LATER)

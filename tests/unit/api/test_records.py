@@ -17,7 +17,7 @@ def test_record_survives_the_trip_to_the_disk(run: TrainingRun, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"apiVersion": "aisandbox.dev/v1alpha1"}', b"\xff\xfe"])
-def test_damaged_record_is_set_aside_with_its_bytes(run: TrainingRun, tmp_path: Path, damage: bytes) -> None:
+def test_damaged_record_is_renamed_with_its_bytes(run: TrainingRun, tmp_path: Path, damage: bytes) -> None:
     records = RecordStore(RunStore(tmp_path))
     records.write(run)
     records.write(replace(run, name="other"))
@@ -30,7 +30,7 @@ def test_damaged_record_is_set_aside_with_its_bytes(run: TrainingRun, tmp_path: 
     assert records.damaged("other") is None
 
 
-def test_record_in_the_folder_of_another_run_is_set_aside(run: TrainingRun, tmp_path: Path) -> None:
+def test_record_in_the_folder_of_another_run_is_renamed(run: TrainingRun, tmp_path: Path) -> None:
     records = RecordStore(RunStore(tmp_path))
     records.write(run)
     (tmp_path / "runs" / run.name).rename(tmp_path / "runs" / "copy")

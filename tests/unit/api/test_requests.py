@@ -120,7 +120,7 @@ def test_environment_that_was_named_stays_whatever_the_service_has() -> None:
     assert status_response(fake).environment.WhichOneof("kind") == "fake"
 
 
-def test_status_says_the_environment_as_it_was_asked_for() -> None:
+def test_status_has_the_environment_as_it_was_requested() -> None:
     environment = pb.Environment(grpc=pb.GrpcEnvironment(address="127.0.0.1:5", environments=4))
     environment.grpc.options.update({"level": 3, "wind": {"speed": 0.5}})
     assert status_response(made(environment=environment)).environment == environment

@@ -80,8 +80,8 @@ def test_status_response_has_every_reported_field(run: TrainingRun) -> None:
 
 
 def test_trainer_reports_the_attribute_of_the_same_name() -> None:
-    learner: Any = SimpleNamespace(num_timesteps=600, ep_info_buffer=[{"r": -1.5, "l": 80.0}])
-    state = trainer.Progress(learner=learner)
+    model: Any = SimpleNamespace(num_timesteps=600, ep_info_buffer=[{"r": -1.5, "l": 80.0}])
+    state = trainer.Progress(model=model)
     for name in REPORT - {"attempt", "fps", "timesteps", "episode_reward_mean", "episode_length_mean"}:
         setattr(state, name, getattr(FULL, name))
     assert state.report(attempt=3, fps=25.0) == FULL

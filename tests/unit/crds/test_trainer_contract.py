@@ -57,7 +57,7 @@ def test_a_start_without_an_attempt_leaves_it_to_the_trainer() -> None:
     assert TrainerStart.from_environ(start.to_environ()) == start
 
 
-def test_a_trainer_is_not_told_of_scheduling() -> None:
+def test_a_trainer_gets_no_scheduling_fields() -> None:
     wanted = replace(SPEC, hyperparameters={"gamma": "0.9"}, backoff_limit=5)
     told = spec_for_trainer(
         replace(

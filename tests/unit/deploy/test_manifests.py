@@ -181,7 +181,7 @@ def test_kind_has_a_claim_that_kind_can_give(kind: Manifests) -> None:
 
 
 def test_kind_replaces_nothing_at_a_second_apply(kind: Manifests) -> None:
-    """kubectl calls every PodDisruptionBudget configured, since its selector is sent anew each time."""
+    """kubectl calls every PodDisruptionBudget configured, since its selector is sent again each time."""
     assert not kind.all("PodDisruptionBudget")
 
 

@@ -55,18 +55,18 @@ REFUSED = {
     "neighbours start nothing": (NEIGHBOUR, API, 50051),
     "clients read no metrics": (CLIENT, API, 9090),
     "Prometheus starts nothing": (PROMETHEUS, API, 50051),
-    "nobody probes the operator from afar": (CLIENT, OPERATOR, 8080),
+    "no other node probes the operator": (CLIENT, OPERATOR, 8080),
     "trainers are not dialled": (API, TRAINER, 50051),
     "trainers do not dial each other": (TRAINER, TRAINER, 50061),
     "trainers get no actions": (TRAINER, INFERENCE, 50051),
     "trainers leave the operator alone": (TRAINER, OPERATOR, 8080),
     "trainers get no credentials of the cloud": (TRAINER, CLOUD_CREDENTIALS, 80),
     "the api-server gets no credentials of the cloud": (API, CLOUD_CREDENTIALS, 80),
-    "the inference-server dials nobody": (INFERENCE, FAR_SIMULATOR, 443),
+    "the inference-server connects to nothing": (INFERENCE, FAR_SIMULATOR, 443),
     "the inference-server does not ask Kubernetes": (INFERENCE, KUBERNETES, 443),
     "the operator dials no simulators": (OPERATOR, SIMULATOR, 50061),
     "a simulator is dialled by trainers only": (NEIGHBOUR, SIMULATOR, 50061),
-    "a neighbour dials nobody": (NEIGHBOUR, FAR_SIMULATOR, 443),
+    "a neighbour connects to nothing": (NEIGHBOUR, FAR_SIMULATOR, 443),
 }
 
 
@@ -109,7 +109,7 @@ def test_policies_select_pods_that_there_are(manifests: Manifests, policies: lis
                 assert any(labels.get(expression["key"]) == value for labels in there), value
 
 
-def test_ports_of_services_are_open_to_somebody(manifests: Manifests, policies: list[Manifest]) -> None:
+def test_ports_of_services_are_open_to_a_client(manifests: Manifests, policies: list[Manifest]) -> None:
     for service in manifests.all("Service"):
         target = Peer(NAMESPACE, service["spec"]["selector"])
         if service["metadata"]["name"] == "cart-pole":

@@ -79,7 +79,7 @@ def test_fake_is_deterministic_and_follows_its_seed() -> None:
 def test_fake_refuses_an_unknown_action() -> None:
     fake = FakeExternalEnvAdapter()
     fake.reset()
-    with pytest.raises(ValueError, match="action: is 2"):
+    with pytest.raises(ValueError, match="action: must be 0 or 1, got 2"):
         fake.step(np.int64(2))
 
 

@@ -94,9 +94,12 @@ BAD: list[tuple[dict[str, object], str]] = [
     ({"final_observations": []}, "step.final_observations: has 0 tensors"),
     ({"final_observations": tensors(FLOATS)}, r"step.final_observations\[0\]: has shape \[3, 2\], expected \[2, 2\]"),
     ({"final_observations": tensors(FLOATS[:2] + np.inf)}, r"step.final_observations\[0\]: element \[0, 0\] is inf"),
-    ({"terminated": b"\0\0\0", "truncated": b"\0\0\0"}, "step.final_observations: is there though no episode ended"),
+    ({"terminated": b"\0\0\0", "truncated": b"\0\0\0"}, "step.final_observations: is set although no episode ended"),
     ({"action_masks": b"\1"}, "action_masks: has 1 bytes; 3 rows of 0 bytes need 0"),
-    ({"episode_metrics": [pb.EpisodeMetrics(environment=0)]}, "episode_metrics.*environment 0 ended no episode"),
+    (
+        {"episode_metrics": [pb.EpisodeMetrics(environment=0)]},
+        "episode_metrics.*environment 0 has not ended an episode",
+    ),
     (
         {"episode_metrics": [pb.EpisodeMetrics(environment=1, values={"x": math.nan})]},
         r"episode_metrics\[0\].values\['x'\]: nan is not finite",
@@ -113,7 +116,7 @@ def test_step_that_breaks_the_contract_is_refused(changes: dict[str, object], me
 def test_metrics_without_an_end_are_refused() -> None:
     reply = step(terminated=b"\0\0\0", truncated=b"\0\0\0", final_observations=[])
     reply.episode_metrics.add(environment=0)
-    with pytest.raises(WireError, match=r"step\.episode_metrics: is there though no episode ended"):
+    with pytest.raises(WireError, match=r"step\.episode_metrics: is set although no episode ended"):
         ReplyReader(spec(), 3).step(reply)
 
 

@@ -122,7 +122,7 @@ def test_requests_out_of_order_are_refused_in_band() -> None:
     client = Client()
     client.open()
     assert client.step(0, 0).error.code == pb.SIMULATOR_ERROR_CODE_OUT_OF_ORDER
-    assert "a reset comes before" in client.step(0, 0).error.message
+    assert "the first step needs a reset before it" in client.step(0, 0).error.message
     assert client.open().error.code == pb.SIMULATOR_ERROR_CODE_OUT_OF_ORDER
     client.ask(reset=pb.ResetRequest())
     assert client.step(0, 0).WhichOneof("reply") == "step"
@@ -154,7 +154,7 @@ def test_wrong_number_of_seeds_is_refused_in_band() -> None:
     client = Client()
     client.open()
     error = client.ask(reset=pb.ResetRequest(seeds=[1])).error
-    assert "reset.seeds: there are 1" in error.message
+    assert "reset.seeds: got 1, expected none or one" in error.message
     assert client.simulation.seeds == []
 
 
@@ -208,7 +208,7 @@ def test_exception_of_a_simulation_ends_the_stream_with_its_message(error: BaseE
 def test_request_that_breaks_the_contract_ends_the_stream() -> None:
     invalid = grpc.StatusCode.INVALID_ARGUMENT
     ends(Client(), invalid, "first request of a session is `open`", pb.SimulatorRequest().SerializeToString())
-    ends(Client(), invalid, "no SimulatorRequest", b"\xff\xff\xff")
+    ends(Client(), invalid, "not a SimulatorRequest", b"\xff\xff\xff")
     ends(Client(), invalid, "open.environments: is 0", opening(protocol_version=1))
     ends(Client(), grpc.StatusCode.FAILED_PRECONDITION, "version 2, this simulator 1", opening(protocol_version=2))
 
@@ -225,7 +225,7 @@ def test_capacity_is_reserved_and_released() -> None:
     client = Client(capacity=3)
     client.open(2)
     other = SessionHandler(client.simulation, client.capacity)
-    with pytest.raises(StreamAborted, match="2 environments were asked for and 1 of 3 are free") as caught:
+    with pytest.raises(StreamAborted, match="2 environments were requested and 1 of 3 are free") as caught:
         other.handle(opening(protocol_version=1, environments=2))
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     other.close()

@@ -1,4 +1,4 @@
-"""The disk that fails where it is told to, in a process of its own."""
+"""The disk with planned faults, in a process of its own."""
 
 from __future__ import annotations
 

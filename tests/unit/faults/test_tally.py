@@ -32,7 +32,7 @@ def test_rounds_are_counted_by_kind_with_the_worst_recovery(tally: Tally) -> Non
 
 
 @pytest.mark.parametrize("raised", [AssertionError("gone"), OSError("gone"), pytest.fail.Exception("gone")])
-def test_loss_is_told_with_its_case_and_stops_no_other_round(tally: Tally, raised: BaseException) -> None:
+def test_loss_is_reported_with_its_case_and_stops_no_other_round(tally: Tally, raised: BaseException) -> None:
     def one_round(fault: Fault) -> None:
         fault.injected("cut", f"place {fault.number}")
         if fault.number == 3:

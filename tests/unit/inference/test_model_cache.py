@@ -150,7 +150,7 @@ def test_newer_model_is_loaded_in_the_background(
     old = run_blocking(cache.policy("r", ""))
     newer = publish(TWO, step=200)
     builder.may_go.clear()
-    assert cache.cached("r", "") is old, "within the interval nothing is looked at"
+    assert cache.cached("r", "") is old, "within the interval nothing is checked"
     clock.now += REFRESH_SECONDS
     assert cache.cached("r", "") is old, "and then the call does not wait"
     wait_until(lambda: builder.built == ["r/100", "r/200"], every=0.001)

@@ -128,7 +128,7 @@ def test_model_with_a_damaged_manifest_is_never_returned(run: RunFolder, damage:
 
 
 @pytest.mark.parametrize("damage", [*DAMAGE, *MANIFEST_DAMAGE])
-def test_damaged_checkpoint_is_set_aside_and_the_older_one_used(run: RunFolder, damage: Callable[[Path], None]) -> None:
+def test_damaged_checkpoint_is_renamed_and_the_older_one_used(run: RunFolder, damage: Callable[[Path], None]) -> None:
     oldest, older, newest = (publish_checkpoint(run, step) for step in (100, 900, 1000))
     damage(newest.path)
 
@@ -153,7 +153,7 @@ def disk_that_fails(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int, 
     monkeypatch.setattr("aisandbox_model_store.manifest._chunks", chunks)
 
 
-def test_checkpoint_that_cannot_be_read_is_set_aside(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoint_that_cannot_be_read_is_renamed(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     older, newest = (publish_checkpoint(run, step) for step in (100, 200))
     disk_that_fails(monkeypatch, newest.path, errno.EIO, 10)
     told: list[tuple[str, str]] = []
@@ -182,7 +182,7 @@ def test_failing_disk_sets_no_checkpoint_aside(run: RunFolder, monkeypatch: pyte
     assert run.newest_checkpoint() == only
 
 
-def test_file_in_the_place_of_a_checkpoint_is_set_aside(run: RunFolder) -> None:
+def test_file_in_the_place_of_a_checkpoint_is_renamed(run: RunFolder) -> None:
     older = publish_checkpoint(run, 100)
     (run.checkpoints_path / "200").write_text("")
     assert run.newest_checkpoint() == older

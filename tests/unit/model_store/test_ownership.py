@@ -83,7 +83,7 @@ def test_run_created_again_starts_with_nothing(run: RunFolder, tmp_path: Path) -
         run.model("latest")
     for root in run.roots:
         assert sorted(os.listdir(root.parent)) == ["walker", "walker.11111111"]
-    assert RunStore(tmp_path / "models").run_ids() == ["walker"], "what was set aside is nobody's run"
+    assert RunStore(tmp_path / "models").run_ids() == ["walker"], "a renamed folder is not a run"
     kept = run.roots[-1].parent / "walker.11111111" / "checkpoints" / "100" / "model.zip"
     assert kept.read_text() == "x"
 
@@ -140,7 +140,7 @@ class Crash(BaseException):
 @pytest.mark.parametrize("call", ["rename", "replace", "fsync", "mkdir"])
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("number", range(4))
-def test_crash_while_an_earlier_run_is_set_aside_loses_and_mixes_nothing(
+def test_crash_while_an_earlier_run_is_renamed_loses_and_mixes_nothing(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, call: str, after: bool, number: int
 ) -> None:
     checkpoint(run.claim(3, OLD), 100, "old")

@@ -153,7 +153,7 @@ def test_checkpoint_just_published_is_kept_whatever_comes_after_it(run: RunFolde
     writer = run.claim(1)
     for step in (300, 500, 600, 700, 800):
         writer.publish_checkpoint(step, checkpoint)
-    # An attempt went on from 500: what comes after it is damaged and could not be set aside.
+    # An attempt continued from 500: what comes after it is damaged and could not be renamed.
     again = writer.publish_checkpoint(550, checkpoint)
     assert writer.retain_checkpoints(2, again) == ["checkpoints/300"]
     assert [each.timesteps for each in run.checkpoints()] == [800, 700, 600, 550, 500]

@@ -145,7 +145,7 @@ async def test_workers_log_a_missing_permission_once(queue: WorkQueue, monkeypat
     monkeypatch.setattr("aisandbox_operator.workers.log.error", lambda event, **_: logged.append(event), raising=False)
     for _ in range(3):
         workers._retry("a", Forbidden("patch", "403"))
-    assert logged == ["the API server refuses the operator"]
+    assert logged == ["the API server refuses a call of the operator"]
 
 
 async def test_workers_stop_when_each_has_finished_its_reconcile(queue: WorkQueue) -> None:

@@ -256,9 +256,7 @@ def test_rollback_point_is_restored_also_when_its_episodes_cannot_be(tmp_path: P
     restored.learn(64, reset_num_timesteps=False)
 
 
-def test_error_of_the_disk_is_told_and_not_what_torch_makes_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_of_the_disk_is_raised_and_not_torchs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write_on_a_disk_full_for_a_moment(*_: Any, **__: Any) -> None:
         try:
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -132,12 +132,12 @@ def same_log(ours: list[tuple[str, Any]], theirs: list[tuple[str, Any]]) -> None
 
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("algorithm", [sb3.PPO, sb3.A2C])
-def test_fast_update_learns_what_sb3_learns(algorithm: type[BaseAlgorithm], action: str) -> None:
+def test_fast_update_gives_the_results_of_sb3(algorithm: type[BaseAlgorithm], action: str) -> None:
     assert_same_learning(algorithm, lambda: environment(action))
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_fast_update_with_an_entropy_bonus_learns_what_sb3_learns(action: str) -> None:
+def test_fast_update_with_an_entropy_bonus_gives_the_results_of_sb3(action: str) -> None:
     assert_same_learning(sb3.PPO, lambda: environment(action), ent_coef=0.1)
     assert_same_learning(sb3.A2C, lambda: environment(action), ent_coef=0.1)
 
@@ -164,7 +164,7 @@ def test_fast_update_with_an_entropy_bonus_learns_what_sb3_learns(action: str) -
     ],
     ids=lambda keywords: ",".join(keywords) + "".join(keywords.get("policy_kwargs", {})),
 )
-def test_fast_ppo_with_other_terms_learns_what_sb3_learns(keywords: dict[str, Any]) -> None:
+def test_fast_ppo_with_other_terms_gives_the_results_of_sb3(keywords: dict[str, Any]) -> None:
     assert_same_learning(sb3.PPO, lambda: environment("box"), **keywords)
 
 
@@ -178,7 +178,7 @@ def test_fast_ppo_with_other_terms_learns_what_sb3_learns(keywords: dict[str, An
     ],
     ids=lambda keywords: ",".join(keywords),
 )
-def test_fast_a2c_with_other_terms_learns_what_sb3_learns(keywords: dict[str, Any]) -> None:
+def test_fast_a2c_with_other_terms_gives_the_results_of_sb3(keywords: dict[str, Any]) -> None:
     assert_same_learning(sb3.A2C, lambda: environment("discrete"), **keywords)
 
 
@@ -194,7 +194,7 @@ def test_fast_a2c_with_other_terms_learns_what_sb3_learns(keywords: dict[str, An
     ids=lambda space: type(space).__name__,
 )
 @pytest.mark.parametrize("algorithm", [sb3.PPO, sb3.A2C, sb3.DQN])
-def test_fast_update_of_any_observation_learns_what_sb3_learns(
+def test_fast_update_of_any_observation_gives_the_results_of_sb3(
     algorithm: type[BaseAlgorithm], observation: gym.Space[Any]
 ) -> None:
     assert_same_learning(algorithm, lambda: environment("discrete", observation))
@@ -210,12 +210,12 @@ def test_fast_update_of_any_observation_learns_what_sb3_learns(
     ],
     ids=lambda keywords: ",".join(keywords) or "defaults",
 )
-def test_fast_dqn_learns_what_sb3_learns(keywords: dict[str, Any]) -> None:
+def test_fast_dqn_gives_the_results_of_sb3(keywords: dict[str, Any]) -> None:
     assert_same_learning(sb3.DQN, lambda: environment("discrete"), steps=400, **keywords)
 
 
 @pytest.mark.parametrize("algorithm", FAST)
-def test_fast_update_with_normalisation_learns_what_sb3_learns(algorithm: type[BaseAlgorithm]) -> None:
+def test_fast_update_with_normalisation_gives_the_results_of_sb3(algorithm: type[BaseAlgorithm]) -> None:
     assert_same_learning(algorithm, lambda: environment("discrete", normalize=True))
 
 
@@ -244,7 +244,9 @@ def test_what_the_fast_update_does_not_cover_is_sb3s_own(
 
 
 @pytest.mark.parametrize("algorithm", FAST)
-def test_saved_model_is_a_plain_sb3_model_that_goes_on_the_same(algorithm: type[BaseAlgorithm], tmp_path: Path) -> None:
+def test_saved_model_is_a_plain_sb3_model_that_continues_equally(
+    algorithm: type[BaseAlgorithm], tmp_path: Path
+) -> None:
     ours, _, _ = train(FAST[algorithm], environment("discrete"))
     ours.save(tmp_path / "model.zip")
 
@@ -268,7 +270,7 @@ def test_saved_model_is_a_plain_sb3_model_that_goes_on_the_same(algorithm: type[
 
 
 @pytest.mark.parametrize("algorithm", FAST)
-def test_policy_is_untouched_between_rollouts(algorithm: type[BaseAlgorithm]) -> None:
+def test_policy_is_unchanged_between_rollouts(algorithm: type[BaseAlgorithm]) -> None:
     ours, _, _ = train(FAST[algorithm], environment("discrete"))
 
     assert "forward" not in vars(ours.policy)

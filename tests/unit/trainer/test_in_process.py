@@ -41,7 +41,7 @@ class Answering(gym.Env[Any, Any]):
         (PARTS, {"speed": GOOD[:1], "gear": 1}, 0.0, r"observation\['speed'\] of shape \(1,\)"),
     ],
 )
-def test_environment_that_breaks_its_spaces_is_told_what_was_wrong(
+def test_environment_that_breaks_its_spaces_fails_with_the_element(
     space: gym.Space[Any], observation: Any, reward: Any, message: str
 ) -> None:
     with pytest.raises(InvalidEnvironmentReply, match=message):

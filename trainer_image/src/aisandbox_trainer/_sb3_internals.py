@@ -102,7 +102,7 @@ def log_interval(model: BaseAlgorithm) -> int:
 
 
 @dataclass(slots=True)
-class Steps:
+class TrainingSteps:
     """The two steps of ``model.learn``'s loop, as of SB3 2.9: ``collect_rollouts``, then ``train``.
 
     Sources: ``OnPolicyAlgorithm.learn``, ``OffPolicyAlgorithm.learn``.

@@ -142,7 +142,7 @@ class KubernetesBackend:
     async def close(self) -> None:
         """Disconnects; trainers are not affected."""
         self._closing = True
-        self._views.wake_all()
+        self._views.notify_all()
         if self._removal is not None:
             self._removal.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -170,7 +170,7 @@ class KubernetesBackend:
         connection = self._connection()
         if self._closing:
             raise ServiceStopping("the service is stopping: send the start again in a moment")
-        if (known := self._views.views.get(run.name)) is not None and not known.deletion_time:
+        if (known := self._views.runs.get(run.name)) is not None and not known.deletion_time:
             return known
         self._check_pending()
         try:
@@ -188,9 +188,9 @@ class KubernetesBackend:
     async def get(self, name: str) -> TrainingRun:
         """The run. Raises RunUnknown, BackendUnavailable."""
         connection = self._connection()
-        if name not in self._views.views:
+        if name not in self._views.runs:
             await connection.lookup.look_up(name)
-        if (run := self._views.views.get(name)) is None:
+        if (run := self._views.runs.get(name)) is None:
             raise RunUnknown(name)
         return run
 
@@ -198,12 +198,12 @@ class KubernetesBackend:
         """The run of that request; one of another replica may be found only by its name, when it is created."""
         self._connection()
         run = self._cache.of_request(request_id)
-        return None if run is None or run.deletion_time else self._views.views[run.name]
+        return None if run is None or run.deletion_time else self._views.runs[run.name]
 
     async def list(self) -> Sequence[TrainingRun]:
         """Every run."""
         self._connection()
-        return list(self._views.views.values())
+        return list(self._views.runs.values())
 
     async def watch(self, name: str) -> AsyncIterator[TrainingRun]:
         """See Backend.watch."""
@@ -243,7 +243,7 @@ class KubernetesBackend:
         await self.get(name)
         asked = self._resource(name)
         await connection.tokens.check(token, asked)
-        run, before = self._resource(name), self._views.views[name]
+        run, before = self._resource(name), self._views.runs[name]
         if run.uid != asked.uid:
             raise RunUnknown(run.name, "it has been deleted, and another one has its name")
         live = accept_report(run, self._views.live(run.name), report, self._now())
@@ -278,7 +278,7 @@ class KubernetesBackend:
     def _put(self, run: TrainingRun) -> TrainingRun:
         """Puts an answer into the cache; the run as clients see it, also if it has been deleted since."""
         self._cache.put(run)
-        return self._views.views.get(run.name, run)
+        return self._views.runs.get(run.name, run)
 
     def _resource(self, name: str) -> TrainingRun:
         if (run := self._cache.runs.get(name)) is None:  # deleted while something else was awaited

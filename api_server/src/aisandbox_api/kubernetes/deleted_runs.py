@@ -41,12 +41,12 @@ _FOLDER = re.compile(r"([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)(\.[0-9A-Za-z-]{1,8
 
 @dataclass(frozen=True, slots=True)
 class OwnedFolder:
-    """A folder of the run ``run`` with the uid ``uid``; ``is_aside``: renamed, because a newer run has the name."""
+    """A folder of the run ``run`` with the uid ``uid``; ``is_renamed``: renamed, because a newer run has the name."""
 
     path: Path
     run: str
     uid: str
-    is_aside: bool
+    is_renamed: bool
 
 
 class DeletedRuns:
@@ -105,7 +105,7 @@ class DeletedRuns:
             log.info("files of a deleted run are kept for a while", run=folder.run, seconds=self._retention)
             since = now
         # A folder whose name is in use again may be claimed at any moment by its new run, which renames it.
-        if (now - since).total_seconds() >= self._retention and (folder.is_aside or asked is None):
+        if (now - since).total_seconds() >= self._retention and (folder.is_renamed or asked is None):
             await asyncio.to_thread(remove, folder)
             self._metrics.observe_removal()
             log.info("files of a deleted run are removed", run=folder.run, folder=str(folder.path))

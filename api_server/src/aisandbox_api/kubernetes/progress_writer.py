@@ -124,7 +124,7 @@ class ProgressWriter:
         log.info("progress was not written: too many conflicting changes of the run", run=name)
 
     async def _read_again(self, name: str) -> TrainingRun | None:
-        """After a conflict: an end that the cache has not heard of must not be overwritten."""
+        """After a conflict: an end that is not in the cache yet must not be overwritten."""
         run = await self._resources.get(name)
         if run is not None:
             self._cache.put(run)

@@ -1,6 +1,6 @@
 """The records of runs on disk: MODELS_DIR/runs/RUN/trainingrun.json.
 
-Owns reading, writing and setting aside damaged ones. Must not know what a run does.
+Owns reading, writing and the renaming of damaged ones. Must not know what a run does.
 """
 
 from __future__ import annotations

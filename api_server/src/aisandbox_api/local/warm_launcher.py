@@ -106,7 +106,7 @@ class WarmLauncher:
             was_ready = await self._run_server()
             failures = 0 if was_ready else failures + 1
             await asyncio.sleep(self._pause_seconds * max(failures, 0.1))
-        log.error("fork server does not get ready; trainers are started as new processes", tries=TRIES)
+        log.error("fork server does not become ready; trainers are started as new processes", tries=TRIES)
         await self._set(None, given_up=True)
 
     async def _run_server(self) -> bool:
@@ -167,7 +167,7 @@ async def _fork(
     try:
         return await forking
     except OSError as error:
-        raise LaunchFailed(f"the fork server has not forked a trainer: {error}") from error
+        raise LaunchFailed(f"the fork server could not fork a trainer: {error}") from error
 
 
 def _wait_in_thread(server: ForkServer) -> asyncio.Event:

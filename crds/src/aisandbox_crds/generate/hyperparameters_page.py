@@ -46,7 +46,7 @@ For example, RL Zoo's PPO for MountainCarContinuous-v0:
 """
 
 _NORMALIZE = """\
-`normalize` is `True`, `False`, or a dict with any of these. `gamma` is the algorithm's unless said. The statistics are
+`normalize` is `True`, `False`, or a dict with any of these. `gamma` is the algorithm's by default. The statistics are
 saved with every checkpoint and are inside every published model.
 """
 

@@ -20,7 +20,7 @@ from aisandbox_environment.spec import PROTOCOL_VERSION
 class CheckResult:
     """The result of one check. ``name`` is the rule; ``ok``: it is kept.
 
-    ``message``: what was seen; for a rule that is broken what was expected, what came, and what to do.
+    ``message``: what was seen; for a rule that is broken what was expected, what received, and what to do.
     """
 
     name: str
@@ -29,10 +29,10 @@ class CheckResult:
 
 
 class CheckFailed(Exception):
-    """A rule is broken: ``expected`` and ``came`` are phrases, ``advice`` is a sentence for the simulator's author."""
+    """A rule is broken: ``expected`` and ``received`` are phrases, ``advice`` a sentence for the simulator's author."""
 
-    def __init__(self, expected: str, came: str, advice: str) -> None:
-        super().__init__(f"expected {expected}; got {came}. {advice}")
+    def __init__(self, expected: str, received: str, advice: str) -> None:
+        super().__init__(f"expected {expected}; got {received}. {advice}")
 
 
 @dataclass(slots=True)

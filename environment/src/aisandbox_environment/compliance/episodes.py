@@ -83,7 +83,7 @@ def play(simulator: SimulatorUnderTest) -> Recording:
             except WireError as error:
                 recording.violations.append(Violation(recording.steps, error.field, error.rule))
             else:
-                _look_at(recording, result)
+                _record_result(recording, result)
     return recording
 
 
@@ -98,7 +98,7 @@ def _count_episodes(recording: Recording, reply: pb.StepReply, ages: Array) -> N
             ages[i] = 0
 
 
-def _look_at(recording: Recording, result: StepResult) -> None:
+def _record_result(recording: Recording, result: StepResult) -> None:
     _find_out_of_bounds(recording, result.observations, "observations")
     if not len(result.ended):
         return
@@ -145,7 +145,7 @@ def observations_are_within_bounds(recording: Recording) -> str:
         raise CheckFailed(
             "observations within the bounds of their box",
             f"after {step} steps (and {len(recording.out_of_bounds) - 1} times more) {what}",
-            "Widen the bounds you declare (-Infinity and Infinity are none), or clip.",
+            "Widen the bounds you declare (-Infinity and Infinity for none), or clip.",
         )
     return f"valid in all of {recording.steps} steps"
 
@@ -193,10 +193,10 @@ CHECKS: dict[str, Callable[[Recording], str]] = {
     ),
     "observations are within their bounds": observations_are_within_bounds,
     "rewards are N finite numbers": _keeps_rules_of(
-        ("step.rewards",), "N finite float32 rewards, little-endian", "One reward an environment, 4 bytes each."
+        ("step.rewards",), "N finite float32 rewards, little-endian", "One reward per environment, 4 bytes each."
     ),
     "terminated and truncated have N bytes, 0 or 1": _keeps_rules_of(
-        ("step.terminated", "step.truncated"), "N bytes, 0 or 1", "One byte an environment in each of the two."
+        ("step.terminated", "step.truncated"), "N bytes, 0 or 1", "One byte per environment in each of the two fields."
     ),
     "final observations are those of the environments that ended": _keeps_rules_of(
         ("step.final_observations",),

@@ -17,7 +17,7 @@ def describe_answers(simulator: SimulatorUnderTest) -> str:
     description = simulator.describe()
     simulator.capacity, simulator.in_use = description.capacity, description.in_use
     if not description.name:
-        raise CheckFailed("a name in DescribeResponse.name", "an empty one", "People read it in lists: give it one.")
+        raise CheckFailed("a name in DescribeResponse.name", "an empty one", "Set a name: it is shown in lists.")
     if description.capacity and description.in_use > description.capacity:
         raise CheckFailed(
             "in_use of at most capacity",
@@ -75,7 +75,7 @@ def no_environments_are_refused(simulator: SimulatorUnderTest) -> str:
 
 def unknown_options_are_refused(simulator: SimulatorUnderTest) -> str:
     """An unknown option ends the stream with INVALID_ARGUMENT, and the message names it."""
-    advice = "A misspelt setting must not pass in silence: refuse keys of OpenRequest.options you do not know, by name."
+    advice = "A misspelt setting must not be ignored: refuse unknown keys of OpenRequest.options, by name."
     with RawStream(simulator) as stream:
         request = simulator.open_request(1, **{_UNKNOWN_OPTION: True})
         details = stream.expect_end(request, grpc.StatusCode.INVALID_ARGUMENT, advice)
@@ -95,12 +95,12 @@ def second_open_is_refused(simulator: SimulatorUnderTest) -> str:
 
 CHECKS = {
     "Describe answers": describe_answers,
-    "a session opens with the spec that Describe tells": session_opens,
+    "a session opens with the spec of Describe": session_opens,
     "another protocol version is refused": other_version_is_refused,
-    "the first request opens": first_request_opens,
+    "the first request must be open": first_request_opens,
     "a session without environments is refused": no_environments_are_refused,
     "unknown options are refused by name": unknown_options_are_refused,
     "a second open is refused in band": second_open_is_refused,
 }
-NEEDED_BY_ALL = ("Describe answers", "a session opens with the spec that Describe tells")
+NEEDED_BY_ALL = ("Describe answers", "a session opens with the spec of Describe")
 """The checks without which no other one makes sense."""

@@ -36,7 +36,7 @@ def seeds_reproduce(simulator: SimulatorUnderTest) -> str:
     with RawSession(simulator, n) as session:
         other = session.replay(seeds_of(n), actions)
     check_same(first, other, "the same seeds and actions to give the same episode in another session", _ADVICE)
-    return f"{n} environments, {STEPS} steps, three times the same"
+    return f"{n} environments, {STEPS} steps, the same in three runs"
 
 
 def environments_are_independent(simulator: SimulatorUnderTest) -> str:
@@ -54,7 +54,7 @@ def environments_are_independent(simulator: SimulatorUnderTest) -> str:
             raise CheckFailed(
                 f"environment {n - 1} of {n} to behave as it does alone with the same seed and actions",
                 f"another observation after {step} steps",
-                "Environments share nothing: no generator, no state. The i-th seed and action are the i-th one's.",
+                "Environments must not share a generator or state; seed i and action i belong to environment i.",
             )
     return f"environment {n - 1} of {n} behaves as it does alone"
 

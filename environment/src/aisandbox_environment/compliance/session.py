@@ -37,7 +37,7 @@ def sessions_are_isolated(simulator: SimulatorUnderTest) -> str:
             raise CheckFailed(
                 "a session to behave as it does alone while another one is open",
                 f"a difference after {step} steps",
-                "Sessions share nothing: each stream has its own environments.",
+                "Sessions must not share state: each stream has its own environments.",
             )
     return f"two sessions of {n} environments"
 
@@ -58,7 +58,9 @@ def half_close_ends_the_session(simulator: SimulatorUnderTest) -> str:
         session.reset()
         code = session.finish()
     if code is not grpc.StatusCode.OK:
-        raise CheckFailed("status OK after the client's half-close", code.name, "Return from the call: all is well.")
+        raise CheckFailed(
+            "status OK after the client's half-close", code.name, "Return from the call without an error."
+        )
     return "the stream ended with OK"
 
 
@@ -71,7 +73,7 @@ def cancelled_stream_frees_its_environments(simulator: SimulatorUnderTest) -> st
         during = simulator.describe().in_use
         if during < before + n:
             raise CheckFailed(
-                f"Describe to tell in_use {before + n} with a session of {n} environments", str(during), "Count them."
+                f"Describe to report in_use {before + n} with a session of {n} environments", str(during), "Count them."
             )
         session.cancel()
         if not _becomes_true(lambda: simulator.describe().in_use <= during - n, simulator.timeout):
@@ -125,8 +127,8 @@ def _becomes_true(condition: Callable[[], bool], timeout: float) -> bool:
 CHECKS = {
     "sessions do not influence each other": sessions_are_isolated,
     "the capacity is kept": capacity_is_kept,
-    "a half-close ends the session well": half_close_ends_the_session,
+    "a half-close ends the session with OK": half_close_ends_the_session,
     "a cut stream frees its environments": cancelled_stream_frees_its_environments,
-    "silence is no error": idle_session_stays_open,
+    "a session stays open without requests": idle_session_stays_open,
     "a large batch works": large_batch_works,
 }

@@ -66,7 +66,7 @@ def requests_sent_ahead_are_answered(simulator: SimulatorUnderTest) -> str:
                 )
             replies.append(getattr(reply, kind))
     rule = "requests sent ahead to be answered like others"
-    check_same(expected, replies, rule, "Process them in order, one after another.")
+    check_same(expected, replies, rule, "Process them in order, one at a time.")
     return f"{STEPS + 1} requests sent ahead, answered in order"
 
 

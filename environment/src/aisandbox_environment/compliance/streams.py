@@ -49,7 +49,7 @@ class RawStream:
             raise
         except DecodeError:
             raise CheckFailed(
-                "a SimulatorReply", "bytes that are none", "Use the code generated from environment.proto."
+                "a SimulatorReply", "bytes that cannot be parsed", "Use the code generated from environment.proto."
             ) from None
         finally:
             self._timer.stop()
@@ -135,7 +135,9 @@ class RawSession(RawStream):
             reply = self.exchange(request)
         except StreamEnded as end:
             raise CheckFailed(
-                f"a reply to `{kind}`", f"the end of the stream: {end.code.name} ({end.details})", "Look into its log."
+                f"a reply to `{kind}`",
+                f"the end of the stream: {end.code.name} ({end.details})",
+                "See the simulator's log.",
             ) from None
         if reply.WhichOneof("reply") != kind:
             raise CheckFailed(f"a reply of kind `{kind}`", kind_of(reply), "Answer each request with its counterpart.")

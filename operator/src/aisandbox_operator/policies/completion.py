@@ -34,7 +34,7 @@ def complete(state: ObservedState) -> Decision | None:
 
 
 def _complete_without_job(state: ObservedState) -> Decision | None:
-    """A trainer that finished the run, or found that none can, was the last one, whatever became of the Job."""
+    """A trainer that finished the run, or found that none can, was the last one, in whatever state the Job is."""
     if state.active_pods:
         return None
     pod, spec = state.last_finished_pod, state.run.spec

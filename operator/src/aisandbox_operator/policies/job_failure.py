@@ -23,7 +23,7 @@ def explain_pod(pod: ObservedPod) -> Failure:
         if pod.was_disrupted or pod.reason in _DISRUPTIONS:
             return bounded_failure(pod.reason or Reason.EVICTED, f"the trainer's pod was evicted{said}")
         if pod.exit_code is None:
-            text = f"the trainer's pod failed before its trainer could end{said}"
+            text = f"the trainer's pod failed before its trainer exited{said}"
             return bounded_failure(pod.reason or Reason.POD_FAILED, text)
         if pod.exit_reason in (Reason.CONTAINER_CANNOT_RUN, Reason.START_ERROR):
             tail = f"; its last lines: {pod.log_tail}" if pod.log_tail else ""

@@ -23,7 +23,7 @@ EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "low on disk"}
         (ended_pod(1, log_tail="ValueError: no"), Reason.TRAINER_CRASHED, "its last lines: ValueError: no"),
         (ended_pod(1, exit_code=None, **EVICTED), Reason.EVICTED, "low on disk"),
         (ended_pod(137, was_disrupted=True), Reason.EVICTED, "evicted"),
-        (ended_pod(1, exit_code=None), Reason.POD_FAILED, "before its trainer could end"),
+        (ended_pod(1, exit_code=None), Reason.POD_FAILED, "before its trainer exited"),
         (ended_pod(1, exit_code=None, reason="UnexpectedAdmissionError"), "UnexpectedAdmissionError", "before"),
         (ended_pod(128, exit_reason="StartError", log_tail="no such file"), Reason.START_ERROR, "no such file"),
         (ended_pod(128, exit_reason="ContainerCannotRun"), Reason.CONTAINER_CANNOT_RUN, "could not be started"),

@@ -80,7 +80,7 @@ def _algorithm(model: BaseAlgorithm) -> pb.Algorithm.ValueType:
     for kind, algorithm in _ALGORITHMS.items():
         if isinstance(model, kind):
             return algorithm
-    raise CannotExport(f"model: {type(model).__name__} is none of PPO, A2C and DQN")
+    raise CannotExport(f"model: {type(model).__name__} is not PPO, A2C or DQN")
 
 
 __all__ = ["PolicyGraph", "export_model"]

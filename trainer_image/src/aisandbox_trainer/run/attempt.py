@@ -123,7 +123,7 @@ class Attempt:
 
     def _train(self, environments: Environments, bare: VecEnv, checkpoint: Published | None) -> None:
         model, state = self._model(environments, bare, checkpoint)
-        self._progress.learner = model
+        self._progress.model = model
         model.set_logger(tensorboard_logger(self._writer.run.logs_path))
         publisher = self._publisher(self._evaluator(environments), state)
         publisher.load_pointers()

@@ -39,14 +39,14 @@ _STATE = [field.name for field in fields(ProgressReport) if field.name not in ("
 class Progress:
     """The state of the attempt; every field is replaced whole, so another thread may read at any time.
 
-    ``learner`` is the SB3 algorithm once there is one: its step counter and its last 100 episodes are read from it.
+    ``model`` is the SB3 algorithm once there is one: its step counter and its last 100 episodes are read from it.
     ``stored_reward_mean`` stands for the latter where a run is finished and nothing is learned any more.
     """
 
     activity: Activity = Activity.STARTING
     warning: str = ""
     unsaved: str = ""
-    learner: Any = None
+    model: Any = None
     latest_checkpoint: Artifact | None = None
     latest_model: Artifact | None = None
     best_model: Artifact | None = None
@@ -57,19 +57,19 @@ class Progress:
     @property
     def timesteps(self) -> int:
         """Environment steps done."""
-        if self.learner is not None:
-            return int(self.learner.num_timesteps)
+        if self.model is not None:
+            return int(self.model.num_timesteps)
         return self.resumed_from.timesteps if self.resumed_from else 0
 
     @property
     def episode_reward_mean(self) -> float | None:
         """The mean return of the last training episodes, if there were any."""
-        return mean_of(self.learner, "r") if self.learner is not None else self.stored_reward_mean
+        return mean_of(self.model, "r") if self.model is not None else self.stored_reward_mean
 
     @property
     def episode_length_mean(self) -> float | None:
         """The mean length of the same episodes, in environment steps."""
-        return mean_of(self.learner, "l")
+        return mean_of(self.model, "l")
 
     def report(self, attempt: int, fps: float = 0.0) -> ProgressReport:
         """The snapshot; a field of ProgressReport is the attribute of the same name."""
@@ -162,7 +162,7 @@ class Reporter:
         return (("authorization", f"Bearer {token}"),) if token else ()
 
 
-def mean_of(learner: Any, what: str) -> float | None:
-    """The mean of "r" (the return) or "l" (the length) over the learner's last training episodes, if there are any."""
-    values = [float(episode[what]) for episode in list(getattr(learner, "ep_info_buffer", None) or ())]
+def mean_of(model: Any, what: str) -> float | None:
+    """The mean of "r" (the return) or "l" (the length) over the model's last training episodes, if there are any."""
+    values = [float(episode[what]) for episode in list(getattr(model, "ep_info_buffer", None) or ())]
     return math.fsum(values) / len(values) if values else None

@@ -1,4 +1,4 @@
-"""The request to stop: set by SIGTERM, obeyed where the model's state is consistent.
+"""The request to stop: set by SIGTERM, followed where the model's state is consistent.
 
 Owns the signal handler and the rule when it may interrupt a wait. Must not know what is saved.
 """

@@ -157,9 +157,9 @@ class TrainingLoop:
         log.info("simulator available again", timesteps=self.model.num_timesteps)
 
 
-def _start(model: BaseAlgorithm, total_timesteps: int, callback: BaseCallback) -> _sb3_internals.Steps:
+def _start(model: BaseAlgorithm, total_timesteps: int, callback: BaseCallback) -> _sb3_internals.TrainingSteps:
     started = _sb3_internals.start_learning(model, total_timesteps, callback)
-    return _sb3_internals.Steps(model, total_timesteps, started, _sb3_internals.log_interval(model))
+    return _sb3_internals.TrainingSteps(model, total_timesteps, started, _sb3_internals.log_interval(model))
 
 
 class _Callback(BaseCallback):
