@@ -500,7 +500,7 @@ DEFECTS: dict[str, Defect] = {
         "episode metrics are of episodes that ended", "though no episode ended",
         session=tampering(lambda r: r.episode_metrics.add(environment=0)), also=(INDEPENDENT, LARGE),
     ),
-    "shared environments": Defect(APART, "share nothing", simulation=lambda: Shared(short)),
+    "shared environments": Defect(APART, "must not share", simulation=lambda: Shared(short)),
     "no capacity": Defect("the capacity is kept", "RESOURCE_EXHAUSTED", capacity=NeverRefuses),
     "an endless stream": Defect("a half-close ends the session with OK", "half-close", streams=NeverEnds),
     "nothing freed": Defect("a cut stream frees its environments", "watch the call's", capacity=NeverFrees),

@@ -209,7 +209,7 @@ def test_request_that_breaks_the_contract_ends_the_stream() -> None:
     invalid = grpc.StatusCode.INVALID_ARGUMENT
     ends(Client(), invalid, "first request of a session is `open`", pb.SimulatorRequest().SerializeToString())
     ends(Client(), invalid, "not a SimulatorRequest", b"\xff\xff\xff")
-    ends(Client(), invalid, "open.environments: is 0", opening(protocol_version=1))
+    ends(Client(), invalid, "open.environments: must be at least 1, got 0", opening(protocol_version=1))
     ends(Client(), grpc.StatusCode.FAILED_PRECONDITION, "version 2, this simulator 1", opening(protocol_version=2))
 
 
