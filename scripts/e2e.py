@@ -113,13 +113,13 @@ class Installation:
 
         After the servers run, because a kubelet fetches one image at a time.
         """
-        self.forget_pulling()
+        self.remove_pulling()
         image = self.images.name(TRAINER)
         for node in self.kubectl("get", "nodes", "-o", "name").split():
             pod = pulling_pod(node.removeprefix("node/"), image)
             self.kubectl("--namespace=default", "apply", "-f", "-", text=json.dumps(pod))
 
-    def forget_pulling(self) -> None:
+    def remove_pulling(self) -> None:
         """Removes those pods."""
         self.kubectl("--namespace=default", "delete", "pod", f"--selector=app={PULLING}", "--now")
 
@@ -216,12 +216,12 @@ def run(arguments: list[str], commands: Commands, clock: Clock) -> int:
                 if isinstance(error, Stopped):
                     collect(Kubectl(installation.context, NAMESPACE), LOGS)
                 raise
-        installation.images.forget_older()
+        installation.images.remove_older()
         installation.pull_trainer()
         try:
             return installation.test(arguments)
         finally:
-            installation.forget_pulling()
+            installation.remove_pulling()
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience must not leave a cluster behind
         commands.stopped.clear()

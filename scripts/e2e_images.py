@@ -65,7 +65,7 @@ class Images:
             for part in parts
         ]
 
-    def forget_older(self) -> None:
+    def remove_older(self) -> None:
         """Takes their names from the images of earlier tests; what they share with these stays."""
         if not self.builds:
             return

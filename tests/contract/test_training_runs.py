@@ -61,7 +61,7 @@ async def test_start_without_seed_records_one(service: Any) -> None:
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 
-async def test_start_without_environment_says_none(service: Any) -> None:
+async def test_start_without_environment_sends_none(service: Any) -> None:
     run = (await service.stub.StartTrainingPPO(pb.TrainingRequest(experiment_id="e", total_timesteps=20))).run_id
     status = await service.done(run)
     assert status.phase == pb.PHASE_SUCCEEDED
@@ -239,7 +239,7 @@ async def test_cancel_ends_a_running_run_and_keeps_what_it_saved(service: Any) -
 
 
 @pytest.mark.local("where there is a place for a trainer is the cluster's to decide")
-async def test_cancel_of_a_waiting_run_is_at_once(service: Any) -> None:
+async def test_cancel_of_a_waiting_run_takes_effect_at_once(service: Any) -> None:
     for _ in range(2):
         await service.begin(total=FOREVER)
     run = await service.begin()
@@ -295,7 +295,7 @@ async def test_suspended_run_frees_its_place(service: Any) -> None:
 
 
 @pytest.mark.local("where there is a place for a trainer is the cluster's to decide")
-async def test_suspend_of_a_waiting_run_is_at_once(service: Any) -> None:
+async def test_suspend_of_a_waiting_run_takes_effect_at_once(service: Any) -> None:
     first = [await service.begin(total=FOREVER) for _ in range(2)]
     run = await service.begin()
     status = await service.stub.SuspendTraining(pb.SuspendTrainingRequest(run_id=run))
@@ -339,7 +339,7 @@ async def test_crashed_run_restarts_from_its_checkpoint_and_is_counted(service: 
     assert status.timesteps_lost == 20  # nothing was saved before the crash
 
 
-async def test_permanent_failure_ends_the_run_at_once_and_disturbs_no_other(service: Any) -> None:
+async def test_permanent_failure_ends_the_run_at_once_and_affects_no_other(service: Any) -> None:
     other = await service.begin(total=FOREVER)
     await service.training(other)
     run = await service.begin("permanent")

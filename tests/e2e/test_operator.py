@@ -352,7 +352,7 @@ def test_operator_that_was_killed_finds_what_has_happened_meanwhile(
     place.until_gone(deleted)
 
 
-def test_operator_killed_again_and_again_makes_one_job_a_run(
+def test_operator_killed_repeatedly_makes_one_job_per_run(
     place: Cluster, operator: OperatorProcess, start: Callable[..., str]
 ) -> None:
     names = []
@@ -415,7 +415,7 @@ def test_outage_of_the_api_server_is_waited_out(
     assert not cabled.errors()
 
 
-def test_metrics_and_probe_tell_how_it_is(operator: OperatorProcess, start: Callable[..., str], place: Cluster) -> None:
+def test_metrics_and_probe_show_the_state(operator: OperatorProcess, start: Callable[..., str], place: Cluster) -> None:
     place.until_phase(start("done"), "Succeeded")
     assert operator.health() == "ok\n"
     metrics = operator.metrics()

@@ -153,7 +153,7 @@ def test_api_server_killed_during_a_run_is_not_noticed_by_its_trainer(
     assert (same.metadata.uid, same.status.container_statuses[0].restart_count) == (pod.metadata.uid, 0)
 
 
-def test_run_ends_well_without_an_api_server(
+def test_run_succeeds_without_an_api_server(
     cluster: Cluster, service: PolicyTrainerServiceStub, run_name: Callable[[str], str]
 ) -> None:
     name = run_name("untold")

@@ -61,7 +61,7 @@ class UnreliableWatches(Faults):
         return [line, *late]
 
 
-def test_watches_that_lie_keep_no_run_from_its_end(
+def test_watches_with_faults_keep_no_run_from_its_end(
     row: Rows, place: Cluster, trainer_image: str, tmp_path: Path
 ) -> None:
     with row("watch-events") as tally, counting(place) as jobs:

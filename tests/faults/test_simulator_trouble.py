@@ -62,7 +62,7 @@ class Scene:
             self.fault.recovered(time.monotonic() - moment)
 
 
-def test_trouble_of_a_simulator_teaches_nothing_wrong(row: Rows, trainers: Trainers, tmp_path: Path) -> None:
+def test_simulator_trouble_adds_no_wrong_transition(row: Rows, trainers: Trainers, tmp_path: Path) -> None:
     with row("simulator-trouble") as tally:
         context = simulators()
 

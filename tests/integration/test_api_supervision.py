@@ -99,7 +99,7 @@ async def test_killed_trainer_fails_with_a_hint_at_memory(settings: Settings) ->
     assert "memory" in run.status.failure.message
 
 
-async def test_retryable_failure_is_tried_again_until_the_limit(settings: Settings) -> None:
+async def test_retryable_failure_is_retried_until_the_limit(settings: Settings) -> None:
     async with supervising(settings) as backend:
         await backend.create(scripted("retryable", backoff_limit=1))
         waiting = await until(backend, "run-1", lambda run: run.status.restarts == 1)
@@ -128,7 +128,7 @@ async def test_trainer_that_does_not_stop_is_killed_after_the_grace(settings: Se
     assert run.status.phase is Phase.CANCELLED
 
 
-async def test_cancel_during_the_pause_before_a_restart_is_at_once(settings: Settings) -> None:
+async def test_cancel_during_the_pause_before_a_restart_takes_effect_at_once(settings: Settings) -> None:
     async with supervising(settings) as backend:
         await backend.create(scripted("retryable", backoff_limit=9))
         await until(backend, "run-1", lambda run: run.status.restarts == 1)
@@ -171,7 +171,7 @@ async def test_disk_that_is_full_for_a_while_loses_no_end_of_a_run(
     assert "Cancelled" in record.read_text()
 
 
-async def test_fork_server_that_never_gets_ready_gives_way_to_plain_processes(settings: Settings) -> None:
+async def test_fork_server_that_never_becomes_ready_is_replaced_by_plain_processes(settings: Settings) -> None:
     program = replace(WARM, preload="no_such_module", check="no_such_module:check")
     launcher = WarmLauncher(ProcessLauncher(PLAIN), program, pause_seconds=0.01)
     async with supervising(settings, launcher) as backend:
@@ -203,7 +203,7 @@ async def test_start_during_the_warm_up_waits_for_it(settings: Settings, slow_pr
 
 
 @pytest.mark.usefixtures("slow_preload")
-async def test_cancel_during_the_warm_up_is_soon(settings: Settings) -> None:
+async def test_cancel_during_the_warm_up_takes_effect_soon(settings: Settings) -> None:
     launcher = WarmLauncher(ProcessLauncher(PLAIN), replace(WARM, preload="slow_preload"))
     async with supervising(settings, launcher) as backend:
         await backend.create(scripted())
@@ -212,7 +212,7 @@ async def test_cancel_during_the_warm_up_is_soon(settings: Settings) -> None:
         assert (await done(backend)).status.attempt == 0
 
 
-async def test_fork_that_fails_is_tried_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_fork_that_fails_is_retried(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     real = ForkServer.fork
 
     def fork(self: ForkServer, function: str, arguments: Any, output: int) -> ForkedProcess:

@@ -270,7 +270,7 @@ async def test_killed_and_stopped_trainers_are_started_again(service: ServicePro
 
 
 @pytest.mark.parametrize("service", ["warm"], indirect=True)
-async def test_killed_fork_server_disturbs_no_run_and_is_replaced(service: ServiceProcess) -> None:
+async def test_killed_fork_server_affects_no_run_and_is_replaced(service: ServiceProcess) -> None:
     run = await service.begin()
     await service.until(run, lambda status: status.phase == pb.PHASE_RUNNING)
     os.kill(service.fork_server_pids()[0], signal.SIGKILL)

@@ -34,7 +34,7 @@ def _gone(pid: int) -> bool:
     return False
 
 
-def test_demo_that_did_not_learn_fails_and_says_so(tmp_path: Path) -> None:
+def test_demo_that_did_not_learn_fails_with_a_message(tmp_path: Path) -> None:
     demo = _start(tmp_path, "--timesteps", "256", "--episodes", "2")
     output, _ = demo.communicate(timeout=150)
     assert demo.returncode == 1, output
@@ -81,7 +81,7 @@ def test_killed_demo_leaves_no_process_behind(tmp_path: Path) -> None:
     assert all(_gone(pid) for pid in _children(output))
 
 
-def test_demo_says_when_it_cannot_use_the_folder(tmp_path: Path) -> None:
+def test_demo_reports_a_folder_that_it_cannot_use(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     demo = _start(tmp_path / "file" / "folder")
     output, _ = demo.communicate(timeout=30)

@@ -60,7 +60,7 @@ def test_options_are_passed_on() -> None:
 
 
 @pytest.mark.parametrize(("version", "who"), [("", "lander, "), ("2.1", "lander 2.1, ")])
-def test_describe_tells_name_and_version(version: str, who: str) -> None:
+def test_describe_returns_name_and_version(version: str, who: str) -> None:
     simulation = Masked()
     simulation.name, simulation.version = "lander", version
     with create_environment_server(simulation) as server:
@@ -102,7 +102,7 @@ class MaskedBatch(AdapterBatch):
         return self._now
 
 
-def test_masks_are_obeyed_by_the_checks() -> None:
+def test_masks_are_respected_by_the_checks() -> None:
     with create_environment_server(Masked(), capacity=CAPACITY) as server:
         assert failures(check_simulator(server.address)) == {}
 

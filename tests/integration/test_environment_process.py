@@ -85,7 +85,7 @@ def test_environment_process_names_what_is_wrong(arguments: tuple[str, ...], cod
     assert "Traceback" not in done.stderr
 
 
-def test_environment_process_on_a_port_in_use_says_so() -> None:
+def test_environment_process_on_a_port_in_use_reports_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = _run("CartPole-v1", "--port", str(taken.getsockname()[1]))
     assert done.returncode == 1

@@ -129,7 +129,7 @@ def test_port_that_accepts_connections_and_never_answers_times_out(connect: Conn
         assert time.monotonic() - begun < 5
 
 
-def test_port_that_speaks_something_else_is_no_simulator(connect: Connect) -> None:
+def test_port_of_another_protocol_is_not_a_simulator(connect: Connect) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -230,7 +230,7 @@ def test_simulator_that_does_not_open_in_time_is_unreachable(connect: Connect, s
         connect(serve(replies()))
 
 
-def test_idle_session_is_no_hang(connect: Connect, serve: Serve) -> None:
+def test_idle_session_is_not_reported_as_hung(connect: Connect, serve: Serve) -> None:
     session = connect(serve(replies(OPEN, RESET, pb.SimulatorReply(step=STEP))))
     session.reset()
     # The learner updates its policy for longer than a reply may take.

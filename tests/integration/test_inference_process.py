@@ -94,7 +94,7 @@ def test_server_process_stops_on_a_signal(process: subprocess.Popen[str], number
             stub.Act(REQUEST, timeout=60)
 
 
-def test_second_process_on_a_port_fails_and_says_which(process: subprocess.Popen[str], models_dir: Path) -> None:
+def test_second_process_on_a_port_fails_and_names_it(process: subprocess.Popen[str], models_dir: Path) -> None:
     port = address_of(process).rpartition(":")[2]
     second = start(models_dir, GRPC_PORT=port)
     _, stderr = second.communicate(timeout=60)

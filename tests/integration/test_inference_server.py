@@ -259,7 +259,7 @@ async def test_model_is_described(stub: Stub, tmp_path: Path) -> None:
     assert description.noise_size == 2
 
 
-async def test_describe_and_get_of_a_missing_model_say_why(stub: Stub) -> None:
+async def test_describe_and_get_of_a_missing_model_give_the_reason(stub: Stub) -> None:
     code, message = await code_and_message(stub.DescribeModel(pb.DescribeModelRequest(run_id="r")))
     assert (code, "'r'" in message) == (grpc.StatusCode.NOT_FOUND, True)
     code, _ = await code_and_message(stub.GetModel(pb.GetModelRequest(run_id="r")).read())
@@ -343,7 +343,7 @@ async def test_reflection_lists_the_services(channel: grpc.aio.Channel) -> None:
     assert {"aisandbox.v1.PolicyTrainerService", "grpc.health.v1.Health"} <= names
 
 
-async def test_second_server_on_a_port_fails_and_says_which(server: Server, settings: Settings) -> None:
+async def test_second_server_on_a_port_fails_and_names_it(server: Server, settings: Settings) -> None:
     second = create_server(replace(settings, grpc_port=server.port))
     with pytest.raises(AddressInUse, match=f"127.0.0.1:{server.port}.*GRPC_PORT"):
         second.start()

@@ -184,7 +184,7 @@ def test_finished_run_is_not_run_again(runs: Runs, tmp_path: Path, output: str) 
     assert sorted(changed) == ["2", "attempts", "message"]
 
 
-def test_run_whose_end_was_broken_off_is_ended(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_whose_end_was_interrupted_is_completed(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(self: Writer, *_: Any) -> None:
         raise DiskFull(self.run.path)
 
@@ -339,7 +339,7 @@ def test_best_model_that_cannot_be_served_is_replaced(runs: Runs, trouble: str) 
         (scripted(lambda step: float("nan")), "PPO", {}, "SimulatorInvalidReply", "nan"),
     ],
 )
-def test_attempt_that_cannot_succeed_says_why(
+def test_attempt_that_cannot_succeed_reports_the_reason(
     runs: Runs, environment: Any, algorithm: str, hyperparameters: Any, reason: str, message: str
 ) -> None:
     assert runs.attempt(environment, algorithm, **hyperparameters) == 78
@@ -434,7 +434,7 @@ def test_full_disk_at_the_end_is_waited_for(runs: Runs, monkeypatch: pytest.Monk
     assert runs.run.model("final").timesteps == 256
 
 
-def test_full_disk_at_the_end_is_to_be_tried_again(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_at_the_end_is_retried(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Writer, *_: Any) -> Any:
         raise DiskFull(self.run.path)
 

@@ -462,7 +462,7 @@ gym.register("Lost-v0", entry_point=entry_point, disable_env_checker=True, order
 
 
 @pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
-def test_environment_that_cannot_be_stored_begins_new_episodes(algorithm: str, tmp_path: Path) -> None:
+def test_environment_that_cannot_be_stored_starts_new_episodes(algorithm: str, tmp_path: Path) -> None:
     case = spec(algorithm, environment=GymnasiumEnvironment("Lost-v0", {"kind": "lock"}))
     assert attempt(tmp_path, case, stop_after=115) == 143
     checkpoint = run_of(tmp_path).newest_checkpoint()
@@ -482,7 +482,7 @@ def test_environment_that_does_not_continue_starts_new_episodes(
     assert "restored episodes failed" in capsys.readouterr().out
 
 
-def test_environment_that_has_changed_begins_new_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_that_has_changed_starts_new_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = spec("PPO")
     assert attempt(tmp_path, case, stop_after=115) == 143
 
@@ -524,7 +524,7 @@ def test_stopped_process_is_continued_by_another_one(algorithm: str, total: int,
 
 
 @pytest.mark.parametrize("algorithm", ["PPO", "A2C", "DQN"])
-def test_learner_of_a_simulator_is_as_good_after_a_resume_as_before(
+def test_model_of_a_simulator_is_as_good_after_a_resume_as_before(
     algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each rollback point is rated; the first one of the next attempt must equal the last one of the attempt before."""

@@ -68,7 +68,7 @@ def _run(folder: Path, run_id: str, **start: Any) -> subprocess.Popen[str]:
     )
 
 
-def test_run_saves_at_sigterm_and_says_it_was_stopped(tmp_path: Path) -> None:
+def test_run_saves_at_sigterm_and_reports_that_it_was_stopped(tmp_path: Path) -> None:
     with _run(tmp_path, "alone") as process:
         _wait_until(lambda: _training(tmp_path, "alone"))
         process.send_signal(signal.SIGTERM)
@@ -101,7 +101,7 @@ def test_run_refuses_a_start_it_cannot_read(tmp_path: Path) -> None:
     assert "algorithm" in failure.message
 
 
-def test_help_teaches_without_importing_torch() -> None:
+def test_help_is_printed_without_importing_torch() -> None:
     code = (
         "import sys; from aisandbox_trainer.__main__ import main\n"
         "try: main(['run', '--help'])\n"
@@ -179,7 +179,7 @@ def test_forked_attempt_stops_when_the_service_is_gone(warm: WarmServer) -> None
     assert warm.message("orphan").exit_code == 143
 
 
-def test_forked_attempt_trains_on_after_the_fork_server_was_killed(warm: WarmServer) -> None:
+def test_forked_attempt_continues_after_the_fork_server_was_killed(warm: WarmServer) -> None:
     """The last test of the module: it ends the fork server."""
     attempt = warm.run("survivor", 5_000)
     _wait_until(lambda: _training(warm.folder, "survivor"))

@@ -150,7 +150,7 @@ LEARN_VALUES = {
 
 
 @pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
-def test_value_of_a_state_tells_a_time_limit_from_an_end(
+def test_value_of_a_state_distinguishes_a_time_limit_from_an_end(
     trainer: Attempts, simulators: Simulators, algorithm: str
 ) -> None:
     """Every step earns 0.1 and all states look the same.
@@ -214,19 +214,19 @@ def test_dqn_adds_up_no_rewards_across_the_break(trainer: Attempts, simulators: 
     assert arrays["timeouts"][last, 0] == 1
 
 
-def test_simulator_that_hangs_is_given_up_and_tried_again(trainer: Attempts, simulators: Simulators) -> None:
+def test_simulator_that_hangs_is_given_up_and_retried(trainer: Attempts, simulators: Simulators) -> None:
     """Each of its sessions gets through one rollout before it hangs; the next one is tried again."""
     assert trainer.attempt(simulators.start("hang", trouble=70), total=180, timeout=0.3) == 0
     assert trainer.run.model("final").timesteps == 180
 
 
-def test_simulator_that_breaks_again_and_again_ends_the_attempt(trainer: Attempts, simulators: Simulators) -> None:
+def test_simulator_that_breaks_repeatedly_ends_the_attempt(trainer: Attempts, simulators: Simulators) -> None:
     assert trainer.attempt(simulators.start("break", trouble=7)) == 75
     assert trainer.failure.reason == "SimulatorUnreachable"
     assert "the physics exploded" in trainer.failure.message
 
 
-def test_simulator_that_is_not_there_is_waited_for_a_bounded_time(trainer: Attempts) -> None:
+def test_missing_simulator_is_waited_for_a_bounded_time(trainer: Attempts) -> None:
     began = time.monotonic()
     assert trainer.attempt("127.0.0.1:1", patience=1.0) == 75
     assert 0.5 < time.monotonic() - began < 20
@@ -251,7 +251,7 @@ def test_simulator_that_breaks_the_contract_ends_the_run(
     assert message in trainer.failure.message
 
 
-def test_environments_are_spread_over_all_addresses(trainer: Attempts, simulators: Simulators) -> None:
+def test_environments_are_distributed_over_all_addresses(trainer: Attempts, simulators: Simulators) -> None:
     addresses = ",".join(simulators.start("good") for _ in range(2))
     assert trainer.attempt(addresses, "DQN", environments=5) == 0
     stored = read_replay_file(trainer.checkpoint() / "replay_buffer.bin")
@@ -272,7 +272,7 @@ def test_simulator_without_room_for_evaluation_trains_all_the_same(trainer: Atte
     assert trainer.run.model("final").timesteps == 300
 
 
-def test_sigterm_is_obeyed_while_the_simulator_hangs(trainer: Attempts, simulators: Simulators) -> None:
+def test_sigterm_is_handled_while_the_simulator_hangs(trainer: Attempts, simulators: Simulators) -> None:
     address = simulators.start("hang", trouble=100)
     start = trainer.start(address, "PPO", 10_000)
     with subprocess.Popen(

@@ -68,7 +68,7 @@ class HealthMonitor:
         self._task = asyncio.create_task(self._follow(serving))
 
     async def stop(self) -> None:
-        """Sets NOT_SERVING for every name, for good."""
+        """Sets NOT_SERVING for every name, permanently."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

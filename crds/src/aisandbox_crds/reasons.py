@@ -145,7 +145,7 @@ class Reason(StrEnum):
     JOB_NAME_TAKEN = "JobNameTaken"
     """A Job that does not belong to the run has the run's name."""
     JOB_REFUSED = "JobRefused"
-    """The API server refuses the run's Job for good, because of a rule that the resource's schema does not have."""
+    """The API server refuses the run's Job permanently, because of a rule that the resource's schema does not have."""
     POD_FAILED = "PodFailed"
     """The trainer's pod failed before its container ended, and Kubernetes gave no reason."""
     EVICTED = "Evicted"

@@ -327,7 +327,7 @@ class TrainingRunSpec:
     cancel: bool = field(
         default=False,
         metadata=about(
-            "True ends the run for good, after a checkpoint, as phase Cancelled. Its files and this resource "
+            "True ends the run permanently, after a checkpoint, as phase Cancelled. Its files and this resource "
             "stay. It cannot be taken back.",
             immutable=False,
         ),

@@ -135,7 +135,7 @@ class Reconciler:
             if step.status.phase is not phase:
                 failure = step.status.failure
                 why = {} if failure is None else {"reason": failure.reason, "message": failure.message}
-                log.info("phase of the run", run=run.name, phase=step.status.phase, attempt=step.status.attempt, **why)
+                log.info("run phase changed", run=run.name, phase=step.status.phase, attempt=step.status.attempt, **why)
             phase = step.status.phase
         self._metrics.observe_phase(run.name, phase)
 

@@ -17,7 +17,7 @@ def stop_signals() -> Iterator[asyncio.Event]:
 
     Entered before a server starts: a signal during the start takes effect once the start is complete. Main thread only.
     """
-    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    loop, received = asyncio.get_running_loop(), asyncio.Event()
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
 
@@ -28,11 +28,11 @@ def stop_signals() -> Iterator[asyncio.Event]:
 
     def handle(*_: object) -> None:
         restore()
-        loop.call_soon_threadsafe(came.set)
+        loop.call_soon_threadsafe(received.set)
 
     for number in numbers:
         signal.signal(number, handle)
     try:
-        yield came
+        yield received
     finally:
         restore()

@@ -105,7 +105,7 @@ def test_attempt_taken_over_from_another_process_is_counted_once(
     )
 
 
-def test_late_report_of_a_suspended_trainer_does_not_take_its_last_words_back(run: TrainingRun) -> None:
+def test_late_report_of_a_suspended_trainer_does_not_replace_its_termination_message(run: TrainingRun) -> None:
     paused = in_phase(
         run, Phase.SUSPENDED, attempt=1, progress=Progress(timesteps=630, attempt=1, last_updated_time=NOW)
     )
@@ -146,7 +146,7 @@ def test_what_others_should_know_at_once_is_urgent(run: TrainingRun, fields: dic
     assert is_urgent(before.status, after.status) is urgent
 
 
-def test_versions_and_conditions_are_nothing_a_client_sees(run: TrainingRun) -> None:
+def test_versions_and_conditions_are_invisible_to_clients(run: TrainingRun) -> None:
     condition = Condition(ConditionType.RUNNING, ConditionStatus.TRUE, "TrainerRuns")
     changed = replace(run, resource_version="7", status=replace(run.status, conditions=(condition,)))
     assert looks_same(run, changed)

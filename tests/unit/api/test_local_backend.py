@@ -70,7 +70,7 @@ class MemoryLauncher:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_requests_in_any_order_keep_the_promises(
+async def test_requests_in_any_order_keep_the_contract(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aisandbox_api.local.status_updates.FIRST_BACKOFF_SECONDS", 0.001)
@@ -183,7 +183,7 @@ async def test_record_that_is_up_to_date_is_not_written_again(
         assert written == [Phase.CANCELLED]
 
 
-async def test_trainer_that_ended_while_the_service_was_down_is_known_by_its_last_words(
+async def test_trainer_that_ended_while_the_service_was_down_is_known_by_its_termination_message(
     tmp_path: Path, run: TrainingRun
 ) -> None:
     recorded = replace(run, status=replace(run.status, phase=Phase.RUNNING, attempt=1))

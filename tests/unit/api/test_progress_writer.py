@@ -65,7 +65,7 @@ async def test_urgent_reports_are_written_early_and_not_more_often(
     assert len(times) == 21
 
 
-async def test_report_is_not_written_over_what_the_trainer_said_last(run: TrainingRun) -> None:
+async def test_report_does_not_overwrite_the_termination_message(run: TrainingRun) -> None:
     said = replace(REPORTED, timesteps=630, last_updated_time="2026-03-01T12:00:00.950000Z")
     assert await written_of(run, phase=Phase.SUSPENDED, progress=said) == "new"
 

@@ -49,7 +49,7 @@ def test_struct_with_a_number_json_cannot_say_is_refused_by_name(number: float) 
         made(environment=environment)
 
 
-def test_digest_tells_requests_apart_and_does_not_see_the_chosen_seed() -> None:
+def test_digest_distinguishes_requests_and_ignores_the_chosen_seed() -> None:
     def digest(**fields: Any) -> str:
         return made(**fields).annotations[REQUEST_DIGEST_ANNOTATION]
 

@@ -40,7 +40,7 @@ def test_cancelled_run_ends_cancelled_however_its_trainer_ended(run: TrainingRun
     assert (after.status.phase, after.status.failure) == (Phase.CANCELLED, None)
 
 
-def test_permanent_exit_fails_at_once_with_the_trainer_s_words(run: TrainingRun) -> None:
+def test_permanent_exit_fails_at_once_with_the_trainers_message(run: TrainingRun) -> None:
     failure = Failure("InvalidHyperparameter", "batch_size: too large")
     message = TerminationMessage(1, 0, exit_code=ExitCode.PERMANENT, failure=failure)
     after, _ = status_updates.finish_attempt(at_work(run), AttemptEnd(ExitCode.PERMANENT, message), NOW)

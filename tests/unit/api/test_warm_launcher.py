@@ -121,7 +121,7 @@ async def test_trainer_that_runs_when_the_launcher_closes_is_stopped(tmp_path: P
     ],
     ids=["check fails", "trainer missing", "not preloaded"],
 )
-async def test_fork_server_that_is_never_ready_gives_way_to_the_fallback(
+async def test_fork_server_that_is_never_ready_is_replaced_by_the_fallback(
     program: TrainerProgram, tmp_path: Path
 ) -> None:
     fallback = Fallback()
@@ -148,7 +148,7 @@ async def test_fork_by_a_server_that_hangs_fails_in_time_and_the_server_is_repla
         assert await (await launcher.launch(start_of(tmp_path, 3), tmp_path / "log")).wait() == 3
 
 
-async def test_close_while_a_fork_hangs_is_soon(tmp_path: Path) -> None:
+async def test_close_while_a_fork_hangs_returns_soon(tmp_path: Path) -> None:
     async with launching(ENDING) as launcher:
         await launcher.ready()
         assert launcher.pid is not None

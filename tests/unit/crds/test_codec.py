@@ -148,12 +148,12 @@ def test_an_absent_environment_is_the_fake_one() -> None:
     assert spec_from_json({"algorithm": "PPO", "totalTimesteps": 1}).environment == FakeEnvironment()
 
 
-def test_the_phase_is_always_said() -> None:
+def test_the_phase_is_always_written() -> None:
     assert status_to_json(TrainingRunStatus()) == {"phase": "Pending"}
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_numbers_json_cannot_say_are_left_out_of_a_status(number: float) -> None:
+def test_numbers_without_a_json_form_are_left_out_of_a_status(number: float) -> None:
     status = TrainingRunStatus(progress=Progress(timesteps=5, fps=number, episode_reward_mean=number))
     assert json.dumps(status_to_json(status), allow_nan=False) == '{"phase": "Pending", "progress": {"timesteps": 5}}'
 

@@ -38,7 +38,7 @@ def refusals(algorithm: Algorithm, **mapping: str) -> dict[str, str]:
         (DQN, {"learning_rate": 1e-4, "buffer_size": 50_000, "batch_size": 32, "gamma": 0.99}),
     ],
 )
-def test_nothing_said_gives_the_defaults_of_the_design(algorithm: Algorithm, expected: dict[str, object]) -> None:
+def test_unset_variables_give_the_defaults_of_the_design(algorithm: Algorithm, expected: dict[str, object]) -> None:
     parsed = parse_hyperparameters(algorithm, {})
     assert parsed.keywords == expected
     assert (parsed.policy, parsed.normalize, parsed.n_envs, parsed.frame_stack) == (None, None, None, None)

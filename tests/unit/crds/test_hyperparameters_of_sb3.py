@@ -62,12 +62,12 @@ def test_table_has_sb3s_default_and_type_where_it_is_not_ours(algorithm: Algorit
     ],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_default_can_be_said(algorithm: Algorithm, parameter: Parameter) -> None:
+def test_default_can_be_given(algorithm: Algorithm, parameter: Parameter) -> None:
     parsed = parse_hyperparameters(algorithm, {parameter.name: str(parameter.default)})
     assert parsed.keywords[parameter.name] == parameter.default
 
 
-def test_names_are_said_once() -> None:
+def test_names_are_given_once() -> None:
     for algorithm in Algorithm:
         names = [parameter.name for parameter in (*ZOO_PARAMETERS, *PARAMETERS[algorithm])]
         assert len(names) == len(set(names))

@@ -36,7 +36,7 @@ def test_other_texts_are_no_names(text: str) -> None:
     assert not is_run_name(text)
 
 
-def test_a_request_digest_tells_requests_apart() -> None:
+def test_a_request_digest_distinguishes_requests() -> None:
     spec = TrainingRunSpec(Algorithm.PPO, 10, hyperparameters={"a": "1", "b": "2"})
     same = TrainingRunSpec(Algorithm.PPO, 10, hyperparameters={"b": "2", "a": "1"})
     assert request_digest("x", spec) == request_digest("x", same)

@@ -39,7 +39,7 @@ def test_what_is_absent_is_not_in_the_environment() -> None:
     assert not {"PROGRESS_ADDRESS", "PROGRESS_TOKEN", "TERMINATION_MESSAGE_PATH"} & SMALL.to_environ().keys()
 
 
-def test_checkpoints_are_with_the_models_unless_said() -> None:
+def test_checkpoints_are_with_the_models_by_default() -> None:
     environ = SMALL.to_environ()
     del environ["CHECKPOINT_DIR"]
     assert TrainerStart.from_environ(environ).checkpoint_dir == Path("/models")

@@ -191,7 +191,7 @@ def test_an_accepted_output_path_stays_below_the_root(path: str) -> None:
         assert normalized.parts[0] != "runs"
 
 
-def test_the_number_of_environments_may_be_said_once_or_twice_alike() -> None:
+def test_the_number_of_environments_may_be_given_twice_if_it_is_equal() -> None:
     for environments, n_envs in ((4, {}), (4, {"n_envs": "4"}), (0, {"n_envs": "4"}), (0, {})):
         validate_spec(replace(SPEC, environment=GrpcEnvironment("a:1", environments), hyperparameters=n_envs))
     assert refused_fields(environment=GrpcEnvironment("a:1", 4), hyperparameters={"n_envs": "8"}) == [
@@ -217,7 +217,7 @@ def test_each_address_has_an_environment() -> None:
         (GrpcEnvironment("dns:///a:1"), {"n_envs": "6"}, 3, 6, 6),
     ],
 )
-def test_environments_are_what_is_said_else_n_envs_else_the_addresses(
+def test_environments_are_the_given_number_else_n_envs_else_the_addresses(
     environment: Any, n_envs: dict[str, str], addresses: int, known: int | None, effective: int
 ) -> None:
     spec = replace(SPEC, environment=environment, hyperparameters=n_envs)
@@ -253,7 +253,7 @@ def test_checkpoint_interval(total: int, every: int, expected: int) -> None:
     assert effective_checkpoint_interval(spec) == expected
 
 
-def test_evaluation_interval_is_that_of_checkpoints_unless_said() -> None:
+def test_evaluation_interval_is_that_of_checkpoints_by_default() -> None:
     assert effective_evaluation_interval(SPEC) is None
     assert effective_evaluation_interval(replace(SPEC, evaluation=Evaluation())) == 100
     assert effective_evaluation_interval(replace(SPEC, evaluation=Evaluation(30))) == 30

@@ -83,7 +83,7 @@ def test_containers_have_probes_on_their_ports(manifests: Manifests) -> None:
                 assert container[probe]["httpGet"] == {"path": path, "port": name}
 
 
-def test_api_server_is_not_restarted_for_what_a_restart_does_not_cure(manifests: Manifests) -> None:
+def test_api_server_is_not_restarted_for_what_a_restart_does_not_fix(manifests: Manifests) -> None:
     """Without the Kubernetes API it is not ready, but alive."""
     (container,) = (each for name, _, each in manifests.containers() if name == "aisandbox-api")
     assert "service" not in container["readinessProbe"]["grpc"]

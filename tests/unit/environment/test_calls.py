@@ -17,7 +17,7 @@ from grpc import StatusCode
         (StatusCode.UNAVAILABLE, True, SimulatorLost, "the connection broke"),
     ],
 )
-def test_status_that_ends_a_session_says_what_happened(
+def test_status_that_ends_a_session_is_explained(
     code: StatusCode, opened: bool, kind: type[Exception], message: str
 ) -> None:
     error = error_from_status("a:1", code, "", opened=opened)

@@ -27,7 +27,7 @@ CHANGELOG = """# Changelog
 """
 
 
-def test_everything_says_the_same_version() -> None:
+def test_every_file_has_the_same_version() -> None:
     assert len({version for _, version in versions()}) == 1, list(versions())
 
 

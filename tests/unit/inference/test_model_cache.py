@@ -320,7 +320,7 @@ def test_run_created_again_is_not_served_by_models_of_the_earlier_run(
     assert run_blocking(cache.policy("r", "")).digest == new.digest
 
 
-def test_selectors_of_evicted_models_are_forgotten(
+def test_selectors_of_evicted_models_are_removed(
     store: RunStore,
     publish: Publish,
     clock: Clock,

@@ -102,7 +102,7 @@ async def test_retry_after_is_passed_on(api: ScriptedApi, client: Client) -> Non
     assert caught.value.retry_after == 7.0
 
 
-async def test_only_what_is_unavailable_is_tried_again(api: ScriptedApi, client: Client) -> None:
+async def test_only_what_is_unavailable_is_retried(api: ScriptedApi, client: Client) -> None:
     api.answers = [(0, {}), (503, {}), (200, {"n": 1})]
     assert await client.get(JOB) == {"n": 1}
     api.requests.clear()
@@ -188,7 +188,7 @@ async def test_watch_that_cannot_continue_raises(
     assert type(caught.value) is kind
 
 
-async def test_closed_client_says_so(client: Client) -> None:
+async def test_closed_client_raises_an_error(client: Client) -> None:
     await client.close()
     with pytest.raises(ClientClosed):
         await client.get(JOB)

@@ -173,7 +173,7 @@ def test_checkpoint_is_kept_after_a_transient_error(
     assert run.newest_checkpoint() == newest
 
 
-def test_failing_disk_sets_no_checkpoint_aside(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_disk_renames_no_checkpoint(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     only = publish_checkpoint(run, 100)
     disk_that_fails(monkeypatch, only.path, errno.EIO, 10)
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):

@@ -173,7 +173,7 @@ def test_crash_while_an_earlier_run_is_renamed_loses_and_mixes_nothing(
     checkpoint(new, 50, "new")
 
 
-def test_slow_trainer_of_the_same_run_does_not_set_the_new_folder_aside(
+def test_slow_trainer_of_the_same_run_does_not_rename_the_new_folder(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.claim(None, OLD)

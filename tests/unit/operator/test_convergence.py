@@ -122,7 +122,7 @@ async def test_finished_runs_stay_finished_when_they_lose_their_jobs() -> None:
     assert not world.jobs
 
 
-async def test_two_operators_at_the_same_time_make_one_job_a_run() -> None:
+async def test_two_operators_at_the_same_time_make_one_job_per_run() -> None:
     world = World(Random(3))
     first, second = reconciler_of(world), reconciler_of(world)
     for name in NAMES:

@@ -98,12 +98,12 @@ def test_metrics_are_served_and_a_port_in_use_is_an_error() -> None:
 def test_log_of_libraries_has_the_same_format() -> None:
     code = (
         "import logging, structlog; from aisandbox_operator.__main__ import configure_log; configure_log('info');"
-        "structlog.get_logger('aisandbox_operator.x').info('phase of the run', run='walk');"
+        "structlog.get_logger('aisandbox_operator.x').info('run phase changed', run='walk');"
         "structlog.get_logger('aisandbox_operator.x').debug('hidden');"
         "logging.getLogger('kopf.x').info('noise');"
         "logging.getLogger('kopf.x').error('Request attempt #1 failed; will retry: GET')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     ours, kopfs = (json.loads(line) for line in done.stderr.splitlines())
-    assert (ours["event"], ours["run"], ours["level"]) == ("phase of the run", "walk", "info")
+    assert (ours["event"], ours["run"], ours["level"]) == ("run phase changed", "walk", "info")
     assert (kopfs["logger"], kopfs["level"]) == ("kopf.x", "warning")

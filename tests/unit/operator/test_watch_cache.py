@@ -38,7 +38,7 @@ def test_watch_that_lags_is_not_silent_before_its_time_however_many_resyncs() ->
     assert not watch_cache.silent_watches
 
 
-def test_object_that_changes_all_the_time_does_not_make_its_watch_silent() -> None:
+def test_object_that_changes_often_does_not_make_its_watch_silent() -> None:
     watch_cache = WatchCache()
     for version in range(1, 5):
         watch_cache.compare_with_list({"pods": [thing("p", version)]}, SILENCE_SECONDS * version)

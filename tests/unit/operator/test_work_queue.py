@@ -65,7 +65,7 @@ async def test_backoff_of_one_key_is_not_anothers(queue: WorkQueue) -> None:
     assert queue.failed("b") <= 0.1
 
 
-async def test_api_servers_wish_for_a_pause_is_kept_within_reason(queue: WorkQueue) -> None:
+async def test_pause_that_the_api_server_asks_for_is_bounded(queue: WorkQueue) -> None:
     assert queue.failed("a", 5.0) == 5.0
     assert queue.failed("a", 10**6) == 2 * LONGEST_BACKOFF_SECONDS
 

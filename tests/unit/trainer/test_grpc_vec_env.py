@@ -121,7 +121,7 @@ def test_vec_env_seeds_only_the_first_reset() -> None:
     assert session.seeds == [[3, 4], None]
 
 
-def test_vec_env_tells_a_time_limit_from_a_terminal_state() -> None:
+def test_vec_env_distinguishes_a_time_limit_from_a_terminal_state() -> None:
     session = ScriptedSession(4, {(2, 0): (True, False), (2, 1): (False, True), (2, 2): (True, True)})
     env = _env(session)
     env.reset()
@@ -138,7 +138,7 @@ def test_vec_env_tells_a_time_limit_from_a_terminal_state() -> None:
     assert infos[1]["episode"]["t"] >= 0
 
 
-def test_vec_env_forgets_an_ended_episode_at_the_next_step() -> None:
+def test_vec_env_clears_an_ended_episode_at_the_next_step() -> None:
     session = ScriptedSession(2, {(1, 1): (True, False), (3, 1): (True, False)})
     env = _env(session)
     env.reset()

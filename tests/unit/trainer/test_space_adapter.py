@@ -91,7 +91,7 @@ def test_space_adapter_refuses_observations_no_policy_can_take() -> None:
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["plain", "in a Dict"])
-def test_space_adapter_refuses_a_bare_number_and_says_what_to_do(inside: bool) -> None:
+def test_space_adapter_refuses_a_bare_number_with_advice(inside: bool) -> None:
     number: gym.Space[Any] = spaces.Box(-1, 1, (), np.float32)
     with pytest.raises(UnsupportedSpace, match=r"give it shape \(1,\)"):
         SpaceAdapter(spaces.Dict({"speed": number}) if inside else number, spaces.Discrete(2))

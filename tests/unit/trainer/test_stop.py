@@ -18,14 +18,14 @@ def stop() -> Iterator[Stop]:
     signal.signal(signal.SIGINT, before[1])
 
 
-def test_stop_is_only_a_flag_while_the_learner_works(stop: Stop) -> None:
+def test_stop_is_only_a_flag_while_the_model_is_updated(stop: Stop) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     assert stop.requested
     with pytest.raises(StopRequested):
         stop.check()
 
 
-def test_stop_breaks_off_a_wait_that_blocks(stop: Stop) -> None:
+def test_stop_interrupts_a_wait_that_blocks(stop: Stop) -> None:
     signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     signal.setitimer(signal.ITIMER_REAL, 0.05)
     began = time.monotonic()

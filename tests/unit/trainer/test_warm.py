@@ -118,7 +118,7 @@ def test_warm_up_that_leaves_a_thread_is_a_problem(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("empty_warm_up")
-def test_warm_up_that_fails_says_why_and_what_was_printed(
+def test_warm_up_that_fails_gives_the_reason_and_the_output(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> None:

@@ -223,7 +223,7 @@ class KubernetesBackend:
                     await asyncio.wait_for(changed.wait(), RECHECK_SECONDS)
 
     async def cancel(self, name: str) -> TrainingRun:
-        """Asks the operator to end the run for good."""
+        """Asks the operator to end the run permanently."""
         run = await self.get(name)
         return run if run.status.phase is Phase.CANCELLED else await self._ask(name, "cancelled", "cancel", True)
 
@@ -310,4 +310,4 @@ class KubernetesBackend:
         if after is None and before is not None:
             log.info("run is deleted", run=before.name)
         elif after is not None and (before is None or before.status.phase is not after.status.phase):
-            log.info("phase of the run", run=after.name, phase=after.status.phase, attempt=after.status.attempt)
+            log.info("run phase changed", run=after.name, phase=after.status.phase, attempt=after.status.attempt)

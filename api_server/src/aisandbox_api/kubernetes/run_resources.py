@@ -133,10 +133,10 @@ def progress_part(status: TrainingRunStatus) -> Json:
         for field in fields(status.progress)
         if isinstance(value := getattr(status.progress, field.name), float)
     }
-    said = {name: getattr(status, name) for name in REPORTED}
-    said["progress"] = replace(status.progress, **measured)  # type: ignore[arg-type]
+    reported = {name: getattr(status, name) for name in REPORTED}
+    reported["progress"] = replace(status.progress, **measured)  # type: ignore[arg-type]
     saved = tuple(each for each in status.conditions if each.type is ConditionType.CHECKPOINTS_SAVED)
-    own = TrainingRunStatus(conditions=saved, **said)
+    own = TrainingRunStatus(conditions=saved, **reported)
     return {key: value for key, value in status_to_json(own).items() if key != "phase"}
 
 

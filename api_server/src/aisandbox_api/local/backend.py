@@ -162,7 +162,7 @@ class LocalBackend:
         return self._find(name).state.watch()
 
     async def cancel(self, name: str) -> TrainingRun:
-        """Ends the run for good."""
+        """Ends the run permanently."""
         supervisor = self._find(name)
         if supervisor.run.status.phase is Phase.CANCELLED:
             return supervisor.run

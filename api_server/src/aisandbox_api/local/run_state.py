@@ -53,7 +53,7 @@ class RunState:
         before, self._run = self._run, run
         self._observe(before, run)
         if run.status.phase is not before.status.phase:
-            self._log.info("phase of the run", phase=run.status.phase, attempt=run.status.attempt)
+            self._log.info("run phase changed", phase=run.status.phase, attempt=run.status.attempt)
         self._notify()
 
     async def save(self) -> None:

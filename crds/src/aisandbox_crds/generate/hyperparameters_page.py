@@ -110,8 +110,8 @@ def _parameters(parameters: Iterable[Parameter]) -> Iterator[str]:
 
 
 def _default(parameter: Parameter) -> str:
-    said = parameter.default is not None or isinstance(parameter.type, OptionalType)
-    return _code(parameter.default) if said else ""
+    has_default = parameter.default is not None or isinstance(parameter.type, OptionalType)
+    return _code(parameter.default) if has_default else ""
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

@@ -19,11 +19,11 @@ def explain_pod(pod: ObservedPod) -> Failure:
     has_failure = message is not None and message.failure is not None
     was_oom_killed = pod.exit_reason == Reason.OOM_KILLED
     if not has_failure and not was_oom_killed:
-        said = f": {pod.message}" if pod.message else ""
+        detail = f": {pod.message}" if pod.message else ""
         if pod.was_disrupted or pod.reason in _DISRUPTIONS:
-            return bounded_failure(pod.reason or Reason.EVICTED, f"the trainer's pod was evicted{said}")
+            return bounded_failure(pod.reason or Reason.EVICTED, f"the trainer's pod was evicted{detail}")
         if pod.exit_code is None:
-            text = f"the trainer's pod failed before its trainer exited{said}"
+            text = f"the trainer's pod failed before its trainer exited{detail}"
             return bounded_failure(pod.reason or Reason.POD_FAILED, text)
         if pod.exit_reason in (Reason.CONTAINER_CANNOT_RUN, Reason.START_ERROR):
             tail = f"; its last lines: {pod.log_tail}" if pod.log_tail else ""

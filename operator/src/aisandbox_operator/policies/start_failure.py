@@ -68,12 +68,12 @@ def _first_seen(state: ObservedState) -> datetime | None:
 def _lasting_failure(pod: ObservedPod, state: ObservedState) -> Failure | None:
     """What a person has to repair."""
     settings = state.settings
-    said = f": {pod.wait_message}" if pod.wait_message else ""
+    detail = f": {pod.wait_message}" if pod.wait_message else ""
     if pod.waits_for in _IMAGE:
-        message = f"the trainer's image {settings.trainer_image!r} cannot be pulled{said}"
+        message = f"the trainer's image {settings.trainer_image!r} cannot be pulled{detail}"
         return Failure(_IMAGE[pod.waits_for], message)
     if pod.waits_for in _CONTAINER:
-        return Failure(pod.waits_for, f"the trainer's container cannot be created{said}")
+        return Failure(pod.waits_for, f"the trainer's container cannot be created{detail}")
     text = pod.unscheduled_message
     if pod.unscheduled and _NO_CLAIM in text and "not found" in text:
         message = f"the volume for models is missing (MODELS_CLAIM of the operator): {text}"

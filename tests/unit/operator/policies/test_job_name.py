@@ -34,6 +34,6 @@ def test_job_name(state: ObservedState, decided: Decided | None) -> None:
     check(check_job_name(state), decided)
 
 
-def test_job_of_something_else_is_left_alone() -> None:
+def test_job_of_something_else_is_not_changed() -> None:
     _, kept = reconciled(run(), FOREIGN)
     assert kept == FOREIGN

@@ -88,24 +88,25 @@ def same_update(
         with unchanged_random_state(), contextlib.suppress(NonFiniteTraining):
             update(twin)
             results.append(_parts(twin))
-    theirs, *rest = results
-    if not theirs["weights"].isfinite().all():
+    expected_parts, *rest = results
+    if not expected_parts["weights"].isfinite().all():
         return not rest or not rest[0]["weights"].isfinite().all()
     if not rest:
         return False
-    return _same_moves(_parts(model), theirs, rest[0])
+    return _same_changes(_parts(model), expected_parts, rest[0])
 
 
-def _same_moves(before: Parts, theirs: Parts, ours: Parts) -> bool:
-    """Whether all parts have moved alike; in a small one, rounding of the whole is allowed."""
-    if theirs.keys() != ours.keys():
+def _same_changes(before: Parts, expected_parts: Parts, found_parts: Parts) -> bool:
+    """Whether all parts have changed equally; in a small one, rounding of the whole is allowed."""
+    if expected_parts.keys() != found_parts.keys():
         return False
-    moves = {name: float((value - before.get(name, 0.0)).norm()) for name, value in theirs.items()}
+    moves = {name: float((value - before.get(name, 0.0)).norm()) for name, value in expected_parts.items()}
     whole: dict[str, float] = {}
     for name, move in moves.items():
         whole[name.partition(" ")[0]] = whole.get(name.partition(" ")[0], 0.0) + move
     return all(
-        float((ours[name] - theirs[name]).norm()) <= TOLERANCE * move + ROUNDING * whole[name.partition(" ")[0]]
+        float((found_parts[name] - expected_parts[name]).norm())
+        <= TOLERANCE * move + ROUNDING * whole[name.partition(" ")[0]]
         for name, move in moves.items()
     )
 
