@@ -187,3 +187,23 @@ def test_forked_attempt_continues_after_the_fork_server_was_killed(warm: WarmSer
     assert attempt.read_exit_code() is None
     assert warm.message("survivor").exit_code == 0
     attempt.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_attempts_draw_different_random_numbers() -> None:
+    code = (
+        "import os, random, numpy, torch\n"
+        "from aisandbox_trainer.run import process\n"
+        "from aisandbox_trainer.warm import forked_attempt\n"
+        "draws = {'random': lambda: random.randrange(251), 'numpy': lambda: numpy.random.randint(251),\n"
+        "         'torch': lambda: int(torch.randint(251, (1,)))}\n"
+        "process.run_from_environ = lambda environ, *_, **__: draws[environ['OF']]()\n"
+        "def fork(of):\n"
+        "    pid = os.fork()\n"
+        "    return pid or os._exit(forked_attempt.run({'OF': of}, -1))\n"
+        "def exit_codes(of):\n"
+        "    return {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in [fork(of) for _ in range(6)]}\n"
+        "print(*[of for of in draws if len(exit_codes(of)) > 1])\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=150)
+    assert process.stdout.split() == ["random", "numpy", "torch"], process.stderr
