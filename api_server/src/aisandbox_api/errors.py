@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aisandbox_crds.errors import FieldError
+from aisandbox_model_store import unknown_run
 
 
 class ApiError(Exception):
@@ -80,7 +81,7 @@ class RunUnknown(ApiError):
     """There is no run ``run``; ``why`` adds what is known about it."""
 
     def __init__(self, run: str, why: str = "") -> None:
-        super().__init__(f"run {run[:100]!r} does not exist{': ' + why if why else ''}")
+        super().__init__(f"{unknown_run(run)}{': ' + why if why else ''}")
         self.run = run
 
 

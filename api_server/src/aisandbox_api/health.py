@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import structlog
+from aisandbox_model_store import unknown_run
 from aisandbox_wire.model_health import run_of_health_service
 from grpc_health.v1 import health, health_pb2
 
@@ -47,7 +48,7 @@ class RunHealth(health.aio.HealthServicer):  # type: ignore[misc]  # grpcio-heal
         can_act = await self.can_act(run_id)
         if can_act is None:
             await context.abort(
-                grpc.StatusCode.NOT_FOUND, f"run {run_id!r} is unknown, or this service has no inference-server"
+                grpc.StatusCode.NOT_FOUND, f"{unknown_run(run_id)}, or this service has no inference-server"
             )
         return _Response(status=_Response.SERVING if can_act else _Response.NOT_SERVING)
 

@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from aisandbox_api.backend import Backend
 from aisandbox_api.errors import FailedPrecondition
+from aisandbox_api.requests import given_run_id
 from aisandbox_api.status_codes import abort_on_error
 
 SERVICE = "/aisandbox.v1.PolicyTrainerService/"
@@ -140,7 +141,7 @@ class PolicyRefuser:
 
     async def _refuse(self, run: str, context: Context) -> None:
         async with abort_on_error(context):
-            await self._backend.get(run)
+            await self._backend.get(given_run_id(run))
             raise _no_inference_server()
 
 

@@ -39,6 +39,7 @@ from aisandbox_crds.trainingrun import (
     TrainingRun,
 )
 from aisandbox_crds.validation import validate_names, validate_spec
+from aisandbox_model_store import RUN_ID_REQUIRED
 from aisandbox_wire.dataclass_messages import dataclass_of, enumerators
 from google.protobuf import struct_pb2
 
@@ -144,6 +145,13 @@ def _value(value: struct_pb2.Value, field: str, errors: list[FieldError]) -> Any
             return 0
         return int(number) if number.is_integer() and abs(number) < 2**53 else number
     return {"bool_value": value.bool_value, "string_value": value.string_value}.get(kind or "")
+
+
+def given_run_id(run_id: str) -> str:
+    """The run_id of a request. Raises InvalidRequest if it is empty."""
+    if not run_id:
+        raise InvalidRequest([FieldError("run_id", RUN_ID_REQUIRED)])
+    return run_id
 
 
 def progress_report(request: progress_pb.ReportRequest) -> ProgressReport:

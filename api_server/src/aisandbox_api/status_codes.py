@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox_crds.errors import FieldError, InvalidRun
-from aisandbox_model_store import DiskFull, InvalidRunId, OutsideRoot
+from aisandbox_model_store import DiskFull, InvalidRunId, OutsideRoot, unknown_run
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -47,7 +47,7 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, Message | None]:
         case OutsideRoot():
             return grpc.StatusCode.INVALID_ARGUMENT, _bad_request([FieldError("model_output_path", error.rule)])
         case errors.RunUnknown() | InvalidRunId():
-            resource = error_details_pb2.ResourceInfo(resource_type="TrainingRun", resource_name=error.run)
+            resource = error_details_pb2.ResourceInfo(resource_type="TrainingRun", resource_name=error.run[:100])
             return grpc.StatusCode.NOT_FOUND, resource
         case errors.RequestIdTaken():
             resource = error_details_pb2.ResourceInfo(resource_type="TrainingRun", resource_name=error.run)
@@ -79,6 +79,8 @@ def message_of(error: Exception, code: grpc.StatusCode) -> str:
         return f"internal error of the service ({type(error).__name__}); see its log"
     if isinstance(error, errors.InvalidRequest | InvalidRun):
         return "; ".join(map(str, shortened_errors(error.errors)))
+    if isinstance(error, InvalidRunId):  # what can be the name of no run is the name of no run
+        return unknown_run(error.run)
     if isinstance(error, OutsideRoot):
         return shortened_sentence(f"model_output_path: {error.rule}, got {error.path[:200]!r}")
     return shortened_sentence(str(error))

@@ -29,13 +29,37 @@ from aisandbox_api.admission_checks import check_output, check_simulators
 from aisandbox_api.backend import Backend
 from aisandbox_api.default_environment import environment_to_train
 from aisandbox_api.errors import RequestIdTaken
-from aisandbox_api.requests import list_query, new_run, page_token
+from aisandbox_api.requests import given_run_id, list_query, new_run, page_token
 from aisandbox_api.responses import status_response
 from aisandbox_api.status_codes import abort_on_error
 
 log = structlog.get_logger()
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class _Start:
+    """A start that is being checked or accepted, and how many calls wait for it: a retry joins the call before it.
+
+    A task of its own, so that a client that disconnects does not leave a start half done. It is cancelled with the last
+    of its calls while it is only being checked: a client whose deadline has passed then has no run that it does not
+    know of. Once the backend has been asked (``checked``), it continues; a retry with the request_id finds the run.
+    """
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[TrainingRun]
+        self.checked = False
+        self._calls = 0
+
+    async def wait(self) -> TrainingRun:
+        """The accepted run."""
+        self._calls += 1
+        try:
+            return await asyncio.shield(self.task)
+        finally:
+            self._calls -= 1
+            if not self._calls and not self.checked:
+                self.task.cancel()
 
 
 class TrainingServicer:
@@ -58,11 +82,11 @@ class TrainingServicer:
         self._adapter_address = adapter_address
         self._check = check
         self._accepting = asyncio.Lock()
-        self._starting: dict[str, asyncio.Task[TrainingRun]] = {}
+        self._starting: dict[str, _Start] = {}
 
     async def close(self) -> None:
         """Cancels the starts that are still being checked; to be called when the backend accepts no more runs."""
-        tasks = list(self._starting.values())
+        tasks = [start.task for start in self._starting.values()]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -83,14 +107,14 @@ class TrainingServicer:
     async def GetTrainingStatus(self, request: pb.StatusRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
         async with abort_on_error(context):
-            return status_response(await self._backend.get(request.run_id))
+            return status_response(await self._backend.get(given_run_id(request.run_id)))
 
     async def WatchTraining(  # noqa: N802
         self, request: pb.WatchTrainingRequest, context: Context
     ) -> AsyncIterator[pb.StatusResponse]:
         """See the proto."""
         async with abort_on_error(context):
-            async for run in self._backend.watch(request.run_id):
+            async for run in self._backend.watch(given_run_id(request.run_id)):
                 yield status_response(run)
 
     async def ListTrainingRuns(  # noqa: N802
@@ -114,35 +138,35 @@ class TrainingServicer:
     async def CancelTraining(self, request: pb.CancelTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
         async with abort_on_error(context):
-            return status_response(await self._backend.cancel(request.run_id))
+            return status_response(await self._backend.cancel(given_run_id(request.run_id)))
 
     async def SuspendTraining(self, request: pb.SuspendTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
         async with abort_on_error(context):
-            return status_response(await self._backend.suspend(request.run_id))
+            return status_response(await self._backend.suspend(given_run_id(request.run_id)))
 
     async def ResumeTraining(self, request: pb.ResumeTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
         async with abort_on_error(context):
-            return status_response(await self._backend.resume(request.run_id))
+            return status_response(await self._backend.resume(given_run_id(request.run_id)))
 
     async def _start(self, request: pb.TrainingRequest, algorithm: Algorithm, context: Context) -> pb.TrainingResponse:
         async with abort_on_error(context):
             default = "fake" if self._adapter_address is None else "adapter"
             run = new_run(request, algorithm, default, self._random)
             key = request.request_id or run.name
-            task = self._starting.get(key)
-            if task is None:
-                # A task of its own: a client that disconnects must not leave a start half done.
-                task = self._starting[key] = asyncio.create_task(self._accept(run))
-                task.add_done_callback(lambda done: self._accepted(key, done))
-            accepted = await asyncio.shield(task)
+            start = self._starting.get(key)
+            if start is None or start.task.cancelling():
+                start = self._starting[key] = _Start()
+                start.task = asyncio.create_task(self._accept(run, start))
+                start.task.add_done_callback(lambda done: self._accepted(key, done))
+            accepted = await start.wait()
             digest = REQUEST_DIGEST_ANNOTATION
             if accepted.annotations.get(digest) != run.annotations[digest]:
                 raise RequestIdTaken(request.request_id, accepted.name)
             return pb.TrainingResponse(run_id=accepted.name)
 
-    async def _accept(self, run: TrainingRun) -> TrainingRun:
+    async def _accept(self, run: TrainingRun, start: _Start) -> TrainingRun:
         request_id = run.annotations.get(REQUEST_ANNOTATION)
         if request_id is not None and (known := await self._backend.find_request(request_id)) is not None:
             return known
@@ -152,13 +176,16 @@ class TrainingServicer:
             async with self._accepting:  # of two runs for one file, the second must see the first
                 others = await self._backend.list()
                 await asyncio.to_thread(check_output, run, others, self._store)
+                start.checked = True
                 accepted = await self._backend.create(run)
         else:
+            start.checked = True
             accepted = await self._backend.create(run)
         log.info("run accepted", run=run.name, algorithm=run.spec.algorithm, total_timesteps=run.spec.total_timesteps)
         return accepted
 
     def _accepted(self, key: str, task: asyncio.Task[TrainingRun]) -> None:
-        del self._starting[key]
+        if (start := self._starting.get(key)) is not None and start.task is task:
+            del self._starting[key]
         if not task.cancelled():
             task.exception()  # retrieved, or asyncio would log it when no client waits any more

@@ -23,6 +23,7 @@ from aisandbox_crds.parameter_types import (
     ParameterType,
     ScheduleType,
     TextType,
+    value_text,
 )
 from aisandbox_crds.parameter_values import Value
 from aisandbox_crds.policy_kwargs import POLICIES, PolicyKwargsType
@@ -72,7 +73,7 @@ class NormalizeType:
             return value
         if isinstance(value, Mapping):
             return NORMALIZE_KEYWORDS.check(value)
-        raise InvalidParameter(f"must be {self}, got {value!r:.80}")
+        raise InvalidParameter(f"must be {self}, got {value_text(value)}")
 
 
 ZOO_PARAMETERS: tuple[Parameter, ...] = (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aisandbox_crds.errors import InvalidParameter, short_repr
-from aisandbox_crds.parameter_values import LinearSchedule, Value
+from aisandbox_crds.parameter_values import ClassName, LinearSchedule, Value
 
 
 class ParameterType(Protocol):
@@ -238,5 +238,9 @@ class DictType:
 
 
 def _error(expected: ParameterType, value: Value) -> InvalidParameter:
-    got = str(value) if isinstance(value, LinearSchedule) else short_repr(value)
-    return InvalidParameter(f"must be {expected}, got {got}")
+    return InvalidParameter(f"must be {expected}, got {value_text(value)}")
+
+
+def value_text(value: Value) -> str:
+    """The value in an error message, in the notation in which it was given where it is one of this package's."""
+    return str(value)[:100] if isinstance(value, LinearSchedule | ClassName) else short_repr(value)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aisandbox_crds.errors import InvalidParameter, short_repr
-from aisandbox_crds.parameter_types import BoolType, DictType, FloatType, IntType, ListType, ParameterType
+from aisandbox_crds.parameter_types import BoolType, DictType, FloatType, IntType, ListType, ParameterType, value_text
 from aisandbox_crds.parameter_values import ClassName, Value
 from aisandbox_crds.spec import Algorithm
 
@@ -82,8 +82,7 @@ class ClassNameType:
             if name.startswith(prefix):
                 name = short + name.removeprefix(prefix)
         if name not in self.names:
-            got = value.name if isinstance(value, ClassName) else short_repr(value)
-            raise InvalidParameter(f"must be {self}, got {got}")
+            raise InvalidParameter(f"must be {self}, got {value_text(value)}")
         return ClassName(name)
 
 

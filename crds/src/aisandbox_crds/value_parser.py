@@ -31,7 +31,8 @@ def parse_value(text: str) -> Value:
     """The value the text stands for; a word that is nothing else is itself. Raises MalformedValue.
 
     Numbers, True, False and None; ``lin_3e-4``; lists, tuples and dicts as in Python, ``dict(a=1)`` too, holding
-    these, quoted text and known names like ``nn.ReLU``.
+    these, quoted text and known names like ``nn.ReLU``. ``true``, ``false`` and ``null`` are what they are in JSON,
+    inside of a list or dict as outside.
     """
     text = _TAG.sub("", text.strip())
     if len(text) > MAX_LENGTH:
@@ -95,6 +96,8 @@ class _Walk:
                 return self._entries([(self._key(key), value) for key, value in zip(keys, values, strict=True)], depth)
             case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
                 return self._entries([(keyword.arg, keyword.value) for keyword in keywords], depth)
+            case ast.Name(id=word) if word.lower() in _WORDS:
+                return _WORDS[word.lower()]
             case ast.Name() | ast.Attribute():
                 return ClassName(self._dotted(node))
         raise MalformedValue(f"has {self._source(node)}, which is not a number, text, list, tuple, dict or known name")

@@ -6,6 +6,7 @@ Must not know how a policy is loaded.
 from __future__ import annotations
 
 import grpc
+from aisandbox_model_store import unknown_run
 from aisandbox_wire.model_health import run_of_health_service
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import HealthServicer
@@ -39,5 +40,5 @@ class ModelHealth(HealthServicer):  # type: ignore[misc]  # grpcio-health-checki
             return super().Check(request, context)
         can_act = run_blocking(self._policies.can_act(run_id))
         if can_act is None:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"run {run_id!r} does not exist, or has no files yet")
+            context.abort(grpc.StatusCode.NOT_FOUND, unknown_run(run_id))
         return health_pb2.HealthCheckResponse(status=_SERVING if can_act else _NOT_SERVING)

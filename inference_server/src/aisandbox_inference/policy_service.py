@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_model_store import InvalidRunId, RunNotFound, RunStore
+from aisandbox_model_store import RUN_ID_REQUIRED, InvalidRunId, RunNotFound, RunStore
 from aisandbox_wire.tensors import encode_tensor
 from google.rpc import code_pb2, status_pb2
 from numpy.typing import NDArray
@@ -134,7 +134,7 @@ class PolicyService:
 
     def _policy(self, run_id: str, model: str) -> FutureCoroutine[Policy]:
         if not run_id:
-            raise InvalidField("run_id", "must name a run")
+            raise InvalidField("run_id", RUN_ID_REQUIRED)
         return (yield from self.models.policy(run_id, model))
 
     def _act_in_pool(self, policy: Policy, feed: Feed, count: int, stochastic: bool) -> FutureCoroutine[Array]:

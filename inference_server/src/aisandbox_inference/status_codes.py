@@ -8,7 +8,7 @@ from __future__ import annotations
 from concurrent.futures import CancelledError
 
 import structlog
-from aisandbox_model_store import Damaged, InvalidRunId, InvalidSelector, ModelNotFound, RunNotFound
+from aisandbox_model_store import Damaged, InvalidRunId, InvalidSelector, ModelNotFound, RunNotFound, unknown_run
 from aisandbox_wire.errors import WireError
 from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
@@ -27,7 +27,7 @@ def status_of(error: Exception) -> status_pb2.Status:
         case InvalidSelector():
             return _invalid("model", f"{error.rule}, got {error.selector!r}")
         case RunNotFound() | InvalidRunId():
-            return _status(code_pb2.NOT_FOUND, error)
+            return _run_not_found(error.run)
         case ModelNotFound():
             return _status(code_pb2.FAILED_PRECONDITION, error)
         case TooManyObservations() | ModelTooLarge():
@@ -56,6 +56,12 @@ def status_of(error: Exception) -> status_pb2.Status:
 
 def _status(code: int, error: Exception) -> status_pb2.Status:
     return status_pb2.Status(code=code, message=str(error))
+
+
+def _run_not_found(run: str) -> status_pb2.Status:
+    details = any_pb2.Any()
+    details.Pack(error_details_pb2.ResourceInfo(resource_type="TrainingRun", resource_name=run))
+    return status_pb2.Status(code=code_pb2.NOT_FOUND, message=unknown_run(run), details=[details])
 
 
 def _invalid(field: str, rule: str) -> status_pb2.Status:

@@ -10,6 +10,7 @@ published model. The other modules are internal.
 from aisandbox_model_store.artifacts import Bundle, Published
 from aisandbox_model_store.atomic_file import create_folder, write_atomically
 from aisandbox_model_store.errors import (
+    RUN_ID_REQUIRED,
     Damaged,
     DiskFull,
     Fenced,
@@ -21,6 +22,7 @@ from aisandbox_model_store.errors import (
     OutsideRoot,
     RunNotFound,
     RunReplaced,
+    unknown_run,
 )
 from aisandbox_model_store.layout import CHECKPOINT_ZIP, MANIFEST_FILE, RUNS_FOLDER
 from aisandbox_model_store.manifest import FileEntry, Manifest
@@ -34,6 +36,7 @@ __all__ = [
     "CHECKPOINT_ZIP",
     "MANIFEST_FILE",
     "RUNS_FOLDER",
+    "RUN_ID_REQUIRED",
     "Bundle",
     "Damaged",
     "DiskFull",
@@ -57,5 +60,6 @@ __all__ = [
     "create_folder",
     "parse_selector",
     "uid_of",
+    "unknown_run",
     "write_atomically",
 ]

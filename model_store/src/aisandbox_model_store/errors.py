@@ -19,6 +19,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+RUN_ID_REQUIRED = "is required: the run_id that the start call returned"
+"""The rule that a request with an empty run_id breaks, in every service."""
+
+
+def unknown_run(run: str) -> str:
+    """The sentence with which every service refuses a run_id that is of no run."""
+    return f"run {run[:100]!r} is not known"
+
 
 class ModelStoreError(Exception):
     """Base of the errors of this package."""
@@ -28,7 +36,7 @@ class RunNotFound(ModelStoreError):
     """There is no folder of the run ``run``."""
 
     def __init__(self, run: str) -> None:
-        super().__init__(f"run {run!r} does not exist, or has no files yet")
+        super().__init__(unknown_run(run))
         self.run = run
 
 

@@ -423,3 +423,34 @@ def test_parsing_raises_nothing_but_invalid_run(algorithm: Algorithm, mapping: d
     with suppress(InvalidRun):
         parsed = parse_hyperparameters(algorithm, mapping)
         assert mapping.keys() <= {*parsed.keywords, "policy", "n_envs", "normalize", "frame_stack"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"norm_obs": true}', Normalize(norm_obs=True, gamma=0.99)),
+        ("dict(norm_obs=false)", Normalize(norm_obs=False, gamma=0.99)),
+        ('{"norm_obs": FALSE, "norm_obs_keys": null}', Normalize(norm_obs=False, gamma=0.99)),
+        ("dict(norm_reward=True, norm_obs_keys=none)", Normalize(gamma=0.99)),
+    ],
+)
+def test_words_of_json_are_values_inside_of_a_dict_too(text: str, expected: Normalize) -> None:
+    assert parse_hyperparameters(PPO, {"normalize": text}).normalize == expected
+
+
+def test_words_of_json_are_values_in_every_hyperparameter_with_nested_values() -> None:
+    policy = '{"ortho_init": false, "optimizer_kwargs": {"amsgrad": true}}'
+    assert parse_hyperparameters(PPO, {"policy_kwargs": policy}).keywords["policy_kwargs"] == {
+        "ortho_init": False,
+        "optimizer_kwargs": {"amsgrad": True},
+    }
+    buffer = '{"handle_timeout_termination": false}'
+    keywords = parse_hyperparameters(DQN, {"replay_buffer_kwargs": buffer}).keywords
+    assert keywords["replay_buffer_kwargs"] == {"handle_timeout_termination": False}
+
+
+def test_refused_word_is_repeated_as_it_was_given() -> None:
+    broken = refusals(PPO, normalize="dict(norm_obs=yes)", policy_kwargs="dict(net_arch=[true])")
+    assert broken["hyperparameters.normalize.norm_obs"] == "must be True or False, got yes"
+    assert broken["hyperparameters.policy_kwargs.net_arch"].endswith("got [True]")
+    assert refusals(PPO, normalize="lin_3")["hyperparameters.normalize"].endswith("got lin_3")

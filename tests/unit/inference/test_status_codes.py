@@ -15,8 +15,6 @@ from google.rpc import code_pb2, error_details_pb2
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
-        (RunNotFound("r1"), code_pb2.NOT_FOUND, "r1"),
-        (InvalidRunId("../x", "must be a label"), code_pb2.NOT_FOUND, "must be a label"),
         (ModelNotFound("r1", "best", "no model has been rated yet"), code_pb2.FAILED_PRECONDITION, "no model has been"),
         (TooManyObservations(9, 8), code_pb2.RESOURCE_EXHAUSTED, "MAX_BATCH_OBSERVATIONS"),
         (ModelTooLarge("sha256:0", 9, 8), code_pb2.RESOURCE_EXHAUSTED, "MODEL_CACHE_BYTES"),
@@ -53,3 +51,12 @@ def test_bad_argument_names_field_and_rule_also_in_details(error: Exception, fie
     assert status.details[0].Unpack(request)
     assert [violation.field for violation in request.field_violations] == [field]
     assert request.field_violations[0].description.startswith("rule")
+
+
+@pytest.mark.parametrize("error", [RunNotFound("../x"), InvalidRunId("../x", "must be a label")])
+def test_unknown_run_is_not_found_and_named_in_the_details(error: Exception) -> None:
+    status = status_of(error)
+    assert (status.code, status.message) == (code_pb2.NOT_FOUND, "run '../x' is not known")
+    resource = error_details_pb2.ResourceInfo()
+    assert status.details[0].Unpack(resource)
+    assert (resource.resource_type, resource.resource_name) == ("TrainingRun", "../x")

@@ -30,7 +30,7 @@ class PolicyTrainerServiceStub:
     """Trains policies against simulations, and answers observations with them.
 
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
-    google.rpc.BadRequest details; NOT_FOUND names the run; FAILED_PRECONDITION says what is missing; RESOURCE_EXHAUSTED
+    google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says what is missing; RESOURCE_EXHAUSTED
     says which limit was reached; UNAVAILABLE is only used if a retry of the same call can succeed (the client
     retries with backoff). Any other code is a bug of the service.
 
@@ -47,7 +47,9 @@ class PolicyTrainerServiceStub:
     Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (too many
     pending runs, disk space); FAILED_PRECONDITION (the simulator speaks another version of EnvironmentService or breaks its
     contract; an unfinished run writes the same model_output_path). A simulator that cannot be reached is not an
-    error. May be retried with the same request_id: it starts one run.
+    error. May be retried with the same request_id: it starts one run. If the call ends (its deadline, a cancellation)
+    while the simulator is asked, there is no run; later than that there may be one, which the same request with the same
+    request_id returns.
     """
     StartTrainingA2C: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]
     """Starts training with Advantage Actor Critic; otherwise as StartTrainingPPO."""
@@ -97,7 +99,7 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     """Trains policies against simulations, and answers observations with them.
 
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
-    google.rpc.BadRequest details; NOT_FOUND names the run; FAILED_PRECONDITION says what is missing; RESOURCE_EXHAUSTED
+    google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says what is missing; RESOURCE_EXHAUSTED
     says which limit was reached; UNAVAILABLE is only used if a retry of the same call can succeed (the client
     retries with backoff). Any other code is a bug of the service.
 
@@ -111,7 +113,9 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (too many
     pending runs, disk space); FAILED_PRECONDITION (the simulator speaks another version of EnvironmentService or breaks its
     contract; an unfinished run writes the same model_output_path). A simulator that cannot be reached is not an
-    error. May be retried with the same request_id: it starts one run.
+    error. May be retried with the same request_id: it starts one run. If the call ends (its deadline, a cancellation)
+    while the simulator is asked, there is no run; later than that there may be one, which the same request with the same
+    request_id returns.
     """
     StartTrainingA2C: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]  # type: ignore[assignment]
     """Starts training with Advantage Actor Critic; otherwise as StartTrainingPPO."""
@@ -160,7 +164,7 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Trains policies against simulations, and answers observations with them.
 
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
-    google.rpc.BadRequest details; NOT_FOUND names the run; FAILED_PRECONDITION says what is missing; RESOURCE_EXHAUSTED
+    google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says what is missing; RESOURCE_EXHAUSTED
     says which limit was reached; UNAVAILABLE is only used if a retry of the same call can succeed (the client
     retries with backoff). Any other code is a bug of the service.
 
@@ -178,7 +182,9 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (too many
         pending runs, disk space); FAILED_PRECONDITION (the simulator speaks another version of EnvironmentService or breaks its
         contract; an unfinished run writes the same model_output_path). A simulator that cannot be reached is not an
-        error. May be retried with the same request_id: it starts one run.
+        error. May be retried with the same request_id: it starts one run. If the call ends (its deadline, a cancellation)
+        while the simulator is asked, there is no run; later than that there may be one, which the same request with the same
+        request_id returns.
         """
 
     @_abc_1.abstractmethod
