@@ -44,7 +44,7 @@ class NoTrainers:
 
 def _request(method: MethodDescriptor, run_id: str) -> Any:
     """The request with that run_id; None if the method has none."""
-    message = GetMessageClass(method.input_type)()
+    message: Any = GetMessageClass(method.input_type)()
     holder = message.request if "request" in method.input_type.fields_by_name else message
     if "run_id" not in holder.DESCRIPTOR.fields_by_name:
         return None
@@ -147,7 +147,7 @@ async def test_unknown_run_is_not_found_in_every_call(service: tuple[grpc.aio.Ch
         if method.name in names:
             code, message, details = await _refusal(channel, method, run_id)
             assert (method.name, code, message) == (
-                method.name, code_pb2.NOT_FOUND, f"run {run_id[:100]!r} is not known"
+                method.name, code_pb2.NOT_FOUND, f"run {run_id[:100]!r} does not exist"
             )  # fmt: skip
             resource = error_details_pb2.ResourceInfo()
             assert details is None or details.Unpack(resource), method.name

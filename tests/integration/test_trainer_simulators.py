@@ -15,15 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from aisandbox.v1.policy_trainer_pb2 import DescribeModelResponse
 from aisandbox_crds.spec import Algorithm, Evaluation, GrpcEnvironment, TrainingRunSpec
 from aisandbox_crds.status import Activity
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_inference.policy import Policy
 from aisandbox_model_store import RunFolder, RunStore
+from aisandbox_model_store.served_model import METADATA_FILE
 from aisandbox_trainer.run import attempt as attempts
 from aisandbox_trainer.runtime.progress import Progress
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
+from google.protobuf import json_format
 from replay_files import read_replay_file
 from stable_baselines3 import DQN, PPO
 
@@ -168,6 +172,26 @@ def test_value_of_a_state_distinguishes_a_time_limit_from_an_end(
         values[behaviour] = _value_of_the_only_state(one, algorithm)
     assert values["truncated"] == pytest.approx(1.0, rel=0.2)
     assert 0.15 < values["terminated"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "observed"),
+    [
+        ({}, ["session", "step", "age"]),
+        ({"normalize": "True"}, ["session", "step", "age"]),
+        ({"frame_stack": 2}, ["session t-1", "step t-1", "age t-1", "session t", "step t", "age t"]),
+    ],
+)
+def test_names_that_the_simulator_declares_are_in_the_published_model(
+    trainer: Attempts, simulators: Simulators, hyperparameters: dict[str, Any], observed: list[str]
+) -> None:
+    assert trainer.attempt(simulators.start("none"), total=60, hyperparameters=hyperparameters) == 0
+    files = trainer.run.read_model(trainer.run.model("final")).files
+    found = json_format.Parse(files[METADATA_FILE], DescribeModelResponse())
+    assert list(found.observation_space.box.names) == observed
+    assert list(found.action_space.discrete.names) == ["stay", "leave"]
+    served = Policy("run-1", trainer.run.read_model(trainer.run.model("final")), np.random.default_rng(0))
+    assert served.description.observation_space == found.observation_space
 
 
 @pytest.mark.parametrize("algorithm", ["PPO", "A2C"])

@@ -40,7 +40,9 @@ def spec() -> pb.EnvironmentSpec:
     result = pb.EnvironmentSpec()
     result.observation_space.box.dtype = tensor_pb2.DATA_TYPE_FLOAT32
     result.observation_space.box.shape.append(3)
+    result.observation_space.box.names.extend(["session", "step", "age"])
     result.action_space.discrete.n = 2
+    result.action_space.discrete.names.extend(["stay", "leave"])
     return result
 
 

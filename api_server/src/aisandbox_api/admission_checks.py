@@ -6,21 +6,34 @@ A simulator that cannot be reached is no error: the run waits for it. Must not k
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
+from aisandbox.v1 import tensor_pb2
 from aisandbox.v1.environment_pb2 import DescribeResponse
 from aisandbox_crds.effective_values import effective_environments
 from aisandbox_crds.errors import FieldError
-from aisandbox_crds.hyperparameters import parse_hyperparameters
+from aisandbox_crds.hyperparameters import Hyperparameters, parse_hyperparameters
+from aisandbox_crds.space_rules import DeclaredLeaf, DeclaredSpace, actions_problem, space_errors
 from aisandbox_crds.spec import Algorithm, GrpcEnvironment, TrainingRunSpec
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_environment.addresses import distribute_environments, expand_addresses
 from aisandbox_environment.calls import describe
-from aisandbox_environment.errors import PermanentSimulatorError, TransientSimulatorError
+from aisandbox_environment.errors import (
+    PermanentSimulatorError,
+    RefusedRequest,
+    SimulatorError,
+    TransientSimulatorError,
+)
+from aisandbox_environment.session import SimulatorSession, Timeouts
+from aisandbox_environment.spec import Spec, read_spec
 from aisandbox_model_store import OutsideRoot, RunStore
+from aisandbox_wire.spaces import Leaf, leaves
 
 from aisandbox_api.errors import FailedPrecondition, InvalidRequest
 
@@ -31,6 +44,15 @@ MOST_ADDRESSES = 16
 """How many of a run's simulators are checked; all of them are assumed to be alike."""
 
 _ADDRESS = "environment.grpc.address"
+_OPTIONS = "environment.grpc.options"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a simulator says of itself. ``spec`` None: its spaces depend on options that it could not be asked about."""
+
+    capacity: int
+    spec: Spec | None
 
 
 async def check_simulators(spec: TrainingRunSpec) -> None:
@@ -48,10 +70,12 @@ async def check_simulators(spec: TrainingRunSpec) -> None:
     hyperparameters = parse_hyperparameters(spec.algorithm, spec.hyperparameters)
     count = max(effective_environments(spec, hyperparameters, len(addresses)), len(addresses))
     shares = list(zip(addresses, distribute_environments(count, len(addresses)), strict=True))[:MOST_ADDRESSES]
-    replies = await _describe_all([address for address, _ in shares])
-    for (address, share), reply in zip(shares, replies, strict=True):
-        if reply is not None:
-            _check(spec, address, share, reply)
+    replies = await _ask_all([address for address, _ in shares], environment.options)
+    for (address, share), answer in zip(shares, replies, strict=True):
+        if answer is not None:
+            _check_capacity(address, share, answer)
+            if answer.spec is not None:
+                _check_spaces(spec.algorithm, hyperparameters, address, answer.spec)
 
 
 def check_output(run: TrainingRun, others: Iterable[TrainingRun], store: RunStore) -> None:
@@ -79,25 +103,55 @@ def _resolved(run: TrainingRun, store: RunStore) -> Path | None:
         return None
 
 
-async def _describe_all(addresses: Sequence[str]) -> list[DescribeResponse | None]:
-    """The description of each, None if it does not answer."""
+async def _ask_all(addresses: Sequence[str], options: Mapping[str, Any]) -> list[_Answer | None]:
+    """What each says, None if it does not answer."""
     loop = asyncio.get_running_loop()
     # Threads of their own: writing a record must not queue behind simulators that do not answer.
     threads = ThreadPoolExecutor(len(addresses), thread_name_prefix="describe")
     try:
-        return await asyncio.gather(*(loop.run_in_executor(threads, _describe, address) for address in addresses))
+        asked = (loop.run_in_executor(threads, _ask, address, options) for address in addresses)
+        return await asyncio.gather(*asked)
     finally:
         threads.shutdown(wait=False)
 
 
-def _describe(address: str) -> DescribeResponse | None:
+def _ask(address: str, options: Mapping[str, Any]) -> _Answer | None:
+    began = time.monotonic()
     try:
-        return describe(address, DESCRIBE_SECONDS)
+        described = describe(address, DESCRIBE_SECONDS)
+        spec = read_spec(described.spec)
+        if options:
+            left = DESCRIBE_SECONDS - (time.monotonic() - began)
+            spec_with_options = _open(address, options, described, left)
+            return _Answer(described.capacity, spec_with_options)
+        return _Answer(described.capacity, spec)
     except TransientSimulatorError as error:
         log.info("simulator does not answer yet", address=address, error=str(error))
         return None
     except PermanentSimulatorError as error:
         raise FailedPrecondition(type(error).__name__, address, f"{_ADDRESS}: {error}") from error
+
+
+def _open(address: str, options: Mapping[str, Any], described: DescribeResponse, seconds: float) -> Spec | None:
+    """The spec of a session with ``options``, which is closed at once; None if the simulator cannot be asked now.
+
+    Only a session tells whether the simulator knows its options and which spaces it has with them. A simulator that is
+    in use is not asked: it may have no environment to spare. Raises InvalidRequest for options that it refuses.
+    """
+    if seconds <= 0 or (described.capacity and described.in_use >= described.capacity):
+        return None
+    timeouts = Timeouts(connect=seconds, close=seconds)
+    try:
+        session = SimulatorSession.connect(address, 1, options, timeouts=timeouts)
+    except RefusedRequest as error:
+        raise InvalidRequest(
+            [FieldError(_OPTIONS, f"the simulator at {address} refuses them: {error.message}")]
+        ) from error
+    except SimulatorError as error:
+        log.info("simulator was not opened to check its options", address=address, error=str(error))
+        return None
+    session.close()
+    return session.spec
 
 
 def _resolve(address: str) -> list[str]:
@@ -110,17 +164,31 @@ def _resolve(address: str) -> list[str]:
         raise InvalidRequest([FieldError(_ADDRESS, error.message)]) from error
 
 
-def _check(spec: TrainingRunSpec, address: str, share: int, reply: DescribeResponse) -> None:
-    kind = reply.spec.action_space.WhichOneof("kind")
-    if spec.algorithm is Algorithm.DQN and kind != "discrete":
-        rule = f"the simulator at {address} has {kind} actions and DQN takes only discrete ones: use PPO or A2C"
-        raise InvalidRequest([FieldError(_ADDRESS, rule)])
-    if kind == "dict":
-        rule = f"the simulator at {address} declares a Dict as its action space: only observation spaces may be a Dict"
-        raise InvalidRequest([FieldError(_ADDRESS, rule)])
-    if reply.capacity and share > reply.capacity:
+def _check_capacity(address: str, share: int, answer: _Answer) -> None:
+    if answer.capacity and share > answer.capacity:
         rule = (
-            f"the simulator at {address} has a capacity of {reply.capacity} environments, {share} are requested of it: "
+            f"the simulator at {address} has a capacity of {answer.capacity} environments, {share} are requested of it: "
             "request fewer, or add addresses"
         )
         raise InvalidRequest([FieldError("environment.grpc.environments", rule)])
+
+
+def _check_spaces(algorithm: Algorithm, hyperparameters: Hyperparameters, address: str, spec: Spec) -> None:
+    observations, actions = declared_space(spec.observation_space), declared_space(spec.action_space)
+    if problem := actions_problem(algorithm, actions):
+        raise InvalidRequest([FieldError(_ADDRESS, f"the simulator at {address}: {problem}")])
+    errors = list(space_errors(algorithm, hyperparameters, observations, actions))
+    if errors:
+        where = f" (declared by the simulator at {address})"
+        raise InvalidRequest([FieldError(error.field, error.rule + where) for error in errors])
+
+
+def declared_space(space: tensor_pb2.Space) -> DeclaredSpace:
+    """The space as :mod:`aisandbox_crds.space_rules` takes it. Raises InvalidSpace."""
+    found = tuple(map(_declared_leaf, leaves(space)))
+    return DeclaredSpace(found, is_dict=space.WhichOneof("kind") == "dict")
+
+
+def _declared_leaf(leaf: Leaf) -> DeclaredLeaf:
+    pixels = leaf.low is not None and leaf.high is not None and not leaf.low.any() and bool((leaf.high == 255).all())
+    return DeclaredLeaf(leaf.key, leaf.kind, leaf.dtype.name, leaf.shape, pixels)

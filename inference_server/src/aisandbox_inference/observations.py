@@ -67,7 +67,8 @@ class Observations:
             finite = all_finite(flat)
         if not finite:
             index = int(np.flatnonzero(~np.isfinite(flat))[0])
-            raise InvalidField("observation", f"number {index} is {flat[index]}, and every number must be finite")
+            name = self._name(index)
+            raise InvalidField("observation", f"number {index}{name} is {flat[index]}, and every number must be finite")
         if self._only_input is not None:  # as with most policies; the loop below costs a fifth of such a call
             name, shape = self._only_input
             return {name: flat.reshape(shape)}
@@ -77,6 +78,14 @@ class Observations:
             feed[entry.name] = _whole(entry, part, "observation", offset)
             offset += entry.leaf.size
         return feed
+
+    def _name(self, index: int) -> str:
+        """What number ``index`` of an observation is, as the simulator has named it: " (...)", or empty."""
+        for entry in self._inputs:
+            if index < entry.leaf.size:
+                return _named(entry.leaf, index)
+            index -= entry.leaf.size
+        return ""
 
     def from_tensors(self, tensors: Sequence[tensor_pb2.Tensor], limit: int) -> tuple[Feed, int]:
         """Return the inputs for ActBatchRequest.observations, each [N, *shape], and N.
@@ -136,6 +145,12 @@ def _convert(entry: _Input, array: Array, count: int, field: str) -> Array:
     return _whole(entry, array, field, 0)
 
 
+def _named(leaf: Leaf, index: int) -> str:
+    known = [f"of {leaf.key!r}"] if leaf.key else []
+    known += [repr(name)] if (name := leaf.element_name(index)) else []
+    return f" ({', '.join(known)})" if known else ""
+
+
 def _whole(entry: _Input, values: Array, field: str, offset: int) -> Array:
     """Return ``values`` (float32, [N, *shape]) in the dtype of the input; checks those that must be whole numbers."""
     if entry.low is None:
@@ -144,7 +159,7 @@ def _whole(entry: _Input, values: Array, field: str, offset: int) -> Array:
     if wrong.any():
         place = int(np.flatnonzero(wrong)[0])
         low, high = (np.broadcast_to(bound, values.shape).flat[place] for bound in (entry.low, entry.high))
-        of = f" (of {entry.leaf.key!r})" if entry.leaf.key else ""
+        of = _named(entry.leaf, place % max(entry.leaf.size, 1))
         rule = f"number {offset + place}{of} is {values.flat[place]:g}, and must be a whole number from {low} to {high}"
         raise InvalidField(field, rule)
     return values.astype(entry.dtype, copy=False)

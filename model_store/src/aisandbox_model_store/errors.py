@@ -25,7 +25,7 @@ RUN_ID_REQUIRED = "is required: the run_id that the start call returned"
 
 def unknown_run(run: str) -> str:
     """The sentence with which every service refuses a run_id that is of no run."""
-    return f"run {run[:100]!r} is not known"
+    return f"run {run[:100]!r} does not exist"
 
 
 class ModelStoreError(Exception):

@@ -16,6 +16,21 @@ from aisandbox_wire.errors import InvalidSpace, InvalidTensor
 from aisandbox_wire.spaces import Leaf, leaves
 from aisandbox_wire.tensors import Array, data_type
 
+_NAMES_ATTRIBUTE = "aisandbox_names"
+"""Gymnasium has no names of elements: a space that has them keeps them in an attribute of its own."""
+
+
+def names_of(space: gym.Space[Any]) -> tuple[str, ...]:
+    """The names of a plain space's elements (of a Discrete, of its numbers); empty if it has none."""
+    names: tuple[str, ...] = getattr(space, _NAMES_ATTRIBUTE, ())
+    return names
+
+
+def set_names(space: gym.Space[Any], names: Sequence[str]) -> None:
+    """Gives a plain space names, which its form on the wire then has too."""
+    if names:
+        setattr(space, _NAMES_ATTRIBUTE, tuple(names))
+
 
 def space_to_proto(space: gym.Space[Any]) -> pb.Space:
     """The form on the wire of a Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these.
@@ -71,9 +86,9 @@ def _plain(space: gym.Space[Any], field: str) -> pb.Space:
         except InvalidTensor as error:
             raise InvalidSpace(f"{field}.dtype", error.rule) from None
         low, high = _numbers(space.low, -np.inf), _numbers(space.high, np.inf)
-        return pb.Space(box=pb.Box(dtype=wire, shape=space.shape, low=low, high=high))
+        return pb.Space(box=pb.Box(dtype=wire, shape=space.shape, low=low, high=high, names=names_of(space)))
     if isinstance(space, gym.spaces.Discrete):
-        return pb.Space(discrete=pb.Discrete(n=int(space.n), start=int(space.start)))
+        return pb.Space(discrete=pb.Discrete(n=int(space.n), start=int(space.start), names=names_of(space)))
     if isinstance(space, gym.spaces.MultiDiscrete):
         if space.nvec.ndim != 1:
             raise InvalidSpace(
@@ -81,11 +96,11 @@ def _plain(space: gym.Space[Any], field: str) -> pb.Space:
             )
         if np.any(space.start):
             raise InvalidSpace(field, "a MultiDiscrete that does not start at 0 has no form on the wire: shift it")
-        return pb.Space(multi_discrete=pb.MultiDiscrete(n=space.nvec.tolist()))
+        return pb.Space(multi_discrete=pb.MultiDiscrete(n=space.nvec.tolist(), names=names_of(space)))
     if isinstance(space, gym.spaces.MultiBinary):
         if len(space.shape) != 1:
             raise InvalidSpace(field, f"a MultiBinary of shape {list(space.shape)} has no form on the wire: flatten it")
-        return pb.Space(multi_binary=pb.MultiBinary(n=space.shape[0]))
+        return pb.Space(multi_binary=pb.MultiBinary(n=space.shape[0], names=names_of(space)))
     kinds = "Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these"
     raise InvalidSpace(field, f"{type(space).__name__} has no form on the wire; use {kinds}")
 
@@ -98,6 +113,12 @@ def _numbers(bounds: Array, missing: float) -> list[float]:
 
 
 def _from_leaf(leaf: Leaf) -> gym.Space[Any]:
+    space = _gymnasium_space(leaf)
+    set_names(space, leaf.names)
+    return space
+
+
+def _gymnasium_space(leaf: Leaf) -> gym.Space[Any]:
     match leaf.kind:
         case "box":
             low, high = np.array(leaf.low), np.array(leaf.high)

@@ -32,7 +32,8 @@ class Leaf:
     ``key`` is the entry's key in a Dict and "" for a plain space. ``dtype`` and ``shape`` are those of the tensor of
     one value. ``low`` and ``high`` have that shape and dtype: the bounds of a box (the infinities, or the limits of
     an integer type, where there are none), and None for the other kinds. ``n`` and ``start`` belong to a discrete
-    leaf (``n`` also to multi_binary), ``nvec`` (int64, shape [len]) to a multi_discrete one.
+    leaf (``n`` also to multi_binary), ``nvec`` (int64, shape [len]) to a multi_discrete one. ``names``: as declared; of
+    the elements in C order, and of a discrete leaf of its numbers; empty if there are none.
     """
 
     key: str
@@ -44,11 +45,16 @@ class Leaf:
     n: int = 0
     start: int = 0
     nvec: Array | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
         """The number of elements of one value."""
         return math.prod(self.shape)
+
+    def element_name(self, index: int) -> str:
+        """The declared name of element ``index`` (in C order) of a value; empty without one."""
+        return self.names[index] if self.names and self.kind != "discrete" else ""
 
     @property
     def bounded(self) -> bool:
@@ -73,7 +79,7 @@ class Leaf:
         """The part of :meth:`check_batch` that looks at the elements; the dtype must be right already."""
         if self.kind == "box":
             if self.dtype.kind == "f" and not all_finite(array):
-                raise InvalidValue(field, _place(array, ~np.isfinite(array), "is not finite"))
+                raise InvalidValue(field, self._place(array, ~np.isfinite(array), "is not finite"))
         elif self.kind == "discrete":
             self._check_range(array, self.start, self.start + self.n - 1, field)
         elif self.kind == "multi_binary":
@@ -82,7 +88,7 @@ class Leaf:
             assert self.nvec is not None  # noqa: S101 -- a multi_discrete leaf always has it
             outside = (array < 0) | (array >= self.nvec)
             if outside.any():
-                raise InvalidValue(field, _place(array, outside, f"is outside 0 <= value < {self.nvec.tolist()}"))
+                raise InvalidValue(field, self._place(array, outside, f"is outside 0 <= value < {self.nvec.tolist()}"))
 
     def check_bounds(self, array: Array, field: str) -> None:
         """Raise InvalidValue, naming ``field``, if an element of a batch lies outside its box."""
@@ -90,10 +96,9 @@ class Leaf:
             return
         outside = (array < self.low) | (array > self.high)
         if outside.any():
-            raise InvalidValue(field, _place(array, outside, "is outside the bounds of its box"))
+            raise InvalidValue(field, self._place(array, outside, "is outside the bounds of its box"))
 
-    @staticmethod
-    def _check_range(array: Array, low: int, high: int, field: str) -> None:
+    def _check_range(self, array: Array, low: int, high: int, field: str) -> None:
         if array.size <= _FEW:
             # Python's own numbers are compared in less time than NumPy needs to begin.
             inside = all(low <= value <= high for value in array.ravel().tolist())
@@ -101,7 +106,11 @@ class Leaf:
             inside = bool(array.min() >= low and array.max() <= high)
         if not inside:
             outside = (array < low) | (array > high)
-            raise InvalidValue(field, _place(array, outside, f"is outside {low} .. {high}"))
+            raise InvalidValue(field, self._place(array, outside, f"is outside {low} .. {high}"))
+
+    def _place(self, array: Array, wrong: Array, rule: str) -> str:
+        first = int(np.flatnonzero(wrong)[0])
+        return _place(array, wrong, rule, self.element_name(first % max(self.size, 1)))
 
 
 def all_finite(array: Array) -> bool:
@@ -150,7 +159,8 @@ def _leaf(key: str, space: pb.Space, field: str) -> Leaf:
             _check_names(discrete.names, discrete.n, f"{field}.discrete.names")
             if discrete.start + discrete.n - 1 > 2**63 - 1:
                 raise InvalidSpace(f"{field}.discrete", "start + n - 1 does not fit into int64")
-            return Leaf(key, "discrete", _INT64, (), n=discrete.n, start=discrete.start)
+            names = tuple(discrete.names)
+            return Leaf(key, "discrete", _INT64, (), n=discrete.n, start=discrete.start, names=names)
         case "multi_discrete":
             counts = space.multi_discrete.n
             if not counts:
@@ -158,14 +168,15 @@ def _leaf(key: str, space: pb.Space, field: str) -> Leaf:
             for index, count in enumerate(counts):
                 _at_least_one(count, f"{field}.multi_discrete.n[{index}]")
             _check_names(space.multi_discrete.names, len(counts), f"{field}.multi_discrete.names")
-            return Leaf(key, "multi_discrete", _INT64, (len(counts),), nvec=np.array(counts, np.int64))
+            nvec, names = np.array(counts, np.int64), tuple(space.multi_discrete.names)
+            return Leaf(key, "multi_discrete", _INT64, (len(counts),), nvec=nvec, names=names)
         case "multi_binary":
             bits = space.multi_binary.n
             _at_least_one(bits, f"{field}.multi_binary.n")
             if bits > _MOST_ELEMENTS:
                 raise InvalidSpace(f"{field}.multi_binary.n", f"{bits} is more than {_MOST_ELEMENTS}")
             _check_names(space.multi_binary.names, bits, f"{field}.multi_binary.names")
-            return Leaf(key, "multi_binary", _INT8, (bits,), n=bits)
+            return Leaf(key, "multi_binary", _INT8, (bits,), n=bits, names=tuple(space.multi_binary.names))
         case _:
             raise InvalidSpace(field, "no kind is set; one of box, discrete, multi_discrete, multi_binary or dict is")
 
@@ -187,7 +198,7 @@ def _box(key: str, box: pb.Box, field: str) -> Leaf:
     if (low > high).any():
         raise InvalidSpace(field, "a lower bound is greater than its upper bound")
     _check_names(box.names, size, f"{field}.names")
-    return Leaf(key, "box", dtype, shape, low=low, high=high)
+    return Leaf(key, "box", dtype, shape, low=low, high=high, names=tuple(box.names))
 
 
 def _bounds(values: Any, shape: tuple[int, ...], dtype: np.dtype[Any], missing: float, field: str) -> Array:
@@ -228,6 +239,6 @@ def _check_names(names: Any, count: int, field: str) -> None:
         raise InvalidSpace(field, f"has {len(names)} names; it has none, or one for each of {count}")
 
 
-def _place(array: Array, wrong: Array, rule: str) -> str:
+def _place(array: Array, wrong: Array, rule: str, name: str = "") -> str:
     index = tuple(int(i) for i in np.argwhere(wrong)[0])
-    return f"element {list(index)} is {array[index]}, which {rule}"
+    return f"element {list(index)}{f' ({name[:100]!r})' if name else ''} is {array[index]}, which {rule}"

@@ -183,3 +183,16 @@ def test_tensor_whose_bytes_do_not_fit_is_refused_by_index() -> None:
     tensor = tensor_pb2.Tensor(dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[2, 1], data=b"1234")
     with pytest.raises(WireError, match=r"observations\[0\]"):
         observations(box(1)).from_tensors([tensor], 10)
+
+
+def test_refusal_names_the_element_as_the_simulator_does() -> None:
+    position, knobs = box(2), multi_discrete(2, 4)
+    position.box.names.extend(["x", "y"])
+    knobs.multi_discrete.names.extend(["volume", "tone"])
+    named = observations(dictionary(position=position, room=discrete(3), knobs=knobs))
+    with pytest.raises(InvalidField, match=r"number 1 \(of 'position', 'y'\) is nan"):
+        named.from_numbers([0, math.nan, 0, 0, 0])
+    with pytest.raises(InvalidField, match=r"number 4 \(of 'knobs', 'tone'\) is 9, and must be a whole number"):
+        named.from_numbers([0, 0, 0, 0, 9])
+    with pytest.raises(InvalidField, match=r"number 0 \('x'\) is inf"):
+        observations(position).from_numbers([math.inf, 0])

@@ -56,7 +56,7 @@ def test_bad_argument_names_field_and_rule_also_in_details(error: Exception, fie
 @pytest.mark.parametrize("error", [RunNotFound("../x"), InvalidRunId("../x", "must be a label")])
 def test_unknown_run_is_not_found_and_named_in_the_details(error: Exception) -> None:
     status = status_of(error)
-    assert (status.code, status.message) == (code_pb2.NOT_FOUND, "run '../x' is not known")
+    assert (status.code, status.message) == (code_pb2.NOT_FOUND, "run '../x' does not exist")
     resource = error_details_pb2.ResourceInfo()
     assert status.details[0].Unpack(resource)
     assert (resource.resource_type, resource.resource_name) == ("TrainingRun", "../x")

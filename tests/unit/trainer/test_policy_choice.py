@@ -2,8 +2,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.spec import Algorithm
-from aisandbox_trainer.algorithms.policy_choice import check_actions, choose_policy
+from aisandbox_trainer.algorithms.policy_choice import check_actions, check_hyperparameters, choose_policy
 from aisandbox_trainer.errors import InvalidHyperparameter, UnsupportedActionSpace
 from gymnasium import spaces
 
@@ -48,8 +49,17 @@ def test_policy_that_fits_is_taken() -> None:
 
 @pytest.mark.parametrize("space", [VECTOR, spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3)])
 def test_dqn_refuses_all_but_discrete_actions(space: spaces.Space[Any]) -> None:
-    with pytest.raises(UnsupportedActionSpace, match=r"Discrete.*PPO or A2C"):
+    with pytest.raises(UnsupportedActionSpace, match=r"use PPO or A2C, or declare Discrete"):
         check_actions(Algorithm.DQN, space)
+
+
+def test_hyperparameters_are_checked_against_spaces_as_at_the_start() -> None:
+    parsed = parse_hyperparameters(Algorithm.PPO, {"normalize": "dict(norm_obs_keys=['c'])", "frame_stack": "2"})
+    with pytest.raises(InvalidHyperparameter) as refused:
+        check_hyperparameters(Algorithm.PPO, parsed, NAMED, VECTOR)
+    assert "norm_obs_keys names 'c', which is no entry" in str(refused.value)
+    assert "can name 'a'" in str(refused.value)
+    check_hyperparameters(Algorithm.PPO, parse_hyperparameters(Algorithm.PPO, {"normalize": "True"}), NAMED, VECTOR)
 
 
 def test_actions_that_suit_pass() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from aisandbox_wire.errors import InvalidSpace
-from aisandbox_wire.gymnasium_spaces import join, space_from_proto, space_to_proto, split
+from aisandbox_wire.gymnasium_spaces import join, names_of, space_from_proto, space_to_proto, split
+from aisandbox_wire.space_builders import box, dict_space, discrete, multi_binary, multi_discrete
 from aisandbox_wire.spaces import leaves
 from gymnasium import spaces
 
@@ -73,3 +76,23 @@ def test_bounds_that_are_all_the_same_travel_as_one_number() -> None:
 def test_space_without_a_form_on_the_wire_is_refused(space: gym.Space[Any], message: str) -> None:
     with pytest.raises(InvalidSpace, match=message):
         space_to_proto(space)
+
+
+NAMED = [
+    box([2], names=["position", "speed"]),
+    discrete(3, start=1, names=["left", "stay", "right"]),
+    multi_discrete([2, 3], names=["door", "room"]),
+    multi_binary(2, names=["lamp", "horn"]),
+]
+
+
+@pytest.mark.parametrize("space", [*NAMED, dict_space({f"k{i}": space for i, space in enumerate(NAMED)})])
+def test_names_of_elements_survive_gymnasium(space: Any) -> None:
+    assert space_to_proto(space_from_proto(space)) == space
+    assert space_to_proto(pickle.loads(pickle.dumps(space_from_proto(space)))) == space
+    assert space_to_proto(copy.deepcopy(space_from_proto(space))) == space
+
+
+def test_space_without_names_has_none() -> None:
+    assert list(space_to_proto(spaces.Box(0, 1, (2,), np.float32)).box.names) == []
+    assert names_of(spaces.Discrete(3)) == ()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 from aisandbox.v1 import tensor_pb2 as pb
 from aisandbox_wire.errors import InvalidSpace, InvalidValue
+from aisandbox_wire.space_builders import box, discrete, multi_binary, multi_discrete
 from aisandbox_wire.spaces import all_finite, leaves
 
 F32 = pb.DATA_TYPE_FLOAT32
@@ -119,6 +121,32 @@ def test_batch_outside_its_space_is_refused(space: pb.Space, batch: np.ndarray, 
 def test_batch_of_the_space_is_accepted(space: pb.Space, batch: np.ndarray) -> None:
     (leaf,) = leaves(space)
     leaf.check_batch(batch, 2, "x")
+
+
+@pytest.mark.parametrize(
+    ("space", "batch", "element"),
+    [
+        (
+            box([2], -1, 1, names=["position", "speed"]),
+            np.array([[0, 0], [0, math.nan]], np.float32),
+            "[1, 1] ('speed')",
+        ),
+        (box([2, 1], names=["a", "b"]), np.array([[[0], [math.inf]]], np.float32), "[0, 1, 0] ('b')"),
+        (multi_discrete([2, 3], names=["door", "room"]), np.array([[2, 0]]), "[0, 0] ('door')"),
+        (multi_binary(2, names=["lamp", "horn"]), np.array([[0, 3]], np.int8), "[0, 1] ('horn')"),
+        (discrete(2, names=["left", "right"]), np.array([2]), "[0] is 2"),
+    ],
+)
+def test_refusal_names_the_element_as_it_was_declared(space: pb.Space, batch: np.ndarray, element: str) -> None:
+    (leaf,) = leaves(space)
+    with pytest.raises(InvalidValue, match=re.escape(f"element {element}")):
+        leaf.check_batch(batch, len(batch), "x")
+
+
+def test_action_outside_its_bounds_is_named() -> None:
+    (leaf,) = leaves(box([2], -1, 1, names=["throttle", "steering"]))
+    with pytest.raises(InvalidValue, match=r"element \[0, 1\] \('steering'\) is 2.0, which is outside the bounds"):
+        leaf.check_bounds(np.array([[0, 2]], np.float32), "step.actions")
 
 
 def test_bounds_of_a_box_are_checked_separately() -> None:

@@ -275,7 +275,9 @@ class GrpcEnvironment(_message.Message):
     """The number of environments over all addresses; 0: the hyperparameter n_envs, otherwise one for each address."""
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
-        """Options of the simulator; see OpenRequest.options."""
+        """Options of the simulator; see OpenRequest.options. A start with options opens a session of one environment to check
+        them, and closes it at once.
+        """
 
     def __init__(
         self,
@@ -1138,7 +1140,9 @@ class DescribeModelResponse(_message.Message):
     """For NOISE_KIND_EPSILON_GREEDY: the probability of a random action."""
     @_builtins.property
     def observation_space(self) -> _tensor_pb2.Space:
-        """The observations it takes: the space of the simulator, or, with frame_stack, that space stacked."""
+        """The observations it takes: the space of the simulator, its names included, or, with frame_stack, that space stacked
+        (the names then end with the step: "speed t-1", "speed t").
+        """
 
     @_builtins.property
     def action_space(self) -> _tensor_pb2.Space:

@@ -131,7 +131,8 @@ class PolicyTrainerServiceServicer:
         """Starts training with Proximal Policy Optimization and returns at once; the run continues if the caller disconnects.
         Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (too many
         pending runs, disk space); FAILED_PRECONDITION (the simulator speaks another version of EnvironmentService or breaks its
-        contract; an unfinished run writes the same model_output_path). A simulator that cannot be reached is not an
+        contract; an unfinished run writes the same model_output_path). Hyperparameters and options that the simulator rules
+        out are INVALID_ARGUMENT, if it answers within 2 s. A simulator that cannot be reached is not an
         error. May be retried with the same request_id: it starts one run. If the call ends (its deadline, a cancellation)
         while the simulator is asked, there is no run; later than that there may be one, which the same request with the same
         request_id returns.

@@ -8,6 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+from aisandbox_crds.hyperparameters import Hyperparameters
+from aisandbox_crds.space_rules import (
+    SMALLEST_IMAGE,
+    DeclaredLeaf,
+    DeclaredSpace,
+    actions_problem,
+    fitting_policy,
+    policy_problem,
+    space_errors,
+)
 from aisandbox_crds.spec import Algorithm
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
@@ -16,17 +27,20 @@ from aisandbox_trainer.errors import InvalidHyperparameter, UnsupportedActionSpa
 
 Space = gym.Space[Any]
 
-SMALLEST_IMAGE = 36
-"""Pixels of a side that SB3's NatureCNN needs at least."""
-
 
 def check_actions(algorithm: Algorithm, action_space: Space) -> None:
     """Raises UnsupportedActionSpace if the algorithm cannot choose from ``action_space``."""
-    if algorithm is Algorithm.DQN and not isinstance(action_space, spaces.Discrete):
-        raise UnsupportedActionSpace(
-            f"DQN chooses one of n actions and needs a Discrete action space, the environment has {action_space}; "
-            "use PPO or A2C"
-        )
+    if problem := actions_problem(algorithm, declared_space(action_space)):
+        raise UnsupportedActionSpace(f"the actions of the environment: {problem}")
+
+
+def check_hyperparameters(
+    algorithm: Algorithm, hyperparameters: Hyperparameters, observation_space: Space, action_space: Space
+) -> None:
+    """Raises InvalidHyperparameter for those that do not fit the environment's own spaces, as a start call refuses."""
+    observations, actions = declared_space(observation_space), declared_space(action_space)
+    if errors := list(space_errors(algorithm, hyperparameters, observations, actions)):
+        raise InvalidHyperparameter("; ".join(map(str, errors)))
 
 
 def choose_policy(given: str | None, observation_space: Space) -> str:
@@ -35,26 +49,24 @@ def choose_policy(given: str | None, observation_space: Space) -> str:
     ``given`` None chooses MlpPolicy for vectors, CnnPolicy for images (uint8, height x width x channels) and
     MultiInputPolicy for a Dict. Raises InvalidHyperparameter.
     """
-    is_dict = isinstance(observation_space, spaces.Dict)
-    if given is None:
-        return "MultiInputPolicy" if is_dict else "CnnPolicy" if is_image(observation_space) else "MlpPolicy"
-    if is_dict != (given == "MultiInputPolicy"):
-        rule = "a Dict needs MultiInputPolicy" if is_dict else "MultiInputPolicy needs a Dict"
-        raise InvalidHyperparameter(
-            f"hyperparameters.policy: {rule}, got {given} and the observation space {observation_space}; omit policy "
-            "to choose it automatically"
-        )
-    if given == "CnnPolicy" and not is_image(observation_space):
-        raise InvalidHyperparameter(
-            "hyperparameters.policy: CnnPolicy needs images (a uint8 Box, 0 to 255, height x width x channels, at "
-            f"least {SMALLEST_IMAGE} pixels a side), the observation space is {observation_space}; use MlpPolicy"
-        )
-    if given == "MlpPolicy" and is_image(observation_space):
-        raise InvalidHyperparameter(
-            f"hyperparameters.policy: the observations are images, {observation_space.shape}; use CnnPolicy, or "
-            "omit policy to choose it automatically"
-        )
-    return given
+    observations = declared_space(observation_space)
+    if problem := policy_problem(given, observations):
+        raise InvalidHyperparameter(f"hyperparameters.policy: {problem}")
+    return given or fitting_policy(observations)
+
+
+def declared_space(space: Space) -> DeclaredSpace:
+    """A space that SB3 takes, as :mod:`aisandbox_crds.space_rules` takes it."""
+    if isinstance(space, spaces.Dict):
+        return DeclaredSpace(tuple(_declared_leaf(key, inner) for key, inner in space.spaces.items()), is_dict=True)
+    return DeclaredSpace((_declared_leaf("", space),), is_dict=False)
+
+
+def _declared_leaf(key: str, space: Space) -> DeclaredLeaf:
+    kinds = {spaces.Discrete: "discrete", spaces.MultiDiscrete: "multi_discrete", spaces.MultiBinary: "multi_binary"}
+    kind = next((kind for cls, kind in kinds.items() if isinstance(space, cls)), "box")
+    pixels = isinstance(space, spaces.Box) and bool((space.low == 0).all() and (space.high == 255).all())
+    return DeclaredLeaf(key, kind, np.dtype(space.dtype).name, space.shape or (), pixels)
 
 
 def is_image(space: Space) -> bool:

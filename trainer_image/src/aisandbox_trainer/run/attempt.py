@@ -31,7 +31,7 @@ from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.algorithms import builder
 from aisandbox_trainer.algorithms.builder import class_of
 from aisandbox_trainer.algorithms.divergence import check_finite
-from aisandbox_trainer.algorithms.policy_choice import check_actions, choose_policy
+from aisandbox_trainer.algorithms.policy_choice import check_actions, check_hyperparameters, choose_policy
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
 from aisandbox_trainer.environments.factory import Environments, space_adapter_of
@@ -176,6 +176,9 @@ class Attempt:
     ) -> tuple[BaseAlgorithm, TrainingState | None]:
         adapter = space_adapter_of(bare)
         check_actions(self._spec.algorithm, adapter.inner_action_space)
+        if checkpoint is None:
+            inner = adapter.inner_observation_space, adapter.inner_action_space
+            check_hyperparameters(self._spec.algorithm, self._hyperparameters, *inner)
         self._check_environments(bare.num_envs, self._hyperparameters)
         policy = choose_policy(self._hyperparameters.policy, adapter.observation_space)
         builder.set_threads(policy, self._settings.torch_threads)

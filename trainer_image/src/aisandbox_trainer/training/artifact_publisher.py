@@ -27,6 +27,7 @@ from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
 from aisandbox_trainer.environments.factory import env_of, space_adapter_of
+from aisandbox_trainer.environments.stacked_names import with_stacked_names
 from aisandbox_trainer.export.model_files import export_model
 from aisandbox_trainer.runtime.progress import Progress, mean_of
 from aisandbox_trainer.training.artifacts import artifact_of, artifact_of_pointer, usable_pointer
@@ -216,7 +217,8 @@ class ArtifactPublisher:
         adapter = space_adapter_of(env_of(model))
         observation_space: Any = adapter.inner_observation_space
         if self.frame_stack is not None:
-            observation_space = StackedObservations(1, self.frame_stack, observation_space).stacked_observation_space
+            stacked = StackedObservations(1, self.frame_stack, observation_space).stacked_observation_space
+            observation_space = with_stacked_names(stacked, observation_space, self.frame_stack)
         return export_model(
             model,
             observation_space=observation_space,

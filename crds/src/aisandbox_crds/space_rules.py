@@ -1,0 +1,191 @@
+"""Which hyperparameters fit which spaces, as far as it can be told without PyTorch.
+
+A start call refuses with these rules what a simulator's description rules out, and the trainer what it finds later.
+Owns the sentences. Must not know how a space is transmitted or which class trains: spaces come as plain descriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aisandbox_crds.errors import FieldError
+from aisandbox_crds.hyperparameters import Hyperparameters
+from aisandbox_crds.parameter_values import ClassName, Normalize
+from aisandbox_crds.spec import Algorithm
+
+SMALLEST_IMAGE = 36
+"""Pixels of a side that the networks for images need at least."""
+
+_MOST_SHOWN = 8
+_KINDS = {"box": "Box", "discrete": "Discrete", "multi_discrete": "MultiDiscrete", "multi_binary": "MultiBinary"}
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredLeaf:
+    """One Box, Discrete, MultiDiscrete or MultiBinary that a simulator declares.
+
+    ``key`` is that of its entry in a Dict, or "". ``kind`` is one of box, discrete, multi_discrete and multi_binary.
+    ``dtype``: as in tensor.proto, "float32". ``has_pixel_bounds``: every element is from 0 to 255.
+    """
+
+    key: str
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+    has_pixel_bounds: bool = False
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it has the form of an image: height x width x channels of pixels, of any size."""
+        return self.kind == "box" and self.dtype == "uint8" and self.has_pixel_bounds and len(self.shape) == 3
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a picture that is large enough for a network for images; the channels are first or last."""
+        if not self.is_picture:
+            return False
+        sides = self.shape[1:] if self.shape[0] == min(self.shape) else self.shape[:2]
+        return min(sides) >= SMALLEST_IMAGE
+
+    def __str__(self) -> str:
+        kind = _KINDS[self.kind]
+        return f"{kind} of {self.dtype} {list(self.shape)}" if self.kind == "box" else kind
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredSpace:
+    """The space of observations or actions: the entries of a Dict, or one leaf."""
+
+    leaves: tuple[DeclaredLeaf, ...]
+    is_dict: bool
+
+    def __str__(self) -> str:
+        if not self.is_dict:
+            return f"a {self.leaves[0]}"
+        shown = ", ".join(f"{leaf.key[:50]!r}: {leaf}" for leaf in self.leaves[:_MOST_SHOWN])
+        return f"a Dict of {shown}{', ...' if len(self.leaves) > _MOST_SHOWN else ''}"
+
+
+def space_errors(
+    algorithm: Algorithm, hyperparameters: Hyperparameters, observations: DeclaredSpace, actions: DeclaredSpace
+) -> Iterator[FieldError]:
+    """What of the hyperparameters does not fit the spaces; every rule says what was declared and what works."""
+    for field, rule in (
+        ("policy", policy_problem(hyperparameters.policy, observations)),
+        ("policy_kwargs.features_extractor_class", _extractor_problem(hyperparameters, observations)),
+        ("normalize", normalize_problem(hyperparameters, observations)),
+        ("frame_stack", _frame_stack_problem(hyperparameters, observations)),
+        ("use_sde", _exploration_problem(algorithm, hyperparameters, actions)),
+    ):
+        if rule:
+            yield FieldError(f"hyperparameters.{field}", rule)
+
+
+def actions_problem(algorithm: Algorithm, actions: DeclaredSpace) -> str:
+    """Why the algorithm cannot choose from the actions; empty if it can."""
+    if actions.is_dict:
+        return "a Dict cannot be an action space; declare Box, Discrete, MultiDiscrete or MultiBinary actions"
+    leaf = actions.leaves[0]
+    if algorithm is Algorithm.DQN and leaf.kind != "discrete":
+        return f"DQN takes only discrete actions, and they are a {leaf}; use PPO or A2C, or declare Discrete actions"
+    if leaf.kind == "box" and not leaf.dtype.startswith("float"):
+        return (
+            f"Box actions are floating-point numbers, and they are a {leaf}; declare float32, or MultiDiscrete actions"
+        )
+    return ""
+
+
+def fitting_policy(observations: DeclaredSpace) -> str:
+    """The policy for the observations: of a Dict, of an image, or of a vector."""
+    if observations.is_dict:
+        return "MultiInputPolicy"
+    return "CnnPolicy" if observations.leaves[0].is_image else "MlpPolicy"
+
+
+def policy_problem(given: str | None, observations: DeclaredSpace) -> str:
+    """Why the given policy does not fit the observations; empty if it does, or if none is given."""
+    fitting = fitting_policy(observations)
+    if given is None or given == fitting:
+        return ""
+    observed = f"the observations are {observations}"
+    advice = f"use {fitting}, or omit policy to choose it automatically"
+    if given == "CnnPolicy":
+        return (
+            "CnnPolicy needs images (a Box of uint8, 0 to 255, height x width x channels, at least "
+            f"{SMALLEST_IMAGE} pixels a side), and {observed}; {advice}"
+        )
+    if given == "MultiInputPolicy":
+        return f"MultiInputPolicy needs a Dict, and {observed}; {advice}"
+    return f"MlpPolicy needs vectors, and {observed}; {advice}"
+
+
+def normalize_problem(hyperparameters: Hyperparameters, observations: DeclaredSpace) -> str:
+    """Why the observations cannot be normalised as asked; empty if they can.
+
+    Of a Dict, the Box entries that are no pictures are normalised, unless ``norm_obs_keys`` names others.
+    """
+    normalize = hyperparameters.normalize
+    if normalize is None or not normalize.norm_obs:
+        return ""
+    rewards_only = "normalise only rewards with normalize=dict(norm_obs=False)"
+    scaled = bool(_policy_kwargs(hyperparameters).get("normalize_images", True))
+    if not observations.is_dict:
+        leaf = observations.leaves[0]
+        if normalize.norm_obs_keys is not None:
+            return f"norm_obs_keys names entries of a Dict, and the observations are a {leaf}; omit norm_obs_keys"
+        if leaf.kind != "box":
+            return f"only a Box can be normalised, and the observations are a {leaf}; {rewards_only}"
+        if scaled and leaf.is_image:
+            return f"the observations are images, which the policy scales itself; {rewards_only}"
+        return ""
+    if normalize.norm_obs_keys is None:
+        return ""
+    possible = [leaf.key for leaf in observations.leaves if leaf.kind == "box" and not (scaled and leaf.is_picture)]
+    return _keys_problem(normalize, observations, possible, rewards_only)
+
+
+def _keys_problem(normalize: Normalize, observations: DeclaredSpace, possible: list[str], rewards_only: str) -> str:
+    leaves = {leaf.key: leaf for leaf in observations.leaves}
+    works = f"norm_obs_keys can name {', '.join(map(repr, possible[:_MOST_SHOWN]))}" if possible else rewards_only
+    for key in normalize.norm_obs_keys or ():
+        if key not in leaves:
+            return f"norm_obs_keys names {key!r}, which is no entry of the observations, {observations}; {works}"
+        if key not in possible:
+            why = "is a picture, which the policy scales itself" if leaves[key].is_picture else f"is a {leaves[key]}"
+            return f"norm_obs_keys names {key!r}, which {why}; {works}"
+    return ""
+
+
+def _extractor_problem(hyperparameters: Hyperparameters, observations: DeclaredSpace) -> str:
+    given = _policy_kwargs(hyperparameters).get("features_extractor_class")
+    if not isinstance(given, ClassName):
+        return ""
+    fits = {
+        "CombinedExtractor": observations.is_dict,
+        "NatureCNN": not observations.is_dict and observations.leaves[0].is_image,
+        "FlattenExtractor": not observations.is_dict,
+    }[given.name]
+    return "" if fits else f"{given} does not take the observations, {observations}; omit it to choose it automatically"
+
+
+def _frame_stack_problem(hyperparameters: Hyperparameters, observations: DeclaredSpace) -> str:
+    if hyperparameters.frame_stack is None:
+        return ""
+    for leaf in observations.leaves:
+        if leaf.kind != "box":
+            what = f"entry {leaf.key[:50]!r} is" if observations.is_dict else "the observations are"
+            return f"only a Box can be stacked, and {what} a {leaf}; omit frame_stack, or stack in the simulator"
+    return ""
+
+
+def _exploration_problem(algorithm: Algorithm, hyperparameters: Hyperparameters, actions: DeclaredSpace) -> str:
+    if algorithm is Algorithm.DQN or not hyperparameters.keywords.get("use_sde"):
+        return ""
+    if actions.leaves[0].kind == "box":
+        return ""
+    return f"state-dependent exploration needs Box actions, and they are {actions}; omit use_sde"
+
+
+def _policy_kwargs(hyperparameters: Hyperparameters) -> dict[str, object]:
+    return dict(hyperparameters.keywords.get("policy_kwargs") or {})

@@ -1,0 +1,182 @@
+"""Starts whose hyperparameters or options do not fit a simulator that can be asked: refused before there is a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
+from aisandbox_api import Settings, create_server
+from aisandbox_api.local import LocalBackend
+from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_environment.errors import InvalidOptions
+from aisandbox_environment.server import create_environment_server
+from aisandbox_environment.spec import Spec, make_spec
+from aisandbox_wire import box, dict_space, discrete, multi_binary
+from google.protobuf.struct_pb2 import Struct
+from waiting import wait_until
+
+SPACES = dict_space(
+    {
+        "position": box([3]),
+        "camera": box([48, 48, 3], 0, 255, "uint8"),
+        "mode": discrete(3),
+        "lamps": multi_binary(4),
+    }
+)
+VECTOR = box([3])
+
+
+class NeverReady:
+    """A launcher whose runs stay pending."""
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+
+    async def ready(self) -> None:
+        await asyncio.Event().wait()
+
+    async def launch(self, start: TrainerStart, log_path: Path) -> Any:
+        raise AssertionError("not ready")
+
+
+class Batch:
+    """Environments that are opened and closed."""
+
+    def __init__(self, spec: Spec, closed: Callable[[], None]) -> None:
+        self.spec = spec
+        self.close = closed
+
+
+class Simulation:
+    """Has continuous actions with the option ``continuous``, and knows no other."""
+
+    name, version = "test", ""
+
+    def __init__(self, observations: Any) -> None:
+        self.observations = observations
+        self.made: list[Mapping[str, Any]] = []
+        self.closed = 0
+        self.spec = make_spec(observations, discrete(2))
+
+    def _close(self) -> None:
+        self.closed += 1
+
+    def make(self, environments: int, options: Mapping[str, Any]) -> Batch:
+        self.made.append(options)
+        if unknown := set(options) - {"continuous"}:
+            raise InvalidOptions(f"{unknown.pop()!r} is unknown; known: continuous")
+        actions = box([2], -1, 1) if options.get("continuous") else discrete(2)
+        return Batch(make_spec(self.observations, actions), self._close)
+
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """start(simulation, hyperparameters, options, method=...) -> the run_id. Raises AioRpcError."""
+    async with AsyncExitStack() as stack:
+        settings = Settings(grpc_port=0, models_dir=tmp_path, max_concurrent_runs=1)
+        server = create_server(settings, backend=LocalBackend(settings, NeverReady()))
+        await server.start()
+        stack.push_async_callback(server.stop, grace=0)
+        stub = PolicyTrainerServiceStub(await stack.enter_async_context(grpc.aio.insecure_channel(server.address)))
+
+        async def start(
+            simulation: Any,
+            hyperparameters: Mapping[str, str] | None = None,
+            options: Mapping[str, Any] | None = None,
+            method: str = "StartTrainingPPO",
+            capacity: int = 0,
+        ) -> str:
+            simulator = create_environment_server(simulation, capacity=capacity)
+            simulator.start()
+            stack.callback(simulator.stop, 0)
+            struct = Struct()
+            struct.update(dict(options or {}))
+            grpc_environment = pb.GrpcEnvironment(address=simulator.address, options=struct)
+            request = pb.TrainingRequest(
+                experiment_id="e",
+                total_timesteps=1000,
+                environment=pb.Environment(grpc=grpc_environment),
+                hyperparameters=hyperparameters,
+            )
+            try:
+                run_id: str = (await getattr(stub, method)(request)).run_id
+            except grpc.aio.AioRpcError:
+                assert not (await stub.ListTrainingRuns(pb.ListTrainingRunsRequest())).runs
+                raise
+            return run_id
+
+        yield start
+
+
+async def refusal(call: Any) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    return refused.value.details() or ""
+
+
+@pytest.mark.parametrize(
+    ("observations", "hyperparameters", "field", "works"),
+    [
+        (SPACES, {"policy": "MlpPolicy"}, "hyperparameters.policy", "use MultiInputPolicy"),
+        (VECTOR, {"policy": "CnnPolicy"}, "hyperparameters.policy", "use MlpPolicy"),
+        (VECTOR, {"policy": "MultiInputPolicy"}, "hyperparameters.policy", "use MlpPolicy"),
+        (VECTOR, {"normalize": "dict(norm_obs_keys=['x'])"}, "hyperparameters.normalize", "omit norm_obs_keys"),
+        (SPACES, {"normalize": "dict(norm_obs_keys=['x'])"}, "hyperparameters.normalize", "can name 'position'"),
+        (SPACES, {"normalize": "dict(norm_obs_keys=['mode'])"}, "hyperparameters.normalize", "can name 'position'"),
+        (discrete(4), {"normalize": "True"}, "hyperparameters.normalize", "normalize=dict(norm_obs=False)"),
+        (SPACES, {"frame_stack": "4"}, "hyperparameters.frame_stack", "omit frame_stack"),
+        (VECTOR, {"use_sde": "True"}, "hyperparameters.use_sde", "omit use_sde"),
+    ],
+)
+async def test_hyperparameters_that_do_not_fit_the_spaces_are_refused_with_what_works(
+    start: Start, observations: Any, hyperparameters: dict[str, str], field: str, works: str
+) -> None:
+    message = await refusal(start(Simulation(observations), hyperparameters))
+    assert message.startswith(f"{field}: ")
+    assert works in message
+    assert "declared by the simulator at 127.0.0.1:" in message
+
+
+@pytest.mark.parametrize(
+    "hyperparameters",
+    [
+        {"normalize": "True"},
+        {"normalize": '{"norm_obs_keys": ["position"]}'},
+        {"policy": "MultiInputPolicy"},
+        {"normalize": "dict(norm_obs=false)"},
+    ],
+)
+async def test_hyperparameters_that_fit_the_spaces_are_accepted(start: Start, hyperparameters: dict[str, str]) -> None:
+    assert await start(Simulation(SPACES), hyperparameters)
+
+
+async def test_option_that_the_simulator_does_not_know_is_refused(start: Start) -> None:
+    message = await refusal(start(Simulation(VECTOR), options={"gravity": 3}))
+    assert message.startswith("environment.grpc.options: the simulator at 127.0.0.1:")
+    assert "'gravity' is unknown; known: continuous" in message
+
+
+async def test_spaces_are_those_with_the_options(start: Start) -> None:
+    simulation = Simulation(VECTOR)
+    message = await refusal(start(simulation, options={"continuous": True}, method="StartTrainingDQN"))
+    assert "DQN takes only discrete actions, and they are a Box of float32 [2]; use PPO or A2C" in message
+    assert await start(Simulation(VECTOR), {"use_sde": "True"}, options={"continuous": True})
+    assert simulation.made == [{"continuous": True}]
+    await asyncio.to_thread(wait_until, lambda: simulation.closed == 1)
+
+
+async def test_simulator_without_options_is_not_opened(start: Start) -> None:
+    simulation = Simulation(VECTOR)
+    assert await start(simulation)
+    assert simulation.made == []
