@@ -114,7 +114,9 @@ def _environment(request: pb.TrainingRequest, errors: list[FieldError]) -> Envir
     if kind == "grpc":
         grpc = request.environment.grpc
         options = _values(grpc.options, "environment.grpc.options", errors)
-        return GrpcEnvironment(grpc.address, grpc.environments, options)
+        # People write blanks after commas; a run has its addresses without them.
+        address = ",".join(part.strip() for part in grpc.address.split(","))
+        return GrpcEnvironment(address, grpc.environments, options)
     if kind == "gymnasium":
         gymnasium = request.environment.gymnasium
         return GymnasiumEnvironment(gymnasium.id, _values(gymnasium.kwargs, "environment.gymnasium.kwargs", errors))

@@ -33,6 +33,9 @@ from aisandbox_crds.spec import (
 MAX_SPEC_BYTES = 65_536
 """Of the spec as JSON: half of what Linux allows one environment variable, which is how a trainer gets it."""
 
+MAX_NAME_LENGTH = 128
+"""Characters of an experiment_id or request_id."""
+
 
 def validate_spec(spec: TrainingRunSpec) -> None:
     """Raises InvalidRun with every rule the spec breaks; returns if a run may be started with it."""
@@ -52,11 +55,11 @@ def validate_spec(spec: TrainingRunSpec) -> None:
 
 
 def validate_names(experiment_id: str, request_id: str | None) -> None:
-    """Checks the names a client chooses: 1 to 128 printable characters each. Raises InvalidRun."""
+    """Checks the names a client chooses: 1 to MAX_NAME_LENGTH printable characters each. Raises InvalidRun."""
     errors = [
-        FieldError(field, f"must be 1 to 128 printable characters, got {short_repr(text)}")
+        FieldError(field, f"must be 1 to {MAX_NAME_LENGTH} printable characters, got {len(text)}: {short_repr(text)}")
         for field, text in (("experiment_id", experiment_id), ("request_id", request_id))
-        if text is not None and not (1 <= len(text) <= 128 and text.isprintable() and not text.isspace())
+        if text is not None and not (1 <= len(text) <= MAX_NAME_LENGTH and text.isprintable() and not text.isspace())
     ]
     if errors:
         raise InvalidRun(errors)

@@ -41,6 +41,21 @@ def test_struct_becomes_keywords_with_whole_numbers_as_ints() -> None:
     assert isinstance(spec.environment.kwargs["steps"], int)
 
 
+@pytest.mark.parametrize("address", ["a:1, b:2", " a:1,b:2", "a:1 ,b:2\n", "a:1,\tb:2 "])
+def test_blanks_around_addresses_are_no_part_of_them(address: str) -> None:
+    environment = pb.Environment(grpc=pb.GrpcEnvironment(address=address))
+    assert made(environment=environment).spec.environment == GrpcEnvironment("a:1,b:2")
+
+
+@pytest.mark.parametrize("address", ["a:1;b:2", "a:1 b:2", "a:1,,b:2", "a:1,"])
+def test_addresses_that_are_not_separated_by_commas_are_refused_with_the_form(address: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        made(environment=pb.Environment(grpc=pb.GrpcEnvironment(address=address)))
+    (error,) = refused.value.errors
+    assert error.field == "environment.grpc.address"
+    assert "got '" in error.rule
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_struct_with_a_number_json_cannot_say_is_refused_by_name(number: float) -> None:
     environment = pb.Environment(grpc=pb.GrpcEnvironment(address="127.0.0.1:5"))

@@ -183,10 +183,10 @@ class TrainingRequest(_message.Message):
     """
     @_builtins.property
     def hyperparameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Overrides the algorithm's defaults by name. Values in the notation of RL Zoo: "3e-4", "lin_3e-4", "256", "True",
-        "dict(net_arch=[64, 64])". Keys are the keyword arguments of the stable-baselines3 class and
-        policy, normalize, n_envs, frame_stack. An unknown key or a wrong value is INVALID_ARGUMENT; the message names the
-        key and what is allowed.
+        """Overrides the algorithm's defaults by name, at most 100, each of at most 2,000 characters. In the notation of RL
+        Zoo: "3e-4", "lin_3e-4", "256", "True", "dict(net_arch=[64, 64])". Keys are the keyword arguments of the
+        stable-baselines3 class and policy, normalize, n_envs, frame_stack. An unknown key or a wrong value is INVALID_ARGUMENT;
+        the message names the key and what is allowed.
         """
 
     @_builtins.property
@@ -268,7 +268,8 @@ class GrpcEnvironment(_message.Message):
     ENVIRONMENTS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     address: _builtins.str
-    """"host:port", or several of them separated by commas: the environments are distributed over them evenly.
+    """"host:port", or several of them separated by commas: the environments are distributed over them evenly. At most
+    8,192 characters and 1,024 addresses.
     "dns:///host:port" stands for every address the name resolves to when the trainer starts (a headless Service).
     """
     environments: _builtins.int

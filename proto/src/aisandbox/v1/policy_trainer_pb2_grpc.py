@@ -29,9 +29,9 @@ class PolicyTrainerServiceStub:
     """Trains policies against simulations, and answers observations with them.
 
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
-    google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says what is missing; RESOURCE_EXHAUSTED
-    says which limit was reached; UNAVAILABLE is only used if a retry of the same call can succeed (the client
-    retries with backoff). Any other code is a bug of the service.
+    google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
+    what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
+    call can succeed (the client retries with backoff). Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
     inference-server.
@@ -119,9 +119,9 @@ class PolicyTrainerServiceServicer:
     """Trains policies against simulations, and answers observations with them.
 
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
-    google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says what is missing; RESOURCE_EXHAUSTED
-    says which limit was reached; UNAVAILABLE is only used if a retry of the same call can succeed (the client
-    retries with backoff). Any other code is a bug of the service.
+    google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
+    what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
+    call can succeed (the client retries with backoff). Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
     inference-server.
@@ -327,9 +327,9 @@ class PolicyTrainerService:
     """Trains policies against simulations, and answers observations with them.
 
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
-    google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says what is missing; RESOURCE_EXHAUSTED
-    says which limit was reached; UNAVAILABLE is only used if a retry of the same call can succeed (the client
-    retries with backoff). Any other code is a bug of the service.
+    google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
+    what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
+    call can succeed (the client retries with backoff). Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
     inference-server.
