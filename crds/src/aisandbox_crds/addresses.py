@@ -34,12 +34,19 @@ def address_problem(text: str) -> str:
     if len(parts) > MAX_ADDRESSES:
         return f"has {len(parts)} addresses; at most {MAX_ADDRESSES}"
     wrong = [part for part in parts if not _is_address(part)]
-    return f"{_RULE}; got {short_repr(wrong[0])}" if wrong else ""
+    return f"{_hint(wrong[0], len(parts))}{_RULE}; got {short_repr(wrong[0])}" if wrong else ""
 
 
 def address_count(text: str) -> int | None:
     """How many simulators a valid address names; None if only DNS can tell."""
     return None if "dns:///" in text else text.count(",") + 1
+
+
+def _hint(wrong: str, count: int) -> str:
+    """What is most likely wrong, where the rule alone would not tell."""
+    if re.search(r"[;|\s]", wrong.strip()):
+        return "must separate several addresses with commas; each "
+    return "has nothing between two commas or after the last one; each " if count > 1 and not wrong.strip() else ""
 
 
 def _is_address(part: str) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from aisandbox_crds.addresses import address_problem
 from aisandbox_crds.effective_values import (
     effective_checkpoint_interval,
     effective_environments,
@@ -98,6 +99,24 @@ def test_addresses_are_taken(address: str) -> None:
 )  # fmt: skip
 def test_addresses_are_refused(address: str) -> None:
     assert refused_fields(environment=GrpcEnvironment(address))[0] == "environment.grpc.address"
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("a:1;b:2", "must separate several addresses with commas; each must be host:port"),
+        ("a:1 b:2", "must separate several addresses with commas; each must be host:port"),
+        ("a:1|b:2", "must separate several addresses with commas; each must be host:port"),
+        ("a:1,,b:2", "has nothing between two commas or after the last one; each must be host:port"),
+        ("a:1,", "has nothing between two commas or after the last one; each must be host:port"),
+        ("a:1,b", "must be host:port"),
+        ("", "must be host:port"),
+    ],
+)
+def test_refusal_of_an_address_says_what_is_wrong(address: str, says: str) -> None:
+    problem = address_problem(address)
+    assert problem.startswith(says)
+    assert "'sim-0:50061,sim-1:50061'" in problem
 
 
 @given(st.text(max_size=30))
