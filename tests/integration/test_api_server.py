@@ -304,7 +304,7 @@ async def simulate() -> AsyncIterator[Callable[[environment_pb2.DescribeResponse
     [
         (described(BOX), "StartTrainingDQN", 0, "INVALID_ARGUMENT", "DQN takes only discrete"),
         (described(DISCRETE, version=2), "StartTrainingPPO", 0, "FAILED_PRECONDITION", "version 2"),
-        (described(DISCRETE, capacity=3), "StartTrainingPPO", 4, "INVALID_ARGUMENT", "carries 3"),
+        (described(DISCRETE, capacity=3), "StartTrainingPPO", 4, "INVALID_ARGUMENT", "capacity of 3"),
         (described(tensor_pb2.Space()), "StartTrainingPPO", 0, "FAILED_PRECONDITION", "space"),
         (None, "StartTrainingPPO", 0, "FAILED_PRECONDITION", "environment.grpc.address"),
     ],

@@ -167,8 +167,8 @@ def _resolve(address: str) -> list[str]:
 def _check_capacity(address: str, share: int, answer: _Answer) -> None:
     if answer.capacity and share > answer.capacity:
         rule = (
-            f"the simulator at {address} has a capacity of {answer.capacity} environments, {share} are requested of it: "
-            "request fewer, or add addresses"
+            f"the simulator at {address} has a capacity of {answer.capacity} environments, {share} are requested of "
+            "it: request fewer, or add addresses"
         )
         raise InvalidRequest([FieldError("environment.grpc.environments", rule)])
 
