@@ -127,7 +127,7 @@ async def test_act_stochastic_samples(stub: Stub, tmp_path: Path) -> None:
     ("request_", "code", "text"),
     [
         (pb.ActRequest(observation=OBSERVATION), grpc.StatusCode.INVALID_ARGUMENT, "run_id: is required"),
-        (pb.ActRequest(run_id="../r"), grpc.StatusCode.NOT_FOUND, "must have 1 to 63 characters"),
+        (pb.ActRequest(run_id="../r"), grpc.StatusCode.NOT_FOUND, "run '../r' does not exist"),
         (pb.ActRequest(run_id="other"), grpc.StatusCode.NOT_FOUND, "run 'other' does not exist"),
         (pb.ActRequest(run_id="empty"), grpc.StatusCode.FAILED_PRECONDITION, "no model is published yet"),
         (pb.ActRequest(run_id="r", model="newest"), grpc.StatusCode.INVALID_ARGUMENT, "model: must be empty, latest"),

@@ -14,7 +14,7 @@ import numpy as np
 from aisandbox.v1 import tensor_pb2 as pb
 
 from aisandbox_wire.errors import InvalidSpace, InvalidValue
-from aisandbox_wire.tensors import WIRE_DTYPES, Array
+from aisandbox_wire.tensors import WIRE_DTYPES, Array, wire_name
 
 Kind = Literal["box", "discrete", "multi_discrete", "multi_binary"]
 
@@ -185,7 +185,7 @@ def _box(key: str, box: pb.Box, field: str) -> Leaf:
     dtype = WIRE_DTYPES.get(box.dtype)
     if dtype is None or dtype.kind == "b":
         raise InvalidSpace(
-            f"{field}.dtype", f"{box.dtype} is no type for a box: float32, float64 or an integer type is"
+            f"{field}.dtype", f"{wire_name(box.dtype)} is no type for a box: float32, float64 or an integer type is"
         )
     shape = tuple(box.shape)
     if any(extent < 1 for extent in shape):

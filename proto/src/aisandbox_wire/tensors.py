@@ -47,8 +47,14 @@ def numpy_dtype(wire: pb.DataType.ValueType, field: str = "dtype") -> np.dtype[A
     """The NumPy dtype (little-endian) of a DataType; raises InvalidTensor for an unknown one."""
     dtype = WIRE_DTYPES.get(wire)
     if dtype is None:
-        raise InvalidTensor(field, f"unknown data type {wire}; use one of {_names()}")
+        known = ", ".join(map(wire_name, WIRE_DTYPES))
+        raise InvalidTensor(field, f"{wire_name(wire)} is no data type of a tensor; use one of {known}")
     return dtype
+
+
+def wire_name(wire: int) -> str:
+    """The name of a DataType as the contract has it, DATA_TYPE_FLOAT32; for an unknown one, its number."""
+    return pb.DataType.Name(wire) if wire in pb.DataType.values() else str(wire)  # type: ignore[arg-type]
 
 
 def encode_tensor(array: Array) -> pb.Tensor:
