@@ -3,7 +3,7 @@
 Owns the counting of operations (open for writing, write, fsync, rename, mkdir, unlink, rmdir, copies) and what is done
 at one of them: the process is killed or stopped, or the call fails. It stands between Python and the system calls, so
 the code under test is as it is. Must not know who writes. What it is to do comes from the variable FAULTS_PLAN, which
-is looked at with every operation until it is there, so that a fork can be given its own.
+is read at every operation until it is set, so that a fork can be given its own.
 """
 
 from __future__ import annotations

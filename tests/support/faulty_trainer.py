@@ -1,8 +1,8 @@
 """The trainer on a disk with planned faults; loaded into a fork server by ``faulty_trainer_preload``.
 
 Of the trainer nothing is changed. Beside the disk it is only watched: each step of a CartPole is counted in the file
-FAULTS_STEPS, so that a test knows how far it was when it was killed, the moment a run is claimed is told to the plan's
-log, and every rollout that is learned from is written to the folder FAULTS_ROLLOUTS.
+FAULTS_STEPS, so that a test knows how far it was when it was killed, the moment a run is claimed is written to the
+plan's log, and every rollout that is learned from is written to the folder FAULTS_ROLLOUTS.
 """
 
 from __future__ import annotations

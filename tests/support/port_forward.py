@@ -25,7 +25,7 @@ class PortForward:
         self._ready = threading.Event()
         self._stopped = threading.Event()
         self._process: subprocess.Popen[str] | None = None
-        self._last_words = ""
+        self._last_line = ""
         self._thread = threading.Thread(target=self._supervise, name=f"port-forward {target}", daemon=True)
 
     @property
@@ -37,7 +37,7 @@ class PortForward:
         self._thread.start()
         if not self._ready.wait(START_SECONDS):
             self._stop()
-            raise RuntimeError(f"port-forward to {self._target}: {self._last_words}")
+            raise RuntimeError(f"port-forward to {self._target}: {self._last_line}")
         return self
 
     def __exit__(
@@ -69,6 +69,6 @@ class PortForward:
             self._local_port = int(match[1])
             self._ready.set()
         elif not line.startswith("Handling connection"):
-            self._last_words = line
+            self._last_line = line
             if "lost connection to pod" in line and self._process is not None:
                 self._process.terminate()
