@@ -95,6 +95,8 @@ class Reason(StrEnum):
     """The algorithm or the policy cannot take the environment's observation space."""
     UNSUPPORTED_ACTION_SPACE = "UnsupportedActionSpace"
     """The algorithm cannot take the environment's action space."""
+    CANNOT_TRAIN = "CannotTrain"
+    """The rehearsal on made-up observations failed for these spaces and hyperparameters, before the first real step."""
     UNKNOWN_ENVIRONMENT = "UnknownEnvironment"
     """Gymnasium has no environment of this id, or cannot make it with these arguments."""
     ADAPTER_MISSING = "AdapterMissing"

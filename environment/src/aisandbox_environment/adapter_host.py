@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from aisandbox_wire.spaces import Leaf, cast_exactly
 from aisandbox_wire.tensors import Array
 
 from aisandbox_environment.adapters import ExternalEnvAdapter, Observation
@@ -108,20 +109,27 @@ class ObservationBuffers:
         self.arrays = [np.zeros((environments, *leaf.shape), leaf.dtype) for leaf in self._leaves]
 
     def put(self, environment: int, observation: Any) -> None:
-        """Copy the observation of one environment into its row."""
+        """Copy the observation of one environment into its row. Raises InvalidValue for what its dtype cannot hold."""
         if not self._is_dict:
-            self.arrays[0][environment] = observation
+            self.arrays[0][environment] = cast_exactly(observation, self._leaves[0].dtype, "observation")
             return
         for leaf, array in zip(self._leaves, self.arrays, strict=True):
-            array[environment] = observation[leaf.key]
+            array[environment] = cast_exactly(observation[leaf.key], leaf.dtype, _name(leaf))
 
     def stack(self, observations: Sequence[Any]) -> list[Array]:
         """Observations as one array [K, *shape] a leaf; none if there are none."""
         if not observations:
             return []
         if not self._is_dict:
-            return [np.array(observations, self._leaves[0].dtype)]
-        return [np.array([observation[leaf.key] for observation in observations], leaf.dtype) for leaf in self._leaves]
+            return [cast_exactly(observations, self._leaves[0].dtype, "final observation")]
+        return [
+            cast_exactly([observation[leaf.key] for observation in observations], leaf.dtype, f"final {_name(leaf)}")
+            for leaf in self._leaves
+        ]
+
+
+def _name(leaf: Leaf) -> str:
+    return f"observation[{leaf.key!r}]"
 
 
 def copied(observation: Any) -> Any:

@@ -37,6 +37,7 @@ _ERRORS: dict[StatusCode, type[SimulatorError]] = {
     StatusCode.PERMISSION_DENIED: RefusedRequest,
     StatusCode.UNAUTHENTICATED: RefusedRequest,
     StatusCode.INTERNAL: SimulationFailed,
+    StatusCode.DATA_LOSS: InvalidReply,
 }
 _UNIMPLEMENTED = "what answers there does not serve aisandbox.v1.EnvironmentService; is it the simulator's port?"
 

@@ -17,6 +17,7 @@ from aisandbox.v1 import tensor_pb2
 from aisandbox_process.grpc_direct import StreamAborted
 from aisandbox_wire.batches import BatchLeaf
 from aisandbox_wire.errors import WireError
+from aisandbox_wire.spaces import cast_exactly
 from aisandbox_wire.tensors import Array, encode_tensor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
@@ -150,11 +151,13 @@ class SessionHandler:
         if seeds and len(seeds) != self._n:
             what = f"reset.seeds: got {len(seeds)}, expected none or one for each of {self._n} environments"
             return _refusal(pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT, what)
-        result: ResetResult = batch.reset(seeds or None)
+        try:
+            result: ResetResult = batch.reset(seeds or None)
+            observations = self._observations(result.observations)
+        except WireError as error:
+            raise _misfit("reset", error) from None
         self._was_reset = True
-        reply = pb.ResetReply(
-            observations=self._observations(result.observations), action_masks=_bytes(result.action_masks, np.bool_)
-        )
+        reply = pb.ResetReply(observations=observations, action_masks=_bytes(result.action_masks, np.bool_))
         return pb.SimulatorReply(reset=reply).SerializeToString()
 
     def _step(self, batch: SimulationBatch, request: pb.StepRequest) -> bytes:
@@ -162,11 +165,15 @@ class SessionHandler:
             return _refusal(pb.SIMULATOR_ERROR_CODE_OUT_OF_ORDER, "step: the first step needs a reset before it")
         actions = self._action_batch.read(request.actions, "step.actions")
         self._action_batch.leaf.check_bounds(actions, "step.actions")
-        result: StepResult = batch.step(actions)
+        try:
+            result: StepResult = batch.step(actions)
+            observations = self._observations(result.observations)
+        except WireError as error:
+            raise _misfit("step", error) from None
         terminated, truncated = _bytes(result.terminated, np.bool_), _bytes(result.truncated, np.bool_)
         reply = pb.SimulatorReply(
             step=pb.StepReply(
-                observations=self._observations(result.observations),
+                observations=observations,
                 rewards=_bytes(result.rewards, np.float32),
                 terminated=terminated,
                 truncated=truncated,
@@ -174,13 +181,16 @@ class SessionHandler:
             )
         )
         if 1 in terminated or 1 in truncated:
-            self._add_ends(reply.step, result)
+            try:
+                self._add_ends(reply.step, result)
+            except WireError as error:
+                raise _misfit("step", error) from None
         return reply.SerializeToString()
 
     def _add_ends(self, reply: pb.StepReply, result: StepResult) -> None:
         """Add what a reply has only if an episode ended."""
         reply.final_observations.extend(
-            encode_tensor(np.asarray(array, batch.leaf.dtype))
+            encode_tensor(cast_exactly(array, batch.leaf.dtype, "final_observations"))
             for batch, array in zip(self._observation_batches, result.final_observations, strict=False)
         )
         reply.episode_metrics.extend(
@@ -189,7 +199,16 @@ class SessionHandler:
         )
 
     def _observations(self, arrays: Sequence[Array]) -> list[tensor_pb2.Tensor]:
-        return [batch.write(array) for batch, array in zip(self._observation_batches, arrays, strict=True)]
+        return [
+            batch.write(array, f"observations[{i}]")
+            for i, (batch, array) in enumerate(zip(self._observation_batches, arrays, strict=True))
+        ]
+
+
+def _misfit(kind: str, error: WireError) -> StreamAborted:
+    """A result that does not fit its space ends the stream with DATA_LOSS: a client does not try that again."""
+    log.error("a result does not fit the spaces of the simulation", request=kind, error=str(error))
+    return StreamAborted(grpc.StatusCode.DATA_LOSS, f"the result of {kind!r} does not fit its space: {error}")
 
 
 def _bytes(array: Array | None, dtype: type[np.generic]) -> bytes:

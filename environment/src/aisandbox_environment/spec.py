@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
 from aisandbox_wire.errors import InvalidSpace
-from aisandbox_wire.spaces import Leaf, leaves
+from aisandbox_wire.spaces import NO_BOUND, Leaf, leaves
 
+NO_ACTION_BOUNDS = (
+    f"an action space has finite bounds, each of a magnitude under {NO_BOUND:g} (float.MaxValue counts as no bound): "
+    "actions are scaled to them"
+)
 PROTOCOL_VERSION = 1
 """The version of environment.proto that this package speaks."""
 
@@ -78,7 +82,7 @@ def read_spec(proto: pb.EnvironmentSpec, field: str = "spec") -> Spec:
         raise InvalidSpace(action_field, "is a Dict; an action space is Box, Discrete, MultiDiscrete or MultiBinary")
     (action_leaf,) = leaves(proto.action_space, action_field)
     if not action_leaf.bounded:
-        raise InvalidSpace(f"{action_field}.box", "an action space has finite bounds")
+        raise InvalidSpace(f"{action_field}.box", NO_ACTION_BOUNDS)
     mask_width = 0
     if proto.action_masks:
         if action_leaf.kind == "discrete":

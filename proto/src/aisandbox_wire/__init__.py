@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "batches": ("BatchLeaf",),
     "errors": ("InvalidSpace", "InvalidTensor", "InvalidValue", "WireError"),
-    "gymnasium_spaces": ("join", "space_from_proto", "space_to_proto", "split"),
+    "gymnasium_spaces": ("join", "space_from_proto", "space_to_proto", "split", "wire_space"),
     "space_builders": ("box", "dict_space", "discrete", "multi_binary", "multi_discrete"),
     "spaces": ("Leaf", "leaves"),
     "tensors": ("Array", "data_type", "decode_tensor", "encode_tensor", "numpy_dtype"),
@@ -49,6 +49,7 @@ __all__ = [
     "space_from_proto",
     "space_to_proto",
     "split",
+    "wire_space",
 ]
 
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from aisandbox.v1 import tensor_pb2 as pb
 
-from aisandbox_wire.spaces import Leaf
+from aisandbox_wire.spaces import Leaf, cast_exactly
 from aisandbox_wire.tensors import Array, data_type, decode_tensor
 
 
@@ -43,12 +43,12 @@ class BatchLeaf:
             self.leaf.check_elements(array, field)
         return array
 
-    def write(self, array: Array) -> pb.Tensor:
+    def write(self, array: Array, field: str = "tensor") -> pb.Tensor:
         """A tensor with a copy of the array's elements.
 
         The array's shape is [n, *shape] and not checked here: a tensor with too few or too many bytes is found by who
-        reads it. Another dtype is converted.
+        reads it. Another dtype is converted; raises InvalidValue, naming ``field``, for what does not fit.
         """
         if array.dtype != self._dtype:
-            array = array.astype(self._dtype)
+            array = cast_exactly(array, self._dtype, field)
         return pb.Tensor(dtype=self._wire_dtype, shape=self._shape, data=array.tobytes())

@@ -32,8 +32,36 @@ def set_names(space: gym.Space[Any], names: Sequence[str]) -> None:
         setattr(space, _NAMES_ATTRIBUTE, tuple(names))
 
 
+_WIDER: dict[np.dtype[Any], np.dtype[Any]] = {
+    np.dtype(np.float16): np.dtype(np.float32),
+    np.dtype(np.bool_): np.dtype(np.uint8),
+    np.dtype(np.uint32): np.dtype(np.int64),
+    np.dtype(np.uint64): np.dtype(np.int64),
+}
+"""Dtypes of a Box that the wire has no form for -> those that hold all their numbers (uint64 only up to 2^63 - 1)."""
+
+
+def wire_space(space: gym.Space[Any]) -> gym.Space[Any]:
+    """``space`` with the dtypes that travel: a float16 Box becomes float32, bool uint8, uint32 and uint64 int64.
+
+    The same object if nothing changes. Raises InvalidSpace for a uint64 Box with a bound over 2^63 - 1.
+    """
+    if isinstance(space, gym.spaces.Dict):
+        entries = {key: wire_space(inner) for key, inner in space.spaces.items()}
+        same = all(entries[key] is inner for key, inner in space.spaces.items())
+        return space if same else gym.spaces.Dict(list(entries.items()))
+    if not isinstance(space, gym.spaces.Box) or np.dtype(space.dtype) not in _WIDER:
+        return space
+    dtype = _WIDER[np.dtype(space.dtype)]
+    if space.dtype == np.uint64 and (space.high > np.iinfo(np.int64).max).any():
+        raise InvalidSpace("space.dtype", "uint64 has no form on the wire where the upper bound is over 2^63 - 1")
+    wider = gym.spaces.Box(space.low.astype(dtype), space.high.astype(dtype), space.shape, dtype.type)
+    set_names(wider, names_of(space))
+    return wider
+
+
 def space_to_proto(space: gym.Space[Any]) -> pb.Space:
-    """The form on the wire of a Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these.
+    """The form on the wire of a Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these, as :func:`wire_space`.
 
     Raises InvalidSpace, naming the field, for what tensor.proto has no form for.
     """
@@ -42,7 +70,9 @@ def space_to_proto(space: gym.Space[Any]) -> pb.Space:
         for key, inner in space.spaces.items():
             if isinstance(inner, gym.spaces.Dict):
                 raise InvalidSpace(f"space[{key!r}]", "a Dict inside a Dict has no form on the wire; flatten it")
-            entries.append(pb.DictEntry(key=str(key), space=_plain(inner, f"space[{key!r}]")))
+            if not isinstance(key, str):
+                raise InvalidSpace(f"space[{key!r}]", f"the keys of a Dict are texts, not {type(key).__name__}")
+            entries.append(pb.DictEntry(key=key, space=_plain(inner, f"space[{key!r}]")))
         proto = pb.Space(dict=pb.DictSpace(entries=entries))
     else:
         proto = _plain(space, "space")
@@ -76,11 +106,13 @@ def join(space: gym.Space[Any], arrays: Sequence[Array]) -> Array | dict[str, Ar
 def _as_wire(space: gym.Space[Any], value: Any) -> Array:
     if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
         return np.asarray(value, np.int64)
-    return np.asarray(value, space.dtype)
+    return np.asarray(value, _WIDER.get(np.dtype(space.dtype), space.dtype))
 
 
 def _plain(space: gym.Space[Any], field: str) -> pb.Space:
     if isinstance(space, gym.spaces.Box):
+        space = wire_space(space)
+        assert isinstance(space, gym.spaces.Box)  # noqa: S101 -- a Box stays one
         try:
             wire = data_type(np.dtype(space.dtype))
         except InvalidTensor as error:

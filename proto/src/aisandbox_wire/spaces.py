@@ -21,6 +21,9 @@ Kind = Literal["box", "discrete", "multi_discrete", "multi_binary"]
 _INT64 = WIRE_DTYPES[pb.DATA_TYPE_INT64]
 _INT8 = WIRE_DTYPES[pb.DATA_TYPE_INT8]
 _MOST_ELEMENTS = 2**31 - 1
+NO_BOUND = 1e18
+"""From this magnitude on a bound of a box of floating-point numbers counts as none: programs write float.MaxValue,
+double.MaxValue or long.MaxValue where they mean infinity."""
 _SMALL = 8192
 _FEW = 16
 
@@ -58,10 +61,10 @@ class Leaf:
 
     @property
     def bounded(self) -> bool:
-        """Whether every element has finite bounds; true for all kinds but box."""
+        """Whether every element has bounds, each of a magnitude under NO_BOUND; true for all kinds but box."""
         if self.low is None or self.high is None or self.dtype.kind != "f":
             return True
-        return bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
+        return has_bounds(self.low, self.high)
 
     def check_batch(self, array: Array, n: int, field: str) -> None:
         """Raise InvalidValue, naming ``field`` and the rule, unless ``array`` is a batch of ``n`` values.
@@ -111,6 +114,32 @@ class Leaf:
     def _place(self, array: Array, wrong: Array, rule: str) -> str:
         first = int(np.flatnonzero(wrong)[0])
         return _place(array, wrong, rule, self.element_name(first % max(self.size, 1)))
+
+
+def has_bounds(low: Array, high: Array) -> bool:
+    """Whether the bounds of a box are all of a magnitude under NO_BOUND."""
+    return bool((np.abs(low) < NO_BOUND).all() and (np.abs(high) < NO_BOUND).all())
+
+
+def cast_exactly(value: Any, dtype: np.dtype[Any], field: str) -> Array:
+    """``value`` as an array of ``dtype``: the same array if it has it.
+
+    Raises InvalidValue, naming ``field``, for an element that an integer ``dtype`` cannot hold (2.5, NaN or 256 as
+    uint8), and for what are no numbers. Floating-point numbers may be rounded.
+    """
+    array = np.asarray(value)
+    if array.dtype == dtype:
+        return array
+    if array.dtype.kind not in "biuf":
+        raise InvalidValue(field, f"has dtype {array.dtype}; its space has {dtype.name}")
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = array.astype(dtype)
+    if dtype.kind != "f":
+        # Compared by type too: int64's largest number is rounded up where it is compared with a float64.
+        wrong = (cast != array) | ((cast < 0) != (array < 0))
+        if wrong.any():
+            raise InvalidValue(field, _place(array, wrong, f"is no {dtype.name}, the dtype of its space"))
+    return cast
 
 
 def all_finite(array: Array) -> bool:

@@ -75,7 +75,10 @@ def test_space_adapter_float64_becomes_float32_and_uint8_kept() -> None:
     [
         spaces.Box(-np.inf, np.inf, (1,), np.float32),
         spaces.Box(0, 5, (1,), np.int32),
-        spaces.Box(0, 5, (), np.float32),
+        spaces.Box(-np.finfo(np.float32).max, np.finfo(np.float32).max, (1,), np.float32),
+        spaces.Box(0, np.finfo(np.float64).max, (1,), np.float64),
+        spaces.Box(0, 2.0**63, (), np.float64),
+        spaces.Box(0, 1, (1,), np.bool_),  # type: ignore[arg-type]
         spaces.Tuple((spaces.Discrete(2),)),
         spaces.MultiBinary([2, 2]),
     ],
@@ -90,8 +93,49 @@ def test_space_adapter_refuses_observations_no_policy_can_take() -> None:
         SpaceAdapter(spaces.Text(5), spaces.Discrete(2))
 
 
-@pytest.mark.parametrize("inside", [False, True], ids=["plain", "in a Dict"])
-def test_space_adapter_refuses_a_bare_number_with_advice(inside: bool) -> None:
-    number: gym.Space[Any] = spaces.Box(-1, 1, (), np.float32)
-    with pytest.raises(UnsupportedSpace, match=r"give it shape \(1,\)"):
-        SpaceAdapter(spaces.Dict({"speed": number}) if inside else number, spaces.Discrete(2))
+def test_space_adapter_says_which_bounds_of_actions_count_as_none() -> None:
+    largest = np.finfo(np.float32).max
+    with pytest.raises(UnsupportedActionSpace, match=r"under 1e\+18 \(float\.MaxValue counts as no bound\)"):
+        SpaceAdapter(VECTOR, spaces.Box(-largest, largest, (1,), np.float32))
+    SpaceAdapter(VECTOR, spaces.Box(-(2.0**31), 2.0**31, (1,), np.float64))
+
+
+def test_space_adapter_bare_numbers_become_arrays_of_one() -> None:
+    number = spaces.Box(-1, 1, (), np.float64)
+    adapter = SpaceAdapter(spaces.Dict(speed=number), spaces.Box(0, 10, (), np.float32))
+    assert adapter.observation_space["speed"] == spaces.Box(-1, 1, (1,), np.float32)  # type: ignore[index]
+    assert adapter.action_space == spaces.Box(-1, 1, (1,), np.float32)
+    assert adapter.observation({"speed": np.float64(0.5)})["speed"].tolist() == [0.5]
+    assert adapter.observation({"speed": np.array([0.5, 0.25])})["speed"].tolist() == [[0.5], [0.25]]
+    assert adapter.action(np.array([[1.0], [0.0]], np.float32)).tolist() == [10.0, 5.0]
+    assert adapter.action(np.array([1.0], np.float32)).shape == ()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_space_adapter_keeps_the_order_of_a_dict(dtype: Any) -> None:
+    inner = spaces.Dict([("z", spaces.Box(-1, 1, (1,), dtype)), ("a", spaces.Discrete(2, start=5)), ("m", VECTOR)])
+    assert list(SpaceAdapter(inner, spaces.Discrete(2)).observation_space) == ["z", "a", "m"]  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "travels_as"), [(np.float16, "float32"), (np.uint32, "int64"), (np.bool_, "uint8"), (np.int16, "int16")]
+)
+def test_space_adapter_takes_dtypes_that_a_wider_one_holds(dtype: Any, travels_as: str) -> None:
+    adapter = SpaceAdapter(spaces.Box(0, 1, (2,), dtype), spaces.Discrete(2))
+    assert adapter.inner_observation_space.dtype == adapter.observation_space.dtype == travels_as
+    assert adapter.observation(np.ones(2, dtype)).dtype == travels_as
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Box(0, 2**64 - 1, (1,), np.uint64), "uint64 has no form"),
+        (spaces.Box(0, 1, (1,), np.longdouble), "use float32"),
+        (spaces.Dict([("", VECTOR)]), "a key is not empty"),
+        (spaces.Dict([(1, VECTOR)]), "keys of a Dict are texts"),  # type: ignore[list-item]
+        (spaces.Dict(a=spaces.Dict(b=VECTOR)), "a Dict inside a Dict"),
+    ],
+)
+def test_space_adapter_refuses_what_cannot_be_served(space: gym.Space[Any], message: str) -> None:
+    with pytest.raises(UnsupportedSpace, match=message):
+        SpaceAdapter(space, spaces.Discrete(2))

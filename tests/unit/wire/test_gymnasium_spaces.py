@@ -69,7 +69,9 @@ def test_bounds_that_are_all_the_same_travel_as_one_number() -> None:
         (spaces.MultiDiscrete([2, 2], start=[1, 0]), "does not start at 0"),
         (spaces.MultiDiscrete(np.array([[2, 2]])), "flatten it"),
         (spaces.MultiBinary([2, 2]), "flatten it"),
-        (spaces.Box(0, 1, (1,), np.float16), "float16 has no form"),
+        (spaces.Box(0, 2**64 - 1, (1,), np.uint64), "uint64 has no form"),
+        (spaces.Dict([(1, spaces.Discrete(2))]), "keys of a Dict are texts"),  # type: ignore[list-item]
+        (spaces.Dict([("", spaces.Discrete(2))]), "a key is not empty"),
         (spaces.Dict(), "at least one entry"),
     ],
 )

@@ -75,6 +75,11 @@ def wrap_for(model: BaseAlgorithm, env: VecEnv) -> VecEnv:
     return model._wrap_env(env)
 
 
+def transpose_images(env: VecEnv) -> VecEnv:
+    """``env`` with the transposition of images that SB3 adds to the environments of a model, if they need one."""
+    return BaseAlgorithm._wrap_env(env)
+
+
 def pending_seeds(env: VecEnv) -> Sequence[int | None]:
     """The seeds that the next reset of ``env`` uses; None for an environment without one."""
     return env._seeds

@@ -6,6 +6,7 @@
     │   ├── InvalidHyperparameter
     │   ├── UnsupportedSpace         an observation space that no policy of SB3 takes
     │   │   └── UnsupportedActionSpace  an action space that the algorithm cannot choose from
+    │   ├── RehearsalFailed          made-up observations could not be trained on, for an unknown reason
     │   ├── UnknownEnvironment       a Gymnasium id that does not exist or cannot be made
     │   ├── SimulatorChanged         the simulator came back with other spaces
     │   ├── InvalidEnvironmentReply  an environment of this process that violates its own spaces
@@ -55,6 +56,12 @@ class UnsupportedActionSpace(UnsupportedSpace):
     """An action space the algorithm cannot choose from."""
 
     reason = Reason.UNSUPPORTED_ACTION_SPACE
+
+
+class RehearsalFailed(PermanentError):
+    """Training on made-up observations failed with an error of an unknown kind; the message names the spaces."""
+
+    reason = Reason.CANNOT_TRAIN
 
 
 class UnknownEnvironment(PermanentError):

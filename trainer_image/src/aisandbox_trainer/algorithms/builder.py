@@ -22,6 +22,7 @@ from stable_baselines3.common.utils import LinearSchedule as TorchLinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from aisandbox_trainer import _torch_internals
+from aisandbox_trainer.algorithms.dict_extractor import with_dict_extractor
 from aisandbox_trainer.errors import InvalidHyperparameter
 from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.dqn import FastDQN
@@ -56,6 +57,10 @@ def build(
     """
     keywords = {key: _value(value) for key, value in hyperparameters.keywords.items()}
     device = keywords.pop("device", default_device(policy))
+    check_device(device)
+    if policy == "MultiInputPolicy":
+        policy_kwargs = with_dict_extractor(keywords.get("policy_kwargs") or {}, env.observation_space)
+        keywords |= {"policy_kwargs": policy_kwargs} if policy_kwargs else {}
     try:
         return kind(policy, env, seed=seed, device=device, **keywords)
     except (TypeError, ValueError, AssertionError) as error:
@@ -67,6 +72,19 @@ def build(
 def default_device(policy: str) -> str:
     """The CPU for small networks (a copy to a GPU takes longer than their pass), else what is available."""
     return "auto" if policy == "CnnPolicy" else "cpu"
+
+
+def check_device(device: str) -> None:
+    """Raises InvalidHyperparameter for a device that this machine does not have: SB3 would use the CPU, or fail."""
+    kind = device.partition(":")[0]
+    missing = (kind == "cuda" and not torch.cuda.is_available()) or (
+        kind == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise InvalidHyperparameter(
+            f"hyperparameters.device: there is no {kind!r} where the trainer runs; use 'cpu', or 'auto' for the best "
+            "device that is there"
+        )
 
 
 def set_threads(policy: str, given: int | None) -> None:

@@ -71,7 +71,14 @@ def _declared_leaf(key: str, space: Space) -> DeclaredLeaf:
 
 def is_image(space: Space) -> bool:
     """Whether ``space`` is one of images, which CnnPolicy takes."""
-    if not is_image_space(space):
-        return False
+    return is_image_space(space) and fits_nature_cnn(space)
+
+
+def fits_nature_cnn(space: Space) -> bool:
+    """Whether the pictures of ``space``, with three extents, are large enough for NatureCNN.
+
+    SB3 takes the smallest extent for the channels if it is the first, and else the last one for them.
+    """
     shape = space.shape or ()
-    return len(shape) == 3 and sorted(shape)[1] >= SMALLEST_IMAGE  # the smallest extent is that of the channels
+    sides = shape[1:] if shape[0] == min(shape) else shape[:2]
+    return min(sides) >= SMALLEST_IMAGE

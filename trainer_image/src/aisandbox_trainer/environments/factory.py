@@ -1,31 +1,33 @@
 """From the spec of a run to the VecEnvs it is trained and evaluated on.
 
 Owns the choice of the kind and number of environments, and the order of the wrappers: frames are stacked first and
-normalised then, so that a server of the policy stacks what the simulator sends; SB3 itself transposes images last. Must
-not know algorithms.
+normalised then, so that a server of the policy stacks what the simulator sends; images are transposed last by SB3
+itself, but for DQN before they are normalised. Must not know how a model is made.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 from aisandbox_crds.effective_values import effective_environments
-from aisandbox_crds.hyperparameters import Hyperparameters, Normalize
-from aisandbox_crds.spec import GrpcEnvironment, GymnasiumEnvironment, TrainingRunSpec
+from aisandbox_crds.hyperparameters import Hyperparameters
+from aisandbox_crds.spec import Algorithm, GrpcEnvironment, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
 from aisandbox_environment.addresses import expand_addresses
 from aisandbox_environment.session import Timeouts
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from aisandbox_trainer.algorithms.policy_choice import is_image
+from aisandbox_trainer import _sb3_internals
+from aisandbox_trainer.environments.frame_stack import FrameStack
 from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.environments.in_process import AdapterEnv, gymnasium_env, vectorized
+from aisandbox_trainer.environments.normalization import normalized
 from aisandbox_trainer.environments.sessions import open_sessions
-from aisandbox_trainer.environments.space_adapter import Space, SpaceAdapter
+from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import InvalidHyperparameter
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
@@ -57,25 +59,17 @@ class Environments:
         normalize, stacked = self.hyperparameters.normalize, self.hyperparameters.frame_stack
         try:
             if stacked is not None:
-                env = VecFrameStack(env, stacked)
+                env = FrameStack(env, stacked)
             if normalize is None:
                 return env
+            if self.spec.algorithm is Algorithm.DQN:
+                # It stores what VecNormalize was given, so that must be what the policy takes: transposed before.
+                env = _sb3_internals.transpose_images(env)
             if normalization is not None:
                 return VecNormalize.load(str(normalization), env)
-            self._check_normalized(env.observation_space, normalize)
-            keywords = asdict(normalize)
-            keys = keywords.pop("norm_obs_keys")
-            return VecNormalize(env, norm_obs_keys=None if keys is None else list(keys), **keywords)
-        except (ValueError, AssertionError, NotImplementedError) as error:
+            return normalized(env, normalize)
+        except (KeyError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
             raise InvalidHyperparameter(f"hyperparameters.normalize or frame_stack: {error}") from error
-
-    def _check_normalized(self, space: Space, normalize: Normalize) -> None:
-        scales = dict(self.hyperparameters.keywords.get("policy_kwargs") or {}).get("normalize_images", True)
-        if normalize.norm_obs and scales and is_image(space):
-            raise InvalidHyperparameter(
-                "hyperparameters.normalize: the observations are images, which the policy scales itself; normalise "
-                "only rewards with normalize=dict(norm_obs=False)"
-            )
 
     def _number(self) -> int:
         environment = self.spec.environment

@@ -6,13 +6,15 @@ Owns their wrapping so that SB3 sees the same spaces as over the wire. Must not 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
 from aisandbox_environment.adapters import ExternalEnvAdapter
-from aisandbox_wire.gymnasium_spaces import space_from_proto
+from aisandbox_wire.errors import InvalidValue
+from aisandbox_wire.gymnasium_spaces import space_from_proto, space_to_proto
+from aisandbox_wire.spaces import Leaf, cast_exactly, leaves
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -23,7 +25,13 @@ Env = gym.Env[Any, Any]
 
 
 class AdaptedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment with the spaces of :class:`SpaceAdapter`; refuses values not finite or of other shapes."""
+    """An environment with the spaces of :class:`SpaceAdapter`; refuses values that are not in its own.
+
+    Only the bounds of a Box are not checked.
+    """
+
+    _leaves: Sequence[tuple[Leaf, str]] | None = None
+    """Made when it is first used: an environment restored from a checkpoint of an earlier version has none."""
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
@@ -38,7 +46,10 @@ class AdaptedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Takes an action SB3 chose. Raises InvalidEnvironmentReply."""
-        result: tuple[Any, Any, bool, bool, dict[str, Any]] = self.env.step(self.space_adapter.action(action))
+        inner, space = self.space_adapter.action(action), self.env.action_space
+        if isinstance(space, gym.spaces.Box) and inner.dtype != space.dtype:  # float16, which is float32 elsewhere
+            inner = inner.astype(space.dtype)
+        result: tuple[Any, Any, bool, bool, dict[str, Any]] = self.env.step(inner)
         observation, reward, terminated, truncated, info = result
         if not (isinstance(reward, SupportsFloat) and math.isfinite(reward)):
             raise InvalidEnvironmentReply(f"the environment answered with a reward of {reward}")
@@ -56,11 +67,24 @@ class AdaptedEnv(gym.Wrapper[Any, Any, Any, Any]):
         else:
             for key, inner in space.spaces.items():
                 _check_shape(f"observation[{key!r}]", observation[key], inner)
-        adapted = self.space_adapter.observation(observation)
-        for value in adapted.values() if isinstance(adapted, dict) else (adapted,):
-            if not np.isfinite(value).all():
-                raise InvalidEnvironmentReply("the environment answered with an observation that is not finite")
-        return adapted
+        if self._leaves is None:
+            self._leaves = _named_leaves(self.space_adapter.inner_observation_space)
+        try:
+            for leaf, name in self._leaves:
+                _check_elements(leaf, observation[leaf.key] if leaf.key else observation, name)
+        except InvalidValue as error:
+            raise InvalidEnvironmentReply(f"the environment answered with {error}") from None
+        return self.space_adapter.observation(observation)
+
+
+def _named_leaves(space: gym.Space[Any]) -> Sequence[tuple[Leaf, str]]:
+    found = leaves(space_to_proto(space))
+    return [(leaf, f"observation[{leaf.key!r}]" if leaf.key else "observation") for leaf in found]
+
+
+def _check_elements(leaf: Leaf, value: Any, name: str) -> None:
+    """Raises InvalidValue for elements that are not finite, outside of a Discrete, or that the dtype cannot hold."""
+    leaf.check_elements(cast_exactly(value, leaf.dtype, name), name)
 
 
 def _check_shape(name: str, value: Any, space: Any) -> None:

@@ -1,8 +1,9 @@
 """Adapts an environment's spaces to those stable-baselines3 supports, and translates values both ways.
 
 Owns the one place where actions are rescaled. Box actions become [-1, 1] (a Gaussian policy starts there, so a
-simulator may use any units), float64 becomes float32, and Discrete counts from 0, because SB3 supports nothing else.
-Works on single values and on batches. Must not know where the environment runs.
+simulator may use any units), float64 becomes float32, Discrete counts from 0, and a Box of shape () gets the shape
+(1,), because SB3 supports nothing else. A Dict keeps the order of its entries. Works on single values and on batches.
+Must not know where the environment runs.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from aisandbox_environment.spec import NO_ACTION_BOUNDS
+from aisandbox_wire.errors import WireError
+from aisandbox_wire.gymnasium_spaces import space_to_proto, wire_space
+from aisandbox_wire.spaces import has_bounds
 from gymnasium import spaces
 from numpy.typing import NDArray
 
@@ -26,22 +31,29 @@ class SpaceAdapter:
     Raises UnsupportedSpace and UnsupportedActionSpace for spaces that SB3 has no policy for.
     """
 
+    _number = False
+    """Whether an action is a bare number; on the class for those restored from checkpoints of earlier versions."""
+
     def __init__(self, observation_space: Space, action_space: Space) -> None:
-        self.inner_observation_space = observation_space
-        self.inner_action_space = action_space
-        self.observation_space = _adapted_observation_space(observation_space)
-        self.action_space = _adapted_action_space(action_space)
+        self.inner_observation_space = _wire_space(observation_space, UnsupportedSpace)
+        self.inner_action_space = _wire_space(action_space, UnsupportedActionSpace)
+        self.observation_space = _adapted_observation_space(self.inner_observation_space)
+        self.action_space = _adapted_action_space(self.inner_action_space)
         self._identity = self.observation_space is observation_space
         self._box: tuple[Array, Array, Array] | None = None
         self._start = 0
-        if isinstance(action_space, spaces.Box) and self.action_space is not action_space:
-            low, high = action_space.low, action_space.high
+        self._number = isinstance(action_space, spaces.Box) and not action_space.shape
+        inner = self.inner_action_space
+        if isinstance(inner, spaces.Box) and self.action_space is not inner:
+            low, high = inner.low, inner.high
             self._box = (low, high, (high - low).astype(low.dtype))
         elif isinstance(action_space, spaces.Discrete):
             self._start = int(action_space.start)
 
     def action(self, action: Any) -> Any:
         """The environment's action for one SB3 chose: ``low + (a + 1) / 2 * (high - low)`` for a Box."""
+        if self._number:
+            action = np.asarray(action)[..., 0]
         if self._box is not None:
             low, high, extent = self._box
             scaled = low + 0.5 * (np.asarray(action, low.dtype) + 1.0) * extent
@@ -66,6 +78,8 @@ class SpaceAdapter:
 def _adapted(inner: Space, outer: Space, value: Any, name: str) -> Array:
     if isinstance(inner, spaces.Discrete):
         return np.asarray(value - inner.start, outer.dtype)
+    if inner.shape == () and outer.shape == (1,):
+        value = np.asarray(value)[..., None]
     if inner.dtype != np.float64:
         return np.asarray(value, outer.dtype)
     with np.errstate(over="ignore"):
@@ -75,45 +89,49 @@ def _adapted(inner: Space, outer: Space, value: Any, name: str) -> Array:
     return narrow
 
 
+def _wire_space(space: Space, error: type[UnsupportedSpace]) -> Space:
+    """The space as it travels: what has no form on the wire could not be served later."""
+    what = "action" if error is UnsupportedActionSpace else "observation"
+    try:
+        if not isinstance(space, spaces.Box):  # what a Box may be is said below, in more detail
+            space_to_proto(space)
+        return wire_space(space)
+    except WireError as problem:
+        raise error(f"the {what} space is {space}: {problem}") from None
+
+
 def _adapted_observation_space(space: Space) -> Space:
     if isinstance(space, spaces.Dict):
         inner = {key: _adapted_observation_space(value) for key, value in space.spaces.items()}
-        if any(isinstance(value, spaces.Dict) for value in inner.values()):
-            raise UnsupportedSpace("the observation space is a Dict inside a Dict; flatten it")
-        return space if all(inner[key] is space[key] for key in inner) else spaces.Dict(inner)
+        same = all(inner[key] is space[key] for key in inner)
+        return space if same else spaces.Dict(list(inner.items()))  # of a dict, the keys would be sorted
     if isinstance(space, spaces.Box):
-        if not space.shape:
-            raise UnsupportedSpace("the observation space has a Box of shape (), a bare number; give it shape (1,)")
-        if space.dtype != np.float64:
+        if not np.can_cast(space.dtype, np.float64):
+            raise UnsupportedSpace(f"the observation space has a Box of {space.dtype}; use float32 or an integer type")
+        if space.dtype != np.float64 and space.shape:
             return space
-        return spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+        dtype = np.float32 if space.dtype == np.float64 else space.dtype.type
+        shape = space.shape or (1,)
+        with np.errstate(over="ignore"):
+            low, high = space.low.astype(dtype).reshape(shape), space.high.astype(dtype).reshape(shape)
+        return spaces.Box(low, high, shape, dtype)
     if isinstance(space, spaces.Discrete):
         return space if space.start == 0 else spaces.Discrete(space.n)
-    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not np.any(space.start):
-        return space
-    if isinstance(space, spaces.MultiBinary) and len(space.shape) == 1:
-        return space
-    raise UnsupportedSpace(
-        f"the observation space is {space}; a policy takes Box, Discrete, MultiDiscrete, MultiBinary or a Dict of these"
-    )
+    return space
 
 
 def _adapted_action_space(space: Space) -> Space:
     if isinstance(space, spaces.Box):
-        if not space.shape:
-            raise UnsupportedActionSpace("the action space is a Box of shape (), a bare number; give it shape (1,)")
         if not np.issubdtype(space.dtype, np.floating):
             raise UnsupportedActionSpace(f"the action space is a Box of {space.dtype}: use float32, or MultiDiscrete")
-        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-            raise UnsupportedActionSpace("the action space is a Box without finite bounds: give it a low and a high")
-        if space.dtype == np.float32 and (space.low == -1).all() and (space.high == 1).all():
+        if not has_bounds(space.low, space.high):
+            raise UnsupportedActionSpace(f"the action space is {space}: {NO_ACTION_BOUNDS}")
+        if space.shape and space.dtype == np.float32 and (space.low == -1).all() and (space.high == 1).all():
             return space
-        return spaces.Box(-1.0, 1.0, space.shape, np.float32)
+        return spaces.Box(-1.0, 1.0, space.shape or (1,), np.float32)
     if isinstance(space, spaces.Discrete):
         return space if space.start == 0 else spaces.Discrete(space.n)
-    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not np.any(space.start):
-        return space
-    if isinstance(space, spaces.MultiBinary) and len(space.shape) == 1:
+    if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
         return space
     raise UnsupportedActionSpace(
         f"the action space is {space}; a policy chooses from Box, Discrete, MultiDiscrete or MultiBinary"

@@ -100,7 +100,7 @@ def margins(graph: PolicyGraph, leaves: Sequence[th.Tensor], noise: th.Tensor) -
     head = graph.head
     if isinstance(head, BoxHead):
         extent = np.maximum(np.abs(head.low.numpy()), np.abs(head.high.numpy()))
-        actions = graph(*leaves, noise).flatten(1).numpy()
+        actions = graph(*leaves, noise).reshape(len(noise), -1).numpy()  # a bare number has no more axes
         allowed = GOLDEN_RELATIVE_TOLERANCE * np.abs(actions) + GOLDEN_ABSOLUTE_TOLERANCE
         return np.asarray((allowed / (extent + GOLDEN_ABSOLUTE_TOLERANCE)).min(axis=1))
     _, scores = graph.scores(leaves)

@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from typing import Any
 
@@ -67,13 +68,19 @@ def export_model(
         noise_kind=graph.noise.kind,
         noise_size=graph.noise.size,
         epsilon=graph.noise.epsilon,
-        versions={name: importlib.metadata.version(name) for name in _VERSIONED},
+        versions=_versions(),
     )
     return {
         POLICY_FILE: onnx_bytes(graph, names, examples, graph.noise.size),
         METADATA_FILE: json_format.MessageToJson(description, sort_keys=True).encode(),
         GOLDEN_FILE: golden_examples(graph).to_bytes(),
     }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Of the libraries; cached, because reading them takes milliseconds."""
+    return {name: importlib.metadata.version(name) for name in _VERSIONED}
 
 
 def _algorithm(model: BaseAlgorithm) -> pb.Algorithm.ValueType:

@@ -60,7 +60,8 @@ class LeafInput(nn.Module):
         self.shape = tuple(space.shape or ())
         self.dtype = th.uint8 if space.dtype == np.uint8 else th.float32
         self.start = int(space.start) if isinstance(space, spaces.Discrete) else 0
-        self.transposed = _is_transposed(self.name, self.shape, tuple(policy_space.shape or ()))
+        self.number = self.shape == () and policy_space.shape == (1,)
+        self.transposed = not self.number and _is_transposed(self.name, self.shape, tuple(policy_space.shape or ()))
         self.clip = 0.0
         statistics = _statistics(normalize, key)
         if normalize is not None and statistics is not None:
@@ -76,6 +77,8 @@ class LeafInput(nn.Module):
 
     def forward(self, value: th.Tensor) -> th.Tensor:
         """The leaf as the policy received it in training."""
+        if self.number:
+            value = value.unsqueeze(1)
         if self.transposed:
             value = value.permute(0, 3, 1, 2)
         if self.start:
@@ -94,11 +97,15 @@ class LeafInput(nn.Module):
             normalized = normalized * self.std.numpy() + self.mean.numpy()
         if self.transposed:
             normalized = normalized.transpose(0, 2, 3, 1)
+        if self.number:
+            normalized = normalized[:, 0]
         return normalized
 
     @property
     def policy_shape(self) -> tuple[int, ...]:
-        """The shape of the leaf behind the transposition."""
+        """The shape of the leaf behind the transposition; a bare number is an array of one."""
+        if self.number:
+            return (1,)
         return (self.shape[2], *self.shape[:2]) if self.transposed else self.shape
 
 
@@ -142,9 +149,15 @@ class _Actor(nn.Module):
     """The acting part of an SB3 policy: preprocessed leaves to latent features and scores."""
 
     def __init__(
-        self, policy: ActorCriticPolicy | DQNPolicy, extractor: nn.Module, body: nn.Module, last: nn.Module
+        self,
+        policy: ActorCriticPolicy | DQNPolicy,
+        keys: Sequence[str],
+        extractor: nn.Module,
+        body: nn.Module,
+        last: nn.Module,
     ) -> None:
         super().__init__()
+        self.keys = list(keys)
         self.observation_space = policy.observation_space
         self.normalize_images = policy.normalize_images
         # A copy, because export happens during training, which must not notice: no mode is switched, no device changed.
@@ -154,7 +167,7 @@ class _Actor(nn.Module):
     def forward(self, values: list[th.Tensor]) -> tuple[th.Tensor, th.Tensor]:
         observation: Any = values[0]
         if isinstance(self.observation_space, spaces.Dict):
-            observation = dict(zip(self.observation_space.spaces, values, strict=True))
+            observation = dict(zip(self.keys, values, strict=True))
         features = self.extractor(preprocess_obs(observation, self.observation_space, self.normalize_images))
         latent = self.body(features)
         return latent, self.last(latent)
@@ -177,22 +190,23 @@ def build_policy_graph(
         raise CannotExport(f"policy: {type(policy).__name__} is neither an actor-critic nor a DQN policy of SB3")
     check_finite(model)
     pairs = _leaf_spaces(observation_space, policy.observation_space)
+    keys = [key for key, _, _ in pairs]
     inputs = [LeafInput(key, space, inner, vec_normalize) for key, space, inner in pairs]
     if isinstance(policy, DQNPolicy):
         net = policy.q_net
-        actor = _Actor(policy, net.features_extractor, net.q_net[:-1], net.q_net[-1])
+        actor = _Actor(policy, keys, net.features_extractor, net.q_net[:-1], net.q_net[-1])
         n = _same_choices(action_space, policy.action_space)
         epsilon = float(getattr(model, "exploration_rate", 0.0))
         head: nn.Module = ChoiceHead(_start(action_space))
         return PolicyGraph(inputs, actor, head, Noise(pb.NOISE_KIND_EPSILON_GREEDY, n[0], epsilon))
-    actor = _Actor(policy, policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net)
+    actor = _Actor(policy, keys, policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net)
     head, noise = _actor_critic_head(policy, action_space)
     return PolicyGraph(inputs, actor, head, noise)
 
 
 def _actor_critic_head(policy: ActorCriticPolicy, action_space: gym.Space[Any]) -> tuple[nn.Module, Noise]:
     if isinstance(action_space, spaces.Box) and isinstance(policy.action_space, spaces.Box):
-        if action_space.shape != policy.action_space.shape:
+        if (action_space.shape or (1,)) != policy.action_space.shape:
             raise CannotExport(f"action_space: {action_space} does not fit the policy's {policy.action_space}")
         std, by_state = policy.log_std.detach().exp(), False
         if isinstance(policy.action_dist, StateDependentNoiseDistribution):
@@ -233,7 +247,7 @@ def _leaf_spaces(
         raise CannotExport(f"observation_space: {space} does not fit the policy's {policy_space}")
     if not isinstance(space, spaces.Dict) or not isinstance(policy_space, spaces.Dict):
         return [("", space, policy_space)]
-    if list(space.spaces) != list(policy_space.spaces):
+    if space.spaces.keys() != policy_space.spaces.keys():  # checkpoints of earlier versions have them sorted
         raise CannotExport(
             f"observation_space: keys {list(space.spaces)} are not the policy's {list(policy_space.spaces)}"
         )

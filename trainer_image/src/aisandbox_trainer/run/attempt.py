@@ -45,6 +45,7 @@ from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
 from aisandbox_trainer.training.artifacts import artifact_of
 from aisandbox_trainer.training.evaluator import Evaluator
 from aisandbox_trainer.training.loop import TrainingLoop
+from aisandbox_trainer.training.rehearsal import Rehearsal
 from aisandbox_trainer.training.schedule import CheckpointSchedule
 from aisandbox_trainer.training.tensorboard_files import tensorboard_logger
 
@@ -183,6 +184,7 @@ class Attempt:
         policy = choose_policy(self._hyperparameters.policy, adapter.observation_space)
         builder.set_threads(policy, self._settings.torch_threads)
         if checkpoint is None:
+            Rehearsal(environments, self._spec.algorithm, self._hyperparameters, policy).run(adapter)
             env = environments.wrap(bare)
             return builder.build(self._algorithm, self._hyperparameters, policy, env, self._seed), None
         return self._restored(environments, bare, checkpoint, policy)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any
 
 import structlog
 from aisandbox_crds.effective_values import effective_evaluation_interval
@@ -21,17 +20,14 @@ from aisandbox_crds.spec import TrainingRunSpec
 from aisandbox_crds.status import Activity
 from aisandbox_model_store import CHECKPOINT_ZIP, Damaged, DiskFull, ModelNotFound, Published, Writer
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
 from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
-from aisandbox_trainer.environments.factory import env_of, space_adapter_of
-from aisandbox_trainer.environments.stacked_names import with_stacked_names
-from aisandbox_trainer.export.model_files import export_model
 from aisandbox_trainer.runtime.progress import Progress, mean_of
 from aisandbox_trainer.training.artifacts import artifact_of, artifact_of_pointer, usable_pointer
 from aisandbox_trainer.training.evaluator import Evaluator
+from aisandbox_trainer.training.policy_files import policy_files
 from aisandbox_trainer.training.schedule import CheckpointSchedule, is_due
 
 KEEP_CHECKPOINTS = 3
@@ -137,7 +133,7 @@ class ArtifactPublisher:
     def save_model(self, model: BaseAlgorithm) -> Published:
         """Publishes the policy as the latest model; once for each state of the model."""
         if self._model is None or self._model.timesteps != model.num_timesteps:
-            self._model = self.writer.publish_model(model.num_timesteps, self._export(model))
+            self._model = self.writer.publish_model(model.num_timesteps, policy_files(model, self.frame_stack))
             self.writer.point("latest", self._model)
             self.progress.latest_model = artifact_of(self._model)
             self._retain_models()
@@ -212,18 +208,3 @@ class ArtifactPublisher:
             self.writer.point("best", published, mean)
             self.progress.best_model = artifact_of(published, mean)
             self.evaluation_results = replace(self.evaluation_results, best_reward_mean=mean)
-
-    def _export(self, model: BaseAlgorithm) -> dict[str, bytes]:
-        adapter = space_adapter_of(env_of(model))
-        observation_space: Any = adapter.inner_observation_space
-        if self.frame_stack is not None:
-            stacked = StackedObservations(1, self.frame_stack, observation_space).stacked_observation_space
-            observation_space = with_stacked_names(stacked, observation_space, self.frame_stack)
-        return export_model(
-            model,
-            observation_space=observation_space,
-            action_space=adapter.inner_action_space,
-            vec_normalize=model.get_vec_normalize_env(),
-            frame_stack=self.frame_stack or 1,
-            timesteps=model.num_timesteps,
-        )

@@ -69,6 +69,7 @@ def _train_small_model() -> None:
     from aisandbox_trainer.environments.factory import space_adapter_of
     from aisandbox_trainer.environments.in_process import AdapterEnv, vectorized
     from aisandbox_trainer.export.model_files import export_model
+    from aisandbox_trainer.training.rehearsal import check_parity
 
     env = vectorized(lambda: AdapterEnv(FakeExternalEnvAdapter()), 1)
     settings = {"n_steps": "16", "batch_size": "16", "n_epochs": "1", "device": "cpu"}
@@ -76,13 +77,14 @@ def _train_small_model() -> None:
     if not Path("/dev/nvidia0").exists():  # with a GPU, the first backward pass starts a thread for it
         model.learn(16)
     adapter = space_adapter_of(env)
-    export_model(
+    files = export_model(
         model,
         observation_space=adapter.inner_observation_space,
         action_space=adapter.inner_action_space,
         vec_normalize=None,
         timesteps=0,
     )
+    check_parity(files)
     env.close()
 
 

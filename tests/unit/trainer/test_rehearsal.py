@@ -1,0 +1,194 @@
+"""What the contract allows trains, or is refused with a reason: by the rehearsal on made-up observations."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from aisandbox_crds.hyperparameters import parse_hyperparameters
+from aisandbox_crds.reasons import Reason
+from aisandbox_crds.spec import Algorithm, GymnasiumEnvironment, TrainingRunSpec
+from aisandbox_crds.trainer_exit import ExitCode
+from aisandbox_model_store.served_model import GoldenExamples
+from aisandbox_trainer.algorithms.policy_choice import check_hyperparameters, choose_policy
+from aisandbox_trainer.checkpoints.random_state import RandomState
+from aisandbox_trainer.environments.factory import Environments
+from aisandbox_trainer.environments.normalization import normalized_keys
+from aisandbox_trainer.environments.space_adapter import SpaceAdapter
+from aisandbox_trainer.errors import InvalidHyperparameter, RehearsalFailed
+from aisandbox_trainer.run.exit_status import exit_status_of
+from aisandbox_trainer.runtime.settings import Settings
+from aisandbox_trainer.runtime.stop import Stop
+from aisandbox_trainer.training import rehearsal
+from aisandbox_trainer.training.policy_files import policy_files
+from gymnasium import spaces
+from gymnasium.spaces import Box, Discrete
+
+TWO = Discrete(2)
+VECTOR = Box(-1, 1, (3,), np.float32)
+PICTURE = Box(0, 255, (36, 40, 3), np.uint8)
+REWARDS_ONLY = "dict(norm_obs=False)"
+
+
+def rehearse(
+    observations: gym.Space[Any], actions: gym.Space[Any] = TWO, algorithm: str = "PPO", **hyperparameters: Any
+) -> None:
+    chosen = Algorithm(algorithm)
+    texts = {key: str(value) for key, value in hyperparameters.items()}
+    parsed = parse_hyperparameters(chosen, texts)
+    spec = TrainingRunSpec(
+        algorithm=chosen,
+        total_timesteps=10,
+        environment=GymnasiumEnvironment("CartPole-v1"),
+        hyperparameters=texts,
+    )
+    adapter = SpaceAdapter(observations, actions)
+    check_hyperparameters(chosen, parsed, observations, actions)
+    policy = choose_policy(parsed.policy, adapter.observation_space)
+    environments = Environments(spec, parsed, "run-1", Stop(), Settings())
+    rehearsal.Rehearsal(environments, chosen, parsed, policy).run(adapter)
+
+
+def names(*keys: str) -> spaces.Dict:
+    return spaces.Dict([(key, VECTOR) for key in keys])
+
+
+def picture(*shape: int) -> spaces.Dict:
+    return spaces.Dict(camera=Box(0, 255, shape, np.uint8), speed=VECTOR)
+
+
+UNSORTED = spaces.Dict([("zeta", Box(-1, 1, (2,), np.float64)), ("alpha", Discrete(4, start=2)), ("mid", VECTOR)])
+MIXED = spaces.Dict(camera=PICTURE, speed=VECTOR, gear=Discrete(3), lamps=spaces.MultiBinary(2))
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C", "DQN"])
+@pytest.mark.parametrize(
+    "space",
+    [
+        UNSORTED,
+        names("type", "values", "keys", "items", "training", "forward"),
+        names("lidar.front", "lidar.back", "_modules", "lidar_front", "größe", "a b/c"),
+        picture(7, 7, 3),
+        picture(40, 3, 40),
+        Box(-1, 1, (), np.float64),
+        spaces.Dict(speed=Box(-1, 1, (), np.float32), gear=Discrete(2)),
+        Box(0, 1, (3,), np.float16),
+        Box(0, 100, (3,), np.uint32),
+        Box(0, 1, (3,), np.bool_),  # type: ignore[arg-type]
+    ],
+    ids=str,
+)
+def test_rehearsal_trains_and_exports_what_the_contract_allows(space: gym.Space[Any], algorithm: str) -> None:
+    rehearse(space, algorithm=algorithm)
+
+
+@pytest.mark.parametrize("shape", [(20, 20, 3), (35, 35, 3), (3, 35, 35), (7, 50, 3), (36, 36, 1)])
+def test_rehearsal_takes_pictures_of_any_size_beside_a_vector(shape: tuple[int, ...]) -> None:
+    rehearse(picture(*shape))
+
+
+def test_rehearsal_stacks_frames_in_the_simulators_order() -> None:
+    rehearse(spaces.Dict([("z", Box(-1, 1, (2,), np.float64)), ("a", VECTOR), ("m", PICTURE)]), frame_stack=3)
+    rehearse(Box(-1, 1, (), np.float32), frame_stack=3)
+
+
+@pytest.mark.parametrize(
+    "actions", [Box(0, 5, (), np.float32), Box(-60000, 60000, (2,), np.float16), Box(-1e12, 1e12, (1,), np.float64)]
+)
+def test_rehearsal_takes_box_actions_of_any_form(actions: Box) -> None:
+    rehearse(VECTOR, actions)
+
+
+@pytest.mark.parametrize(
+    ("space", "algorithm", "normalize"),
+    [
+        (MIXED, "PPO", True),
+        (MIXED, "DQN", True),
+        (PICTURE, "DQN", REWARDS_ONLY),
+        (MIXED, "DQN", REWARDS_ONLY),
+        (Discrete(3), "A2C", REWARDS_ONLY),
+        (spaces.Dict(camera=PICTURE, gear=Discrete(3)), "PPO", True),
+        (Box(-np.finfo(np.float32).max, np.finfo(np.float32).max, (3,), np.float32), "PPO", True),
+    ],
+)
+def test_rehearsal_normalises_what_can_be(space: gym.Space[Any], algorithm: str, normalize: Any) -> None:
+    rehearse(space, algorithm=algorithm, normalize=normalize)
+
+
+def test_normalisation_chooses_the_vectors_by_itself() -> None:
+    normalize = parse_hyperparameters(Algorithm.PPO, {"normalize": "True"}).normalize
+    assert normalize is not None
+    assert normalized_keys(MIXED, normalize) == ["speed"]
+
+
+@pytest.mark.parametrize(
+    ("space", "hyperparameters", "message"),
+    [
+        (MIXED, {"normalize": "dict(norm_obs_keys=['rpm'])"}, r"'rpm', which is no entry.*can name 'speed'"),
+        (MIXED, {"normalize": "dict(norm_obs_keys=['gear'])"}, "gear"),
+        (MIXED, {"normalize": "dict(norm_obs_keys=['camera'])"}, "is a picture"),
+        (VECTOR, {"normalize": "dict(norm_obs_keys=['speed'])"}, "omit norm_obs_keys"),
+        (Discrete(3), {"normalize": True}, r"only a Box.*norm_obs=False"),
+        (PICTURE, {"normalize": True}, r"are images.*norm_obs=False"),
+        (UNSORTED, {"frame_stack": 2}, r"frame_stack: only a Box.*'alpha'"),
+        (spaces.MultiBinary(3), {"frame_stack": 2}, "frame_stack: only a Box"),
+    ],
+)
+def test_hyperparameters_that_do_not_suit_the_space_are_refused_with_what_does(
+    space: gym.Space[Any], hyperparameters: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidHyperparameter, match=message):
+        rehearse(space, **hyperparameters)
+
+
+def test_unknown_error_of_the_rehearsal_is_permanent_and_names_the_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(rehearsal, "policy_files", fails)
+    with pytest.raises(RehearsalFailed, match=r"MlpPolicy .*Box\(-1.*Discrete\(2\).*KeyError: 'surprise'") as e:
+        rehearse(VECTOR)
+    status = exit_status_of(e.value)
+    assert (status.code, status.failure and status.failure.reason) == (ExitCode.PERMANENT, Reason.CANNOT_TRAIN)
+
+
+def test_rehearsal_lets_a_lack_of_memory_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(rehearsal, "policy_files", fails)
+    with pytest.raises(MemoryError):
+        rehearse(VECTOR)
+
+
+def test_parity_of_the_rehearsal_notices_another_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    def another(*args: Any) -> dict[str, bytes]:
+        files = policy_files(*args)
+        examples = GoldenExamples.from_bytes(files["golden.json"])
+        other = np.frombuffer(examples.actions.data, examples.actions.dtype) + 1
+        changed = replace(examples, actions=replace(examples.actions, data=other.tobytes()))
+        return {**files, "golden.json": changed.to_bytes()}
+
+    monkeypatch.setattr(rehearsal, "policy_files", another)
+    with pytest.raises(RehearsalFailed, match="acts differently"):
+        rehearse(VECTOR)
+
+
+@pytest.mark.parametrize(("algorithm", "space"), [("PPO", MIXED), ("DQN", VECTOR)])
+def test_rehearsal_changes_no_generator_and_no_space(algorithm: str, space: gym.Space[Any]) -> None:
+    actions = Discrete(2, seed=3)
+    torch.manual_seed(11)
+    before, same_space = _states(actions), copy.deepcopy(space)
+    rehearse(space, actions, algorithm, normalize=True)
+    assert _states(actions) == before
+    assert space == same_space
+
+
+def _states(actions: gym.Space[Any]) -> list[str]:
+    now = RandomState.capture(actions)
+    return [repr(now.python), repr(now.numpy[1].tolist()), repr(now.torch.tolist()), repr(now.action_space)]
