@@ -29,7 +29,7 @@ RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --requ
     && rm -r "$(command -v pip)" "$(python -c 'import pip; print(*pip.__path__)')"
 
 COPY --from=parts /parts/app /app
-ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp ORT_DISABLE_TELEMETRY=1
 USER 65532:65532
 WORKDIR /tmp
 

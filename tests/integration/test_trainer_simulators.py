@@ -85,13 +85,16 @@ class Attempts:
         self.folder = folder
         self.monkeypatch = monkeypatch
         self.told: list[tuple[Activity, str]] = []
-        told = self.told
+        self.notices: list[str] = []
+        told, notices = self.told, self.notices
 
         class Recorded(Progress):
             def __setattr__(self, name: str, value: Any) -> None:
                 super().__setattr__(name, value)
                 if name == "warning":
                     told.append((self.activity, value))
+                if name == "notices":
+                    notices.extend(value.values())
 
         monkeypatch.setattr(attempts, "Progress", Recorded)
 
@@ -246,7 +249,8 @@ def test_simulator_that_hangs_is_given_up_and_retried(trainer: Attempts, simulat
 
 def test_simulator_that_breaks_repeatedly_ends_the_attempt(trainer: Attempts, simulators: Simulators) -> None:
     assert trainer.attempt(simulators.start("break", trouble=7)) == 75
-    assert trainer.failure.reason == "SimulatorUnreachable"
+    assert trainer.failure.reason == "SimulatorSessionsTooShort"
+    assert "choose n_steps of " in trainer.failure.message
     assert "the physics exploded" in trainer.failure.message
 
 
@@ -292,7 +296,8 @@ def test_evaluation_has_a_session_of_its_own(trainer: Attempts, simulators: Simu
 
 def test_simulator_without_room_for_evaluation_trains_all_the_same(trainer: Attempts, simulators: Simulators) -> None:
     assert trainer.attempt(simulators.start("full"), evaluation=Evaluation(episodes=3)) == 0
-    assert trainer.run.pointer("best") is None
+    assert trainer.run.pointer("best") is not None, "chosen by the returns of training"
+    assert any("the last evaluation was not possible" in notice for notice in trainer.notices)
     assert trainer.run.model("final").timesteps == 300
 
 

@@ -6,6 +6,8 @@ A simulator that cannot be reached is no error: the run waits for it. Must not k
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ from aisandbox.v1.environment_pb2 import DescribeResponse
 from aisandbox_crds.effective_values import effective_environments
 from aisandbox_crds.errors import FieldError
 from aisandbox_crds.hyperparameters import Hyperparameters, parse_hyperparameters
+from aisandbox_crds.memory import MOST_BYTES, SpaceSize, default_memory_bound, memory_need
 from aisandbox_crds.space_rules import DeclaredLeaf, DeclaredSpace, actions_problem, space_errors
 from aisandbox_crds.spec import Algorithm, GrpcEnvironment, TrainingRunSpec
 from aisandbox_crds.trainingrun import TrainingRun
@@ -33,7 +36,9 @@ from aisandbox_environment.errors import (
 from aisandbox_environment.session import SimulatorSession, Timeouts
 from aisandbox_environment.spec import Spec, read_spec
 from aisandbox_model_store import OutsideRoot, RunStore
+from aisandbox_process.environ import whole_number
 from aisandbox_wire.spaces import Leaf, leaves
+from aisandbox_wire.tensors import WIRE_DTYPES
 
 from aisandbox_api.errors import FailedPrecondition, InvalidRequest
 
@@ -76,6 +81,10 @@ async def check_simulators(spec: TrainingRunSpec) -> None:
             _check_capacity(address, share, answer)
             if answer.spec is not None:
                 _check_spaces(spec.algorithm, hyperparameters, address, answer.spec)
+                _check_memory(spec.algorithm, hyperparameters, address, count, answer.spec)
+    address, share = shares[0]
+    if replies[0] is not None and spec.evaluation is not None:
+        _check_evaluation(address, share, replies[0])
 
 
 def check_output(run: TrainingRun, others: Iterable[TrainingRun], store: RunStore) -> None:
@@ -192,3 +201,42 @@ def declared_space(space: tensor_pb2.Space) -> DeclaredSpace:
 def _declared_leaf(leaf: Leaf) -> DeclaredLeaf:
     pixels = leaf.low is not None and leaf.high is not None and not leaf.low.any() and bool((leaf.high == 255).all())
     return DeclaredLeaf(leaf.key, leaf.kind, leaf.dtype.name, leaf.shape, pixels)
+
+
+def _check_memory(
+    algorithm: Algorithm, hyperparameters: Hyperparameters, address: str, environments: int, spec: Spec
+) -> None:
+    """What the buffers and networks need, computed from the declared spaces before anything is allocated."""
+    if "TRAINER_MEMORY_BYTES" not in os.environ and os.environ.get("BACKEND") == "kubernetes":
+        return  # the trainer runs on another machine, with a limit of its own, and checks the same
+    bound = whole_number(os.environ, "TRAINER_MEMORY_BYTES", default_memory_bound(), 1, MOST_BYTES)
+    observation, action = _size(spec.observation_space), _size(spec.action_space)
+    rule = memory_need(algorithm, hyperparameters, observation, action, environments).rule(bound)
+    if rule is not None:
+        raise InvalidRequest([FieldError(_ADDRESS, f"with the spaces of the simulator at {address}, {rule}")])
+
+
+def _check_evaluation(address: str, share: int, answer: _Answer) -> None:
+    """Evaluation takes one more environment, at the first address, while those of training stay open."""
+    if answer.capacity and share + 1 > answer.capacity:
+        rule = (
+            f"takes one more environment, and the simulator at {address} carries {answer.capacity}, all of them for "
+            "training: leave evaluation out (the best model is then chosen by the returns of training), ask for fewer "
+            "environments, or let the simulator carry more"
+        )
+        raise InvalidRequest([FieldError("evaluation", rule)])
+
+
+def _size(space: tensor_pb2.Space) -> SpaceSize:
+    """The size of one value of a declared space; of an image no features, since it goes through convolutions."""
+    kind = space.WhichOneof("kind")
+    if kind == "dict":
+        return sum((_size(entry.space) for entry in space.dict.entries), SpaceSize(0, 0))
+    if kind == "discrete":
+        return SpaceSize(8, space.discrete.n)
+    if kind == "multi_discrete":
+        return SpaceSize(8 * len(space.multi_discrete.n), sum(space.multi_discrete.n))
+    if kind == "multi_binary":
+        return SpaceSize(space.multi_binary.n, space.multi_binary.n)
+    count, dtype = math.prod(space.box.shape), WIRE_DTYPES.get(space.box.dtype)
+    return SpaceSize(count * (dtype.itemsize if dtype is not None else 4), 0 if len(space.box.shape) == 3 else count)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aisandbox_crds.memory import MOST_BYTES
 from aisandbox_process.environ import (
     InvalidSetting,
     choice,
@@ -27,6 +28,7 @@ TRAINER_NUMBERS = (
     "SIMULATOR_PATIENCE_SECONDS",
     "SIMULATOR_TIMEOUT_SECONDS",
     "DISK_PATIENCE_SECONDS",
+    "EVALUATION_EPISODE_STEPS",
     "TORCH_NUM_THREADS",
 )
 """Numbers that trainers inherit; only checked here, because a trainer that cannot read them fails its run."""
@@ -90,6 +92,7 @@ class Settings:
             positive_number(environ, name, 1)
         for name in TRAINER_SWITCHES:
             switch(environ, name, default=True)
+        whole_number(environ, "TRAINER_MEMORY_BYTES", 1, 1, MOST_BYTES)  # of the trainers too
         default = cls()
         backend = choice(environ, "BACKEND", default.backend, BACKENDS)
         if backend == "kubernetes" and not environ.get("POD_NAMESPACE"):

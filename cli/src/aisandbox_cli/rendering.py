@@ -21,6 +21,8 @@ ACTIVITIES = {
     progress_pb.TRAINER_ACTIVITY_STARTING: "starting up",
     progress_pb.TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR: "waiting for the simulator",
     progress_pb.TRAINER_ACTIVITY_EVALUATING: "evaluating",
+    progress_pb.TRAINER_ACTIVITY_UPDATING: "updating the policy",
+    progress_pb.TRAINER_ACTIVITY_WAITING_FOR_STEP: "waiting for a step",
 }
 
 

@@ -67,7 +67,12 @@ def truncate_texts(report: ProgressReport) -> ProgressReport:
 
 def is_training(report: ProgressReport) -> bool:
     """Whether the trainer has everything loaded and is past its start."""
-    return report.activity in (Activity.TRAINING, Activity.EVALUATING)
+    return report.activity in (
+        Activity.TRAINING,
+        Activity.EVALUATING,
+        Activity.UPDATING,
+        Activity.WAITING_FOR_STEP,
+    )
 
 
 def is_older(one: Progress, other: Progress) -> bool:
@@ -109,10 +114,10 @@ def status_after_report(
     measured["fps"] = report.fps if running else 0.0
     progress = replace(status.progress, **measured, last_updated_time=now)
     progress = replace(progress, estimated_remaining_seconds=_remaining(total - progress.timesteps, progress.fps))
-    lost = status.timesteps_lost
+    lost = _lost_with_dropped(status, report)
     if running and before is not None:
         start = report.resumed_from.timesteps if report.resumed_from else 0
-        lost = before.timesteps_lost + max(before.progress.timesteps - start, 0)
+        lost = before.timesteps_lost + max(before.progress.timesteps - start, 0) + report.timesteps_dropped
     return replace(
         status,
         progress=_of_total(progress, total),
@@ -135,9 +140,12 @@ def status_after_last_report(
     if report is None or report.attempt < status.progress.attempt:
         return status
     start = report.resumed_from.timesteps if report.resumed_from is not None else 0
-    timesteps = report.timesteps if report.timesteps > start else max(report.timesteps, status.progress.timesteps)
-    progress = replace(status.progress, timesteps=timesteps, attempt=report.attempt)
-    after = replace(status, progress=_of_total(progress, total), **_published(report, status))
+    trained = report.timesteps > start or report.timesteps_dropped > 0
+    timesteps = report.timesteps if trained else max(report.timesteps, status.progress.timesteps)
+    dropped = report.timesteps_dropped
+    progress = replace(status.progress, timesteps=timesteps, attempt=report.attempt, timesteps_dropped=dropped)
+    lost = _lost_with_dropped(status, report)
+    after = replace(status, progress=_of_total(progress, total), timesteps_lost=lost, **_published(report, status))
     if after == status:
         return status
     time = later_time(status.progress.last_updated_time, now)
@@ -156,6 +164,12 @@ def with_artifact_times(status: TrainingRunStatus, now: str) -> TrainingRunStatu
 def idle(progress: Progress, activity: str = "") -> Progress:
     """The progress of a run without a running trainer: the same counts, and a speed of 0."""
     return replace(progress, fps=0.0, estimated_remaining_seconds=None, activity=activity)
+
+
+def _lost_with_dropped(status: TrainingRunStatus, report: ProgressReport) -> int:
+    """``timesteps_lost`` with what the attempt has dropped, of which a part may be counted already."""
+    counted = status.progress.timesteps_dropped if status.progress.attempt == report.attempt else 0
+    return status.timesteps_lost + max(report.timesteps_dropped - counted, 0)
 
 
 def _order(progress: Progress) -> tuple[int, datetime]:

@@ -103,6 +103,8 @@ class Reason(StrEnum):
     """The run needs the adapter of the service that started it, and this service has none."""
     SIMULATOR_UNREACHABLE = "SimulatorUnreachable"
     """The simulator did not answer for as long as a trainer waits, or kept failing."""
+    SIMULATOR_SESSIONS_TOO_SHORT = "SimulatorSessionsTooShort"
+    """The simulator's sessions ended again and again before enough was collected for one update of the policy."""
     SIMULATOR_PROTOCOL = "SimulatorProtocol"
     """The simulator broke the contract, or has other spaces than when the run began."""
     SIMULATOR_INVALID_REPLY = "SimulatorInvalidReply"

@@ -40,6 +40,8 @@ class Activity(StrEnum):
     TRAINING = "Training"
     WAITING_FOR_SIMULATOR = "WaitingForSimulator"
     EVALUATING = "Evaluating"
+    UPDATING = "Updating"
+    WAITING_FOR_STEP = "WaitingForStep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ class ProgressReport:
     resumed_from: Artifact | None = None
     warning: str = ""
     unsaved: str = ""
+    timesteps_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,8 @@ class Progress:
     activity: str = field(
         default="",
         metadata=about(
-            "What the trainer is doing. Starting, Training, Evaluating or WaitingForSimulator.",
+            "What the trainer is doing. Starting, Training, Evaluating, WaitingForSimulator, or, where it takes long, "
+            "Updating (the policy) or WaitingForStep (the simulator is connected and has not answered a step).",
         ),
     )
     warning: str = field(
@@ -191,6 +195,13 @@ class Progress:
         metadata=about(
             "The attempt that reported it.",
             bits=32,
+        ),
+    )
+    timesteps_dropped: int = field(
+        default=0,
+        metadata=about(
+            "Environment steps that this attempt has taken and dropped: rollouts that a stop or the simulator "
+            "interrupted.",
         ),
     )
 
@@ -359,7 +370,7 @@ class TrainingRunStatus:
     timesteps_lost: int = field(
         default=0,
         metadata=about(
-            "Environment steps that were taken, and taken again after a restart, over all restarts.",
+            "Environment steps that were taken and are taken again, over all restarts and interrupted rollouts.",
         ),
     )
     failure: Failure | None = field(

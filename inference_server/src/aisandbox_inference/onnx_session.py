@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
+
+from aisandbox_inference.onnx_runtime import ort
 
 Array = NDArray[Any]
 

@@ -36,6 +36,7 @@ FULL = ProgressReport(
     resumed_from=MADE,
     warning="slow",
     unsaved="disk full",
+    timesteps_dropped=40,
 )
 REPORT = {field.name for field in fields(ProgressReport)}
 STATUS = {field.name for field in fields(TrainingRunStatus)}
@@ -65,7 +66,7 @@ def test_status_has_every_field_of_a_report() -> None:
 def test_status_response_has_every_reported_field(run: TrainingRun) -> None:
     answered = set(pb.StatusResponse.DESCRIPTOR.fields_by_name)
     renamed = {"timesteps": "timesteps_done"}
-    not_answered = {"attempt", "unsaved"}
+    not_answered = {"attempt", "unsaved", "timesteps_dropped"}
     assert {renamed.get(name, name) for name in REPORT - not_answered} <= answered
     status = status_after_report(run.status, FULL, None, running=True, total=1000, now="2026-01-01T00:00:00Z")
     response = status_response(TrainingRun(run.name, run.spec, status))

@@ -164,3 +164,18 @@ def test_waiting_for_the_simulator_is_starting_before_the_first_step_and_running
     report = ProgressReport(1, 0, Activity.WAITING_FOR_SIMULATOR, warning="not there")
     assert status_updates.apply_report(begun, report, run.status, NOW).status.phase is Phase.STARTING
     assert status_updates.apply_report(at_work(run), report, run.status, NOW).status.phase is Phase.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("holders", "said"),
+    [
+        ({"run-b": "Training", "run-a": "WaitingForSimulator"}, "by: run-a (WaitingForSimulator), run-b (Training)"),
+        ({"run-a": ""}, "by: run-a (Starting)"),
+        ({f"run-{i}": "Training" for i in range(7)}, "run-4 (Training) and 2 more"),
+    ],
+)
+def test_run_without_a_slot_says_who_has_them(run: TrainingRun, holders: dict[str, str], said: str) -> None:
+    activities = {name: (lambda value=value: value) for name, value in holders.items()}
+    warned = status_updates.with_warning(run, status_updates.waiting_for_a_slot(len(holders), activities))
+    assert warned.status.progress.warning.startswith(f"waiting for a trainer slot; all {len(holders)} ")
+    assert warned.status.progress.warning.endswith(said)

@@ -58,3 +58,9 @@ def rmsprop_step(
 ) -> None:
     """One step of ``torch.optim.RMSprop`` over all parameters at once; changes the parameters and the state."""
     _rmsprop(parameters, gradients, squares, [], [], steps, foreach=True, **options)
+
+
+def call_step_pre_hooks(optimizer: th.optim.Optimizer) -> None:
+    """Calls what ``register_step_pre_hook`` has registered, for a step that does not go through ``optimizer.step``."""
+    for hook in list(getattr(optimizer, "_optimizer_step_pre_hooks", {}).values()):
+        hook(optimizer, (), {})

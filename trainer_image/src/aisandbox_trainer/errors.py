@@ -11,9 +11,11 @@
     │   ├── SimulatorChanged         the simulator came back with other spaces
     │   ├── InvalidEnvironmentReply  an environment of this process that violates its own spaces
     │   ├── NonFiniteTraining        the policy's weights became NaN or infinite
+    │   ├── NotEnoughMemory          the buffers and networks need more than the trainer may take
     │   └── CannotExport             a policy that cannot be written as an ONNX file
     └── RetryableError               another attempt may succeed
         └── SimulatorGone            not available, or failing again and again
+            └── SessionsTooShort     every session ended before one update
 
 A simulator's own errors are those of :mod:`aisandbox_environment`; :mod:`aisandbox_trainer.run.exit_status` maps all of
 them to exit codes. Each class carries the ``reason`` programs see.
@@ -88,6 +90,12 @@ class NonFiniteTraining(PermanentError):
     reason = Reason.NON_FINITE_TRAINING
 
 
+class NotEnoughMemory(PermanentError):
+    """The buffers and the networks of the run need more memory than its trainer may take."""
+
+    reason = Reason.OUT_OF_MEMORY
+
+
 class CannotExport(PermanentError):
     """The policy, its normalisation or its spaces cannot be written as an ONNX file."""
 
@@ -102,3 +110,9 @@ class SimulatorGone(RetryableError):
     """The simulator was not available for as long as it is retried, or keeps failing."""
 
     reason = Reason.SIMULATOR_UNREACHABLE
+
+
+class SessionsTooShort(SimulatorGone):
+    """The simulator answers, and its sessions end before enough was collected for one update."""
+
+    reason = Reason.SIMULATOR_SESSIONS_TOO_SHORT

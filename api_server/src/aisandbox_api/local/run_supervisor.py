@@ -30,6 +30,9 @@ from aisandbox_api.local.run_state import RunState
 from aisandbox_api.local.status_updates import AttemptEnd
 from aisandbox_api.local.trainer_slots import TrainerSlots
 
+WAIT_NOTICE_SECONDS = 2.0
+"""How often a run that waits for a slot looks at what those that have one do."""
+
 log = structlog.get_logger()
 
 
@@ -131,9 +134,11 @@ class RunSupervisor:
                 self._stop_requested.clear()
                 delay, self._active_since = 0.0, None
             elif await self._unless_stopped(self._acquire_slot(delay)):
+                self._context.slots.holders[self.run.name] = lambda: self.run.status.progress.activity
                 try:
                     delay = await self._run_attempt()
                 finally:
+                    self._context.slots.holders.pop(self.run.name, None)
                     self._context.slots.release()
             else:
                 delay = 0.0
@@ -152,7 +157,21 @@ class RunSupervisor:
 
     async def _acquire_slot(self, delay: float) -> None:
         await asyncio.sleep(delay)
-        await self._context.slots.acquire(self.run.creation_time + self.run.name)
+        notice = asyncio.ensure_future(self._show_what_it_waits_for())
+        try:
+            await self._context.slots.acquire(self.run.creation_time + self.run.name)
+        finally:
+            notice.cancel()
+        if self.run.status.progress.warning.startswith(status_updates.WAITING_FOR_A_SLOT):
+            self.state.set(status_updates.with_warning(self.run, ""))
+
+    async def _show_what_it_waits_for(self) -> None:
+        """Keeps the status of a run without a slot up to date with those that have one."""
+        while True:
+            warning = status_updates.waiting_for_a_slot(self._context.slots.number, self._context.slots.holders)
+            if warning != self.run.status.progress.warning:
+                self.state.set(status_updates.with_warning(self.run, warning))
+            await asyncio.sleep(WAIT_NOTICE_SECONDS)
 
     async def _run_attempt(self) -> float:
         """One attempt; the seconds to wait before the next one."""

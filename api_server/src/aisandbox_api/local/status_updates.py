@@ -7,7 +7,7 @@ processes, files or the clock (``now`` is RFC 3339, passed in). What a report ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aisandbox_crds.progress import idle, is_training, status_after_last_report, status_after_report
@@ -23,6 +23,8 @@ from aisandbox_crds.trainingrun import TrainingRun
 
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
+SHOWN_HOLDERS = 5
+WAITING_FOR_A_SLOT = "waiting for a trainer slot"
 _MORE_MEMORY = "fewer concurrent runs (MAX_CONCURRENT_RUNS)"
 
 
@@ -63,6 +65,18 @@ def start_attempt(run: TrainingRun, now: str) -> TrainingRun:
             progress=idle(status.progress, activity=Activity.STARTING),
         ),
     )
+
+
+def waiting_for_a_slot(number: int, holders: Mapping[str, Callable[[], str]]) -> str:
+    """What a run without a trainer slot waits for: ``holders`` tell by their names what they do now."""
+    shown = [f"{name} ({activity() or 'Starting'})" for name, activity in sorted(holders.items())[:SHOWN_HOLDERS]]
+    others = f" and {len(holders) - len(shown)} more" if len(holders) > len(shown) else ""
+    return f"{WAITING_FOR_A_SLOT}; all {number} (MAX_CONCURRENT_RUNS) are taken by: {', '.join(shown)}{others}"
+
+
+def with_warning(run: TrainingRun, warning: str) -> TrainingRun:
+    """The run with another warning."""
+    return _with(run, replace(run.status, progress=replace(run.status.progress, warning=warning)))
 
 
 def pause(run: TrainingRun, phase: Phase) -> TrainingRun:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Callable
 from itertools import count
 
 
@@ -15,6 +16,9 @@ class TrainerSlots:
     """``slots`` of them; for one event loop."""
 
     def __init__(self, slots: int) -> None:
+        self.number = slots
+        self.holders: dict[str, Callable[[], str]] = {}
+        """What the holders of slots do now, by their names; kept by those who acquire them, for those who wait."""
         self._free = slots
         self._queue: list[tuple[str, int, asyncio.Future[None]]] = []
         self._count = count()

@@ -38,6 +38,10 @@ class _TrainerActivityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Train
     """Waiting for a simulator that cannot be reached."""
     TRAINER_ACTIVITY_EVALUATING: _TrainerActivity.ValueType  # 4
     """Running evaluation episodes."""
+    TRAINER_ACTIVITY_UPDATING: _TrainerActivity.ValueType  # 5
+    """Updating the policy, for some seconds already."""
+    TRAINER_ACTIVITY_WAITING_FOR_STEP: _TrainerActivity.ValueType  # 6
+    """Waiting for the answer to a step of a simulator that is connected, for some seconds already."""
 
 class TrainerActivity(_TrainerActivity, metaclass=_TrainerActivityEnumTypeWrapper):
     """What a trainer is doing."""
@@ -52,6 +56,10 @@ TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR: TrainerActivity.ValueType  # 3
 """Waiting for a simulator that cannot be reached."""
 TRAINER_ACTIVITY_EVALUATING: TrainerActivity.ValueType  # 4
 """Running evaluation episodes."""
+TRAINER_ACTIVITY_UPDATING: TrainerActivity.ValueType  # 5
+"""Updating the policy, for some seconds already."""
+TRAINER_ACTIVITY_WAITING_FOR_STEP: TrainerActivity.ValueType  # 6
+"""Waiting for the answer to a step of a simulator that is connected, for some seconds already."""
 Global___TrainerActivity: _TypeAlias = TrainerActivity  # noqa: Y015
 
 @_typing.final
@@ -75,6 +83,7 @@ class ReportRequest(_message.Message):
     ACTIVITY_FIELD_NUMBER: _builtins.int
     WARNING_FIELD_NUMBER: _builtins.int
     UNSAVED_FIELD_NUMBER: _builtins.int
+    TIMESTEPS_DROPPED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     attempt: _builtins.int
@@ -109,6 +118,8 @@ class ReportRequest(_message.Message):
     """Why the last due checkpoint or model could not be saved ("no space left on the volume"); empty if it was saved. The
     run continues and retries at the next interval.
     """
+    timesteps_dropped: _builtins.int
+    """Environment steps that this attempt has taken and dropped: rollouts that a stop or the simulator interrupted."""
     @_builtins.property
     def latest_checkpoint(self) -> Global___Artifact:
         """The newest checkpoint, if there is one."""
@@ -143,10 +154,11 @@ class ReportRequest(_message.Message):
         activity: Global___TrainerActivity.ValueType = ...,
         warning: _builtins.str = ...,
         unsaved: _builtins.str = ...,
+        timesteps_dropped: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_resumed_from", b"_resumed_from", "best_model", b"best_model", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_resumed_from", b"_resumed_from", "activity", b"activity", "attempt", b"attempt", "best_model", b"best_model", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "fps", b"fps", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from", "run_id", b"run_id", "timesteps", b"timesteps", "timesteps_lost", b"timesteps_lost", "unsaved", b"unsaved", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_resumed_from", b"_resumed_from", "activity", b"activity", "attempt", b"attempt", "best_model", b"best_model", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "fps", b"fps", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from", "run_id", b"run_id", "timesteps", b"timesteps", "timesteps_dropped", b"timesteps_dropped", "timesteps_lost", b"timesteps_lost", "unsaved", b"unsaved", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_model: _TypeAlias = _typing.Literal["best_model"]  # noqa: Y015
     _WhichOneofArgType__best_model: _TypeAlias = _typing.Literal["_best_model", b"_best_model"]  # noqa: Y015

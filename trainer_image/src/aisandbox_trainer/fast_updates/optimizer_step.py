@@ -60,6 +60,7 @@ class OptimizerStep:
 
     def __call__(self, gradients: Gradients) -> None:
         """Clips the gradients (in place) and takes a step. Raises NonFiniteTraining if one is NaN or infinite."""
+        _torch_internals.call_step_pre_hooks(self._optimizer)
         norm = float(th.linalg.vector_norm(gradients.flat))
         if not math.isfinite(norm):
             raise NonFiniteTraining(
@@ -71,7 +72,7 @@ class OptimizerStep:
         if self._terms is None:
             for parameter, gradient in zip(self._parameters, gradients.parts, strict=True):
                 parameter.grad = gradient
-            self._optimizer.step()
+            self._optimizer.step()  # calls the hooks again, which is harmless
         elif len(self._state) == 3:
             steps, averages, squares = self._state
             _torch_internals.adam_step(self._parameters, gradients.parts, averages, squares, steps, self._terms)

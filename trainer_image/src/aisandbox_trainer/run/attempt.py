@@ -31,6 +31,7 @@ from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.algorithms import builder
 from aisandbox_trainer.algorithms.builder import class_of
 from aisandbox_trainer.algorithms.divergence import check_finite
+from aisandbox_trainer.algorithms.memory_check import check_memory
 from aisandbox_trainer.algorithms.policy_choice import check_actions, check_hyperparameters, choose_policy
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
@@ -38,6 +39,7 @@ from aisandbox_trainer.environments.factory import Environments, space_adapter_o
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone, StopRequested
 from aisandbox_trainer.run.exit_status import DONE, exit_status_of, write_termination_message
+from aisandbox_trainer.runtime.memory_limit import limit_memory
 from aisandbox_trainer.runtime.progress import Progress, Reporter
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
@@ -68,7 +70,11 @@ def run_attempt(start: TrainerStart, stop: Stop, settings: Settings | None = Non
         structlog.contextvars.bind_contextvars(attempt=attempt)
         reporter = Reporter(start, attempt, progress)
         reporter.start()
-        Attempt(start, writer, stop, progress, settings or Settings.from_environ(os.environ)).run()
+        settings = settings or Settings.from_environ(os.environ)
+        limited = "TRAINER_MEMORY_BYTES" in os.environ or not Path("/dev/nvidia0").exists()
+        if limited:  # memory that CUDA pins for the GPU is counted too: there only a bound that was set
+            limit_memory(settings.memory_bytes)
+        Attempt(start, writer, stop, progress, settings).run()
         status = DONE
     except BaseException as error:
         status = exit_status_of(error)
@@ -130,7 +136,16 @@ class Attempt:
         publisher.load_pointers()
         total, stop = self._spec.total_timesteps, self._stop
         restored = state is not None and state.episodes is not None
-        loop = TrainingLoop(model, total, publisher, self._retry, self._progress, stop, restored)
+        loop = TrainingLoop(
+            model,
+            total,
+            publisher,
+            self._retry,
+            self._progress,
+            stop,
+            restored,
+            stop_grace_seconds=self._settings.stop_grace,
+        )
         try:
             loop.run()
             self._finish(publisher, model)
@@ -181,6 +196,14 @@ class Attempt:
             inner = adapter.inner_observation_space, adapter.inner_action_space
             check_hyperparameters(self._spec.algorithm, self._hyperparameters, *inner)
         self._check_environments(bare.num_envs, self._hyperparameters)
+        check_memory(
+            self._spec.algorithm,
+            self._hyperparameters,
+            adapter.observation_space,
+            adapter.action_space,
+            bare.num_envs,
+            self._settings.memory_bytes,
+        )
         policy = choose_policy(self._hyperparameters.policy, adapter.observation_space)
         builder.set_threads(policy, self._settings.torch_threads)
         if checkpoint is None:
@@ -222,7 +245,10 @@ class Attempt:
 
     def _evaluator(self, environments: Environments) -> Evaluator | None:
         evaluation = self._spec.evaluation
-        return None if evaluation is None else Evaluator(environments, evaluation, self._seed, self._stop.check)
+        if evaluation is None:
+            return None
+        steps = self._settings.evaluation_episode_steps
+        return Evaluator(environments, evaluation, self._seed, self._stop.check, steps)
 
     def _check_environments(self, environments: int, hyperparameters: Hyperparameters) -> None:
         for rule in (batch_conflict, frequency_conflict):

@@ -30,6 +30,8 @@ class ExitStatus:
     failure: Failure | None = None
 
 
+_OUT_OF_MEMORY = ("can't allocate memory", "std::bad_alloc")
+"""What PyTorch says in a RuntimeError."""
 DONE = ExitStatus(ExitCode.DONE)
 CANCELLED = ExitStatus(ExitCode.CANCELLED)
 
@@ -40,6 +42,8 @@ def exit_status_of(error: BaseException) -> ExitStatus:
         return CANCELLED
     permanent, reason = _kind(error)
     message = str(error) or type(error).__name__
+    if reason == Reason.OUT_OF_MEMORY and not isinstance(error, TrainerError):
+        message = f"the trainer needs more memory than it may take (TRAINER_MEMORY_BYTES, or the machine's): {message}"
     if reason == Reason.INTERNAL:
         message = f"{type(error).__name__}: {message}"
     return ExitStatus(ExitCode.PERMANENT if permanent else ExitCode.RETRYABLE, Failure(reason, message))
@@ -62,7 +66,7 @@ def _kind(error: BaseException) -> tuple[bool, str]:
         return False, Reason.FENCED
     if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         return False, Reason.DISK_FULL
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY):
         return False, Reason.OUT_OF_MEMORY
     return False, Reason.INTERNAL
 

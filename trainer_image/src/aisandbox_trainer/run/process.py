@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 def set_up_native_libraries() -> None:
     """To be called before NumPy, PyTorch or gRPC is imported."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime's
     limit_native_threads()
     set_up_grpc(few_connections=True)
 

@@ -10,8 +10,8 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -28,16 +28,24 @@ FPS_WINDOW_SECONDS = 15.0
 CALL_TIMEOUT_SECONDS = 5.0
 LAST_REPORT_SECONDS = 2.0
 LOG_EVERY_SECONDS = 60.0
+LONG_UPDATE_SECONDS = 2.0
+"""An update is an activity of its own from here, and its time counts in a speed of its own."""
+LONG_STEP_SECONDS = 5.0
+"""A step that is not answered is an activity of its own from here."""
 
 log = structlog.get_logger(__name__)
 
-_STATE = [field.name for field in fields(ProgressReport) if field.name not in ("attempt", "fps")]
+_STATE = [each.name for each in fields(ProgressReport) if each.name not in ("attempt", "fps")]
 """The fields of a report that :class:`Progress` has."""
 
 
 @dataclass(slots=True)
 class Progress:
     """The state of the attempt; every field is replaced whole, so another thread may read at any time.
+
+    ``warning`` is about what is happening and is cleared by what follows; ``notices`` hold for the rest of the attempt
+    and are reported behind it. ``timesteps_dropped`` are the steps of rollouts that were interrupted. ``cycle_fps`` is
+    the speed over the last rollout and its update, if that update was a long one.
 
     ``model`` is the SB3 algorithm once there is one: its step counter and its last 100 episodes are read from it.
     ``stored_reward_mean`` stands for the latter where a run is finished and nothing is learned any more.
@@ -53,6 +61,53 @@ class Progress:
     resumed_from: Artifact | None = None
     evaluation_reward_mean: float | None = None
     stored_reward_mean: float | None = None
+    timesteps_dropped: int = 0
+    notices: Mapping[str, str] = field(default_factory=dict)
+    cycle_fps: float | None = None
+    clock: Callable[[], float] = time.monotonic
+    _collecting_since: float | None = None
+    _collecting_from: int = 0
+    _updating_since: float | None = None
+
+    def set_notice(self, name: str, text: str) -> None:
+        """Sets the notice ``name``; an empty text removes it."""
+        others = {key: value for key, value in self.notices.items() if key != name}
+        self.notices = {**others, name: text} if text else others
+
+    def collecting_starts(self) -> None:
+        """A rollout begins."""
+        self._collecting_from = self.timesteps
+        self._collecting_since = self.clock()
+
+    def update_starts(self) -> None:
+        """The rollout is complete, and an update begins."""
+        self._updating_since = self.clock()
+
+    def update_ends(self) -> None:
+        """The update is done: measures the speed where it was long."""
+        now = self.clock()
+        began, updating = self._collecting_since, self._updating_since
+        self._collecting_since = self._updating_since = None
+        if began is None or updating is None or now - updating < LONG_UPDATE_SECONDS:
+            self.cycle_fps = None
+        else:
+            self.cycle_fps = (self.timesteps - self._collecting_from) / (now - began)
+
+    def work_stops(self) -> None:
+        """A rollout or an update has been left by an error."""
+        self._collecting_since = self._updating_since = None
+
+    def shown_activity(self, unchanged_seconds: float) -> Activity:
+        """The activity, more precise where it takes long; ``unchanged_seconds``: how long no step has been taken."""
+        updating = self._updating_since
+        if self.activity is not Activity.TRAINING:
+            return self.activity
+        if updating is not None:
+            return Activity.UPDATING if self.clock() - updating >= LONG_UPDATE_SECONDS else self.activity
+        if self._collecting_since is None:
+            return self.activity
+        waited = min(unchanged_seconds, self.clock() - self._collecting_since)
+        return Activity.WAITING_FOR_STEP if waited >= LONG_STEP_SECONDS else self.activity
 
     @property
     def timesteps(self) -> int:
@@ -73,7 +128,9 @@ class Progress:
 
     def report(self, attempt: int, fps: float = 0.0) -> ProgressReport:
         """The snapshot; a field of ProgressReport is the attribute of the same name."""
-        return ProgressReport(attempt=attempt, fps=fps, **{name: getattr(self, name) for name in _STATE})
+        state = {name: getattr(self, name) for name in _STATE}
+        state["warning"] = "; ".join(filter(None, (self.warning, *self.notices.values())))
+        return ProgressReport(attempt=attempt, fps=fps, **state)
 
 
 class Rate:
@@ -82,6 +139,21 @@ class Rate:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._samples: deque[tuple[float, int]] = deque()
+        self._value = 0.0
+        self._changed_at = clock()
+        self._last: int | None = None
+
+    @property
+    def value(self) -> float:
+        """The rate at the last sample."""
+        return self._value
+
+    def unchanged_seconds(self, timesteps: int) -> float:
+        """How long the counter has had this value."""
+        now = self._clock()
+        if timesteps != self._last:
+            self._last, self._changed_at = timesteps, now
+        return now - self._changed_at
 
     def sample(self, timesteps: int) -> float:
         """Takes the counter's value now, returns the rate; 0 until there are two samples."""
@@ -93,7 +165,8 @@ class Rate:
         while len(self._samples) > 2 and self._samples[1][0] < now - FPS_WINDOW_SECONDS:
             self._samples.popleft()
         then, before = self._samples[0]
-        return (timesteps - before) / (now - then) if now > then else 0.0
+        self._value = (timesteps - before) / (now - then) if now > then else 0.0
+        return self._value
 
 
 class Reporter:
@@ -141,8 +214,7 @@ class Reporter:
         import grpc
 
         try:
-            fps = self._rate.sample(self._progress.timesteps)
-            report = self._progress.report(self._attempt, fps)
+            report = self._snapshot()
             if report == self._sent:
                 return
             request = pb.ReportRequest(run_id=self._start.run_id, **message_fields(pb.ReportRequest, report))
@@ -154,6 +226,17 @@ class Reporter:
                 self._logged_at = now
                 detail = error.details() if isinstance(error, grpc.Call) else str(error)
                 log.warning("progress not reported", address=self._start.progress_address, error=detail)
+
+    def _snapshot(self) -> ProgressReport:
+        """The report now. While no step can be taken, the speed stays as it was: the activity says why."""
+        progress = self._progress
+        timesteps = progress.timesteps
+        activity = progress.shown_activity(self._rate.unchanged_seconds(timesteps))
+        waits = activity in (Activity.UPDATING, Activity.WAITING_FOR_STEP)
+        fps = self._rate.value if waits else self._rate.sample(timesteps)
+        if activity is not Activity.STARTING and progress.cycle_fps is not None:
+            fps = progress.cycle_fps
+        return replace(progress.report(self._attempt, fps), activity=activity)
 
     def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         token = self._start.progress_token

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from aisandbox_crds.errors import FieldError, InvalidRun
-from aisandbox_process.environ import InvalidSetting, positive_number, switch
+from aisandbox_crds.memory import MOST_BYTES, default_memory_bound
+from aisandbox_process.environ import InvalidSetting, positive_number, seconds, switch, whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,14 @@ class Settings:
     """SIMULATOR_TIMEOUT_SECONDS, above 0: how long to wait for the reply to one step; twice as long for a reset."""
     disk_patience: float = 300.0
     """DISK_PATIENCE_SECONDS, above 0: how long a run that is trained waits for space on a full disk."""
+    evaluation_episode_steps: float = 10_000.0
+    """EVALUATION_EPISODE_STEPS, above 0: steps of an evaluation's episodes on average, or ten times those of training
+    if these are more, after which it ends with the returns so far."""
+    stop_grace: float = 30.0
+    """STOP_GRACE_SECONDS, 0 to 86,400: how long after SIGTERM the process may live."""
+    memory_bytes: int = field(default_factory=default_memory_bound)
+    """TRAINER_MEMORY_BYTES, above 0: the most memory this process may take. Default: 3/4 of the machine's, or of the
+    limit of its container."""
     torch_threads: int | None = None
     """TORCH_NUM_THREADS, above 0: PyTorch's threads; None: 1 for small networks, all processors for images."""
     fast_update: bool = True
@@ -34,6 +43,9 @@ class Settings:
             simulator_patience=_number(environ, "SIMULATOR_PATIENCE_SECONDS", cls().simulator_patience),
             simulator_timeout=_number(environ, "SIMULATOR_TIMEOUT_SECONDS", cls().simulator_timeout),
             disk_patience=_number(environ, "DISK_PATIENCE_SECONDS", cls().disk_patience),
+            evaluation_episode_steps=_number(environ, "EVALUATION_EPISODE_STEPS", cls().evaluation_episode_steps),
+            stop_grace=_grace(environ, cls().stop_grace),
+            memory_bytes=_bytes(environ, "TRAINER_MEMORY_BYTES", default_memory_bound()),
             torch_threads=None if threads is None else math.ceil(_number(environ, "TORCH_NUM_THREADS", 1)),
             fast_update=_switch(environ, "FAST_UPDATE"),
         )
@@ -44,6 +56,20 @@ def _number(environ: Mapping[str, str], name: str, default: float) -> float:
         return positive_number(environ, name, default)
     except InvalidSetting as error:
         raise InvalidRun([FieldError(name, error.rule)]) from None
+
+
+def _bytes(environ: Mapping[str, str], name: str, default: int) -> int:
+    try:
+        return whole_number(environ, name, default, 1, MOST_BYTES)
+    except InvalidSetting as error:
+        raise InvalidRun([FieldError(name, error.rule)]) from None
+
+
+def _grace(environ: Mapping[str, str], default: float) -> float:
+    try:
+        return seconds(environ, "STOP_GRACE_SECONDS", default)
+    except InvalidSetting as error:
+        raise InvalidRun([FieldError("STOP_GRACE_SECONDS", error.rule)]) from None
 
 
 def _switch(environ: Mapping[str, str], name: str) -> bool:

@@ -187,8 +187,17 @@ class ArtifactPublisher:
         finally:
             self.progress.activity = before
         self.evaluation_results = replace(self.evaluation_results, last_timesteps=model.num_timesteps)
+        notice = evaluator.warning
         if mean is None:
+            if self.evaluation_results.last_reward_mean is None:
+                notice += "; until one is, the returns of training decide which model is the best"
+            self.progress.set_notice("evaluation", notice)
             return
+        self.progress.set_notice("evaluation", notice)
+        if (
+            self.evaluation_results.last_reward_mean is None
+        ):  # a best model so far was chosen by the returns of training
+            self.evaluation_results = replace(self.evaluation_results, best_reward_mean=None)
         model.logger.record("eval/mean_reward", mean)
         log.info("evaluation", timesteps=model.num_timesteps, reward_mean=mean)
         self.progress.evaluation_reward_mean = mean
@@ -196,9 +205,12 @@ class ArtifactPublisher:
         self._publish_if_best(model, mean)
 
     def _rate_by_training(self, model: BaseAlgorithm) -> None:
-        """Without evaluations, the returns of the last training episodes decide which model is the best."""
+        """Without an evaluation, the returns of the last training episodes decide which model is the best."""
         episodes = model.ep_info_buffer
-        if self.evaluator is None and episodes:
+        not_evaluated = self.evaluator is None or (
+            self.evaluator.warning and self.evaluation_results.last_reward_mean is None
+        )
+        if not_evaluated and episodes:
             self._publish_if_best(model, fmean(float(episode["r"]) for episode in episodes))
 
     def _publish_if_best(self, model: BaseAlgorithm, mean: float) -> None:

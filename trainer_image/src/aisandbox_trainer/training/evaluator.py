@@ -7,6 +7,7 @@ from the result.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import structlog
@@ -33,44 +34,72 @@ class Evaluator:
     """
 
     def __init__(
-        self, environments: Environments, evaluation: Evaluation, seed: int, check: Callable[[], None]
+        self,
+        environments: Environments,
+        evaluation: Evaluation,
+        seed: int,
+        check: Callable[[], None],
+        episode_steps: float = 10_000.0,
     ) -> None:
         self._environments = environments
         self._evaluation = evaluation
         self._seed = seed
         self._check = check
+        self._episode_steps = episode_steps
+        self.warning = ""
+        self._too_long = ""
 
     def mean_reward(self, model: BaseAlgorithm, number: int) -> float | None:
         """The mean undiscounted return of the episodes, played on up to ``number`` environments at a time.
 
-        None if the simulator has no free session or fails: a failed evaluation must not end the run. Raises what
-        ``check`` raises (it is called each step) and the simulator's permanent errors.
+        None if the simulator has no free session or fails: a failed evaluation must not end the run. ``warning`` then
+        says so; or that the episodes did not end, and their returns so far were counted. Raises what ``check`` raises
+        (it is called each step) and the simulator's permanent errors.
         """
+        self.warning = ""
         before = RandomState.capture(model.action_space)  # DQN explores by drawing from the space
         try:
             for count in dict.fromkeys((min(number, self._evaluation.episodes), 1)):
                 try:
-                    return self._play(model, count)
+                    mean = self._play(model, count)
+                    self.warning = self._too_long
+                    return mean
                 except TransientSimulatorError as error:
                     log.warning("evaluation aborted", environments=count, error=str(error))
+                    self.warning = f"the last evaluation was not possible: {error}"
         finally:
             before.restore(model.action_space)
         return None
 
     def _play(self, model: BaseAlgorithm, count: int) -> float:
         env = self._prepared(self._environments.evaluation(count), model)
+        limit = _StepLimit(self._evaluation.episodes * self._longest(model), self._check)
+        self._too_long = ""
         try:
             rewards, _ = evaluate_policy(
                 model,
                 env,
                 n_eval_episodes=self._evaluation.episodes,
                 deterministic=not self._evaluation.stochastic,
-                callback=lambda _locals, _globals: self._check(),
+                callback=limit,
                 return_episode_rewards=True,
             )
+        except _LimitReached as reached:
+            rewards = reached.returns
+            self._too_long = (
+                f"the last evaluation was ended after {limit.steps} steps, because its episodes did not end: "
+                f"{reached.finished} of {self._evaluation.episodes} had ended, and the returns so far were counted "
+                "(EVALUATION_EPISODE_STEPS; a time limit in the environment ends its episodes)"
+            )
+            log.warning("evaluation ended before its episodes", steps=limit.steps, finished=reached.finished)
         finally:
             env.close()
         return float(np.mean(rewards))
+
+    def _longest(self, model: BaseAlgorithm) -> float:
+        """The steps that an episode may have on average."""
+        lengths = [float(episode["l"]) for episode in model.ep_info_buffer or ()]
+        return max(self._episode_steps, 10 * max(lengths, default=0.0))
 
     def _prepared(self, bare: VecEnv, model: BaseAlgorithm) -> VecEnv:
         bare.seed(self._seed + SEED_DISTANCE)
@@ -80,3 +109,33 @@ class Evaluator:
             normalize.norm_reward = False
             sync_envs_normalization(env_of(model), env)
         return env
+
+
+class _LimitReached(Exception):
+    """The evaluation has taken too many steps. ``returns``: of the ``finished`` episodes and of those in progress."""
+
+    def __init__(self, returns: list[float], finished: int) -> None:
+        super().__init__()
+        self.returns = returns
+        self.finished = finished
+
+
+class _StepLimit:
+    """A callback of ``evaluate_policy``, once for each environment and step. Raises _LimitReached, what ``check`` does.
+
+    It reads these variables of ``evaluate_policy`` (stable-baselines3 2.9): ``episode_rewards`` and
+    ``current_rewards``, the undiscounted returns of finished episodes and, by environment, of those in progress.
+    """
+
+    def __init__(self, limit: float, check: Callable[[], None]) -> None:
+        self._limit = limit
+        self._check = check
+        self.steps = 0
+
+    def __call__(self, variables: dict[str, Any], _globals: dict[str, Any]) -> None:
+        self._check()
+        self.steps += 1
+        if self.steps >= self._limit:
+            finished = [float(each) for each in variables["episode_rewards"]]
+            in_progress = [float(each) for each in variables["current_rewards"]]
+            raise _LimitReached(finished + in_progress, len(finished))

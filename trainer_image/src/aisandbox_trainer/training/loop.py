@@ -16,6 +16,7 @@ from aisandbox_model_store import ModelStoreError
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.algorithms.divergence import FiniteCheck, check_finite
@@ -24,11 +25,12 @@ from aisandbox_trainer.checkpoints.rollback import RollbackPoint, truncate_store
 from aisandbox_trainer.environments.factory import env_of
 from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.environments.retry import SimulatorRetry
-from aisandbox_trainer.errors import SimulatorGone, TrainerError
+from aisandbox_trainer.errors import SessionsTooShort, SimulatorGone, StopRequested, TrainerError
 from aisandbox_trainer.runtime.progress import Progress
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
 from aisandbox_trainer.training.episode_capture import EpisodeCapture
+from aisandbox_trainer.training.update_guard import UpdateGuard
 
 FAILURES_WITHOUT_PROGRESS = 10
 """A simulator that fails this often before the next update is given up."""
@@ -36,6 +38,8 @@ STOP_SECONDS = 2.0
 """How long a stop waits for the end of a rollout of DQN, which is near, before the step in flight is dropped."""
 EXACT_STOP_SECONDS = 10.0
 """The same where the episodes could be resumed exactly."""
+UPDATE_SHARE_OF_GRACE = 3
+"""A stop waits for the end of an update for one part in so many of the grace; the rest is for the checkpoint."""
 BACKOFF_SECONDS = 0.1
 """Times the number of failures: the pause before the next session, from the second failure on."""
 
@@ -46,7 +50,8 @@ log = structlog.get_logger(__name__)
 class TrainingLoop:
     """One attempt's training of ``model`` up to ``total_timesteps``.
 
-    ``episodes_restored``: training starts in the middle of stored episodes.
+    ``episodes_restored``: training starts in the middle of stored episodes. ``stop_grace_seconds``: how long after a
+    stop the process may live.
     """
 
     model: BaseAlgorithm
@@ -58,9 +63,15 @@ class TrainingLoop:
     episodes_restored: bool = False
     rollback_point: RollbackPoint | None = None
     failures: int = 0
+    stop_grace_seconds: float = 30.0
     _furthest: int = -1
+    _longest_rollout: int = 0
     _check_weights: FiniteCheck = field(default_factory=FiniteCheck)
     _episode_capture: EpisodeCapture = field(default_factory=EpisodeCapture)
+    _update_guard: UpdateGuard = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._update_guard = UpdateGuard(self.model, self.stop, self.stop_grace_seconds / UPDATE_SHARE_OF_GRACE)
 
     def run(self) -> None:
         """Trains to the end; SB3 completes its last rollout, so a few steps more may be taken.
@@ -75,10 +86,26 @@ class TrainingLoop:
                     self._train()
                 except Exception as error:
                     self._recover(error)
-        except BaseException:
+        except BaseException as error:
+            self.progress.work_stops()
+            furthest = self.model.num_timesteps
+            self._update_guard.restore()
             self._roll_back()
+            if isinstance(error, StopRequested):
+                self._count_dropped(furthest - self.model.num_timesteps)
             raise
         check_finite(self.model)
+
+    def _count_dropped(self, dropped: int) -> None:
+        """Reports what a stop has dropped, and from where the run continues."""
+        if dropped > 0:
+            step = self.model.num_timesteps
+            self.progress.timesteps_dropped += dropped
+            self.progress.set_notice(
+                "stop",
+                f"the stop dropped the {dropped} timesteps of an unfinished rollout; the run resumes from step {step}",
+            )
+            log.info("unfinished rollout dropped", timesteps_dropped=dropped, resumes_from=step)
 
     def _train(self) -> None:
         """The loop itself, as of SB3's ``learn``; left only at the end, or by an exception."""
@@ -88,14 +115,19 @@ class TrainingLoop:
             self.publisher.evaluate_if_due(self.model)
             self.publisher.save_if_due(self.model)
             self._episode_capture.rollout_starts()
+            self.progress.collecting_starts()
             steps.collect()
-            steps.update()
+            self.progress.update_starts()
+            with self._update_guard:
+                steps.update()
+            self.progress.update_ends()
 
     def prepare_rollout(self) -> None:
         """Checks the weights and takes a rollback point. Raises StopRequested, NonFiniteTraining, Fenced."""
         if self.model.num_timesteps > self._furthest:
             self.episodes_restored = self.episodes_restored and self._furthest < 0
             self._furthest = self.model.num_timesteps
+            self._longest_rollout = 0
             self.failures = 0
         self._check_weights(self.model)
         if isinstance(self.model, OnPolicyAlgorithm):
@@ -105,6 +137,7 @@ class TrainingLoop:
 
     def after_step(self) -> None:
         """Called after every step of the environments. Raises StopRequested where waiting would take too long."""
+        self._longest_rollout = max(self._longest_rollout, self.model.num_timesteps - self._furthest)
         if not self.stop.requested:
             return
         if isinstance(self.model, OnPolicyAlgorithm):
@@ -118,6 +151,7 @@ class TrainingLoop:
 
     def _recover(self, error: Exception) -> None:
         """Makes the model ready to train again after ``error``, or raises it."""
+        self.progress.work_stops()
         if isinstance(error, TransientSimulatorError):
             self._reconnect(error)
         elif isinstance(error, TrainerError | ModelStoreError) or not self.episodes_restored:
@@ -145,9 +179,10 @@ class TrainingLoop:
         point = self.rollback_point
         lost = 0 if point is None else self.model.num_timesteps - point.timesteps
         log.warning("simulator failed", error=str(error), timesteps_dropped=lost)
+        self.progress.timesteps_dropped += lost
         self.failures += 1
         if self.failures >= FAILURES_WITHOUT_PROGRESS:
-            raise SimulatorGone(f"the simulator failed {self.failures} times without an update in between: {error}")
+            raise self._given_up(error)
         self._roll_back(random=False)  # not the same actions again: they may be what it failed on
         self._reset_episodes()
         if self.failures > 1:
@@ -155,6 +190,34 @@ class TrainingLoop:
         self.retry.call(cast(GrpcVecEnv, env_of(self.model).unwrapped).reconnect)
         self.progress.warning = f"the simulator failed, {lost} timesteps were dropped, it is available again: {error}"
         log.info("simulator available again", timesteps=self.model.num_timesteps)
+
+    def _given_up(self, error: TransientSimulatorError) -> SimulatorGone:
+        """Why no further session is opened: sessions that end within a rollout are another fault than none at all."""
+        if self._longest_rollout <= 0:
+            return SimulatorGone(f"the simulator failed {self.failures} times without an update in between: {error}")
+        return SessionsTooShort(
+            f"{self.failures} sessions in a row ended before one update: the longest took {self._longest_rollout} "
+            f"timesteps, {_rollout_rule(self.model, self._longest_rollout)}; or have the simulator keep a session for "
+            f"longer. The last one ended with: {error}"
+        )
+
+
+def _rollout_rule(model: BaseAlgorithm, reached: int) -> str:
+    """How many timesteps an update needs, and the hyperparameter that makes it need ``reached`` or fewer."""
+    if isinstance(model, OnPolicyAlgorithm):
+        needed = model.n_steps * model.n_envs
+        fitting = max(reached // model.n_envs, 1)
+        return (
+            f"but one rollout takes {needed} (n_steps={model.n_steps} x {model.n_envs} environments): choose n_steps "
+            f"of {fitting} or less"
+        )
+    return "but one rollout takes the steps of train_freq: choose a train_freq of fewer steps"
+
+
+def _ends_by_total(model: BaseAlgorithm) -> bool:
+    """Whether rollouts count episodes, which may never end."""
+    frequency = getattr(model, "train_freq", None)
+    return isinstance(frequency, TrainFreq) and frequency.unit is TrainFrequencyUnit.EPISODE
 
 
 def _start(model: BaseAlgorithm, total_timesteps: int, callback: BaseCallback) -> _sb3_internals.TrainingSteps:
@@ -170,10 +233,16 @@ class _Callback(BaseCallback):
         self._loop = loop
         bare = env_of(loop.model).unwrapped
         self._metrics = bare.episode_metrics if isinstance(bare, GrpcVecEnv) else []
+        self._last = loop.total_timesteps if _ends_by_total(loop.model) else None
 
     def _on_step(self) -> bool:
         self._loop.after_step()
-        return True
+        # False ends the rollout. One that counts episodes would not end where an episode never does.
+        return self._last is None or self._loop.model.num_timesteps < self._last + self._longest_episode()
+
+    def _longest_episode(self) -> float:
+        """Timesteps that the last episode may take beyond the total: twice those of the longest one so far."""
+        return 2 * max((float(episode["l"]) for episode in self.model.ep_info_buffer or ()), default=0.0)
 
     def _on_rollout_end(self) -> None:
         for metrics in self._metrics:

@@ -1,0 +1,140 @@
+"""How many bytes a trainer needs at least, from declared spaces and hyperparameters, before anything is allocated.
+
+Owns the estimate and the bound of a trainer's memory. All numbers are Python's, so none can overflow. Must not know how
+spaces are declared; stdlib only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aisandbox_crds.hyperparameters import Hyperparameters, setting
+from aisandbox_crds.spec import Algorithm
+
+SHARE_OF_MACHINE = 0.75
+"""The part of the machine's memory, or of its container's limit, that one trainer may take by default."""
+MOST_BYTES = 2**63 - 1
+_LEAST_BOUND = 2 * 1024**3
+_FLOAT = 4
+_COPIES_OF_WEIGHTS = 4
+"""Weights, gradients and the two running averages of Adam."""
+_LAYER = 64
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceSize:
+    """``stored``: bytes of one value in a buffer; ``features``: numbers of one value as a network's input or output."""
+
+    stored: int
+    features: int
+
+    def __add__(self, other: SpaceSize) -> SpaceSize:
+        return SpaceSize(self.stored + other.stored, self.features + other.features)
+
+    def times(self, number: int) -> SpaceSize:
+        """Of ``number`` such values."""
+        return SpaceSize(self.stored * number, self.features * number)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """Bytes of the largest parts of a trainer."""
+
+    buffer: int
+    """The replay buffer or the rollout buffer."""
+    network: int
+    """The first and last layer of the networks, with gradients and the optimizer's state."""
+    batch: int
+    """The inputs of the network for one minibatch, one-hot where the space is discrete."""
+
+    @property
+    def total(self) -> int:
+        """The sum."""
+        return self.buffer + self.network + self.batch
+
+    def rule(self, bound: int) -> str | None:
+        """Why a trainer of at most ``bound`` bytes cannot take this; None if it can."""
+        if self.total <= bound:
+            return None
+        parts = {
+            f"{self.buffer:,} bytes for the buffer of transitions (buffer_size or n_steps, and the size of the "
+            "observations)": self.buffer,
+            f"{self.network:,} bytes for the first and last layers of the networks (the number of choices of the "
+            "spaces, and net_arch)": self.network,
+            f"{self.batch:,} bytes for a minibatch (batch_size, and the number of choices of the spaces)": self.batch,
+        }
+        largest = max(parts, key=lambda text: parts[text])
+        return (
+            f"the trainer would need at least {self.total:,} bytes of memory and may take {bound:,} "
+            f"(TRAINER_MEMORY_BYTES): {largest}"
+        )
+
+
+def memory_need(
+    algorithm: Algorithm,
+    hyperparameters: Hyperparameters,
+    observation: SpaceSize,
+    action: SpaceSize,
+    environments: int,
+) -> MemoryNeed:
+    """The estimate for vectors; of an image's network only the buffers are counted (pass its ``features`` as 0)."""
+    observation = observation.times(hyperparameters.frame_stack or 1)
+    first, last = _layers(hyperparameters)
+    keywords = {name: setting(algorithm, hyperparameters, name) for name in ("n_steps",)}
+    if algorithm is Algorithm.DQN:
+        stored = observation.stored * (1 if setting(algorithm, hyperparameters, "optimize_memory_usage") else 2)
+        buffer = setting(algorithm, hyperparameters, "buffer_size") * (stored + 8 + 3 * _FLOAT)
+        weights = 2 * (observation.features * first + action.features * last)
+        rows = max(2 * setting(algorithm, hyperparameters, "batch_size"), environments)
+    else:
+        steps = keywords["n_steps"] * environments
+        buffer = steps * (observation.stored + action.stored + 6 * _FLOAT)
+        weights = 2 * observation.features * first + action.features * last
+        batch = setting(algorithm, hyperparameters, "batch_size") if algorithm is Algorithm.PPO else steps
+        rows = max(min(batch, steps), environments)
+    return MemoryNeed(
+        buffer=buffer,
+        network=_COPIES_OF_WEIGHTS * _FLOAT * weights,
+        batch=rows * (observation.features + action.features) * _FLOAT,
+    )
+
+
+def default_memory_bound() -> int:
+    """SHARE_OF_MACHINE of the machine's memory, or of the limit of this process's container if that is less."""
+    known = [value for value in (_machine_memory(), _container_limit()) if value]
+    return max(int(min(known) * SHARE_OF_MACHINE), min(*known, _LEAST_BOUND)) if known else MOST_BYTES
+
+
+def _machine_memory() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemTotal:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _container_limit() -> int | None:
+    for path in _CGROUP_LIMITS:
+        try:
+            text = Path(path).read_text().strip()
+        except OSError:
+            continue
+        if text.isdecimal():
+            return int(text)
+    return None
+
+
+def _layers(hyperparameters: Hyperparameters) -> tuple[int, int]:
+    """The widths of the first and of the last hidden layer, the largest of all networks."""
+    policy_kwargs: Mapping[str, Any] = hyperparameters.keywords.get("policy_kwargs") or {}
+    net_arch = policy_kwargs.get("net_arch")
+    networks = list(net_arch.values()) if isinstance(net_arch, Mapping) else [net_arch]
+    shapes = [network for network in networks if isinstance(network, list | tuple) and network]
+    widths = [(network[0], network[-1]) for network in shapes if all(isinstance(width, int) for width in network)]
+    return max((one for one, _ in widths), default=_LAYER), max((other for _, other in widths), default=_LAYER)
