@@ -28,7 +28,7 @@ class GymnasiumSimulation:
     """Environments registered as ``id`` ("CartPole-v1", or "package.module:Name-v0" to import their module first).
 
     ``make_kwargs``: keyword arguments of ``gymnasium.make``; a session's options override them. Raises
-    InvalidOptions if ``gymnasium.make`` refuses them or the id, InvalidSpace if a space has no form on the wire.
+    InvalidOptions if ``gymnasium.make`` refuses them or the id, InvalidSpace if a space has no wire format.
     """
 
     version = f"gymnasium {gym.__version__}"
@@ -51,7 +51,7 @@ class GymnasiumSimulation:
             return GymnasiumBatch(made)
         except WireError as error:
             _close(made)
-            raise InvalidOptions(f"they give a space without a form on the wire: {error}") from None
+            raise InvalidOptions(f"they give a space without a wire format: {error}") from None
         except BaseException:
             _close(made)
             raise

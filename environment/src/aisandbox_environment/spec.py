@@ -14,8 +14,8 @@ from aisandbox_wire.errors import InvalidSpace
 from aisandbox_wire.spaces import NO_BOUND, Leaf, leaves
 
 NO_ACTION_BOUNDS = (
-    f"an action space has finite bounds, each of a magnitude under {NO_BOUND:g} (float.MaxValue counts as no bound): "
-    "actions are scaled to them"
+    f"an action space must have finite bounds, each of a magnitude under {NO_BOUND:g} (float.MaxValue counts as no "
+    "bound): actions are scaled to them"
 )
 PROTOCOL_VERSION = 1
 """The version of environment.proto that this package speaks."""

@@ -25,7 +25,7 @@ class InvalidTensor(WireError):
 
 
 class InvalidSpace(WireError):
-    """A space breaks the rules of tensor.proto, or has no form on the wire."""
+    """A space breaks the rules of tensor.proto, or has no wire format."""
 
 
 class InvalidValue(WireError):

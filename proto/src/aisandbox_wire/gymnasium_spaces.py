@@ -54,7 +54,7 @@ def wire_space(space: gym.Space[Any]) -> gym.Space[Any]:
         return space
     dtype = _WIDER[np.dtype(space.dtype)]
     if space.dtype == np.uint64 and (space.high > np.iinfo(np.int64).max).any():
-        raise InvalidSpace("space.dtype", "uint64 has no form on the wire where the upper bound is over 2^63 - 1")
+        raise InvalidSpace("space.dtype", "uint64 has no wire format where the upper bound is over 2^63 - 1")
     wider = gym.spaces.Box(space.low.astype(dtype), space.high.astype(dtype), space.shape, dtype.type)
     set_names(wider, names_of(space))
     return wider
@@ -69,7 +69,7 @@ def space_to_proto(space: gym.Space[Any]) -> pb.Space:
         entries = []
         for key, inner in space.spaces.items():
             if isinstance(inner, gym.spaces.Dict):
-                raise InvalidSpace(f"space[{key!r}]", "a Dict inside a Dict has no form on the wire; flatten it")
+                raise InvalidSpace(f"space[{key!r}]", "a Dict inside a Dict has no wire format; flatten it")
             if not isinstance(key, str):
                 raise InvalidSpace(f"space[{key!r}]", f"the keys of a Dict are texts, not {type(key).__name__}")
             entries.append(pb.DictEntry(key=key, space=_plain(inner, f"space[{key!r}]")))
@@ -124,17 +124,17 @@ def _plain(space: gym.Space[Any], field: str) -> pb.Space:
     if isinstance(space, gym.spaces.MultiDiscrete):
         if space.nvec.ndim != 1:
             raise InvalidSpace(
-                field, f"a MultiDiscrete of shape {list(space.nvec.shape)} has no form on the wire: flatten it"
+                field, f"a MultiDiscrete of shape {list(space.nvec.shape)} has no wire format: flatten it"
             )
         if np.any(space.start):
-            raise InvalidSpace(field, "a MultiDiscrete that does not start at 0 has no form on the wire: shift it")
+            raise InvalidSpace(field, "a MultiDiscrete that does not start at 0 has no wire format: shift it")
         return pb.Space(multi_discrete=pb.MultiDiscrete(n=space.nvec.tolist(), names=names_of(space)))
     if isinstance(space, gym.spaces.MultiBinary):
         if len(space.shape) != 1:
-            raise InvalidSpace(field, f"a MultiBinary of shape {list(space.shape)} has no form on the wire: flatten it")
+            raise InvalidSpace(field, f"a MultiBinary of shape {list(space.shape)} has no wire format: flatten it")
         return pb.Space(multi_binary=pb.MultiBinary(n=space.shape[0], names=names_of(space)))
     kinds = "Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of these"
-    raise InvalidSpace(field, f"{type(space).__name__} has no form on the wire; use {kinds}")
+    raise InvalidSpace(field, f"{type(space).__name__} has no wire format; use {kinds}")
 
 
 def _numbers(bounds: Array, missing: float) -> list[float]:

@@ -214,11 +214,11 @@ def _box(key: str, box: pb.Box, field: str) -> Leaf:
     dtype = WIRE_DTYPES.get(box.dtype)
     if dtype is None or dtype.kind == "b":
         raise InvalidSpace(
-            f"{field}.dtype", f"{wire_name(box.dtype)} is no type for a box: float32, float64 or an integer type is"
+            f"{field}.dtype", f"{wire_name(box.dtype)} is not a dtype of a Box: use float32, float64 or an integer type"
         )
     shape = tuple(box.shape)
     if any(extent < 1 for extent in shape):
-        raise InvalidSpace(f"{field}.shape", f"{list(shape)} has an extent under 1")
+        raise InvalidSpace(f"{field}.shape", f"{list(shape)} has a dimension smaller than 1")
     size = math.prod(shape)
     if size > _MOST_ELEMENTS:
         raise InvalidSpace(f"{field}.shape", f"{list(shape)} has more than {_MOST_ELEMENTS} elements")
@@ -233,10 +233,10 @@ def _box(key: str, box: pb.Box, field: str) -> Leaf:
 def _bounds(values: Any, shape: tuple[int, ...], dtype: np.dtype[Any], missing: float, field: str) -> Array:
     size = math.prod(shape)
     if len(values) not in (0, 1, size):
-        raise InvalidSpace(field, f"has {len(values)} numbers; it has none, 1, or one for each of the {size} elements")
+        raise InvalidSpace(field, f"has {len(values)} numbers, expected none, 1 or one for each of the {size} elements")
     bounds = np.array(values if len(values) else [missing], np.float64)
     if np.isnan(bounds).any():
-        raise InvalidSpace(field, "a bound is not NaN")
+        raise InvalidSpace(field, "a bound must not be NaN")
     if dtype.kind == "f":
         # An overflow to infinity (a float64 bound of a float32 box) means what it should: no bound.
         with np.errstate(over="ignore"):
@@ -260,12 +260,12 @@ def _integers(bounds: Array, dtype: np.dtype[Any]) -> Array:
 
 def _at_least_one(value: int, field: str) -> None:
     if value < 1:
-        raise InvalidSpace(field, f"is {value}; it is at least 1")
+        raise InvalidSpace(field, f"must be at least 1, got {value}")
 
 
 def _check_names(names: Any, count: int, field: str) -> None:
     if len(names) not in (0, count):
-        raise InvalidSpace(field, f"has {len(names)} names; it has none, or one for each of {count}")
+        raise InvalidSpace(field, f"has {len(names)} names, expected none or one for each of {count}")
 
 
 def _place(array: Array, wrong: Array, rule: str, name: str = "") -> str:

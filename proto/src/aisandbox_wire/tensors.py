@@ -39,7 +39,7 @@ def data_type(dtype: np.dtype[Any]) -> pb.DataType.ValueType:
     if found is None:
         found = _DATA_TYPES.get(dtype.newbyteorder("<"))
     if found is None:
-        raise InvalidTensor("dtype", f"{dtype} has no form on the wire; use one of {_names()}")
+        raise InvalidTensor("dtype", f"{dtype} has no wire format; use one of {_names()}")
     return found
 
 

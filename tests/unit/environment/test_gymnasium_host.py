@@ -172,7 +172,7 @@ def test_unknown_option_is_refused_by_name() -> None:
 def test_space_without_a_form_on_the_wire_is_refused() -> None:
     gym.register("Words-v0", lambda **_: _Words())
     try:
-        with pytest.raises(InvalidSpace, match="Text has no form on the wire"):
+        with pytest.raises(InvalidSpace, match="Text has no wire format"):
             GymnasiumSimulation("Words-v0")
     finally:
         del gym.registry["Words-v0"]

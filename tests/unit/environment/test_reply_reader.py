@@ -129,7 +129,7 @@ def test_missing_masks_are_refused() -> None:
     ("change", "message"),
     [
         (lambda p: p.action_space.CopyFrom(BOTH), "spec.action_space: is a Dict"),
-        (lambda p: p.action_space.CopyFrom(BOX), "spec.action_space.box: an action space has finite bounds"),
+        (lambda p: p.action_space.CopyFrom(BOX), "spec.action_space.box: an action space must have finite bounds"),
         (lambda p: p.ClearField("action_space"), "spec.action_space: no kind"),
         (lambda p: p.ClearField("observation_space"), "spec.observation_space: no kind"),
         (

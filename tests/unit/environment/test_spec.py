@@ -17,5 +17,5 @@ def test_made_spec_is_the_one_that_is_read() -> None:
 
 
 def test_spec_of_an_unbounded_action_space_is_refused() -> None:
-    with pytest.raises(InvalidSpace, match=r"spec\.action_space\.box: an action space has finite bounds"):
+    with pytest.raises(InvalidSpace, match=r"spec\.action_space\.box: an action space must have finite bounds"):
         make_spec(discrete(2), box([1]))

@@ -129,7 +129,7 @@ def test_space_adapter_takes_dtypes_that_a_wider_one_holds(dtype: Any, travels_a
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (spaces.Box(0, 2**64 - 1, (1,), np.uint64), "uint64 has no form"),
+        (spaces.Box(0, 2**64 - 1, (1,), np.uint64), "uint64 has no wire format"),
         (spaces.Box(0, 1, (1,), np.longdouble), "use float32"),
         (spaces.Dict([("", VECTOR)]), "a key is not empty"),
         (spaces.Dict([(1, VECTOR)]), "keys of a Dict are texts"),  # type: ignore[list-item]

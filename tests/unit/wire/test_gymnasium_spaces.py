@@ -62,14 +62,14 @@ def test_bounds_that_are_all_the_same_travel_as_one_number() -> None:
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (spaces.Text(3), "Text has no form on the wire"),
-        (spaces.Tuple([spaces.Discrete(2)]), "Tuple has no form"),
+        (spaces.Text(3), "Text has no wire format"),
+        (spaces.Tuple([spaces.Discrete(2)]), "Tuple has no wire format"),
         (spaces.Dict(a=spaces.Dict(b=spaces.Discrete(2))), r"space\['a'\]: a Dict inside a Dict"),
         (spaces.Dict(a=spaces.Text(3)), r"space\['a'\]: Text"),
         (spaces.MultiDiscrete([2, 2], start=[1, 0]), "does not start at 0"),
         (spaces.MultiDiscrete(np.array([[2, 2]])), "flatten it"),
         (spaces.MultiBinary([2, 2]), "flatten it"),
-        (spaces.Box(0, 2**64 - 1, (1,), np.uint64), "uint64 has no form"),
+        (spaces.Box(0, 2**64 - 1, (1,), np.uint64), "uint64 has no wire format"),
         (spaces.Dict([(1, spaces.Discrete(2))]), "keys of a Dict are texts"),  # type: ignore[list-item]
         (spaces.Dict([("", spaces.Discrete(2))]), "a key is not empty"),
         (spaces.Dict(), "at least one entry"),

@@ -38,5 +38,5 @@ def test_space_that_breaks_a_rule_is_refused() -> None:
         discrete(0)
     with pytest.raises(InvalidSpace, match="no other DictSpace"):
         dict_space({"a": dict_space({"b": discrete(2)})})
-    with pytest.raises(InvalidTensor, match="no form on the wire"):
+    with pytest.raises(InvalidTensor, match="no wire format"):
         box([1], dtype=np.complex64)

@@ -66,14 +66,17 @@ def test_dict_has_the_leaves_of_its_entries_in_their_order() -> None:
         (pb.Space(box=pb.Box(dtype=F32, shape=[0])), "space.box.shape: "),
         (pb.Space(box=pb.Box(dtype=F32, shape=[2**40, 2**40])), "space.box.shape: "),
         (pb.Space(box=pb.Box(dtype=F32, shape=[3], low=[0, 0])), "space.box.low: has 2 numbers"),
-        (pb.Space(box=pb.Box(dtype=F32, shape=[3], high=[math.nan])), "space.box.high: .* not NaN"),
+        (pb.Space(box=pb.Box(dtype=F32, shape=[3], high=[math.nan])), "space.box.high: .* must not be NaN"),
         (pb.Space(box=pb.Box(dtype=F32, shape=[1], low=[2], high=[1])), "space.box: a lower bound"),
         (pb.Space(box=pb.Box(dtype=F32, shape=[2], names=["x"])), "space.box.names: has 1 names"),
-        (pb.Space(discrete=pb.Discrete()), "space.discrete.n: is 0"),
+        (pb.Space(discrete=pb.Discrete()), "space.discrete.n: must be at least 1, got 0"),
         (pb.Space(discrete=pb.Discrete(n=2**63 - 1, start=2)), "space.discrete: start"),
         (pb.Space(multi_discrete=pb.MultiDiscrete()), "space.multi_discrete.n: has at least one"),
-        (pb.Space(multi_discrete=pb.MultiDiscrete(n=[2, 0])), r"space.multi_discrete.n\[1\]: is 0"),
-        (pb.Space(multi_binary=pb.MultiBinary(n=-1)), "space.multi_binary.n: is -1"),
+        (
+            pb.Space(multi_discrete=pb.MultiDiscrete(n=[2, 0])),
+            r"space.multi_discrete.n\[1\]: must be at least 1, got 0",
+        ),
+        (pb.Space(multi_binary=pb.MultiBinary(n=-1)), "space.multi_binary.n: must be at least 1, got -1"),
         (named(), "space.dict.entries: .* at least one"),
         (named(a=named(b=BOX)), r"space.dict.entries\[0\].space: .* no other DictSpace"),
         (
@@ -81,7 +84,10 @@ def test_dict_has_the_leaves_of_its_entries_in_their_order() -> None:
             r"space.dict.entries\[1\].key: 'a' is there twice",
         ),
         (pb.Space(dict=pb.DictSpace(entries=[pb.DictEntry(space=BOX)])), r"entries\[0\].key: a key is not empty"),
-        (named(a=pb.Space(discrete=pb.Discrete(n=0))), r"space.dict.entries\[0\].space.discrete.n: is 0"),
+        (
+            named(a=pb.Space(discrete=pb.Discrete(n=0))),
+            r"space.dict.entries\[0\].space.discrete.n: must be at least 1, got 0",
+        ),
     ],
 )
 def test_space_that_breaks_a_rule_is_refused(space: pb.Space, message: str) -> None:

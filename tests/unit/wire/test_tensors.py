@@ -67,5 +67,5 @@ def test_field_is_named_in_the_error() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.complex64, np.uint64, "U3", object])
 def test_dtype_without_a_form_on_the_wire_is_refused(dtype: str) -> None:
-    with pytest.raises(InvalidTensor, match="has no form on the wire"):
+    with pytest.raises(InvalidTensor, match="has no wire format"):
         encode_tensor(np.zeros(1, dtype))

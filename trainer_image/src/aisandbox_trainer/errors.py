@@ -79,7 +79,7 @@ class SimulatorChanged(PermanentError):
 
 
 class InvalidEnvironmentReply(PermanentError):
-    """An environment in this process answered with a NaN or an infinity."""
+    """An environment in this process returned a NaN or an infinity."""
 
     reason = Reason.SIMULATOR_INVALID_REPLY
 

@@ -52,7 +52,7 @@ class AdaptedEnv(gym.Wrapper[Any, Any, Any, Any]):
         result: tuple[Any, Any, bool, bool, dict[str, Any]] = self.env.step(inner)
         observation, reward, terminated, truncated, info = result
         if not (isinstance(reward, SupportsFloat) and math.isfinite(reward)):
-            raise InvalidEnvironmentReply(f"the environment answered with a reward of {reward}")
+            raise InvalidEnvironmentReply(f"the environment returned a reward of {reward}")
         return self._checked(observation), float(reward), terminated, truncated, info
 
     def _checked(self, observation: Any) -> Any:
@@ -62,7 +62,7 @@ class AdaptedEnv(gym.Wrapper[Any, Any, Any, Any]):
         elif not isinstance(observation, dict) or observation.keys() != space.spaces.keys():
             keys = list(observation) if isinstance(observation, dict) else type(observation).__name__
             raise InvalidEnvironmentReply(
-                f"the environment answered with the observation {keys}; its space is a Dict of {list(space.spaces)}"
+                f"the environment returned the observation {keys}; its space is a Dict of {list(space.spaces)}"
             )
         else:
             for key, inner in space.spaces.items():
@@ -73,7 +73,7 @@ class AdaptedEnv(gym.Wrapper[Any, Any, Any, Any]):
             for leaf, name in self._leaves:
                 _check_elements(leaf, observation[leaf.key] if leaf.key else observation, name)
         except InvalidValue as error:
-            raise InvalidEnvironmentReply(f"the environment answered with {error}") from None
+            raise InvalidEnvironmentReply(f"the environment returned {error}") from None
         return self.space_adapter.observation(observation)
 
 
@@ -91,7 +91,7 @@ def _check_shape(name: str, value: Any, space: Any) -> None:
     """Raises InvalidEnvironmentReply for a shape that SB3 would fail on, or broadcast silently."""
     if np.shape(value) != space.shape:
         raise InvalidEnvironmentReply(
-            f"the environment answered with an {name} of shape {np.shape(value)}; its space has {space.shape}"
+            f"the environment returned an {name} of shape {np.shape(value)}; its space has {space.shape}"
         )
 
 

@@ -85,12 +85,12 @@ def _adapted(inner: Space, outer: Space, value: Any, name: str) -> Array:
     with np.errstate(over="ignore"):
         narrow = np.asarray(value, outer.dtype)
     if not np.isfinite(narrow).all():  # finite on the wire, but too large for float32
-        raise InvalidEnvironmentReply(f"the environment answered with an {name} that is not finite as float32")
+        raise InvalidEnvironmentReply(f"the environment returned an {name} that is not finite as float32")
     return narrow
 
 
 def _wire_space(space: Space, error: type[UnsupportedSpace]) -> Space:
-    """The space as it travels: what has no form on the wire could not be served later."""
+    """The space as it travels: what has no wire format could not be served later."""
     what = "action" if error is UnsupportedActionSpace else "observation"
     try:
         if not isinstance(space, spaces.Box):  # what a Box may be is said below, in more detail

@@ -51,7 +51,7 @@ def export_model(
 
     The model is only read: neither it nor any random generator is changed, so a training that exports in between ends
     like one that does not. Raises CannotExport, naming what does not fit, NonFiniteTraining for a policy with NaN or
-    infinite parameters, and aisandbox_wire's InvalidSpace for a space without a form on the wire.
+    infinite parameters, and aisandbox_wire's InvalidSpace for a space without a wire format.
     """
     graph = build_policy_graph(model, observation_space, action_space, vec_normalize)
     examples = [th.zeros((2, *leaf.shape), dtype=leaf.dtype) for leaf in graph.leaves]
