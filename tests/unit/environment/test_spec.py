@@ -19,3 +19,12 @@ def test_made_spec_is_the_one_that_is_read() -> None:
 def test_spec_of_an_unbounded_action_space_is_refused() -> None:
     with pytest.raises(InvalidSpace, match=r"spec\.action_space\.box: an action space must have finite bounds"):
         make_spec(discrete(2), box([1]))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-3.4028235e38, 3.4028235e38), (0.0, 1.7976931348623157e308), (-1e18, 0.0)])
+def test_spec_of_action_bounds_that_mean_none_is_refused(low: float, high: float) -> None:
+    actions = box([1])
+    actions.box.low.append(low)
+    actions.box.high.append(high)
+    with pytest.raises(InvalidSpace, match="float.MaxValue counts as no bound"):
+        make_spec(discrete(2), actions)
