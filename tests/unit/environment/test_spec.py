@@ -26,5 +26,5 @@ def test_spec_of_action_bounds_that_mean_none_is_refused(low: float, high: float
     actions = box([1])
     actions.box.low.append(low)
     actions.box.high.append(high)
-    with pytest.raises(InvalidSpace, match="float.MaxValue counts as no bound"):
+    with pytest.raises(InvalidSpace, match=r"float\.MaxValue counts as no bound"):
         make_spec(discrete(2), actions)
