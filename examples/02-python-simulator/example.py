@@ -1,6 +1,7 @@
 """A simulator: an environment of your own, served over gRPC."""
 
 import os
+import sys
 
 import numpy as np
 from aisandbox.v1.tensor_pb2 import DATA_TYPE_FLOAT32, Box, Discrete, Space
@@ -37,7 +38,10 @@ class Corridor:
 
 if __name__ == "__main__":
     port = int(os.environ.get("PORT", "50061"))
-    server = create_environment_server(AdapterSimulation(Corridor), host="127.0.0.1", port=port)
+    try:
+        server = create_environment_server(AdapterSimulation(Corridor), host="127.0.0.1", port=port)
+    except OSError as error:
+        sys.exit(f"{error} Another port: set PORT.")
     server.start()
     print(f"the simulator listens on {server.address}", flush=True)
     server.wait()

@@ -1,6 +1,7 @@
 """A policy as an ONNX file, run in this process."""
 
 import os
+import sys
 
 import grpc
 import numpy as np
@@ -8,7 +9,7 @@ import onnxruntime
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import policy_trainer_pb2_grpc as rpc
 
-# For tests/integration/test_examples.py: it needs a service and a finished run of CartPole-v1.
+# For tests/integration/test_examples.py: it needs a service and a finished run.
 E2E_SERVICE = True
 E2E_BEFORE = ["aisandbox train ppo --gymnasium CartPole-v1 -t 256 -p n_steps=64"]
 E2E_OUTPUT = [r"in this process: [01]$", r"the same actions: True"]
@@ -19,25 +20,39 @@ def download(trainer: rpc.PolicyTrainerServiceStub, run: str) -> bytes:
     return b"".join(response.part for response in trainer.GetModel(pb.GetModelRequest(run_id=run, model="final")))
 
 
+def newest_finished_run(trainer: rpc.PolicyTrainerServiceStub) -> str:
+    """The id of the newest run that succeeded."""
+    finished = pb.ListTrainingRunsRequest(phases=[pb.PHASE_SUCCEEDED], page_size=1)
+    for status in trainer.ListTrainingRuns(finished).runs:
+        return status.run_id
+    sys.exit("no run has finished; start one with: aisandbox train ppo --gymnasium CartPole-v1")
+
+
 def main() -> None:
     with grpc.insecure_channel(os.environ.get("AISANDBOX_ADDRESS", "127.0.0.1:50051")) as channel:
         trainer = rpc.PolicyTrainerServiceStub(channel)
-        finished = pb.ListTrainingRunsRequest(phases=[pb.PHASE_SUCCEEDED], page_size=1)
-        run = trainer.ListTrainingRuns(finished).runs[0].run_id
-        policy = onnxruntime.InferenceSession(download(trainer, run))
+        run = sys.argv[1] if len(sys.argv) > 1 else newest_finished_run(trainer)
 
-        # One observation as a batch of one: float32 [1, 4].
-        observation = np.array([[0.01, 0.02, 0.03, 0.04]], dtype=np.float32)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only: it warns that the input `noise` has a default, which is intended
+        policy = onnxruntime.InferenceSession(download(trainer, run), options)
+        inputs = policy.get_inputs()
+        if [value.type for value in inputs] != ["tensor(float)"]:
+            sys.exit(f"run {run}: this example needs a policy whose observation is one float32 array")
+
+        # One observation as a batch of one; for CartPole-v1 float32 [1, 4].
+        shape = inputs[0].shape[1:]
+        observation = np.full([1, *shape], 0.01, dtype=np.float32)
         print("action in this process:", policy.run(["action"], {"observation": observation})[0][0])
 
         # The service answers with the same file.
-        observations = np.random.default_rng(0).normal(0, 0.1, (20, 4)).astype(np.float32)
-        here = policy.run(["action"], {"observation": observations})[0].tolist()
+        observations = np.random.default_rng(0).normal(0, 0.1, [20, *shape]).astype(np.float32)
+        here = policy.run(["action"], {"observation": observations})[0].reshape(20, -1)
         there = [
-            int(trainer.Act(pb.ActRequest(run_id=run, model="final", observation=row)).action[0])
+            trainer.Act(pb.ActRequest(run_id=run, model="final", observation=row.ravel())).action
             for row in observations
         ]
-        print("the same actions:", here == there)
+        print("the same actions:", np.allclose(here, np.array(there), atol=1e-5))
 
 
 if __name__ == "__main__":

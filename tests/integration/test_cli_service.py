@@ -130,6 +130,7 @@ def test_up_reports_a_port_in_use_in_one_line(tmp_path: Path) -> None:
         done = _up("--port", str(taken.getsockname()[1]), "--models-dir", str(tmp_path / "models"))
     assert done.returncode == 1
     assert done.stderr.startswith("error: cannot listen on"), done.stderr
+    assert "GRPC_PORT is the option --port)" in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
@@ -151,6 +152,7 @@ def test_up_reports_a_folder_in_use_in_one_line(tmp_path: Path) -> None:
         done = _up("--port", "0", "--models-dir", str(tmp_path / "models"))
     assert done.returncode == 1
     assert "in use" in done.stderr
+    assert "(MODELS_DIR is the option --models-dir)" in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 

@@ -1,6 +1,6 @@
 """Checks of a start beyond its own fields: the simulators it names, and the file it will write.
 
-A simulator that cannot be reached is no error: the run waits for it. Must not know backends or gRPC statuses.
+A simulator that cannot be reached is no error: the run waits for it. Must not know backends or grpc.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Answer:
 
 
 async def check_simulators(spec: TrainingRunSpec) -> None:
-    """Checks every simulator that answers within 2 s. Raises InvalidRequest, FailedPrecondition."""
+    """Checks the first MOST_ADDRESSES simulators, those that answer within 2 s. Raises InvalidRequest, FailedPrecondition."""
     environment = spec.environment
     if not isinstance(environment, GrpcEnvironment):
         return

@@ -89,7 +89,8 @@ class RunDone(ApiError):
     """The run has ended, so it cannot be cancelled, suspended or resumed."""
 
     def __init__(self, run: str, phase: str, asked: str) -> None:
-        super().__init__(f"run {run!r} has ended ({phase}) and cannot be {asked}; start a new one")
+        advice = "; start a new one" if asked == "resumed" else ""
+        super().__init__(f"run {run!r} has ended ({phase}) and cannot be {asked}{advice}")
         self.run = run
 
 

@@ -113,6 +113,7 @@ def _no_options() -> None:
 
 def _typer_classes() -> tuple[Any, Any]:
     """Typer's command and group, without the types that typer shows for flags and for arguments with a metavar."""
+    from typer import BadParameter
     from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
     def without_types(parameters: list[Any]) -> list[Any]:
@@ -126,6 +127,13 @@ def _typer_classes() -> tuple[Any, Any]:
     class Command(TyperCommand):
         def get_params(self, ctx: Any) -> list[Any]:
             return without_types(super().get_params(ctx))
+
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            try:
+                return super().parse_args(ctx, args)
+            except BadParameter as error:
+                error.message = error.message.removeprefix("Value error, ")  # pydantic's, which typer passes on
+                raise
 
     class Group(TyperGroup):
         def get_params(self, ctx: Any) -> list[Any]:

@@ -194,8 +194,10 @@ def show_until_done(service: Connection, run_id: str, *, as_json: bool) -> int:
                 if isinstance(event, ConnectionLost):
                     display.note(f"connection to the service lost ({event.reason}); retrying, the run is not affected")
                 else:
-                    status = event
+                    previous, status = status, event
                     display.update(status)
+                    if status.phase == pb.PHASE_SUSPENDED and previous.phase != pb.PHASE_SUSPENDED:
+                        display.note(f"suspended until you resume it:  {service.command(f'resume {run_id}')}")
     except KeyboardInterrupt:
         print("\nStopped watching; the training continues.", *_next_steps(service, run_id), sep="\n", file=sys.stderr)
         return 130
@@ -209,5 +211,6 @@ def show_until_done(service: Connection, run_id: str, *, as_json: bool) -> int:
 def _next_steps(service: Connection, run_id: str) -> list[str]:
     return [
         f"  watch it again:  {service.command(f'watch {run_id}')}",
+        f"  suspend it:      {service.command(f'suspend {run_id}')}",
         f"  cancel it:       {service.command(f'cancel {run_id}')}",
     ]

@@ -68,7 +68,7 @@ def environment_text(environment: pb.Environment) -> str:
         return f"simulator at {environment.grpc.address}"
     if kind == "gymnasium":
         return environment.gymnasium.id
-    return "the built-in test environment" if kind == "fake" else "the default of the service"
+    return "the built-in test environment" if kind == "fake" else "the default environment of the service"
 
 
 def state_text(status: pb.StatusResponse) -> str:

@@ -92,8 +92,8 @@ class ObservedState:
         return all(pod.is_over or self._is_lost(pod) for pod in self.job_pods)
 
     @property
-    def phase_while_stopping(self) -> Phase:
-        """The phase while something is still ending: Running if a trainer has started, even if that was never seen."""
+    def last_known_phase(self) -> Phase:
+        """The phase when nothing new is known: Running if a trainer has started, even if that was never seen."""
         pod = self.current_pod
         if pod is not None and pod.started is not None and pod.deletion_time is None:
             return Phase.RUNNING

@@ -141,3 +141,13 @@ def test_check_address_accepts_host_and_port(address: str) -> None:
 def test_check_address_refuses_everything_else(address: str) -> None:
     with pytest.raises(UsageError, match="must be HOST:PORT"):
         check_address(address)
+
+
+@pytest.mark.parametrize("line", [["train", "poo"], ["runs", "--phase", "poo"]])
+def test_an_invalid_choice_is_reported_without_the_name_of_its_exception(
+    line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line) == 2
+    error = capsys.readouterr().err
+    assert "'poo' is not one of" in error
+    assert "Value error" not in error

@@ -151,6 +151,17 @@ def test_watch_continues_after_the_connection_was_lost(
     assert out.index("Running") < out.index("connection") < out.index("Succeeded")
 
 
+def test_watch_prints_once_how_to_resume_a_suspended_run(
+    service: Any, status: Status, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suspended = status("SUSPENDED")
+    service.says("WatchTraining", [status(), suspended, suspended, status("SUCCEEDED", 1000)])
+    assert main(["watch", "exp-1"]) == 0
+    hints = [line for line in capsys.readouterr().out.splitlines() if "suspended until" in line]
+    assert len(hints) == 1
+    assert hints[0].endswith("aisandbox resume exp-1")
+
+
 def test_watch_ends_when_the_run_is_unknown(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     service.says("WatchTraining", [service.refusal(grpc.StatusCode.NOT_FOUND, "run 'x' does not exist")])
     assert main(["watch", "x"]) == 1
@@ -182,5 +193,6 @@ def test_interrupted_watch_does_not_cancel_the_run_and_prints_the_next_steps(
     assert main(["watch", "exp-1", "--address", service.address]) == 130
     err = capsys.readouterr().err
     assert "the training continues" in err
+    assert "aisandbox suspend exp-1" in err
     assert "aisandbox cancel exp-1" in err
     assert service.received == []

@@ -48,8 +48,8 @@ def host_gymnasium(
     \b
     Examples:
       aisandbox host-gymnasium CartPole-v1
-      aisandbox host-gymnasium Pendulum-v1 --port 50062 --environment-option g=9.8
       aisandbox train ppo --simulator 127.0.0.1:50061 --environments 8
+      aisandbox host-gymnasium Pendulum-v1 --port 50062 --environment-option g=9.8
     """  # noqa: D301 - \b keeps the lines apart
     from aisandbox_environment import EnvironmentServer, InvalidOptions
     from aisandbox_environment import host_gymnasium as serve_gymnasium

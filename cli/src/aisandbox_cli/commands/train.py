@@ -119,8 +119,9 @@ def train(
 ) -> None:
     """Train a policy and show the progress; exit code 0 only if the run succeeds.
 
-    Without --simulator and --gymnasium the service trains against a small
-    built-in test environment. Ctrl-C stops watching, not the training.
+    Without --simulator and --gymnasium the service trains in its default
+    environment: the built-in test environment, or its adapter if it has one.
+    Ctrl-C stops watching, not the training.
 
     \b
     Examples:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,15 @@ from aisandbox_cli.processes import announce_ready, stop_when_stdin_ends, termin
 from aisandbox_cli.program import command
 from aisandbox_cli.rendering import two_columns
 
+# setting -> the option that sets it
+OPTIONS = {
+    "GRPC_HOST": "--host",
+    "GRPC_PORT": "--port",
+    "MODELS_DIR": "--models-dir",
+    "CHECKPOINT_DIR": "--checkpoint-dir",
+    "MAX_CONCURRENT_RUNS": "--max-concurrent-runs",
+    "LOG_LEVEL": "--log-level",
+}
 FIRST_STEPS = {
     "train ppo --gymnasium CartPole-v1": "train a policy and show the progress",
     "runs": "list the runs",
@@ -99,6 +109,12 @@ def up(
         runner.run(_serve(environ, as_json))
 
 
+def _options_named_by(message: str) -> str:
+    """The options for the settings that a message names: `` (GRPC_PORT is the option --port)``."""
+    named = [name for name in OPTIONS if re.search(rf"\b{name}\b", message)]
+    return f" ({', '.join(f'{name} is the option {OPTIONS[name]}' for name in named)})" if named else ""
+
+
 def _first_steps() -> str:
     return two_columns((f"  {command(text)}", what) for text, what in FIRST_STEPS.items())
 
@@ -123,7 +139,7 @@ async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
             server = aisandbox_api.create_server(settings, policy_calls=policies, registry=registry)
             await server.start()
         except (InvalidSetting, aisandbox_api.StartupError, aisandbox_inference.StartupError) as error:
-            raise Failed(str(error)) from error
+            raise Failed(f"{error}{_options_named_by(str(error))}") from error
         lines = [f"Runs and models: {settings.models_dir}", "", "Try it in another terminal:", _first_steps(), ""]
         announce_ready("service", server.address, lines, as_json=as_json)
         await stop.wait()

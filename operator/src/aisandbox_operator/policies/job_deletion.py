@@ -23,4 +23,4 @@ def wait_for_deletion(state: ObservedState) -> Decision | None:
         return None
     what = f"pod {active_pods[0].name!r}" if active_pods else "Job"
     message = f"the {what} of this run is being deleted; the run continues after that"
-    return Decision(state.phase_while_stopping, Reason.ENDING, message, requeue_after=WAIT_SECONDS)
+    return Decision(state.last_known_phase, Reason.ENDING, message, requeue_after=WAIT_SECONDS)

@@ -56,4 +56,4 @@ def _stop(state: ObservedState, reason: Reason, message: str) -> Decision:
         action = DeleteJob(job.uid)
     elif job is not None and not job.is_suspended:
         action = SuspendJob(job.uid, suspended=True)
-    return Decision(state.phase_while_stopping, reason, message, action=action)
+    return Decision(state.last_known_phase, reason, message, action=action)

@@ -32,9 +32,9 @@ def create_job(state: ObservedState) -> Decision | None:
         return None
     if state.related.job_refusal:
         return _refused(state)
-    phase = QUEUED if state.is_queued else STARTING
+    decision = QUEUED if state.is_queued else STARTING
     spent = count_attempts(state).restarts_count_towards_max
-    return replace(phase, action=CreateJob(suspended=state.is_queued, failures_before=spent))
+    return replace(decision, action=CreateJob(suspended=state.is_queued, failures_before=spent))
 
 
 def _refused(state: ObservedState) -> Decision:
@@ -57,7 +57,7 @@ def resume_job(state: ObservedState) -> Decision | None:
     if state.is_stopped:
         return QUEUED
     message = "Kueue has preempted the run: its trainer writes a checkpoint"
-    return Decision(state.phase_while_stopping, Reason.PREEMPTED, message)
+    return Decision(state.last_known_phase, Reason.PREEMPTED, message)
 
 
 def observe_trainer(state: ObservedState) -> Decision:
@@ -99,7 +99,7 @@ def _without_pod(state: ObservedState, job: ObservedJob) -> Decision:
         f"the Job has had no pod for {NO_POD_SECONDS} s; `kubectl describe job {state.run.name}` shows why (a "
         "quota, an admission rule, a priority class or service account that does not exist)"
     )
-    return Decision(state.phase_while_stopping, Reason.NO_POD, message, needs_attention=True)
+    return Decision(state.last_known_phase, Reason.NO_POD, message, needs_attention=True)
 
 
 def _running(state: ObservedState) -> Decision:
@@ -115,7 +115,7 @@ def _between_attempts(state: ObservedState, job: ObservedJob) -> Decision:
     last = state.last_finished_pod
     if last is None or last.phase == "Succeeded" or job.is_finishing or not _has_counted(state, job):
         message = "the trainer has ended; its Job has not finished yet"
-        return Decision(state.phase_while_stopping, Reason.TRAINER_ENDING, message)
+        return Decision(state.last_known_phase, Reason.TRAINER_ENDING, message)
     failure = explain_pod(last)
     message = f"the last trainer has failed, and another one will be started: {failure.reason}: {failure.message}"
     return Decision(Phase.PENDING, Reason.RETRYING, message, needs_attention=job.failed > 0)

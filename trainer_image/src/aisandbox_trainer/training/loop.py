@@ -125,7 +125,8 @@ class TrainingLoop:
     def prepare_rollout(self) -> None:
         """Checks the weights and takes a rollback point. Raises StopRequested, NonFiniteTraining, Fenced."""
         if self.model.num_timesteps > self._furthest:
-            self.episodes_restored = self.episodes_restored and self._furthest < 0
+            is_first_rollout = self._furthest < 0  # only that one continues restored episodes
+            self.episodes_restored = self.episodes_restored and is_first_rollout
             self._furthest = self.model.num_timesteps
             self._longest_rollout = 0
             self.failures = 0
