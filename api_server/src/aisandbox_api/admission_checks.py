@@ -61,7 +61,7 @@ class _Answer:
 
 
 async def check_simulators(spec: TrainingRunSpec) -> None:
-    """Checks the first MOST_ADDRESSES simulators, those that answer within 2 s. Raises InvalidRequest, FailedPrecondition."""
+    """Checks the first MOST_ADDRESSES simulators, if they answer in 2 s. Raises InvalidRequest, FailedPrecondition."""
     environment = spec.environment
     if not isinstance(environment, GrpcEnvironment):
         return
