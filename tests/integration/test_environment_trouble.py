@@ -36,7 +36,7 @@ OPEN = pb.SimulatorReply(open=pb.OpenReply(spec=SPEC))
 OBSERVATIONS = encode_tensor(np.zeros((2, 2), np.float32))
 RESET = pb.SimulatorReply(reset=pb.ResetReply(observations=[OBSERVATIONS]))
 STEP = pb.StepReply(observations=[OBSERVATIONS], rewards=b"\0" * 8, terminated=b"\0\0", truncated=b"\0\0")
-QUICK = Timeouts(connect=0.5, reset=0.5, step=0.5, close=0.5)
+QUICK = Timeouts(connect=0.5, open=0.5, reset=0.5, step=0.5, close=0.5)
 Behaviour = Callable[[Iterable[bytes], grpc.ServicerContext], Iterator[bytes]]
 
 
@@ -122,7 +122,9 @@ def test_port_that_accepts_connections_and_never_answers_times_out(connect: Conn
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         begun = time.monotonic()
-        with pytest.raises(errors.SimulatorUnreachable, match=r"did not open the session within 0.5 s"):
+        with pytest.raises(
+            errors.SimulatorUnreachable, match=r"no connection within 0.5 s; .*sends nothing within 1 s"
+        ):
             connect(address)
         with pytest.raises(errors.SimulatorUnreachable, match=r"did not answer within 0.3 s"):
             describe(address, 0.3)
@@ -143,7 +145,7 @@ def test_port_of_another_protocol_is_not_a_simulator(connect: Connect) -> None:
                 return
 
         threading.Thread(target=answer, daemon=True).start()
-        with pytest.raises(errors.SimulatorUnreachable):
+        with pytest.raises(errors.SimulatorUnreachable, match=r"an HTTP/1.1 server answers there.*HttpProtocols.Http2"):
             connect(f"127.0.0.1:{listener.getsockname()[1]}")
 
 
@@ -165,6 +167,7 @@ def test_grpc_server_that_is_no_simulator_is_a_protocol_mismatch(connect: Connec
         (grpc.StatusCode.FAILED_PRECONDITION, errors.ProtocolMismatch),
         (grpc.StatusCode.INVALID_ARGUMENT, errors.RefusedRequest),
         (grpc.StatusCode.INTERNAL, errors.SimulationFailed),
+        (grpc.StatusCode.UNKNOWN, errors.SimulationFailed),
         (grpc.StatusCode.UNAVAILABLE, errors.SimulatorUnreachable),
     ],
 )
@@ -173,6 +176,51 @@ def test_status_that_ends_an_open_has_its_error(
 ) -> None:
     with pytest.raises(expected, match="because of this"):
         connect(serve(aborts(code, "because of this")))
+
+
+def test_simulator_that_loads_for_longer_than_a_connection_may_take_is_waited_for(
+    connect: Connect, serve: Serve
+) -> None:
+    asked, load = threading.Event(), threading.Event()
+
+    def behaviour(requests: Iterable[bytes], _context: Any) -> Iterator[bytes]:
+        for _ in requests:
+            asked.set()
+            load.wait(30)
+            yield OPEN.SerializeToString()
+
+    timeouts = Timeouts(connect=0.2, open=30, close=0.5)
+    loaded = WatchdogTimer(load.set)
+    loaded.start(1.0)  # longer than `connect`
+    with SimulatorSession.connect(serve(behaviour), 2, timeouts=timeouts) as session:
+        assert asked.is_set()
+        assert session.spec.action_leaf.n == 2
+
+
+@pytest.mark.parametrize(
+    "raises", [ValueError("no level of this name"), RuntimeError(""), KeyError("lidar.front")], ids=repr
+)
+def test_exception_of_a_handler_points_to_the_simulators_log(connect: Connect, serve: Serve, raises: Exception) -> None:
+    def behaviour(requests: Iterable[bytes], _context: Any) -> Iterator[bytes]:
+        for _ in requests:
+            yield refuse()
+
+    def refuse() -> bytes:
+        raise raises
+
+    with pytest.raises(errors.SimulationFailed, match=r"its own code raised an exception; its log|own code.*its log"):
+        connect(serve(behaviour))
+
+
+def test_refused_step_says_what_was_sent(connect: Connect, serve: Serve) -> None:
+    error = pb.SimulatorError(code=pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT, message="the door is locked")
+    session = connect(serve(replies(OPEN, RESET, pb.SimulatorReply(error=error))))
+    session.reset()
+    with pytest.raises(
+        errors.RefusedRequest, match=r"the door is locked; sent was `step` with actions int64 \[2\]: 1, 0"
+    ):
+        session.step(np.array([1, 0]))
+    session.close()
 
 
 def test_transient_and_permanent_errors_are_types() -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
+from aisandbox_process.grpc_options import channel_options
 from aisandbox_wire.model_health import model_health_service
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -22,11 +23,7 @@ SERVICE = "/aisandbox.v1.PolicyTrainerService/"
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.enable_http_proxy", 0),
+    *channel_options(ping_seconds=30, reconnect_seconds=2),
     ("grpc.lb_policy_name", "round_robin"),  # over every address of a headless Service
 ]
 

@@ -17,6 +17,7 @@ from aisandbox.v1 import policy_trainer_pb2, training_progress_pb2
 from aisandbox_environment.adapter_host import AdapterFactory
 from aisandbox_model_store import RunStore
 from aisandbox_process.addresses import join_host_port
+from aisandbox_process.grpc_options import server_options
 from aisandbox_process.metrics_server import MetricsServer
 from aisandbox_process.stop_signals import stop_signals
 from grpc_health.v1 import health, health_pb2_grpc
@@ -44,15 +45,7 @@ HEALTH_NAMES = ("", POLICY_TRAINER.full_name, PROGRESS.full_name)
 LARGEST_MESSAGE = 64 * 1024 * 1024
 """Bytes: a batch of 64 images of 512 x 512 x 3 fits."""
 
-SERVER_OPTIONS = [
-    ("grpc.so_reuseport", 0),  # else a second service on the port would get half of the calls
-    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-]
+SERVER_OPTIONS = server_options(ping_seconds=60, largest_message=LARGEST_MESSAGE)
 
 LONGEST_CALL_GRACE_SECONDS = 10.0
 """A stream that no client ends (a watch of health) must not delay the stop as long as a checkpoint may take."""

@@ -8,7 +8,7 @@ it has.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -36,6 +36,12 @@ from aisandbox_api.status_codes import abort_on_error
 log = structlog.get_logger()
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+LARGEST_PAGE_BYTES = 3 * 1024 * 1024
+"""Bytes of the runs of one page: a gRPC client of default settings refuses an answer of more than 4 MiB."""
+
+_FRAMING_BYTES = 8
+"""The tag and the length of a run in the answer."""
 
 
 class _Start:
@@ -131,9 +137,9 @@ class TrainingServicer:
                 and (query.after is None or (run.creation_time, run.name) < query.after)
             ]
             runs.sort(key=lambda run: (run.creation_time, run.name), reverse=True)
-            page = runs[: query.page_size]
-            token = page_token(page[-1]) if len(runs) > len(page) else ""
-            return pb.ListTrainingRunsResponse(runs=map(status_response, page), next_page_token=token)
+            page = _page(runs[: query.page_size])
+            token = page_token(runs[len(page) - 1]) if len(runs) > len(page) else ""
+            return pb.ListTrainingRunsResponse(runs=page, next_page_token=token)
 
     async def CancelTraining(self, request: pb.CancelTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
@@ -189,3 +195,16 @@ class TrainingServicer:
             del self._starting[key]
         if not task.cancelled():
             task.exception()  # retrieved, or asyncio would log it when no client waits any more
+
+
+def _page(runs: Sequence[TrainingRun]) -> list[pb.StatusResponse]:
+    """The first of ``runs``: at least one, and no more than fit in an answer."""
+    page: list[pb.StatusResponse] = []
+    size = 0
+    for run in runs:
+        response = status_response(run)
+        size += response.ByteSize() + _FRAMING_BYTES
+        if page and size > LARGEST_PAGE_BYTES:
+            break
+        page.append(response)
+    return page

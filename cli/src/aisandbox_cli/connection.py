@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import grpc
 from aisandbox.v1 import policy_trainer_pb2_grpc as rpc
-from aisandbox_process.addresses import InvalidHostPort, is_loopback, split_host_port
+from aisandbox_process.addresses import InvalidHostPort, split_host_port
+from aisandbox_process.grpc_options import channel_options
 
 from aisandbox_cli import program
 from aisandbox_cli.errors import UsageError, from_rpc_error
@@ -49,6 +50,13 @@ SERVICE_CONFIG = json.dumps(
     {"methodConfig": [{"name": [{"service": SERVICE, "method": m} for m in IDEMPOTENT], "retryPolicy": RETRY_POLICY}]}
 )
 
+_OPTIONS = [
+    *channel_options(ping_seconds=20, ping_timeout_seconds=10, reconnect_seconds=2),
+    ("grpc.service_config", SERVICE_CONFIG),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -73,7 +81,7 @@ def connect(address: str | None) -> Iterator[Connection]:
     """
     target = address or environment_address() or DEFAULT_ADDRESS
     check_address(target)
-    with grpc.insecure_channel(target, options=channel_options(target)) as channel:
+    with grpc.insecure_channel(target, options=_OPTIONS) as channel:
         given = bool(address) and address not in (environment_address(), DEFAULT_ADDRESS)
         try:
             yield Connection(target, given, rpc.PolicyTrainerServiceStub(channel))
@@ -92,19 +100,3 @@ def check_address(address: str) -> None:
         split_host_port(address.removeprefix("dns:///"))
     except InvalidHostPort:
         raise UsageError(f"address {address!r}: must be HOST:PORT, like {DEFAULT_ADDRESS}") from None
-
-
-def channel_options(address: str) -> list[tuple[str, str | int]]:
-    """The options of a channel to ``address``: retries, fast reconnects, no HTTP proxy to a loopback address."""
-    options: list[tuple[str, str | int]] = [
-        ("grpc.service_config", SERVICE_CONFIG),
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 2000),
-        # Detects a dead peer while a stream carries no messages.
-        ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-    ]
-    if is_loopback(address.rpartition(":")[0]):
-        options.append(("grpc.enable_http_proxy", 0))
-    return options

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import keyword
+import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from aisandbox_crds.addresses import address_count, address_problem
 from aisandbox_crds.codec import json_problem, spec_to_json
@@ -30,6 +32,9 @@ from aisandbox_crds.spec import (
     TrainingRunSpec,
 )
 
+_DEEPEST = 3
+"""environment.grpc.options: what is in the options is the simulator's own."""
+
 MAX_SPEC_BYTES = 65_536
 """Of the spec as JSON: half of what Linux allows one environment variable, which is how a trainer gets it."""
 
@@ -47,11 +52,28 @@ def validate_spec(spec: TrainingRunSpec) -> None:
     else:
         errors.extend(_environment_count_errors(spec, hyperparameters))
     if not errors:
-        size = len(json.dumps(spec_to_json(spec)))
+        fields = spec_to_json(spec)
+        size = len(json.dumps(fields))
         if size > MAX_SPEC_BYTES:
-            errors.append(FieldError("request", f"is {size:,} bytes long as JSON; at most {MAX_SPEC_BYTES:,}"))
+            field, own = _largest(fields)
+            rule = f"has {own:,} of the {size:,} bytes that the spec has as JSON; at most {MAX_SPEC_BYTES:,} in all"
+            errors.append(FieldError(field, rule))
     if errors:
         raise InvalidRun(errors)
+
+
+def _largest(fields: Mapping[str, Any]) -> tuple[str, int]:
+    """The path of the field that has most of the bytes, as clients name it, and its bytes as JSON."""
+    path: list[str] = []
+    size = 0
+    here: Any = fields
+    while isinstance(here, Mapping) and here and (not path or path[0] == "environment") and len(path) < _DEEPEST:
+        sizes = {name: len(json.dumps(value)) for name, value in here.items()}
+        name = max(sizes, key=lambda each: sizes[each])
+        path.append(name)
+        here, size = here[name], sizes[name]
+    first = re.sub(r"[A-Z]", lambda letter: f"_{letter.group().lower()}", path[0])  # the JSON has modelOutputPath
+    return ".".join([first, *path[1:]]), size
 
 
 def validate_names(experiment_id: str, request_id: str | None) -> None:

@@ -19,7 +19,8 @@ def expand_addresses(text: str) -> list[str]:
 
     ``text`` is ``host:port``, or ``dns:///host:port`` for every address that the name resolves to (a headless service),
     or several of these separated by commas. The records of a name are sorted, so that two trainers see them in the
-    same order; the entries of a list keep their order; duplicates are removed.
+    same order; the entries of a list keep their order; duplicates are removed. Where a name has IPv4 and IPv6 records,
+    those of the family with more of them count, because a simulator may have one of each.
 
     Raises InvalidAddress for text that is none of these, SimulatorUnreachable if a name does not resolve.
     """
@@ -53,7 +54,16 @@ def _records(text: str, entry: str) -> list[str]:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise SimulatorUnreachable(entry, f"the name {host!r} does not resolve: {error}") from None
-    return [join_host_port(host, port) for host in sorted({str(info[4][0]) for info in infos})]
+    of_family: dict[int, set[str]] = {}
+    for family, _, _, _, address in infos:
+        of_family.setdefault(family, set()).add(str(address[0]))
+    # A simulator on a dual-stack network has a record of each family, and is one simulator all the same.
+    most = max(len(records) for records in of_family.values())
+    if most == 1 and len(of_family) > 1:
+        return [join_host_port(host, port)]  # gRPC finds the one of its two addresses on which it listens
+    families = [family for family, records in of_family.items() if len(records) == most]
+    chosen = int(socket.AF_INET) if socket.AF_INET in families else families[0]
+    return [join_host_port(record, port) for record in sorted(of_family[chosen])]
 
 
 def _split(text: str, entry: str, target: str) -> tuple[str, int]:

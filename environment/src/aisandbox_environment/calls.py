@@ -25,6 +25,7 @@ from aisandbox_environment.errors import (
     SimulatorLost,
     SimulatorUnreachable,
 )
+from aisandbox_environment.raw_probe import what_answers
 from aisandbox_environment.spec import PROTOCOL_VERSION, read_spec
 
 _ERRORS: dict[StatusCode, type[SimulatorError]] = {
@@ -39,6 +40,7 @@ _ERRORS: dict[StatusCode, type[SimulatorError]] = {
     StatusCode.INTERNAL: SimulationFailed,
     StatusCode.DATA_LOSS: InvalidReply,
 }
+_HANDLER_FAILED = "the simulator's own code raised an exception; its log, not this one, says which and where"
 _UNIMPLEMENTED = "what answers there does not serve aisandbox.v1.EnvironmentService; is it the simulator's port?"
 
 
@@ -58,7 +60,7 @@ def describe(address: str, timeout: float = 5.0) -> pb.DescribeResponse:
         except grpc.RpcError as error:
             code, details = error.code(), error.details() or ""
             if code is StatusCode.DEADLINE_EXCEEDED:
-                raise SimulatorUnreachable(address, f"did not answer within {timeout:g} s") from None
+                raise no_answer(address, f"did not answer within {timeout:g} s") from None
             raise error_from_status(address, code, details, opened=False) from None
     if response.protocol_version != PROTOCOL_VERSION:
         raise ProtocolMismatch(
@@ -80,13 +82,21 @@ def error_from_status(address: str, code: StatusCode, details: str, *, opened: b
     """The error for a call to ``address`` that ended with ``code``; ``opened``: the simulator had replied before."""
     if code is StatusCode.UNIMPLEMENTED:
         return ProtocolMismatch(address, f"{_UNIMPLEMENTED} ({details})")
+    if code is StatusCode.UNKNOWN:  # what gRPC makes of an exception that leaves a handler, in every language
+        return SimulationFailed(address, f"{_HANDLER_FAILED} (UNKNOWN: {details})")
     error = _ERRORS.get(code)
     if error is not None:
         return error(address, details or code.name)
     if not opened and code is StatusCode.OK:
         return SimulatorUnreachable(address, "ended the stream without a reply")
     if not opened:
-        return SimulatorUnreachable(address, f"cannot be reached, is it running? ({code.name}: {details})")
+        return no_answer(address, f"cannot be reached, is it running? ({code.name}: {details})")
     if code is StatusCode.OK:
         return SimulatorLost(address, "ended the session")
     return SimulatorLost(address, f"the connection broke ({code.name}: {details})")
+
+
+def no_answer(address: str, problem: str) -> SimulatorUnreachable:
+    """The error for a simulator that no call reached: connects once more to say what listens there instead."""
+    found = what_answers(address)
+    return SimulatorUnreachable(address, f"{problem}; {found}" if found else problem)

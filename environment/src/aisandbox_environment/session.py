@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
 from aisandbox_environment.addresses import expand_addresses
-from aisandbox_environment.calls import error_from_status, open_session_stream
+from aisandbox_environment.calls import error_from_status, no_answer, open_session_stream
 from aisandbox_environment.errors import (
     InvalidAddress,
     InvalidReply,
@@ -33,6 +33,7 @@ from aisandbox_environment.errors import (
     SimulatorUnreachable,
 )
 from aisandbox_environment.reply_reader import ReplyReader
+from aisandbox_environment.request_words import words_of
 from aisandbox_environment.simulation import ResetResult, StepResult
 from aisandbox_environment.spec import PROTOCOL_VERSION, Spec, read_spec
 from aisandbox_environment.watchdog import WatchdogTimer
@@ -45,17 +46,19 @@ FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.01, 1.0
 class Timeouts:
     """How long a session waits for a simulator, in seconds, each more than 0; accurate to a tenth of a second.
 
-    ``connect``: from dialling until the simulator has opened the session. ``reset``, ``step``: for one reply.
-    ``close``: for the simulator to end its side of the stream. Raises ValueError.
+    ``connect``: until the connection is up. ``open``: from dialling until the simulator has opened the session, which
+    may have to load a level. ``reset``, ``step``: for one reply. ``close``: for the simulator to end its side of the
+    stream. Raises ValueError.
     """
 
     connect: float = 20.0
+    open: float = 300.0
     reset: float = 120.0
     step: float = 60.0
     close: float = 2.0
 
     def __post_init__(self) -> None:
-        for name in ("connect", "reset", "step", "close"):
+        for name in ("connect", "open", "reset", "step", "close"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"timeouts.{name}: must be more than 0 seconds, got {getattr(self, name)}")
 
@@ -74,7 +77,9 @@ class SimulatorSession:
         self._timeouts = timeouts
         self._stream = stream
         self._timer = WatchdogTimer(stream.cancel)
+        self._connect_timer = WatchdogTimer(self._check_connected)
         self._opened = False
+        self._unconnected = False
         self._cancelled = False
         self._ended = False
         self._pending = ""
@@ -188,7 +193,11 @@ class SimulatorSession:
 
     def _open(self, opening: pb.OpenRequest) -> None:
         self._send(pb.SimulatorRequest(open=opening).SerializeToString(), "open")
-        reply = self._receive("open", self._timeouts.connect)
+        self._connect_timer.start(self._timeouts.connect)
+        try:
+            reply = self._receive("open", self._timeouts.open)
+        finally:
+            self._connect_timer.stop()
         self._opened = True
         try:
             self.spec = read_spec(reply.open.spec)
@@ -197,6 +206,12 @@ class SimulatorSession:
         self._reader = ReplyReader(self.spec, self.environments)
         # One message for all steps, in which only the elements of the actions change.
         self._step_request = pb.SimulatorRequest(step=pb.StepRequest(actions=self._empty_actions()))
+
+    def _check_connected(self) -> None:
+        """Called by the watchdog's thread when the time allowed for connecting has passed."""
+        if not self._opened and not self._stream.is_connected():
+            self._unconnected = True
+            self._stream.cancel()
 
     def _empty_actions(self) -> tensor_pb2.Tensor:
         leaf = self.spec.action_leaf
@@ -254,17 +269,25 @@ class SimulatorSession:
     def _error(self, end: StreamEnded, kind: str, timeout: float) -> SimulatorError:
         if self._cancelled:
             return SessionCancelled(self.address, f"cancelled while the reply to {kind!r} was awaited")
+        if self._unconnected:
+            return no_answer(self.address, f"no connection within {self._timeouts.connect:g} s")
         if not self._timer.expired:
             return error_from_status(self.address, end.code, end.details, opened=self._opened)
         if self._opened:
             return SimulatorHung(self.address, f"no reply to {kind!r} within {timeout:g} s")
-        return SimulatorUnreachable(self.address, f"did not open the session within {timeout:g} s")
+        return SimulatorUnreachable(
+            self.address,
+            f"did not open the session within {timeout:g} s; a trainer waits SIMULATOR_OPEN_TIMEOUT_SECONDS",
+        )
 
     def _refusal(self, reply: pb.SimulatorReply, kind: str) -> SimulatorError:
         error = reply.error
         if error.code == pb.SIMULATOR_ERROR_CODE_BUSY:
             return SimulatorBusy(self.address, f"is busy and refused {kind!r}: {error.message}")
-        return RefusedRequest(self.address, f"refused {kind!r}: {error.message}")
+        sent = words_of(pb.SimulatorRequest.FromString(self._request))
+        return RefusedRequest(
+            self.address, f"refused {kind!r}: {error.message or 'without a message'}; sent was {sent}"
+        )
 
     def _wrong_kind(self, answer: str | None, kind: str) -> SimulatorError:
         return self._invalid(f"the reply to {kind!r} is {'empty' if answer is None else repr(answer)}")

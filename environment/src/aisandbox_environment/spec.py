@@ -12,6 +12,7 @@ from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
 from aisandbox_wire.errors import InvalidSpace
 from aisandbox_wire.spaces import NO_BOUND, Leaf, leaves
+from aisandbox_wire.tensors import Array
 
 NO_ACTION_BOUNDS = (
     f"an action space must have finite bounds, each of a magnitude under {NO_BOUND:g} (float.MaxValue counts as no "
@@ -100,3 +101,46 @@ def read_spec(proto: pb.EnvironmentSpec, field: str = "spec") -> Spec:
         max_episode_steps=proto.max_episode_steps,
         metrics=tuple(proto.metrics),
     )
+
+
+def difference_of(first: Spec, other: Spec) -> str:
+    """What ``other`` declares otherwise than ``first``, in words; empty if nothing that a policy depends on differs."""
+    differences = []
+    for name in ("observation_space", "action_space"):
+        one, another = getattr(first, name), getattr(other, name)
+        if one != another:
+            differences.append(f"{name}: {_difference_of_leaves(leaves(one, name), leaves(another, name))}")
+    if first.action_masks != other.action_masks:
+        with_masks = "the other" if other.action_masks else "the first"
+        differences.append(f"action_masks: only {with_masks} has them")
+    return "; ".join(differences)
+
+
+def _difference_of_leaves(first: Sequence[Leaf], other: Sequence[Leaf]) -> str:
+    """The first leaf that differs."""
+    keys, other_keys = [leaf.key for leaf in first], [leaf.key for leaf in other]
+    if keys != other_keys:
+        return f"the keys {other_keys}, not {keys}"
+    for one, another in zip(first, other, strict=True):
+        words, other_words = _words(one), _words(another)
+        if words != other_words:
+            return f"{f'{one.key!r} is ' if one.key else ''}{other_words}, not {words}"
+    return "the same numbers with other names or bounds"
+
+
+def _words(leaf: Leaf) -> str:
+    shape = list(leaf.shape)
+    if leaf.kind == "discrete":
+        return f"Discrete with {leaf.n} values from {leaf.start}"
+    if leaf.kind == "multi_discrete":
+        return f"MultiDiscrete {[] if leaf.nvec is None else leaf.nvec.tolist()}"
+    if leaf.kind == "multi_binary":
+        return f"MultiBinary {shape}"
+    bounds = "" if leaf.low is None or leaf.high is None else f" from {_extreme(leaf.low)} to {_extreme(leaf.high)}"
+    return f"Box {leaf.dtype.name} {shape}{bounds}"
+
+
+def _extreme(bounds: Array) -> str:
+    """One number if all elements have it, else the first few."""
+    numbers = list(dict.fromkeys(bounds.ravel().tolist()))
+    return f"{numbers[0]:g}" if len(numbers) == 1 else f"{numbers[:4]}"

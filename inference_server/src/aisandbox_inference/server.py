@@ -14,6 +14,7 @@ import grpc
 import structlog
 from aisandbox_process.addresses import join_host_port
 from aisandbox_process.grpc_direct import MethodServer, serve_methods
+from aisandbox_process.grpc_options import server_options
 from aisandbox_process.metrics_server import MetricsServer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -31,14 +32,8 @@ log = structlog.get_logger(__name__)
 _MAX_THREADS = 1000
 """Threads are started when they are needed: one for each stream of reflection, and one for each health check that waits
 for a model. (Without direct gRPC, one for each call about policies.)"""
-_OPTIONS = (
-    ("grpc.so_reuseport", 0),  # or a second server on the port would silently get half of the connections
-    ("grpc.keepalive_time_ms", 30_000),  # frees the resources of a client that has disappeared
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.max_connection_age_ms", 300_000),  # clients then connect to new servers too; calls continue
-)
+_CONNECTION_AGE = ("grpc.max_connection_age_ms", 300_000)
+"""Clients then connect to new servers too; calls continue."""
 
 
 class Server:
@@ -62,8 +57,10 @@ class Server:
 
     def start(self) -> None:
         """Listen. Raises AddressInUse."""
-        limit = ("grpc.max_receive_message_length", self._settings.max_message_bytes)
-        server = grpc.server(self._threads, options=[*_OPTIONS, limit])
+        options = server_options(
+            ping_seconds=30, ping_timeout_seconds=10, largest_message=self._settings.max_message_bytes
+        )
+        server = grpc.server(self._threads, options=[*options, _CONNECTION_AGE])
         calls = serve_methods(server, policy_methods(self._policies))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)

@@ -5,7 +5,6 @@ Must not resolve names or connect.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:/\[\]]+")
@@ -34,11 +33,3 @@ def split_host_port(text: str) -> tuple[str, int]:
 def join_host_port(host: str, port: int) -> str:
     """``host:port``; an IPv6 address gets brackets if it has none."""
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host``, with or without brackets, is localhost or a loopback address."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

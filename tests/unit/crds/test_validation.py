@@ -157,7 +157,9 @@ def test_simulator_options_are_refused_if_they_cannot_be_sent() -> None:
 
 def test_a_request_too_large_for_an_environment_variable_is_refused() -> None:
     validate_spec(replace(SPEC, environment=GrpcEnvironment("a:1", options={"a": "x" * 60_000})))
-    assert refused_fields(environment=GrpcEnvironment("a:1", options={"a": "x" * 70_000})) == ["request"]
+    assert refused_fields(environment=GrpcEnvironment("a:1", options={"a": "x" * 70_000})) == [
+        "environment.grpc.options"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -285,3 +287,25 @@ def test_names_of_the_client_are_printable_and_short(text: str) -> None:
     with pytest.raises(InvalidRun) as caught:
         validate_names(text, text)
     assert [error.field for error in caught.value.errors] == ["experiment_id", "request_id"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"environment": GrpcEnvironment("sims:1", options={"levels": "x" * 70_000})}, "environment.grpc.options"),
+        (
+            {"environment": GymnasiumEnvironment("CartPole-v1", kwargs={"a": "x" * 70_000})},
+            "environment.gymnasium.kwargs",
+        ),
+        (
+            {"environment": GrpcEnvironment(",".join(f"sim-{i:05}.sims:50061" for i in range(3500)))},
+            "environment.grpc.address",
+        ),
+    ],
+)
+def test_spec_that_is_too_large_names_the_field_that_makes_it_so(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRun) as caught:
+        validate_spec(replace(SPEC, **changes))
+    assert [error.field for error in caught.value.errors] == [field]
+    if field != "environment.grpc.address":
+        assert "at most 65,536 in all" in str(caught.value)

@@ -21,14 +21,33 @@ def test_name_stands_for_its_records_sorted_and_once(monkeypatch: pytest.MonkeyP
     def resolve(host: str, port: int, **_: Any) -> list[Any]:
         assert (host, port) == ("sims.default.svc", 50052)
         records = ["10.0.0.9", "10.0.0.10", "10.0.0.9"]
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (record, port)) for record in records] + [
-            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fd00::1", port, 0, 0))
-        ]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (record, port)) for record in records]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    expected = ["10.0.0.10:50052", "10.0.0.9:50052", "[fd00::1]:50052"]
+    expected = ["10.0.0.10:50052", "10.0.0.9:50052"]
     assert expand_addresses("dns:///sims.default.svc:50052") == expected
     assert expand_addresses("x:1,dns:///sims.default.svc:50052") == ["x:1", *expected]
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        (["10.0.0.1", "fd00::1"], ["sims:50052"]),
+        (["::1", "127.0.0.1", "::1"], ["sims:50052"]),
+        (["fd00::1"], ["[fd00::1]:50052"]),
+        (["10.0.0.2", "10.0.0.1", "fd00::2", "fd00::1"], ["10.0.0.1:50052", "10.0.0.2:50052"]),
+        (["10.0.0.1", "fd00::2", "fd00::1"], ["[fd00::1]:50052", "[fd00::2]:50052"]),
+    ],
+)
+def test_simulator_with_an_address_of_each_family_is_one(
+    monkeypatch: pytest.MonkeyPatch, records: list[str], expected: list[str]
+) -> None:
+    def resolve(host: str, port: int, **_: Any) -> list[Any]:
+        families = [socket.AF_INET6 if ":" in record else socket.AF_INET for record in records]
+        return [(family, 1, 6, "", (record, port)) for family, record in zip(families, records, strict=True)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    assert expand_addresses("dns:///sims:50052") == expected
 
 
 def test_name_without_records_is_a_transient_error(monkeypatch: pytest.MonkeyPatch) -> None:

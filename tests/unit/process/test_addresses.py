@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from aisandbox_process.addresses import InvalidHostPort, is_loopback, join_host_port, split_host_port
+from aisandbox_process.addresses import InvalidHostPort, join_host_port, split_host_port
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,3 @@ def test_text_without_a_port_is_no_address(text: str) -> None:
         split_host_port(text)
     assert str(caught.value) == f"{text!r} has no port between 1 and 65535: use host:port"
     assert (caught.value.text, caught.value.problem) == (text, "has no port between 1 and 65535")
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "[::1]", "localhost"])
-def test_loopback_is_recognised(host: str) -> None:
-    assert is_loopback(host)
-
-
-@pytest.mark.parametrize("host", ["10.0.0.1", "0.0.0.0", "::", "localhost.example", "host"])
-def test_other_hosts_are_not_loopback(host: str) -> None:
-    assert not is_loopback(host)

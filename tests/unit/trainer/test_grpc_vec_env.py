@@ -183,7 +183,10 @@ def test_vec_env_refuses_simulators_that_differ() -> None:
     other = pb.EnvironmentSpec(observation_space=SPEC.observation_space)
     other.action_space.discrete.n = 2
     sessions = ScriptedSession(1), ScriptedSession(1, spec=other, address="other:2")
-    with pytest.raises(SimulatorChanged, match="other:2 declares another action_space"):
+    with pytest.raises(
+        SimulatorChanged,
+        match=r"other:2 declares other spaces .*action_space: Discrete with 2 values from 0, not Box float32 \[1\]",
+    ):
         _env(*sessions)
     assert all(session.closed for session in sessions)
 

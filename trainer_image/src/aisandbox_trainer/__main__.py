@@ -19,6 +19,7 @@ Make one attempt at a run. What to do is read from environment variables:
   STOP_WITH_PARENT                                                  true: end of file on stdin means SIGTERM
   SIMULATOR_PATIENCE_SECONDS                                        how long to retry an unavailable simulator (300)
   SIMULATOR_TIMEOUT_SECONDS                                         how long to wait for the reply to a step (60)
+  SIMULATOR_OPEN_TIMEOUT_SECONDS                                    how long a simulator may take to open (300)
   DISK_PATIENCE_SECONDS                                             how long a trained run waits for disk space (300)
   TORCH_NUM_THREADS                                                 threads of PyTorch (1 for small networks)
   FAST_UPDATE                                                       off: only SB3's own, slower updates (on)

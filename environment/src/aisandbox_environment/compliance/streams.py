@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 from aisandbox_environment.calls import open_session_stream
 from aisandbox_environment.compliance.checks import CheckFailed, SimulatorUnderTest
 from aisandbox_environment.reply_reader import ReplyReader
+from aisandbox_environment.request_words import words_of
 from aisandbox_environment.spec import Spec, read_spec
 from aisandbox_environment.watchdog import WatchdogTimer
 
@@ -140,7 +141,9 @@ class RawSession(RawStream):
                 "See the simulator's log.",
             ) from None
         if reply.WhichOneof("reply") != kind:
-            raise CheckFailed(f"a reply of kind `{kind}`", kind_of(reply), "Answer each request with its counterpart.")
+            raise CheckFailed(
+                f"a reply of kind `{kind}`", f"{kind_of(reply)} to {words_of(request)}", "This request keeps the rules."
+            )
         return reply
 
     def expect_error(self, request: pb.SimulatorRequest, code: pb.SimulatorErrorCode.ValueType, advice: str) -> str:
@@ -212,7 +215,11 @@ def kind_of(reply: pb.SimulatorReply) -> str:
     kind = reply.WhichOneof("reply")
     if kind is None:
         return "nothing (no field of SimulatorReply is set)"
-    return f"`error` ({reply.error.message})" if kind == "error" else f"`{kind}`"
+    if kind != "error":
+        return f"`{kind}`"
+    codes = pb.SimulatorErrorCode
+    code = codes.Name(reply.error.code) if reply.error.code in codes.values() else f"code {reply.error.code}"
+    return f"`error` ({code.removeprefix('SIMULATOR_ERROR_CODE_')}: {reply.error.message or 'without a message'})"
 
 
 def sample_actions(leaf: Leaf, n: int, random: np.random.Generator, masks: Array | None = None) -> Array:

@@ -9,6 +9,7 @@ unary requests only). :class:`PublicStream` does the same with the public API. M
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -34,13 +35,17 @@ class StreamEnded(Exception):
 
 
 class ClientStream(Protocol):
-    """One stream. Not for two threads at once; only :meth:`cancel` may be called from any thread or signal handler."""
+    """One stream. Not for two threads at once; only :meth:`cancel` and :meth:`is_connected` from any."""
 
     def send(self, request: bytes) -> None:
         """Send a request without waiting. One request at a time: :meth:`receive` comes before the next one."""
 
     def receive(self) -> bytes:
         """Wait for the reply to the last request. Raises StreamEnded. Signal handlers run while it waits."""
+        ...
+
+    def is_connected(self) -> bool:
+        """Whether the connection is up: the peer speaks HTTP/2. From any thread."""
         ...
 
     def cancel(self) -> None:
@@ -90,6 +95,14 @@ class DirectStream:
                 return message
         raise self._end or StreamEnded(grpc.StatusCode.CANCELLED, "interrupted")
 
+    def is_connected(self) -> bool:
+        """See ClientStream."""
+        inner: Any = self._channel
+        try:
+            return bool(inner._channel.check_connectivity_state(False) == cygrpc.ConnectivityState.ready)
+        except ValueError:  # the channel is closed
+            return False
+
     def cancel(self) -> None:
         """See ClientStream."""
         self._call.cancel(cygrpc.StatusCode.cancelled, "cancelled by the client")
@@ -132,6 +145,8 @@ class PublicStream:
     def __init__(self, address: str, method: str, options: Options = ()) -> None:
         self._channel = grpc.insecure_channel(address, options)
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._connected = threading.Event()
+        self._channel.subscribe(self._notice_state)
         self._replies: Any = self._channel.stream_stream(method)(iter(self._requests.get, None))  # type: ignore[arg-type]
 
     def send(self, request: bytes) -> None:
@@ -145,6 +160,10 @@ class PublicStream:
         except (StopIteration, grpc.RpcError):
             raise StreamEnded(self._replies.code(), self._replies.details()) from None
         return reply
+
+    def is_connected(self) -> bool:
+        """See ClientStream."""
+        return self._connected.is_set()
 
     def cancel(self) -> None:
         """See ClientStream."""
@@ -160,3 +179,8 @@ class PublicStream:
         self._requests.put(None)
         self._replies.cancel()
         self._channel.close()
+
+    def _notice_state(self, state: grpc.ChannelConnectivity) -> None:
+        if state is grpc.ChannelConnectivity.READY and not self._connected.is_set():
+            self._connected.set()
+            self._channel.unsubscribe(self._notice_state)  # gRPC polls the state for as long as there is a callback

@@ -17,13 +17,17 @@ from aisandbox_process.grpc_direct.client_stream import DirectStream, StreamEnde
 from aisandbox_process.grpc_direct.method_server import DirectMethodServer
 from aisandbox_process.grpc_direct.methods import Answer, Methods
 from aisandbox_process.grpc_direct.stream_server import DirectStreamServer
+from aisandbox_process.grpc_options import channel_options
 
 TIMEOUT_SECONDS = 5.0
 """How long the self-test may take; some milliseconds are usual."""
 
 _SERVICE = "aisandbox.SelfTest"
 _MESSAGE = b"self-test"
-_OPTIONS: list[tuple[str, int | str]] = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+_OPTIONS: list[tuple[str, int | str]] = [
+    *channel_options(ping_seconds=60),
+    ("grpc.use_local_subchannel_pool", 1),
+]
 
 
 def find_problem(timeout: float = TIMEOUT_SECONDS) -> str:

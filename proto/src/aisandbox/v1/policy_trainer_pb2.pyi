@@ -129,7 +129,10 @@ Global___NoiseKind: _TypeAlias = NoiseKind  # noqa: Y015
 
 @_typing.final
 class TrainingRequest(_message.Message):
-    """What to train, for how long, and against which environment; at most 256 KiB."""
+    """What to train, for how long, and against which environment. What it says has at most 64 KiB as the JSON of a
+    TrainingRun's spec, and the message at most 256 KiB; the error names the field
+    that has most of it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -702,7 +705,9 @@ class ListTrainingRunsRequest(_message.Message):
     experiment_id: _builtins.str
     """Only runs of this experiment; empty: of all."""
     page_size: _builtins.int
-    """At most this many, up to 1,000; 0: 100."""
+    """At most this many, up to 1,000; 0: 100. A page may have fewer, so that it has at most 3 MiB and fits in an answer
+    to a client of default settings.
+    """
     page_token: _builtins.str
     """The next_page_token of the page before; empty: the first page."""
     @_builtins.property

@@ -85,7 +85,11 @@ class Environments:
                 number,
                 run_id=self.run_id,
                 evaluation=evaluation,
-                timeouts=Timeouts(step=self.settings.simulator_timeout, reset=2 * self.settings.simulator_timeout),
+                timeouts=Timeouts(
+                    open=self.settings.simulator_open_timeout,
+                    step=self.settings.simulator_timeout,
+                    reset=2 * self.settings.simulator_timeout,
+                ),
             )
             return GrpcVecEnv(connect, self.stop)
         if isinstance(environment, GymnasiumEnvironment):

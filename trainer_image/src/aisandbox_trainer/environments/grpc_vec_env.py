@@ -15,6 +15,7 @@ import gymnasium as gym
 import numpy as np
 from aisandbox_environment.session import SimulatorSession
 from aisandbox_environment.simulation import StepResult
+from aisandbox_environment.spec import difference_of
 from aisandbox_wire.gymnasium_spaces import join, space_from_proto
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
@@ -165,11 +166,10 @@ class GrpcVecEnv(VecEnv):
 
     def _check_specs(self) -> None:
         for session in self._sessions:
-            for name in ("observation_space", "action_space", "action_masks"):
-                if getattr(session.spec, name) != getattr(self.spec, name):
-                    raise SimulatorChanged(
-                        f"the simulator at {session.address} declares another {name} than at the start of the run"
-                    )
+            if difference := difference_of(self.spec, session.spec):
+                raise SimulatorChanged(
+                    f"the simulator at {session.address} declares other spaces than at the start of the run: {difference}"
+                )
 
     def _reset_sessions(self, seeds: list[int] | None) -> list[Any]:
         calls, first = [], 0

@@ -18,6 +18,7 @@ import structlog
 from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox_crds.status import Activity, Artifact, ProgressReport
 from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_process.grpc_options import channel_options
 from aisandbox_wire.dataclass_messages import message_fields
 
 if TYPE_CHECKING:
@@ -202,8 +203,7 @@ class Reporter:
         import grpc
         from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
 
-        options = [("grpc.max_reconnect_backoff_ms", 2000), ("grpc.enable_http_proxy", 0)]
-        with grpc.insecure_channel(address, options=options) as channel:
+        with grpc.insecure_channel(address, options=channel_options(ping_seconds=60, reconnect_seconds=2)) as channel:
             stub = TrainingProgressServiceStub(channel)
             while not self._closing:
                 self._send(stub, CALL_TIMEOUT_SECONDS)

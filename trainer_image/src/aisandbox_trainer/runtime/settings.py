@@ -20,6 +20,8 @@ class Settings:
     """SIMULATOR_PATIENCE_SECONDS, above 0: how long to retry a simulator that is not available."""
     simulator_timeout: float = 60.0
     """SIMULATOR_TIMEOUT_SECONDS, above 0: how long to wait for the reply to one step; twice as long for a reset."""
+    simulator_open_timeout: float = 300.0
+    """SIMULATOR_OPEN_TIMEOUT_SECONDS, above 0: how long a simulator may take to open a session, as to load a level."""
     disk_patience: float = 300.0
     """DISK_PATIENCE_SECONDS, above 0: how long a run that is trained waits for space on a full disk."""
     evaluation_episode_steps: float = 10_000.0
@@ -42,6 +44,7 @@ class Settings:
         return cls(
             simulator_patience=_number(environ, "SIMULATOR_PATIENCE_SECONDS", cls().simulator_patience),
             simulator_timeout=_number(environ, "SIMULATOR_TIMEOUT_SECONDS", cls().simulator_timeout),
+            simulator_open_timeout=_number(environ, "SIMULATOR_OPEN_TIMEOUT_SECONDS", cls().simulator_open_timeout),
             disk_patience=_number(environ, "DISK_PATIENCE_SECONDS", cls().disk_patience),
             evaluation_episode_steps=_number(environ, "EVALUATION_EPISODE_STEPS", cls().evaluation_episode_steps),
             stop_grace=_grace(environ, cls().stop_grace),

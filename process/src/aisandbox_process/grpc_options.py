@@ -1,0 +1,73 @@
+"""The options of every gRPC channel and server of the project, by names that gRPC's core knows.
+
+gRPC ignores a name that it does not know; the names are those of ``grpc/impl/channel_arg_names.h``. Must not import
+grpc, or know what a channel is for.
+"""
+
+from __future__ import annotations
+
+Options = list[tuple[str, int | str]]
+
+PATIENT_PING_SECONDS = 310.0
+"""How often a client may ping a server that nobody has configured.
+
+Servers of gRPC's core, grpc-go and grpc-java end a connection with "too_many_pings" after the third ping that comes
+within five minutes of the one before, unless they send data in between; grpc-node and Kestrel set no limit.
+"""
+
+PING_TIMEOUT_SECONDS = 20.0
+"""A peer that does not answer a ping, or does not accept bytes, within this time is considered lost."""
+
+_SHORTEST_PING_INTERVAL_MS = 1_000
+_UNLIMITED = -1
+
+
+def channel_options(
+    *, ping_seconds: float, ping_timeout_seconds: float = PING_TIMEOUT_SECONDS, reconnect_seconds: float | None = None
+) -> Options:
+    """Options of a client's channel: no HTTP proxy, messages of any size, and pings.
+
+    ``ping_seconds``: how long a connection may be silent before the client pings, with or without a call.
+    ``reconnect_seconds``: the longest pause between two attempts to connect; None: gRPC's, two minutes.
+    """
+    options: Options = [
+        # http_proxy, https_proxy and grpc_proxy are for other programs: peers are on this machine or in the cluster.
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.max_receive_message_length", _UNLIMITED),
+        ("grpc.max_send_message_length", _UNLIMITED),
+        *_pings(ping_seconds, ping_timeout_seconds),
+    ]
+    if reconnect_seconds is not None:
+        options.append(("grpc.max_reconnect_backoff_ms", round(reconnect_seconds * 1000)))
+    return options
+
+
+def server_options(
+    *,
+    ping_seconds: float,
+    ping_timeout_seconds: float = PING_TIMEOUT_SECONDS,
+    largest_message: int = _UNLIMITED,
+) -> Options:
+    """Options of a server: clients may ping as often as they like, and one that is lost is found by pings.
+
+    ``largest_message``: in bytes, of a request; replies have no limit.
+    """
+    return [
+        # Two servers on one port are a mistake: the second one fails to start, else it would get half of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", largest_message),
+        ("grpc.max_send_message_length", _UNLIMITED),
+        # .NET clients ping every second at most.
+        ("grpc.http2.min_ping_interval_without_data_ms", _SHORTEST_PING_INTERVAL_MS),
+        ("grpc.http2.max_ping_strikes", 0),
+        *_pings(ping_seconds, ping_timeout_seconds),
+    ]
+
+
+def _pings(seconds: float, timeout_seconds: float) -> Options:
+    return [
+        ("grpc.keepalive_time_ms", round(seconds * 1000)),
+        ("grpc.keepalive_timeout_ms", round(timeout_seconds * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]

@@ -1,0 +1,118 @@
+"""What answers at an address where no gRPC call succeeds."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import grpc
+import pytest
+from aisandbox_environment.calls import describe
+from aisandbox_environment.errors import SimulatorUnreachable
+from aisandbox_environment.raw_probe import what_answers
+
+Serve = Callable[[Callable[[socket.socket], object]], str]
+SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+GOAWAY_HTTP_1_1 = b"\0\0\x08\7\0\0\0\0\0" + b"\0\0\0\0" + b"\0\0\0\x0d"
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Serves each connection with a function; returns the address."""
+    listeners = []
+
+    def serve(behaviour: Callable[[socket.socket], object]) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    peer, _ = listener.accept()
+                    with peer, suppress(OSError):
+                        behaviour(peer)
+
+        threading.Thread(target=accept, daemon=True).start()
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+    yield serve
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def says(*parts: bytes) -> Callable[[socket.socket], object]:
+    def behaviour(peer: socket.socket) -> None:
+        peer.recv(1000)
+        for part in parts:
+            peer.sendall(part)
+
+    return behaviour
+
+
+def tls(peer: socket.socket) -> None:
+    """The answer of OpenSSL to a first byte that is none of TLS, and to one that is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    connection = context.wrap_bio(incoming, outgoing, server_side=True)
+    incoming.write(peer.recv(4000))
+    with suppress(ssl.SSLError):
+        connection.do_handshake()
+    peer.sendall(outgoing.read())
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "expected"),
+    [
+        (says(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), "HttpProtocols.Http2"),
+        (says(SETTINGS, GOAWAY_HTTP_1_1), "HttpProtocols.Http2"),
+        (says(b"HTTP/1.1 505 HTTP Version Not Supported\r\n\r\n"), "an HTTP/1.1 server answers"),
+        (lambda peer: None, "closes each connection at once"),
+        (lambda peer: peer.recv(1000), "closes each connection at once"),
+        (says(b"SSH-2.0-OpenSSH_9.6\r\n"), "neither HTTP/2 nor HTTP/1.1"),
+        (says(SETTINGS), ""),
+        (tls, "a server with TLS answers there"),
+    ],
+)
+def test_probe_says_what_answers(serve: Serve, behaviour: Callable[[socket.socket], object], expected: str) -> None:
+    found = what_answers(serve(behaviour))
+    assert expected in found if expected else found == ""
+
+
+def test_tls_server_that_explains_itself_in_http_1_is_one_with_tls(serve: Serve) -> None:
+    def go(peer: socket.socket) -> None:
+        if peer.recv(1, socket.MSG_PEEK) == b"P":
+            says(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")(peer)
+        else:
+            tls(peer)
+
+    assert "a server with TLS" in what_answers(serve(go))
+
+
+def test_tls_server_that_closes_without_an_alert_is_one_with_tls(serve: Serve) -> None:
+    assert "a server with TLS" in what_answers(
+        serve(lambda peer: tls(peer) if peer.recv(1, socket.MSG_PEEK) == b"\x16" else None)
+    )
+
+
+def test_address_where_nothing_listens_has_no_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    assert what_answers(address) == ""
+
+
+def test_error_of_a_call_says_what_answers(serve: Serve) -> None:
+    with pytest.raises(SimulatorUnreachable, match=r"is it running.*a server with TLS answers there"):
+        describe(serve(tls))
+
+
+def test_grpc_server_is_no_other_protocol() -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    assert what_answers(f"127.0.0.1:{port}") == ""
+    server.stop(0).wait()
