@@ -6,7 +6,9 @@ inference-server. Must not know models.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
@@ -43,6 +45,8 @@ class PolicyForwarder:
         self._get_model: Any = self._channel.unary_stream(SERVICE + "GetModel")
         self._describe_model: Any = self._channel.unary_unary(SERVICE + "DescribeModel")
         self._health = health_pb2_grpc.HealthStub(self._channel)
+        self._act_streams = 0
+        self._stopping = asyncio.Event()
 
     async def can_act(self, run_id: str) -> bool | None:
         """Whether the inference-server serves the run's latest policy; None if it knows no such run."""
@@ -71,8 +75,38 @@ class PolicyForwarder:
 
     async def ActStream(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:  # noqa: N802
         """See the proto."""
-        async for reply in self._stream(self._act_stream, requests, context):
-            yield reply
+        self._act_streams += 1
+        try:
+            call = self._stream(self._act_stream, requests, context)
+            async with contextlib.aclosing(call):
+                while (reply := await self._reply_or_stop(call)) is not None:
+                    yield reply
+        finally:
+            self._act_streams -= 1
+        if self._stopping.is_set():
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the service is stopping: open the stream again")
+
+    def stop_streams(self) -> bool:
+        """Ends every ActStream with UNAVAILABLE, and returns whether there were any.
+
+        Their clients may be writing: the connections must stay open until what they have written is read, because a
+        client whose write fails does not read the status any more.
+        """
+        self._stopping.set()
+        return self._act_streams > 0
+
+    async def _reply_or_stop(self, replies: AsyncGenerator[bytes, None]) -> bytes | None:
+        """The next reply; None at the end of the replies, or when the service stops."""
+        reply = asyncio.ensure_future(anext(replies, None))
+        stop = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((reply, stop), return_when=asyncio.FIRST_COMPLETED)
+            return await reply if reply.done() else None
+        finally:
+            stop.cancel()
+            if not reply.done():
+                reply.cancel()
+                await asyncio.wait((reply,))
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -85,7 +119,7 @@ class PolicyForwarder:
             await self._abort(error, context)
         return reply
 
-    async def _stream(self, method: Any, requests: Any, context: Context) -> AsyncIterator[bytes]:
+    async def _stream(self, method: Any, requests: Any, context: Context) -> AsyncGenerator[bytes, None]:
         call = method(requests, timeout=context.time_remaining(), metadata=_client_metadata(context))
         try:
             async for reply in call:

@@ -47,6 +47,9 @@ LARGEST_MESSAGE = 64 * 1024 * 1024
 
 SERVER_OPTIONS = server_options(ping_seconds=60, largest_message=LARGEST_MESSAGE)
 
+LINGER_SECONDS = 1.0
+"""How long connections stay open after the service has ended its streams, so that the clients read the status."""
+
 LONGEST_CALL_GRACE_SECONDS = 10.0
 """A stream that no client ends (a watch of health) must not delay the stop as long as a checkpoint may take."""
 
@@ -63,7 +66,8 @@ def create_server(
 
     ``settings``: default, from the environment. ``adapter_factory`` makes an ExternalEnvAdapter; runs whose request
     names no environment are trained against it. ``policy_calls`` has the coroutine methods Act, ActBatch, ActStream,
-    GetModel and DescribeModel of the generated servicer, and may have can_act (see health.py); default, they are
+    GetModel and DescribeModel of the generated servicer, and may have can_act (see health.py) and stop_streams, which
+    ends every ActStream and says whether there were any; default, they are
     forwarded to INFERENCE_ADDRESS. ``backend``: default, the one that the settings name. ``registry``: where its
     metrics are registered; default, one of its own.
     Raises InvalidSetting, StartupError.
@@ -157,6 +161,11 @@ class Server:
         """
         grace = self._settings.stop_grace_seconds if grace is None else grace
         await self._monitor.stop()
+        stop_streams = getattr(self._forwarder or self._policy_calls, "stop_streams", None)
+        if self._grpc is not None and stop_streams is not None and stop_streams():
+            # Closing a connection with unread messages would reset it, and a client that is writing to a stream would
+            # get a broken transport and no status.
+            await asyncio.sleep(min(grace, LINGER_SECONDS))
         async with asyncio.TaskGroup() as group:
             if self._grpc is not None:
                 group.create_task(self._grpc.stop(min(grace, LONGEST_CALL_GRACE_SECONDS)))

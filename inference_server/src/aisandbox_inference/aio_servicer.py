@@ -33,14 +33,20 @@ class PolicyServicer:
     def __init__(self, service: PolicyService) -> None:
         self._service = service
         self._stopping = False
+        self._streams = 0
         self._idle_streams: set[asyncio.Task[Any] | None] = set()
 
-    def stop_streams(self) -> None:
-        """End every stream after the reply to its current request, with UNAVAILABLE: the client opens a new one."""
+    def stop_streams(self) -> bool:
+        """End every stream after the reply to its current request, with UNAVAILABLE: the client opens a new one.
+
+        Returns whether there are any.
+        """
         self._stopping = True
+        any_streams = self._streams > 0
         for task in self._idle_streams:
             if task is not None:
                 task.cancel()
+        return any_streams
 
     def close(self) -> None:
         """Release the threads; calls that are running still finish."""
@@ -78,6 +84,7 @@ class PolicyServicer:
         task = asyncio.current_task()
         stream = self._service.act_stream()
         self._idle_streams.add(task)
+        self._streams += 1
         try:
             async for message in requests:
                 self._idle_streams.discard(task)
@@ -91,6 +98,7 @@ class PolicyServicer:
             task.uncancel()
             await _abort(context, status_of(Stopping()))
         finally:
+            self._streams -= 1
             self._idle_streams.discard(task)
 
     async def _run(self, call: str, coroutine: FutureCoroutine[T], context: Context) -> T:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -32,6 +33,9 @@ log = structlog.get_logger(__name__)
 _MAX_THREADS = 1000
 """Threads are started when they are needed: one for each stream of reflection, and one for each health check that waits
 for a model. (Without direct gRPC, one for each call about policies.)"""
+LINGER_SECONDS = 1.0
+"""How long connections stay open after the server has ended its streams, so that the clients read the status."""
+
 _CONNECTION_AGE = ("grpc.max_connection_age_ms", 300_000)
 """Clients then connect to new servers too; calls continue."""
 
@@ -81,8 +85,12 @@ class Server:
         """Refuse new calls, give running ones ``grace`` seconds to end (None: the setting), and close."""
         self._health.enter_graceful_shutdown()
         if self._grpc is not None and self._calls is not None:
-            self._calls.stop_streams()
-            self._grpc.stop(self._settings.stop_grace_seconds if grace is None else grace).wait()
+            grace = self._settings.stop_grace_seconds if grace is None else grace
+            if self._calls.stop_streams():
+                # Closing a connection with unread messages would reset it, and a client that is writing to a stream
+                # would get a broken transport and no status.
+                threading.Event().wait(min(grace, LINGER_SECONDS))
+            self._grpc.stop(grace).wait()
             self._grpc = self._calls = None
         if self._metrics_server is not None:
             self._metrics_server.close()

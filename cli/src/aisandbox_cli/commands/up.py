@@ -143,6 +143,5 @@ async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
         lines = [f"Runs and models: {settings.models_dir}", "", "Try it in another terminal:", _first_steps(), ""]
         announce_ready("service", server.address, lines, as_json=as_json)
         await stop.wait()
-        policies.stop_streams()
         await server.stop()
         policies.close()

@@ -12,8 +12,10 @@ whether the call has ended. Must not know what the bytes mean.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
+from contextlib import contextmanager
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -28,8 +30,13 @@ class MethodServer(Protocol):
     def start(self) -> None:
         """Accept calls from now on; the gRPC server has been started."""
 
-    def stop_streams(self) -> None:
-        """End every bidirectional stream after the reply to the request it is answering, with ``Methods.stopping``."""
+    def stop_streams(self) -> bool:
+        """End every bidirectional stream after the reply to the request it is answering, with ``Methods.stopping``.
+
+        Returns whether there are any. Their clients may be writing: the connections must stay open until what they have
+        written is read, because a client whose write fails does not read the status any more.
+        """
+        ...
 
 
 class DirectMethodServer:
@@ -56,11 +63,13 @@ class DirectMethodServer:
             self.request_call(call)
         self._first.clear()
 
-    def stop_streams(self) -> None:
+    def stop_streams(self) -> bool:
         """See MethodServer. A stream that waits for a request ends at once."""
         self.stopping = True
-        for stream in list(self.streams):
+        streams = list(self.streams)
+        for stream in streams:
             stream.stop()
+        return bool(streams)
 
     def request_call(self, call: Call) -> None:
         """Ask gRPC for the next call of ``call``'s method; ``call`` gets it."""
@@ -81,6 +90,8 @@ class PublicMethodServer:
     def __init__(self, server: grpc.Server, methods: Methods) -> None:
         self._methods = methods
         self._stopping = False
+        self._streams = 0
+        self._lock = threading.Lock()
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             name: grpc.unary_unary_rpc_method_handler(self._unary(name, method))
             for name, method in methods.unary.items()
@@ -94,9 +105,10 @@ class PublicMethodServer:
     def start(self) -> None:
         """Nothing to do: the gRPC server accepts the calls."""
 
-    def stop_streams(self) -> None:
+    def stop_streams(self) -> bool:
         """See MethodServer. A stream that waits for a request is cut when the gRPC server's grace ends."""
         self._stopping = True
+        return self._streams > 0
 
     def _unary(self, name: str, method: UnaryMethod) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         def reply(request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -118,12 +130,23 @@ class PublicMethodServer:
     ) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
         def replies(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
             method = new_method()
-            for request in requests:
-                yield self._value_of(name, method(request), context)
-                if self._stopping:
-                    _abort(context, self._methods.stopping)
+            with self._counted():
+                for request in requests:
+                    yield self._value_of(name, method(request), context)
+                    if self._stopping:
+                        _abort(context, self._methods.stopping)
 
         return replies
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._lock:
+            self._streams += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._streams -= 1
 
     def _value_of(self, name: str, answer: Answer[Any], context: grpc.ServicerContext) -> Any:
         try:
