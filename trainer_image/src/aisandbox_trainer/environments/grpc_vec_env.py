@@ -168,7 +168,7 @@ class GrpcVecEnv(VecEnv):
         for session in self._sessions:
             if difference := difference_of(self.spec, session.spec):
                 raise SimulatorChanged(
-                    f"the simulator at {session.address} declares other spaces than at the start of the run: {difference}"
+                    f"the simulator at {session.address} has other spaces than at the start of the run: {difference}"
                 )
 
     def _reset_sessions(self, seeds: list[int] | None) -> list[Any]:
