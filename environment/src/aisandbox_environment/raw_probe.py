@@ -48,8 +48,10 @@ def what_answers(address: str, timeout: float = TIMEOUT_SECONDS) -> str:
         answer = _first_bytes(host, port, _PREFACE, timeout)
     except (InvalidHostPort, OSError, UnicodeError):
         return ""
-    if answer is None or not answer:
-        return _TLS if _speaks_tls(host, port, timeout) else _SILENT if answer is None else _CLOSES
+    if answer is None:
+        return _SILENT
+    if not answer:
+        return _TLS if _speaks_tls(host, port, timeout) else _CLOSES
     if answer.startswith(_TLS_RECORDS):
         return _TLS
     if answer.startswith(b"HTTP/1."):
