@@ -178,20 +178,27 @@ async def test_start_beyond_the_waiting_runs_is_refused(service: Any) -> None:
     await service.begin()
 
 
-@pytest.mark.parametrize(
-    ("method", "message"),
-    [
-        ("GetTrainingStatus", pb.StatusRequest),
-        ("CancelTraining", pb.CancelTrainingRequest),
-        ("SuspendTraining", pb.SuspendTrainingRequest),
-        ("ResumeTraining", pb.ResumeTrainingRequest),
-    ],
-)
-@pytest.mark.parametrize("run", ["nobody", "", "../../etc", "x" * 300])
+CALLS_ABOUT_A_RUN = [
+    ("GetTrainingStatus", pb.StatusRequest),
+    ("CancelTraining", pb.CancelTrainingRequest),
+    ("SuspendTraining", pb.SuspendTrainingRequest),
+    ("ResumeTraining", pb.ResumeTrainingRequest),
+]
+
+
+@pytest.mark.parametrize(("method", "message"), CALLS_ABOUT_A_RUN)
+@pytest.mark.parametrize("run", ["unknown", "../../etc", "x" * 300])
 async def test_call_for_an_unknown_run_is_not_found(service: Any, method: str, message: Any, run: str) -> None:
     refusal = await service.refused(getattr(service.stub, method)(message(run_id=run)))
     assert refusal.code() is grpc.StatusCode.NOT_FOUND
     assert run[:100] in refusal.details()
+
+
+@pytest.mark.parametrize(("method", "message"), CALLS_ABOUT_A_RUN)
+async def test_call_without_a_run_id_is_refused(service: Any, method: str, message: Any) -> None:
+    refusal = await service.refused(getattr(service.stub, method)(message()))
+    assert refusal.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refusal.details().startswith("run_id:")
 
 
 async def test_watch_ends_with_the_last_status(service: Any) -> None:
