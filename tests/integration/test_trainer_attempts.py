@@ -334,7 +334,7 @@ def test_best_model_that_cannot_be_served_is_replaced(runs: Runs, trouble: str) 
             "InvalidHyperparameter",
             "norm_obs=False",
         ),
-        (CARTPOLE, "PPO", {"use_sde": True}, "InvalidHyperparameter", "continuous"),
+        (CARTPOLE, "PPO", {"use_sde": True}, "InvalidHyperparameter", "needs Box actions"),
         (CARTPOLE, "PPO", {"learning_rate": 1e30}, "NonFiniteTraining", "learning_rate"),
         (scripted(lambda step: float("nan")), "PPO", {}, "SimulatorInvalidReply", "nan"),
     ],
