@@ -72,8 +72,10 @@ class Connection:
 
 
 @contextmanager
-def connect(address: str | None) -> Iterator[Connection]:
+def connect(address: str | None, model_of: str = "") -> Iterator[Connection]:
     """Opens a connection to the service; a gRPC error inside the context is raised as :class:`CliError`.
+
+    ``model_of``: the run whose model the calls need; if it has none, the hint is to look at the run's status.
 
     Raises:
         UsageError: the address is not ``host:port``.
@@ -83,10 +85,14 @@ def connect(address: str | None) -> Iterator[Connection]:
     check_address(target)
     with grpc.insecure_channel(target, options=_OPTIONS) as channel:
         given = bool(address) and address not in (environment_address(), DEFAULT_ADDRESS)
+        service = Connection(target, given, rpc.PolicyTrainerServiceStub(channel))
         try:
-            yield Connection(target, given, rpc.PolicyTrainerServiceStub(channel))
+            yield service
         except grpc.RpcError as error:
-            raise from_rpc_error(error, target) from error
+            failure = from_rpc_error(error, target)
+            if model_of and error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                failure.hint = f"`{service.command(f'status {model_of}')}` shows whether the run still trains."
+            raise failure from error
 
 
 def environment_address() -> str:

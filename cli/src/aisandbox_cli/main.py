@@ -88,7 +88,7 @@ def application(command: str) -> Any:
         name="aisandbox",
         cls=typer_group,
         help="Train a policy against a simulator over gRPC, then use it to control the simulator.\n\n"
-        "Start with `aisandbox demo`: it shows everything in about a minute.",
+        "Start with `aisandbox demo`: it shows everything in one to two minutes.",
         epilog="Exit codes: 0 success, 1 failure, 2 wrong usage, 3 service unavailable, 130 interrupted.",
         no_args_is_help=True,
         rich_markup_mode="rich",

@@ -42,7 +42,9 @@ def test_act_lets_the_service_refuse_nan(service: Any, capsys: pytest.CaptureFix
 def test_act_before_a_model_exists_prints_the_reason(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     service.says("Act", service.refusal(grpc.StatusCode.FAILED_PRECONDITION, "run 'exp-1' has published no model yet"))
     assert main(["act", "exp-1", "1"]) == 1
-    assert "has published no model yet (FAILED_PRECONDITION)" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "has published no model yet (FAILED_PRECONDITION)" in error
+    assert "aisandbox status exp-1` shows whether the run still trains" in error
 
 
 def test_act_answers_every_line_of_stdin_in_order(

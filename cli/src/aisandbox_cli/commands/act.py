@@ -53,14 +53,14 @@ def act(
         request = pb.ActRequest(
             run_id=run, observation=numbers(observation, "observation"), model=model, stochastic=stochastic
         )
-        with connect(address) as service:
+        with connect(address, model_of=run) as service:
             response = service.stub.Act(request, timeout=CALL_TIMEOUT)
         print(_text(response, as_json))
         return
     if sys.stdin.isatty():
         print("Reading observations from the terminal, one per line; Ctrl-D ends the input.", file=sys.stderr)
     first = pb.ActRequest(run_id=run, model=model, stochastic=stochastic)
-    with connect(address) as service:
+    with connect(address, model_of=run) as service:
         raise typer.Exit(_stream(service, first, sys.stdin, as_json))
 
 

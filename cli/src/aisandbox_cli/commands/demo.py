@@ -1,4 +1,4 @@
-"""``aisandbox demo``: trains a policy against a simulator, then uses it, in about a minute.
+"""``aisandbox demo``: trains a policy against a simulator, then uses it, in one to two minutes.
 
 Owns the steps of the demo and the processes of the service and the simulator while it runs. Uses the same gRPC calls as
 a user's own simulation. Must not know how training or serving work.
@@ -62,7 +62,7 @@ def demo(
     each observation of the simulator to the service (Act) and each action back.
 
     The maximum of an episode is 500 steps with the pole upright; exit code 0 if
-    the mean is at least 475. Takes about a minute on two cores. Both processes
+    the mean is at least 475. Takes one to two minutes on two cores. Both processes
     are always stopped at the end.
     """
     base = folder.absolute() if folder else Path(tempfile.mkdtemp(prefix="aisandbox-demo-"))

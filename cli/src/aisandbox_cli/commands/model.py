@@ -44,7 +44,7 @@ def model(
       aisandbox model RUN
       aisandbox model RUN --model best -o policy.onnx
     """  # noqa: D301 - \b keeps the lines apart
-    with connect(address) as service:
+    with connect(address, model_of=run) as service:
         if output is None:
             request = pb.DescribeModelRequest(run_id=run, model=selector)
             description = service.stub.DescribeModel(request, timeout=CALL_TIMEOUT)
