@@ -7,9 +7,7 @@ import asyncio
 import os
 import sys
 
-from aisandbox_process import log
-from aisandbox_process.environ import InvalidSetting
-from aisandbox_process.grpc_runtime import set_up_grpc
+from aisandbox_process import InvalidSetting, log, set_up_grpc
 
 from aisandbox_api.errors import StartupError
 from aisandbox_api.settings import Settings

@@ -18,27 +18,40 @@ from typing import Any
 import structlog
 from aisandbox.v1 import tensor_pb2
 from aisandbox.v1.environment_pb2 import DescribeResponse
-from aisandbox_crds.effective_values import effective_environments
-from aisandbox_crds.errors import FieldError
-from aisandbox_crds.hyperparameters import Hyperparameters, parse_hyperparameters
-from aisandbox_crds.memory import MOST_BYTES, SpaceSize, default_memory_bound, memory_need
-from aisandbox_crds.space_rules import DeclaredLeaf, DeclaredSpace, actions_problem, space_errors
-from aisandbox_crds.spec import Algorithm, GrpcEnvironment, TrainingRunSpec
-from aisandbox_crds.trainingrun import TrainingRun
-from aisandbox_environment.addresses import distribute_environments, expand_addresses
-from aisandbox_environment.calls import describe
-from aisandbox_environment.errors import (
+from aisandbox_crds import (
+    MOST_BYTES,
+    Algorithm,
+    DeclaredLeaf,
+    DeclaredSpace,
+    FieldError,
+    GrpcEnvironment,
+    Hyperparameters,
+    SpaceSize,
+    TrainingRun,
+    TrainingRunSpec,
+    actions_problem,
+    default_memory_bound,
+    effective_environments,
+    memory_need,
+    parse_hyperparameters,
+    space_errors,
+)
+from aisandbox_environment import (
     PermanentSimulatorError,
     RefusedRequest,
     SimulatorError,
+    SimulatorSession,
+    Spec,
+    Timeouts,
     TransientSimulatorError,
+    describe,
+    distribute_environments,
+    expand_addresses,
+    read_spec,
 )
-from aisandbox_environment.session import SimulatorSession, Timeouts
-from aisandbox_environment.spec import Spec, read_spec
 from aisandbox_model_store import OutsideRoot, RunStore
-from aisandbox_process.environ import whole_number
-from aisandbox_wire.spaces import Leaf, leaves
-from aisandbox_wire.tensors import WIRE_DTYPES
+from aisandbox_process import whole_number
+from aisandbox_wire import WIRE_DTYPES, Leaf, leaves
 
 from aisandbox_api.errors import FailedPrecondition, InvalidRequest
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from aisandbox_crds.status import ProgressReport
-from aisandbox_crds.trainingrun import TrainingRun
+from aisandbox_crds import ProgressReport, TrainingRun
 
 
 class Backend(Protocol):

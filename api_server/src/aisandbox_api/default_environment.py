@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.spec import Environment, GrpcEnvironment
-from aisandbox_crds.trainingrun import TrainingRun
-from aisandbox_environment.adapter_host import AdapterFactory, AdapterSimulation
-from aisandbox_environment.server import EnvironmentServer, create_environment_server
+from aisandbox_crds import Environment, GrpcEnvironment, Reason, TrainingRun
+from aisandbox_environment import AdapterFactory, AdapterSimulation, EnvironmentServer, create_environment_server
 
 from aisandbox_api.errors import FailedPrecondition, StartupError
 

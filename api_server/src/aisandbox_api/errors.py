@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aisandbox_crds.errors import FieldError
+from aisandbox_crds import FieldError
 from aisandbox_model_store import unknown_run
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox_model_store import unknown_run
-from aisandbox_wire.model_health import run_of_health_service
+from aisandbox_wire import run_of_health_service
 from grpc_health.v1 import health, health_pb2
 
 from aisandbox_api.backend import Backend

@@ -6,8 +6,7 @@ on one cluster each of them counts all runs: take the maximum of aisandbox_runs,
 
 from __future__ import annotations
 
-from aisandbox_crds.status import Phase
-from aisandbox_crds.trainingrun import TrainingRun
+from aisandbox_crds import Phase, TrainingRun
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 

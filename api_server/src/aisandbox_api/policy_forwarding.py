@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import grpc
 from aisandbox_process.grpc_options import channel_options
-from aisandbox_wire.model_health import model_health_service
+from aisandbox_wire import model_health_service
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from aisandbox_api.backend import Backend

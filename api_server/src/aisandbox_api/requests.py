@@ -17,30 +17,34 @@ from typing import Any
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import training_progress_pb2 as progress_pb
-from aisandbox_crds.errors import FieldError, InvalidRun
-from aisandbox_crds.naming import request_digest, run_name
-from aisandbox_crds.output_path import normalized_output_path, output_path_problem
-from aisandbox_crds.progress import report_errors, truncate_texts
-from aisandbox_crds.spec import (
+from aisandbox_crds import (
+    EXPERIMENT_ANNOTATION,
     MAX_SEED,
+    REQUEST_ANNOTATION,
+    REQUEST_DIGEST_ANNOTATION,
     Algorithm,
     Environment,
     Evaluation,
     FakeEnvironment,
+    FieldError,
     GrpcEnvironment,
     GymnasiumEnvironment,
-    TrainingRunSpec,
-)
-from aisandbox_crds.status import Phase, ProgressReport
-from aisandbox_crds.trainingrun import (
-    EXPERIMENT_ANNOTATION,
-    REQUEST_ANNOTATION,
-    REQUEST_DIGEST_ANNOTATION,
+    InvalidRun,
+    Phase,
+    ProgressReport,
     TrainingRun,
+    TrainingRunSpec,
+    normalized_output_path,
+    output_path_problem,
+    report_errors,
+    request_digest,
+    run_name,
+    truncate_texts,
+    validate_names,
+    validate_spec,
 )
-from aisandbox_crds.validation import validate_names, validate_spec
 from aisandbox_model_store import RUN_ID_REQUIRED
-from aisandbox_wire.dataclass_messages import dataclass_of, enumerators
+from aisandbox_wire import dataclass_of, enumerators
 from google.protobuf import struct_pb2
 
 from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION

@@ -8,12 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_crds.spec import Environment, GrpcEnvironment, GymnasiumEnvironment
-from aisandbox_crds.status import Phase
-from aisandbox_crds.times import parse_time
-from aisandbox_crds.trainingrun import EXPERIMENT_ANNOTATION, TrainingRun
+from aisandbox_crds import (
+    EXPERIMENT_ANNOTATION,
+    Environment,
+    GrpcEnvironment,
+    GymnasiumEnvironment,
+    Phase,
+    TrainingRun,
+    parse_time,
+)
 from aisandbox_model_store import CHECKPOINT_ZIP, RUNS_FOLDER
-from aisandbox_wire.dataclass_messages import message_fields
+from aisandbox_wire import message_fields
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION

@@ -14,9 +14,9 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox.v1 import policy_trainer_pb2, training_progress_pb2
-from aisandbox_environment.adapter_host import AdapterFactory
+from aisandbox_environment import AdapterFactory
 from aisandbox_model_store import RunStore
-from aisandbox_process.addresses import join_host_port
+from aisandbox_process import join_host_port
 from aisandbox_process.grpc_options import server_options
 from aisandbox_process.metrics_server import MetricsServer
 from aisandbox_process.stop_signals import stop_signals

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aisandbox_crds.memory import MOST_BYTES
-from aisandbox_process.environ import (
+from aisandbox_crds import MOST_BYTES
+from aisandbox_process import (
     InvalidSetting,
     choice,
     log_level,

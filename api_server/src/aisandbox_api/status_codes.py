@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import structlog
-from aisandbox_crds.errors import FieldError, InvalidRun
+from aisandbox_crds import FieldError, InvalidRun
 from aisandbox_model_store import DiskFull, InvalidRunId, OutsideRoot, unknown_run
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message

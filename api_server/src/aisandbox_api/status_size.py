@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aisandbox_crds.errors import FieldError
+from aisandbox_crds import FieldError
 from google.protobuf.message import Message
 
 LIMIT = 6 * 1024

@@ -16,12 +16,13 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_crds.spec import Algorithm, TrainingRunSpec
-from aisandbox_crds.trainingrun import (
+from aisandbox_crds import (
     EXPERIMENT_ANNOTATION,
     REQUEST_ANNOTATION,
     REQUEST_DIGEST_ANNOTATION,
+    Algorithm,
     TrainingRun,
+    TrainingRunSpec,
 )
 from aisandbox_model_store import RunStore
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import grpc
 from aisandbox.v1 import policy_trainer_pb2_grpc as rpc
-from aisandbox_process.addresses import InvalidHostPort, split_host_port
+from aisandbox_process import InvalidHostPort, split_host_port
 from aisandbox_process.grpc_options import channel_options
 
 from aisandbox_cli import program

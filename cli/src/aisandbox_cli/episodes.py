@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 from aisandbox_environment import ResetResult, StepResult
-from aisandbox_wire.tensors import Array
+from aisandbox_wire import Array
 
 
 class Session(Protocol):

@@ -11,7 +11,7 @@ from difflib import SequenceMatcher
 from importlib import import_module
 from typing import Any
 
-from aisandbox_process.grpc_runtime import set_up_grpc
+from aisandbox_process import set_up_grpc
 
 TRAIN, USE, SERVERS = "Training", "Trained policies", "Servers and tools"
 # command -> (module, function, section of the help)

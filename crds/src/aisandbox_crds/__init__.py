@@ -22,7 +22,8 @@ from aisandbox_crds.effective_values import (
 )
 from aisandbox_crds.errors import CrdError, FieldError, InvalidRun
 from aisandbox_crds.hyperparameters import Hyperparameters, batch_conflict, frequency_conflict, parse_hyperparameters
-from aisandbox_crds.naming import is_run_name, request_digest, request_suffix, run_name
+from aisandbox_crds.memory import MOST_BYTES, SpaceSize, default_memory_bound, memory_need
+from aisandbox_crds.naming import MAX_NAME_LENGTH, is_run_name, request_digest, request_suffix, run_name
 from aisandbox_crds.output_path import normalized_output_path, output_path_problem
 from aisandbox_crds.parameter_values import ClassName, LinearSchedule, Normalize
 from aisandbox_crds.progress import (
@@ -37,6 +38,17 @@ from aisandbox_crds.progress import (
     truncate_texts,
     with_artifact_times,
     with_newer_progress,
+)
+from aisandbox_crds.reasons import Reason
+from aisandbox_crds.scheduling import resource_errors
+from aisandbox_crds.space_rules import (
+    SMALLEST_IMAGE,
+    DeclaredLeaf,
+    DeclaredSpace,
+    actions_problem,
+    fitting_policy,
+    policy_problem,
+    space_errors,
 )
 from aisandbox_crds.spec import (
     MAX_SEED,
@@ -62,7 +74,14 @@ from aisandbox_crds.status import (
     TrainingRunStatus,
 )
 from aisandbox_crds.times import format_precise_time, format_time, later_time, parse_time, seconds_since, utc_now
-from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
+from aisandbox_crds.trainer_exit import (
+    ExitCode,
+    TerminationMessage,
+    backoff_limit_failure,
+    bounded_failure,
+    deadline_failure,
+    explain_exit,
+)
 from aisandbox_crds.trainer_start import TrainerStart, spec_for_trainer
 from aisandbox_crds.trainingrun import (
     API_VERSION,
@@ -83,13 +102,16 @@ __all__ = [
     "EXPERIMENT_ANNOTATION",
     "GROUP",
     "KIND",
+    "MAX_NAME_LENGTH",
     "MAX_SEED",
     "MAX_TIMESTEPS",
+    "MOST_BYTES",
     "PUBLISHED",
     "REPORTED",
     "REQUEST_ANNOTATION",
     "REQUEST_DIGEST_ANNOTATION",
     "RUN_LABEL",
+    "SMALLEST_IMAGE",
     "VERSION",
     "Activity",
     "Algorithm",
@@ -99,6 +121,8 @@ __all__ = [
     "ConditionStatus",
     "ConditionType",
     "CrdError",
+    "DeclaredLeaf",
+    "DeclaredSpace",
     "Environment",
     "Evaluation",
     "ExitCode",
@@ -114,16 +138,25 @@ __all__ = [
     "Phase",
     "Progress",
     "ProgressReport",
+    "Reason",
+    "SpaceSize",
     "TerminationMessage",
     "TrainerStart",
     "TrainingRun",
     "TrainingRunSpec",
     "TrainingRunStatus",
+    "actions_problem",
+    "backoff_limit_failure",
     "batch_conflict",
+    "bounded_failure",
     "camel_case",
+    "deadline_failure",
+    "default_memory_bound",
     "effective_checkpoint_interval",
     "effective_environments",
     "effective_evaluation_interval",
+    "explain_exit",
+    "fitting_policy",
     "format_precise_time",
     "format_time",
     "frequency_conflict",
@@ -132,18 +165,22 @@ __all__ = [
     "is_run_name",
     "is_training",
     "later_time",
+    "memory_need",
     "normalized_output_path",
     "output_path_problem",
     "parse_hyperparameters",
     "parse_time",
+    "policy_problem",
     "report_errors",
     "request_digest",
     "request_suffix",
+    "resource_errors",
     "run_from_json",
     "run_name",
     "run_to_json",
     "seconds_since",
     "seed_of",
+    "space_errors",
     "spec_for_trainer",
     "spec_from_json",
     "spec_to_json",

@@ -15,7 +15,7 @@ from random import Random
 from aisandbox_crds.codec import spec_to_json
 from aisandbox_crds.spec import TrainingRunSpec
 
-MAX_LENGTH = 52
+MAX_NAME_LENGTH = 52
 """63 for a label, less what the Job controller ("-", 5) and an index of pods ("-", 4) append."""
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # As Kubernetes: nothing that spells a word or looks like another character.
@@ -61,5 +61,5 @@ def is_run_name(text: str) -> bool:
 
 def _slug(experiment_id: str) -> str:
     plain = unicodedata.normalize("NFKD", experiment_id).encode("ascii", "ignore").decode().lower()
-    slug = re.sub(r"[^a-z0-9]+", "-", plain)[: MAX_LENGTH - _SUFFIX_LENGTH - 1].strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", plain)[: MAX_NAME_LENGTH - _SUFFIX_LENGTH - 1].strip("-")
     return slug or "run"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aisandbox_environment.adapter_host import AdapterFactory, AdapterSimulation
     from aisandbox_environment.adapters import Action, ExternalEnvAdapter, FakeExternalEnvAdapter, Observation
     from aisandbox_environment.addresses import distribute_environments, expand_addresses
-    from aisandbox_environment.calls import describe
+    from aisandbox_environment.calls import describe, open_session_stream
     from aisandbox_environment.compliance import CheckResult, check_simulator
     from aisandbox_environment.errors import (
         AtCapacity,
@@ -58,13 +58,14 @@ if TYPE_CHECKING:
         SimulationBatch,
         StepResult,
     )
-    from aisandbox_environment.spec import PROTOCOL_VERSION, Spec, make_spec, read_spec
+    from aisandbox_environment.spec import NO_ACTION_BOUNDS, PROTOCOL_VERSION, Spec, difference_of, make_spec, read_spec
+    from aisandbox_environment.watchdog import WatchdogTimer
 
 _NAMES = {
     "adapter_host": ("AdapterFactory", "AdapterSimulation"),
     "adapters": ("Action", "ExternalEnvAdapter", "FakeExternalEnvAdapter", "Observation"),
     "addresses": ("distribute_environments", "expand_addresses"),
-    "calls": ("describe",),
+    "calls": ("describe", "open_session_stream"),
     "compliance": ("CheckResult", "check_simulator"),
     "errors": (
         "AtCapacity",
@@ -91,11 +92,13 @@ _NAMES = {
     "server": ("EnvironmentServer", "create_environment_server"),
     "session": ("SimulatorSession", "Timeouts"),
     "simulation": ("EpisodeMetrics", "ResetResult", "Simulation", "SimulationBatch", "StepResult"),
-    "spec": ("PROTOCOL_VERSION", "Spec", "make_spec", "read_spec"),
+    "spec": ("NO_ACTION_BOUNDS", "PROTOCOL_VERSION", "Spec", "difference_of", "make_spec", "read_spec"),
+    "watchdog": ("WatchdogTimer",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "NO_ACTION_BOUNDS",
     "PROTOCOL_VERSION",
     "Action",
     "AdapterFactory",
@@ -133,13 +136,16 @@ __all__ = [
     "StepResult",
     "Timeouts",
     "TransientSimulatorError",
+    "WatchdogTimer",
     "check_simulator",
     "create_environment_server",
     "describe",
+    "difference_of",
     "distribute_environments",
     "expand_addresses",
     "host_gymnasium",
     "make_spec",
+    "open_session_stream",
     "read_spec",
 ]
 

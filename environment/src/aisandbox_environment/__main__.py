@@ -9,9 +9,7 @@ import argparse
 import signal
 import sys
 
-from aisandbox_process import log
-from aisandbox_process.environ import InvalidSetting
-from aisandbox_process.grpc_runtime import set_up_grpc
+from aisandbox_process import InvalidSetting, log, set_up_grpc
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     log.configure("info")
     set_up_grpc(few_connections=True)
     # These import gRPC, which reads its environment variables then.
-    from aisandbox_wire.errors import WireError
+    from aisandbox_wire import WireError
 
     from aisandbox_environment.errors import InvalidOptions
     from aisandbox_environment.gymnasium_host import host_gymnasium

@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from aisandbox_wire.spaces import Leaf, cast_exactly
-from aisandbox_wire.tensors import Array
+from aisandbox_wire import Array, Leaf, cast_exactly
 
 from aisandbox_environment.adapters import ExternalEnvAdapter, Observation
 from aisandbox_environment.errors import InvalidOptions

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from aisandbox.v1 import tensor_pb2 as pb
-from aisandbox_wire.tensors import Array
+from aisandbox_wire import Array
 
 Observation = Array | dict[str, Array]
 """An array of the observation space's shape and dtype; for a Dict one array a key."""

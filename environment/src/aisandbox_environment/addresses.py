@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 
-from aisandbox_process.addresses import InvalidHostPort, join_host_port, split_host_port
+from aisandbox_process import InvalidHostPort, join_host_port, split_host_port
 
 from aisandbox_environment.errors import InvalidAddress, SimulatorUnreachable
 

@@ -9,7 +9,7 @@ import grpc
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import environment_pb2_grpc as services
 from aisandbox_process.grpc_direct import ClientStream, open_stream
-from aisandbox_wire.errors import WireError
+from aisandbox_wire import WireError
 from grpc import StatusCode
 
 from aisandbox_environment.addresses import expand_addresses

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from aisandbox.v1 import tensor_pb2 as pb
-from aisandbox_wire.tensors import Array
+from aisandbox_wire import Array
 
 from aisandbox_environment.adapters import Action, Observation
 from aisandbox_environment.session import SimulatorSession, Timeouts

@@ -13,9 +13,7 @@ from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
-from aisandbox_wire.errors import WireError
-from aisandbox_wire.gymnasium_spaces import space_to_proto
-from aisandbox_wire.tensors import Array
+from aisandbox_wire import Array, WireError, space_to_proto
 
 from aisandbox_environment.adapter_host import ObservationBuffers, copied
 from aisandbox_environment.errors import InvalidOptions

@@ -10,7 +10,7 @@ import ssl
 import time
 from contextlib import suppress
 
-from aisandbox_process.addresses import InvalidHostPort, split_host_port
+from aisandbox_process import InvalidHostPort, split_host_port
 
 TIMEOUT_SECONDS = 1.0
 """How long one connection may take, until its first bytes have arrived."""

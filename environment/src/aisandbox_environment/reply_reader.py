@@ -11,10 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
-from aisandbox_wire.batches import BatchLeaf
-from aisandbox_wire.errors import InvalidValue
-from aisandbox_wire.spaces import all_finite
-from aisandbox_wire.tensors import Array
+from aisandbox_wire import Array, BatchLeaf, InvalidValue, all_finite
 
 from aisandbox_environment.simulation import EpisodeMetrics, ResetResult, StepResult
 from aisandbox_environment.spec import Spec

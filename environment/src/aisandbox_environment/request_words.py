@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aisandbox.v1 import environment_pb2 as pb
-from aisandbox_wire.tensors import decode_tensor
+from aisandbox_wire import decode_tensor
 
 _SHOWN = 8
 """How many numbers of a request a message shows."""

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox.v1 import environment_pb2 as pb
-from aisandbox_process.addresses import join_host_port
+from aisandbox_process import join_host_port
 from aisandbox_process.grpc_direct import direct_is_used, serve_streams
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection

@@ -15,8 +15,7 @@ import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
 from aisandbox_process.grpc_direct import ClientStream, StreamEnded
-from aisandbox_wire.errors import WireError
-from aisandbox_wire.tensors import Array, encode_tensor
+from aisandbox_wire import Array, WireError, encode_tensor
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 

@@ -15,10 +15,7 @@ import structlog
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
 from aisandbox_process.grpc_direct import StreamAborted
-from aisandbox_wire.batches import BatchLeaf
-from aisandbox_wire.errors import WireError
-from aisandbox_wire.spaces import cast_exactly
-from aisandbox_wire.tensors import Array, encode_tensor
+from aisandbox_wire import Array, BatchLeaf, WireError, cast_exactly, encode_tensor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 

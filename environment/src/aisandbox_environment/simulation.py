@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from aisandbox_wire.tensors import Array
+from aisandbox_wire import Array
 
 from aisandbox_environment.spec import Spec
 

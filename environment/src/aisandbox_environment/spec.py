@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
-from aisandbox_wire.errors import InvalidSpace
-from aisandbox_wire.spaces import NO_BOUND, Leaf, leaves
-from aisandbox_wire.tensors import Array
+from aisandbox_wire import NO_BOUND, Array, InvalidSpace, Leaf, leaves
 
 NO_ACTION_BOUNDS = (
     f"an action space must have finite bounds, each of a magnitude under {NO_BOUND:g} (float.MaxValue counts as no "

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from aisandbox_process.grpc_runtime import set_up_grpc
+from aisandbox_process import set_up_grpc
 
 set_up_grpc()  # before gRPC is imported, below
 
-from aisandbox_process import log  # noqa: E402
-from aisandbox_process.environ import InvalidSetting  # noqa: E402
+from aisandbox_process import InvalidSetting, log  # noqa: E402
 
 from aisandbox_inference.errors import StartupError  # noqa: E402
 from aisandbox_inference.server import create_server  # noqa: E402

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import grpc
 from aisandbox_model_store import unknown_run
-from aisandbox_wire.model_health import run_of_health_service
+from aisandbox_wire import run_of_health_service
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import HealthServicer
 

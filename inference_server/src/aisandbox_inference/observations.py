@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from aisandbox.v1 import tensor_pb2
 from aisandbox_model_store.served_model import observation_input
-from aisandbox_wire.spaces import Leaf, all_finite
-from aisandbox_wire.tensors import decode_tensor
+from aisandbox_wire import Leaf, all_finite, decode_tensor
 from numpy.typing import NDArray
 
 from aisandbox_inference.errors import InvalidField, TooManyObservations

@@ -13,9 +13,7 @@ import numpy as np
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_model_store import Bundle
 from aisandbox_model_store.served_model import ACTION_OUTPUT, GOLDEN_FILE, METADATA_FILE, NOISE_INPUT, POLICY_FILE
-from aisandbox_wire.errors import WireError
-from aisandbox_wire.noise import NOISE_KINDS, draw_noise
-from aisandbox_wire.spaces import Leaf, all_finite, leaves
+from aisandbox_wire import NOISE_KINDS, Leaf, WireError, all_finite, draw_noise, leaves
 from google.protobuf import json_format
 from numpy.typing import NDArray
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_model_store import RUN_ID_REQUIRED, InvalidRunId, RunNotFound, RunStore
-from aisandbox_wire.tensors import encode_tensor
+from aisandbox_wire import encode_tensor
 from google.rpc import code_pb2, status_pb2
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import structlog
-from aisandbox_process.addresses import join_host_port
+from aisandbox_process import join_host_port
 from aisandbox_process.grpc_direct import MethodServer, serve_methods
 from aisandbox_process.grpc_options import server_options
 from aisandbox_process.metrics_server import MetricsServer

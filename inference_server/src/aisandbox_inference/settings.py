@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aisandbox_process.environ import InvalidSetting, log_level, port, seconds, whole_number
+from aisandbox_process import InvalidSetting, log_level, port, seconds, whole_number
 
 _MIB = 1 << 20
 

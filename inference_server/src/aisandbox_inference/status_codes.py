@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError
 
 import structlog
 from aisandbox_model_store import Damaged, InvalidRunId, InvalidSelector, ModelNotFound, RunNotFound, unknown_run
-from aisandbox_wire.errors import WireError
+from aisandbox_wire import WireError
 from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2

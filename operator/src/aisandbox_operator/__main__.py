@@ -9,8 +9,7 @@ import os
 import sys
 
 import structlog
-from aisandbox_process import log
-from aisandbox_process.environ import InvalidSetting
+from aisandbox_process import InvalidSetting, log
 
 from aisandbox_operator.errors import StartupError
 from aisandbox_operator.program import operate

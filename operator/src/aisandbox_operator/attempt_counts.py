@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aisandbox_crds.status import Phase
-from aisandbox_crds.trainer_exit import ExitCode
+from aisandbox_crds import ExitCode, Phase
 
 from aisandbox_operator.decision import Decision, SuspendJob
 from aisandbox_operator.observed_state import ObservedState

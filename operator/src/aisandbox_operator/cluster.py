@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from aisandbox_crds.trainingrun import API_VERSION, GROUP, KIND, RUN_LABEL, VERSION
+from aisandbox_crds import API_VERSION, GROUP, KIND, RUN_LABEL, VERSION
 from aisandbox_kubernetes import Client, Conflict, Json, NotFound
 
 from aisandbox_operator.events import Event

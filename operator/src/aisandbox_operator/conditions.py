@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Condition, ConditionStatus, ConditionType, Phase
-from aisandbox_crds.times import format_time
+from aisandbox_crds import Condition, ConditionStatus, ConditionType, Phase, Reason, format_time
 
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.observed_state import ObservedState

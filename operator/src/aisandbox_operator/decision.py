@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aisandbox_crds.status import Failure, Phase
+from aisandbox_crds import Failure, Phase
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from aisandbox_crds.codec import camel_case, spec_from_json, status_from_json
-from aisandbox_crds.errors import FieldError, InvalidRun
-from aisandbox_crds.naming import MAX_LENGTH, is_run_name
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.spec import MAX_TIMESTEPS, TrainingRunSpec
-from aisandbox_crds.status import Artifact, TrainingRunStatus
-from aisandbox_crds.times import parse_time
-from aisandbox_crds.trainer_exit import TerminationMessage
-from aisandbox_crds.validation import validate_spec
+from aisandbox_crds import (
+    MAX_NAME_LENGTH,
+    MAX_TIMESTEPS,
+    Artifact,
+    FieldError,
+    InvalidRun,
+    Reason,
+    TerminationMessage,
+    TrainingRunSpec,
+    TrainingRunStatus,
+    camel_case,
+    is_run_name,
+    parse_time,
+    spec_from_json,
+    status_from_json,
+    validate_spec,
+)
 
 from aisandbox_operator.job_manifest import CONTAINER, FAILURES_BEFORE_ANNOTATION
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod, ObservedRun
@@ -34,7 +42,7 @@ def read_run(raw: Mapping[str, Any]) -> ObservedRun:
     spec, problem = _read_spec(raw.get("spec"))
     name = _text(metadata.get("name"))
     if not problem and not is_run_name(name):
-        problem = f"metadata.name: must be a DNS-1123 label of at most {MAX_LENGTH} characters"
+        problem = f"metadata.name: must be a DNS-1123 label of at most {MAX_NAME_LENGTH} characters"
     return ObservedRun(
         name=name,
         uid=_text(metadata.get("uid")),

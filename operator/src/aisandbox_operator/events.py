@@ -10,8 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import ConditionStatus, ConditionType, Phase, TrainingRunStatus
+from aisandbox_crds import ConditionStatus, ConditionType, Phase, Reason, TrainingRunStatus
 
 from aisandbox_operator.decision import CreateJob, Decision
 from aisandbox_operator.observed_state import ObservedState

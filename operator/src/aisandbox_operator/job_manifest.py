@@ -11,11 +11,17 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from aisandbox_crds.effective_values import seed_of
-from aisandbox_crds.spec import TrainingRunSpec
-from aisandbox_crds.trainer_exit import ExitCode
-from aisandbox_crds.trainer_start import TrainerStart, spec_for_trainer
-from aisandbox_crds.trainingrun import API_VERSION, GROUP, KIND, RUN_LABEL
+from aisandbox_crds import (
+    API_VERSION,
+    GROUP,
+    KIND,
+    RUN_LABEL,
+    ExitCode,
+    TrainerStart,
+    TrainingRunSpec,
+    seed_of,
+    spec_for_trainer,
+)
 
 from aisandbox_operator.settings import Settings
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from aisandbox_crds.status import Phase
+from aisandbox_crds import Phase
 from aisandbox_kubernetes import Call
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 

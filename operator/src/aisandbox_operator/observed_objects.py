@@ -8,9 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from aisandbox_crds.spec import TrainingRunSpec
-from aisandbox_crds.status import TrainingRunStatus
-from aisandbox_crds.trainer_exit import TerminationMessage
+from aisandbox_crds import TerminationMessage, TrainingRunSpec, TrainingRunStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from aisandbox_crds.status import Phase
-from aisandbox_crds.times import seconds_since
-from aisandbox_crds.trainer_exit import TerminationMessage
+from aisandbox_crds import Phase, TerminationMessage, seconds_since
 
 from aisandbox_operator.job_manifest import QUEUE_LABEL
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod, ObservedRun, RelatedObjects

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from aisandbox_crds.status import TrainingRunStatus
+from aisandbox_crds import TrainingRunStatus
 
 from aisandbox_operator.decision import Action, Decision, DeleteJob, SuspendJob
 from aisandbox_operator.events import Event, events_of

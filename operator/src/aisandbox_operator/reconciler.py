@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 
 import structlog
-from aisandbox_crds.times import format_precise_time, format_time
+from aisandbox_crds import format_precise_time, format_time
 from aisandbox_kubernetes import Conflict, Forbidden, Invalid, KubernetesError, Refused
 
 from aisandbox_operator.cluster import Cluster

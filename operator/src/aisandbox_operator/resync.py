@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 import structlog
-from aisandbox_crds.trainingrun import RUN_LABEL
+from aisandbox_crds import RUN_LABEL
 from aisandbox_kubernetes import KubernetesError
 
 from aisandbox_operator.cluster import Cluster

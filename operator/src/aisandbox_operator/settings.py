@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aisandbox_crds.scheduling import resource_errors
-from aisandbox_process.environ import InvalidSetting, choice, log_level, port, required, shown, whole_number
+from aisandbox_crds import resource_errors
+from aisandbox_process import InvalidSetting, choice, log_level, port, required, shown, whole_number
 
 PULL_POLICIES = ("IfNotPresent", "Always", "Never")
 ON_OFF = ("on", "off")

@@ -11,19 +11,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from aisandbox_crds.codec import camel_case, status_to_json
-from aisandbox_crds.progress import PUBLISHED, status_after_last_report
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import (
+from aisandbox_crds import (
+    PUBLISHED,
     Condition,
     ConditionStatus,
     ConditionType,
     Phase,
     Progress,
+    Reason,
+    TerminationMessage,
     TrainingRunStatus,
+    camel_case,
+    format_time,
+    status_after_last_report,
+    status_to_json,
 )
-from aisandbox_crds.times import format_time
-from aisandbox_crds.trainer_exit import TerminationMessage
 
 from aisandbox_operator.attempt_counts import count_attempts
 from aisandbox_operator.conditions import OWN, conditions_of

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aisandbox_crds.trainer_exit import TerminationMessage
+from aisandbox_crds import TerminationMessage
 
 from aisandbox_operator.observed_objects import ObservedPod
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import kopf
-from aisandbox_crds.trainingrun import GROUP, RUN_LABEL, VERSION
+from aisandbox_crds import GROUP, RUN_LABEL, VERSION
 from aisandbox_kubernetes import Configuration
 
 from aisandbox_operator.decoding import read_pod

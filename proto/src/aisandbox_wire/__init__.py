@@ -11,23 +11,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aisandbox_wire.batches import BatchLeaf
+    from aisandbox_wire.dataclass_messages import dataclass_of, enumerators, message_fields
     from aisandbox_wire.errors import InvalidSpace, InvalidTensor, InvalidValue, WireError
-    from aisandbox_wire.gymnasium_spaces import join, space_from_proto, space_to_proto, split
+    from aisandbox_wire.gymnasium_spaces import (
+        join,
+        names_of,
+        set_names,
+        space_from_proto,
+        space_to_proto,
+        split,
+        wire_space,
+    )
+    from aisandbox_wire.model_health import model_health_service, run_of_health_service
+    from aisandbox_wire.noise import NOISE_KINDS, draw_noise
     from aisandbox_wire.space_builders import box, dict_space, discrete, multi_binary, multi_discrete
-    from aisandbox_wire.spaces import Leaf, leaves
-    from aisandbox_wire.tensors import Array, data_type, decode_tensor, encode_tensor, numpy_dtype
+    from aisandbox_wire.spaces import NO_BOUND, Leaf, all_finite, cast_exactly, has_bounds, leaves
+    from aisandbox_wire.tensors import WIRE_DTYPES, Array, data_type, decode_tensor, encode_tensor, numpy_dtype
 
 _NAMES = {
     "batches": ("BatchLeaf",),
+    "dataclass_messages": ("dataclass_of", "enumerators", "message_fields"),
     "errors": ("InvalidSpace", "InvalidTensor", "InvalidValue", "WireError"),
-    "gymnasium_spaces": ("join", "space_from_proto", "space_to_proto", "split", "wire_space"),
+    "gymnasium_spaces": ("join", "names_of", "set_names", "space_from_proto", "space_to_proto", "split", "wire_space"),
+    "model_health": ("model_health_service", "run_of_health_service"),
+    "noise": ("NOISE_KINDS", "draw_noise"),
     "space_builders": ("box", "dict_space", "discrete", "multi_binary", "multi_discrete"),
-    "spaces": ("Leaf", "leaves"),
-    "tensors": ("Array", "data_type", "decode_tensor", "encode_tensor", "numpy_dtype"),
+    "spaces": ("NO_BOUND", "Leaf", "all_finite", "cast_exactly", "has_bounds", "leaves"),
+    "tensors": ("WIRE_DTYPES", "Array", "data_type", "decode_tensor", "encode_tensor", "numpy_dtype"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "NOISE_KINDS",
+    "NO_BOUND",
+    "WIRE_DTYPES",
     "Array",
     "BatchLeaf",
     "InvalidSpace",
@@ -35,17 +52,28 @@ __all__ = [
     "InvalidValue",
     "Leaf",
     "WireError",
+    "all_finite",
     "box",
+    "cast_exactly",
     "data_type",
+    "dataclass_of",
     "decode_tensor",
     "dict_space",
     "discrete",
+    "draw_noise",
     "encode_tensor",
+    "enumerators",
+    "has_bounds",
     "join",
     "leaves",
+    "message_fields",
+    "model_health_service",
     "multi_binary",
     "multi_discrete",
+    "names_of",
     "numpy_dtype",
+    "run_of_health_service",
+    "set_names",
     "space_from_proto",
     "space_to_proto",
     "split",

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from aisandbox_crds.reasons import Reason
+from aisandbox_crds import Reason
 
 
 class TrainerError(Exception):

@@ -12,9 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from aisandbox_crds.status import Phase, ProgressReport
-from aisandbox_crds.times import utc_now
-from aisandbox_crds.trainingrun import TrainingRun
+from aisandbox_crds import Phase, ProgressReport, TrainingRun, utc_now
 from aisandbox_kubernetes import Client, Configuration, NotConfigured, Retry, load_configuration
 from aisandbox_model_store import RunStore
 

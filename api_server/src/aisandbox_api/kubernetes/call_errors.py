@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aisandbox_crds.errors import FieldError
+from aisandbox_crds import FieldError
 from aisandbox_kubernetes import CallFailed, ClientClosed, Unavailable
 
 from aisandbox_api.errors import BackendUnavailable, ClusterRefused, ServiceStopping

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
-from aisandbox_crds.times import format_precise_time, parse_time
+from aisandbox_crds import format_precise_time, parse_time
 from aisandbox_model_store import ModelStoreError, RunStore, uid_of, write_atomically
 
 from aisandbox_api.errors import ApiError

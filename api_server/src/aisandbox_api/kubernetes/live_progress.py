@@ -9,28 +9,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from aisandbox_crds.effective_values import seed_of
-from aisandbox_crds.progress import (
+from aisandbox_crds import (
     PUBLISHED,
-    idle,
-    is_older,
-    is_training,
-    status_after_report,
-    with_artifact_times,
-    with_newer_progress,
-)
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import (
     Activity,
     ConditionStatus,
     ConditionType,
     Phase,
     Progress,
     ProgressReport,
+    Reason,
+    TrainingRun,
     TrainingRunStatus,
+    idle,
+    is_older,
+    is_training,
+    later_time,
+    seed_of,
+    status_after_report,
+    with_artifact_times,
+    with_newer_progress,
 )
-from aisandbox_crds.times import later_time
-from aisandbox_crds.trainingrun import TrainingRun
 
 from aisandbox_api.errors import AttemptOver
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from aisandbox_crds.trainingrun import TrainingRun
+from aisandbox_crds import TrainingRun
 
 from aisandbox_api.errors import ApiError, BackendUnavailable, ClusterRefused
 from aisandbox_api.kubernetes.live_progress import LiveProgress, is_outdated

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from aisandbox_crds.trainingrun import REQUEST_ANNOTATION, TrainingRun
+from aisandbox_crds import REQUEST_ANNOTATION, TrainingRun
 
 from aisandbox_api.kubernetes.run_resources import RunEvent, RunList, UnreadableRun
 

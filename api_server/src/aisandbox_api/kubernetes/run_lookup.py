@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from aisandbox_crds.naming import is_run_name
+from aisandbox_crds import is_run_name
 
 from aisandbox_api.kubernetes.run_cache import RunCache
 from aisandbox_api.kubernetes.run_resources import RunResources

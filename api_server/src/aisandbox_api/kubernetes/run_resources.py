@@ -11,11 +11,21 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import structlog
-from aisandbox_crds.codec import run_from_json, spec_to_json, status_to_json
-from aisandbox_crds.errors import FieldError, InvalidRun
-from aisandbox_crds.progress import REPORTED
-from aisandbox_crds.status import ConditionType, TrainingRunStatus
-from aisandbox_crds.trainingrun import API_VERSION, GROUP, KIND, VERSION, TrainingRun
+from aisandbox_crds import (
+    API_VERSION,
+    GROUP,
+    KIND,
+    REPORTED,
+    VERSION,
+    ConditionType,
+    FieldError,
+    InvalidRun,
+    TrainingRun,
+    TrainingRunStatus,
+    run_from_json,
+    spec_to_json,
+    status_to_json,
+)
 from aisandbox_kubernetes import Client, Json, NotFound
 
 from aisandbox_api.errors import ApiError, BackendUnavailable, ClusterRefused, InvalidRequest, LimitReached, RunUnknown

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from aisandbox_crds.trainingrun import TrainingRun
+from aisandbox_crds import TrainingRun
 
 from aisandbox_api.kubernetes.live_progress import LiveProgress, looks_same, shown_run
 

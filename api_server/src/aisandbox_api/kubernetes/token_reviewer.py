@@ -20,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aisandbox_crds.trainingrun import RUN_LABEL, TrainingRun
+from aisandbox_crds import RUN_LABEL, TrainingRun
 from aisandbox_kubernetes import Client, Json, NotFound
 
 from aisandbox_api.errors import BackendUnavailable, ClusterRefused, NotAuthenticated, NotPermitted

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import structlog
-from aisandbox_crds.status import Artifact, TrainingRunStatus
+from aisandbox_crds import Artifact, TrainingRunStatus
 from aisandbox_model_store import ModelStoreError, RunFolder
 
 log = structlog.get_logger()

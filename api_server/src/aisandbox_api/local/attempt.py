@@ -13,11 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from aisandbox_crds.errors import InvalidRun
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Failure
-from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
-from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_crds import ExitCode, Failure, InvalidRun, Reason, TerminationMessage, TrainerStart
 from aisandbox_model_store import DiskFull
 
 from aisandbox_api.errors import FailedPrecondition, LaunchFailed

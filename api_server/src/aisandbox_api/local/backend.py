@@ -13,10 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 import structlog
-from aisandbox_crds.spec import TrainingRunSpec
-from aisandbox_crds.status import Phase, ProgressReport
-from aisandbox_crds.times import utc_now
-from aisandbox_crds.trainingrun import REQUEST_ANNOTATION, TrainingRun
+from aisandbox_crds import REQUEST_ANNOTATION, Phase, ProgressReport, TrainingRun, TrainingRunSpec, utc_now
 from aisandbox_model_store import InvalidRunId, RunStore
 
 from aisandbox_api.default_environment import environment_to_train

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_crds import TrainerStart
 
 from aisandbox_api.errors import LaunchFailed
 from aisandbox_api.local.child_process import ChildProcess, python_command

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
-from aisandbox_crds.codec import run_from_json, run_to_json
-from aisandbox_crds.trainingrun import TrainingRun
+from aisandbox_crds import TrainingRun, run_from_json, run_to_json
 from aisandbox_model_store import RunStore, create_folder, write_atomically
 
 log = structlog.get_logger()

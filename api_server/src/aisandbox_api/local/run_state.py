@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import structlog
-from aisandbox_crds.trainingrun import TrainingRun
+from aisandbox_crds import TrainingRun
 from aisandbox_model_store import ModelStoreError
 
 from aisandbox_api.errors import ServiceStopping

@@ -13,11 +13,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import structlog
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.spec import Environment, TrainingRunSpec
-from aisandbox_crds.status import Failure, Phase, ProgressReport
-from aisandbox_crds.trainer_start import TrainerStart
-from aisandbox_crds.trainingrun import TrainingRun
+from aisandbox_crds import (
+    Environment,
+    Failure,
+    Phase,
+    ProgressReport,
+    Reason,
+    TrainerStart,
+    TrainingRun,
+    TrainingRunSpec,
+)
 from aisandbox_model_store import ModelStoreError, RunStore
 
 from aisandbox_api.errors import ApiError, AttemptOver, NotPermitted

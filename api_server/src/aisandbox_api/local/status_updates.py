@@ -10,16 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from aisandbox_crds.progress import idle, is_training, status_after_last_report, status_after_report
-from aisandbox_crds.status import Activity, Failure, Phase, ProgressReport, TrainingRunStatus
-from aisandbox_crds.trainer_exit import (
+from aisandbox_crds import (
+    Activity,
     ExitCode,
+    Failure,
+    Phase,
+    ProgressReport,
     TerminationMessage,
+    TrainingRun,
+    TrainingRunStatus,
     backoff_limit_failure,
     deadline_failure,
     explain_exit,
+    idle,
+    is_training,
+    status_after_last_report,
+    status_after_report,
 )
-from aisandbox_crds.trainingrun import TrainingRun
 
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0

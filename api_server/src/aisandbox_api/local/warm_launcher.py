@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 import structlog
-from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_crds import TrainerStart
 from aisandbox_process.fork_server import ForkedProcess, ForkServer
 
 from aisandbox_api.errors import LaunchFailed

@@ -20,7 +20,7 @@ from aisandbox_cli.processes import announce_ready, stop_when_stdin_ends
 from aisandbox_cli.program import command
 
 if TYPE_CHECKING:
-    from aisandbox_environment.compliance import CheckResult
+    from aisandbox_environment import CheckResult
 
 
 def host_gymnasium(
@@ -54,7 +54,7 @@ def host_gymnasium(
     from aisandbox_environment import EnvironmentServer, InvalidOptions
     from aisandbox_environment import host_gymnasium as serve_gymnasium
     from aisandbox_process import log
-    from aisandbox_wire.errors import WireError
+    from aisandbox_wire import WireError
 
     def ready(server: EnvironmentServer) -> None:
         if stop_with_parent:
@@ -98,7 +98,7 @@ def check_simulator(
       aisandbox check-simulator 127.0.0.1:50061 --environment-option level=3
     """  # noqa: D301 - \b keeps the lines apart
     check_address(address)
-    from aisandbox_environment.compliance import check_simulator as run_checks
+    from aisandbox_environment import check_simulator as run_checks
 
     settings = options.json_pairs(environment_option or [], "--environment-option")
     _check_answers(address, timeout)

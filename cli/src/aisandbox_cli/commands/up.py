@@ -123,8 +123,7 @@ async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
     # Imported here: --help needs none of these.
     import aisandbox_api
     import aisandbox_inference
-    from aisandbox_process import log
-    from aisandbox_process.environ import InvalidSetting
+    from aisandbox_process import InvalidSetting, log
     from aisandbox_process.stop_signals import stop_signals
     from prometheus_client import CollectorRegistry
 

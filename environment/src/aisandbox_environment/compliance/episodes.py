@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
-from aisandbox_wire.errors import WireError
-from aisandbox_wire.tensors import Array
+from aisandbox_wire import Array, WireError
 
 from aisandbox_environment.compliance.checks import CheckFailed, SimulatorUnderTest
 from aisandbox_environment.compliance.streams import RawSession

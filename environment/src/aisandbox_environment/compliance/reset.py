@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
-from aisandbox_wire.tensors import Array
+from aisandbox_wire import Array
 
 from aisandbox_environment.compliance.checks import CheckFailed, SimulatorUnderTest
 from aisandbox_environment.compliance.streams import RawSession, reset_request

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
-from aisandbox_wire.spaces import Leaf
-from aisandbox_wire.tensors import Array
+from aisandbox_wire import Array, Leaf
 
 from aisandbox_environment.compliance.checks import CheckFailed, SimulatorUnderTest
 from aisandbox_environment.compliance.reset import STEPS, check_same, seeds_of

@@ -13,9 +13,7 @@ import grpc
 import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox_process.grpc_direct import StreamEnded
-from aisandbox_wire.errors import WireError
-from aisandbox_wire.spaces import Leaf
-from aisandbox_wire.tensors import Array, encode_tensor
+from aisandbox_wire import Array, Leaf, WireError, encode_tensor
 from google.protobuf.message import DecodeError
 
 from aisandbox_environment.calls import open_session_stream

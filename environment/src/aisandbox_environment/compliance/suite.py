@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aisandbox_process.grpc_direct import StreamEnded
-from aisandbox_wire.errors import WireError
+from aisandbox_wire import WireError
 
 from aisandbox_environment.compliance import episodes, open, reset, session, step  # noqa: A004 -- the request's name
 from aisandbox_environment.compliance.checks import CheckFailed, CheckResult, SimulatorUnderTest

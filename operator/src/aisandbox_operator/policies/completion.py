@@ -5,9 +5,7 @@ Serves ``spec.backoffLimit`` and ``spec.activeDeadlineSeconds``, which the Job c
 
 from __future__ import annotations
 
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Phase
-from aisandbox_crds.trainer_exit import ExitCode
+from aisandbox_crds import ExitCode, Phase, Reason
 
 from aisandbox_operator.attempt_counts import count_attempts
 from aisandbox_operator.decision import Decision

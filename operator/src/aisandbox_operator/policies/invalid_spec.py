@@ -5,8 +5,7 @@ Serves every field of the spec that :func:`aisandbox_crds.validation.validate_sp
 
 from __future__ import annotations
 
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Failure, Phase
+from aisandbox_crds import Failure, Phase, Reason
 
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.observed_state import ObservedState

@@ -5,7 +5,7 @@ Serves no field of the spec: two trainers of a run must not write its files at t
 
 from __future__ import annotations
 
-from aisandbox_crds.reasons import Reason
+from aisandbox_crds import Reason
 
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.observed_state import ObservedState

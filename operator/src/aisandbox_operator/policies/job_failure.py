@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Failure
-from aisandbox_crds.trainer_exit import backoff_limit_failure, bounded_failure, deadline_failure, explain_exit
+from aisandbox_crds import Failure, Reason, backoff_limit_failure, bounded_failure, deadline_failure, explain_exit
 
 from aisandbox_operator.attempt_counts import AttemptCounts
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod

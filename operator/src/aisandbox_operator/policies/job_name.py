@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Failure, Phase
-from aisandbox_crds.trainingrun import KIND
+from aisandbox_crds import KIND, Failure, Phase, Reason
 
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.observed_state import ObservedState

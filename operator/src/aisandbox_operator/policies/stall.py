@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from aisandbox_crds.times import parse_time, seconds_since
+from aisandbox_crds import parse_time, seconds_since
 
 from aisandbox_operator.observed_state import ObservedState
 

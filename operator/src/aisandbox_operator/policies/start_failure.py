@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import ConditionStatus, ConditionType, Failure, Phase
-from aisandbox_crds.times import parse_time, seconds_since
+from aisandbox_crds import ConditionStatus, ConditionType, Failure, Phase, Reason, parse_time, seconds_since
 
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.observed_objects import ObservedPod

@@ -7,8 +7,7 @@ quota is granted, and takes the quota back when the Job is deleted.
 
 from __future__ import annotations
 
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Phase
+from aisandbox_crds import Phase, Reason
 
 from aisandbox_operator.decision import Action, CreateJob, Decision, DeleteJob, SuspendJob
 from aisandbox_operator.observed_state import ObservedState

@@ -6,8 +6,7 @@ not finished, because it could still be resumed.
 
 from __future__ import annotations
 
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.times import seconds_since
+from aisandbox_crds import Reason, seconds_since
 
 from aisandbox_operator.decision import Decision, DeleteJob
 from aisandbox_operator.observed_state import ObservedState

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Failure, Phase
-from aisandbox_crds.times import seconds_since
-from aisandbox_crds.trainer_exit import ExitCode
+from aisandbox_crds import ExitCode, Failure, Phase, Reason, seconds_since
 
 from aisandbox_operator.attempt_counts import count_attempts
 from aisandbox_operator.decision import CreateJob, Decision, SuspendJob

@@ -12,8 +12,7 @@ from typing import Any
 
 import structlog
 import torch
-from aisandbox_crds.hyperparameters import ClassName, Hyperparameters, LinearSchedule
-from aisandbox_crds.spec import Algorithm
+from aisandbox_crds import Algorithm, ClassName, Hyperparameters, LinearSchedule
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common import torch_layers
 from stable_baselines3.common.base_class import BaseAlgorithm

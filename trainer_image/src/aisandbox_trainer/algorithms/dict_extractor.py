@@ -13,7 +13,7 @@ from typing import Any
 
 import gymnasium as gym
 import torch as th
-from aisandbox_crds.space_rules import SMALLEST_IMAGE
+from aisandbox_crds import SMALLEST_IMAGE
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN

@@ -8,9 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from aisandbox_crds.hyperparameters import Hyperparameters
-from aisandbox_crds.memory import SpaceSize, memory_need
-from aisandbox_crds.spec import Algorithm
+from aisandbox_crds import Algorithm, Hyperparameters, SpaceSize, memory_need
 from gymnasium import spaces
 
 from aisandbox_trainer.algorithms.policy_choice import Space, is_image

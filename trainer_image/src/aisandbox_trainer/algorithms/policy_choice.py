@@ -9,17 +9,17 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from aisandbox_crds.hyperparameters import Hyperparameters
-from aisandbox_crds.space_rules import (
+from aisandbox_crds import (
     SMALLEST_IMAGE,
+    Algorithm,
     DeclaredLeaf,
     DeclaredSpace,
+    Hyperparameters,
     actions_problem,
     fitting_policy,
     policy_problem,
     space_errors,
 )
-from aisandbox_crds.spec import Algorithm
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 

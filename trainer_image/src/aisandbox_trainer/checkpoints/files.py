@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from aisandbox_crds.codec import spec_to_json
-from aisandbox_crds.spec import TrainingRunSpec
+from aisandbox_crds import TrainingRunSpec, spec_to_json
 from aisandbox_model_store import CHECKPOINT_ZIP
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm

@@ -12,12 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from aisandbox_crds.effective_values import effective_environments
-from aisandbox_crds.hyperparameters import Hyperparameters
-from aisandbox_crds.spec import Algorithm, GrpcEnvironment, GymnasiumEnvironment, TrainingRunSpec
-from aisandbox_environment.adapters import FakeExternalEnvAdapter
-from aisandbox_environment.addresses import expand_addresses
-from aisandbox_environment.session import Timeouts
+from aisandbox_crds import (
+    Algorithm,
+    GrpcEnvironment,
+    GymnasiumEnvironment,
+    Hyperparameters,
+    TrainingRunSpec,
+    effective_environments,
+)
+from aisandbox_environment import FakeExternalEnvAdapter, Timeouts, expand_addresses
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 

@@ -13,10 +13,8 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from aisandbox_environment.session import SimulatorSession
-from aisandbox_environment.simulation import StepResult
-from aisandbox_environment.spec import difference_of
-from aisandbox_wire.gymnasium_spaces import join, space_from_proto
+from aisandbox_environment import SimulatorSession, StepResult, difference_of
+from aisandbox_wire import join, space_from_proto
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv

@@ -11,10 +11,8 @@ from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
-from aisandbox_environment.adapters import ExternalEnvAdapter
-from aisandbox_wire.errors import InvalidValue
-from aisandbox_wire.gymnasium_spaces import space_from_proto, space_to_proto
-from aisandbox_wire.spaces import Leaf, cast_exactly, leaves
+from aisandbox_environment import ExternalEnvAdapter
+from aisandbox_wire import InvalidValue, Leaf, cast_exactly, leaves, space_from_proto, space_to_proto
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 

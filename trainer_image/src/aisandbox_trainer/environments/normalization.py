@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 import gymnasium as gym
-from aisandbox_crds.hyperparameters import Normalize
+from aisandbox_crds import Normalize
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import structlog
-from aisandbox_crds.status import Activity
-from aisandbox_environment.errors import TransientSimulatorError
-from aisandbox_environment.watchdog import WatchdogTimer
+from aisandbox_crds import Activity
+from aisandbox_environment import TransientSimulatorError, WatchdogTimer
 
 from aisandbox_trainer.errors import SimulatorGone
 from aisandbox_trainer.runtime.progress import Progress

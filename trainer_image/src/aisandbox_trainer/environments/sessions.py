@@ -10,10 +10,14 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
 from typing import TypeVar
 
-from aisandbox_crds.spec import GrpcEnvironment
-from aisandbox_environment.addresses import distribute_environments, expand_addresses
-from aisandbox_environment.calls import open_session_stream
-from aisandbox_environment.session import SimulatorSession, Timeouts
+from aisandbox_crds import GrpcEnvironment
+from aisandbox_environment import (
+    SimulatorSession,
+    Timeouts,
+    distribute_environments,
+    expand_addresses,
+    open_session_stream,
+)
 from aisandbox_process.grpc_direct import ClientStream
 
 T = TypeVar("T")

@@ -12,10 +12,8 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from aisandbox_environment.spec import NO_ACTION_BOUNDS
-from aisandbox_wire.errors import WireError
-from aisandbox_wire.gymnasium_spaces import space_to_proto, wire_space
-from aisandbox_wire.spaces import has_bounds
+from aisandbox_environment import NO_ACTION_BOUNDS
+from aisandbox_wire import WireError, has_bounds, space_to_proto, wire_space
 from gymnasium import spaces
 from numpy.typing import NDArray
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from aisandbox_wire.gymnasium_spaces import names_of, set_names
+from aisandbox_wire import names_of, set_names
 from gymnasium import spaces
 
 Space = gym.Space[Any]

@@ -18,7 +18,7 @@ from aisandbox_model_store.served_model import (
     GoldenExamples,
     StoredTensor,
 )
-from aisandbox_wire.noise import draw_noise
+from aisandbox_wire import draw_noise
 from gymnasium import spaces
 from numpy.typing import NDArray
 

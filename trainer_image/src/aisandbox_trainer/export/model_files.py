@@ -14,7 +14,7 @@ import gymnasium as gym
 import torch as th
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_model_store.served_model import GOLDEN_FILE, METADATA_FILE, POLICY_FILE
-from aisandbox_wire.gymnasium_spaces import space_to_proto
+from aisandbox_wire import space_to_proto
 from google.protobuf import json_format
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm

@@ -12,17 +12,17 @@ import time
 from pathlib import Path
 
 import structlog
-from aisandbox_crds.effective_values import effective_checkpoint_interval
-from aisandbox_crds.errors import InvalidRun
-from aisandbox_crds.hyperparameters import (
+from aisandbox_crds import (
+    ExitCode,
     Hyperparameters,
+    InvalidRun,
+    TrainerStart,
     batch_conflict,
+    effective_checkpoint_interval,
     frequency_conflict,
     parse_hyperparameters,
 )
-from aisandbox_crds.trainer_exit import ExitCode
-from aisandbox_crds.trainer_start import TrainerStart
-from aisandbox_environment.errors import TransientSimulatorError
+from aisandbox_environment import TransientSimulatorError
 from aisandbox_model_store import DiskFull, Published, RunStore, Writer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv

@@ -10,12 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
-from aisandbox_crds.errors import InvalidRun
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Failure
-from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
-from aisandbox_crds.trainer_start import TrainerStart
-from aisandbox_environment.errors import InvalidReply, PermanentSimulatorError, TransientSimulatorError
+from aisandbox_crds import ExitCode, Failure, InvalidRun, Reason, TerminationMessage, TrainerStart
+from aisandbox_environment import InvalidReply, PermanentSimulatorError, TransientSimulatorError
 from aisandbox_model_store import DiskFull, Fenced, OutsideRoot, RunReplaced
 
 from aisandbox_trainer.errors import PermanentError, StopRequested, TrainerError

@@ -10,12 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
-from aisandbox_crds.errors import InvalidRun
-from aisandbox_crds.reasons import Reason
-from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
-from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_crds import ExitCode, InvalidRun, Reason, TerminationMessage, TrainerStart
 from aisandbox_process import log as logs
-from aisandbox_process.grpc_runtime import set_up_grpc
+from aisandbox_process import set_up_grpc
 
 from aisandbox_trainer.runtime.stop import Stop, stop_at_end_of
 
@@ -62,7 +59,7 @@ def run_from_environ(environ: Mapping[str, str], stop: Stop, lifeline: int | Non
 
 
 def _leave_message(environ: Mapping[str, str], error: InvalidRun) -> None:
-    from aisandbox_crds.status import Failure
+    from aisandbox_crds import Failure
 
     if path := environ.get("TERMINATION_MESSAGE_PATH"):
         message = TerminationMessage(

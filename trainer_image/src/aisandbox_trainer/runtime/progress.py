@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from aisandbox.v1 import training_progress_pb2 as pb
-from aisandbox_crds.status import Activity, Artifact, ProgressReport
-from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_crds import Activity, Artifact, ProgressReport, TrainerStart
 from aisandbox_process.grpc_options import channel_options
-from aisandbox_wire.dataclass_messages import message_fields
+from aisandbox_wire import message_fields
 
 if TYPE_CHECKING:
     from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub

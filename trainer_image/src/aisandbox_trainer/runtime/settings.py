@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from aisandbox_crds.errors import FieldError, InvalidRun
-from aisandbox_crds.memory import MOST_BYTES, default_memory_bound
-from aisandbox_process.environ import InvalidSetting, positive_number, seconds, switch, whole_number
+from aisandbox_crds import MOST_BYTES, FieldError, InvalidRun, default_memory_bound
+from aisandbox_process import InvalidSetting, positive_number, seconds, switch, whole_number
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import structlog
-from aisandbox_crds.effective_values import effective_evaluation_interval
-from aisandbox_crds.output_path import normalized_output_path
-from aisandbox_crds.spec import TrainingRunSpec
-from aisandbox_crds.status import Activity
+from aisandbox_crds import Activity, TrainingRunSpec, effective_evaluation_interval, normalized_output_path
 from aisandbox_model_store import CHECKPOINT_ZIP, Damaged, DiskFull, ModelNotFound, Published, Writer
 from stable_baselines3.common.base_class import BaseAlgorithm
 

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
-from aisandbox_crds.status import Artifact
-from aisandbox_crds.times import format_time
+from aisandbox_crds import Artifact, format_time
 from aisandbox_model_store import MANIFEST_FILE, Damaged, ModelNotFound, Pointer, Published, RunFolder
 
 log = structlog.get_logger(__name__)

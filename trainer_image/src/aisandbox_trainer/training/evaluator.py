@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import structlog
-from aisandbox_crds.spec import Evaluation
-from aisandbox_environment.errors import TransientSimulatorError
+from aisandbox_crds import Evaluation
+from aisandbox_environment import TransientSimulatorError
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization, unwrap_vec_normalize

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import structlog
-from aisandbox_crds.status import Activity
-from aisandbox_environment.errors import TransientSimulatorError
+from aisandbox_crds import Activity
+from aisandbox_environment import TransientSimulatorError
 from aisandbox_model_store import ModelStoreError
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback

@@ -14,8 +14,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from aisandbox_crds.hyperparameters import Hyperparameters
-from aisandbox_crds.spec import Algorithm
+from aisandbox_crds import Algorithm, Hyperparameters
 from aisandbox_model_store.served_model import (
     GOLDEN_ABSOLUTE_TOLERANCE,
     GOLDEN_FILE,
@@ -25,7 +24,7 @@ from aisandbox_model_store.served_model import (
     GoldenExamples,
     StoredTensor,
 )
-from aisandbox_wire.errors import WireError
+from aisandbox_wire import WireError
 from gymnasium import spaces
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator

@@ -61,9 +61,8 @@ def _import_trainer() -> None:
 
 
 def _train_small_model() -> None:
-    from aisandbox_crds.hyperparameters import parse_hyperparameters
-    from aisandbox_crds.spec import Algorithm
-    from aisandbox_environment.adapters import FakeExternalEnvAdapter
+    from aisandbox_crds import Algorithm, parse_hyperparameters
+    from aisandbox_environment import FakeExternalEnvAdapter
 
     from aisandbox_trainer.algorithms.builder import build, class_of
     from aisandbox_trainer.environments.factory import space_adapter_of
