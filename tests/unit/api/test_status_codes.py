@@ -39,7 +39,7 @@ async def answered(error: Exception) -> tuple[str, str, list[Any]]:
         (errors.RunUnknown("r"), "NOT_FOUND", "'r'"),
         (InvalidRunId("R", "must be"), "NOT_FOUND", "'R'"),
         (errors.RequestIdTaken("q", "r"), "ALREADY_EXISTS", "'r'"),
-        (errors.RunDone("r", "Failed", "cancelled"), "FAILED_PRECONDITION", r"\(Failed\) and cannot be cancelled$"),
+        (errors.RunDone("r", "Failed", "cancelled"), "FAILED_PRECONDITION", "(Failed) and cannot be cancelled"),
         (errors.RunDone("r", "Failed", "resumed"), "FAILED_PRECONDITION", "cannot be resumed; start a new one"),
         (errors.FailedPrecondition("Kind", "subject", "do this"), "FAILED_PRECONDITION", "do this"),
         (errors.LimitReached("MAX_PENDING_RUNS", "100 runs wait"), "RESOURCE_EXHAUSTED", "100 runs wait"),
@@ -53,6 +53,11 @@ async def test_error_has_its_status(error: Exception, code: str, says: str) -> N
     found, message, _ = await answered(error)
     assert found == code
     assert says in message
+
+
+def test_only_the_refusal_of_a_resume_advises_a_new_run() -> None:
+    assert "start a new one" not in str(errors.RunDone("r", "Failed", "cancelled"))
+    assert "start a new one" not in str(errors.RunDone("r", "Failed", "suspended"))
 
 
 async def test_full_disk_is_a_limit_and_names_the_folder(tmp_path: Any) -> None:
