@@ -95,16 +95,17 @@ def test_check_simulator_lists_the_failed_checks_at_the_end(
     def checks(*_: object, on_result: Callable[[CheckResult], None], **__: object) -> list[CheckResult]:
         advice = "expected one thing; got another. " + "Read it again. " * 6
         results = [CheckResult("first", True, ""), CheckResult("second", False, advice), CheckResult("third", True, "")]
+        results.append(CheckResult("fourth", True, "not checked: no limit", skipped=True))
         for result in results:
             on_result(result)
         return results
 
-    monkeypatch.setattr("aisandbox_environment.compliance.check_simulator", checks)
+    monkeypatch.setattr("aisandbox_environment.check_simulator", checks)
     monkeypatch.setenv("COLUMNS", "60")
     assert main(["check-simulator", simulator]) == 1
     captured = capsys.readouterr()
-    stream, _, summary = captured.out.partition("2 of 3 checks passed.")
-    assert [line[:4] for line in stream.splitlines()] == ["ok  ", "FAIL", "ok  ", ""]
+    stream, _, summary = captured.out.partition("2 of 3 checks passed. 1 could not be checked")
+    assert [line[:4] for line in stream.splitlines()] == ["ok  ", "FAIL", "ok  ", "skip", ""]
     assert "  second\n      expected one thing; got another." in summary
     assert "first" not in summary
     assert "The rules are specified in proto/aisandbox/v1/environment.proto" in summary

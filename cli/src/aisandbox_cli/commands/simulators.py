@@ -106,7 +106,7 @@ def check_simulator(
     results = run_checks(address, settings, timeout=timeout, long_idle=long_idle, on_result=show)
     failed = [result for result in results if not result.ok]
     if not as_json:
-        _print_summary(failed, len(results))
+        _print_summary(failed, [result for result in results if result.skipped], len(results))
     if failed:
         raise typer.Exit(1)
 
@@ -123,8 +123,10 @@ def _check_answers(address: str, timeout: float) -> None:
         return
 
 
-def _print_summary(failed: list[CheckResult], count: int) -> None:
-    print(f"\n{count - len(failed)} of {count} checks passed.")
+def _print_summary(failed: list[CheckResult], skipped: list[CheckResult], count: int) -> None:
+    checked = count - len(skipped)
+    skips = f" {len(skipped)} could not be checked with this simulator." if skipped else ""
+    print(f"\n{checked - len(failed)} of {checked} checks passed.{skips}")
     if not failed:
         return
     print("\nFailed checks:")
@@ -138,8 +140,10 @@ def _print_summary(failed: list[CheckResult], count: int) -> None:
 
 def _print_line(result: CheckResult) -> None:
     message = f": {result.message}" if result.message else ""
-    print(f"{'ok  ' if result.ok else 'FAIL'}  {result.name}{message}", flush=True)
+    word = "skip" if result.skipped else "ok  " if result.ok else "FAIL"
+    print(f"{word}  {result.name}{message}", flush=True)
 
 
 def _print_json(result: CheckResult) -> None:
-    print(json.dumps({"check": result.name, "ok": result.ok, "message": result.message}), flush=True)
+    fields = {"check": result.name, "ok": result.ok, "message": result.message, "skipped": result.skipped}
+    print(json.dumps(fields), flush=True)

@@ -21,11 +21,13 @@ class CheckResult:
     """The result of one check. ``name`` is the rule; ``ok``: it is kept.
 
     ``message``: what was seen; for a rule that is broken what was expected, what received, and what to do.
+    ``skipped``: the rule could not be checked, and ``message`` says why; ``ok`` is True.
     """
 
     name: str
     ok: bool
     message: str
+    skipped: bool = False
 
 
 class CheckFailed(Exception):
@@ -33,6 +35,10 @@ class CheckFailed(Exception):
 
     def __init__(self, expected: str, received: str, advice: str) -> None:
         super().__init__(f"expected {expected}; got {received}. {advice}")
+
+
+class CheckSkipped(Exception):
+    """A rule cannot be checked with this simulator; the text says why."""
 
 
 @dataclass(slots=True)

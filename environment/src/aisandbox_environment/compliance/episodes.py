@@ -10,7 +10,7 @@ import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox_wire import Array, WireError
 
-from aisandbox_environment.compliance.checks import CheckFailed, SimulatorUnderTest
+from aisandbox_environment.compliance.checks import CheckFailed, CheckSkipped, SimulatorUnderTest
 from aisandbox_environment.compliance.streams import RawSession
 from aisandbox_environment.simulation import StepResult
 from aisandbox_environment.spec import Spec
@@ -167,7 +167,7 @@ def time_limits_truncate(recording: Recording) -> str:
     """An episode that reaches max_episode_steps is truncated, not terminated."""
     limit = recording.spec.max_episode_steps
     if not limit:
-        return "not checked: max_episode_steps is 0, no limit is declared"
+        raise CheckSkipped("max_episode_steps is 0, no limit is declared")
     longest = max((episode.steps for episode in recording.episodes), default=0)
     if longest > limit or (recording.steps > limit and not recording.episodes):
         raise CheckFailed(

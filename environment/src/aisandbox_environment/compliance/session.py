@@ -8,7 +8,7 @@ from collections.abc import Callable
 import grpc
 import numpy as np
 
-from aisandbox_environment.compliance.checks import CheckFailed, SimulatorUnderTest
+from aisandbox_environment.compliance.checks import CheckFailed, CheckSkipped, SimulatorUnderTest
 from aisandbox_environment.compliance.streams import RawSession, RawStream
 
 _STEPS = 10
@@ -22,7 +22,7 @@ def sessions_are_isolated(simulator: SimulatorUnderTest) -> str:
     """A session gives the same replies whether another session is open or not."""
     n = simulator.available(2, sessions=2)
     if n < 1:
-        return "not checked: the capacity has no room for two sessions"
+        raise CheckSkipped("the capacity has no room for two sessions")
     random = np.random.default_rng(9)
     with RawSession(simulator, n) as session:
         steps, alone = session.record(range(n), _STEPS)
@@ -45,7 +45,7 @@ def sessions_are_isolated(simulator: SimulatorUnderTest) -> str:
 def capacity_is_kept(simulator: SimulatorUnderTest) -> str:
     """More environments than the capacity end the stream with RESOURCE_EXHAUSTED."""
     if not simulator.capacity:
-        return "not checked: no limit is declared"
+        raise CheckSkipped("no limit is declared")
     advice = "The trainer tries again later, but only after this status."
     with RawStream(simulator) as stream:
         request = simulator.open_request(simulator.capacity + 1)

@@ -9,7 +9,7 @@ from aisandbox_process.grpc_direct import StreamEnded
 from aisandbox_wire import WireError
 
 from aisandbox_environment.compliance import episodes, open, reset, session, step  # noqa: A004 -- the request's name
-from aisandbox_environment.compliance.checks import CheckFailed, CheckResult, SimulatorUnderTest
+from aisandbox_environment.compliance.checks import CheckFailed, CheckResult, CheckSkipped, SimulatorUnderTest
 from aisandbox_environment.errors import SimulatorError
 
 
@@ -61,6 +61,8 @@ def check_simulator(
 def _result(name: str, check: Callable[[], str]) -> CheckResult:
     try:
         return CheckResult(name, True, check())
+    except CheckSkipped as skipped:
+        return CheckResult(name, True, f"not checked: {skipped}", skipped=True)
     except CheckFailed as failure:
         return CheckResult(name, False, str(failure))
     except WireError as error:
