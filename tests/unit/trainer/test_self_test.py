@@ -53,6 +53,34 @@ def test_right_fast_update_is_used(
     assert WARNING not in capsys.readouterr().out
 
 
+class TwoSensors(gym.Env[dict[str, Any], Any]):
+    """Observes a Dict; an episode has ten steps."""
+
+    observation_space = gym.spaces.Dict({name: gym.spaces.Box(-1.0, 1.0, (2,)) for name in ("near", "far")})
+    action_space = gym.spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.left = 10
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        self.left -= 1
+        return self.observation_space.sample(), float(action), self.left == 0, False, {}
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_right_fast_update_is_used_with_a_dict_of_observations(
+    algorithm: Algorithm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind: Any = class_of(algorithm)
+    model = kind("MultiInputPolicy", vectorized(TwoSensors, 2), seed=3, device="cpu", **KEYWORDS[algorithm])
+    model.set_logger(Logger(None, []))
+    model.learn(128)
+    assert "update" in model._tested
+    assert WARNING not in capsys.readouterr().out
+
+
 def _reversed(gradient: th.Tensor, output: th.Tensor) -> th.Tensor:
     return -gradient * (1 - output**2)
 

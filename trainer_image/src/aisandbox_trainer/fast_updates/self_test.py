@@ -115,13 +115,19 @@ def few_rows(buffer: RolloutBuffer) -> RolloutBuffer:
     """A full buffer with the first steps of the first environments of ``buffer``; shares its arrays."""
     few = copy.copy(buffer)
     for name, value in vars(buffer).items():
-        if isinstance(value, np.ndarray) and value.shape[:2] == (buffer.buffer_size, buffer.n_envs):
-            setattr(few, name, value[:STEPS, :STEPS])
-        elif isinstance(value, dict):
-            setattr(few, name, {key: inner[:STEPS, :STEPS] for key, inner in value.items()})
+        if isinstance(value, dict):  # observations of a Dict; the other dicts of the buffer hold shapes
+            setattr(few, name, {key: _few(inner, buffer) for key, inner in value.items()})
+        else:
+            setattr(few, name, _few(value, buffer))
     few.buffer_size, few.n_envs = min(STEPS, buffer.buffer_size), min(STEPS, buffer.n_envs)
     few.generator_ready = False
     return few
+
+
+def _few(value: Any, buffer: RolloutBuffer) -> Any:
+    if isinstance(value, np.ndarray) and value.shape[:2] == (buffer.buffer_size, buffer.n_envs):
+        return value[:STEPS, :STEPS]
+    return value
 
 
 @contextlib.contextmanager
