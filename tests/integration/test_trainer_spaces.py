@@ -55,7 +55,7 @@ class Sampled(gym.Env[Any, Any]):
         return observation, 1.0, self._steps % 7 == 0, False, {}
 
 
-gym.register("Sampled-v0", entry_point=lambda **kwargs: Sampled(**kwargs), disable_env_checker=True)
+gym.register("SampledSpace-v0", entry_point=lambda **kwargs: Sampled(**kwargs), disable_env_checker=True)
 
 
 class TooLarge:
@@ -109,8 +109,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Any]:
 
     def environment(**kwargs: Any) -> Environment:
         if request.param == "in process":
-            return GymnasiumEnvironment("Sampled-v0", kwargs)
-        server = create_environment_server(GymnasiumSimulation("Sampled-v0", kwargs))
+            return GymnasiumEnvironment("SampledSpace-v0", kwargs)
+        server = create_environment_server(GymnasiumSimulation("SampledSpace-v0", kwargs))
         server.start()
         servers.append(server)
         return GrpcEnvironment(server.address)
