@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -239,15 +239,18 @@ CASES: dict[str, TrainingRunSpec] = {
 
 
 BACK, ON, CRASH = "back to the rollback point before", "on to the next one", "back to the last checkpoint"
-WAYS = [
-    (name, way)
-    for name, case in CASES.items()
-    for way in (BACK, ON, CRASH)
-    if way != BACK or case.algorithm is not Algorithm.DQN  # which always continues
-]
 
 
-@pytest.mark.parametrize(("name", "way"), WAYS)
+def interruptions() -> Iterator[Any]:
+    """Every case in every way; all but one way of a case, in turn, are slow tests."""
+    for number, (name, case) in enumerate(CASES.items()):
+        # DQN always continues.
+        ways = (ON, CRASH) if case.algorithm is Algorithm.DQN else (BACK, ON, CRASH)
+        for way in ways:
+            yield pytest.param(name, way, marks=() if way == ways[number % len(ways)] else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "way"), list(interruptions()))
 def test_interrupted_run_ends_like_one_that_was_not(
     name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,7 +90,13 @@ def test_default_bound_is_a_share_of_the_machine() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mappings on Linux only")
 @pytest.mark.parametrize(
-    "allocate", ["numpy.ones(2**31, numpy.uint8)", "torch.ones(2**29)", "bytearray(2**31)"], ids=str
+    "allocate",
+    [
+        "torch.ones(2**29)",
+        pytest.param("numpy.ones(2**31, numpy.uint8)", marks=pytest.mark.slow),
+        pytest.param("bytearray(2**31)", marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_allocation_beyond_the_bound_fails_and_is_out_of_memory(allocate: str) -> None:
     code = f"""
