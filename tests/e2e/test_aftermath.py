@@ -9,8 +9,6 @@ from cluster import Cluster
 from pod_logs import PodLogs, errors_in, settle
 from waiting import wait_until
 
-pytestmark = pytest.mark.smoke
-
 PARTS = ("aisandbox-operator", "aisandbox-api", "aisandbox-inference")
 
 
@@ -29,6 +27,7 @@ def test_unreachable_simulator_fails_the_run_with_its_address(
     assert cluster.condition(unreachable_run, "Failed")["reason"] == "SimulatorUnreachable"
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("part", PARTS)
 def test_log_holds_no_error(part: str, pod_logs: PodLogs) -> None:
     settle()
@@ -37,6 +36,7 @@ def test_log_holds_no_error(part: str, pod_logs: PodLogs) -> None:
     assert errors_in(iter(lines)) == []
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("part", PARTS)
 def test_part_is_ready_and_no_container_restarted(part: str, cluster: Cluster) -> None:
     cluster.until_rolled_out(part)
