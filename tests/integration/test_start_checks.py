@@ -14,12 +14,12 @@ from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
 from aisandbox_api import Settings, create_server
 from aisandbox_api.local import LocalBackend
-from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_environment.errors import InvalidOptions
 from aisandbox_environment.server import create_environment_server
 from aisandbox_environment.spec import Spec, make_spec
 from aisandbox_wire import box, dict_space, discrete, multi_binary
 from google.protobuf.struct_pb2 import Struct
+from pending_launcher import NeverReady
 from waiting import wait_until
 
 SPACES = dict_space(
@@ -31,19 +31,6 @@ SPACES = dict_space(
     }
 )
 VECTOR = box([3])
-
-
-class NeverReady:
-    """A launcher whose runs stay pending."""
-
-    async def start(self) -> None: ...
-    async def close(self) -> None: ...
-
-    async def ready(self) -> None:
-        await asyncio.Event().wait()
-
-    async def launch(self, start: TrainerStart, log_path: Path) -> Any:
-        raise AssertionError("not ready")
 
 
 class Batch:

@@ -20,26 +20,13 @@ from aisandbox_api.method_handlers import handlers
 from aisandbox_api.metrics import Metrics
 from aisandbox_api.training_servicer import TrainingServicer
 from aisandbox_crds.spec import TrainingRunSpec
-from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store import RunStore
 from fake_kubernetes import NAMESPACE, FakeKubernetes
 from kubernetes.aio.client import Configuration
+from pending_launcher import NeverReady
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PolicyTrainerService"]
 PATIENCE_SECONDS = 20.0
-
-
-class NeverReady:
-    """A launcher whose runs stay pending."""
-
-    async def start(self) -> None: ...
-    async def close(self) -> None: ...
-
-    async def ready(self) -> None:
-        await asyncio.Event().wait()
-
-    async def launch(self, start: TrainerStart, log_path: Path) -> Any:
-        raise AssertionError("not ready")
 
 
 class SilentSimulator:

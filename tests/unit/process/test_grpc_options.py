@@ -22,7 +22,7 @@ DEFAULTS: list[tuple[str, int]] = [
     ("grpc.http2.min_ping_interval_without_data_ms", 300_000),
     ("grpc.http2.max_ping_strikes", 2),
 ]
-"""The ping policy of grpc-go, grpc-java and gRPC's core, if nobody configures them."""
+"""The default ping policy of grpc-go, grpc-java and gRPC's core."""
 
 
 def sources() -> Iterator[Path]:

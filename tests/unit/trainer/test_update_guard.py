@@ -66,7 +66,7 @@ def test_stop_during_an_update_returns_to_the_point_before_the_rollout(kind: Any
         nonlocal updates
         updates += 1
         if updates == 2:
-            loop._update_guard.__exit__(None, None, None)  # the copy is taken anew, whatever the first update took
+            loop._update_guard.__exit__(None, None, None)  # take the copy again, however long the first update took
             loop._update_guard._last_seconds = SHORT_SECONDS
             loop._update_guard.__enter__()
             before.extend(_state(model))
