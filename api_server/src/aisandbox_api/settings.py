@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aisandbox_crds import MOST_BYTES
+from aisandbox_crds import MOST_BYTES, TRAINER_NUMBERS
 from aisandbox_process import (
     InvalidSetting,
     choice,
@@ -24,17 +24,8 @@ from aisandbox_process import (
 
 BACKENDS = ("local", "kubernetes")
 LAUNCHERS = ("warm", "process")
-TRAINER_NUMBERS = (
-    "SIMULATOR_PATIENCE_SECONDS",
-    "SIMULATOR_TIMEOUT_SECONDS",
-    "SIMULATOR_OPEN_TIMEOUT_SECONDS",
-    "DISK_PATIENCE_SECONDS",
-    "EVALUATION_EPISODE_STEPS",
-    "TORCH_NUM_THREADS",
-)
-"""Numbers that trainers inherit; only checked here, because a trainer that cannot read them fails its run."""
 TRAINER_SWITCHES = ("FAST_UPDATE", "GRPC_DIRECT")
-"""The same for what is on or off."""
+"""What trainers inherit, as TRAINER_NUMBERS, and is on or off."""
 
 
 @dataclass(frozen=True, slots=True)

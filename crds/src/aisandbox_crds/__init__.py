@@ -82,7 +82,7 @@ from aisandbox_crds.trainer_exit import (
     deadline_failure,
     explain_exit,
 )
-from aisandbox_crds.trainer_start import TrainerStart, spec_for_trainer
+from aisandbox_crds.trainer_start import TRAINER_NUMBERS, TrainerStart, spec_for_trainer
 from aisandbox_crds.trainingrun import (
     API_VERSION,
     EXPERIMENT_ANNOTATION,
@@ -112,6 +112,7 @@ __all__ = [
     "REQUEST_DIGEST_ANNOTATION",
     "RUN_LABEL",
     "SMALLEST_IMAGE",
+    "TRAINER_NUMBERS",
     "VERSION",
     "Activity",
     "Algorithm",

@@ -16,6 +16,16 @@ from aisandbox_crds.naming import is_run_name
 from aisandbox_crds.spec import TrainingRunSpec
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+TRAINER_NUMBERS = (
+    "SIMULATOR_PATIENCE_SECONDS",
+    "SIMULATOR_TIMEOUT_SECONDS",
+    "SIMULATOR_OPEN_TIMEOUT_SECONDS",
+    "DISK_PATIENCE_SECONDS",
+    "EVALUATION_EPISODE_STEPS",
+    "TORCH_NUM_THREADS",
+)
+"""Settings of a trainer, numbers above 0, that whoever starts it passes on unchanged: it checks them when it starts
+itself, because a trainer that cannot read them fails its run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import os
 import sys
 
 import structlog
+from aisandbox_crds import TRAINER_NUMBERS
 from aisandbox_process import InvalidSetting, log
 
 from aisandbox_operator.errors import StartupError
@@ -36,10 +37,14 @@ environment variables:
   KUBE_CONTEXT               the context of the kubeconfig, outside a cluster (the current one)
   GRPC_DIRECT                on or off, for trainers: whether they may use gRPC's private functions (on)
   FAST_UPDATE                on or off, for trainers: whether they may use updates faster than SB3's own (on)
+  TRAINER_MEMORY_BYTES       the most memory of a trainer (the memory limit of its container)
   KOPF_PATCH                 on or off: whether watches survive every answer of the API server (on)
 
+passed on to trainers (python -m aisandbox_trainer run --help explains them):
+  {trainer_numbers}
+
 In a pod it uses the pod's service account, elsewhere the kubeconfig, as kubectl does.
-"""
+""".format(trainer_numbers="\n  ".join(TRAINER_NUMBERS))
 
 
 def main() -> int:

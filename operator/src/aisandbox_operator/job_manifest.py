@@ -38,6 +38,8 @@ MODELS_PATH = Path("/var/lib/aisandbox")
 SECRETS_PATH = PurePosixPath("/var/run/secrets/aisandbox")
 TERMINATION_LOG = Path("/dev/termination-log")
 TOKEN_SECONDS = 3600
+_MEMORY = "TRAINER_MEMORY_BYTES"
+_PLAIN_RESOURCES = frozenset(("cpu", "memory", "ephemeral-storage"))
 _JOB_ONLY = "kueue.x-k8s.io/"  # Kueue would queue pods with its labels by themselves.
 
 Manifest = dict[str, Any]
@@ -141,15 +143,19 @@ def _pod(name: str, uid: str, spec: TrainingRunSpec, settings: Settings) -> Mani
 
 
 def _container(name: str, uid: str, spec: TrainingRunSpec, settings: Settings) -> Manifest:
+    resources = dict(spec.resources or settings.trainer_resources)
     return {
         "name": CONTAINER,
         "image": settings.trainer_image,
         "imagePullPolicy": settings.trainer_image_pull_policy,
         "env": [
-            {"name": variable, "value": value.replace("$", "$$")}  # the kubelet would expand $(NAME)
-            for variable, value in _environment(name, uid, spec, settings).items()
+            *(
+                {"name": variable, "value": value.replace("$", "$$")}  # the kubelet would expand $(NAME)
+                for variable, value in _environment(name, uid, spec, settings).items()
+            ),
+            *_memory_bound(resources, settings),
         ],
-        "resources": dict(spec.resources or settings.trainer_resources),
+        "resources": resources,
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -180,12 +186,29 @@ def _environment(name: str, uid: str, spec: TrainingRunSpec, settings: Settings)
         termination_message_path=TERMINATION_LOG,
         log_level=settings.log_level,
     )
+    bounds = {"STOP_GRACE_SECONDS": str(settings.termination_grace_seconds)}
+    if settings.trainer_memory_bytes is not None:
+        bounds[_MEMORY] = str(settings.trainer_memory_bytes)
     switches = {"GRPC_DIRECT": settings.grpc_direct, "FAST_UPDATE": settings.fast_update}
     return {
         **start.to_environ(),
+        **bounds,
+        **settings.trainer_numbers,
         **{variable: value for variable, value in switches.items() if value != "on"},
         "HOME": "/tmp",  # noqa: S108 - a volume of the pod's own
     }
+
+
+def _memory_bound(resources: Mapping[str, Any], settings: Settings) -> list[Manifest]:
+    """The trainer's bound is the memory limit of its container, as the kubelet reads it, if nothing else is set.
+
+    Not with a GPU: its driver reserves private memory that counts towards the trainer's bound and is never used.
+    """
+    limits = resources.get("limits") or {}
+    if settings.trainer_memory_bytes is not None or "memory" not in limits or not _PLAIN_RESOURCES.issuperset(limits):
+        return []
+    source = {"containerName": CONTAINER, "resource": "limits.memory", "divisor": "1"}
+    return [{"name": _MEMORY, "valueFrom": {"resourceFieldRef": source}}]
 
 
 def _volumes(settings: Settings) -> list[Manifest]:

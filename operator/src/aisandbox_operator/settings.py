@@ -10,8 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aisandbox_crds import resource_errors
-from aisandbox_process import InvalidSetting, choice, log_level, port, required, shown, whole_number
+from aisandbox_crds import MOST_BYTES, TRAINER_NUMBERS, resource_errors
+from aisandbox_process import (
+    InvalidSetting,
+    choice,
+    log_level,
+    port,
+    positive_number,
+    required,
+    shown,
+    whole_number,
+)
 
 PULL_POLICIES = ("IfNotPresent", "Always", "Never")
 ON_OFF = ("on", "off")
@@ -90,6 +99,12 @@ class Settings:
     grpc_direct: str = "on"
     """on or off, for trainers: whether they may use gRPC's private functions, which are faster."""
 
+    trainer_numbers: Mapping[str, str] = field(default_factory=dict)
+    """The variables of TRAINER_NUMBERS that are set, as they are passed to trainers; numbers above 0."""
+
+    trainer_memory_bytes: int | None = None
+    """The most memory that a trainer may take. None: the memory limit of its container, if it has one."""
+
     fast_update: str = "on"
     """on or off, for trainers: whether they may use updates that are faster than Stable-Baselines3's own."""
 
@@ -124,9 +139,23 @@ class Settings:
             log_level=log_level(environ, default.log_level),
             kube_context=environ.get("KUBE_CONTEXT") or default.kube_context,
             grpc_direct=choice(environ, "GRPC_DIRECT", default.grpc_direct, ON_OFF),
+            trainer_numbers=_trainer_numbers(environ),
+            trainer_memory_bytes=_memory_bytes(environ),
             fast_update=choice(environ, "FAST_UPDATE", default.fast_update, ON_OFF),
             kopf_patch=choice(environ, "KOPF_PATCH", default.kopf_patch, ON_OFF),
         )
+
+
+def _trainer_numbers(environ: Mapping[str, str]) -> Mapping[str, str]:
+    given = {name: environ[name] for name in TRAINER_NUMBERS if environ.get(name)}
+    for name in given:
+        positive_number(given, name, 1)
+    return given
+
+
+def _memory_bytes(environ: Mapping[str, str]) -> int | None:
+    given = environ.get("TRAINER_MEMORY_BYTES")
+    return whole_number(environ, "TRAINER_MEMORY_BYTES", 1, 1, MOST_BYTES) if given else None
 
 
 def _resources(environ: Mapping[str, str], default: Mapping[str, Any]) -> Mapping[str, Any]:

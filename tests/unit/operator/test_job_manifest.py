@@ -22,7 +22,13 @@ def pod(job: Manifest) -> Manifest:
 def environ(job: Manifest) -> dict[str, str]:
     """As the kubelet sets it."""
     (container,) = pod(job)["containers"]
-    return {each["name"]: each["value"].replace("$$", "$") for each in container["env"]}
+    return {each["name"]: each["value"].replace("$$", "$") for each in container["env"] if "value" in each}
+
+
+def references(job: Manifest) -> dict[str, Manifest]:
+    """The variables that the kubelet reads from elsewhere."""
+    (container,) = pod(job)["containers"]
+    return {each["name"]: each["valueFrom"] for each in container["env"] if "valueFrom" in each}
 
 
 def test_job_belongs_to_its_run() -> None:
@@ -72,6 +78,33 @@ def test_switches_that_are_off_are_off_in_the_trainer() -> None:
     assert not TrainerSettings.from_environ(job).fast_update
     assert job["GRPC_DIRECT"] == "off"
     assert not {"GRPC_DIRECT", "FAST_UPDATE"} & environ(manifest()).keys()
+
+
+def test_trainer_gets_the_settings_that_are_passed_on() -> None:
+    numbers = {"SIMULATOR_OPEN_TIMEOUT_SECONDS": "900", "EVALUATION_EPISODE_STEPS": "50"}
+    given = replace(SETTINGS, trainer_numbers=numbers, termination_grace_seconds=45, trainer_memory_bytes=10**9)
+    job = job_manifest("walk", RUN_UID, spec(), given, 0, suspended=False)
+    read = TrainerSettings.from_environ(environ(job))
+    assert (read.simulator_open_timeout, read.evaluation_episode_steps) == (900, 50)
+    assert (read.stop_grace, pod(job)["terminationGracePeriodSeconds"]) == (45, 45)
+    assert read.memory_bytes == 10**9
+    assert references(job) == {}
+
+
+def test_memory_of_a_trainer_is_the_limit_of_its_container() -> None:
+    limited = {"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi", "cpu": "4"}}
+    source = references(manifest(resources=limited))["TRAINER_MEMORY_BYTES"]["resourceFieldRef"]
+    assert source == {"containerName": "trainer", "resource": "limits.memory", "divisor": "1"}
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [{"requests": {"memory": "1Gi"}}, {"limits": {"cpu": "1"}}, {"limits": {"memory": "64Gi", "nvidia.com/gpu": "1"}}],
+    ids=["no limits", "no limit of memory", "a GPU"],
+)
+def test_memory_of_a_trainer_is_its_own_default_otherwise(resources: dict[str, object]) -> None:
+    job = manifest(resources=resources)
+    assert "TRAINER_MEMORY_BYTES" not in environ(job) | references(job)
 
 
 def test_trainer_does_not_get_what_only_the_operator_needs() -> None:

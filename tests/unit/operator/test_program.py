@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from aisandbox_crds import TRAINER_NUMBERS
 from aisandbox_operator.__main__ import EPILOG
 from aisandbox_operator.errors import AddressInUse
 from aisandbox_operator.metrics import Metrics
@@ -30,8 +31,8 @@ def operator(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str
 
 
 def test_help_names_every_variable() -> None:
-    names = {"POD_NAMESPACE"} | {field.upper() for field in Settings.__dataclass_fields__ if field != "namespace"}
-    assert names == {line.split()[0] for line in EPILOG.splitlines() if line.startswith("  ")}
+    fields = set(Settings.__dataclass_fields__) - {"namespace", "trainer_numbers"}
+    assert {"POD_NAMESPACE", *TRAINER_NUMBERS} | {field.upper() for field in fields} == {line.split()[0] for line in EPILOG.splitlines() if line.startswith("  ")}
     assert "TRAINER_IMAGE" in operator("--help").stdout
 
 

@@ -1,4 +1,5 @@
 import pytest
+from aisandbox_crds import TRAINER_NUMBERS
 from aisandbox_operator.settings import Settings
 from aisandbox_process.environ import InvalidSetting
 
@@ -18,6 +19,13 @@ def test_settings_are_read() -> None:
     assert (settings.workers, settings.log_level) == (2, "debug")
 
 
+def test_settings_of_trainers_are_those_that_are_set() -> None:
+    given = dict.fromkeys(TRAINER_NUMBERS, "7")
+    settings = Settings.from_environ({**NEEDED, **given, "TRAINER_MEMORY_BYTES": "1000", "DISK_PATIENCE_SECONDS": ""})
+    assert settings.trainer_numbers == {name: "7" for name in TRAINER_NUMBERS if name != "DISK_PATIENCE_SECONDS"}
+    assert settings.trainer_memory_bytes == 1000
+
+
 @pytest.mark.parametrize("missing", NEEDED)
 def test_settings_without_a_default_are_required(missing: str) -> None:
     with pytest.raises(InvalidSetting, match=missing):
@@ -33,6 +41,8 @@ def test_settings_without_a_default_are_required(missing: str) -> None:
         ("LOG_LEVEL", "loud"),
         ("TRAINER_IMAGE_PULL_POLICY", "Sometimes"),
         ("TRAINER_RESOURCES", "4Gi"),
+        ("TRAINER_MEMORY_BYTES", "4Gi"),
+        *((name, "-1") for name in TRAINER_NUMBERS),
         ("FAST_UPDATE", "no"),
         ("GRPC_DIRECT", "0"),
         ("KOPF_PATCH", "1"),
