@@ -32,7 +32,9 @@ def operator(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str
 
 def test_help_names_every_variable() -> None:
     fields = set(Settings.__dataclass_fields__) - {"namespace", "trainer_numbers"}
-    assert {"POD_NAMESPACE", *TRAINER_NUMBERS} | {field.upper() for field in fields} == {line.split()[0] for line in EPILOG.splitlines() if line.startswith("  ")}
+    assert {"POD_NAMESPACE", *TRAINER_NUMBERS} | {field.upper() for field in fields} == {
+        line.split()[0] for line in EPILOG.splitlines() if line.startswith("  ")
+    }
     assert "TRAINER_IMAGE" in operator("--help").stdout
 
 
