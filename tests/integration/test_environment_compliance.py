@@ -28,6 +28,8 @@ from aisandbox_wire.tensors import encode_tensor
 
 CAPACITY = 12
 EPISODE_STEPS = 7
+# How long a server waits for a request that overtakes a reset.
+_OVERTAKEN_SECONDS = 0.3
 
 
 @pytest.fixture(autouse=True)
@@ -359,8 +361,8 @@ class InvalidDescription(EnvironmentServer):
         return response
 
 
-class AnswersTheLatest(PublicStreamServer):
-    """Drops requests that others have overtaken."""
+class DropsOvertakenResets(PublicStreamServer):
+    """Drops a reset that another request has overtaken."""
 
     def _serve(self, requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -375,17 +377,20 @@ class AnswersTheLatest(PublicStreamServer):
 
         threading.Thread(target=read, daemon=True).start()
 
-        def latest() -> Iterator[bytes]:
+        def not_overtaken() -> Iterator[bytes]:
             while (request := waiting.get()) is not None:
-                time.sleep(0.002)
-                while not waiting.empty():
-                    newer = waiting.get()
-                    if newer is None:
-                        return
-                    request = newer
+                if pb.SimulatorRequest.FromString(request).HasField("reset"):
+                    try:
+                        newer = waiting.get(timeout=_OVERTAKEN_SECONDS)
+                    except queue.Empty:
+                        pass
+                    else:
+                        if newer is None:
+                            return
+                        request = newer
                 yield request
 
-        return super()._serve(latest(), context)
+        return super()._serve(not_overtaken(), context)
 
 
 class NeverEnds(PublicStreamServer):
@@ -414,6 +419,8 @@ class Defect:
     server: type[EnvironmentServer] = EnvironmentServer
     streams: type[PublicStreamServer] | None = None
     also: tuple[str, ...] = ()
+    # Seconds for each reply. Only what never answers needs little: everything else has time on a busy machine.
+    timeout: float = 30
 
 
 FINALS = "final observations are those of the environments that ended"
@@ -451,7 +458,7 @@ DEFECTS: dict[str, Defect] = {
         also=(WRONG_ACTIONS, INDEPENDENT, AHEAD, APART),
     ),
     "seeds in another order": Defect(INDEPENDENT, "alone", simulation=lambda: ReversedSeeds(short)),
-    "only the latest request": Defect(AHEAD, "one reply each", streams=AnswersTheLatest),
+    "only the latest request": Defect(AHEAD, "one reply each", streams=DropsOvertakenResets),
     "another dtype": Defect(
         SHAPES, "has dtype float64", session=tampering(observations(lambda a: a.astype(np.float64))),
         also=(INDEPENDENT, LARGE),
@@ -503,8 +510,8 @@ DEFECTS: dict[str, Defect] = {
     ),
     "shared environments": Defect(APART, "must not share", simulation=lambda: Shared(short)),
     "no capacity": Defect("the capacity is kept", "RESOURCE_EXHAUSTED", capacity=NeverRefuses),
-    "an endless stream": Defect("a half-close ends the session with OK", "half-close", streams=NeverEnds),
-    "nothing freed": Defect("a cut stream frees its environments", "watch the call's", capacity=NeverFrees),
+    "an endless stream": Defect("a half-close ends the session with OK", "half-close", streams=NeverEnds, timeout=2),
+    "nothing freed": Defect("a cut stream frees its environments", "watch the call's", capacity=NeverFrees, timeout=2),
     "an idle timeout": Defect("a session stays open without requests", "idle for too long", session=Impatient),
     "small batches only": Defect(LARGE, "too many", simulation=lambda: FailsWhenLarge(short)),
 }  # fmt: skip
@@ -520,7 +527,7 @@ def test_defect_is_found_by_its_check(name: str, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(server_module, "serve_streams", lambda *arguments, direct: streams(*arguments))
     direct = defect.streams is None
     with defect.server(defect.simulation(), "127.0.0.1", 0, CAPACITY, direct=direct) as server:
-        failed = failures(check_simulator(server.address, timeout=1.5))
+        failed = failures(check_simulator(server.address, timeout=defect.timeout))
     assert defect.caught_by in failed, failed
     assert defect.says in failed[defect.caught_by]
     # A defect is not blamed on what is right.

@@ -9,7 +9,6 @@ unary requests only). :class:`PublicStream` does the same with the public API. M
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -22,6 +21,8 @@ Options = Sequence[tuple[str, int | str]]
 
 # The tags of batches of operations: what a batch is for.
 _EXCHANGE, _STATUS = object(), object()
+# How long to wait for gRPC's first word on the state of a channel.
+_STATE_SECONDS = 5.0
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -145,8 +146,6 @@ class PublicStream:
     def __init__(self, address: str, method: str, options: Options = ()) -> None:
         self._channel = grpc.insecure_channel(address, options)
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._connected = threading.Event()
-        self._channel.subscribe(self._notice_state)
         self._replies: Any = self._channel.stream_stream(method)(iter(self._requests.get, None))  # type: ignore[arg-type]
 
     def send(self, request: bytes) -> None:
@@ -163,7 +162,16 @@ class PublicStream:
 
     def is_connected(self) -> bool:
         """See ClientStream."""
-        return self._connected.is_set()
+        # A callback for as long as the stream lives would let close() wait for gRPC's next look at the state (0.2 s).
+        states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
+        notice = states.put
+        self._channel.subscribe(notice)
+        try:
+            return states.get(timeout=_STATE_SECONDS) is grpc.ChannelConnectivity.READY
+        except queue.Empty:
+            return False
+        finally:
+            self._channel.unsubscribe(notice)
 
     def cancel(self) -> None:
         """See ClientStream."""
@@ -179,8 +187,3 @@ class PublicStream:
         self._requests.put(None)
         self._replies.cancel()
         self._channel.close()
-
-    def _notice_state(self, state: grpc.ChannelConnectivity) -> None:
-        if state is grpc.ChannelConnectivity.READY and not self._connected.is_set():
-            self._connected.set()
-            self._channel.unsubscribe(self._notice_state)  # gRPC polls the state for as long as there is a callback
