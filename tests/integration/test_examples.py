@@ -87,6 +87,7 @@ def test_example_runs(example: Path, tmp_path: Path, request: pytest.FixtureRequ
     finally:
         process.terminate()
         process.wait(60)
+    assert "onnxruntime" not in log.read_text(), "a warning of ONNX Runtime on the user's console"
     for pattern in constants["E2E_OUTPUT"]:
         assert re.search(pattern, log.read_text(), re.M), f"{pattern!r} is not in: {log.read_text()}"
 

@@ -1,9 +1,9 @@
 """The files of a published model: what the trainer writes and every reader of a model relies on.
 
-Owns the file names, the names of the inputs and the output of the ONNX file, the JSON form of the golden examples and
-the tolerances of their comparison. The shapes and dtypes of the inputs and the values of the noise are specified by
-DescribeModelResponse and NoiseKind in policy_trainer.proto (``aisandbox_wire.noise`` draws them). Must not know ONNX,
-NumPy or how a policy is computed.
+Owns the file names, the names of the inputs, the output and the metadata properties of the ONNX file, the JSON form of
+the golden examples and the tolerances of their comparison. The shapes and dtypes of the inputs and the values of the
+noise are specified by DescribeModelResponse and NoiseKind in policy_trainer.proto (``aisandbox_wire.noise`` draws
+them). Must not know ONNX, NumPy or how a policy is computed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ GOLDEN_FILE = "golden.json"
 NOISE_INPUT = "noise"
 """float32 [N or 1, noise_size]; its default is zeros [1, noise_size], which broadcast: the mode of the policy."""
 ACTION_OUTPUT = "action"
+DESCRIPTION_PROPERTY = "aisandbox.description"
+"""The metadata property of the ONNX file with the contents of METADATA_FILE, for a reader that has this file alone."""
+GOLDEN_PROPERTY = "aisandbox.golden"
+"""The metadata property of the ONNX file with the contents of GOLDEN_FILE."""
 
 GOLDEN_RELATIVE_TOLERANCE = 1e-3
 GOLDEN_ABSOLUTE_TOLERANCE = 1e-4

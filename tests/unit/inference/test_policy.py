@@ -58,6 +58,12 @@ def test_policy_acts_as_its_reference(
     np.testing.assert_allclose(actions, expected, atol=1e-4)
 
 
+def test_policy_loads_and_acts_without_a_line_of_the_runtime(load: Load, capfd: pytest.CaptureFixture[str]) -> None:
+    policy = load(LinearPolicy())
+    policy.act({"observation": np.zeros((1, 4), np.float32)}, 1, True)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     ("reference", "expected"),
     [

@@ -130,6 +130,17 @@ def test_onnx_is_one_file_with_a_default_for_noise(ppo: PPO) -> None:
     onnx.checker.check_model(file, full_check=True)
 
 
+def test_onnx_file_has_its_description_and_golden_examples_as_properties(ppo: PPO) -> None:
+    files = export(ppo)
+
+    file = onnx.load_model_from_string(files["policy.onnx"])
+    properties = {each.key: each.value.encode() for each in file.metadata_props}
+    assert properties == {
+        "aisandbox.description": files["metadata.json"],
+        "aisandbox.golden": files["golden.json"],
+    }
+
+
 def test_metadata_describes_the_model() -> None:
     stacked = VecFrameStack(make_vec_env("Pendulum-v1"), 3)
     simulators_action = spaces.Box(-2.0, 2.0, (1,), np.float32)

@@ -1088,6 +1088,12 @@ class DescribeModelResponse(_message.Message):
     "action", float32 [N, *shape] for a Box, otherwise int64 [N] (Discrete) or [N, dimensions]. With the default
     noise the action is the mode of the policy's distribution; to sample, fill "noise" (float32 [N, noise_size]) as
     noise_kind says. Everything else (normalisation, image layout, one-hot, rescaling, clipping) is inside the file.
+
+    The file describes itself by two metadata properties: "aisandbox.description" is this message in protobuf's JSON form,
+    without run_id and model; "aisandbox.golden" has examples of observations, noise and actions, which a reader replays
+    to see that its runtime gives the actions that were tested. Files of earlier versions have neither. When ONNX Runtime
+    loads a file with a default input, it logs a warning that "noise" may be overridden, which is intended: a log severity of
+    errors (log_severity_level = 3, LogSeverityLevel in C#) in the session's options hides it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -13,7 +13,13 @@ from typing import Any
 import gymnasium as gym
 import torch as th
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_model_store.served_model import GOLDEN_FILE, METADATA_FILE, POLICY_FILE
+from aisandbox_model_store.served_model import (
+    DESCRIPTION_PROPERTY,
+    GOLDEN_FILE,
+    GOLDEN_PROPERTY,
+    METADATA_FILE,
+    POLICY_FILE,
+)
 from aisandbox_wire import space_to_proto
 from google.protobuf import json_format
 from stable_baselines3 import A2C, DQN, PPO
@@ -47,7 +53,7 @@ def export_model(
     ``observation_space`` and ``action_space`` are the simulator's (with ``frame_stack``, the stacked space, before any
     VecTransposeImage and VecNormalize); what is between them and the policy's spaces becomes part of the graph.
     ``vec_normalize`` is the wrapper next to the policy. ``policy.onnx`` keeps the contract of DescribeModelResponse in
-    policy_trainer.proto.
+    policy_trainer.proto, and has the contents of the other two as metadata properties.
 
     The model is only read: neither it nor any random generator is changed, so a training that exports in between ends
     like one that does not. Raises CannotExport, naming what does not fit, NonFiniteTraining for a policy with NaN or
@@ -70,10 +76,13 @@ def export_model(
         epsilon=graph.noise.epsilon,
         versions=_versions(),
     )
+    metadata = json_format.MessageToJson(description, sort_keys=True)
+    golden = golden_examples(graph).to_bytes()
+    properties = {DESCRIPTION_PROPERTY: metadata, GOLDEN_PROPERTY: golden.decode()}
     return {
-        POLICY_FILE: onnx_bytes(graph, names, examples, graph.noise.size),
-        METADATA_FILE: json_format.MessageToJson(description, sort_keys=True).encode(),
-        GOLDEN_FILE: golden_examples(graph).to_bytes(),
+        POLICY_FILE: onnx_bytes(graph, names, examples, graph.noise.size, properties),
+        METADATA_FILE: metadata.encode(),
+        GOLDEN_FILE: golden,
     }
 
 

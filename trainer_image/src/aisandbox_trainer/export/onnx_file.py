@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,17 @@ OPSET = 17
 """The newest operator set that both the exporter and the ONNX Runtimes of the last years have in full."""
 
 
-def onnx_bytes(graph: nn.Module, names: Sequence[str], examples: Sequence[th.Tensor], noise_size: int) -> bytes:
+def onnx_bytes(
+    graph: nn.Module,
+    names: Sequence[str],
+    examples: Sequence[th.Tensor],
+    noise_size: int,
+    properties: Mapping[str, str],
+) -> bytes:
     """The graph as an ONNX file with inputs ``names`` and "noise", the output "action", and a free batch dimension.
 
     ``examples``: one batch of two for each name. "noise" is float32 [N, noise_size] and may be left out: its default is
-    zeros [1, noise_size], which broadcasts.
+    zeros [1, noise_size], which broadcasts. ``properties`` become the metadata properties of the file.
     """
     buffer: Any = io.BytesIO()  # this exporter takes a file, though it is declared for both exporters to take a path
     inputs = [*names, NOISE_INPUT]
@@ -52,6 +58,7 @@ def onnx_bytes(graph: nn.Module, names: Sequence[str], examples: Sequence[th.Ten
     file.graph.initializer.append(numpy_helper.from_array(np.zeros((1, noise_size), np.float32), NOISE_INPUT))
     _name_output_shape(file.graph.output[0], graph, examples, noise_size)
     file.producer_name = "aisandbox-trainer"
+    helper.set_model_props(file, dict(properties))
     onnx.checker.check_model(file, full_check=False)
     data: bytes = file.SerializeToString(deterministic=True)
     return data
