@@ -28,7 +28,7 @@ TORCH_INDEX ?= $(shell curl -fsIL -m 10 -o /dev/null $(CPU_TORCH_INDEX)/torch/ &
 # The member of the workspace that an image is for: aisandbox-operator and so on.
 MEMBER = aisandbox-$(patsubst %-server,%,$*)
 
-.PHONY: help setup demo serve test test-slow test-unit test-fallbacks dotnet manifests static check docs format lint spelling types imports \
+.PHONY: help setup demo serve test test-slow test-unit test-fallbacks dotnet dotnet-packages dotnet-documents manifests static check docs format lint spelling types imports \
 	members proto proto-check proto-release release-check faults faults-short faults-table e2e bench bench-kubernetes images \
 	images-push torch-index dist sbom clean
 
@@ -80,13 +80,30 @@ faults-table: setup ## writes the results of make faults into docs/reliability.m
 test-fallbacks: setup ## runs the tests without the fast paths that use other libraries' private names
 	GRPC_DIRECT=off FAST_UPDATE=off $(PYTEST) $(PARALLEL) -m "not slow" $(ARGS)
 
-dotnet: setup ## compiles the C# of the documents and examines its simulator (needs the .NET SDK)
+dotnet: setup ## builds, checks, tests and packs the C# packages, and tests the C# of the documents; ARGS are pytest's
+	@if command -v dotnet >/dev/null; then $(MAKE) --no-print-directory -o setup dotnet-packages dotnet-documents; \
+	elif [ -z "$${REQUIRE_DOTNET:-}" ]; then echo "make dotnet: skipped, there is no dotnet (the .NET 10 SDK) on the PATH"; \
+	else echo "make dotnet: there is no dotnet (the .NET 10 SDK) on the PATH, and REQUIRE_DOTNET is set" >&2; exit 1; fi
+
+# Restores what the lock files say, and leaves no server of the compiler behind.
+DOTNET_FLAGS := -c Release --nologo -v:quiet -nodeReuse:false -p:UseSharedCompilation=false
+dotnet-packages: setup
+	rm -rf build/dotnet/tests build/dotnet/packages
+	cd clients/dotnet && dotnet build AISandbox.slnx $(DOTNET_FLAGS) -p:RestoreLockedMode=true
+	cd clients/dotnet && dotnet format AISandbox.slnx --verify-no-changes --no-restore
+	cd clients/dotnet && AISANDBOX_PYTHON=$(CURDIR)/.venv/bin/python dotnet test --solution AISandbox.slnx -c Release --no-build \
+		--results-directory $(CURDIR)/build/dotnet/tests --coverlet --coverlet-output-format cobertura \
+		--coverlet-include "[AISandbox.*]*" --coverlet-exclude "[*]AISandbox.V1.*"
+	$(RUN) python scripts/dotnet_coverage.py build/dotnet/tests
+	cd clients/dotnet && dotnet pack AISandbox.slnx -c Release --nologo -v:quiet --no-build -o $(CURDIR)/build/dotnet/packages
+
+dotnet-documents: setup
 	$(PYTEST) tests/dotnet $(ARGS)
 
 static: setup ## format, lint, spelling, types, import rules, the wire contract and generated files, two at a time
 	@$(MAKE) --no-print-directory --keep-going -j2 --output-sync=target types imports proto-check crds-check lint format spelling
 
-check: static test test-slow faults-short ## everything but the fallbacks, .NET and the cluster
+check: static test test-slow faults-short dotnet ## everything but the fallbacks and the cluster; .NET where there is dotnet
 
 format: setup ## checks the format
 	$(RUN) ruff format --check .

@@ -31,6 +31,7 @@ Step 'proto generated' { python proto/generate.py --check }
 Step 'crds generated' { python -m aisandbox_crds.generate --check }
 Step 'tests' { & (Join-Path $PSScriptRoot 'test.ps1') }
 Step 'slow tests' { pytest -n auto --dist worksteal -m slow }
+Step '.NET' { & (Join-Path $PSScriptRoot 'dotnet.ps1') }
 
 if ($failed) {
     Write-Host "failed: $($failed -join ', ')"

@@ -2,8 +2,9 @@
 
 usage: release.py check vVERSION | release.py notes vVERSION | release.py set VERSION
 
-The version is written in each member's pyproject.toml and in the production overlay's tags; ``set`` writes all of them,
-and a test compares. CHANGELOG.md has a section for each release.
+The version is written in each member's pyproject.toml, in the production overlay's tags and, for the packages for .NET,
+in clients/dotnet/Version.props; ``set`` writes all of them, and a test compares. CHANGELOG.md has a section for each
+release.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OVERLAY = ROOT / "deploy" / "overlays" / "production" / "kustomization.yaml"
+PACKAGES = ROOT / "clients" / "dotnet" / "Version.props"
 VERSION = re.compile(r'(?<=^version = ")[^"]+(?="$)', re.MULTILINE)
+PACKAGE_VERSION = re.compile(r"(?<=<Version>)[^<]+(?=</Version>)")
 IMAGE_TAG = re.compile(r"(?<=^    newTag: )\S+$", re.MULTILINE)
 
 
@@ -28,7 +31,7 @@ def versions() -> Iterator[tuple[str, str]]:
 
 def _places() -> list[tuple[Path, re.Pattern[str]]]:
     projects = [ROOT / "pyproject.toml", *sorted(ROOT.glob("*/pyproject.toml"))]
-    return [*((path, VERSION) for path in projects), (OVERLAY, IMAGE_TAG)]
+    return [*((path, VERSION) for path in projects), (OVERLAY, IMAGE_TAG), (PACKAGES, PACKAGE_VERSION)]
 
 
 def notes(changelog: str, version: str) -> str:
