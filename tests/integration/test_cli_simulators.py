@@ -80,6 +80,23 @@ def test_check_simulator_passes_for_a_hosted_environment(simulator: str, capsys:
     assert len(results) > 5
     assert [result for result in results if not result["ok"]] == []
     assert code == 0
+    assert [(result["check"], result["message"], result["skipped"]) for result in results[-2:]] == [
+        ("an algorithm takes the spaces", "PPO, A2C, DQN", False),
+        ("a model can be trained on the spaces", "PPO, A2C, DQN", False),
+    ]
+
+
+@pytest.mark.parametrize(("options", "is_named"), [((), True), (("--long-idle",), False)])
+def test_check_simulator_names_the_check_that_it_leaves_out(
+    simulator: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    is_named: bool,
+) -> None:
+    monkeypatch.setattr("aisandbox_environment.check_simulator", lambda *_, **__: [CheckResult("first", True, "")])
+    assert main(["check-simulator", simulator, *options]) == 0
+    assert ("is checked with --long-idle" in capsys.readouterr().out) == is_named
 
 
 def test_check_simulator_reports_that_no_simulator_answers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from aisandbox.v1 import tensor_pb2
 from aisandbox_environment import server as server_module
 from aisandbox_environment.adapter_host import AdapterBatch, AdapterSimulation
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
-from aisandbox_environment.compliance import CheckResult, check_simulator
+from aisandbox_environment.compliance import CheckFailed, CheckResult, check_simulator
 from aisandbox_environment.gymnasium_host import GymnasiumSimulation
 from aisandbox_environment.server import EnvironmentServer, create_environment_server
 from aisandbox_environment.session_handler import Capacity, SessionHandler
@@ -540,6 +540,24 @@ def test_every_check_finds_a_defect() -> None:
     assert failures(results) == {}
     caught = {defect.caught_by for defect in DEFECTS.values()} | {"episodes can be played"}
     assert {result.name for result in results} == caught
+
+
+def test_checks_of_spaces_get_what_the_session_has_declared() -> None:
+    seen: list[pb.EnvironmentSpec] = []
+
+    def look(spec: pb.EnvironmentSpec) -> str:
+        seen.append(spec)
+        return "trains"
+
+    def refuse(_: pb.EnvironmentSpec) -> str:
+        raise CheckFailed("other spaces", "these", "Change them.")
+
+    simulation = AdapterSimulation(short)
+    with create_environment_server(simulation, capacity=CAPACITY) as server:
+        results = check_simulator(server.address, space_checks={"it trains": look, "it fails": refuse})
+    assert seen == [simulation.spec.to_proto()]
+    assert [(result.name, result.ok) for result in results[-2:]] == [("it trains", True), ("it fails", False)]
+    assert failures(results) == {"it fails": "expected other spaces; got these. Change them."}
 
 
 def test_exception_in_an_episode_is_in_the_result() -> None:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from aisandbox_api.errors import AddressInUse, ApiError, StartupError
     from aisandbox_api.server import Server, create_server
     from aisandbox_api.settings import Settings
+    from aisandbox_api.space_checks import space_problems
 
-__all__ = ["AddressInUse", "ApiError", "Server", "Settings", "StartupError", "create_server"]
+__all__ = ["AddressInUse", "ApiError", "Server", "Settings", "StartupError", "create_server", "space_problems"]
 
 _MODULES = {
     "AddressInUse": "errors",
@@ -24,6 +25,7 @@ _MODULES = {
     "Settings": "settings",
     "StartupError": "errors",
     "create_server": "server",
+    "space_problems": "space_checks",
 }
 
 

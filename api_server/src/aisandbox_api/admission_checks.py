@@ -6,8 +6,6 @@ A simulator that cannot be reached is no error: the run waits for it. Must not k
 from __future__ import annotations
 
 import asyncio
-import math
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,25 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from aisandbox.v1 import tensor_pb2
 from aisandbox.v1.environment_pb2 import DescribeResponse
 from aisandbox_crds import (
-    MOST_BYTES,
     Algorithm,
-    DeclaredLeaf,
-    DeclaredSpace,
     FieldError,
     GrpcEnvironment,
     Hyperparameters,
-    SpaceSize,
     TrainingRun,
     TrainingRunSpec,
     actions_problem,
-    default_memory_bound,
     effective_environments,
-    memory_need,
     parse_hyperparameters,
-    space_errors,
 )
 from aisandbox_environment import (
     PermanentSimulatorError,
@@ -50,10 +40,9 @@ from aisandbox_environment import (
     read_spec,
 )
 from aisandbox_model_store import OutsideRoot, RunStore
-from aisandbox_process import whole_number
-from aisandbox_wire import WIRE_DTYPES, Leaf, leaves
 
 from aisandbox_api.errors import FailedPrecondition, InvalidRequest
+from aisandbox_api.space_checks import declared_space, hyperparameter_errors, memory_problem
 
 log = structlog.get_logger()
 
@@ -93,8 +82,7 @@ async def check_simulators(spec: TrainingRunSpec) -> None:
         if answer is not None:
             _check_capacity(address, share, answer)
             if answer.spec is not None:
-                _check_spaces(spec.algorithm, hyperparameters, address, answer.spec)
-                _check_memory(spec.algorithm, hyperparameters, address, count, answer.spec)
+                _check_spaces(spec.algorithm, hyperparameters, address, count, answer.spec)
     address, share = shares[0]
     if replies[0] is not None and spec.evaluation is not None:
         _check_evaluation(address, share, replies[0])
@@ -195,37 +183,15 @@ def _check_capacity(address: str, share: int, answer: _Answer) -> None:
         raise InvalidRequest([FieldError("environment.grpc.environments", rule)])
 
 
-def _check_spaces(algorithm: Algorithm, hyperparameters: Hyperparameters, address: str, spec: Spec) -> None:
-    observations, actions = declared_space(spec.observation_space), declared_space(spec.action_space)
-    if problem := actions_problem(algorithm, actions):
-        raise InvalidRequest([FieldError(_ADDRESS, f"the simulator at {address}: {problem}")])
-    errors = list(space_errors(algorithm, hyperparameters, observations, actions))
-    if errors:
-        where = f" (declared by the simulator at {address})"
-        raise InvalidRequest([FieldError(error.field, error.rule + where) for error in errors])
-
-
-def declared_space(space: tensor_pb2.Space) -> DeclaredSpace:
-    """The space as :mod:`aisandbox_crds.space_rules` takes it. Raises InvalidSpace."""
-    found = tuple(map(_declared_leaf, leaves(space)))
-    return DeclaredSpace(found, is_dict=space.WhichOneof("kind") == "dict")
-
-
-def _declared_leaf(leaf: Leaf) -> DeclaredLeaf:
-    pixels = leaf.low is not None and leaf.high is not None and not leaf.low.any() and bool((leaf.high == 255).all())
-    return DeclaredLeaf(leaf.key, leaf.kind, leaf.dtype.name, leaf.shape, pixels)
-
-
-def _check_memory(
+def _check_spaces(
     algorithm: Algorithm, hyperparameters: Hyperparameters, address: str, environments: int, spec: Spec
 ) -> None:
-    """What the buffers and networks need, computed from the declared spaces before anything is allocated."""
-    if "TRAINER_MEMORY_BYTES" not in os.environ and os.environ.get("BACKEND") == "kubernetes":
-        return  # the trainer runs on another machine, with a limit of its own, and checks the same
-    bound = whole_number(os.environ, "TRAINER_MEMORY_BYTES", default_memory_bound(), 1, MOST_BYTES)
-    observation, action = _size(spec.observation_space), _size(spec.action_space)
-    rule = memory_need(algorithm, hyperparameters, observation, action, environments).rule(bound)
-    if rule is not None:
+    if problem := actions_problem(algorithm, declared_space(spec.action_space)):
+        raise InvalidRequest([FieldError(_ADDRESS, f"the simulator at {address}: {problem}")])
+    if errors := hyperparameter_errors(algorithm, hyperparameters, spec):
+        where = f" (declared by the simulator at {address})"
+        raise InvalidRequest([FieldError(error.field, error.rule + where) for error in errors])
+    if rule := memory_problem(algorithm, hyperparameters, environments, spec):
         raise InvalidRequest([FieldError(_ADDRESS, f"with the spaces of the simulator at {address}, {rule}")])
 
 
@@ -238,18 +204,3 @@ def _check_evaluation(address: str, share: int, answer: _Answer) -> None:
             "environments, or let the simulator carry more"
         )
         raise InvalidRequest([FieldError("evaluation", rule)])
-
-
-def _size(space: tensor_pb2.Space) -> SpaceSize:
-    """The size of one value of a declared space; of an image no features, since it goes through convolutions."""
-    kind = space.WhichOneof("kind")
-    if kind == "dict":
-        return sum((_size(entry.space) for entry in space.dict.entries), SpaceSize(0, 0))
-    if kind == "discrete":
-        return SpaceSize(8, space.discrete.n)
-    if kind == "multi_discrete":
-        return SpaceSize(8 * len(space.multi_discrete.n), sum(space.multi_discrete.n))
-    if kind == "multi_binary":
-        return SpaceSize(space.multi_binary.n, space.multi_binary.n)
-    count, dtype = math.prod(space.box.shape), WIRE_DTYPES.get(space.box.dtype)
-    return SpaceSize(count * (dtype.itemsize if dtype is not None else 4), 0 if len(space.box.shape) == 3 else count)

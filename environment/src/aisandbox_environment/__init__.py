@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aisandbox_environment.adapters import Action, ExternalEnvAdapter, FakeExternalEnvAdapter, Observation
     from aisandbox_environment.addresses import distribute_environments, expand_addresses
     from aisandbox_environment.calls import describe, open_session_stream
-    from aisandbox_environment.compliance import CheckResult, check_simulator
+    from aisandbox_environment.compliance import CheckFailed, CheckResult, CheckSkipped, SpaceCheck, check_simulator
     from aisandbox_environment.errors import (
         AtCapacity,
         Busy,
@@ -66,7 +66,7 @@ _NAMES = {
     "adapters": ("Action", "ExternalEnvAdapter", "FakeExternalEnvAdapter", "Observation"),
     "addresses": ("distribute_environments", "expand_addresses"),
     "calls": ("describe", "open_session_stream"),
-    "compliance": ("CheckResult", "check_simulator"),
+    "compliance": ("CheckFailed", "CheckResult", "CheckSkipped", "SpaceCheck", "check_simulator"),
     "errors": (
         "AtCapacity",
         "Busy",
@@ -105,7 +105,9 @@ __all__ = [
     "AdapterSimulation",
     "AtCapacity",
     "Busy",
+    "CheckFailed",
     "CheckResult",
+    "CheckSkipped",
     "EnvironmentServer",
     "EpisodeMetrics",
     "ExternalEnvAdapter",
@@ -132,6 +134,7 @@ __all__ = [
     "SimulatorLost",
     "SimulatorSession",
     "SimulatorUnreachable",
+    "SpaceCheck",
     "Spec",
     "StepResult",
     "Timeouts",

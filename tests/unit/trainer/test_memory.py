@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aisandbox_api.admission_checks import _size
+from aisandbox_api.space_checks import space_size
 from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.memory import SpaceSize, default_memory_bound, memory_need
 from aisandbox_crds.spec import Algorithm
@@ -76,7 +76,7 @@ def test_usual_run_is_accepted(algorithm: str, observation: Any) -> None:
     ],
 )
 def test_start_call_and_trainer_count_the_same(space: Any) -> None:
-    assert _size(space_to_proto(space)) == size_of(space)
+    assert space_size(space_to_proto(space)) == size_of(space)
 
 
 def test_default_bound_is_a_share_of_the_machine() -> None:

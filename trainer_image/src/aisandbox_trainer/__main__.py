@@ -1,10 +1,16 @@
-"""``python -m aisandbox_trainer run``: one attempt at a run. Must stay free of heavy imports, for ``--help``."""
+"""``python -m aisandbox_trainer run``: one attempt at a run; ``rehearse``: whether spaces can be trained on.
+
+Must stay free of heavy imports, for ``--help``.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+
+from aisandbox_crds import Algorithm
 
 DESCRIPTION = "Trains one run with stable-baselines3."
 RUN_HELP = """\
@@ -29,6 +35,11 @@ Make one attempt at a run. What to do is read from environment variables:
 
 SIGTERM saves a checkpoint and exits. Exit codes: 0 done, 75 to be retried, 78 no attempt can succeed, 143 stopped."""
 
+REHEARSE_HELP = """\
+Rehearse runs against a simulator that declares these spaces: build, train and export a small model of each ALGORITHM
+on made-up observations. Reads a serialized aisandbox.v1.EnvironmentSpec from stdin, and prints one JSON object a line:
+{"algorithm": "PPO", "problem": "why it cannot train on the spaces, or nothing"}."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; the result is the exit code."""
@@ -40,7 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
         description=RUN_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.parse_args(arguments)
+    rehearse = commands.add_parser("rehearse", help=REHEARSE_HELP.splitlines()[0], description=REHEARSE_HELP)
+    rehearse.add_argument("algorithms", metavar="ALGORITHM", nargs="+", choices=list(Algorithm), type=Algorithm)
+    given = parser.parse_args(arguments)
+    if "algorithms" in given:
+        return _rehearse(given.algorithms)
     from aisandbox_trainer.runtime.stop import Stop
 
     stop = Stop()
@@ -49,6 +64,18 @@ def main(arguments: list[str] | None = None) -> int:
 
     set_up_native_libraries()
     return run_from_environ(os.environ, stop)
+
+
+def _rehearse(algorithms: Sequence[Algorithm]) -> int:
+    from aisandbox_trainer.run.process import set_up_native_libraries
+
+    set_up_native_libraries()
+    from aisandbox.v1.environment_pb2 import EnvironmentSpec
+
+    from aisandbox_trainer.run.spaces_rehearsal import print_rehearsals
+
+    print_rehearsals(EnvironmentSpec.FromString(sys.stdin.buffer.read()), algorithms)
+    return 0
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from aisandbox_cli.connection import check_address
 from aisandbox_cli.errors import Failed, Unavailable, UsageError
 from aisandbox_cli.processes import announce_ready, stop_when_stdin_ends
 from aisandbox_cli.program import command
+from aisandbox_cli.space_checks import space_checks
 
 if TYPE_CHECKING:
     from aisandbox_environment import CheckResult
@@ -89,8 +90,10 @@ def check_simulator(
     """Test whether a simulator follows the rules of EnvironmentService; exit code 0 if it follows all of them.
 
     The test opens its own sessions and closes them. It plays episodes, so it
-    takes about 2 s with a fast simulator and longer with a slow one. Exit code
-    1 if a check fails, 3 if no simulator answers.
+    takes about 2 s with a fast simulator and longer with a slow one. Where the
+    trainer is installed, a small model is also trained on made-up observations,
+    which takes a few seconds more. Exit code 1 if a check fails, 3 if no
+    simulator answers.
 
     \b
     Examples:
@@ -103,10 +106,14 @@ def check_simulator(
     settings = options.json_pairs(environment_option or [], "--environment-option")
     _check_answers(address, timeout)
     show = _print_json if as_json else _print_line
-    results = run_checks(address, settings, timeout=timeout, long_idle=long_idle, on_result=show)
+    results = run_checks(
+        address, settings, timeout=timeout, long_idle=long_idle, space_checks=space_checks(), on_result=show
+    )
     failed = [result for result in results if not result.ok]
     if not as_json:
         _print_summary(failed, [result for result in results if result.skipped], len(results))
+        if not failed and not long_idle:
+            print("Half a minute without a request, as during a long update, is checked with --long-idle.")
     if failed:
         raise typer.Exit(1)
 

@@ -6,7 +6,7 @@ replies of many steps, :mod:`.session` those of whole sessions. The names in ``_
 internal. Must not know how the simulator is made.
 """
 
-from aisandbox_environment.compliance.checks import CheckResult
+from aisandbox_environment.compliance.checks import CheckFailed, CheckResult, CheckSkipped, SpaceCheck
 from aisandbox_environment.compliance.suite import check_simulator
 
-__all__ = ["CheckResult", "check_simulator"]
+__all__ = ["CheckFailed", "CheckResult", "CheckSkipped", "SpaceCheck", "check_simulator"]

@@ -5,7 +5,7 @@ Must not know the single checks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,9 @@ from google.protobuf.struct_pb2 import Struct
 
 from aisandbox_environment.calls import describe
 from aisandbox_environment.spec import PROTOCOL_VERSION
+
+SpaceCheck = Callable[[pb.EnvironmentSpec], str]
+"""A check of the spaces that a session has declared: it returns what was seen. Raises CheckFailed, CheckSkipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class SimulatorUnderTest:
     """The simulator at ``address`` (one ``host:port``), to be checked with sessions that have these ``options``.
 
     ``timeout``: seconds for each reply. ``long_idle``: let half a minute pass without a request. ``capacity`` and
-    ``in_use``: environments, as Describe said; a capacity of 0 is no limit.
+    ``in_use``: environments, as Describe said; a capacity of 0 is no limit. ``spec``: what the first session declared.
     """
 
     address: str
@@ -55,6 +58,7 @@ class SimulatorUnderTest:
     long_idle: bool = False
     capacity: int = 0
     in_use: int = 0
+    spec: pb.EnvironmentSpec = field(default_factory=pb.EnvironmentSpec)
 
     def describe(self) -> pb.DescribeResponse:
         """Call Describe. Raises SimulatorError."""

@@ -43,6 +43,7 @@ def session_opens(simulator: SimulatorUnderTest) -> str:
                 f"two different ones:\n{session.proto}and\n{declared}",
                 "Declare the spaces in one place.",
             )
+        simulator.spec = session.proto
         leaves = ", ".join(f"{leaf.kind} {list(leaf.shape)}" for leaf in session.spec.observation_leaves)
         return f"{session.n} environments observe {leaves}, and act {session.spec.action_leaf.kind}"
 

@@ -9,7 +9,13 @@ from aisandbox_process.grpc_direct import StreamEnded
 from aisandbox_wire import WireError
 
 from aisandbox_environment.compliance import episodes, open, reset, session, step  # noqa: A004 -- the request's name
-from aisandbox_environment.compliance.checks import CheckFailed, CheckResult, CheckSkipped, SimulatorUnderTest
+from aisandbox_environment.compliance.checks import (
+    CheckFailed,
+    CheckResult,
+    CheckSkipped,
+    SimulatorUnderTest,
+    SpaceCheck,
+)
 from aisandbox_environment.errors import SimulatorError
 
 
@@ -19,12 +25,14 @@ def check_simulator(
     *,
     timeout: float = 10.0,
     long_idle: bool = False,
+    space_checks: Mapping[str, SpaceCheck] | None = None,
     on_result: Callable[[CheckResult], None] | None = None,
 ) -> list[CheckResult]:
     """Check that the simulator at ``address`` (one ``host:port``) keeps to environment.proto.
 
     ``options``: the simulator's own settings, JSON values. ``timeout``: seconds for each reply. ``long_idle``: also
-    wait half a minute without a request, long enough for keepalive pings. ``on_result`` gets each result as it comes.
+    wait half a minute without a request, long enough for keepalive pings. ``space_checks``: further checks by their
+    names, of what the declared spaces are good for; they come last. ``on_result`` gets each result as it comes.
     Takes about 2 s with a fast simulator, longer with a slow one, because episodes are played. The results end early
     if no session can be opened. Raises nothing for a simulator that breaks rules.
     """
@@ -55,6 +63,8 @@ def check_simulator(
             run(name, lambda look=look: look(recordings[0]))  # type: ignore[misc]
     for name, check in session.CHECKS.items():
         run(name, lambda check=check: check(simulator))  # type: ignore[misc]
+    for name, check_spaces in (space_checks or {}).items():
+        run(name, lambda check=check_spaces: check(simulator.spec))  # type: ignore[misc]
     return results
 
 
