@@ -24,6 +24,7 @@ from aisandbox_process.grpc_direct import (
 )
 from aisandbox_process.grpc_direct import method_server as method_servers
 from aisandbox_process.grpc_direct.client_stream import DirectStream, PublicStream
+from aisandbox_process.passed_checks import PassedChecks
 from structlog.testing import capture_logs
 
 METHOD = "/test.Service/Method"
@@ -69,6 +70,23 @@ def test_direct_is_used_where_the_self_test_succeeds(server: grpc.Server) -> Non
         assert kind_of_stream() is DirectStream
         assert kind_of_servers(server) == (stream_server.DirectStreamServer, method_servers.DirectMethodServer)
     assert logs == []
+
+
+@pytest.mark.parametrize("problem", ["", "another gRPC"])
+def test_self_test_that_passed_is_not_repeated_by_the_next_fork(monkeypatch: pytest.MonkeyPatch, problem: str) -> None:
+    checks, runs = PassedChecks(), []
+    checks.share()
+
+    def find_problem() -> str:
+        runs.append("run")
+        return problem
+
+    monkeypatch.setattr(self_test, "find_problem", find_problem)
+    monkeypatch.setattr(choice, "PASSED_CHECKS", checks)
+    for _ in range(2):
+        monkeypatch.setattr(choice, "_works", None)
+        assert choice.direct_is_used() is not bool(problem)
+    assert len(runs) == (2 if problem else 1)
 
 
 def test_grpc_direct_off_uses_the_public_api_without_a_self_test(

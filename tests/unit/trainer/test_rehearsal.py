@@ -15,6 +15,7 @@ from aisandbox_crds.reasons import Reason
 from aisandbox_crds.spec import Algorithm, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_crds.trainer_exit import ExitCode
 from aisandbox_model_store.served_model import GoldenExamples
+from aisandbox_process.passed_checks import PassedChecks
 from aisandbox_trainer.algorithms.policy_choice import check_hyperparameters, choose_policy
 from aisandbox_trainer.checkpoints.random_state import RandomState
 from aisandbox_trainer.environments.factory import Environments
@@ -155,6 +156,46 @@ def test_unknown_error_of_the_rehearsal_is_permanent_and_names_the_spaces(monkey
         rehearse(VECTOR)
     status = exit_status_of(e.value)
     assert (status.code, status.failure and status.failure.reason) == (ExitCode.PERMANENT, Reason.CANNOT_TRAIN)
+
+
+def test_configuration_is_rehearsed_once_by_the_forks_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = PassedChecks()
+    checks.share()
+    monkeypatch.setattr(rehearsal, "PASSED_CHECKS", checks)
+    exported: list[str] = []
+
+    def export(*args: Any) -> dict[str, bytes]:
+        exported.append("policy")
+        return policy_files(*args)
+
+    monkeypatch.setattr(rehearsal, "policy_files", export)
+    rehearse(VECTOR)
+    rehearse(Box(-1, 1, (3,), np.float32))
+    assert len(exported) == 1
+    others: list[tuple[gym.Space[Any], gym.Space[Any], str, dict[str, Any]]] = [
+        (Box(-1, 1, (4,), np.float32), TWO, "PPO", {}),
+        (Box(-1, 2, (3,), np.float32), TWO, "PPO", {}),
+        (VECTOR, Discrete(3), "PPO", {}),
+        (VECTOR, TWO, "A2C", {}),
+        (VECTOR, TWO, "PPO", {"ent_coef": 0.1}),
+        (names("a", "b"), TWO, "PPO", {}),
+        (names("b", "a"), TWO, "PPO", {}),
+    ]
+    for number, (space, actions, algorithm, hyperparameters) in enumerate(others, 2):
+        rehearse(space, actions, algorithm, **hyperparameters)
+        assert len(exported) == number
+
+
+def test_rehearsal_that_failed_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = PassedChecks()
+    checks.share()
+    monkeypatch.setattr(rehearsal, "PASSED_CHECKS", checks)
+    monkeypatch.setattr(rehearsal, "policy_files", lambda *_: {})
+    for _ in range(2):
+        with pytest.raises(RehearsalFailed):
+            rehearse(VECTOR)
+    monkeypatch.setattr(rehearsal, "policy_files", policy_files)
+    rehearse(VECTOR)
 
 
 def test_rehearsal_lets_a_lack_of_memory_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,11 @@ import stable_baselines3 as sb3
 import torch as th
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.spec import Algorithm
+from aisandbox_process.passed_checks import PassedChecks
 from aisandbox_trainer import _torch_internals
 from aisandbox_trainer.algorithms.builder import class_of
 from aisandbox_trainer.environments.in_process import vectorized
+from aisandbox_trainer.fast_updates import self_test
 from aisandbox_trainer.fast_updates.distributions import Categorical, EvaluatedCategorical
 from aisandbox_trainer.fast_updates.policy_nets import ActorCriticNets, QNets
 from aisandbox_trainer.runtime.settings import Settings
@@ -51,6 +53,31 @@ def test_right_fast_update_is_used(
     model = learn(class_of(algorithm), algorithm, policy_kwargs={"activation_fn": activation})
     assert model.passes("update", lambda: False), "tested already, so not again"
     assert WARNING not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_models_of_one_configuration_are_tested_once(algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = PassedChecks()
+    checks.share()
+    monkeypatch.setattr(self_test, "PASSED_CHECKS", checks)
+    tests: list[tuple[str, str]] = []
+
+    def passes(configuration: str, name: str, result: bool) -> bool:
+        def test() -> bool:
+            tests.append((configuration, name))
+            return result
+
+        model: Any = class_of(algorithm)("MlpPolicy", "CartPole-v1", device="cpu", **KEYWORDS[algorithm])
+        model.configuration = configuration
+        return bool(model.passes(name, test))
+
+    assert not passes("a", "update", False)
+    assert passes("a", "update", True)
+    assert passes("a", "update", False), "it has passed"
+    assert not passes("b", "update", False)
+    assert not passes("a", "forward pass", False)
+    assert not passes("", "update", False)
+    assert tests == [("a", "update"), ("a", "update"), ("b", "update"), ("a", "forward pass"), ("", "update")]
 
 
 class TwoSensors(gym.Env[dict[str, Any], Any]):

@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 import torch
 from aisandbox_process.fork_server import STOP_SIGNALS
+from aisandbox_process.grpc_direct import choice
+from aisandbox_process.grpc_direct import self_test as grpc_self_test
+from aisandbox_process.passed_checks import PassedChecks
 from aisandbox_trainer.run import process
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.warm import forked_attempt, warm_up
@@ -96,6 +99,21 @@ def test_check_of_a_fork_says_whether_its_server_is_warm(
     monkeypatch.setitem(sys.modules, "aisandbox_trainer.warm.preload", SimpleNamespace(WARM_UP=result))
     assert forked_attempt.check(parent=0) == code
     assert capsys.readouterr().out == text
+
+
+def test_check_of_a_fork_tests_grpc_for_the_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts threads, so the fork server cannot; and each trainer would."""
+    preload = SimpleNamespace(WARM_UP=WarmUp(os.getppid(), ""))
+    monkeypatch.setitem(sys.modules, "aisandbox_trainer.warm.preload", preload)
+    checks = PassedChecks()
+    checks.share()
+    monkeypatch.setattr(choice, "PASSED_CHECKS", checks)
+    monkeypatch.setattr(choice, "_works", None)
+    monkeypatch.delenv("GRPC_DIRECT", raising=False)
+    assert forked_attempt.check(parent=0) == 0
+    monkeypatch.setattr(choice, "_works", None)
+    monkeypatch.setattr(grpc_self_test, "find_problem", lambda: pytest.fail("the self-test ran again"))
+    assert choice.direct_is_used()
 
 
 @pytest.fixture

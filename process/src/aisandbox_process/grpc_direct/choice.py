@@ -23,9 +23,11 @@ from aisandbox_process.grpc_direct.stream_server import (
     StreamHandler,
     StreamServer,
 )
+from aisandbox_process.passed_checks import PASSED_CHECKS
 
 log = structlog.get_logger(__name__)
 
+_CHECK = f"direct use of gRPC {grpc.__version__}"
 _lock = threading.Lock()
 _works: bool | None = None
 
@@ -33,21 +35,23 @@ _works: bool | None = None
 def direct_is_used() -> bool:
     """Whether to use gRPC directly: ``GRPC_DIRECT`` is on (the default), and the self-test has succeeded.
 
-    The first call in a process runs the self-test, some milliseconds; if it fails, a warning says why. Raises
-    InvalidSetting for a value of ``GRPC_DIRECT`` other than on and off.
+    The first call in a process runs the self-test, some milliseconds, unless it has passed in another fork of the same
+    parent; if it fails, a warning says why. Raises InvalidSetting for a value of ``GRPC_DIRECT`` other than on and off.
     """
     global _works
     if not switch(os.environ, "GRPC_DIRECT", default=True):
         return False
     with _lock:
         if _works is None:
-            problem = self_test.find_problem()
+            problem = "" if _CHECK in PASSED_CHECKS else self_test.find_problem()
             if problem:
                 log.warning(
                     "direct gRPC failed its self-test, using the slower public API",
                     problem=problem,
                     grpc_version=grpc.__version__,
                 )
+            else:
+                PASSED_CHECKS.add(_CHECK)
             _works = not problem
         return _works
 

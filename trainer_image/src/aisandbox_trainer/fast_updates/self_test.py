@@ -1,7 +1,8 @@
 """A check of the fast code against SB3's own on the model at hand, the first time that it is used.
 
-One forward pass and one real update of copies of the model, on a few rows of its own data: a few milliseconds. Owns the
-tolerance. Must not know how either result is computed.
+One forward pass and one real update of copies of the model, on a few rows of its own data: a few milliseconds. Of runs
+that are configured alike, in processes of one fork server, the first does it for all. Owns the tolerance. Must not know
+how either result is computed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import structlog
 import torch as th
+from aisandbox_process.passed_checks import PASSED_CHECKS
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
@@ -37,9 +39,13 @@ log = structlog.get_logger(__name__)
 
 
 class SelfTested(Unsaved):
-    """A model that uses its fast code only after it has given SB3's results."""
+    """A model that uses its fast code only after it has given SB3's results.
 
-    unsaved = ("_nets", "_nets_found", "_tested", "_differs")
+    ``configuration`` is all that decides which code trains it; models of the same one are tested once. Empty: unknown.
+    """
+
+    unsaved = ("configuration", "_nets", "_nets_found", "_tested", "_differs")
+    configuration = ""
     _tested: frozenset[str] = frozenset()
     _differs = False
 
@@ -47,12 +53,17 @@ class SelfTested(Unsaved):
         """Whether the fast code may be used; runs ``test`` the first time, and logs a warning if it fails."""
         if name not in self._tested and not self._differs:
             self._tested |= {name}
+            check = f"{name} of {self.configuration}"
+            if self.configuration and check in PASSED_CHECKS:
+                return True
             try:
                 self._differs, error = not test(), "other numbers"
             except Exception as raised:  # whatever a new version of a library may raise
                 self._differs, error = True, f"{type(raised).__name__}: {raised}"
             if self._differs:
                 log.warning("fast updates differ from stable-baselines3, whose own are used", check=name, error=error)
+            elif self.configuration:
+                PASSED_CHECKS.add(check)
         return not self._differs
 
     def for_test(self) -> Any:

@@ -38,6 +38,7 @@ from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
 from aisandbox_trainer.environments.factory import Environments, space_adapter_of
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone, StopRequested
+from aisandbox_trainer.fast_updates.self_test import SelfTested
 from aisandbox_trainer.run.exit_status import DONE, exit_status_of, write_termination_message
 from aisandbox_trainer.runtime.memory_limit import limit_memory
 from aisandbox_trainer.runtime.progress import Progress, Reporter
@@ -47,7 +48,7 @@ from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
 from aisandbox_trainer.training.artifacts import artifact_of
 from aisandbox_trainer.training.evaluator import Evaluator
 from aisandbox_trainer.training.loop import TrainingLoop
-from aisandbox_trainer.training.rehearsal import Rehearsal
+from aisandbox_trainer.training.rehearsal import Rehearsal, configuration_of
 from aisandbox_trainer.training.schedule import CheckpointSchedule
 from aisandbox_trainer.training.tensorboard_files import tensorboard_logger
 
@@ -130,6 +131,8 @@ class Attempt:
 
     def _train(self, environments: Environments, bare: VecEnv, checkpoint: Published | None) -> None:
         model, state = self._model(environments, bare, checkpoint)
+        if isinstance(model, SelfTested):
+            model.configuration = configuration_of(self._spec, space_adapter_of(bare))
         self._progress.model = model
         model.set_logger(tensorboard_logger(self._writer.run.logs_path))
         publisher = self._publisher(self._evaluator(environments), state)

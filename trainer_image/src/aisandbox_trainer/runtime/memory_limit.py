@@ -11,6 +11,9 @@ import sys
 
 import structlog
 
+if sys.platform == "linux":
+    import resource
+
 log = structlog.get_logger(__name__)
 
 
@@ -21,8 +24,6 @@ def limit_memory(bound: int) -> bool:
     """
     if sys.platform != "linux":
         return False
-    import resource
-
     try:
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         known = [value for value in (soft, hard) if value != resource.RLIM_INFINITY]

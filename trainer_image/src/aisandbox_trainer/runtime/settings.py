@@ -40,14 +40,15 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Reads the variables named below. Raises InvalidRun."""
         threads = environ.get("TORCH_NUM_THREADS") or None
+        default = cls()
         return cls(
-            simulator_patience=_number(environ, "SIMULATOR_PATIENCE_SECONDS", cls().simulator_patience),
-            simulator_timeout=_number(environ, "SIMULATOR_TIMEOUT_SECONDS", cls().simulator_timeout),
-            simulator_open_timeout=_number(environ, "SIMULATOR_OPEN_TIMEOUT_SECONDS", cls().simulator_open_timeout),
-            disk_patience=_number(environ, "DISK_PATIENCE_SECONDS", cls().disk_patience),
-            evaluation_episode_steps=_number(environ, "EVALUATION_EPISODE_STEPS", cls().evaluation_episode_steps),
-            stop_grace=_grace(environ, cls().stop_grace),
-            memory_bytes=_bytes(environ, "TRAINER_MEMORY_BYTES", default_memory_bound()),
+            simulator_patience=_number(environ, "SIMULATOR_PATIENCE_SECONDS", default.simulator_patience),
+            simulator_timeout=_number(environ, "SIMULATOR_TIMEOUT_SECONDS", default.simulator_timeout),
+            simulator_open_timeout=_number(environ, "SIMULATOR_OPEN_TIMEOUT_SECONDS", default.simulator_open_timeout),
+            disk_patience=_number(environ, "DISK_PATIENCE_SECONDS", default.disk_patience),
+            evaluation_episode_steps=_number(environ, "EVALUATION_EPISODE_STEPS", default.evaluation_episode_steps),
+            stop_grace=_grace(environ, default.stop_grace),
+            memory_bytes=_bytes(environ, "TRAINER_MEMORY_BYTES", default.memory_bytes),
             torch_threads=None if threads is None else math.ceil(_number(environ, "TORCH_NUM_THREADS", 1)),
             fast_update=_switch(environ, "FAST_UPDATE"),
         )

@@ -17,7 +17,12 @@ from aisandbox_trainer.runtime.stop import Stop
 
 
 def check(parent: int) -> int:
-    """0 if the fork server that forked this process is warm; else prints why not."""
+    """0 if the fork server that forked this process is warm; else prints why not.
+
+    Also has gRPC's self-test passed before the first run: it starts threads, so the fork server cannot do it itself.
+    """
+    from aisandbox_process.grpc_direct import direct_is_used
+
     from aisandbox_trainer.warm.preload import WARM_UP
 
     problem = WARM_UP.problem
@@ -25,7 +30,9 @@ def check(parent: int) -> int:
         problem = "the fork server has not loaded its preload"
     if problem:
         print(problem)
-    return 1 if problem else 0
+        return 1
+    direct_is_used()
+    return 0
 
 
 def run(environ: Mapping[str, str], parent: int) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from aisandbox_process.passed_checks import PASSED_CHECKS
+
 from aisandbox_trainer.run.process import set_up_native_libraries
 from aisandbox_trainer.warm.warm_up import warm_up
 
 set_up_native_libraries()  # before the warm-up imports them
+PASSED_CHECKS.share()
 WARM_UP = warm_up()
