@@ -103,7 +103,7 @@ dotnet-documents: setup
 static: setup ## format, lint, spelling, types, import rules, the wire contract and generated files, two at a time
 	@$(MAKE) --no-print-directory --keep-going -j2 --output-sync=target types imports proto-check crds-check lint format spelling
 
-check: static test test-slow faults-short dotnet ## everything but the fallbacks and the cluster; .NET where there is dotnet
+check: static docs test test-slow faults-short dotnet ## everything but the fallbacks and the cluster; .NET where there is dotnet
 
 format: setup ## checks the format
 	$(RUN) ruff format --check .
