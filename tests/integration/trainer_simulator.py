@@ -4,9 +4,9 @@
 
 An episode has five steps with a reward of 0.1 each and ends with `terminated` (or `truncated`, if BEHAVIOUR is that).
 Observations are [number of the session of this process, total step of the session / 10000, 1].
-From step STEP of a session on: `nan` sends NaN, `short` too few numbers, `hang` does not answer, `exit` ends the
-process, `break` ends the stream with INTERNAL. `version` speaks another version of the protocol, `full` has no room for
-evaluation.
+From step STEP of a session on: `nan` sends NaN, `short` too few numbers, `hang` prints "hangs" and does not answer,
+`exit` ends the process, `break` ends the stream with INTERNAL. `version` speaks another version of the protocol, `full`
+has no room for evaluation.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Simulator(services.EnvironmentServiceServicer):
         if in_trouble and self.behaviour == "exit":
             os._exit(3)
         if in_trouble and self.behaviour == "hang":
+            print("hangs", flush=True)
             threading.Event().wait(600)
         if in_trouble and self.behaviour == "break":
             context.abort(grpc.StatusCode.INTERNAL, "the physics exploded")
