@@ -274,6 +274,8 @@ class SimulatorSession:
             return error_from_status(self.address, end.code, end.details, opened=self._opened)
         if self._opened:
             return SimulatorHung(self.address, f"no reply to {kind!r} within {timeout:g} s")
+        if not self._stream.is_connected():
+            return no_answer(self.address, f"no connection within {timeout:g} s")
         return SimulatorUnreachable(
             self.address,
             f"did not open the session within {timeout:g} s; a trainer waits SIMULATOR_OPEN_TIMEOUT_SECONDS",

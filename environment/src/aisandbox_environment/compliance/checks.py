@@ -5,6 +5,7 @@ Must not know the single checks.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from google.protobuf.struct_pb2 import Struct
 
 from aisandbox_environment.calls import describe
 from aisandbox_environment.spec import PROTOCOL_VERSION
+
+_POLL_SECONDS = 0.05
 
 SpaceCheck = Callable[[pb.EnvironmentSpec], str]
 """A check of the spaces that a session has declared: it returns what was seen. Raises CheckFailed, CheckSkipped."""
@@ -59,6 +62,7 @@ class SimulatorUnderTest:
     capacity: int = 0
     in_use: int = 0
     spec: pb.EnvironmentSpec = field(default_factory=pb.EnvironmentSpec)
+    _frees: bool = True
 
     def describe(self) -> pb.DescribeResponse:
         """Call Describe. Raises SimulatorError."""
@@ -70,6 +74,14 @@ class SimulatorUnderTest:
             return limit
         return min(limit, (self.capacity - self.in_use) // sessions)
 
+    def wait_for_free(self, environments: int) -> None:
+        """Wait until ``environments`` of the capacity are free: ended sessions are freed a moment after their end.
+
+        A simulator that frees none within ``timeout`` seconds is not waited for again.
+        """
+        if self.capacity and self._frees:
+            self._frees = becomes_true(lambda: self.capacity - self.describe().in_use >= environments, self.timeout)
+
     def open_request(self, environments: int, version: int = PROTOCOL_VERSION, **options: Any) -> pb.SimulatorRequest:
         """The request that opens a session, with more ``options``."""
         struct = Struct()
@@ -79,3 +91,13 @@ class SimulatorUnderTest:
                 protocol_version=version, environments=environments, options=struct, run_id="check-simulator"
             )
         )
+
+
+def becomes_true(condition: Callable[[], bool], timeout: float) -> bool:
+    """Whether ``condition`` becomes true within ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True

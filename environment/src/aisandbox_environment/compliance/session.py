@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import grpc
 import numpy as np
 
-from aisandbox_environment.compliance.checks import CheckFailed, CheckSkipped, SimulatorUnderTest
+from aisandbox_environment.compliance.checks import CheckFailed, CheckSkipped, SimulatorUnderTest, becomes_true
 from aisandbox_environment.compliance.streams import RawSession, RawStream
 
 _STEPS = 10
 _LARGE_BATCH = 256
 _SHORT_IDLE_SECONDS = 1.0
 _LONG_IDLE_SECONDS = 35.0
-_POLL_SECONDS = 0.05
 
 
 def sessions_are_isolated(simulator: SimulatorUnderTest) -> str:
@@ -76,7 +74,7 @@ def cancelled_stream_frees_its_environments(simulator: SimulatorUnderTest) -> st
                 f"Describe to report in_use {before + n} with a session of {n} environments", str(during), "Count them."
             )
         session.cancel()
-        if not _becomes_true(lambda: simulator.describe().in_use <= during - n, simulator.timeout):
+        if not becomes_true(lambda: simulator.describe().in_use <= during - n, simulator.timeout):
             raise CheckFailed(
                 f"in_use to fall to {during - n} when the stream was cut",
                 f"{simulator.describe().in_use} after {simulator.timeout:g} s",
@@ -111,16 +109,6 @@ def large_batch_works(simulator: SimulatorUnderTest) -> str:
         started = time.perf_counter()
         session.reader.step(session.step(session.sample(np.random.default_rng(0))))
         return f"{n} environments took a step in {(time.perf_counter() - started) * 1000:.1f} ms"
-
-
-def _becomes_true(condition: Callable[[], bool], timeout: float) -> bool:
-    """Whether ``condition`` becomes true within ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True
 
 
 CHECKS = {

@@ -113,6 +113,7 @@ class RawSession(RawStream):
     """
 
     def __init__(self, simulator: SimulatorUnderTest, environments: int) -> None:
+        simulator.wait_for_free(environments)
         super().__init__(simulator)
         self.n = environments
         try:
