@@ -10,7 +10,9 @@ from aisandbox_crds.codec import status_from_json
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_crds.status import Condition, ConditionType, Failure, Phase, TrainingRunStatus
 from aisandbox_crds.trainer_exit import TerminationMessage
+from aisandbox_crds.trainingrun import QUEUE_LABEL
 from aisandbox_operator.decision import CreateJob, DeleteJob, SuspendJob
+from aisandbox_operator.job_manifest import wanted_labels
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod, ObservedRun, RelatedObjects
 from aisandbox_operator.plan import Plan, plan
 from aisandbox_operator.settings import Settings
@@ -20,7 +22,7 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 SETTINGS = Settings(namespace="sandbox", trainer_image="aisandbox/trainer:1", progress_address="api:50051")
 RUN_UID = "run-uid"
 JOB_UID = "job-uid"
-QUEUE = {"kueue.x-k8s.io/queue-name": "gpus"}
+QUEUE = {QUEUE_LABEL: "gpus"}
 RUNNING = TrainingRunStatus(phase=Phase.RUNNING, attempt=1, start_time="2026-03-01T11:00:00Z")
 SUCCEEDED = TrainingRunStatus(phase=Phase.SUCCEEDED, completion_time="2026-03-01T11:59:00Z")
 
@@ -99,6 +101,7 @@ def carried_out(step: Plan, run_: ObservedRun, job_: ObservedJob | None) -> tupl
             is_suspended=step.action.suspended,
             failures_before=step.action.failures_before,
             created=NOW,
+            queue="" if run_.spec is None else wanted_labels(run_.spec, run_.labels).get(QUEUE_LABEL, ""),
         )
     elif isinstance(step.action, SuspendJob):
         assert job_ is not None

@@ -9,11 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
-from typing import Any
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import training_progress_pb2 as progress_pb
@@ -45,10 +43,11 @@ from aisandbox_crds import (
 )
 from aisandbox_model_store import RUN_ID_REQUIRED
 from aisandbox_wire import dataclass_of, enumerators
-from google.protobuf import struct_pb2
 
 from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION
 from aisandbox_api.errors import InvalidRequest
+from aisandbox_api.placement import named_by_clients, placement_fields
+from aisandbox_api.struct_values import struct_values
 
 DEFAULT_EPISODES = 10
 DEFAULT_PAGE_SIZE = 100
@@ -73,7 +72,7 @@ def new_run(request: pb.TrainingRequest, algorithm: Algorithm, default_environme
         try:
             check()
         except InvalidRun as error:
-            errors.extend(error.errors)
+            errors.extend(named_by_clients(each) for each in error.errors)
     if errors:
         raise InvalidRequest(errors)
     annotations = {EXPERIMENT_ANNOTATION: request.experiment_id}
@@ -102,6 +101,7 @@ def _spec(request: pb.TrainingRequest, algorithm: Algorithm, errors: list[FieldE
         model_output_path=_output_path(request.model_output_path),
         checkpoint_every_timesteps=request.checkpoint_every_timesteps,
         evaluation=evaluation,
+        **placement_fields(request.placement, errors),
     )
 
 
@@ -117,40 +117,18 @@ def _environment(request: pb.TrainingRequest, errors: list[FieldError]) -> Envir
     kind = request.environment.WhichOneof("kind")
     if kind == "grpc":
         grpc = request.environment.grpc
-        options = _values(grpc.options, "environment.grpc.options", errors)
+        options = struct_values(grpc.options, "environment.grpc.options", errors)
         # People write blanks after commas; a run has its addresses without them.
         address = ",".join(part.strip() for part in grpc.address.split(","))
         return GrpcEnvironment(address, grpc.environments, options)
     if kind == "gymnasium":
         gymnasium = request.environment.gymnasium
-        return GymnasiumEnvironment(gymnasium.id, _values(gymnasium.kwargs, "environment.gymnasium.kwargs", errors))
+        return GymnasiumEnvironment(
+            gymnasium.id, struct_values(gymnasium.kwargs, "environment.gymnasium.kwargs", errors)
+        )
     if kind is None:
         errors.append(FieldError("environment", "exactly one of grpc, gymnasium and fake must be set"))
     return FakeEnvironment()
-
-
-def _values(struct: struct_pb2.Struct, field: str, errors: list[FieldError]) -> dict[str, Any]:
-    """A Struct as Python values. Struct has doubles only: whole numbers become ints, which keyword arguments need."""
-    try:
-        return {key: _value(value, f"{field}.{key}", errors) for key, value in struct.fields.items()}
-    except RecursionError:
-        errors.append(FieldError(field, "is nested too deeply"))
-        return {}
-
-
-def _value(value: struct_pb2.Value, field: str, errors: list[FieldError]) -> Any:
-    kind = value.WhichOneof("kind")
-    if kind == "struct_value":
-        return {key: _value(entry, f"{field}.{key}", errors) for key, entry in value.struct_value.fields.items()}
-    if kind == "list_value":
-        return [_value(entry, f"{field}[{i}]", errors) for i, entry in enumerate(value.list_value.values)]
-    if kind == "number_value":
-        number = value.number_value
-        if not math.isfinite(number):
-            errors.append(FieldError(field, f"must be finite, got {number}"))
-            return 0
-        return int(number) if number.is_integer() and abs(number) < 2**53 else number
-    return {"bool_value": value.bool_value, "string_value": value.string_value}.get(kind or "")
 
 
 def given_run_id(run_id: str) -> str:

@@ -7,6 +7,7 @@ What other members may use is exported here; the modules are internal. Needs onl
 from aisandbox_crds.codec import (
     ENVIRONMENT_KINDS,
     camel_case,
+    pod_template_from_json,
     run_from_json,
     run_to_json,
     spec_from_json,
@@ -26,6 +27,8 @@ from aisandbox_crds.memory import MOST_BYTES, SpaceSize, default_memory_bound, m
 from aisandbox_crds.naming import MAX_NAME_LENGTH, is_run_name, request_digest, request_suffix, run_name
 from aisandbox_crds.output_path import normalized_output_path, output_path_problem
 from aisandbox_crds.parameter_values import ClassName, LinearSchedule, Normalize
+from aisandbox_crds.pod_template import PodMetadata, PodSpec, PodTemplate, TrainerContainer
+from aisandbox_crds.pod_template_rules import pod_template_errors, volume_kinds
 from aisandbox_crds.progress import (
     PUBLISHED,
     REPORTED,
@@ -88,6 +91,7 @@ from aisandbox_crds.trainingrun import (
     EXPERIMENT_ANNOTATION,
     GROUP,
     KIND,
+    QUEUE_LABEL,
     REQUEST_ANNOTATION,
     REQUEST_DIGEST_ANNOTATION,
     RUN_LABEL,
@@ -107,6 +111,7 @@ __all__ = [
     "MAX_TIMESTEPS",
     "MOST_BYTES",
     "PUBLISHED",
+    "QUEUE_LABEL",
     "REPORTED",
     "REQUEST_ANNOTATION",
     "REQUEST_DIGEST_ANNOTATION",
@@ -137,11 +142,15 @@ __all__ = [
     "LinearSchedule",
     "Normalize",
     "Phase",
+    "PodMetadata",
+    "PodSpec",
+    "PodTemplate",
     "Progress",
     "ProgressReport",
     "Reason",
     "SpaceSize",
     "TerminationMessage",
+    "TrainerContainer",
     "TrainerStart",
     "TrainingRun",
     "TrainingRunSpec",
@@ -171,6 +180,8 @@ __all__ = [
     "output_path_problem",
     "parse_hyperparameters",
     "parse_time",
+    "pod_template_errors",
+    "pod_template_from_json",
     "policy_problem",
     "report_errors",
     "request_digest",
@@ -193,6 +204,7 @@ __all__ = [
     "utc_now",
     "validate_names",
     "validate_spec",
+    "volume_kinds",
     "with_artifact_times",
     "with_newer_progress",
 ]

@@ -17,6 +17,7 @@ from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from aisandbox_crds.errors import FieldError, InvalidRun, short_repr
+from aisandbox_crds.pod_template import PodTemplate
 from aisandbox_crds.spec import (
     Environment,
     FakeEnvironment,
@@ -46,6 +47,11 @@ def spec_to_json(spec: TrainingRunSpec) -> dict[str, Any]:
 def spec_from_json(data: object) -> TrainingRunSpec:
     """The inverse of :func:`spec_to_json`. Raises InvalidRun naming every unknown, missing or mistyped field."""
     return from_json(TrainingRunSpec, data, "spec")
+
+
+def pod_template_from_json(data: object, path: str) -> PodTemplate:
+    """A template as Kubernetes writes it; ``path`` begins the fields in errors. Raises InvalidRun."""
+    return from_json(PodTemplate, data, path)
 
 
 def status_to_json(status: TrainingRunStatus) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from aisandbox_crds.errors import FieldError, short_repr
 
 _KEY = "aisandbox_crds.rule"
 
+ATOMIC: Mapping[str, Any] = {"x-kubernetes-list-type": "atomic"}
+"""The schema of a list that writers replace as a whole."""
+
 
 @dataclass(frozen=True, slots=True)
 class CelRule:
@@ -132,3 +135,6 @@ def _entry_errors(value: Mapping[Any, Any] | Sequence[Any], rule: FieldRule, pat
             yield FieldError(path, f"{rule.key_pattern.message}, got {short_repr(key)}")
         if rule.pattern is not None and not (isinstance(entry, str) and rule.pattern.matches(entry)):
             yield FieldError(path, f"{rule.pattern.message}, got {short_repr(entry)}")
+        elif rule.max_length is not None and isinstance(entry, str) and len(entry) > rule.max_length:
+            rule_of_length = f"must have at most {rule.max_length:,} characters, got {len(entry):,}"
+            yield FieldError(f"{path}.{key}"[:110], rule_of_length)

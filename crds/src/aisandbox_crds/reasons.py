@@ -87,6 +87,8 @@ class Reason(StrEnum):
 
     INVALID_RUN = "InvalidRun"
     """The spec breaks a rule that the resource's schema cannot express."""
+    NOT_ALLOWED = "NotAllowed"
+    """The run asks for a pod that the administrator does not allow (TRAINER_POD_ALLOWED of the operator)."""
     INVALID_HYPERPARAMETER = "InvalidHyperparameter"
     """A hyperparameter is unknown or out of range, or stable-baselines3 refuses it for this environment."""
     INVALID_OUTPUT_PATH = "InvalidOutputPath"

@@ -18,11 +18,9 @@ from typing import Any
 from aisandbox_crds.codec import camel_case
 from aisandbox_crds.errors import FieldError, short_repr
 from aisandbox_crds.field_rules import rule_named, rule_of, value_errors
-from aisandbox_crds.spec import LABEL_KEYS, Resources, Toleration, TrainingRunSpec
-
-RESERVED_PREFIXES = ("aisandbox.dev/", "app.kubernetes.io/", "batch.kubernetes.io/")
-RESERVED_LABELS = ("controller-uid", "job-name")
-"""Labels of the Job and its pods that the operator or Kubernetes sets."""
+from aisandbox_crds.label_rules import LABEL_KEYS, reserved_label_errors
+from aisandbox_crds.pod_template_rules import pod_template_errors
+from aisandbox_crds.spec import Resources, Toleration, TrainingRunSpec
 
 _QUANTITY = re.compile(r"([0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2}|)")
 _POWERS_OF_10 = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -32,11 +30,11 @@ _POWERS_OF_2 = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 def scheduling_errors(spec: TrainingRunSpec) -> Iterator[FieldError]:
     """Every rule that the fields from ``resources`` on break."""
     yield from resource_errors(spec.resources)
-    for key in spec.labels:
-        if key.startswith(RESERVED_PREFIXES) or key in RESERVED_LABELS:
-            yield FieldError("labels", f"must not have the key {short_repr(key)}, which the operator or the Job sets")
+    yield from reserved_label_errors("labels", spec.labels)
     for index, toleration in enumerate(spec.tolerations):
         yield from _toleration_errors(f"tolerations[{index}]", toleration)
+    if spec.pod_template is not None:
+        yield from pod_template_errors(spec.pod_template, "pod_template")
 
 
 def quantity(text: object) -> Decimal | None:

@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from aisandbox_crds.field_rules import CelRule, Pattern, about
+from aisandbox_crds.field_rules import ATOMIC, CelRule, Pattern, about
+from aisandbox_crds.label_rules import (
+    LABEL_KEY,
+    LABEL_KEYS,
+    LABEL_NAME,
+    LABEL_VALUES,
+    RESERVED_LABEL_RULES,
+    object_name,
+)
+from aisandbox_crds.pod_template import PodTemplate
 
 MAX_TIMESTEPS = 10**12
 MAX_SEED = 2**32 - 1
@@ -21,23 +30,9 @@ MAX_HYPERPARAMETERS = 100
 MAX_PATH_LENGTH = 1024
 MAX_ADDRESS_LENGTH = 8192
 
-_LABEL_NAME = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_LABEL_KEY = f"([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_LABEL_NAME}"
-_DNS_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _MODULE = "[A-Za-z][A-Za-z0-9_]*([.][A-Za-z][A-Za-z0-9_]*)*"
 _HOST = "([[][0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?[]]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?[.]?)"
 _TARGET = f"(dns:///)?{_HOST}:[0-9]{{1,5}}"
-
-LABEL_KEYS = Pattern(
-    _LABEL_KEY,
-    "must have keys that are Kubernetes label keys: an optional DNS prefix and '/', then at most 63 letters, digits, "
-    "'-', '_' and '.', with a letter or digit at each end",
-)
-LABEL_VALUES = Pattern(
-    f"({_LABEL_NAME})?",
-    "must have values that are Kubernetes label values: at most 63 letters, digits, '-', '_' and '.', with a letter or "
-    "digit at each end",
-)
 
 
 class Algorithm(StrEnum):
@@ -185,7 +180,7 @@ class Toleration:
         metadata=about(
             "The key of the taint; without it, with the operator Exists, every taint.",
             max_length=317,
-            pattern=Pattern(f"({_LABEL_KEY})?", "must be the key of a taint, as a label's"),
+            pattern=Pattern(f"({LABEL_KEY})?", "must be the key of a taint, as a label's"),
         ),
     )
     operator: str = field(
@@ -200,7 +195,7 @@ class Toleration:
         metadata=about(
             "The value of the taint.",
             max_length=63,
-            pattern=Pattern(f"({_LABEL_NAME})?", "must be the value of a taint, as a label's"),
+            pattern=Pattern(f"({LABEL_NAME})?", "must be the value of a taint, as a label's"),
         ),
     )
     effect: str = field(
@@ -389,7 +384,7 @@ class TrainingRunSpec:
             "Taints of nodes that the trainer tolerates, as in a pod. Without it, none.",
             max_entries=64,
             shape=Toleration,
-            schema={"x-kubernetes-list-type": "atomic"},
+            schema=ATOMIC,
         ),
     )
     priority_class_name: str = field(
@@ -397,10 +392,7 @@ class TrainingRunSpec:
         metadata=about(
             "The PriorityClass of the trainer's pod. Without it, the cluster's default.",
             max_length=253,
-            pattern=Pattern(
-                f"({_DNS_LABEL}([.]{_DNS_LABEL})*)?",
-                "must be the name of a PriorityClass, in lower case letters, digits, '-' and '.'",
-            ),
+            pattern=object_name("PriorityClass"),
         ),
     )
     labels: Mapping[str, str] = field(
@@ -408,20 +400,19 @@ class TrainingRunSpec:
         metadata=about(
             "Labels for the Job and its pods beside the operator's own. With {kueue.x-k8s.io/queue-name: "
             "QUEUE} the Job is created suspended and Kueue decides when it starts (labels of Kueue are on the "
-            "Job only).",
+            "Job only, and may as well be in metadata.labels).",
             max_entries=64,
             max_length=63,
             key_pattern=LABEL_KEYS,
             pattern=LABEL_VALUES,
-            cel=(
-                CelRule(
-                    "!self.exists(k, k.startsWith('aisandbox.dev/') || k.startsWith('app.kubernetes.io/'))",
-                    "must have no key that begins with aisandbox.dev/ or app.kubernetes.io/, which are the operator's",
-                ),
-                CelRule(
-                    "!self.exists(k, k.startsWith('batch.kubernetes.io/') || k in ['controller-uid', 'job-name'])",
-                    "must have no key that the Job sets: batch.kubernetes.io/..., controller-uid and job-name",
-                ),
-            ),
+            cel=RESERVED_LABEL_RULES,
+        ),
+    )
+    pod_template: PodTemplate | None = field(
+        default=None,
+        metadata=about(
+            "What the trainer's pod has beside, or instead of, what the operator gives it: the fields of a pod's "
+            "template that are listed below, within what the operator's TRAINER_POD_ALLOWED allows. Resources, "
+            "nodeSelector, tolerations and priorityClassName are fields of the spec."
         ),
     )

@@ -129,6 +129,7 @@ def spec_for_trainer(spec: TrainingRunSpec) -> TrainingRunSpec:
         tolerations=(),
         priority_class_name="",
         labels={},
+        pod_template=None,
     )
 
 

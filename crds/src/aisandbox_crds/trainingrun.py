@@ -23,6 +23,9 @@ REQUEST_DIGEST_ANNOTATION = f"{GROUP}/request-digest"
 RUN_LABEL = f"{GROUP}/run"
 """On a run's Job and pods: the name of the run."""
 
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""Of a run's metadata or its spec: Kueue decides when the run may train (kueue.sigs.k8s.io, "Run A Kubernetes Job")."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:

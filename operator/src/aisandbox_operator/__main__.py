@@ -23,6 +23,8 @@ environment variables:
   TRAINER_IMAGE_PULL_POLICY  IfNotPresent, Always or Never (IfNotPresent)
   TRAINER_SERVICE_ACCOUNT    the service account of trainers; needs no permission (aisandbox-trainer)
   TRAINER_RESOURCES          JSON, for runs without spec.resources (1 CPU, 2Gi to 4Gi of memory)
+  TRAINER_POD_TEMPLATE       JSON, what every trainer's pod has, in the form of spec.podTemplate (nothing)
+  TRAINER_POD_ALLOWED        JSON, what runs may ask for in spec.podTemplate (see docs/kubernetes.md)
   MODELS_CLAIM               the PersistentVolumeClaim of runs and models (aisandbox-models)
   PROGRESS_ADDRESS           host:port that trainers report to (they do not report)
   PROGRESS_AUDIENCE          the audience of the token they report with (aisandbox-progress)

@@ -13,6 +13,7 @@ from typing import Any
 from aisandbox_crds import (
     MAX_NAME_LENGTH,
     MAX_TIMESTEPS,
+    QUEUE_LABEL,
     Artifact,
     FieldError,
     InvalidRun,
@@ -53,6 +54,7 @@ def read_run(raw: Mapping[str, Any]) -> ObservedRun:
         resource_version=_text(metadata.get("resourceVersion")),
         created=parse_time(metadata.get("creationTimestamp")),
         is_being_deleted=bool(metadata.get("deletionTimestamp")),
+        labels=_texts(metadata.get("labels")),
     )
 
 
@@ -82,6 +84,7 @@ def read_job(raw: Mapping[str, Any]) -> ObservedJob:
         ended=parse_time(status.get("completionTime")) or parse_time(why.get("lastTransitionTime")),
         created=parse_time(metadata.get("creationTimestamp")),
         started=parse_time(status.get("startTime")),
+        queue=_text(_mapping(metadata.get("labels")).get(QUEUE_LABEL)),
     )
 
 
@@ -223,6 +226,10 @@ def _sequence(value: object) -> Iterable[Mapping[str, Any]]:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _texts(value: object) -> Mapping[str, str]:
+    return {key: text for key, text in _mapping(value).items() if isinstance(text, str)}
 
 
 def _count(value: object) -> int:

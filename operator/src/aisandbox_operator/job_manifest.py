@@ -23,6 +23,7 @@ from aisandbox_crds import (
     spec_for_trainer,
 )
 
+from aisandbox_operator.pod_template import with_template
 from aisandbox_operator.settings import Settings
 
 OPERATOR = "aisandbox-operator"
@@ -30,29 +31,44 @@ OPERATOR = "aisandbox-operator"
 CONTAINER = "trainer"
 FAILURES_BEFORE_ANNOTATION = f"{GROUP}/failures-before"
 """On a Job: the failures that earlier Jobs of the run have spent; written once, when the Job is created."""
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-"""With this label of a run's Job, Kueue decides when it may run (kueue.sigs.k8s.io, "Run A Kubernetes Job")."""
 
 USER = 65532
 MODELS_PATH = Path("/var/lib/aisandbox")
 SECRETS_PATH = PurePosixPath("/var/run/secrets/aisandbox")
+SCRATCH_PATH = "/dev/shm"  # noqa: S108 - of the pod's own
+"""Where the trainer may write beside the volume: every pod has it, in memory. (A pod with a volume emptyDir would keep
+``kubectl drain`` and the cluster autoscaler from emptying its node.)"""
 TERMINATION_LOG = Path("/dev/termination-log")
 TOKEN_SECONDS = 3600
 _MEMORY = "TRAINER_MEMORY_BYTES"
 _PLAIN_RESOURCES = frozenset(("cpu", "memory", "ephemeral-storage"))
-_JOB_ONLY = "kueue.x-k8s.io/"  # Kueue would queue pods with its labels by themselves.
+KUEUE_PREFIX = "kueue.x-k8s.io/"
+"""Labels of Kueue: a run may have them in its metadata too, where Kueue's pages put them for every kind."""
 
 Manifest = dict[str, Any]
 
 
 def job_manifest(
-    name: str, uid: str, spec: TrainingRunSpec, settings: Settings, failures_before: int, suspended: bool
+    name: str,
+    uid: str,
+    spec: TrainingRunSpec,
+    settings: Settings,
+    failures_before: int,
+    suspended: bool,
+    run_labels: Mapping[str, str] | None = None,
 ) -> Manifest:
     """The Job of the run with this name and uid.
 
     ``failures_before``: what earlier Jobs of the run have spent of its backoff limit; the Job gets the rest.
+    ``run_labels``: those of the run's metadata; the Job gets Kueue's of them.
     """
-    labels = {**spec.labels, **own_labels(name)}
+    labels = {**wanted_labels(spec, run_labels or {}), **own_labels(name)}
+    templates = [each for each in (settings.trainer_pod_template, spec.pod_template) if each is not None]
+    pod_labels = {key: value for key, value in labels.items() if not key.startswith(KUEUE_PREFIX)}
+    pod: Manifest = {"metadata": {"labels": pod_labels}, "spec": _pod(name, uid, spec, settings)}
+    for template in templates:
+        pod = with_template(pod, template)
+    pod["metadata"]["labels"] |= own_labels(name)
     job_spec: Manifest = {
         "parallelism": 1,
         "completions": 1,
@@ -60,10 +76,7 @@ def job_manifest(
         "backoffLimit": max(spec.backoff_limit - failures_before, 0),
         "podReplacementPolicy": "Failed",  # the next trainer begins when the last one has ended
         "podFailurePolicy": {"rules": _failure_rules()},
-        "template": {
-            "metadata": {"labels": {key: value for key, value in labels.items() if not key.startswith(_JOB_ONLY)}},
-            "spec": _pod(name, uid, spec, settings),
-        },
+        "template": pod,
     }
     if spec.active_deadline_seconds is not None:
         job_spec["activeDeadlineSeconds"] = spec.active_deadline_seconds
@@ -79,6 +92,12 @@ def job_manifest(
         },
         "spec": job_spec,
     }
+
+
+def wanted_labels(spec: TrainingRunSpec, run_labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels that a run gives its Job: those of its spec, and Kueue's of its metadata that the spec lacks."""
+    of_kueue = {key: value for key, value in run_labels.items() if key.startswith(KUEUE_PREFIX)}
+    return {**of_kueue, **spec.labels}
 
 
 def own_labels(name: str) -> dict[str, str]:
@@ -166,7 +185,6 @@ def _container(name: str, uid: str, spec: TrainingRunSpec, settings: Settings) -
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "models", "mountPath": str(MODELS_PATH)},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
             {"name": "progress-token", "mountPath": str(SECRETS_PATH), "readOnly": True},
         ],
     }
@@ -195,7 +213,8 @@ def _environment(name: str, uid: str, spec: TrainingRunSpec, settings: Settings)
         **bounds,
         **settings.trainer_numbers,
         **{variable: value for variable, value in switches.items() if value != "on"},
-        "HOME": "/tmp",  # noqa: S108 - a volume of the pod's own
+        "HOME": SCRATCH_PATH,
+        "TMPDIR": SCRATCH_PATH,
     }
 
 
@@ -215,6 +234,5 @@ def _volumes(settings: Settings) -> list[Manifest]:
     token = {"path": "progress-token", "audience": settings.progress_audience, "expirationSeconds": TOKEN_SECONDS}
     return [
         {"name": "models", "persistentVolumeClaim": {"claimName": settings.models_claim}},
-        {"name": "tmp", "emptyDir": {}},
         {"name": "progress-token", "projected": {"sources": [{"serviceAccountToken": token}]}},
     ]

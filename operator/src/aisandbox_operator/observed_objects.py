@@ -5,6 +5,7 @@ Owns which fields matter. Must not know their JSON form (:mod:`aisandbox_operato
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,7 +14,10 @@ from aisandbox_crds import TerminationMessage, TrainingRunSpec, TrainingRunStatu
 
 @dataclass(frozen=True, slots=True)
 class ObservedRun:
-    """A TrainingRun. ``problem``: why its spec cannot be trained, or empty; ``spec`` None: it cannot be read at all."""
+    """A TrainingRun. ``problem``: why its spec cannot be trained, or empty; ``spec`` None: it cannot be read at all.
+
+    ``labels`` are those of its metadata.
+    """
 
     name: str
     uid: str
@@ -24,6 +28,7 @@ class ObservedRun:
     resource_version: str = ""
     created: datetime | None = None
     is_being_deleted: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class ObservedJob:
     ``failed`` counts the pods that spent its backoff limit; ``failures_before`` those of earlier Jobs of the run.
     ``end`` is "Complete", "Failed" or empty, with its ``end_reason`` and ``end_message``.
     ``is_finishing``: its end is decided, its pods may not have ended yet. ``is_suspended`` is its ``spec.suspend``,
-    ``has_settled`` whether the Job controller has acted on that.
+    ``has_settled`` whether the Job controller has acted on that. ``queue``: its label for Kueue, empty without one.
     """
 
     name: str
@@ -53,6 +58,7 @@ class ObservedJob:
     ended: datetime | None = None
     created: datetime | None = None
     started: datetime | None = None
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from aisandbox_crds import Phase, TerminationMessage, seconds_since
+from aisandbox_crds import QUEUE_LABEL, Phase, TerminationMessage, seconds_since
 
-from aisandbox_operator.job_manifest import QUEUE_LABEL
+from aisandbox_operator.job_manifest import wanted_labels
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod, ObservedRun, RelatedObjects
 from aisandbox_operator.settings import Settings
 
@@ -77,9 +77,15 @@ class ObservedState:
         return (*of_pods, *self.related.recorded_messages)
 
     @property
+    def queue(self) -> str:
+        """The queue of Kueue that the run names, in its spec or else its metadata; empty: none."""
+        spec = self.run.spec
+        return "" if spec is None else wanted_labels(spec, self.run.labels).get(QUEUE_LABEL, "")
+
+    @property
     def is_queued(self) -> bool:
-        """Whether Kueue decides when the Job may run."""
-        return self.run.spec is not None and bool(self.run.spec.labels.get(QUEUE_LABEL))
+        """Whether Kueue decides when the Job may run: by the label that the Job has, or will be created with."""
+        return bool(self.queue if self.job is None else self.job.queue)
 
     @property
     def is_stopped(self) -> bool:

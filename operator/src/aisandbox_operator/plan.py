@@ -37,6 +37,7 @@ POLICIES: tuple[Callable[[ObservedState], Decision | None], ...] = (
     job_name.check_job_name,
     completion.complete,
     invalid_spec.reject_invalid_spec,
+    invalid_spec.reject_what_is_not_allowed,
     job_deletion.wait_for_deletion,
     suspension.cancel,
     suspension.suspend,

@@ -114,7 +114,7 @@ class Reconciler:
             await self._cluster.delete_job(run.name, action.uid)
         elif run.spec is not None:
             manifest = job_manifest(
-                run.name, run.uid, run.spec, self._settings, action.failures_before, action.suspended
+                run.name, run.uid, run.spec, self._settings, action.failures_before, action.suspended, run.labels
             )
             await self._cluster.create_job(manifest)
             self._metrics.observe_job()

@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aisandbox_crds import MOST_BYTES, TRAINER_NUMBERS, resource_errors
+from aisandbox_crds import (
+    MOST_BYTES,
+    TRAINER_NUMBERS,
+    InvalidRun,
+    PodTemplate,
+    pod_template_errors,
+    pod_template_from_json,
+    resource_errors,
+)
 from aisandbox_process import (
     InvalidSetting,
     choice,
@@ -21,6 +29,8 @@ from aisandbox_process import (
     shown,
     whole_number,
 )
+
+from aisandbox_operator.pod_allowance import PodAllowance, read_allowance
 
 PULL_POLICIES = ("IfNotPresent", "Always", "Never")
 ON_OFF = ("on", "off")
@@ -65,6 +75,12 @@ class Settings:
 
     trainer_resources: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_RESOURCES))
     """Requests and limits of trainers, for runs without ``spec.resources``: JSON, as of a container."""
+
+    trainer_pod_template: PodTemplate | None = None
+    """What every trainer's pod has, for runs without it in ``spec.podTemplate``: JSON, in the form of that field."""
+
+    trainer_pod_allowed: PodAllowance = field(default_factory=PodAllowance)
+    """What a run may ask for in ``spec.podTemplate``: JSON, lists of patterns by the names of PodAllowance."""
 
     termination_grace_seconds: int = 120
     """How long a trainer may take to write a checkpoint after SIGTERM, before Kubernetes kills it. 0 to a day."""
@@ -129,6 +145,8 @@ class Settings:
             progress_address=environ.get("PROGRESS_ADDRESS") or default.progress_address,
             progress_audience=environ.get("PROGRESS_AUDIENCE") or default.progress_audience,
             trainer_resources=_resources(environ, default.trainer_resources),
+            trainer_pod_template=_pod_template(environ),
+            trainer_pod_allowed=_pod_allowed(environ),
             termination_grace_seconds=seconds("termination_grace_seconds"),
             start_deadline_seconds=seconds("start_deadline_seconds"),
             stall_seconds=seconds("stall_seconds"),
@@ -159,16 +177,46 @@ def _memory_bytes(environ: Mapping[str, str]) -> int | None:
 
 
 def _resources(environ: Mapping[str, str], default: Mapping[str, Any]) -> Mapping[str, Any]:
-    text = environ.get("TRAINER_RESOURCES") or ""
-    if not text:
+    data = _json_object(environ, "TRAINER_RESOURCES", json.dumps(DEFAULT_RESOURCES))
+    if data is None:
         return default
-    try:
-        data = json.loads(text)
-    except ValueError:
-        data = None
-    if not isinstance(data, dict):
-        example = json.dumps(DEFAULT_RESOURCES)
-        raise InvalidSetting("TRAINER_RESOURCES", f"must be JSON such as {example}, got {shown(text)}")
     for error in resource_errors(data):
         raise InvalidSetting("TRAINER_RESOURCES", f"{error.field.removeprefix('resources.')}: {error.rule}")
+    return data
+
+
+def _pod_template(environ: Mapping[str, str]) -> PodTemplate | None:
+    name = "TRAINER_POD_TEMPLATE"
+    data = _json_object(environ, name, '{"metadata": {"annotations": {"team": "games"}}}')
+    if data is None:
+        return None
+    try:
+        template = pod_template_from_json(data, "template")
+    except InvalidRun as error:
+        raise InvalidSetting(name, str(error)) from error
+    for problem in pod_template_errors(template, "template"):
+        raise InvalidSetting(name, f"{problem.field.removeprefix('template.')}: {problem.rule}")
+    return template
+
+
+def _pod_allowed(environ: Mapping[str, str]) -> PodAllowance:
+    name = "TRAINER_POD_ALLOWED"
+    data = _json_object(environ, name, '{"images": ["registry.example.com/team/*"]}')
+    try:
+        return PodAllowance() if data is None else read_allowance(data)
+    except ValueError as error:
+        raise InvalidSetting(name, str(error)) from error
+
+
+def _json_object(environ: Mapping[str, str], name: str, example: str) -> Mapping[str, Any] | None:
+    """The variable as a JSON object; None if it is not set."""
+    text = environ.get(name) or ""
+    if not text:
+        return None
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise InvalidSetting(name, f"must be JSON such as {example}, got {shown(text)}")
     return data

@@ -11,15 +11,23 @@ from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION, en
 from aisandbox_api.errors import FailedPrecondition, InvalidRequest
 from aisandbox_api.requests import list_query, new_run, page_token, progress_report
 from aisandbox_api.responses import last_checkpoint_path, status_response
+from aisandbox_crds.pod_template import PodMetadata, PodSpec, PodTemplate
 from aisandbox_crds.spec import Algorithm, Evaluation, FakeEnvironment, GrpcEnvironment, GymnasiumEnvironment
 from aisandbox_crds.status import Activity, Artifact, Phase
 from aisandbox_crds.trainingrun import EXPERIMENT_ANNOTATION, REQUEST_DIGEST_ANNOTATION, TrainingRun
 from aisandbox_model_store import RunStore
+from google.protobuf import struct_pb2
 
 
 def made(algorithm: Algorithm = Algorithm.PPO, default: str = "fake", **fields: Any) -> TrainingRun:
     request = pb.TrainingRequest(**{"experiment_id": "Lander 1", "total_timesteps": 100, **fields})
     return new_run(request, algorithm, default, Random(1))
+
+
+def struct(**values: Any) -> struct_pb2.Struct:
+    made = struct_pb2.Struct()
+    made.update(values)
+    return made
 
 
 def test_request_becomes_a_spec_with_nothing_filled_in_but_the_seed() -> None:
@@ -39,6 +47,68 @@ def test_struct_becomes_keywords_with_whole_numbers_as_ints() -> None:
     assert spec.environment == GymnasiumEnvironment("CartPole-v1", values)
     assert isinstance(spec.environment, GymnasiumEnvironment)
     assert isinstance(spec.environment.kwargs["steps"], int)
+
+
+def test_placement_becomes_fields_of_the_spec() -> None:
+    placement = pb.Placement(
+        requests={"cpu": "2", "memory": "4Gi"},
+        limits={"nvidia.com/gpu": "1"},
+        queue="gpus",
+        priority_class_name="night",
+        labels={"team": "games"},
+        node_selector={"accelerator": "nvidia"},
+        tolerations=[
+            pb.Toleration(key="gpu", operator="Exists"),
+            pb.Toleration(key="a", value="b", effect="NoExecute", toleration_seconds=0),
+        ],
+    )
+    placement.pod_template.update(
+        {"metadata": {"annotations": {"a": "b"}}, "spec": {"securityContext": {"runAsUser": 1000}}}
+    )
+    spec = made(placement=placement).spec
+    assert spec.resources == {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"nvidia.com/gpu": "1"}}
+    assert spec.labels == {"team": "games", "kueue.x-k8s.io/queue-name": "gpus"}
+    assert (spec.priority_class_name, spec.node_selector) == ("night", {"accelerator": "nvidia"})
+    assert spec.tolerations == (
+        {"key": "gpu", "operator": "Exists"},
+        {"key": "a", "value": "b", "effect": "NoExecute", "tolerationSeconds": 0},
+    )
+    template = PodTemplate(PodMetadata(annotations={"a": "b"}), PodSpec(security_context={"runAsUser": 1000}))
+    assert spec.pod_template == template
+
+
+def test_request_without_a_placement_is_that_of_before() -> None:
+    assert made(placement=pb.Placement()).annotations == made().annotations
+    assert made(placement=pb.Placement(queue="a")).annotations != made().annotations
+
+
+@pytest.mark.parametrize(
+    ("placement", "field"),
+    [
+        (pb.Placement(requests={"cpu": "two"}), "placement.requests.cpu"),
+        (pb.Placement(limits={"a b": "1"}), "placement.limits"),
+        (pb.Placement(requests={"cpu": "2"}, limits={"cpu": "1"}), "placement.requests.cpu"),
+        (pb.Placement(queue="a b"), "placement.labels"),
+        (pb.Placement(queue="a", labels={"kueue.x-k8s.io/queue-name": "b"}), "placement.queue"),
+        (pb.Placement(labels={"aisandbox.dev/run": "x"}), "placement.labels"),
+        (pb.Placement(node_selector={"a": "b c"}), "placement.node_selector"),
+        (pb.Placement(tolerations=[pb.Toleration(value="x")]), "placement.tolerations[0]"),
+        (pb.Placement(priority_class_name="A"), "placement.priority_class_name"),
+        (pb.Placement(pod_template=struct(hostNetwork=True)), "placement.pod_template.hostNetwork"),
+        (
+            pb.Placement(pod_template=struct(spec={"runtimeClassName": "A"})),
+            "placement.pod_template.spec.runtime_class_name",
+        ),
+        (
+            pb.Placement(pod_template=struct(spec={"affinity": {"x": float("nan")}})),
+            "placement.pod_template.spec.affinity.x",
+        ),
+    ],
+)
+def test_placement_that_breaks_a_rule_is_refused_by_name(placement: pb.Placement, field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        made(placement=placement)
+    assert [error.field for error in refused.value.errors] == [field]
 
 
 @pytest.mark.parametrize("address", ["a:1, b:2", " a:1,b:2", "a:1 ,b:2\n", "a:1,\tb:2 "])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_cli.main import main
 from aisandbox_cli.watch import watch_training
+from google.protobuf import json_format
 
 Status = Callable[..., pb.StatusResponse]
 
@@ -49,6 +51,30 @@ def test_train_sends_the_options(service: Any, capsys: pytest.CaptureFixture[str
     assert request.evaluation.every_timesteps == 1000
 
 
+def test_train_sends_where_the_trainer_is_to_run(service: Any, tmp_path: Path) -> None:
+    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
+    file = tmp_path / "template.json"
+    file.write_text('{"metadata": {"annotations": {"a": "b"}}}')
+    options = [
+        *("--requests", "cpu=2,memory=4Gi", "--limits", "nvidia.com/gpu=1", "--queue", "gpus"),
+        *("--priority-class", "night", "--label", "team=games", "--node-selector", "accelerator=nvidia"),
+        *("--toleration", "gpu", "--toleration", "spot=yes:NoSchedule", "--toleration", "a:NoExecute"),
+        *("--pod-template", f"@{file}"),
+    ]
+    assert main(["train", "ppo", "--detach", *options]) == 0
+    placement = service.requests("StartTrainingPPO")[0].placement
+    assert dict(placement.requests) == {"cpu": "2", "memory": "4Gi"}
+    assert dict(placement.limits) == {"nvidia.com/gpu": "1"}
+    assert (placement.queue, placement.priority_class_name) == ("gpus", "night")
+    assert (dict(placement.labels), dict(placement.node_selector)) == ({"team": "games"}, {"accelerator": "nvidia"})
+    assert list(placement.tolerations) == [
+        pb.Toleration(key="gpu", operator="Exists"),
+        pb.Toleration(key="spot", operator="Equal", value="yes", effect="NoSchedule"),
+        pb.Toleration(key="a", operator="Exists", effect="NoExecute"),
+    ]
+    assert json_format.MessageToDict(placement.pod_template) == {"metadata": {"annotations": {"a": "b"}}}
+
+
 def test_train_omits_options_that_were_not_given(service: Any) -> None:
     service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
     assert main(["train", "ppo", "--detach"]) == 0
@@ -56,6 +82,7 @@ def test_train_omits_options_that_were_not_given(service: Any) -> None:
     assert not request.HasField("seed")
     assert not request.HasField("environment")
     assert not request.HasField("evaluation")
+    assert not request.HasField("placement")
     assert request.experiment_id == "ppo-default"
     assert str(uuid.UUID(request.request_id)) == request.request_id
 
@@ -123,6 +150,11 @@ def test_train_prints_the_field_and_the_rule(service: Any, capsys: pytest.Captur
         (["--timesteps", "1e300"], "too large"),
         (["--timesteps", "inf"], "not a whole number"),
         (["--address", "nowhere"], "must be HOST:PORT"),
+        (["--requests", "cpu"], "must be KEY=VALUE"),
+        (["--toleration", ":NoSchedule"], "must be KEY, KEY:EFFECT"),
+        (["--pod-template", "[]"], "must be a JSON object"),
+        (["--pod-template", "{"], "is not JSON"),
+        (["--pod-template", "@/does/not/exist"], "cannot be read"),
     ],
 )
 def test_train_refuses_wrong_usage_without_a_call(

@@ -15,8 +15,8 @@ import yaml
 from aisandbox_crds.codec import ENVIRONMENT_KINDS, camel_case, spec_from_json, spec_to_json
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.hyperparameter_table import PARAMETERS, ZOO_PARAMETERS
+from aisandbox_crds.label_rules import RESERVED_LABELS, RESERVED_PREFIXES
 from aisandbox_crds.naming import is_run_name
-from aisandbox_crds.scheduling import RESERVED_LABELS, RESERVED_PREFIXES
 from aisandbox_crds.spec import Algorithm, Environment, TrainingRunSpec
 from aisandbox_crds.status import Condition, ConditionType, TrainingRunStatus
 from aisandbox_crds.trainingrun import GROUP, KIND, VERSION
@@ -30,7 +30,10 @@ SCHEMA: Schema = RESOURCE_VERSION["schema"]["openAPIV3Schema"]
 SPEC: Schema = SCHEMA["properties"]["spec"]
 STATUS: Schema = SCHEMA["properties"]["status"]
 CHANGEABLE = {"suspend", "cancel", "ttlSecondsAfterFinished"}
-FREE_FORM = {"kwargs", "options"}
+FREE_FORM = {
+    *("kwargs", "options", "affinity", "securityContext"),
+    *("topologySpreadConstraints[]", "volumes[]", "volumeMounts[]"),
+}
 
 
 def dataclass_schemas(cls: type, schema: Schema, path: str) -> Iterator[tuple[str, Field[Any], Any, Schema]]:
@@ -126,7 +129,8 @@ def test_defaults_are_those_of_the_dataclasses() -> None:
 
 def test_every_field_is_described_in_sentences() -> None:
     for path, schema in all_schemas(SCHEMA, "run"):
-        if (path.endswith("[]") and schema.get("type") != "object") or path == "run.metadata":
+        is_free_entry = path.endswith("[]") and "properties" not in schema
+        if is_free_entry or path == "run.metadata":
             continue
         assert re.fullmatch(r"\S.*\.", schema.get("description", ""), re.DOTALL), path
 

@@ -97,10 +97,10 @@ def test_resume_is_not_a_restart() -> None:
 
 def test_preemption_by_kueue_spends_no_retry() -> None:
     at_work = run(RUNNING, of=spec(labels=QUEUE))
-    ending_ = planned(at_work, job(is_suspended=True), running_pod(deletion_time=NOW))
+    ending_ = planned(at_work, job(is_suspended=True, queue="gpus"), running_pod(deletion_time=NOW))
     assert ending_.status is not None
     assert (ending_.action, ending_.status.phase) == (None, Phase.RUNNING)
-    found, _ = reconciled(at_work, job(is_suspended=True))
+    found, _ = reconciled(at_work, job(is_suspended=True, queue="gpus"))
     assert found.status.phase is Phase.PENDING
     assert (found.status.suspensions, found.status.restarts_count_towards_max) == (1, 0)
 

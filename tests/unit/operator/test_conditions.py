@@ -64,8 +64,8 @@ def test_queued_run_has_the_condition_suspended() -> None:
     queued = run(of=spec(labels=QUEUE))
     step = planned(queued)
     assert step.action == CreateJob(suspended=True, failures_before=0)
-    found, waiting = reconciled(queued, job(is_suspended=True))
-    assert waiting == job(is_suspended=True)
+    found, waiting = reconciled(queued, job(is_suspended=True, queue="gpus"))
+    assert waiting == job(is_suspended=True, queue="gpus")
     assert found.status.phase is Phase.PENDING
     assert condition(found.status, ConditionType.RUNNING).reason == "Queued"
     assert condition(found.status, ConditionType.SUSPENDED).status is ConditionStatus.TRUE

@@ -6,43 +6,15 @@ Whatever happens, each run comes to its end, once, within its budget, and never 
 import os
 from collections.abc import Callable
 from random import Random
-from typing import Any, cast
 
 import pytest
-from aisandbox_kubernetes import KubernetesError
-from aisandbox_operator.cluster import Cluster
-from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.reconciler import Reconciler
-from aisandbox_operator.watch_cache import WatchCache
-from job_world import DONE, QUEUE, Crash, World
-from operator_objects import SETTINGS
+from job_world import DONE, QUEUE, World
+from job_world_operator import reconcile, reconciler_of
 
 SEEDS = int(os.environ.get("CONVERGENCE_SEEDS", "5"))
 ROUNDS, NAMES = 60, ("a", "b", "c", "d", "e")
 SCRIPTS = ([0], [1, 0], [1], [78], [143, 143, 0], [137, 1, 0], [-1, -1, -1, 0])
-
-
-class _Calls:
-    """The world as the operator's client: ``pods`` is a call there and a fact here."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._world, "pods_labelled" if name == "pods" else name)
-
-
-def reconciler_of(world: World) -> Reconciler:
-    return Reconciler(cast(Cluster, _Calls(world)), SETTINGS, WatchCache(), Metrics(), lambda: world.now)
-
-
-async def reconcile(reconciler: Reconciler, name: str) -> bool:
-    """Whether it went through."""
-    try:
-        await reconciler.reconcile(name)
-    except (KubernetesError, Crash):
-        return False
-    return True
 
 
 def happen(world: World) -> None:

@@ -66,7 +66,9 @@ def test_run_with_an_unreadable_spec_fails_and_its_job_is_deleted() -> None:
 
 
 def test_job_is_deleted_only_after_its_counts_are_recorded() -> None:
-    step = planned(run(RUNNING, of=spec(labels=QUEUE, cancel=True)), job(active=1, failed=2), running_pod())
+    step = planned(
+        run(RUNNING, of=spec(labels=QUEUE, cancel=True)), job(active=1, failed=2, queue="gpus"), running_pod()
+    )
     assert step.action is None
     assert step.status is not None
     assert step.status.restarts_count_towards_max == 2

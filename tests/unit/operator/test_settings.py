@@ -43,6 +43,8 @@ def test_settings_without_a_default_are_required(missing: str) -> None:
         ("TRAINER_RESOURCES", "4Gi"),
         ("TRAINER_MEMORY_BYTES", "4Gi"),
         *((name, "-1") for name in TRAINER_NUMBERS),
+        ("TRAINER_POD_TEMPLATE", "team: games"),
+        ("TRAINER_POD_ALLOWED", "[]"),
         ("FAST_UPDATE", "no"),
         ("GRPC_DIRECT", "0"),
         ("KOPF_PATCH", "1"),

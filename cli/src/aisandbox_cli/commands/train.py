@@ -14,6 +14,7 @@ import typer
 from aisandbox.v1 import policy_trainer_pb2 as pb
 
 from aisandbox_cli import options
+from aisandbox_cli import placement as place
 from aisandbox_cli.connection import CALL_TIMEOUT, connect
 from aisandbox_cli.errors import UsageError
 from aisandbox_cli.progress import show_until_done
@@ -113,6 +114,14 @@ def train(
             metavar="ID", help="Idempotency key: a repeated start with the same id does not start a second run."
         ),
     ] = None,
+    requests: place.Requests = "",
+    limits: place.Limits = "",
+    queue: place.Queue = "",
+    priority_class: place.PriorityClass = "",
+    label: place.Label = None,
+    node_selector: place.NodeSelector = None,
+    toleration: place.Toleration = None,
+    pod_template: place.PodTemplate = "",
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the id of the run and exit.")] = False,
     as_json: options.Json = False,
     address: options.Address = None,
@@ -130,6 +139,7 @@ def train(
       aisandbox train dqn --gymnasium CartPole-v1 -p learning_rate=lin_2e-3
       aisandbox train ppo --gymnasium Pendulum-v1 -p normalize=True
                           -p "policy_kwargs=dict(net_arch=[64, 64])"
+      aisandbox train ppo --requests cpu=2,memory=4Gi --queue gpus
       run=$(aisandbox train a2c --detach); aisandbox watch $run
     """  # noqa: D301 - \b keeps the lines apart
     environment = _environment(simulator, gymnasium, environments, environment_option or [])
@@ -141,6 +151,9 @@ def train(
         environment=environment,
         request_id=request_id or str(uuid.uuid4()),
         checkpoint_every_timesteps=_within_int64(checkpoint_every, "--checkpoint-every"),
+        placement=place.placement(
+            requests, limits, queue, priority_class, label, node_selector, toleration, pod_template
+        ),
     )
     if seed is not None:
         request.seed = _within_int64(seed, "--seed")

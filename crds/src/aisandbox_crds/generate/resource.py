@@ -258,13 +258,9 @@ def _map_schema(rule: FieldRule, entry: Any, is_quantities: bool) -> Schema:
 
 
 def _list_schema(rule: FieldRule, entry: Any) -> Schema:
-    shape = rule.shape or entry
-    return {
-        "type": "array",
-        "maxItems": rule.max_entries,
-        "description": rule.doc,
-        "items": object_schema(shape, _summary(shape)),
-    }
+    shape: Any = rule.shape or (entry if is_dataclass(entry) else None)
+    items = {"type": "object", _PRESERVE: True} if shape is None else object_schema(shape, _summary(shape))
+    return {"type": "array", "maxItems": rule.max_entries, "description": rule.doc, "items": items}
 
 
 def _environment_schema(rule: FieldRule) -> Schema:

@@ -14,7 +14,10 @@ from typing import Any
 from aisandbox_crds.generate.resource import run_schema
 
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_INLINE = ("gymnasium", "grpc", "fake", "evaluation", "resources", "tolerations", "conditions")
+_INLINE = (
+    *("gymnasium", "grpc", "fake", "evaluation", "resources", "tolerations", "conditions"),
+    *("podTemplate", "metadata", "spec", "containers", "imagePullSecrets"),
+)
 """Objects whose fields stand in the table of the object around them."""
 
 

@@ -1,6 +1,7 @@
 """A spec that breaks a rule that the resource's schema cannot express: the run fails before it has a Job.
 
-Serves every field of the spec that :func:`aisandbox_crds.validation.validate_spec` checks.
+Serves every field of the spec that :func:`aisandbox_crds.validation.validate_spec` checks, and ``spec.podTemplate``,
+which an administrator limits.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from aisandbox_crds import Failure, Phase, Reason
 
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.observed_state import ObservedState
+from aisandbox_operator.pod_allowance import not_allowed
 
 
 def reject_invalid_spec(state: ObservedState) -> Decision | None:
@@ -21,3 +23,17 @@ def reject_invalid_spec(state: ObservedState) -> Decision | None:
         return None
     problem = (run.problem or "spec: cannot be read")[:4000]
     return Decision(Phase.FAILED, Reason.INVALID_RUN, problem, Failure(Reason.INVALID_RUN, problem))
+
+
+def reject_what_is_not_allowed(state: ObservedState) -> Decision | None:
+    """The run asks for a pod that the administrator does not allow; one that has its Job already continues."""
+    spec = state.run.spec
+    if spec is None or spec.cancel or state.job is not None:
+        return None
+    errors = [
+        f"spec.{each.field}: {each.rule}" for each in not_allowed(spec.pod_template, state.settings.trainer_pod_allowed)
+    ]
+    if not errors:
+        return None
+    problem = "; ".join(errors)[:4000]
+    return Decision(Phase.FAILED, Reason.NOT_ALLOWED, problem, Failure(Reason.NOT_ALLOWED, problem))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from aisandbox_crds import ExitCode, Failure, Phase, Reason, seconds_since
 
 from aisandbox_operator.attempt_counts import count_attempts
-from aisandbox_operator.decision import CreateJob, Decision, SuspendJob
+from aisandbox_operator.decision import CreateJob, Decision, DeleteJob, SuspendJob
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod
 from aisandbox_operator.observed_state import ObservedState
 from aisandbox_operator.policies.job_failure import explain_pod
@@ -23,13 +23,17 @@ STARTING = Decision(Phase.STARTING, Reason.TRAINER_STARTING, "the trainer's pod 
 QUEUED = Decision(Phase.PENDING, Reason.QUEUED, "Kueue has not admitted the run yet", is_queued=True)
 
 
+def _queued(queue: str) -> Decision:
+    return replace(QUEUED, message=f"Kueue has not admitted the run yet (queue {queue!r})")
+
+
 def create_job(state: ObservedState) -> Decision | None:
     """The run has no Job: one is created, with what is left of the backoff limit."""
     if state.job is not None:
         return None
     if state.related.job_refusal:
         return _refused(state)
-    decision = QUEUED if state.is_queued else STARTING
+    decision = _queued(state.queue) if state.is_queued else STARTING
     spent = count_attempts(state).restarts_count_towards_max
     return replace(decision, action=CreateJob(suspended=state.is_queued, failures_before=spent))
 
@@ -49,10 +53,12 @@ def resume_job(state: ObservedState) -> Decision | None:
     job = state.job
     if job is None or not job.is_suspended:
         return None
+    if state.queue and state.queue != job.queue and state.is_stopped:
+        return replace(QUEUED, message="the run has been given to another queue", action=DeleteJob(job.uid))
     if not state.is_queued:
         return replace(STARTING, action=SuspendJob(job.uid, suspended=False))
     if state.is_stopped:
-        return QUEUED
+        return _queued(job.queue)
     message = "Kueue has preempted the run: its trainer writes a checkpoint"
     return Decision(state.last_known_phase, Reason.PREEMPTED, message)
 

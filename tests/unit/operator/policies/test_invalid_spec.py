@@ -1,12 +1,16 @@
 """A spec that breaks a rule: ``invalid_spec.reject_invalid_spec``, a row a rule."""
 
+from dataclasses import replace
+
+from aisandbox_crds.pod_template import PodSpec, PodTemplate
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Phase
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.policies.invalid_spec import reject_invalid_spec
+from aisandbox_operator.policies.invalid_spec import reject_invalid_spec, reject_what_is_not_allowed
 from operator_objects import RUNNING, job, run, spec
 from policy_rules import Decided, check, observed, table
 
+ASKS = spec(pod_template=PodTemplate(spec=PodSpec(service_account_name="admin")))
 PROBLEM = "spec.hyperparameters.gamma: must be at most 1"
 
 
@@ -32,3 +36,21 @@ PROBLEM = "spec.hyperparameters.gamma: must be at most 1"
 )
 def test_invalid_spec(state: ObservedState, decided: Decided | None) -> None:
     check(reject_invalid_spec(state), decided)
+
+
+@table(
+    ("a run that asks for nothing is accepted", observed(run()), None),
+    (
+        "a run that asks for what the administrator does not allow fails before it has a Job",
+        observed(run(of=ASKS)),
+        Decided(
+            Phase.FAILED,
+            Reason.NOT_ALLOWED,
+            message="spec.podTemplate.spec.serviceAccountName: 'admin' is not allowed; the administrator allows none",
+        ),
+    ),
+    ("a run that has its Job continues when less is allowed", observed(run(RUNNING, of=ASKS), job(active=1)), None),
+    ("what is not allowed can be cancelled", observed(run(of=replace(ASKS, cancel=True))), None),
+)
+def test_what_is_not_allowed(state: ObservedState, decided: Decided | None) -> None:
+    check(reject_what_is_not_allowed(state), decided)

@@ -32,6 +32,7 @@ STOP = SuspendJob(JOB_UID, suspended=True)
 CANCELLED = Decided(Phase.CANCELLED, Reason.CANCELLED)
 SUSPENDED = Decided(Phase.SUSPENDED, Reason.SUSPENDED)
 ACTIVE, STOPPED = job(active=1), job(is_suspended=True)
+KUEUES, KUEUES_STOPPED = job(active=1, queue="gpus"), job(is_suspended=True, queue="gpus")
 
 
 @table(
@@ -44,7 +45,7 @@ ACTIVE, STOPPED = job(active=1), job(is_suspended=True)
     ),
     (
         "a Job of Kueue is deleted",
-        observed(QUEUED_CANCEL, ACTIVE),
+        observed(QUEUED_CANCEL, KUEUES),
         Decided(Phase.RUNNING, Reason.CANCELLING, DeleteJob(JOB_UID)),
     ),
     (
@@ -83,12 +84,12 @@ def test_cancel(state: ObservedState, decided: Decided | None) -> None:
     ),
     (
         "a Job of Kueue is deleted",
-        observed(QUEUED_SUSPEND, ACTIVE, running_pod()),
+        observed(QUEUED_SUSPEND, KUEUES, running_pod()),
         Decided(Phase.RUNNING, Reason.SUSPENDING, DeleteJob(JOB_UID)),
     ),
     (
         "a Job of Kueue is deleted also when it has stopped",
-        observed(QUEUED_SUSPEND, STOPPED),
+        observed(QUEUED_SUSPEND, KUEUES_STOPPED),
         Decided(Phase.RUNNING, Reason.SUSPENDING, DeleteJob(JOB_UID)),
     ),
     ("the run is suspended when its trainer has stopped", observed(SUSPEND, STOPPED, ended_pod(143)), SUSPENDED),
@@ -139,7 +140,7 @@ def test_trainer_that_was_not_seen_running_is_recorded_before_it_is_suspended(ph
 
 
 def test_suspend_of_a_queued_run_gives_its_quota_back() -> None:
-    found, left = reconciled(QUEUED_SUSPEND, job(active=1, failed=1), running_pod())
+    found, left = reconciled(QUEUED_SUSPEND, job(active=1, failed=1, queue="gpus"), running_pod())
     assert left is not None
     assert left.is_being_deleted
     assert found.status.restarts_count_towards_max == 1

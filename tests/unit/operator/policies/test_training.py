@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Phase, Progress, TrainingRunStatus
-from aisandbox_operator.decision import CreateJob, SuspendJob
+from aisandbox_operator.decision import CreateJob, DeleteJob, SuspendJob
 from aisandbox_operator.observed_state import ObservedState
 from aisandbox_operator.policies.training import create_job, observe_trainer, resume_job
 from operator_objects import (
@@ -31,6 +31,8 @@ STARTED = run(TrainingRunStatus(phase=Phase.STARTING))
 PAUSED = replace(RUNNING, phase=Phase.SUSPENDED, suspensions=1)
 QUIET = run(replace(RUNNING, progress=Progress(last_updated_time="2026-03-01T11:49:59Z")))
 ACTIVE, STOPPED = job(active=1), job(is_suspended=True)
+KUEUES = job(is_suspended=True, queue="gpus")
+LABELLED = run(labels=QUEUE)
 CREATING = pod(waits_for="ContainerCreating", created=ago(2000), scheduled=ago(590))
 
 
@@ -53,6 +55,17 @@ def starting(requeue_after: float | None = None) -> Decided:
     (
         "a queued run gets a suspended Job for Kueue",
         observed(QUEUED),
+        Decided(
+            Phase.PENDING,
+            Reason.QUEUED,
+            CreateJob(suspended=True, failures_before=0),
+            message="queue 'gpus'",
+            flags=QUEUED_FLAG,
+        ),
+    ),
+    (
+        "a run whose own label names a queue gets a suspended Job for Kueue",
+        observed(LABELLED),
         Decided(Phase.PENDING, Reason.QUEUED, CreateJob(suspended=True, failures_before=0), flags=QUEUED_FLAG),
     ),
     (
@@ -80,12 +93,27 @@ def test_job_is_created(state: ObservedState, decided: Decided | None) -> None:
     ),
     (
         "a suspended Job of Kueue is left to Kueue",
-        observed(QUEUED, STOPPED),
+        observed(QUEUED, KUEUES),
         Decided(Phase.PENDING, Reason.QUEUED, flags=QUEUED_FLAG),
     ),
     (
+        "a Job that Kueue has given its default queue is left to Kueue",
+        observed(run(), KUEUES),
+        Decided(Phase.PENDING, Reason.QUEUED, flags=QUEUED_FLAG),
+    ),
+    (
+        "a Job that waits in another queue is made again",
+        observed(run(labels={"kueue.x-k8s.io/queue-name": "night"}), KUEUES),
+        Decided(Phase.PENDING, Reason.QUEUED, DeleteJob(JOB_UID), flags=QUEUED_FLAG),
+    ),
+    (
+        "a Job from before the run was given to a queue is made again when it has stopped",
+        observed(run(PAUSED, labels=QUEUE), STOPPED),
+        Decided(Phase.PENDING, Reason.QUEUED, DeleteJob(JOB_UID), flags=QUEUED_FLAG),
+    ),
+    (
         "a Job that Kueue has preempted lets its trainer write a checkpoint",
-        observed(QUEUED_RUNNING, STOPPED, running_pod(deletion_time=NOW)),
+        observed(QUEUED_RUNNING, KUEUES, running_pod(deletion_time=NOW)),
         Decided(Phase.RUNNING, Reason.PREEMPTED),
     ),
 )
