@@ -193,6 +193,7 @@ def test_defaults_are_filled_in(runs: Resource) -> None:
 
 
 def test_defaults_of_simulators_are_filled_in(runs: Resource) -> None:
+    runs.create({**SPEC, "environment": {"grpc": {"address": "sim:1, dns:///sims:2 "}}}, dry=True)
     spec = runs.create({**SPEC, "environment": {"grpc": {"address": "sim:1"}}}, dry=True)["spec"]
     assert spec["environment"] == {"grpc": {"address": "sim:1", "environments": 0}}
 
@@ -249,7 +250,7 @@ def test_a_spec_with_everything_comes_back_as_it_was(runs: Resource, algorithm: 
         ({"environment": {"grpc": {}}}, "spec.environment.grpc.address", "Required value"),
         ({"environment": {"grpc": {"address": "sim"}}}, "spec.environment.grpc.address", "must be host:port"),
         ({"environment": {"grpc": {"address": "http://a:1"}}}, "spec.environment.grpc.address", "must be host:port"),
-        ({"environment": {"grpc": {"address": "a:1, b:1"}}}, "spec.environment.grpc.address", "without spaces"),
+        ({"environment": {"grpc": {"address": "a:1 b:1"}}}, "spec.environment.grpc.address", "separated by commas"),
         ({"environment": {"grpc": {"address": "a:65536"}}}, "spec.environment.grpc.address", "ports from 1 to 65535"),
         ({"environment": {"grpc": {"address": "a:0,b:1"}}}, "spec.environment.grpc.address", "ports from 1 to 65535"),
         (

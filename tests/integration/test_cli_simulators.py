@@ -75,7 +75,7 @@ def test_host_gymnasium_exits_with_zero_on_a_signal(tmp_path: Path, number: sign
 
 
 def test_check_simulator_passes_for_a_hosted_environment(simulator: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["check-simulator", simulator, "--json"])
+    code = main(["check-simulator", f" {simulator} ", "--json"])
     results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(results) > 5
     assert [result for result in results if not result["ok"]] == []

@@ -118,9 +118,7 @@ def _environment(request: pb.TrainingRequest, errors: list[FieldError]) -> Envir
     if kind == "grpc":
         grpc = request.environment.grpc
         options = struct_values(grpc.options, "environment.grpc.options", errors)
-        # People write blanks after commas; a run has its addresses without them.
-        address = ",".join(part.strip() for part in grpc.address.split(","))
-        return GrpcEnvironment(address, grpc.environments, options)
+        return GrpcEnvironment(grpc.address, grpc.environments, options)
     if kind == "gymnasium":
         gymnasium = request.environment.gymnasium
         return GymnasiumEnvironment(

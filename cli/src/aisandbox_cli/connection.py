@@ -81,8 +81,7 @@ def connect(address: str | None, model_of: str = "") -> Iterator[Connection]:
         UsageError: the address is not ``host:port``.
         CliError: a call inside the context ended with another status than OK.
     """
-    target = address or environment_address() or DEFAULT_ADDRESS
-    check_address(target)
+    target = checked_address(address or environment_address() or DEFAULT_ADDRESS)
     with grpc.insecure_channel(target, options=_OPTIONS) as channel:
         given = bool(address) and address not in (environment_address(), DEFAULT_ADDRESS)
         service = Connection(target, given, rpc.PolicyTrainerServiceStub(channel))
@@ -100,9 +99,11 @@ def environment_address() -> str:
     return os.environ.get(ADDRESS_VARIABLE, "")
 
 
-def check_address(address: str) -> None:
-    """Raises :class:`UsageError` unless ``address`` is HOST:PORT, with or without ``dns:///``."""
+def checked_address(text: str) -> str:
+    """The address, HOST:PORT with or without ``dns:///``; blanks around it are no part of it. Raises UsageError."""
+    address = text.strip()
     try:
         split_host_port(address.removeprefix("dns:///"))
     except InvalidHostPort:
         raise UsageError(f"address {address!r}: must be HOST:PORT, like {DEFAULT_ADDRESS}") from None
+    return address

@@ -32,7 +32,8 @@ MAX_ADDRESS_LENGTH = 8192
 
 _MODULE = "[A-Za-z][A-Za-z0-9_]*([.][A-Za-z][A-Za-z0-9_]*)*"
 _HOST = "([[][0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?[]]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?[.]?)"
-_TARGET = f"(dns:///)?{_HOST}:[0-9]{{1,5}}"
+_BLANKS = "[[:space:]]*"
+_TARGET = f"{_BLANKS}(dns:///)?{_HOST}:[0-9]{{1,5}}{_BLANKS}"
 
 
 class Algorithm(StrEnum):
@@ -75,17 +76,18 @@ class GrpcEnvironment:
         metadata=about(
             "Where the simulators listen, as seen from the trainer's pod: host:port, several of them "
             "separated by commas, or dns:///host:port for every address the name resolves to (a headless "
-            "Service).",
+            "Service). Blanks around an address are no part of it.",
             min_length=1,
             max_length=MAX_ADDRESS_LENGTH,
             cel=(
                 CelRule(
                     f"self.matches('^{_TARGET}(,{_TARGET})*$')",
-                    "must be host:port, several of them separated by commas without spaces, or dns:///host:port; as "
+                    "must be host:port, several of them separated by commas, or dns:///host:port; as "
                     "'sim-0.sims:50061,sim-1.sims:50061' or 'dns:///sims:50061'",
                 ),
                 CelRule(
-                    "!self.matches(':(0+|0*([7-9][0-9]{4}|6[6-9][0-9]{3}|65[6-9][0-9]{2}|655[4-9][0-9]|6553[6-9]))(,|$)')",
+                    "!self.matches(':(0+|0*([7-9][0-9]{4}|6[6-9][0-9]{3}|65[6-9][0-9]{2}|655[4-9][0-9]|6553[6-9]))"
+                    f"{_BLANKS}(,|$)')",
                     "must have ports from 1 to 65535",
                 ),
             ),
@@ -108,6 +110,10 @@ class GrpcEnvironment:
             "it, none.",
         ),
     )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.address, str):  # a file may have any JSON; its check comes later
+            object.__setattr__(self, "address", ",".join(part.strip() for part in self.address.split(",")))
 
 
 @dataclass(frozen=True, slots=True)

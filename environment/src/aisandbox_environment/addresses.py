@@ -35,6 +35,16 @@ def expand_addresses(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def single_address(text: str) -> str:
+    """The one address that ``text`` stands for, without blanks around it; a name is not replaced by its address.
+
+    Raises InvalidAddress if it is none, or several; SimulatorUnreachable if a name does not resolve.
+    """
+    if len(expand_addresses(text)) != 1:
+        raise InvalidAddress(text, "exactly one address is needed, got several")
+    return text.strip()
+
+
 def distribute_environments(environments: int, addresses: int) -> list[int]:
     """How many of ``environments`` each of ``addresses`` gets: at least one each, and no two differ by more than one.
 

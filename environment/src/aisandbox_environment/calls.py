@@ -12,11 +12,10 @@ from aisandbox_process.grpc_direct import ClientStream, open_stream
 from aisandbox_wire import WireError
 from grpc import StatusCode
 
-from aisandbox_environment.addresses import expand_addresses
+from aisandbox_environment.addresses import single_address
 from aisandbox_environment.channels import CLIENT_OPTIONS, SESSION_METHOD
 from aisandbox_environment.errors import (
     AtCapacity,
-    InvalidAddress,
     InvalidReply,
     ProtocolMismatch,
     RefusedRequest,
@@ -25,7 +24,7 @@ from aisandbox_environment.errors import (
     SimulatorLost,
     SimulatorUnreachable,
 )
-from aisandbox_environment.raw_probe import what_answers
+from aisandbox_environment.raw_probe import RecentAnswers
 from aisandbox_environment.spec import PROTOCOL_VERSION, read_spec
 
 _ERRORS: dict[StatusCode, type[SimulatorError]] = {
@@ -40,6 +39,7 @@ _ERRORS: dict[StatusCode, type[SimulatorError]] = {
     StatusCode.INTERNAL: SimulationFailed,
     StatusCode.DATA_LOSS: InvalidReply,
 }
+_ANSWERS = RecentAnswers()
 _HANDLER_FAILED = "the simulator's own code raised an exception; its log, not this one, says which and where"
 _UNIMPLEMENTED = "what answers there does not serve aisandbox.v1.EnvironmentService; is it the simulator's port?"
 
@@ -50,8 +50,7 @@ def describe(address: str, timeout: float = 5.0) -> pb.DescribeResponse:
     Raises SimulatorError: SimulatorUnreachable, ProtocolMismatch (another version, or no simulator), InvalidReply,
     InvalidAddress.
     """
-    if len(expand_addresses(address)) != 1:
-        raise InvalidAddress(address, "needs exactly one address, got several")
+    address = single_address(address)
     with grpc.insecure_channel(address, CLIENT_OPTIONS) as channel:
         try:
             response: pb.DescribeResponse = services.EnvironmentServiceStub(channel).Describe(
@@ -97,6 +96,6 @@ def error_from_status(address: str, code: StatusCode, details: str, *, opened: b
 
 
 def no_answer(address: str, problem: str) -> SimulatorUnreachable:
-    """The error for a simulator that no call reached: connects once more to say what listens there instead."""
-    found = what_answers(address)
+    """The error for a simulator that no call reached: connects once more, at times, to say what listens there."""
+    found = _ANSWERS.of(address)
     return SimulatorUnreachable(address, f"{problem}; {found}" if found else problem)

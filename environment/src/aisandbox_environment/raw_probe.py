@@ -1,17 +1,24 @@
 """What answers at an address where no gRPC call succeeds: HTTP/1.1, TLS, or a server that closes the connection.
 
-Connects at most twice, for a bounded time, and is used only after a call has failed. Must not know gRPC or sessions.
+Connects at most twice, for a bounded time, and is used only after a call has failed; a caller that tries again
+and again asks :class:`RecentAnswers`. Must not know gRPC or sessions.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from aisandbox_process import InvalidHostPort, split_host_port
 
+INTERVAL_SECONDS = 30.0
+"""How long what was found at an address is repeated, before it is connected to again."""
+MOST_ADDRESSES = 1024
+"""How many addresses are remembered: as many as a run may have."""
 TIMEOUT_SECONDS = 1.0
 """How long one connection may take, until its first bytes have arrived."""
 
@@ -60,6 +67,33 @@ def what_answers(address: str, timeout: float = TIMEOUT_SECONDS) -> str:
     if _is_http_2(answer):
         return _HTTP_1_1 if _requires_http_1_1(answer) else ""
     return _OTHER
+
+
+class RecentAnswers:
+    """What answers at addresses, each asked at most once in INTERVAL_SECONDS. For several threads.
+
+    A trainer that waits for its simulator tries for minutes: what listens there must not get a second connection, with
+    bytes that it does not understand, for each attempt.
+    """
+
+    def __init__(self, ask: Callable[[str], str] = what_answers, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._answers: dict[str, tuple[float, str]] = {}
+
+    def of(self, address: str) -> str:
+        """As :func:`what_answers`, of at most INTERVAL_SECONDS ago."""
+        with self._lock:
+            asked, answer = self._answers.get(address, (float("-inf"), ""))
+        if self._clock() - asked < INTERVAL_SECONDS:
+            return answer
+        answer = self._ask(address)
+        with self._lock:
+            if len(self._answers) >= MOST_ADDRESSES:
+                self._answers.clear()
+            self._answers[address] = (self._clock(), answer)
+        return answer
 
 
 def _first_bytes(host: str, port: int, request: bytes, timeout: float) -> bytes | None:

@@ -19,10 +19,9 @@ from aisandbox_wire import Array, WireError, encode_tensor
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
-from aisandbox_environment.addresses import expand_addresses
+from aisandbox_environment.addresses import single_address
 from aisandbox_environment.calls import error_from_status, no_answer, open_session_stream
 from aisandbox_environment.errors import (
-    InvalidAddress,
     InvalidReply,
     RefusedRequest,
     SessionCancelled,
@@ -103,8 +102,7 @@ class SimulatorSession:
         """
         if environments < 1:
             raise ValueError(f"environments: must be at least 1, got {environments}")
-        if len(expand_addresses(address)) != 1:
-            raise InvalidAddress(address, "a session needs exactly one address, got several")
+        address = single_address(address)
         settings = Struct()
         settings.update(dict(options or {}))
         opening = pb.OpenRequest(

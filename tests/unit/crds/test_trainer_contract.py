@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from aisandbox_crds.errors import FieldError, InvalidRun
-from aisandbox_crds.spec import Algorithm, GymnasiumEnvironment, TrainingRunSpec
+from aisandbox_crds.spec import Algorithm, GrpcEnvironment, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_crds.status import Failure
 from aisandbox_crds.trainer_exit import MAX_BYTES, ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart, spec_for_trainer
@@ -33,6 +33,15 @@ FULL = TrainerStart(
 @pytest.mark.parametrize("start", [SMALL, FULL])
 def test_a_start_is_itself_after_the_environment(start: TrainerStart) -> None:
     assert TrainerStart.from_environ(start.to_environ() | {"PATH": "/bin"}) == start
+
+
+def test_blanks_around_addresses_are_no_part_of_them_for_a_trainer() -> None:
+    """A resource, as kubectl has applied it, and a start call give the same run."""
+    text = (
+        '{"algorithm": "PPO", "totalTimesteps": 9, "environment": {"grpc": {"address": "sim-0:1, dns:///sims:2\\n"}}}'
+    )
+    start = TrainerStart.from_environ(SMALL.to_environ() | {"RUN_SPEC": text})
+    assert start.spec.environment == GrpcEnvironment("sim-0:1,dns:///sims:2")
 
 
 def test_what_is_absent_is_not_in_the_environment() -> None:

@@ -6,7 +6,7 @@ import socket
 from typing import Any
 
 import pytest
-from aisandbox_environment.addresses import distribute_environments, expand_addresses
+from aisandbox_environment.addresses import distribute_environments, expand_addresses, single_address
 from aisandbox_environment.errors import InvalidAddress, SimulatorUnreachable
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +15,12 @@ from hypothesis import strategies as st
 def test_list_keeps_its_order_without_duplicates() -> None:
     assert expand_addresses("b:2, a:1,b:2") == ["b:2", "a:1"]
     assert expand_addresses("[::1]:50052") == ["[::1]:50052"]
+
+
+def test_single_address_has_no_blanks_and_no_second_one() -> None:
+    assert single_address(" b:2\n") == "b:2"
+    with pytest.raises(InvalidAddress, match="exactly one address is needed"):
+        single_address("b:2,a:1")
 
 
 def test_name_stands_for_its_records_sorted_and_once(monkeypatch: pytest.MonkeyPatch) -> None:

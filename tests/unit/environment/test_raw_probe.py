@@ -13,7 +13,7 @@ import grpc
 import pytest
 from aisandbox_environment.calls import describe
 from aisandbox_environment.errors import SimulatorUnreachable
-from aisandbox_environment.raw_probe import what_answers
+from aisandbox_environment.raw_probe import INTERVAL_SECONDS, MOST_ADDRESSES, RecentAnswers, what_answers
 
 Serve = Callable[[Callable[[socket.socket], object]], str]
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
@@ -116,3 +116,45 @@ def test_grpc_server_is_no_other_protocol() -> None:
     server.start()
     assert what_answers(f"127.0.0.1:{port}") == ""
     server.stop(0).wait()
+
+
+def test_address_that_is_tried_again_and_again_is_probed_once_in_an_interval() -> None:
+    now = 1000.0
+    asked: list[str] = []
+
+    def ask(address: str) -> str:
+        asked.append(address)
+        return f"answer {len(asked)}"
+
+    answers = RecentAnswers(ask, lambda: now)
+    assert [answers.of("a:1") for _ in range(3)] == ["answer 1"] * 3
+    assert answers.of("b:1") == "answer 2"
+    now += INTERVAL_SECONDS
+    assert [answers.of("a:1") for _ in range(3)] == ["answer 3"] * 3
+    assert asked == ["a:1", "b:1", "a:1"]
+
+
+def test_addresses_that_are_remembered_are_bounded() -> None:
+    asked: list[str] = []
+    answers = RecentAnswers(lambda address: asked.append(address) or "", lambda: 0.0)
+    for number in range(MOST_ADDRESSES + 1):
+        answers.of(f"a:{number}")
+    answers.of("a:0")
+    assert len(asked) == MOST_ADDRESSES + 2
+    answers.of(f"a:{MOST_ADDRESSES}")
+    assert len(asked) == MOST_ADDRESSES + 2
+
+
+def test_errors_of_calls_repeat_what_was_found(serve: Serve) -> None:
+    connections: list[bytes] = []
+
+    def behaviour(peer: socket.socket) -> None:
+        connections.append(peer.recv(1000))
+        peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    address = serve(behaviour)
+    for _ in range(2):
+        with pytest.raises(SimulatorUnreachable, match=r"an HTTP/1\.1 server answers there"):
+            describe(address, 5)
+    # Each call connects by itself; the probe sends an HTTP/2 preface with an empty SETTINGS frame, as no gRPC does.
+    assert sum(sent.endswith(b"SM\r\n\r\n\0\0\0\4\0\0\0\0\0") for sent in connections) == 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aisandbox_cli import options
-from aisandbox_cli.connection import check_address
+from aisandbox_cli.connection import checked_address
 from aisandbox_cli.errors import Failed, Unavailable, UsageError
 from aisandbox_cli.processes import announce_ready, stop_when_stdin_ends
 from aisandbox_cli.program import command
@@ -100,7 +100,7 @@ def check_simulator(
       aisandbox check-simulator 127.0.0.1:50061
       aisandbox check-simulator 127.0.0.1:50061 --environment-option level=3
     """  # noqa: D301 - \b keeps the lines apart
-    check_address(address)
+    address = checked_address(address)
     from aisandbox_environment import check_simulator as run_checks
 
     settings = options.json_pairs(environment_option or [], "--environment-option")
