@@ -10,6 +10,9 @@ import signal
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Some tests import ONNX Runtime, which then sends events to its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # Workers share the processors: one thread of OpenMP (PyTorch's) each, here and in the processes that tests start.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -10,11 +10,13 @@ from aisandbox.v1 import policy_trainer_pb2_grpc as rpc
 E2E_SERVICE = True
 E2E_OUTPUT = [r"PHASE_SUCCEEDED 2\d{3} ", r"action: [01] of model sha256:", r"PHASE_CANCELLED"]
 
+NO_PROXY = [("grpc.enable_http_proxy", 0)]  # gRPC would dial through the proxy of http_proxy, to 127.0.0.1 too
 CARTPOLE = pb.Environment(gymnasium=pb.GymnasiumEnvironment(id="CartPole-v1"))
 
 
 def main() -> None:
-    with grpc.insecure_channel(os.environ.get("AISANDBOX_ADDRESS", "127.0.0.1:50051")) as channel:
+    address = os.environ.get("AISANDBOX_ADDRESS", "127.0.0.1:50051")
+    with grpc.insecure_channel(address, NO_PROXY) as channel:
         trainer = rpc.PolicyTrainerServiceStub(channel)
 
         # Start. A request_id would make a repeated call return the same run.

@@ -3,6 +3,8 @@
 import os
 import sys
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before ONNX Runtime is imported: it sends events to its maker
+
 import grpc
 import numpy as np
 import onnxruntime
@@ -13,6 +15,9 @@ from aisandbox.v1 import policy_trainer_pb2_grpc as rpc
 E2E_SERVICE = True
 E2E_BEFORE = ["aisandbox train ppo --gymnasium CartPole-v1 -t 256 -p n_steps=64"]
 E2E_OUTPUT = [r"in this process: [01]$", r"the same actions: True"]
+
+
+NO_PROXY = [("grpc.enable_http_proxy", 0)]  # gRPC would dial through the proxy of http_proxy, to 127.0.0.1 too
 
 
 def download(trainer: rpc.PolicyTrainerServiceStub, run: str) -> bytes:
@@ -29,7 +34,8 @@ def newest_finished_run(trainer: rpc.PolicyTrainerServiceStub) -> str:
 
 
 def main() -> None:
-    with grpc.insecure_channel(os.environ.get("AISANDBOX_ADDRESS", "127.0.0.1:50051")) as channel:
+    address = os.environ.get("AISANDBOX_ADDRESS", "127.0.0.1:50051")
+    with grpc.insecure_channel(address, NO_PROXY) as channel:
         trainer = rpc.PolicyTrainerServiceStub(channel)
         run = sys.argv[1] if len(sys.argv) > 1 else newest_finished_run(trainer)
 

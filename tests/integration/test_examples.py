@@ -63,7 +63,8 @@ def _free_port() -> int:
 def test_example_runs(example: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     constants, port = _constants(example), _free_port()
     environ = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if "proxy" not in name.lower()},
+        "http_proxy": "http://127.0.0.1:1",  # nothing listens there
         "PORT": str(port),
         "GRPC_PORT": str(port),
         "MODELS_DIR": str(tmp_path / "models"),

@@ -18,7 +18,6 @@ from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import policy_trainer_pb2_grpc, tensor_pb2
 from aisandbox_inference import AddressInUse, Server, Settings, create_server
 from aisandbox_model_store import Published, RunStore
-from aisandbox_process.grpc_direct import direct_is_used
 from aisandbox_wire.tensors import decode_tensor, encode_tensor
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -394,7 +393,6 @@ async def test_stop_lets_running_calls_end(server: Server, stub: Stub, tmp_path:
     assert await asyncio.gather(*calls) == ["r"] * 4
 
 
-@pytest.mark.skipif(not direct_is_used(), reason="with gRPC's public API an idle stream is cut when the grace ends")
 async def test_stop_ends_streams_after_a_reply_without_waiting_for_the_client(
     server: Server, stub: Stub, channel: grpc.aio.Channel, tmp_path: Path
 ) -> None:

@@ -53,6 +53,13 @@ def test_only_one_module_imports_onnx_runtime() -> None:
     assert importing == ["inference_server/src/aisandbox_inference/onnx_runtime.py"]
 
 
+def test_examples_switch_the_telemetry_off_before_the_import() -> None:
+    importing = [text for path in ROOT.glob("examples/*/*.py") if "onnxruntime" in (text := path.read_text("utf-8"))]
+    assert importing
+    for text in importing:
+        assert re.search(r'environ\["ORT_DISABLE_TELEMETRY"\] = "1".*^import onnxruntime', text, re.M | re.S)
+
+
 def test_images_and_trainers_switch_the_telemetry_off() -> None:
     assert "ORT_DISABLE_TELEMETRY=1" in (ROOT / "Dockerfile").read_text()
     code = "from aisandbox_trainer.run.process import set_up_native_libraries as s; s(); import os; "

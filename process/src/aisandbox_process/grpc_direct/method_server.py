@@ -12,10 +12,11 @@ whether the call has ended. Must not know what the bytes mean.
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -85,12 +86,12 @@ class DirectMethodServer:
 
 
 class PublicMethodServer:
-    """Calls with gRPC's public API: each holds a thread of the server's pool while it lasts."""
+    """Calls with gRPC's public API: each holds a thread of the server's pool while it lasts, a stream two threads."""
 
     def __init__(self, server: grpc.Server, methods: Methods) -> None:
         self._methods = methods
         self._stopping = False
-        self._streams = 0
+        self._streams: set[_RequestReader] = set()
         self._lock = threading.Lock()
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             name: grpc.unary_unary_rpc_method_handler(self._unary(name, method))
@@ -106,9 +107,13 @@ class PublicMethodServer:
         """Nothing to do: the gRPC server accepts the calls."""
 
     def stop_streams(self) -> bool:
-        """See MethodServer. A stream that waits for a request is cut when the gRPC server's grace ends."""
-        self._stopping = True
-        return self._streams > 0
+        """See MethodServer. A stream that waits for a request ends at once."""
+        with self._lock:
+            self._stopping = True
+            streams = list(self._streams)
+        for stream in streams:
+            stream.end()
+        return bool(streams)
 
     def _unary(self, name: str, method: UnaryMethod) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         def reply(request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -130,29 +135,67 @@ class PublicMethodServer:
     ) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
         def replies(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
             method = new_method()
-            with self._counted():
-                for request in requests:
+            with self._reader(requests) as reader:
+                while (request := reader.read()) is not None:
                     yield self._value_of(name, method(request), context)
                     if self._stopping:
-                        _abort(context, self._methods.stopping)
+                        break
+                if self._stopping:
+                    _abort(context, self._methods.stopping)
 
         return replies
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _reader(self, requests: Iterator[bytes]) -> Iterator[_RequestReader]:
+        reader = _RequestReader(requests)
         with self._lock:
-            self._streams += 1
+            self._streams.add(reader)
+            stopping = self._stopping
+        if stopping:
+            reader.end()
         try:
-            yield
+            yield reader
         finally:
             with self._lock:
-                self._streams -= 1
+                self._streams.discard(reader)
+            reader.close()
 
     def _value_of(self, name: str, answer: Answer[Any], context: grpc.ServicerContext) -> Any:
         try:
             return _run(answer)
         except Exception as error:
             _abort(context, self._methods.status_of(name, error))
+
+
+class _RequestReader:
+    """The requests of a stream, each read by a thread when it is wanted, so that a wait for one can be ended."""
+
+    def __init__(self, requests: Iterator[bytes]) -> None:
+        self._requests = requests
+        self._read: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._wanted = threading.Semaphore(0)
+        self._closed = False
+        threading.Thread(target=self._read_requests, name="stream-reader", daemon=True).start()
+
+    def read(self) -> bytes | None:
+        """The next request; None if there is none any more, or at :meth:`end`."""
+        self._wanted.release()
+        return self._read.get()
+
+    def end(self) -> None:
+        """End a wait for a request, from any thread."""
+        self._read.put(None)
+
+    def close(self) -> None:
+        """Let the thread end; one that waits for a request ends with the stream."""
+        self._closed = True
+        self._wanted.release()
+
+    def _read_requests(self) -> None:
+        with suppress(Exception):  # of a client that has cancelled or is lost
+            while self._wanted.acquire() and not self._closed:
+                self._read.put(next(self._requests))
+        self._read.put(None)
 
 
 def _run(answer: Answer[Any]) -> Any:
