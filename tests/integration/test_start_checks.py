@@ -82,18 +82,21 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             options: Mapping[str, Any] | None = None,
             method: str = "StartTrainingPPO",
             capacity: int = 0,
+            evaluation: pb.Evaluation | None = None,
+            environments: int = 0,
         ) -> str:
             simulator = create_environment_server(simulation, capacity=capacity)
             simulator.start()
             stack.callback(simulator.stop, 0)
             struct = Struct()
             struct.update(dict(options or {}))
-            grpc_environment = pb.GrpcEnvironment(address=simulator.address, options=struct)
+            grpc_environment = pb.GrpcEnvironment(address=simulator.address, options=struct, environments=environments)
             request = pb.TrainingRequest(
                 experiment_id="e",
                 total_timesteps=1000,
                 environment=pb.Environment(grpc=grpc_environment),
                 hyperparameters=hyperparameters,
+                evaluation=evaluation,
             )
             try:
                 run_id: str = (await getattr(stub, method)(request)).run_id
@@ -167,3 +170,19 @@ async def test_simulator_without_options_is_not_opened(start: Start) -> None:
     simulation = Simulation(VECTOR)
     assert await start(simulation)
     assert simulation.made == []
+
+
+@pytest.mark.parametrize(("capacity", "environments"), [(1, 1), (1, 0), (4, 4)])
+async def test_evaluation_that_has_no_environment_left_is_refused(
+    start: Start, capacity: int, environments: int
+) -> None:
+    message = await refusal(
+        start(Simulation(VECTOR), capacity=capacity, environments=environments, evaluation=pb.Evaluation())
+    )
+    assert message.startswith("evaluation: takes one more environment, and the simulator at 127.0.0.1:")
+    assert f"carries {capacity}, all of them for training: leave evaluation out" in message
+
+
+@pytest.mark.parametrize("capacity", [0, 2])
+async def test_evaluation_with_an_environment_to_spare_is_accepted(start: Start, capacity: int) -> None:
+    assert await start(Simulation(VECTOR), capacity=capacity, environments=1, evaluation=pb.Evaluation())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
@@ -43,6 +44,8 @@ from aisandbox_crds import (
 )
 from aisandbox_model_store import RUN_ID_REQUIRED
 from aisandbox_wire import dataclass_of, enumerators
+from google.protobuf import struct_pb2
+from google.protobuf.message import Message
 
 from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION
 from aisandbox_api.errors import InvalidRequest
@@ -64,7 +67,9 @@ def new_run(request: pb.TrainingRequest, algorithm: Algorithm, default_environme
     Raises InvalidRequest with every field that breaks a rule.
     """
     if (size := request.ByteSize()) > LARGEST_START:
-        raise InvalidRequest([FieldError("request", f"must have at most {LARGEST_START} bytes in all, got {size}")])
+        field, own = _largest_field(request)
+        rule = f"has {own:,} of the {size:,} bytes of the request; at most {LARGEST_START:,} in all"
+        raise InvalidRequest([FieldError(field, rule)])
     errors: list[FieldError] = []
     spec = _spec(request, algorithm, errors)
     request_id = request.request_id or None
@@ -85,6 +90,23 @@ def new_run(request: pb.TrainingRequest, algorithm: Algorithm, default_environme
     if spec.seed is None:
         spec = replace(spec, seed=random.randrange(MAX_SEED + 1))
     return TrainingRun(run_name(request.experiment_id, request_id, random), spec, annotations=annotations)
+
+
+def _largest_field(message: Message, prefix: str = "") -> tuple[str, int]:
+    """The path of the field with most of the bytes of a message, and its bytes; a Struct is one field."""
+    sizes = {field.name: (_bytes_of(value), value) for field, value in message.ListFields()}
+    name, (size, value) = max(sizes.items(), key=lambda entry: entry[1][0])
+    if isinstance(value, Message) and not isinstance(value, struct_pb2.Struct) and size > 0:
+        return _largest_field(value, f"{prefix}{name}.")
+    return f"{prefix}{name}", size
+
+
+def _bytes_of(value: object) -> int:
+    if isinstance(value, Message):
+        return value.ByteSize()
+    if isinstance(value, str):
+        return len(value.encode())
+    return sum(map(_bytes_of, (*value, *value.values()))) if isinstance(value, Mapping) else 0
 
 
 def _spec(request: pb.TrainingRequest, algorithm: Algorithm, errors: list[FieldError]) -> TrainingRunSpec:

@@ -284,9 +284,8 @@ class SimulatorSession:
         if error.code == pb.SIMULATOR_ERROR_CODE_BUSY:
             return SimulatorBusy(self.address, f"is busy and refused {kind!r}: {error.message}")
         sent = words_of(pb.SimulatorRequest.FromString(self._request))
-        return RefusedRequest(
-            self.address, f"refused {kind!r}: {error.message or 'without a message'}; sent was {sent}"
-        )
+        said = error.message.rstrip(". ") or "without a message"
+        return RefusedRequest(self.address, f"refused {kind!r}: {said}; sent was {sent}")
 
     def _wrong_kind(self, answer: str | None, kind: str) -> SimulatorError:
         return self._invalid(f"the reply to {kind!r} is {'empty' if answer is None else repr(answer)}")

@@ -9,7 +9,7 @@ from aisandbox.v1 import training_progress_pb2 as progress_pb
 from aisandbox_api.admission_checks import check_output
 from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION, environment_to_train
 from aisandbox_api.errors import FailedPrecondition, InvalidRequest
-from aisandbox_api.requests import list_query, new_run, page_token, progress_report
+from aisandbox_api.requests import LARGEST_START, list_query, new_run, page_token, progress_report
 from aisandbox_api.responses import last_checkpoint_path, status_response
 from aisandbox_crds.pod_template import PodMetadata, PodSpec, PodTemplate
 from aisandbox_crds.spec import Algorithm, Evaluation, FakeEnvironment, GrpcEnvironment, GymnasiumEnvironment
@@ -126,6 +126,29 @@ def test_addresses_that_are_not_separated_by_commas_are_refused_with_the_form(ad
     assert "got '" in error.rule
 
 
+def grpc_options(size: int) -> pb.Environment:
+    environment = pb.Environment(grpc=pb.GrpcEnvironment(address="a:1"))
+    environment.grpc.options.update({"map": "x" * size, "seed": 1})
+    return environment
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("environment.grpc.options", {"environment": grpc_options(LARGEST_START)}),
+        ("hyperparameters", {"hyperparameters": {"a" * 200_000: "b" * 80_000}, "environment": grpc_options(10_000)}),
+        ("environment.grpc.address", {"environment": pb.Environment(grpc=pb.GrpcEnvironment(address="a" * 300_000))}),
+        ("model_output_path", {"model_output_path": "ä" * 200_000, "request_id": "r" * 1000}),
+    ],
+)
+def test_request_that_is_too_large_is_refused_with_its_largest_field(field: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        made(**fields)
+    (error,) = refused.value.errors
+    assert error.field == field
+    assert error.rule.endswith("bytes of the request; at most 262,144 in all")
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_struct_with_a_number_json_cannot_say_is_refused_by_name(number: float) -> None:
     environment = pb.Environment(grpc=pb.GrpcEnvironment(address="127.0.0.1:5"))
@@ -180,9 +203,9 @@ def test_request_that_is_too_large_is_refused_without_being_read() -> None:
     environment.grpc.options.update({"level": "x" * 50_000})
     assert made(environment=environment).spec.environment == GrpcEnvironment("127.0.0.1:5", 0, {"level": "x" * 50_000})
     environment.grpc.options.update({"level": "x" * 262_144, "not a number": float("nan")})
-    with pytest.raises(InvalidRequest, match="request: must have at most 262144 bytes") as refusal:
+    with pytest.raises(InvalidRequest, match=r"environment\.grpc\.options: .* at most 262,144 in all") as refusal:
         made(environment=environment)
-    assert [error.field for error in refusal.value.errors] == ["request"]
+    assert [error.field for error in refusal.value.errors] == ["environment.grpc.options"]
 
 
 def test_output_path_that_is_too_long_with_its_suffix_is_refused() -> None:

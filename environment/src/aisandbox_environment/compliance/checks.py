@@ -40,7 +40,8 @@ class CheckFailed(Exception):
     """A rule is broken: ``expected`` and ``received`` are phrases, ``advice`` a sentence for the simulator's author."""
 
     def __init__(self, expected: str, received: str, advice: str) -> None:
-        super().__init__(f"expected {expected}; got {received}. {advice}")
+        # What a simulator has said may be a sentence with a full stop of its own.
+        super().__init__(f"expected {expected}; got {received.rstrip('.')}. {advice}")
 
 
 class CheckSkipped(Exception):

@@ -130,8 +130,8 @@ Global___NoiseKind: _TypeAlias = NoiseKind  # noqa: Y015
 @_typing.final
 class TrainingRequest(_message.Message):
     """What to train, for how long, and against which environment. What it says has at most 64 KiB as the JSON of a
-    TrainingRun's spec, and the message at most 256 KiB; the error names the field
-    that has most of it.
+    TrainingRun's spec, and the message at most 256 KiB; the error names the field that has most of it. docs/limits.md
+    lists every limit.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -1,0 +1,71 @@
+"""docs/limits.md has the limits that are checked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from aisandbox_api import requests, server, status_size, training_servicer
+from aisandbox_api.settings import Settings as ApiSettings
+from aisandbox_crds import MAX_NAME_LENGTH, MAX_SEED, MAX_TIMESTEPS, addresses, codec, progress, spec, validation
+from aisandbox_crds.value_parser import MAX_LENGTH
+from aisandbox_inference import policy_service
+from aisandbox_inference.settings import Settings as InferenceSettings
+from aisandbox_wire import NO_BOUND, spaces
+
+ROOT = Path(__file__).parents[3]
+TEXT = (ROOT / "docs/limits.md").read_text(encoding="utf-8")
+ROWS = dict(re.findall(r"^\| (.+?) \| (.+?) \|", TEXT, re.M))
+INFERENCE = InferenceSettings()
+
+
+def binary(size: int) -> str:
+    """As 64 KiB or 3 MiB."""
+    unit, name = (1024**2, "MiB") if size >= 1024**2 else (1024, "KiB")
+    assert size % unit == 0
+    return f"{size // unit} {name}"
+
+
+@pytest.mark.parametrize(
+    ("row", "value"),
+    [
+        ("one request to the service", binary(server.LARGEST_MESSAGE)),
+        ("one request to the inference-server", f"{binary(INFERENCE.max_message_bytes)} (`MAX_MESSAGE_BYTES`)"),
+        ("a `TrainingRequest` as a message", binary(requests.LARGEST_START)),
+        ("a run's spec as JSON, `options` and `kwargs` included", binary(validation.MAX_SPEC_BYTES)),
+        (
+            "`page_size` of `ListTrainingRuns`",
+            f"{requests.LARGEST_PAGE_SIZE:,} (0: {requests.DEFAULT_PAGE_SIZE})",
+        ),
+        ("one page of `ListTrainingRuns`", binary(training_servicer.LARGEST_PAGE_BYTES)),
+        ("observations of one `ActBatch`", f"{INFERENCE.max_batch_observations:,} (`MAX_BATCH_OBSERVATIONS`)"),
+        ("one part of `GetModel`", binary(policy_service._PART_BYTES)),
+        ("message and details of an error", binary(status_size.LIMIT)),
+        ("runs that wait for a trainer", f"{ApiSettings().max_pending_runs} (`MAX_PENDING_RUNS`)"),
+        ("`experiment_id`, `request_id`", f"1 to {validation.MAX_NAME_LENGTH} printable characters"),
+        ("`run_id` (the service makes it)", f"{MAX_NAME_LENGTH} characters: a label of DNS"),
+        ("`total_timesteps`", f"10^{len(str(MAX_TIMESTEPS)) - 1}"),
+        ("`seed`", f"2^{MAX_SEED.bit_length()} - 1"),
+        ("`hyperparameters`", f"{spec.MAX_HYPERPARAMETERS}, each of {MAX_LENGTH:,} characters"),
+        (
+            "`environment.grpc.address`",
+            f"{spec.MAX_ADDRESS_LENGTH:,} characters, {addresses.MAX_ADDRESSES:,} addresses",
+        ),
+        ("`environment.grpc.environments`, `n_envs`", f"{spec.MAX_ENVIRONMENTS:,}"),
+        ("`environment.grpc.options`, `environment.gymnasium.kwargs`", f"nested {codec.MAX_DEPTH} deep"),
+        ("`model_output_path`", f"{spec.MAX_PATH_LENGTH:,} characters"),
+        ("one text of a status (a warning, a message)", f"{progress.MAX_TEXT:,} characters; longer ones are cut"),
+        ("elements of a Box, bits of a MultiBinary", f"2^{spaces._MOST_ELEMENTS.bit_length()} - 1"),
+        (
+            "a bound of a Box of actions",
+            f"a magnitude under 10^{len(str(int(NO_BOUND))) - 1}; from there on it counts as none",
+        ),
+    ],
+)  # fmt: skip
+def test_limit_in_the_table_is_the_one_that_is_checked(row: str, value: str) -> None:
+    assert ROWS[row] == value
+
+
+def test_comments_of_the_api_name_the_table() -> None:
+    assert "docs/limits.md" in (ROOT / "proto/aisandbox/v1/policy_trainer.proto").read_text(encoding="utf-8")
