@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aisandbox_cli.connection import check_address
+from aisandbox_cli.connection import checked_address
 from aisandbox_cli.errors import UsageError
 from aisandbox_cli.main import COMMANDS, main
 
@@ -132,7 +132,7 @@ print(*sorted(heavy & set(sys.modules)))
 
 @pytest.mark.parametrize("address", ["localhost:1", "10.0.0.1:50051", "[::1]:65535", "dns:///a.b-c:50051"])
 def test_check_address_accepts_host_and_port(address: str) -> None:
-    check_address(address)
+    checked_address(address)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_check_address_accepts_host_and_port(address: str) -> None:
 )
 def test_check_address_refuses_everything_else(address: str) -> None:
     with pytest.raises(UsageError, match="must be HOST:PORT"):
-        check_address(address)
+        checked_address(address)
 
 
 @pytest.mark.parametrize("line", [["train", "poo"], ["runs", "--phase", "poo"]])

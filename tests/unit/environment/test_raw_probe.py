@@ -136,7 +136,12 @@ def test_address_that_is_tried_again_and_again_is_probed_once_in_an_interval() -
 
 def test_addresses_that_are_remembered_are_bounded() -> None:
     asked: list[str] = []
-    answers = RecentAnswers(lambda address: asked.append(address) or "", lambda: 0.0)
+
+    def ask(address: str) -> str:
+        asked.append(address)
+        return ""
+
+    answers = RecentAnswers(ask, lambda: 0.0)
     for number in range(MOST_ADDRESSES + 1):
         answers.of(f"a:{number}")
     answers.of("a:0")
