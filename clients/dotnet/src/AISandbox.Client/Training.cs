@@ -1,0 +1,205 @@
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.Linq;
+using Google.Protobuf.WellKnownTypes;
+
+namespace AISandbox.Client;
+
+/// <summary>What to train, for how long, and against which environment.</summary>
+public sealed record Training
+{
+    /// <summary>A name that groups runs: 1 to 128 printable characters. The run's name begins with it.</summary>
+    public required string Experiment { get; init; }
+
+    /// <summary>Environment steps, over all environments; 1 to 10^12.</summary>
+    public required long TotalTimesteps { get; init; }
+
+    /// <summary>The algorithm by its type, and its hyperparameters. Default: PPO with its defaults.</summary>
+    public Hyperparameters Hyperparameters { get; init; } = new PpoHyperparameters();
+
+    /// <summary>What to train against. Null: the default of the service, a small built-in test environment.</summary>
+    public TrainingEnvironment? Environment { get; init; }
+
+    /// <summary>Environment i is seeded with seed + i at its first reset. Null: the service chooses one.</summary>
+    public uint? Seed { get; init; }
+
+    /// <summary>Episodes played with the policy during training, in an environment of their own. Null: none.</summary>
+    public EvaluationPlan? Evaluation { get; init; }
+
+    /// <summary>Environment steps between checkpoints; null: a tenth of <see cref="TotalTimesteps"/>, at most 100,000.</summary>
+    public long? CheckpointEveryTimesteps { get; init; }
+
+    /// <summary>Where the service saves the final zip of stable-baselines3, relative to its folder of models; null: nowhere.</summary>
+    public string? ModelOutputPath { get; init; }
+
+    /// <summary>
+    /// 1 to 128 printable characters: a start with the same id returns the same run, also from another process. Null: a new
+    /// one for each start, whose retries start one run.
+    /// </summary>
+    public string? RequestId { get; init; }
+
+    internal V1.TrainingRequest ToRequest()
+    {
+        var request = new V1.TrainingRequest
+        {
+            ExperimentId = Experiment,
+            TotalTimesteps = TotalTimesteps,
+            ModelOutputPath = ModelOutputPath ?? "",
+            RequestId = RequestId ?? Guid.NewGuid().ToString(),
+            CheckpointEveryTimesteps = CheckpointEveryTimesteps ?? 0,
+        };
+        if (Seed is { } seed)
+        {
+            request.Seed = seed;
+        }
+
+        foreach (var (name, value) in Hyperparameters.ToText())
+        {
+            request.Hyperparameters.Add(name, value);
+        }
+
+        if (Environment is not null)
+        {
+            request.Environment = Environment.ToMessage();
+        }
+
+        if (Evaluation is not null)
+        {
+            request.Evaluation = Evaluation.ToMessage();
+        }
+
+        return request;
+    }
+
+    internal static uint ToUnsigned(int value, string field) =>
+        value >= 0 ? (uint)value : throw new ArgumentOutOfRangeException(field, value, $"{field}: must not be negative");
+}
+
+/// <summary>Episodes played with the policy during training.</summary>
+public sealed record EvaluationPlan
+{
+    /// <summary>Environment steps of training between evaluations; null: the same as between checkpoints.</summary>
+    public long? EveryTimesteps { get; init; }
+
+    /// <summary>Episodes in each evaluation, 1 to 10,000; null: 10.</summary>
+    public int? Episodes { get; init; }
+
+    /// <summary>Whether actions are sampled from the policy's distribution.</summary>
+    public bool Stochastic { get; init; }
+
+    internal V1.Evaluation ToMessage() => new()
+    {
+        EveryTimesteps = EveryTimesteps ?? 0,
+        Episodes = Training.ToUnsigned(Episodes ?? 0, "Evaluation.Episodes"),
+        Stochastic = Stochastic,
+    };
+}
+
+/// <summary>What a run trains against.</summary>
+public abstract record TrainingEnvironment
+{
+    private protected TrainingEnvironment()
+    {
+    }
+
+    /// <summary>Simulators that the trainer connects to; the environments are distributed over them evenly.</summary>
+    /// <param name="addresses">Each <c>HOST:PORT</c>, or <c>dns:///HOST:PORT</c> for every address that the name resolves to.</param>
+    public static SimulatorEnvironment Simulator(params string[] addresses) => new() { Addresses = addresses };
+
+    /// <summary>An environment registered with Gymnasium, made inside the trainer.</summary>
+    /// <param name="id"><c>CartPole-v1</c>.</param>
+    public static GymnasiumEnvironment Gymnasium(string id) => new() { Id = id };
+
+    /// <summary>The small built-in environment of the service, to try it.</summary>
+    public static TrainingEnvironment BuiltIn { get; } = new BuiltInEnvironment();
+
+    internal abstract V1.Environment ToMessage();
+
+    private sealed record BuiltInEnvironment : TrainingEnvironment
+    {
+        internal override V1.Environment ToMessage() => new() { Fake = new V1.FakeEnvironment() };
+    }
+}
+
+/// <summary>Simulators that implement EnvironmentService.</summary>
+public sealed record SimulatorEnvironment : TrainingEnvironment
+{
+    /// <summary>Each <c>HOST:PORT</c>, or <c>dns:///HOST:PORT</c> for every address that the name resolves to.</summary>
+    public required IReadOnlyList<string> Addresses { get; init; }
+
+    /// <summary>The number of environments over all addresses; null: one for each address.</summary>
+    public int? Environments { get; init; }
+
+    /// <summary>Options of the simulator: texts, numbers, truth values, null, lists and dictionaries of them.</summary>
+    public IReadOnlyDictionary<string, object?>? Options { get; init; }
+
+    internal override V1.Environment ToMessage()
+    {
+        foreach (var address in Addresses)
+        {
+            if (address.Contains(',', StringComparison.Ordinal))
+            {
+                throw new ArgumentException($"Environment.Addresses: \"{address}\" is more than one; pass each by itself");
+            }
+        }
+
+        return new V1.Environment
+        {
+            Grpc = new V1.GrpcEnvironment
+            {
+                Address = string.Join(",", Addresses),
+                Environments = Training.ToUnsigned(Environments ?? 0, "Environment.Environments"),
+                Options = Options is null ? null : OptionValues.ToStruct("Environment.Options", Options),
+            },
+        };
+    }
+}
+
+/// <summary>An environment registered with Gymnasium.</summary>
+public sealed record GymnasiumEnvironment : TrainingEnvironment
+{
+    /// <summary><c>CartPole-v1</c>.</summary>
+    public required string Id { get; init; }
+
+    /// <summary>Keyword arguments of gymnasium.make: texts, numbers, truth values, null, lists and dictionaries of them.</summary>
+    public IReadOnlyDictionary<string, object?>? Arguments { get; init; }
+
+    internal override V1.Environment ToMessage() => new()
+    {
+        Gymnasium = new V1.GymnasiumEnvironment
+        {
+            Id = Id,
+            Kwargs = Arguments is null ? null : OptionValues.ToStruct("Environment.Arguments", Arguments),
+        },
+    };
+}
+
+/// <summary>Makes a Struct of plain values, without reflection.</summary>
+internal static class OptionValues
+{
+    public static Struct ToStruct(string path, IEnumerable<KeyValuePair<string, object?>> values)
+    {
+        var result = new Struct();
+        foreach (var (key, value) in values)
+        {
+            result.Fields.Add(key, ToValue($"{path}[\"{key}\"]", value));
+        }
+
+        return result;
+    }
+
+    private static Value ToValue(string path, object? value) => value switch
+    {
+        null => Value.ForNull(),
+        string text => Value.ForString(text),
+        bool truth => Value.ForBool(truth),
+        float or double or decimal or sbyte or byte or short or ushort or int or uint or long or ulong =>
+            Value.ForNumber(Convert.ToDouble(value, CultureInfo.InvariantCulture)),
+        IEnumerable<KeyValuePair<string, object?>> values => Value.ForStruct(ToStruct(path, values)),
+        IEnumerable<object?> list => Value.ForList(list.Select((each, i) => ToValue($"{path}[{i}]", each)).ToArray()),
+        System.Collections.IEnumerable list => Value.ForList(list.Cast<object?>().Select((each, i) => ToValue($"{path}[{i}]", each)).ToArray()),
+        _ => throw new ArgumentException(
+            $"{path}: must be a text, a number, a truth value, null, or a list or dictionary of them, got {value.GetType()}"),
+    };
+}

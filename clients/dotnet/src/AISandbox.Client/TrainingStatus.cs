@@ -1,0 +1,191 @@
+using System;
+using Google.Protobuf.WellKnownTypes;
+
+namespace AISandbox.Client;
+
+/// <summary>The state of a run.</summary>
+public enum TrainingPhase
+{
+    /// <summary>Not known to this version of the package.</summary>
+    Unknown = 0,
+
+    /// <summary>Accepted; waits for a free trainer.</summary>
+    Pending = 1,
+
+    /// <summary>The trainer is loading or connecting.</summary>
+    Starting = 2,
+
+    /// <summary>Training.</summary>
+    Running = 3,
+
+    /// <summary>Stopped on request; continues from its newest checkpoint when resumed.</summary>
+    Suspended = 4,
+
+    /// <summary>Done: the final model is published.</summary>
+    Succeeded = 5,
+
+    /// <summary>Done: <see cref="TrainingStatus.Failure"/> says why.</summary>
+    Failed = 6,
+
+    /// <summary>Done on request.</summary>
+    Cancelled = 7,
+}
+
+/// <summary>What the trainer of a run is doing.</summary>
+public enum TrainerActivity
+{
+    /// <summary>Not known.</summary>
+    Unknown = 0,
+
+    /// <summary>Loading, connecting to the simulator, building or restoring the policy.</summary>
+    Starting = 1,
+
+    /// <summary>Collecting experience or updating the policy.</summary>
+    Training = 2,
+
+    /// <summary>Waiting for a simulator that cannot be reached.</summary>
+    WaitingForSimulator = 3,
+
+    /// <summary>Running evaluation episodes.</summary>
+    Evaluating = 4,
+
+    /// <summary>Updating the policy, for some seconds already.</summary>
+    Updating = 5,
+
+    /// <summary>Waiting for the answer to a step, for some seconds already.</summary>
+    WaitingForStep = 6,
+}
+
+/// <summary>Why a run failed.</summary>
+/// <param name="Reason">One word in CamelCase for programs: <c>SimulatorUnreachable</c>.</param>
+/// <param name="Message">A message for people: the cause, and what to do.</param>
+public sealed record TrainingFailure(string Reason, string Message);
+
+/// <summary>A checkpoint or a model of a run.</summary>
+/// <param name="Path">Relative to the run's folder, <c>models/20000</c>.</param>
+/// <param name="Timesteps">The environment steps done when it was made.</param>
+/// <param name="Digest"><c>sha256:</c> and 64 digits, its identity.</param>
+/// <param name="RewardMean">The mean return for which a best model was chosen.</param>
+public sealed record TrainingArtifact(string Path, long Timesteps, string Digest, double? RewardMean);
+
+/// <summary>The status of a run at one moment.</summary>
+public sealed record TrainingStatus
+{
+    /// <summary>The name of the run.</summary>
+    public required string Run { get; init; }
+
+    /// <summary>Its state.</summary>
+    public TrainingPhase Phase { get; init; }
+
+    /// <summary>Whether the run has succeeded, failed or been cancelled, and will never change again.</summary>
+    public bool IsDone { get; init; }
+
+    /// <summary>Environment steps done, over all environments and attempts.</summary>
+    public long TimestepsDone { get; init; }
+
+    /// <summary>Environment steps to do, as requested.</summary>
+    public long TotalTimesteps { get; init; }
+
+    /// <summary>The mean undiscounted return of the last 100 training episodes; null before the first one has ended.</summary>
+    public double? EpisodeRewardMean { get; init; }
+
+    /// <summary>The mean length of the same episodes, in steps.</summary>
+    public double? EpisodeLengthMean { get; init; }
+
+    /// <summary>The mean return of the last evaluation; null before the first.</summary>
+    public double? EvaluationRewardMean { get; init; }
+
+    /// <summary>Environment steps a second; 0 unless running.</summary>
+    public double StepsPerSecond { get; init; }
+
+    /// <summary>At the current speed; null if it is not known.</summary>
+    public TimeSpan? EstimatedRemaining { get; init; }
+
+    /// <summary>Why the run failed; null unless it did.</summary>
+    public TrainingFailure? Failure { get; init; }
+
+    /// <summary>A problem that does not stop the run; empty if there is none.</summary>
+    public string Warning { get; init; } = "";
+
+    /// <summary>What the trainer is doing, while the run is starting or running.</summary>
+    public TrainerActivity Activity { get; init; }
+
+    /// <summary>The experiment that the run belongs to.</summary>
+    public string Experiment { get; init; } = "";
+
+    /// <summary>The algorithm: <c>PPO</c>, <c>A2C</c>, <c>DQN</c>.</summary>
+    public string Algorithm { get; init; } = "";
+
+    /// <summary>The seed, as requested or chosen by the service.</summary>
+    public long Seed { get; init; }
+
+    /// <summary>How often the trainer was restarted after it had stopped without a request.</summary>
+    public int Restarts { get; init; }
+
+    /// <summary>Environment steps that were lost by restarts.</summary>
+    public long TimestepsLost { get; init; }
+
+    /// <summary>The newest published model.</summary>
+    public TrainingArtifact? LatestModel { get; init; }
+
+    /// <summary>The best published model.</summary>
+    public TrainingArtifact? BestModel { get; init; }
+
+    /// <summary>The newest checkpoint.</summary>
+    public TrainingArtifact? LatestCheckpoint { get; init; }
+
+    /// <summary>The checkpoint that the current attempt started from; null if it started from scratch.</summary>
+    public TrainingArtifact? ResumedFrom { get; init; }
+
+    /// <summary>The stable-baselines3 zip of the newest checkpoint, or the requested final one; empty before the first.</summary>
+    public string LastCheckpointPath { get; init; } = "";
+
+    /// <summary>When the start was accepted.</summary>
+    public DateTimeOffset? CreateTime { get; init; }
+
+    /// <summary>When the first attempt began.</summary>
+    public DateTimeOffset? StartTime { get; init; }
+
+    /// <summary>When the run was done.</summary>
+    public DateTimeOffset? CompletionTime { get; init; }
+
+    internal static TrainingStatus From(V1.StatusResponse status) => new()
+    {
+        Run = status.RunId,
+        Phase = status.Phase is >= V1.Phase.Pending and <= V1.Phase.Cancelled ? (TrainingPhase)status.Phase : TrainingPhase.Unknown,
+        IsDone = status.IsDone,
+        TimestepsDone = status.TimestepsDone,
+        TotalTimesteps = status.TotalTimesteps,
+        EpisodeRewardMean = status.HasEpisodeRewardMean ? status.EpisodeRewardMean : null,
+        EpisodeLengthMean = status.HasEpisodeLengthMean ? status.EpisodeLengthMean : null,
+        EvaluationRewardMean = status.HasEvaluationRewardMean ? status.EvaluationRewardMean : null,
+        StepsPerSecond = status.Fps,
+        EstimatedRemaining = status.HasEstimatedRemainingSeconds ? Remaining(status.EstimatedRemainingSeconds) : null,
+        Failure = status.Failure is { } failure ? new TrainingFailure(failure.Reason, failure.Message) : null,
+        Warning = status.Warning,
+        Activity = status.Activity is >= V1.TrainerActivity.Starting and <= V1.TrainerActivity.WaitingForStep
+            ? (TrainerActivity)status.Activity : TrainerActivity.Unknown,
+        Experiment = status.ExperimentId,
+        Algorithm = status.Algorithm == V1.Algorithm.Unspecified ? "" : status.Algorithm.ToString().ToUpperInvariant(),
+        Seed = status.Seed,
+        Restarts = (int)status.Restarts,
+        TimestepsLost = status.TimestepsLost,
+        LatestModel = Artifact(status.LatestModel),
+        BestModel = Artifact(status.BestModel),
+        LatestCheckpoint = Artifact(status.LatestCheckpoint),
+        ResumedFrom = Artifact(status.ResumedFrom),
+        LastCheckpointPath = status.LastCheckpointPath,
+        CreateTime = Time(status.CreateTime),
+        StartTime = Time(status.StartTime),
+        CompletionTime = Time(status.CompletionTime),
+    };
+
+    private static TimeSpan? Remaining(double seconds) =>
+        seconds < TimeSpan.MaxValue.TotalSeconds ? TimeSpan.FromSeconds(seconds) : null;
+
+    private static DateTimeOffset? Time(Timestamp? time) => time?.ToDateTimeOffset();
+
+    private static TrainingArtifact? Artifact(V1.Artifact? artifact) =>
+        artifact is null ? null
+            : new TrainingArtifact(artifact.Path, artifact.Timesteps, artifact.Digest, artifact.HasRewardMean ? artifact.RewardMean : null);
+}
