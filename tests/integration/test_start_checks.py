@@ -186,3 +186,74 @@ async def test_evaluation_that_has_no_environment_left_is_refused(
 @pytest.mark.parametrize("capacity", [0, 2])
 async def test_evaluation_with_an_environment_to_spare_is_accepted(start: Start, capacity: int) -> None:
     assert await start(Simulation(VECTOR), capacity=capacity, environments=1, evaluation=pb.Evaluation())
+
+
+@pytest.fixture
+async def start_gymnasium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+    """start(id, hyperparameters, method=..., **kwargs) -> the run_id. Raises AioRpcError."""
+    monkeypatch.setenv("TRAINER_MEMORY_BYTES", str(10**9))
+    settings = Settings(grpc_port=0, models_dir=tmp_path, max_concurrent_runs=1)
+    server = create_server(settings, backend=LocalBackend(settings, NeverReady()))
+    await server.start()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stub = PolicyTrainerServiceStub(channel)
+
+        async def start(
+            environment_id: str,
+            hyperparameters: Mapping[str, str] | None = None,
+            method: str = "StartTrainingPPO",
+            **kwargs: Any,
+        ) -> str:
+            environment = pb.Environment(gymnasium=pb.GymnasiumEnvironment(id=environment_id))
+            environment.gymnasium.kwargs.update(kwargs)
+            request = pb.TrainingRequest(
+                experiment_id="e", total_timesteps=1000, environment=environment, hyperparameters=hyperparameters
+            )
+            run_id: str = (await getattr(stub, method)(request)).run_id
+            return run_id
+
+        yield start
+    await server.stop(grace=0)
+
+
+@pytest.mark.parametrize(
+    ("environment", "method", "hyperparameters", "message"),
+    [
+        ("Pendulum-v1", "DQN", {}, "environment.gymnasium.id: Pendulum-v1: DQN takes only discrete actions"),
+        ("CartPole-v1", "PPO", {"policy": "CnnPolicy"}, "hyperparameters.policy: CnnPolicy needs images"),
+        ("FrozenLake-v1", "A2C", {"normalize": "True"}, "hyperparameters.normalize: only a Box can be normalised"),
+        (
+            "CartPole-v1",
+            "DQN",
+            {"buffer_size": "100000000"},
+            "environment.gymnasium.id: with the spaces of",
+        ),
+    ],
+)
+async def test_hyperparameters_that_do_not_fit_an_environment_of_gymnasium_are_refused(
+    start_gymnasium: Start, environment: str, method: str, hyperparameters: dict[str, str], message: str
+) -> None:
+    refused = await refusal(start_gymnasium(environment, hyperparameters, f"StartTraining{method}"))
+    assert refused.startswith(message)
+
+
+async def test_keyword_arguments_that_an_environment_of_gymnasium_does_not_take_are_refused(
+    start_gymnasium: Start,
+) -> None:
+    refused = await refusal(start_gymnasium("CartPole-v1", gravity_of_mars=3.7))
+    assert refused.startswith("environment.gymnasium.kwargs: gymnasium.make('CartPole-v1'")
+    assert "gravity_of_mars" in refused
+
+
+@pytest.mark.parametrize(
+    ("environment", "kwargs"),
+    [
+        ("CartPole-v1", {"sutton_barto_reward": True}),
+        ("no_such_module:Own-v0", {}),
+        ("FrozenLake-v1", {"map_name": "x"}),
+    ],
+)
+async def test_environment_that_cannot_be_made_here_is_left_to_the_trainer(
+    start_gymnasium: Start, environment: str, kwargs: dict[str, Any]
+) -> None:
+    assert await start_gymnasium(environment, **kwargs)

@@ -1,4 +1,4 @@
-"""Checks of a start beyond its own fields: the simulators it names, and the file it will write.
+"""Checks of a start beyond its own fields: the environment it names, and the file it will write.
 
 A simulator that cannot be reached is no error: the run waits for it. Must not know backends or grpc.
 """
@@ -6,6 +6,7 @@ A simulator that cannot be reached is no error: the run waits for it. Must not k
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from aisandbox_crds import (
     Algorithm,
     FieldError,
     GrpcEnvironment,
+    GymnasiumEnvironment,
     Hyperparameters,
     TrainingRun,
     TrainingRunSpec,
@@ -27,6 +29,7 @@ from aisandbox_crds import (
     parse_hyperparameters,
 )
 from aisandbox_environment import (
+    InvalidOptions,
     PermanentSimulatorError,
     RefusedRequest,
     SimulatorError,
@@ -52,6 +55,15 @@ MOST_ADDRESSES = 16
 
 _ADDRESS = "environment.grpc.address"
 _OPTIONS = "environment.grpc.options"
+_GYMNASIUM = "environment.gymnasium.id"
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Who has declared spaces: the field of the request that names it, and words for it."""
+
+    field: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +74,41 @@ class _Answer:
     spec: Spec | None
 
 
-async def check_simulators(spec: TrainingRunSpec) -> None:
-    """Checks the first MOST_ADDRESSES simulators, if they answer in 2 s. Raises InvalidRequest, FailedPrecondition."""
+async def check_environment(spec: TrainingRunSpec) -> None:
+    """What can be known of a run's environment in some seconds. Raises InvalidRequest, FailedPrecondition."""
     environment = spec.environment
-    if not isinstance(environment, GrpcEnvironment):
+    if isinstance(environment, GrpcEnvironment):
+        await check_simulators(spec, environment)
+    elif isinstance(environment, GymnasiumEnvironment):
+        await asyncio.to_thread(check_gymnasium, spec, environment)
+
+
+def check_gymnasium(spec: TrainingRunSpec, environment: GymnasiumEnvironment) -> None:
+    """Checks the spaces of an environment of Gymnasium's own, where Gymnasium is installed. Blocking.
+
+    The code of others is not run in this process: the trainer makes such an environment, and checks the same before its
+    first step. Raises InvalidRequest.
+    """
+    if importlib.util.find_spec("gymnasium") is None:
         return
+    from aisandbox_environment import builtin_spec  # imports Gymnasium
+
+    try:
+        found = builtin_spec(environment.id, environment.kwargs)
+    except InvalidOptions as error:
+        raise InvalidRequest([FieldError("environment.gymnasium.kwargs", str(error))]) from error
+    except Exception as error:  # the trainer says what it is
+        log.info("environment was not made to check its spaces", environment=environment.id, error=str(error))
+        return
+    if found is None:
+        return
+    hyperparameters = parse_hyperparameters(spec.algorithm, spec.hyperparameters)
+    count = effective_environments(spec, hyperparameters, 1)
+    _check_spaces(spec.algorithm, hyperparameters, _Source(_GYMNASIUM, environment.id), count, found)
+
+
+async def check_simulators(spec: TrainingRunSpec, environment: GrpcEnvironment) -> None:
+    """Checks the first MOST_ADDRESSES simulators, if they answer in 2 s. Raises InvalidRequest, FailedPrecondition."""
     try:
         async with asyncio.timeout(DESCRIBE_SECONDS):
             addresses = await asyncio.to_thread(_resolve, environment.address)
@@ -82,7 +124,8 @@ async def check_simulators(spec: TrainingRunSpec) -> None:
         if answer is not None:
             _check_capacity(address, share, answer)
             if answer.spec is not None:
-                _check_spaces(spec.algorithm, hyperparameters, address, count, answer.spec)
+                source = _Source(_ADDRESS, f"the simulator at {address}")
+                _check_spaces(spec.algorithm, hyperparameters, source, count, answer.spec)
     address, share = shares[0]
     if replies[0] is not None and spec.evaluation is not None:
         _check_evaluation(address, share, replies[0])
@@ -184,15 +227,15 @@ def _check_capacity(address: str, share: int, answer: _Answer) -> None:
 
 
 def _check_spaces(
-    algorithm: Algorithm, hyperparameters: Hyperparameters, address: str, environments: int, spec: Spec
+    algorithm: Algorithm, hyperparameters: Hyperparameters, source: _Source, environments: int, spec: Spec
 ) -> None:
     if problem := actions_problem(algorithm, declared_space(spec.action_space)):
-        raise InvalidRequest([FieldError(_ADDRESS, f"the simulator at {address}: {problem}")])
+        raise InvalidRequest([FieldError(source.field, f"{source.words}: {problem}")])
     if errors := hyperparameter_errors(algorithm, hyperparameters, spec):
-        where = f" (declared by the simulator at {address})"
+        where = f" (declared by {source.words})"
         raise InvalidRequest([FieldError(error.field, error.rule + where) for error in errors])
     if rule := memory_problem(algorithm, hyperparameters, environments, spec):
-        raise InvalidRequest([FieldError(_ADDRESS, f"with the spaces of the simulator at {address}, {rule}")])
+        raise InvalidRequest([FieldError(source.field, f"with the spaces of {source.words}, {rule}")])
 
 
 def _check_evaluation(address: str, share: int, answer: _Answer) -> None:

@@ -26,7 +26,7 @@ from aisandbox_crds import (
 )
 from aisandbox_model_store import RunStore
 
-from aisandbox_api.admission_checks import check_output, check_simulators
+from aisandbox_api.admission_checks import check_environment, check_output
 from aisandbox_api.backend import Backend
 from aisandbox_api.default_environment import environment_to_train
 from aisandbox_api.errors import RequestIdTaken
@@ -81,7 +81,7 @@ class TrainingServicer:
         store: RunStore,
         random: Random,
         adapter_address: str | None = None,
-        check: Callable[[TrainingRunSpec], Awaitable[None]] = check_simulators,
+        check: Callable[[TrainingRunSpec], Awaitable[None]] = check_environment,
     ) -> None:
         self._backend = backend
         self._store = store

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         TransientSimulatorError,
     )
     from aisandbox_environment.grpc_adapter import GrpcExternalEnvAdapter
-    from aisandbox_environment.gymnasium_host import GymnasiumSimulation, host_gymnasium
+    from aisandbox_environment.gymnasium_host import GymnasiumSimulation, builtin_spec, host_gymnasium
     from aisandbox_environment.server import EnvironmentServer, create_environment_server
     from aisandbox_environment.session import SimulatorSession, Timeouts
     from aisandbox_environment.simulation import (
@@ -88,7 +88,7 @@ _NAMES = {
         "TransientSimulatorError",
     ),
     "grpc_adapter": ("GrpcExternalEnvAdapter",),
-    "gymnasium_host": ("GymnasiumSimulation", "host_gymnasium"),
+    "gymnasium_host": ("GymnasiumSimulation", "builtin_spec", "host_gymnasium"),
     "server": ("EnvironmentServer", "create_environment_server"),
     "session": ("SimulatorSession", "Timeouts"),
     "simulation": ("EpisodeMetrics", "ResetResult", "Simulation", "SimulationBatch", "StepResult"),
@@ -140,6 +140,7 @@ __all__ = [
     "Timeouts",
     "TransientSimulatorError",
     "WatchdogTimer",
+    "builtin_spec",
     "check_simulator",
     "create_environment_server",
     "describe",

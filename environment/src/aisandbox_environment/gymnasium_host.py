@@ -21,6 +21,20 @@ from aisandbox_environment.server import EnvironmentServer, create_environment_s
 from aisandbox_environment.simulation import NO_EPISODE_ENDED, ResetResult, StepResult
 from aisandbox_environment.spec import Spec, make_spec
 
+BUILT_IN = ("gymnasium.envs.classic_control", "gymnasium.envs.toy_text")
+"""The modules of Gymnasium's environments that are made in a moment and need nothing but NumPy."""
+
+
+def builtin_spec(id: str, make_kwargs: Mapping[str, Any] | None = None) -> Spec | None:  # noqa: A002 -- Gymnasium's word
+    """The spec of an environment of BUILT_IN, or None for every other: to make it would run code of others.
+
+    Raises InvalidOptions for keyword arguments that the environment does not take.
+    """
+    registered = gym.registry.get(id)
+    if registered is None or not str(registered.entry_point).startswith(BUILT_IN):
+        return None
+    return GymnasiumSimulation(id, make_kwargs).spec
+
 
 class GymnasiumSimulation:
     """Environments registered as ``id`` ("CartPole-v1", or "package.module:Name-v0" to import their module first).
