@@ -91,6 +91,7 @@ dotnet-packages: setup
 	rm -rf build/dotnet/tests build/dotnet/packages
 	cd clients/dotnet && dotnet build AISandbox.slnx $(DOTNET_FLAGS) -p:RestoreLockedMode=true
 	cd clients/dotnet && dotnet format AISandbox.slnx --verify-no-changes --no-restore
+	$(RUN) python tests/support/dotnet_policies.py build/dotnet/policies
 	cd clients/dotnet && AISANDBOX_PYTHON=$(CURDIR)/.venv/bin/python dotnet test --solution AISandbox.slnx -c Release --no-build \
 		--results-directory $(CURDIR)/build/dotnet/tests --coverlet --coverlet-output-format cobertura \
 		--coverlet-include "[AISandbox.*]*" --coverlet-exclude "[*]AISandbox.V1.*"

@@ -20,6 +20,7 @@ from waiting import wait_until
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 BUILD = ROOT / "build" / "dotnet"
+POLICY_README = "clients/dotnet/src/AISandbox.Policy/README.md"
 
 pytestmark = [
     pytest.mark.timeout(400),
@@ -95,3 +96,47 @@ def test_csharp_simulator_of_the_documents_keeps_the_contract(tmp_path: Path) ->
         check = [sys.executable, "-m", "aisandbox_cli", "check-simulator", f"127.0.0.1:{port[1]}"]
         done = subprocess.run(check, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr + log.read_text()
+
+
+def _program(name: str, examples: list[str], before: str = "") -> str:
+    """The examples, one after another, as the main method of a class."""
+    lines = "\n".join(examples).splitlines()
+    usings = [line for line in lines if re.match(r"using [\w.]+;$", line)]
+    body = "\n".join(line for line in lines if line not in usings)
+    main = f"public static async Task Main() {{ await Task.CompletedTask; {before}\n{body}\n}}"
+    return "\n".join([*usings, f"static class {name} {{ {main} }}\n"])
+
+
+@pytest.fixture(scope="module")
+def policies() -> Path:
+    """The folder of exported policies."""
+    folder = BUILD / "policies"
+    if not (folder / "made").exists():
+        subprocess.run([sys.executable, str(ROOT / "tests/support/dotnet_policies.py"), str(folder)], check=True)
+    return folder
+
+
+def test_csharp_of_the_policies_page_acts(policies: Path, tmp_path: Path) -> None:
+    load, follow = _examples("docs/policies.md")
+    readme = _examples(POLICY_README)
+    assert readme[0] == load
+    _extract(
+        "Policy",
+        {
+            "Example0.cs": _program("Example0", [load]),
+            "Example1.cs": _program("Example1", [load, follow]),
+            "Example2.cs": _program("Example2", readme[:2], before="var pixels = new byte[4];"),
+            "Example3.cs": _program("Example3", ["using AISandbox;", *readme[2:]]),
+        },
+    )
+    program = _build("Policy")
+    folder = next(
+        path.parent for path in policies.glob("*/expected.json") if '"PPO-vector-box"' in path.read_text()[:60]
+    )
+    shutil.copy(folder / "policy.onnx", tmp_path)
+
+    done = subprocess.run(["dotnet", str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"action: -?[\d.]+\s*", done.stdout)
+    assert done.stderr == ""
