@@ -97,7 +97,7 @@ class MaskedBatch(AdapterBatch):
         for allowed, action in zip(self._now, actions, strict=True):
             assert allowed[action]
         result = super().step(actions)
-        return replace(result, action_masks=self._masks(result.observations))
+        return result._replace(action_masks=self._masks(result.observations))
 
     def _masks(self, observations: Sequence[np.ndarray]) -> np.ndarray:
         position = observations[0][:, 0]

@@ -105,12 +105,15 @@ class ObservationBuffers:
     def __init__(self, spec: Spec, environments: int) -> None:
         self._leaves = spec.observation_leaves
         self._is_dict = spec.observation_space.WhichOneof("kind") == "dict"
+        self._dtype = self._leaves[0].dtype
         self.arrays = [np.zeros((environments, *leaf.shape), leaf.dtype) for leaf in self._leaves]
 
     def put(self, environment: int, observation: Any) -> None:
         """Copy the observation of one environment into its row. Raises InvalidValue for what its dtype cannot hold."""
         if not self._is_dict:
-            self.arrays[0][environment] = cast_exactly(observation, self._leaves[0].dtype, "observation")
+            if not isinstance(observation, np.ndarray) or observation.dtype != self._dtype:
+                observation = cast_exactly(observation, self._dtype, "observation")
+            self.arrays[0][environment] = observation
             return
         for leaf, array in zip(self._leaves, self.arrays, strict=True):
             array[environment] = cast_exactly(observation[leaf.key], leaf.dtype, _name(leaf))

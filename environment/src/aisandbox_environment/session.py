@@ -13,9 +13,8 @@ from typing import Any, Self
 
 import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
-from aisandbox.v1 import tensor_pb2
 from aisandbox_process.grpc_direct import ClientStream, StreamEnded
-from aisandbox_wire import Array, WireError, encode_tensor
+from aisandbox_wire import Array, BatchLeaf, WireError
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
@@ -145,7 +144,7 @@ class SimulatorSession:
         leaf = self.spec.action_leaf
         batch = np.asarray(actions, leaf.dtype)
         leaf.check_batch(batch, self.environments, "actions")
-        self._step_request.step.actions.data = batch.tobytes()
+        self._actions.data = batch.tobytes()
         self._send(self._step_request.SerializeToString(), "step")
 
     def receive_step(self) -> StepResult:
@@ -202,17 +201,15 @@ class SimulatorSession:
             raise self._invalid(str(error)) from None
         self._reader = ReplyReader(self.spec, self.environments)
         # One message for all steps, in which only the elements of the actions change.
-        self._step_request = pb.SimulatorRequest(step=pb.StepRequest(actions=self._empty_actions()))
+        empty = BatchLeaf(self.spec.action_leaf, self.environments).empty()
+        self._step_request = pb.SimulatorRequest(step=pb.StepRequest(actions=empty))
+        self._actions = self._step_request.step.actions
 
     def _check_connected(self) -> None:
         """Called by the watchdog's thread when the time allowed for connecting has passed."""
         if not self._opened and not self._stream.is_connected():
             self._unconnected = True
             self._stream.cancel()
-
-    def _empty_actions(self) -> tensor_pb2.Tensor:
-        leaf = self.spec.action_leaf
-        return encode_tensor(np.zeros((self.environments, *leaf.shape), leaf.dtype))
 
     def _send(self, request: bytes, kind: str) -> None:
         if self._pending or self._ended:
@@ -223,18 +220,22 @@ class SimulatorSession:
 
     def _receive(self, kind: str, timeout: float) -> pb.SimulatorReply:
         """The reply to the request sent last; while that is BUSY, retries with backoff for ``timeout`` seconds."""
-        data = self._receive_bytes(kind, timeout)
+        try:
+            return self._parse(self._receive_bytes(kind, timeout), kind)
+        except SimulatorBusy as busy:
+            return self._repeat(kind, timeout, busy)
+
+    def _repeat(self, kind: str, timeout: float, busy: SimulatorBusy) -> pb.SimulatorReply:
         deadline, backoff = time.monotonic() + timeout, FIRST_BACKOFF_SECONDS
-        while True:
-            try:
-                return self._parse(data, kind)
-            except SimulatorBusy:
-                if time.monotonic() + backoff > deadline:
-                    raise
+        while time.monotonic() + backoff <= deadline:
             time.sleep(backoff)
             backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
             self._send(self._request, kind)
-            data = self._receive_bytes(kind, timeout)
+            try:
+                return self._parse(self._receive_bytes(kind, timeout), kind)
+            except SimulatorBusy as again:
+                busy = again
+        raise busy
 
     def _receive_bytes(self, kind: str, timeout: float) -> bytes:
         if self._pending != kind:

@@ -6,22 +6,21 @@ Owns the order of requests, the check of every request, and which errors are in 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
-import numpy as np
 import structlog
 from aisandbox.v1 import environment_pb2 as pb
-from aisandbox.v1 import tensor_pb2
 from aisandbox_process.grpc_direct import StreamAborted
-from aisandbox_wire import Array, BatchLeaf, WireError, cast_exactly, encode_tensor
+from aisandbox_wire import BatchLeaf, WireError
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
 from aisandbox_environment.errors import Busy, InvalidOptions, RefusalError
-from aisandbox_environment.simulation import ResetResult, Simulation, SimulationBatch, StepResult
-from aisandbox_environment.spec import PROTOCOL_VERSION, Spec
+from aisandbox_environment.reply_writer import ReplyWriter
+from aisandbox_environment.simulation import Simulation, SimulationBatch
+from aisandbox_environment.spec import PROTOCOL_VERSION
 
 log = structlog.get_logger(__name__)
 
@@ -138,10 +137,9 @@ class SessionHandler:
         self._batch, self._n = batch, n
         self._log = log.bind(run=request.run_id, environments=n, evaluation=request.evaluation)
         self._log.info("session opened")
-        spec: Spec = batch.spec
-        self._action_batch = BatchLeaf(spec.action_leaf, n)
-        self._observation_batches = [BatchLeaf(leaf, n) for leaf in spec.observation_leaves]
-        return pb.SimulatorReply(open=pb.OpenReply(spec=spec.to_proto())).SerializeToString()
+        self._action_batch = BatchLeaf(batch.spec.action_leaf, n)
+        self._replies = ReplyWriter(batch.spec, n)
+        return pb.SimulatorReply(open=pb.OpenReply(spec=batch.spec.to_proto())).SerializeToString()
 
     def _reset(self, batch: SimulationBatch, request: pb.ResetRequest) -> bytes:
         seeds = list(request.seeds)
@@ -149,13 +147,11 @@ class SessionHandler:
             what = f"reset.seeds: got {len(seeds)}, expected none or one for each of {self._n} environments"
             return _refusal(pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT, what)
         try:
-            result: ResetResult = batch.reset(seeds or None)
-            observations = self._observations(result.observations)
+            reply = self._replies.reset(batch.reset(seeds or None))
         except WireError as error:
             raise _misfit("reset", error) from None
         self._was_reset = True
-        reply = pb.ResetReply(observations=observations, action_masks=_bytes(result.action_masks, np.bool_))
-        return pb.SimulatorReply(reset=reply).SerializeToString()
+        return reply
 
     def _step(self, batch: SimulationBatch, request: pb.StepRequest) -> bytes:
         if not self._was_reset:
@@ -163,55 +159,15 @@ class SessionHandler:
         actions = self._action_batch.read(request.actions, "step.actions")
         self._action_batch.leaf.check_bounds(actions, "step.actions")
         try:
-            result: StepResult = batch.step(actions)
-            observations = self._observations(result.observations)
+            return self._replies.step(batch.step(actions))
         except WireError as error:
             raise _misfit("step", error) from None
-        terminated, truncated = _bytes(result.terminated, np.bool_), _bytes(result.truncated, np.bool_)
-        reply = pb.SimulatorReply(
-            step=pb.StepReply(
-                observations=observations,
-                rewards=_bytes(result.rewards, np.float32),
-                terminated=terminated,
-                truncated=truncated,
-                action_masks=_bytes(result.action_masks, np.bool_),
-            )
-        )
-        if 1 in terminated or 1 in truncated:
-            try:
-                self._add_ends(reply.step, result)
-            except WireError as error:
-                raise _misfit("step", error) from None
-        return reply.SerializeToString()
-
-    def _add_ends(self, reply: pb.StepReply, result: StepResult) -> None:
-        """Add what a reply has only if an episode ended."""
-        reply.final_observations.extend(
-            encode_tensor(cast_exactly(array, batch.leaf.dtype, "final_observations"))
-            for batch, array in zip(self._observation_batches, result.final_observations, strict=False)
-        )
-        reply.episode_metrics.extend(
-            pb.EpisodeMetrics(environment=metrics.environment, values=metrics.values)
-            for metrics in result.episode_metrics
-        )
-
-    def _observations(self, arrays: Sequence[Array]) -> list[tensor_pb2.Tensor]:
-        return [
-            batch.write(array, f"observations[{i}]")
-            for i, (batch, array) in enumerate(zip(self._observation_batches, arrays, strict=True))
-        ]
 
 
 def _misfit(kind: str, error: WireError) -> StreamAborted:
     """A result that does not fit its space ends the stream with DATA_LOSS: a client does not try that again."""
     log.error("a result does not fit the spaces of the simulation", request=kind, error=str(error))
     return StreamAborted(grpc.StatusCode.DATA_LOSS, f"the result of {kind!r} does not fit its space: {error}")
-
-
-def _bytes(array: Array | None, dtype: type[np.generic]) -> bytes:
-    if array is None:
-        return b""
-    return array.tobytes() if array.dtype == dtype else array.astype(dtype).tobytes()
 
 
 def _options(request: pb.OpenRequest) -> Mapping[str, Any]:

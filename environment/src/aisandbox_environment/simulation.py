@@ -7,8 +7,8 @@ not know gRPC or the wire.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from aisandbox_wire import Array
@@ -43,22 +43,22 @@ class ResetResult:
     action_masks: Array | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
+class StepResult(NamedTuple):
     """One step of N environments, with same-step autoreset; see StepReply in environment.proto.
 
     ``observations``: one array [N, *shape] for each leaf; for an environment whose episode ended, the first
     observation of its next episode. ``rewards``: float32 [N], finite. ``terminated``, ``truncated``: bool [N].
     ``ended``: intp [K], the numbers of the environments whose episode ended, in ascending order.
     ``final_observations``: one array [K, *shape] for each leaf, the last observations of those episodes; ignored if K
-    is 0. ``action_masks``: see ResetResult. ``episode_metrics``: at most one for each of the K environments.
+    is 0. ``action_masks``: see ResetResult. ``episode_metrics``: at most one for each of the K environments. A tuple,
+    because one is made at both ends of every step, and a frozen dataclass takes four times as long to make.
     """
 
     observations: Sequence[Array]
     rewards: Array
     terminated: Array
     truncated: Array
-    ended: Array = field(default_factory=lambda: NO_EPISODE_ENDED)
+    ended: Array = NO_EPISODE_ENDED
     final_observations: Sequence[Array] = ()
     action_masks: Array | None = None
     episode_metrics: Sequence[EpisodeMetrics] = ()

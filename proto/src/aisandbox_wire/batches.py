@@ -5,12 +5,10 @@ On the path of every step: all that does not change from batch to batch is compu
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from aisandbox.v1 import tensor_pb2 as pb
 
-from aisandbox_wire.spaces import Leaf, cast_exactly
+from aisandbox_wire.spaces import Leaf, all_finite, cast_exactly
 from aisandbox_wire.tensors import Array, data_type, decode_tensor
 
 
@@ -38,17 +36,20 @@ class BatchLeaf:
             self.leaf.check_batch(decode_tensor(tensor, field), self._n, field)
         elements = np.frombuffer(data, self._dtype)
         array = elements.reshape(self._shape)
-        # A finite sum of squares has no NaN or infinity in it, and takes a fraction of the time of the check.
-        if not self._is_float or not math.isfinite(np.vdot(elements, elements)):
+        if not self._is_float or not all_finite(elements):
             self.leaf.check_elements(array, field)
         return array
 
-    def write(self, array: Array, field: str = "tensor") -> pb.Tensor:
-        """A tensor with a copy of the array's elements.
+    def empty(self) -> pb.Tensor:
+        """A tensor of this dtype and shape; ``data`` is to be set to :meth:`to_bytes`."""
+        return pb.Tensor(dtype=self._wire_dtype, shape=self._shape)
 
-        The array's shape is [n, *shape] and not checked here: a tensor with too few or too many bytes is found by who
-        reads it. Another dtype is converted; raises InvalidValue, naming ``field``, for what does not fit.
+    def to_bytes(self, array: Array, field: str = "tensor") -> bytes:
+        """The elements of ``array``, whose shape is [n, *shape], for the ``data`` of a tensor.
+
+        The shape is not checked here: a tensor with too few or too many bytes is found by who reads it. Another dtype
+        is converted; raises InvalidValue, naming ``field``, for what does not fit.
         """
         if array.dtype != self._dtype:
             array = cast_exactly(array, self._dtype, field)
-        return pb.Tensor(dtype=self._wire_dtype, shape=self._shape, data=array.tobytes())
+        return array.tobytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,10 +163,16 @@ def test_bounds_of_a_box_are_checked_separately() -> None:
         leaf.check_bounds(np.array([[1.5, 2]], np.float32), "x")
 
 
-@pytest.mark.parametrize("size", [1, 100, 20_000])
-def test_finite_numbers_are_recognised_even_where_squares_overflow(size: int) -> None:
-    array = np.full(size, 3e38, np.float32)
+@pytest.mark.parametrize(("dtype", "number"), [(np.float32, 3e38), (np.float64, 1e308)])
+@pytest.mark.parametrize("size", [1, 30, 100, 20_000])
+def test_finite_numbers_are_recognised_even_where_sums_and_squares_overflow(
+    size: int, dtype: type[np.floating[Any]], number: float
+) -> None:
+    array = np.full(size, number, dtype)
     assert all_finite(array)
     for bad in (math.nan, math.inf, -math.inf):
         array[size // 2] = bad
         assert not all_finite(array)
+    array[:2] = [math.inf, -math.inf][:size]
+    assert not all_finite(array)
+    assert not all_finite(array.reshape(1, -1).T)
