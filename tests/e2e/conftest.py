@@ -33,6 +33,7 @@ ORDER = (
     "test_training",
     "test_api_server",
     "test_operator",
+    "test_backup",
     "test_trouble",
     "test_aftermath",
 )

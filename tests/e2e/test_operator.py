@@ -15,7 +15,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from aisandbox_crds.codec import spec_from_json
 from aisandbox_crds.trainingrun import RUN_LABEL
+from aisandbox_operator.job_manifest import job_manifest
+from aisandbox_operator.settings import Settings
 from cable import Cable
 from cluster import Cluster, manifest_of
 from kubernetes import client
@@ -240,6 +243,133 @@ def test_run_for_which_no_node_has_room_waits(place: Cluster, start: Callable[..
     wait_until(lambda: place.condition(name, "Running").get("reason") == "Unschedulable")
     time.sleep(10)  # longer than the deadline of troubles that do not cure themselves
     assert place.status(name)["phase"] == "Starting"
+
+
+def test_reason_why_no_pod_can_be_created_is_in_the_status(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(priorityClassName="nobody-has-it")
+    condition = wait_until(
+        lambda: place.condition(name, "Running"), lambda condition: condition.get("reason") == "NoPod", seconds=60
+    )
+    assert "no PriorityClass with name nobody-has-it was found" in condition["message"]
+    assert any("nobody-has-it" in event for event in place.events(name) if event.startswith("NoPod"))
+
+
+@pytest.fixture
+def absent_webhook(place: Cluster) -> Iterator[str]:
+    """An admission webhook for the Jobs of this namespace whose server does not exist; its name."""
+    name = f"absent-{place.namespace}"
+    webhook = {
+        "name": "jobs.absent.example.com",
+        "clientConfig": {"service": {"name": "absent", "namespace": place.namespace, "path": "/"}},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": place.namespace}},
+        "rules": [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}],
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    kind = "ValidatingWebhookConfiguration"
+    manifest = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name}}
+    place.kubectl.apply({**manifest, "webhooks": [webhook]})
+    yield name
+    place.kubectl("delete", kind, name, "--ignore-not-found")
+
+
+def test_run_waits_for_an_admission_webhook_that_is_down(
+    place: Cluster, absent_webhook: str, start: Callable[..., str]
+) -> None:
+    create = ("create", "job", "probe", "--image=localhost/nothing:1", "--dry-run=server")
+    wait_until(  # it takes a moment until the API server calls a new webhook
+        lambda: place.kubectl.attempt(*create).stderr, lambda text: "failed calling webhook" in text, seconds=60
+    )
+    name = start()
+    condition = wait_until(
+        lambda: place.condition(name, "Running"),
+        lambda condition: condition.get("reason") == "AdmissionWebhookUnavailable",
+        seconds=60,
+    )
+    assert "jobs.absent.example.com" in condition["message"]
+    assert place.status(name)["phase"] == "Pending"
+    assert [event for event in place.events(name) if event.startswith("AdmissionWebhookUnavailable")]
+    place.kubectl("delete", "ValidatingWebhookConfiguration", absent_webhook)
+    assert place.until_phase(name, *ENDED)["phase"] == "Succeeded"
+
+
+def test_job_that_another_client_suspends_is_left_to_that_client(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(steps=10_000)
+    place.until_phase(name, "Running")
+    suspend = ("patch", "job", name, "--type=merge", "--field-manager=budget", "-p")
+    place.kubectl(*suspend, '{"spec":{"suspend":true}}')
+    condition = wait_until(
+        lambda: place.condition(name, "Suspended"), lambda condition: condition.get("status") == "True", seconds=60
+    )
+    assert condition["reason"] == "JobSuspended"
+    assert "suspended by budget" in condition["message"]
+    assert [event for event in place.events(name) if event.startswith("JobSuspended")]
+    job = place.job(name)
+    assert job is not None
+    assert job["spec"]["suspend"] is True
+    place.kubectl(*suspend, '{"spec":{"suspend":false}}')
+    assert place.until_phase(name, "Running")["restartsCountTowardsMax"] == 0
+
+
+def test_waiting_run_gets_the_corrected_image(
+    place: Cluster,
+    make_operator: Callable[..., OperatorProcess],
+    operator: OperatorProcess,
+    start: Callable[..., str],
+) -> None:
+    operator.stop()
+    wrong = "localhost:5001/aisandbox/misspelt:here"
+    other = make_operator("misspelt", TRAINER_IMAGE=wrong, START_DEADLINE_SECONDS="600")
+    other.start()
+    try:
+        name = start()
+        wait_until(lambda: place.condition(name, "Running").get("reason") == "ImagePullBackOff", seconds=60)
+    finally:
+        other.stop()
+    assert wrong in place.condition(name, "Running")["message"]
+    operator.start()
+    assert place.until_phase(name, *ENDED)["phase"] == "Succeeded"
+
+
+def test_run_ends_with_its_trainer_also_beside_a_sidecar(
+    place: Cluster, operator: OperatorProcess, start: Callable[..., str]
+) -> None:
+    operator.stop()
+    name = start()
+    run = place.run(name)
+    assert run is not None
+    settings = Settings.from_environ(operator.environ)
+    uid = run["metadata"]["uid"]
+    job = job_manifest(name, uid, spec_from_json(run["spec"]), settings, 0, suspended=False)
+    containers = job["spec"]["template"]["spec"]["containers"]
+    sleeps = {"name": "proxy", "command": ["python", "-c", "import time; time.sleep(10**6)"], "env": []}
+    containers.insert(0, {**containers[0], **sleeps})
+    place.kubectl.apply(job)
+    operator.start()
+    assert place.until_phase(name, *ENDED)["phase"] == "Succeeded"
+    (pod,) = place.pods(name)
+    assert pod.status.phase == "Succeeded"
+    assert "attempt 1 does train" in place.kubectl("logs", f"job/{name}")
+    assert [event for event in place.events(name) if event.startswith("SidecarsStopped")]
+    wait_until(
+        lambda: [each.state.terminated for each in place.pods(name)[0].status.container_statuses], all, seconds=60
+    )
+
+
+def test_node_that_does_not_answer_is_named(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(steps=10_000)
+    place.until_phase(name, "Running")
+    (pod,) = place.pods(name)
+    lost = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}  # as the node controller does
+
+    def named() -> list[str]:
+        place.core.patch_namespaced_pod_status(pod.metadata.name, place.namespace, lost)
+        return [event for event in place.events(name) if event.startswith("NodeLost")]
+
+    assert repr(pod.spec.node_name) in wait_until(named, seconds=60)[0]
+    # The kubelet, which is well, corrects the pod.
+    wait_until(lambda: place.condition(name, "Running").get("reason") == "TrainerRunning", seconds=120)
 
 
 def test_job_that_the_api_server_refuses_fails_the_run(place: Cluster, start: Callable[..., str]) -> None:

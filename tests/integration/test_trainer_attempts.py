@@ -114,7 +114,7 @@ class Runs:
             checkpoint_dir=self.folder,
             termination_message_path=self.folder / "message",
         )
-        return run_attempt(start, self.stop, Settings(disk_patience=0.2))
+        return run_attempt(start, self.stop, Settings(disk_patience=0.2, earlier_run_patience=0.2))
 
 
 @pytest.fixture

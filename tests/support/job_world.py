@@ -118,9 +118,14 @@ class World:
             job["status"] = {"conditions": []}
             self.jobs[name] = job
 
-    async def suspend_job(self, name: str, uid: str, suspended: bool) -> None:
+    async def suspend_job(self, name: str, uid: str, suspended: bool, annotations: Mapping[str, str]) -> None:
         with self._fate("suspend"):
-            self._job_with(name, uid)["spec"]["suspend"] = suspended
+            job = self._job_with(name, uid)
+            job["spec"]["suspend"] = suspended
+            job["metadata"]["annotations"].update(annotations)
+
+    async def refused_pods(self, job_uid: str) -> list[Json]:
+        return []
 
     async def delete_job(self, name: str, uid: str) -> None:
         with self._fate("delete"):
@@ -139,7 +144,11 @@ class World:
             if found is None or found["metadata"]["resourceVersion"] != run.resource_version:
                 raise Conflict("apply status", "the run has changed")
             uid = run.uid
-            assert uid not in self.ends, f"{run.name} has ended and is changed"
+            end, seen = self.ends.get(uid), "observedGeneration"
+            same = end is None or {**fields, seen: 0} == {
+                key: value for key, value in {**end, seen: 0}.items() if key in fields
+            }
+            assert same, f"{run.name} has ended and is changed"
             found["status"] = {**found.get("status", {}), **json.loads(json.dumps(fields))}
             if "failure" not in fields:
                 found["status"].pop("failure", None)

@@ -24,7 +24,7 @@ RUN_UID = "run-uid"
 JOB_UID = "job-uid"
 QUEUE = {QUEUE_LABEL: "gpus"}
 RUNNING = TrainingRunStatus(phase=Phase.RUNNING, attempt=1, start_time="2026-03-01T11:00:00Z")
-SUCCEEDED = TrainingRunStatus(phase=Phase.SUCCEEDED, completion_time="2026-03-01T11:59:00Z")
+SUCCEEDED = TrainingRunStatus(phase=Phase.SUCCEEDED, completion_time="2026-03-01T11:59:00Z", observed_generation=1)
 
 
 def ago(seconds: float) -> datetime:
@@ -46,7 +46,7 @@ def job(**fields: Any) -> ObservedJob:
 
 
 def pod(**fields: Any) -> ObservedPod:
-    known = {"name": "walk-abcde", "uid": "pod-uid", "job_uid": JOB_UID, "run_uid": RUN_UID, "created": ago(50)}
+    known = {"name": "walk-abcde", "uid": "pod-uid", "job_uid": JOB_UID, "files_uid": RUN_UID, "created": ago(50)}
     return ObservedPod(**{**known, **fields})
 
 

@@ -35,14 +35,14 @@ class Decided:
     requeue_after: float | None = None
     message: str = ""
     flags: frozenset[str] = field(default_factory=frozenset)
-    """Which of is_queued, needs_attention, has_stalled and keeps_status are True."""
+    """Which of is_queued, needs_attention, has_stalled, is_uncertain and keeps_status are True."""
 
     def check(self, decision: Decision | None) -> None:
         assert decision is not None
         assert (decision.phase, decision.reason, decision.action) == (self.phase, self.reason, self.action)
         assert decision.requeue_after == self.requeue_after
         assert self.message in decision.message
-        names = ("is_queued", "needs_attention", "has_stalled", "keeps_status")
+        names = ("is_queued", "needs_attention", "has_stalled", "is_uncertain", "keeps_status")
         assert {name for name in names if getattr(decision, name)} == self.flags
         failed = decision.failure is not None
         assert failed == (decision.phase is Phase.FAILED and not decision.keeps_status)

@@ -40,6 +40,7 @@ RIGHTS = (
     Right("aisandbox-operator", "", "pods", ("list", "watch"), "why a trainer does not start, how it ended"),
     Right("aisandbox-operator", "", "pods/status", ("patch",), "a pod that is deleted is no failure of its trainer"),
     Right("aisandbox-operator", "events.k8s.io", "events", ("create",), "transitions, for kubectl describe"),
+    Right("aisandbox-operator", "events.k8s.io", "events", ("list",), "why no pod of a Job can be created"),
     Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("list", "watch"), "the cache that answers all calls"),
     Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("get",), "what the cache has not seen yet"),
     Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("create",), "StartTraining..."),

@@ -215,6 +215,9 @@ class ConditionType(StrEnum):
     FAILED = "Failed"
     PROGRESS_STALLED = "ProgressStalled"
     CHECKPOINTS_SAVED = "CheckpointsSaved"
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
 
 
 class ConditionStatus(StrEnum):
@@ -390,7 +393,17 @@ class TrainingRunStatus:
         default=(),
         metadata=about(
             "The conditions of the run, for programs, as in kubectl wait --for=condition=Complete. Types: "
-            "Suspended, Running, Complete, Failed, ProgressStalled, CheckpointsSaved.",
+            "Suspended, Running, Complete, Failed, ProgressStalled, CheckpointsSaved; Ready, Reconciling and Stalled "
+            "are for tools that know no TrainingRun (kstatus).",
             schema={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    )
+    files_uid: str = field(
+        default="",
+        metadata=about(
+            "The uid that the run's files belong to: its own, or, if it was restored from a backup with its "
+            "status, that of the run that was backed up.",
+            max_length=63,
+            schema={"pattern": "^[0-9A-Za-z][-0-9A-Za-z]*$"},
         ),
     )

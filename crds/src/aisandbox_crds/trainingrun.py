@@ -44,3 +44,8 @@ class TrainingRun:
     generation: int = 0
     resource_version: str = ""
     deletion_time: str = ""
+
+    @property
+    def files_uid(self) -> str:
+        """The uid that the run's files belong to: that of another one if it was restored from a backup."""
+        return self.status.files_uid or self.uid

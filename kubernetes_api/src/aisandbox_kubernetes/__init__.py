@@ -10,6 +10,7 @@ from aisandbox_kubernetes.errors import (
     Cause,
     ClientClosed,
     Conflict,
+    Denied,
     Expired,
     Forbidden,
     Invalid,
@@ -20,6 +21,7 @@ from aisandbox_kubernetes.errors import (
     Transient,
     Unauthorized,
     Unavailable,
+    WebhookUnavailable,
 )
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "ClientClosed",
     "Configuration",
     "Conflict",
+    "Denied",
     "Expired",
     "Forbidden",
     "Invalid",
@@ -43,5 +46,6 @@ __all__ = [
     "Transient",
     "Unauthorized",
     "Unavailable",
+    "WebhookUnavailable",
     "load_configuration",
 ]

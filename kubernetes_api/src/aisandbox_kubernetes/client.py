@@ -77,23 +77,23 @@ class _Request:
 class Client:
     """Calls one API server. For one event loop; :meth:`close` it.
 
-    ``call_seconds`` and ``connect_seconds`` limit one try. ``observe`` is called after every try. All methods raise
+    ``name`` of the program: its user agent, and the field manager of what it creates and patches. ``call_seconds`` and
+    ``connect_seconds`` limit one try. ``observe`` is called after every try. All methods raise
     CallFailed and ClientClosed.
     """
 
     def __init__(
         self,
         configuration: Configuration,
+        name: str,
         *,
-        user_agent: str = "",
         call_seconds: float = 15.0,
         connect_seconds: float | None = 5.0,
         retry: Retry = NO_RETRY,
         observe: Callable[[Call], None] = lambda call: None,
     ) -> None:
         self._api: Any = ApiClient(configuration)
-        if user_agent:
-            self._api.user_agent = user_agent
+        self._api.user_agent = self._name = name
         self._timeout = aiohttp.ClientTimeout(total=call_seconds, sock_connect=connect_seconds)
         self._retry = retry
         self._observe = observe
@@ -108,9 +108,10 @@ class Client:
         """The object. Raises NotFound."""
         return await self._call(_Request("get", "GET", path, {}))
 
-    async def pages(self, path: str, label_selector: str = "") -> AsyncGenerator[Json]:
+    async def pages(self, path: str, label_selector: str = "", field_selector: str = "") -> AsyncGenerator[Json]:
         """The objects of a collection, as lists of at most PAGE_SIZE items. Raises Expired if that takes too long."""
-        query = {"limit": str(PAGE_SIZE), **({"labelSelector": label_selector} if label_selector else {})}
+        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        query = {"limit": str(PAGE_SIZE), **{key: value for key, value in selectors.items() if value}}
         while True:
             page = await self._call(_Request("list", "GET", path, query))
             yield page
@@ -121,25 +122,25 @@ class Client:
 
     async def create(self, path: str, body: Json) -> Json:
         """Makes an object in the collection. Raises Conflict if its name is taken, perhaps by an earlier try."""
-        return await self._call(_Request("create", "POST", path, {}, body, _JSON))
+        return await self._call(_Request("create", "POST", path, {"fieldManager": self._name}, body, _JSON))
 
-    async def merge_patch(self, path: str, body: Json, field_manager: str = "") -> Json:
+    async def merge_patch(self, path: str, body: Json) -> Json:
         """A JSON merge patch (RFC 7386). Raises Conflict if a uid or resourceVersion in ``body`` does not match."""
-        return await self._patch(path, body, _MERGE_PATCH, field_manager)
+        return await self._patch(path, body, _MERGE_PATCH)
 
-    async def strategic_merge_patch(self, path: str, body: Json, field_manager: str = "") -> Json:
+    async def strategic_merge_patch(self, path: str, body: Json) -> Json:
         """A merge patch that merges lists by their keys, such as conditions by type."""
-        return await self._patch(path, body, _STRATEGIC_PATCH, field_manager)
+        return await self._patch(path, body, _STRATEGIC_PATCH)
 
     async def apply(
-        self, path: str, body: Json, field_manager: str, *, force: bool = True, is_strict: bool = False
+        self, path: str, body: Json, field_manager: str = "", *, force: bool = True, is_strict: bool = False
     ) -> Json:
-        """Server-side apply, tried once.
+        """Server-side apply, tried once. ``field_manager`` empty: the client's name.
 
         Not forced, a field that another manager has set to something else is a Conflict. ``is_strict``: unknown fields
         are refused.
         """
-        query = {"fieldManager": field_manager, "force": "true" if force else "false"}
+        query = {"fieldManager": field_manager or self._name, "force": "true" if force else "false"}
         if is_strict:
             query["fieldValidation"] = "Strict"
         return await self._call(_Request("apply", "PATCH", path, query, body, _APPLY_PATCH), NO_RETRY)
@@ -173,8 +174,8 @@ class Client:
         except _CONNECTION_ERRORS as error:
             raise Unavailable(str(request), f"the watch broke: {_describe(error)}") from error
 
-    async def _patch(self, path: str, body: Json, content_type: str, field_manager: str) -> Json:
-        query = {"fieldManager": field_manager} if field_manager else {}
+    async def _patch(self, path: str, body: Json, content_type: str) -> Json:
+        query = {"fieldManager": self._name}
         return await self._call(_Request("patch", "PATCH", path, query, body, content_type))
 
     async def _call(self, request: _Request, retry: Retry | None = None) -> Json:

@@ -6,12 +6,14 @@
     └── CallFailed              the call was made and did not succeed
         ├── Transient           the same call may succeed later
         │   ├── Unavailable     no answer, or 408, 429, 5xx; the call may have been done all the same
+        │   │   └── WebhookUnavailable  an admission webhook does not answer the API server
         │   ├── Unauthorized    401: the credentials are not valid; they are read again for the next call
         │   ├── Expired         410: the resource version or page is too old; list again
         │   └── Conflict        409, or 422 about an immutable field: another client wrote first; read again
         │       └── NotFound    404: the object does not exist, or was deleted by another client
         └── Refused             the API server will refuse the same call again
             ├── Forbidden       403: a permission is missing, or a quota or an admission rule is in the way
+            │   └── Denied      400, 403, 422: an admission webhook or policy of the cluster denies it
             └── Invalid         400, 422: the object breaks a rule of the API server
 
 Source: Kubernetes API conventions, "HTTP Status codes".
@@ -20,6 +22,7 @@ Source: Kubernetes API conventions, "HTTP Status codes".
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -85,6 +88,10 @@ class Unavailable(Transient):
     """The API server is overloaded, out, or did not answer in time; the call may have been done all the same."""
 
 
+class WebhookUnavailable(Unavailable):
+    """An admission webhook does not answer the API server, which therefore accepts no such call."""
+
+
 class Unauthorized(Transient):
     """The credentials are not valid, perhaps no longer; they are read again for the next call."""
 
@@ -109,9 +116,17 @@ class Forbidden(Refused):
     """A permission is missing, or a quota or an admission rule is in the way."""
 
 
+class Denied(Forbidden):
+    """An admission webhook or policy of the cluster denies the call; a person may change the policy."""
+
+
 class Invalid(Refused):
     """The object that was sent breaks a rule of the API server."""
 
+
+# The API server's words: k8s.io/apiserver, pkg/admission/plugin/webhook/errors and .../policy/validating.
+_WEBHOOK_FAILS = "failed calling webhook"
+_DENIED = re.compile(r"\bdenied (the )?request\b")
 
 _BY_STATUS: dict[int, type[CallFailed]] = {
     400: Invalid,
@@ -130,6 +145,10 @@ def status_error(call: str, status: int, body: bytes, retry_after: str | None = 
     """The error for an answer with that HTTP status; ``retry_after`` is the header of that name."""
     reason, message, causes = _read_status(body)
     kind = _BY_STATUS.get(status) or (Unavailable if status >= 500 else Refused)
+    if status >= 500 and _WEBHOOK_FAILS in message:
+        kind = WebhookUnavailable
+    elif kind in (Invalid, Forbidden) and _DENIED.search(message):
+        kind = Denied
     if status == 422 and "immutable" in message:
         kind = Conflict  # server-side apply met an object of another client
     seconds = float(retry_after) if retry_after and retry_after.isdigit() else None

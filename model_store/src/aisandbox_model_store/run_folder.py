@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aisandbox_model_store.artifacts import Bundle, Published, list_published, raise_if_damage, read_published
+from aisandbox_model_store.artifacts import (
+    Bundle,
+    Published,
+    artifact_names,
+    list_published,
+    raise_if_damage,
+    read_published,
+)
 from aisandbox_model_store.checkpoint_recovery import newest_intact_checkpoint
 from aisandbox_model_store.errors import Damaged, ModelNotFound, RunNotFound
 from aisandbox_model_store.layout import LOGS_FOLDER, MODELS_FOLDER, RECORD_FILE
@@ -58,6 +65,14 @@ class RunFolder:
     def uid(self) -> str:
         """Return the uid with which the run was claimed; empty if there was none. Raises OSError."""
         return uid_of(self.path)
+
+    def earlier_owner(self, uid: str) -> str:
+        """Return the uid of another run that has published something here; empty if none has. Raises OSError."""
+        for root, published in ((self.path, self.models_path), (self.roots[-1], self.checkpoints_path)):
+            owner = uid_of(root)
+            if owner not in ("", uid) and artifact_names(published):
+                return owner
+        return ""
 
     def claim(self, attempt: int | None, uid: str = "") -> Writer:
         """Claim the run for an attempt, None: the next one, and return the writer that publishes for it.

@@ -17,6 +17,9 @@ from aisandbox_operator.events import Event
 from aisandbox_operator.job_manifest import OPERATOR
 from aisandbox_operator.observed_objects import ObservedRun
 
+EXITED_ANNOTATION = f"{GROUP}/trainer-exited"
+"""On a pod whose other containers the operator has had stopped."""
+
 
 class Cluster:
     """One namespace. ``instance`` names this process in events. All methods raise KubernetesError."""
@@ -42,6 +45,10 @@ class Cluster:
         """The pods labelled with the run."""
         return await self._list(self._pods, f"{RUN_LABEL}={run}")
 
+    async def refused_pods(self, job_uid: str) -> list[Json]:
+        """The events about pods of the Job that could not be created."""
+        return await self._list(self._events, field_selector=f"regarding.uid={job_uid},reason=FailedCreate")
+
     async def all_runs(self) -> list[Json]:
         """Every TrainingRun."""
         return await self._list(self._runs)
@@ -60,12 +67,12 @@ class Cluster:
         Not forced: a Job of that name that another client has created meanwhile is a Conflict.
         """
         path = f"{self._jobs}/{manifest['metadata']['name']}"
-        await self._client.apply(path, manifest, OPERATOR, force=False, is_strict=True)
+        await self._client.apply(path, manifest, force=False, is_strict=True)
 
-    async def suspend_job(self, name: str, uid: str, suspended: bool) -> None:
-        """Sets ``spec.suspend`` of the Job with that uid; another uid is a Conflict."""
-        body = {"metadata": {"uid": uid}, "spec": {"suspend": suspended}}
-        await self._client.merge_patch(f"{self._jobs}/{name}", body, OPERATOR)
+    async def suspend_job(self, name: str, uid: str, suspended: bool, annotations: Mapping[str, str]) -> None:
+        """Sets ``spec.suspend`` and annotations of the Job with that uid; another uid is a Conflict."""
+        body = {"metadata": {"uid": uid, "annotations": dict(annotations)}, "spec": {"suspend": suspended}}
+        await self._client.merge_patch(f"{self._jobs}/{name}", body)
 
     async def delete_job(self, name: str, uid: str) -> None:
         """Deletes the Job with that uid, after its pods; one that does not exist is deleted."""
@@ -87,7 +94,18 @@ class Cluster:
         }
         body = {"metadata": {"uid": uid}, "status": {"conditions": [condition]}}
         # a strategic merge keeps the other conditions
-        await self._client.strategic_merge_patch(f"{self._pods}/{pod}/status", body, OPERATOR)
+        await self._client.strategic_merge_patch(f"{self._pods}/{pod}/status", body)
+
+    async def end_pod(self, pod: str, uid: str, phase: str) -> None:
+        """Sets the last phase of the pod with that uid: its kubelet then stops the containers that still run.
+
+        A kubelet stops a pod whose phase is Succeeded or Failed, whoever has set it (k8s.io/kubernetes,
+        pkg/kubelet/pod_workers.go); the annotation has it look at once, because a change of the status alone waits for
+        its next round, a minute later (pkg/kubelet/config).
+        """
+        metadata = {"uid": uid, "annotations": {EXITED_ANNOTATION: "true"}}
+        body = {"metadata": metadata, "status": {"phase": phase, "message": "the trainer has exited"}}
+        await self._client.strategic_merge_patch(f"{self._pods}/{pod}/status", body)
 
     async def apply_status(self, run: ObservedRun, fields: Mapping[str, Any]) -> Json:
         """Writes the operator's part of the status of the run as it was read; returns the run as it is after.
@@ -97,7 +115,7 @@ class Cluster:
         """
         metadata = {"name": run.name, "uid": run.uid, "resourceVersion": run.resource_version}
         body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": dict(fields)}
-        return await self._client.apply(f"{self._runs}/{run.name}/status", body, OPERATOR)
+        return await self._client.apply(f"{self._runs}/{run.name}/status", body)
 
     async def create_event(self, run: ObservedRun, event: Event, time: str) -> None:
         """Creates an event about the run, unless it exists already."""
@@ -124,8 +142,8 @@ class Cluster:
         except NotFound:
             return None
 
-    async def _list(self, path: str, label_selector: str = "") -> list[Json]:
+    async def _list(self, path: str, label_selector: str = "", field_selector: str = "") -> list[Json]:
         items: list[Json] = []
-        async for page in self._client.pages(path, label_selector):
+        async for page in self._client.pages(path, label_selector, field_selector):
             items.extend(page.get("items") or ())
         return items

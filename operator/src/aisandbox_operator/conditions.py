@@ -43,7 +43,8 @@ def _conditions(decision: Decision) -> Iterable[Condition]:
         yield _condition(ConditionType.SUSPENDED, True, reason, message)
     else:
         yield _condition(ConditionType.SUSPENDED, False, Reason.NOT_SUSPENDED)
-    yield _condition(ConditionType.RUNNING, phase is Phase.RUNNING, reason, message)
+    running = _condition(ConditionType.RUNNING, phase is Phase.RUNNING, reason, message)
+    yield replace(running, status=ConditionStatus.UNKNOWN) if decision.is_uncertain else running
     complete = phase is Phase.SUCCEEDED
     yield _condition(ConditionType.COMPLETE, complete, _end_reason(phase), message * complete)
     failed = phase is Phase.FAILED
@@ -59,6 +60,20 @@ def _conditions(decision: Decision) -> Iterable[Condition]:
     else:
         why = Reason.CANNOT_START if stalled else Reason.NOT_RUNNING
     yield _condition(ConditionType.PROGRESS_STALLED, stalled, why, message * stalled)
+    yield from _kstatus_conditions(decision)
+
+
+def _kstatus_conditions(decision: Decision) -> Iterable[Condition]:
+    """What Flux and other tools read of any resource: whether it is as its spec asks, is getting there, or never will.
+
+    Source: sigs.k8s.io/cli-utils, pkg/kstatus, "The ready condition" and the conditions Reconciling and Stalled.
+    """
+    phase, reason, message = decision.phase, decision.reason, decision.message
+    has_settled, failed = phase.is_done or phase is Phase.SUSPENDED, phase is Phase.FAILED
+    yield _condition(ConditionType.READY, has_settled and not failed, reason, message)
+    state = reason if not has_settled else Reason(phase.value)
+    yield _condition(ConditionType.RECONCILING, not has_settled, state, message * (not has_settled))
+    yield _condition(ConditionType.STALLED, failed, reason if failed else _end_reason(phase), message * failed)
 
 
 def _end_reason(phase: Phase) -> Reason:

@@ -30,7 +30,16 @@ class DeleteJob:
     uid: str
 
 
-Action = CreateJob | SuspendJob | DeleteJob
+@dataclass(frozen=True, slots=True)
+class EndPod:
+    """Give the pod its last phase, "Succeeded" or "Failed", because its trainer has exited; its node stops the rest."""
+
+    name: str
+    uid: str
+    phase: str
+
+
+Action = CreateJob | SuspendJob | DeleteJob | EndPod
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +48,9 @@ class Decision:
 
     ``reason`` (a Reason, or Kubernetes' own word for a failure) and ``message`` are those of the condition Running.
     ``failure`` goes with Failed. ``requeue_after``: seconds after which time alone may change the decision.
-    ``is_queued``: Kueue has not admitted the run. ``needs_attention``: a person may have to act. ``has_stalled``: no
-    progress for too long. ``keeps_status``: nothing is to be written, whatever the other fields say.
+    ``is_queued``: another controller decides when the run's Job may run. ``needs_attention``: a person may have to act.
+    ``has_stalled``: no progress for too long. ``is_uncertain``: nobody can say whether its trainer runs.
+    ``keeps_status``: nothing is to be written, whatever the other fields say.
     """
 
     phase: Phase
@@ -52,4 +62,5 @@ class Decision:
     is_queued: bool = False
     needs_attention: bool = False
     has_stalled: bool = False
+    is_uncertain: bool = False
     keeps_status: bool = False

@@ -6,8 +6,10 @@ keep the operator from the others.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from aisandbox_crds import (
@@ -29,10 +31,18 @@ from aisandbox_crds import (
     validate_spec,
 )
 
-from aisandbox_operator.job_manifest import CONTAINER, FAILURES_BEFORE_ANNOTATION
+from aisandbox_operator.job_manifest import (
+    CONTAINER,
+    FAILURES_BEFORE_ANNOTATION,
+    ORIGIN_ANNOTATION,
+    RESUMED_ANNOTATION,
+    decode_origin,
+)
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod, ObservedRun
 
 MAX_ATTEMPT = 10**9
+_POD_NAME = re.compile(r'pods "[^"]*"')
+
 LOG_TAIL_LENGTH = 1000
 """Characters kept of the end of a log."""
 
@@ -66,18 +76,23 @@ def read_job(raw: Mapping[str, Any]) -> ObservedJob:
     end = next((kind for kind in ("Complete", "Failed") if _is_true(conditions.get(kind))), "")
     why = _mapping(conditions.get(end))
     is_suspended = spec.get("suspend") is True
+    annotations = _mapping(metadata.get("annotations"))
     return ObservedJob(
         name=_text(metadata.get("name")),
         uid=_text(metadata.get("uid")),
         owner_kind=_text(owner.get("kind")),
         owner_uid=_text(owner.get("uid")),
+        files_uid=_environment_variable(_mapping(_mapping(spec.get("template")).get("spec")), "RUN_UID"),
+        origin=decode_origin(_text(annotations.get(ORIGIN_ANNOTATION))),
+        resumed_generation=_count(annotations.get(RESUMED_ANNOTATION)),
+        suspended_by=_manager_of_suspend(metadata) if is_suspended else "",
         is_being_deleted=bool(metadata.get("deletionTimestamp")),
         is_finishing=any(_is_true(conditions.get(kind)) for kind in ("FailureTarget", "SuccessCriteriaMet")),
         is_suspended=is_suspended,
         has_settled=_is_true(conditions.get("Suspended")) == is_suspended,
         active=_count(status.get("active")),
         failed=_count(status.get("failed")),
-        failures_before=_count(_mapping(metadata.get("annotations")).get(FAILURES_BEFORE_ANNOTATION)),
+        failures_before=_count(annotations.get(FAILURES_BEFORE_ANNOTATION)),
         end=end,
         end_reason=_text(why.get("reason")),
         end_message=_text(why.get("message")),
@@ -100,10 +115,18 @@ def read_pod(raw: Mapping[str, Any]) -> ObservedPod:
         uid=_text(metadata.get("uid")),
         phase=_text(status.get("phase")) or "Pending",
         job_uid=_text(owner.get("uid")) if owner.get("kind") == "Job" else "",
-        run_uid=_environment_variable(spec, "RUN_UID"),
+        files_uid=_environment_variable(spec, "RUN_UID"),
         created=parse_time(metadata.get("creationTimestamp")),
         scheduled=None if unscheduled else parse_time(scheduled.get("lastTransitionTime")),
         deletion_time=parse_time(metadata.get("deletionTimestamp")),
+        node=_text(spec.get("nodeName")),
+        image=_text(_named(spec.get("containers"), CONTAINER).get("image")),
+        lost_since=_lost_since(spec, status, conditions),
+        sidecars=tuple(
+            _text(each.get("name"))
+            for each in _sequence(status.get("containerStatuses"))
+            if each.get("name") != CONTAINER and _mapping(each.get("state")).get("running")
+        ),
         reason=_text(status.get("reason")),
         message=_text(status.get("message")),
         was_disrupted=_is_true(conditions.get("DisruptionTarget")),
@@ -111,6 +134,49 @@ def read_pod(raw: Mapping[str, Any]) -> ObservedPod:
         unscheduled_message=_text(scheduled.get("message")) if unscheduled else "",
     )
     return _with_trainer(pod, _named(status.get("containerStatuses"), CONTAINER))
+
+
+def _lost_since(
+    spec: Mapping[str, Any], status: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]
+) -> datetime | None:
+    """Since when the pod's node has not answered; None if it has, or no container of the pod was running.
+
+    The node controller takes the condition Ready from the pods of a node that it does not hear of, and leaves what the
+    kubelet has written of their containers (k8s.io/kubernetes, pkg/controller/nodelifecycle). A kubelet itself reports
+    a pod as not ready only together with one of its containers, or with a readiness gate.
+    """
+    containers = list(_sequence(status.get("containerStatuses")))
+    ready = _mapping(conditions.get("Ready"))
+    if ready.get("status") not in ("False", "Unknown") or not containers or spec.get("readinessGates"):
+        return None
+    is_running = all(each.get("ready") is True and _mapping(each.get("state")).get("running") for each in containers)
+    return parse_time(ready.get("lastTransitionTime")) if is_running else None
+
+
+def _manager_of_suspend(metadata: Mapping[str, Any]) -> str:
+    """The field manager of a Job's ``spec.suspend`` that has changed it last."""
+    managers = [
+        (_text(each.get("time")), _text(each.get("manager")))
+        for each in _sequence(metadata.get("managedFields"))
+        if "f:suspend" in _mapping(_mapping(each.get("fieldsV1")).get("f:spec"))
+    ]
+    return max(managers, default=("", ""))[1]
+
+
+def read_pod_refusal(events: Iterable[Mapping[str, Any]]) -> str:
+    """Why the API server does not accept a Job's pod: the newest of the Job controller's events about that.
+
+    The pod's name is left out: every try has another one.
+    """
+    notes = [(_event_time(event), _text(event.get("note"))) for event in events]
+    note = max(notes, default=("", ""))[1].removeprefix("Error creating: ")
+    return _POD_NAME.sub("the pod", note)
+
+
+def _event_time(event: Mapping[str, Any]) -> str:
+    series = _mapping(event.get("series"))
+    times = (series.get("lastObservedTime"), event.get("eventTime"), event.get("deprecatedLastTimestamp"))
+    return max((_text(time) for time in times), default="")
 
 
 def _with_trainer(pod: ObservedPod, container: Mapping[str, Any]) -> ObservedPod:

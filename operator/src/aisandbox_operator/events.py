@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from aisandbox_crds import ConditionStatus, ConditionType, Phase, Reason, TrainingRunStatus
 
-from aisandbox_operator.decision import CreateJob, Decision
+from aisandbox_operator.decision import CreateJob, Decision, EndPod
+from aisandbox_operator.observed_objects import ObservedRun
 from aisandbox_operator.observed_state import ObservedState
 
 LONGEST_NOTE = 1000
@@ -39,15 +40,28 @@ class Event:
 def events_of(state: ObservedState, decision: Decision, after: TrainingRunStatus) -> tuple[Event, ...]:
     """The events of the step from the run's present status to ``after``."""
     return tuple(
-        Event(_name(state, reason, after), reason, note.encode()[:LONGEST_NOTE].decode(errors="ignore"), is_warning)
+        Event(_name(state, reason, after), reason, _note(note), is_warning)
         for reason, note, is_warning in _changes(state, decision, after)
     )
+
+
+def refusal_event(run: ObservedRun, why: str, is_webhook_down: bool) -> Event:
+    """The API server does not let the operator change the run's Job."""
+    reason = Reason.WEBHOOK_UNAVAILABLE if is_webhook_down else Reason.JOB_FORBIDDEN
+    content = repr((run.uid, str(reason), run.generation))
+    return Event(_name_of(run.name, content), reason, _note(f"the run's Job cannot be changed: {why}"), is_warning=True)
+
+
+def _note(text: str) -> str:
+    return text.encode()[:LONGEST_NOTE].decode(errors="ignore")
 
 
 def _changes(state: ObservedState, decision: Decision, after: TrainingRunStatus) -> Iterable[tuple[str, str, bool]]:
     before = state.run.status
     if isinstance(decision.action, CreateJob):
         yield Reason.JOB_CREATED, f"created the Job {state.run.name!r}", False
+    if isinstance(decision.action, EndPod):
+        yield Reason.SIDECARS_STOPPED, decision.message, False
     if after == before:
         return
     if after.phase is Phase.FAILED and before.phase is not Phase.FAILED:
@@ -81,4 +95,8 @@ def _name(state: ObservedState, reason: str, after: TrainingRunStatus) -> str:
     # A run ends once, whatever its spec says until that is written.
     occurrence = () if after.phase.is_done else _occurrence(state, after)
     content = repr((state.run.uid, str(reason), *occurrence))
-    return f"{state.run.name[:200]}.{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+    return _name_of(state.run.name, content)
+
+
+def _name_of(run: str, content: str) -> str:
+    return f"{run[:200]}.{hashlib.sha256(content.encode()).hexdigest()[:16]}"

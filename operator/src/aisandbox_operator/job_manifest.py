@@ -6,8 +6,11 @@ for a checkpoint, and the names of labels and annotations. Deterministic, so a s
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,6 +24,7 @@ from aisandbox_crds import (
     TrainingRunSpec,
     seed_of,
     spec_for_trainer,
+    spec_to_json,
 )
 
 from aisandbox_operator.pod_template import with_template
@@ -29,8 +33,14 @@ from aisandbox_operator.settings import Settings
 OPERATOR = "aisandbox-operator"
 """The field manager of Jobs and of the operator's part of a status, and a label of Jobs."""
 CONTAINER = "trainer"
+DEFAULT_CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
+"""On a pod: the container that kubectl means if a person names none."""
 FAILURES_BEFORE_ANNOTATION = f"{GROUP}/failures-before"
 """On a Job: the failures that earlier Jobs of the run have spent; written once, when the Job is created."""
+ORIGIN_ANNOTATION = f"{GROUP}/created-from"
+"""On a Job: digests of what it was created from; written once."""
+RESUMED_ANNOTATION = f"{GROUP}/resumed-generation"
+"""On a Job: the generation of the run for which the operator has last let it run."""
 
 USER = 65532
 MODELS_PATH = Path("/var/lib/aisandbox")
@@ -42,10 +52,19 @@ TERMINATION_LOG = Path("/dev/termination-log")
 TOKEN_SECONDS = 3600
 _MEMORY = "TRAINER_MEMORY_BYTES"
 _PLAIN_RESOURCES = frozenset(("cpu", "memory", "ephemeral-storage"))
+_ORIGIN = re.compile("template=([0-9a-f]{16}),spec=([0-9a-f]{16})")
 KUEUE_PREFIX = "kueue.x-k8s.io/"
 """Labels of Kueue: a run may have them in its metadata too, where Kueue's pages put them for every kind."""
 
 Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JobOrigin:
+    """Digests of what a Job was created from: ``template`` of its pod template, ``spec`` of the run's wishes for it."""
+
+    template: str
+    spec: str
 
 
 def job_manifest(
@@ -56,19 +75,18 @@ def job_manifest(
     failures_before: int,
     suspended: bool,
     run_labels: Mapping[str, str] | None = None,
+    files_uid: str = "",
+    generation: int = 0,
 ) -> Manifest:
     """The Job of the run with this name and uid.
 
     ``failures_before``: what earlier Jobs of the run have spent of its backoff limit; the Job gets the rest.
-    ``run_labels``: those of the run's metadata; the Job gets Kueue's of them.
+    ``run_labels``: those of the run's metadata; the Job gets Kueue's of them. ``files_uid``: the uid that the run's
+    files belong to, if that is another one. ``generation``: the run's.
     """
     labels = {**wanted_labels(spec, run_labels or {}), **own_labels(name)}
-    templates = [each for each in (settings.trainer_pod_template, spec.pod_template) if each is not None]
-    pod_labels = {key: value for key, value in labels.items() if not key.startswith(KUEUE_PREFIX)}
-    pod: Manifest = {"metadata": {"labels": pod_labels}, "spec": _pod(name, uid, spec, settings)}
-    for template in templates:
-        pod = with_template(pod, template)
-    pod["metadata"]["labels"] |= own_labels(name)
+    template = _template(name, files_uid or uid, spec, settings)
+    origin = job_origin(name, files_uid or uid, spec, settings)
     job_spec: Manifest = {
         "parallelism": 1,
         "completions": 1,
@@ -76,7 +94,7 @@ def job_manifest(
         "backoffLimit": max(spec.backoff_limit - failures_before, 0),
         "podReplacementPolicy": "Failed",  # the next trainer begins when the last one has ended
         "podFailurePolicy": {"rules": _failure_rules()},
-        "template": pod,
+        "template": template,
     }
     if spec.active_deadline_seconds is not None:
         job_spec["activeDeadlineSeconds"] = spec.active_deadline_seconds
@@ -87,7 +105,11 @@ def job_manifest(
             "name": name,
             "namespace": settings.namespace,
             "labels": labels,
-            "annotations": {FAILURES_BEFORE_ANNOTATION: str(failures_before)},
+            "annotations": {
+                FAILURES_BEFORE_ANNOTATION: str(failures_before),
+                ORIGIN_ANNOTATION: encode_origin(origin),
+                **({} if suspended else resumed_annotations(generation)),
+            },
             "ownerReferences": [_owner(name, uid)],
         },
         "spec": job_spec,
@@ -98,6 +120,45 @@ def wanted_labels(spec: TrainingRunSpec, run_labels: Mapping[str, str]) -> dict[
     """The labels that a run gives its Job: those of its spec, and Kueue's of its metadata that the spec lacks."""
     of_kueue = {key: value for key, value in run_labels.items() if key.startswith(KUEUE_PREFIX)}
     return {**of_kueue, **spec.labels}
+
+
+def _template(name: str, files_uid: str, spec: TrainingRunSpec, settings: Settings) -> Manifest:
+    templates = [each for each in (settings.trainer_pod_template, spec.pod_template) if each is not None]
+    labels = {key: value for key, value in spec.labels.items() if not key.startswith(KUEUE_PREFIX)}
+    metadata = {"labels": {**labels, **own_labels(name)}, "annotations": {DEFAULT_CONTAINER_ANNOTATION: CONTAINER}}
+    pod: Manifest = {"metadata": metadata, "spec": _pod(name, files_uid, spec, settings)}
+    for template in templates:
+        pod = with_template(pod, template)
+    pod["metadata"]["labels"] |= own_labels(name)
+    return pod
+
+
+def job_origin(name: str, files_uid: str, spec: TrainingRunSpec, settings: Settings) -> JobOrigin:
+    """What a Job that is created now is created from."""
+    whole = spec_to_json(replace(spec, suspend=False, cancel=False, ttl_seconds_after_finished=None))
+    of_trainer = spec_to_json(spec_for_trainer(spec))
+    of_pod = {key: value for key, value in whole.items() if of_trainer.get(key) != value}
+    return JobOrigin(_digest(_template(name, files_uid, spec, settings)), _digest(of_pod))
+
+
+def encode_origin(origin: JobOrigin) -> str:
+    """The value of ORIGIN_ANNOTATION."""
+    return f"template={origin.template},spec={origin.spec}"
+
+
+def decode_origin(text: str) -> JobOrigin | None:
+    """What ORIGIN_ANNOTATION says; None if it is absent or says something else."""
+    match = _ORIGIN.fullmatch(text)
+    return JobOrigin(match.group(1), match.group(2)) if match else None
+
+
+def resumed_annotations(generation: int) -> dict[str, str]:
+    """What a Job gets when it is to run."""
+    return {RESUMED_ANNOTATION: str(generation)}
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def own_labels(name: str) -> dict[str, str]:

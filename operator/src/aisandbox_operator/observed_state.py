@@ -34,6 +34,12 @@ class ObservedState:
     @property
     def job(self) -> ObservedJob | None:
         """The run's Job."""
+        job = self.own_job
+        return job if job is not None and job.files_uid in ("", self.run.files_uid) else None
+
+    @property
+    def own_job(self) -> ObservedJob | None:
+        """The run's Job, also if it was created before the run was restored, and continues no files of it."""
         job = self.related.job
         return job if job is not None and job.owner_uid == self.run.uid else None
 
@@ -46,7 +52,7 @@ class ObservedState:
     @property
     def pods(self) -> tuple[ObservedPod, ...]:
         """The run's pods, of all its Jobs, oldest first."""
-        return _by_age(pod for pod in self.related.pods if pod.run_uid == self.run.uid)
+        return _by_age(pod for pod in self.related.pods if pod.files_uid == self.run.files_uid)
 
     @property
     def job_pods(self) -> tuple[ObservedPod, ...]:

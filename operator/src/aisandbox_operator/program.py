@@ -51,7 +51,7 @@ async def operate(settings: Settings) -> None:
     random = Random()  # noqa: S311 - spreads retries
     queue = WorkQueue(random, metrics.queue_depth.set)
     watch_cache = WatchCache()
-    client = Client(configuration, user_agent=OPERATOR, observe=metrics.observe_call)
+    client = Client(configuration, OPERATOR, observe=metrics.observe_call)
     cluster = Cluster(client, settings.namespace, instance)
     reconciler = Reconciler(cluster, settings, watch_cache, metrics, _now)
     resync = Resync(cluster, settings, queue, watch_cache, metrics, _now, random)

@@ -13,15 +13,26 @@ from datetime import datetime
 
 import structlog
 from aisandbox_crds import format_precise_time, format_time
-from aisandbox_kubernetes import Conflict, Forbidden, Invalid, KubernetesError, Refused
+from aisandbox_kubernetes import (
+    CallFailed,
+    Conflict,
+    Forbidden,
+    Invalid,
+    KubernetesError,
+    Refused,
+    WebhookUnavailable,
+)
 
 from aisandbox_operator.cluster import Cluster
-from aisandbox_operator.decision import Action, CreateJob, DeleteJob, SuspendJob
-from aisandbox_operator.decoding import read_job, read_pod, read_run
-from aisandbox_operator.job_manifest import job_manifest
+from aisandbox_operator.decision import Action, CreateJob, DeleteJob, EndPod, SuspendJob
+from aisandbox_operator.decoding import read_job, read_pod, read_pod_refusal, read_run
+from aisandbox_operator.events import Event, refusal_event
+from aisandbox_operator.job_manifest import job_manifest, resumed_annotations
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.observed_objects import ObservedPod, ObservedRun, RelatedObjects
+from aisandbox_operator.observed_state import ObservedState
 from aisandbox_operator.plan import Plan, plan
+from aisandbox_operator.policies.training import is_without_pod
 from aisandbox_operator.settings import Settings
 from aisandbox_operator.status_fields import own_fields
 from aisandbox_operator.watch_cache import WatchCache
@@ -62,12 +73,12 @@ class Reconciler:
             await self._mark_disrupted(run, step.disrupted_pod)
         try:
             await self._act(run, step)
-        except (Invalid, Forbidden) as error:
+        except (Invalid, Forbidden, WebhookUnavailable) as error:
             if not isinstance(step.action, CreateJob):
+                await self._create_event(run, refusal_event(run, error.why, isinstance(error, WebhookUnavailable)))
                 raise
             log.warning("the API server refuses the run's Job", run=name, error=str(error))
-            refused = replace(related, job_refusal=error.why, is_refused_permanently=isinstance(error, Invalid))
-            step = self._plan(run, refused)
+            step = self._plan(run, _with_refusal(related, error))
         await self._create_events(run, step)
         await self._write_status(run, step)
         return step.requeue_after
@@ -78,11 +89,23 @@ class Reconciler:
         if run.status.phase.is_done or run.is_being_deleted:
             return RelatedObjects(None if job is None else read_job(job))
         pods = await self._cluster.pods(run.name)
-        return RelatedObjects(
+        related = RelatedObjects(
             job=None if job is None else read_job(job),
             pods=tuple(read_pod(pod) for pod in pods),
-            recorded_messages=self._watch_cache.termination_messages(run.uid),
+            recorded_messages=self._watch_cache.termination_messages(run.files_uid),
         )
+        return replace(related, pod_refusal=await self._read_pod_refusal(run, related))
+
+    async def _read_pod_refusal(self, run: ObservedRun, related: RelatedObjects) -> str:
+        """Why the Job has no pod, as its events tell; empty if it has one, or none of them tells."""
+        state = ObservedState(run, related, self._settings, self._now())
+        if state.job is None or not is_without_pod(state):
+            return ""
+        try:
+            return read_pod_refusal(await self._cluster.refused_pods(state.job.uid))
+        except CallFailed as error:
+            log.warning("the events of the run's Job could not be read", run=run.name, error=str(error))
+            return ""
 
     def _plan(self, run: ObservedRun, related: RelatedObjects) -> Plan:
         return plan(run, related, self._settings, self._now())
@@ -109,24 +132,37 @@ class Reconciler:
 
     async def _apply(self, run: ObservedRun, action: Action) -> None:
         if isinstance(action, SuspendJob):
-            await self._cluster.suspend_job(run.name, action.uid, action.suspended)
+            annotations = {} if action.suspended else resumed_annotations(run.generation)
+            await self._cluster.suspend_job(run.name, action.uid, action.suspended, annotations)
+        elif isinstance(action, EndPod):
+            await self._cluster.end_pod(action.name, action.uid, action.phase)
         elif isinstance(action, DeleteJob):
             await self._cluster.delete_job(run.name, action.uid)
         elif run.spec is not None:
             manifest = job_manifest(
-                run.name, run.uid, run.spec, self._settings, action.failures_before, action.suspended, run.labels
+                run.name,
+                run.uid,
+                run.spec,
+                self._settings,
+                action.failures_before,
+                action.suspended,
+                run.labels,
+                files_uid=run.files_uid,
+                generation=run.generation,
             )
             await self._cluster.create_job(manifest)
             self._metrics.observe_job()
 
     async def _create_events(self, run: ObservedRun, step: Plan) -> None:
         """Before the status is written, after which they would not be due; without one that cannot be created."""
-        time = format_precise_time(self._now())
         for event in step.events:
-            try:
-                await self._cluster.create_event(run, event, time)
-            except KubernetesError as error:
-                log.info("event could not be created", run=run.name, reason=event.reason, error=str(error))
+            await self._create_event(run, event)
+
+    async def _create_event(self, run: ObservedRun, event: Event) -> None:
+        try:
+            await self._cluster.create_event(run, event, format_precise_time(self._now()))
+        except KubernetesError as error:
+            log.info("event could not be created", run=run.name, reason=event.reason, error=str(error))
 
     async def _write_status(self, run: ObservedRun, step: Plan) -> None:
         phase = run.status.phase
@@ -140,10 +176,27 @@ class Reconciler:
         self._metrics.observe_phase(run.name, phase)
 
 
-_DONE = {CreateJob: "Job created", SuspendJob: "Job suspended or resumed", DeleteJob: "Job deleted"}
+_DONE = {
+    CreateJob: "Job created",
+    SuspendJob: "Job suspended or resumed",
+    DeleteJob: "Job deleted",
+    EndPod: "pod ended, because its trainer has exited",
+}
+
+
+def _with_refusal(related: RelatedObjects, error: CallFailed) -> RelatedObjects:
+    """The objects and why the Job was not created."""
+    return replace(
+        related,
+        job_refusal=error.why,
+        is_refused_permanently=isinstance(error, Invalid),
+        is_webhook_down=isinstance(error, WebhookUnavailable),
+    )
 
 
 def _details(action: Action) -> dict[str, object]:
     if isinstance(action, DeleteJob):
         return {"job": action.uid}
+    if isinstance(action, EndPod):
+        return {"pod": action.name, "phase": action.phase}
     return {"suspended": action.suspended}

@@ -104,10 +104,11 @@ class Resync:
         pods_by_run: dict[str, list[ObservedPod]] = defaultdict(list)
         for pod in pods:
             pods_by_run[_run_of(pod)].append(read_pod(pod))
-        phases = {}
+        phases, files_uids = {}, set()
         for raw in runs:
             run = read_run(raw)
             phases[run.name] = run.status.phase
+            files_uids.add(run.files_uid)
             related = RelatedObjects(jobs_by_name.get(run.name), tuple(pods_by_run[run.name]))
             step = plan(run, related, self._settings, self._now())
             if not step.is_empty:
@@ -115,7 +116,7 @@ class Resync:
             elif step.requeue_after is not None and not self._queue.has_timer(run.name):
                 self._queue.add_after(run.name, step.requeue_after)
         self._metrics.observe_runs(phases)
-        self._watch_cache.retain_runs({raw["metadata"]["uid"] for raw in runs})
+        self._watch_cache.retain_runs(files_uids)
         now = asyncio.get_running_loop().time()
         self._watch_cache.compare_with_list({"trainingruns": runs, "jobs": jobs, "pods": pods}, now)
         for kind in self._watch_cache.silent_watches:

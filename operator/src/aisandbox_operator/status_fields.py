@@ -33,13 +33,18 @@ from aisandbox_operator.decision import Decision
 from aisandbox_operator.observed_state import ObservedState
 
 _COUNTS = ("attempt", "suspensions", "restarts", "restarts_count_towards_max", "observed_generation")
-_OWN = ("phase", "start_time", "completion_time", "failure", "conditions", *_COUNTS)
+_OWN = ("phase", "start_time", "completion_time", "failure", "files_uid", "conditions", *_COUNTS)
 _PROGRESS = ("timesteps", "total_timesteps", "progress_percentage", "last_updated_time", "attempt")
 
 
 def status_of(state: ObservedState, decision: Decision) -> TrainingRunStatus:
-    """The status that follows from the decision; equal to the present one when there is nothing to write."""
+    """The status that follows from the decision; equal to the present one when there is nothing to write.
+
+    Of a run that is done, only which generation of the spec was seen changes, because tools wait for that.
+    """
     status = state.run.status
+    if decision.keeps_status and status.phase.is_done and not state.run.is_being_deleted:
+        return replace(status, observed_generation=state.run.generation)
     if decision.keeps_status:
         return status
     counts = count_attempts(state, decision)
@@ -52,6 +57,7 @@ def status_of(state: ObservedState, decision: Decision) -> TrainingRunStatus:
         suspensions=counts.suspensions,
         restarts=counts.restarts,
         restarts_count_towards_max=counts.restarts_count_towards_max,
+        files_uid=state.run.files_uid,
         observed_generation=state.run.generation,
         conditions=conditions_of(state, decision),
     )

@@ -30,15 +30,15 @@ class WatchCache:
 
     def record_termination(self, pod: ObservedPod) -> None:
         """Keeps the termination message of the pod's trainer, if it has one and it is the newest of its run."""
-        if pod.termination_message is None or not pod.run_uid:
+        if pod.termination_message is None or not pod.files_uid:
             return
-        known = self._messages.get(pod.run_uid)
+        known = self._messages.get(pod.files_uid)
         if known is None or pod.termination_message.attempt >= known.attempt:
-            self._messages[pod.run_uid] = pod.termination_message
+            self._messages[pod.files_uid] = pod.termination_message
 
-    def termination_messages(self, run_uid: str) -> tuple[TerminationMessage, ...]:
+    def termination_messages(self, files_uid: str) -> tuple[TerminationMessage, ...]:
         """The termination message of the run's newest trainer that has one."""
-        known = self._messages.get(run_uid)
+        known = self._messages.get(files_uid)
         return () if known is None else (known,)
 
     def retain_runs(self, uids: set[str]) -> None:

@@ -12,6 +12,7 @@ from aisandbox_api.kubernetes.metrics import ClusterMetrics
 from aisandbox_api.kubernetes.run_cache import RunCache
 from aisandbox_api.kubernetes.run_resources import RunList, RunResources
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
+from aisandbox_crds.status import TrainingRunStatus
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_model_store import RunStore
 from prometheus_client import CollectorRegistry
@@ -33,8 +34,9 @@ class Cluster:
         return a_run(name, self.uids[name]) if name in self.uids else None
 
 
-def a_run(name: str, uid: str) -> TrainingRun:
-    return TrainingRun(name, TrainingRunSpec(Algorithm.PPO, 100), uid=uid, resource_version="1")
+def a_run(name: str, uid: str, files_uid: str = "") -> TrainingRun:
+    status = TrainingRunStatus(files_uid=files_uid)
+    return TrainingRun(name, TrainingRunSpec(Algorithm.PPO, 100), status, uid=uid, resource_version="1")
 
 
 class Sweep:
@@ -116,8 +118,37 @@ async def test_folder_of_a_name_in_use_again_is_kept_until_its_trainer_renames_i
     aside = folder.with_name("a.old-uid-")
     assert aside.exists()
     await sweep.at(20 * RETENTION)
+    await sweep.at(21 * RETENTION)
     assert folder.exists()
     assert not aside.exists()
+
+
+async def test_run_that_was_restored_keeps_its_files_also_if_they_were_set_aside(sweep: Sweep) -> None:
+    (folder, _) = sweep.claim("a", "old-uid-of-a")
+    sweep.claim("a", "new-uid-of-a")
+    aside = folder.with_name("a.old-uid-")
+    await sweep.at(0)
+    assert (aside / MARK).exists()
+    sweep.cache.replace(RunList((a_run("a", "new-uid-of-a", "old-uid-of-a"),), "1"))
+    sweep.cluster.uids = {"a": "new-uid-of-a"}
+    await sweep.at(10 * RETENTION)
+    assert aside.exists()
+    assert not (aside / MARK).exists()
+
+
+async def test_retention_time_of_a_restored_run_begins_with_its_own_deletion(sweep: Sweep) -> None:
+    (folder, _) = sweep.claim("a", "old-uid-of-a")
+    await sweep.at(0)
+    assert (folder / MARK).exists(), "the new cluster has no runs yet"
+    sweep.knows({"a": "new-uid-of-a"})
+    await sweep.at(RETENTION / 2)
+    await sweep.at(10 * RETENTION)
+    assert folder.exists()
+    sweep.knows({})
+    await sweep.at(11 * RETENTION)
+    assert folder.exists()
+    await sweep.at(12 * RETENTION)
+    assert not folder.exists()
 
 
 async def test_cluster_that_does_not_answer_keeps_everything(sweep: Sweep) -> None:

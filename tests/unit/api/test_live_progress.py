@@ -57,6 +57,14 @@ def test_what_keeps_a_pod_from_starting_is_a_warning(run: TrainingRun, phase: Ph
     assert shown_run(in_phase(run, phase, conditions=(condition,)), None).status.progress.warning == ""
 
 
+def test_node_that_does_not_answer_is_a_warning(run: TrainingRun) -> None:
+    condition = Condition(ConditionType.RUNNING, ConditionStatus.UNKNOWN, "NodeLost", "the node 'a' does not answer")
+    shown = shown_run(in_phase(run, Phase.RUNNING, conditions=(condition,)), None).status
+    assert shown.progress.warning == condition.message
+    condition = replace(condition, status=ConditionStatus.TRUE, reason="TrainerRunning")
+    assert shown_run(in_phase(run, Phase.RUNNING, conditions=(condition,)), None).status.progress.warning == ""
+
+
 def test_end_is_what_the_cluster_says(run: TrainingRun) -> None:
     live = accept_report(in_phase(run, Phase.RUNNING), None, report(warning="slow"), NOW)
     progress = Progress(timesteps=1000, warning="slow", fps=50.0)

@@ -14,6 +14,7 @@ from aisandbox_kubernetes import (
     Client,
     ClientClosed,
     Conflict,
+    Denied,
     Expired,
     Forbidden,
     Invalid,
@@ -23,6 +24,7 @@ from aisandbox_kubernetes import (
     Retry,
     Unauthorized,
     Unavailable,
+    WebhookUnavailable,
     load_configuration,
 )
 from scripted_api import ScriptedApi, serving
@@ -44,7 +46,7 @@ def calls() -> list[Call]:
 @pytest.fixture
 async def client(api: ScriptedApi, calls: list[Call]) -> AsyncIterator[Client]:
     async with serving(api) as configuration:
-        client = Client(configuration, retry=Retry(tries=3, first_pause_seconds=0.001), observe=calls.append)
+        client = Client(configuration, "tester", retry=Retry(tries=3, first_pause_seconds=0.001), observe=calls.append)
         yield client
         await client.close()
 
@@ -61,6 +63,9 @@ async def watched(client: Client) -> list[Any]:
         (400, "what", Invalid),
         (401, "expired", Unauthorized),
         (403, "no", Forbidden),
+        (403, 'admission webhook "jobs.example.com" denied the request: no owner', Denied),
+        (400, 'admission webhook "validate.kyverno.svc-fail" denied the request: no owner', Denied),
+        (422, "ValidatingAdmissionPolicy 'owners' with binding 'owners' denied request: no owner", Denied),
         (404, "gone", NotFound),
         (405, "what", Refused),
         (408, "late", Unavailable),
@@ -70,6 +75,7 @@ async def watched(client: Client) -> list[Any]:
         (422, "spec.template: field is immutable", Conflict),
         (429, "slow down", Unavailable),
         (500, "oh", Unavailable),
+        (500, 'Internal error occurred: failed calling webhook "jobs.example.com": refused', WebhookUnavailable),
         (504, "late", Unavailable),
     ],
 )
@@ -139,6 +145,14 @@ async def test_all_pages_of_a_list_are_read(api: ScriptedApi, client: Client) ->
         {"limit": "500", "labelSelector": "app=walk"},
         {"limit": "500", "labelSelector": "app=walk", "continue": "more"},
     ]
+
+
+async def test_what_is_created_and_patched_names_its_manager(api: ScriptedApi, client: Client) -> None:
+    await client.create(PODS, {})
+    await client.merge_patch(JOB, {})
+    await client.strategic_merge_patch(JOB, {})
+    await client.apply(JOB, {})
+    assert [query["fieldManager"] for _, _, query, _, _ in api.requests] == ["tester"] * 4
 
 
 async def test_apply_names_its_manager(api: ScriptedApi, client: Client) -> None:

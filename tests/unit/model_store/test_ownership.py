@@ -70,6 +70,21 @@ def test_run_of_the_same_uid_resumes(run: RunFolder) -> None:
     assert run.uid() == OLD
 
 
+def test_earlier_owner_is_another_run_that_has_published_something(run: RunFolder) -> None:
+    assert run.earlier_owner(NEW) == ""
+    old = run.claim(None, OLD)
+    assert run.earlier_owner(NEW) == ""
+    checkpoint(old, 100)
+    assert (run.earlier_owner(NEW), run.earlier_owner(OLD)) == (OLD, "")
+    run.claim(None, NEW)
+    assert run.earlier_owner(NEW) == ""
+
+
+def test_models_of_an_earlier_run_are_enough(run: RunFolder) -> None:
+    run.claim(None, OLD).publish_model(100, {"policy.onnx": b"old"})
+    assert run.earlier_owner(NEW) == OLD
+
+
 def test_run_created_again_starts_with_nothing(run: RunFolder, tmp_path: Path) -> None:
     old = run.claim(None, OLD)
     checkpoint(old, 100)

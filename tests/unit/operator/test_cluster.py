@@ -18,7 +18,7 @@ def api() -> ScriptedApi:
 @pytest.fixture
 async def cluster(api: ScriptedApi) -> AsyncIterator[Cluster]:
     async with serving(api) as configuration:
-        client = Client(configuration)
+        client = Client(configuration, "aisandbox-operator")
         yield Cluster(client, "sandbox", "operator-1")
         await client.close()
 
@@ -33,11 +33,12 @@ async def test_job_is_applied_and_not_forced(api: ScriptedApi, cluster: Cluster)
 
 
 async def test_job_is_changed_and_deleted_by_its_uid(api: ScriptedApi, cluster: Cluster) -> None:
-    await cluster.suspend_job("walk", "u1", suspended=True)
+    await cluster.suspend_job("walk", "u1", suspended=True, annotations={"a": "b"})
     await cluster.delete_job("walk", "u1")
-    (_, _, _, change, kind), (_, _, _, deletion, _) = api.requests
+    (_, _, query, change, kind), (_, _, _, deletion, _) = api.requests
     assert kind == "application/merge-patch+json"
-    assert change == {"metadata": {"uid": "u1"}, "spec": {"suspend": True}}
+    assert query == {"fieldManager": "aisandbox-operator"}
+    assert change == {"metadata": {"uid": "u1", "annotations": {"a": "b"}}, "spec": {"suspend": True}}
     assert deletion == {"preconditions": {"uid": "u1"}, "propagationPolicy": "Foreground"}
 
 
@@ -48,6 +49,24 @@ async def test_pod_is_marked_as_disrupted_by_one_condition(api: ScriptedApi, clu
     assert kind == "application/strategic-merge-patch+json"
     assert body["metadata"] == {"uid": "u1"}
     assert [each["type"] for each in body["status"]["conditions"]] == ["DisruptionTarget"]
+
+
+async def test_pod_is_ended_by_its_phase(api: ScriptedApi, cluster: Cluster) -> None:
+    await cluster.end_pod("walk-abcde", "u1", "Succeeded")
+    ((_, path, query, body, kind),) = api.requests
+    assert path.endswith("/pods/walk-abcde/status")
+    assert query == {"fieldManager": "aisandbox-operator"}
+    assert kind == "application/strategic-merge-patch+json"
+    annotations = {"aisandbox.dev/trainer-exited": "true"}
+    assert (body["metadata"], body["status"]["phase"]) == ({"uid": "u1", "annotations": annotations}, "Succeeded")
+
+
+async def test_events_about_refused_pods_are_those_of_the_job(api: ScriptedApi, cluster: Cluster) -> None:
+    api.answers = [(200, {"items": [{"note": "quota"}]})]
+    assert await cluster.refused_pods("u1") == [{"note": "quota"}]
+    ((method, path, query, _, _),) = api.requests
+    assert (method, path) == ("GET", "/apis/events.k8s.io/v1/namespaces/sandbox/events")
+    assert query == {"limit": "500", "fieldSelector": "regarding.uid=u1,reason=FailedCreate"}
 
 
 async def test_status_is_applied_over_the_version_that_was_read(api: ScriptedApi, cluster: Cluster) -> None:

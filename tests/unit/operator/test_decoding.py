@@ -1,10 +1,11 @@
 import copy
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from aisandbox_crds.status import Phase
-from aisandbox_operator.decoding import read_job, read_pod, read_run, read_termination_message
+from aisandbox_operator.decoding import read_job, read_pod, read_pod_refusal, read_run, read_termination_message
 from aisandbox_operator.job_manifest import job_manifest
 from aisandbox_operator.observed_objects import RelatedObjects
 from aisandbox_operator.plan import plan
@@ -115,7 +116,7 @@ def test_job_has_settled_when_its_condition_agrees_with_its_spec() -> None:
 
 def test_pod_is_read_with_its_trainer_only() -> None:
     pod = read_pod(POD)
-    assert (pod.job_uid, pod.run_uid, pod.exit_code) == ("j", RUN_UID, 75)
+    assert (pod.job_uid, pod.files_uid, pod.exit_code) == ("j", RUN_UID, 75)
     assert pod.was_disrupted
     assert not pod.is_running
     assert pod.termination_message is not None
@@ -164,3 +165,58 @@ def test_malformed_objects_are_read_and_planned_without_an_error(data: st.DataOb
     run = read_run(damaged(RUN, data))
     observed = RelatedObjects(read_job(damaged(JOB, data)), (read_pod(damaged(POD, data)),))
     plan(run, observed, SETTINGS, NOW)
+
+
+RUNS = {"name": "trainer", "ready": True, "state": {"running": {"startedAt": "2026-03-01T11:00:00Z"}}}
+NOT_READY = {"type": "Ready", "status": "False", "lastTransitionTime": "2026-03-01T11:30:00Z"}
+
+
+def lost(containers: list[dict[str, object]], ready: dict[str, str], **spec: object) -> datetime | None:
+    status = {"phase": "Running", "conditions": [ready], "containerStatuses": containers}
+    return read_pod({"metadata": {"name": "p"}, "spec": spec, "status": status}).lost_since
+
+
+@pytest.mark.parametrize("status", ["False", "Unknown"])
+def test_node_is_lost_where_a_pod_is_not_ready_and_its_containers_are(status: str) -> None:
+    since = datetime(2026, 3, 1, 11, 30, tzinfo=UTC)
+    assert lost([RUNS], {**NOT_READY, "status": status}) == since
+    assert lost([RUNS, {**RUNS, "name": "logs"}], {**NOT_READY, "status": status}) == since
+
+
+def test_node_is_not_lost_where_a_kubelet_says_why_a_pod_is_not_ready() -> None:
+    assert lost([RUNS], {**NOT_READY, "status": "True"}) is None
+    assert lost([], NOT_READY) is None
+    assert lost([RUNS, {**RUNS, "name": "logs", "ready": False}], NOT_READY) is None
+    assert lost([{"name": "trainer", "ready": False, "state": {"terminated": {"exitCode": 0}}}], NOT_READY) is None
+    assert lost([RUNS], NOT_READY, readinessGates=[{"conditionType": "example.com/gate"}]) is None
+
+
+def test_other_containers_of_a_pod_are_those_that_run() -> None:
+    ended = {"terminated": {"exitCode": 0}}
+    containers = [{**RUNS, "name": "istio-proxy"}, {"name": "trainer", "state": ended}, {"name": "x", "state": ended}]
+    pod = read_pod({"metadata": {"name": "p"}, "status": {"phase": "Running", "containerStatuses": containers}})
+    assert (pod.sidecars, pod.exit_code) == (("istio-proxy",), 0)
+
+
+def test_who_suspended_a_job_is_the_manager_that_wrote_last() -> None:
+    suspend: dict[str, Any] = {"f:spec": {"f:suspend": {}}}
+    managers = [
+        {"manager": "aisandbox-operator", "time": "2026-03-01T11:00:00Z", "fieldsV1": suspend},
+        {"manager": "budget", "time": "2026-03-01T12:00:00Z", "fieldsV1": suspend},
+        {"manager": "other", "time": "2026-03-01T13:00:00Z", "fieldsV1": {"f:status": {}}},
+    ]
+    raw = {**JOB, "metadata": {**JOB["metadata"], "managedFields": managers}}
+    assert read_job(raw | {"spec": {"suspend": True}}).suspended_by == "budget"
+    assert read_job(raw).suspended_by == ""
+
+
+def test_refusal_of_a_pod_is_the_newest_and_names_no_pod() -> None:
+    old = {"eventTime": "2026-03-01T11:00:00Z", "note": "Error creating: old"}
+    new = {
+        "deprecatedLastTimestamp": "2026-03-01T12:00:00Z",
+        "note": 'Error creating: pods "walk-x7fgh" is forbidden: exceeded quota: gpus',
+    }
+    assert read_pod_refusal([old, new]) == "the pod is forbidden: exceeded quota: gpus"
+    again = {**old, "series": {"lastObservedTime": "2026-03-01T13:00:00.000000Z"}}
+    assert read_pod_refusal([new, again]) == "old"
+    assert read_pod_refusal([]) == ""

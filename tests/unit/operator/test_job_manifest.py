@@ -5,7 +5,9 @@ import pytest
 from aisandbox_crds.effective_values import seed_of
 from aisandbox_crds.spec import GymnasiumEnvironment
 from aisandbox_crds.trainer_start import TrainerStart
-from aisandbox_operator.job_manifest import Manifest, job_manifest
+from aisandbox_operator.decoding import read_job
+from aisandbox_operator.job_manifest import JobOrigin, Manifest, job_manifest
+from aisandbox_operator.settings import Settings
 from aisandbox_trainer.runtime.settings import Settings as TrainerSettings
 from operator_objects import QUEUE, RUN_UID, SETTINGS, spec
 
@@ -144,7 +146,7 @@ def test_failures_count_by_their_kind_in_this_order() -> None:
 def test_job_has_what_is_left_of_the_backoff_limit(limit: int, before: int, left: int) -> None:
     job = manifest(failures_before=before, backoff_limit=limit)
     assert job["spec"]["backoffLimit"] == left
-    assert job["metadata"]["annotations"] == {"aisandbox.dev/failures-before": str(before)}
+    assert job["metadata"]["annotations"]["aisandbox.dev/failures-before"] == str(before)
 
 
 def test_own_labels_win_and_kueues_stay_on_the_job() -> None:
@@ -182,3 +184,29 @@ def test_deadline_is_the_jobs() -> None:
 
 def test_job_never_removes_itself() -> None:
     assert "ttlSecondsAfterFinished" not in manifest(ttl_seconds_after_finished=5)["spec"]
+
+
+def test_job_says_for_which_generation_it_may_run() -> None:
+    running = job_manifest("walk", RUN_UID, spec(), SETTINGS, 0, suspended=False, generation=4)
+    waiting = job_manifest("walk", RUN_UID, spec(), SETTINGS, 0, suspended=True, generation=4)
+    assert (read_job(running).resumed_generation, read_job(waiting).resumed_generation) == (4, 0)
+
+
+def test_kubectl_logs_means_the_trainer() -> None:
+    annotations = manifest()["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["kubectl.kubernetes.io/default-container"] == "trainer"
+
+
+def test_origin_of_a_job_follows_the_spec_and_the_settings() -> None:
+    def origin(settings: Settings = SETTINGS, **fields: object) -> JobOrigin | None:
+        return read_job(job_manifest("walk", RUN_UID, spec(**fields), settings, 0, suspended=False)).origin
+
+    first, other_image = origin(), origin(replace(SETTINGS, trainer_image="other"))
+    assert first is not None
+    assert first == origin(cancel=True) == origin(suspend=True) == origin(ttl_seconds_after_finished=5)
+    assert other_image is not None
+    assert (other_image.spec == first.spec, other_image.template == first.template) == (True, False)
+    moved = origin(node_selector={"disk": "fast"})
+    assert moved is not None
+    assert (moved.spec == first.spec, moved.template == first.template) == (False, False)
+    assert read_job({}).origin is None

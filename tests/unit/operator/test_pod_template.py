@@ -45,7 +45,7 @@ def test_pod_has_what_the_run_asks_for() -> None:
         }
     )
     before = pod_of()["spec"]
-    assert pod["metadata"]["annotations"] == {"sidecar.istio.io/inject": "false"}
+    assert pod["metadata"]["annotations"] == {**pod_of()["metadata"]["annotations"], "sidecar.istio.io/inject": "false"}
     assert pod["metadata"]["labels"] == {**pod_of()["metadata"]["labels"], "team": "a"}
     found = pod["spec"]
     assert found["serviceAccountName"] == "reader"
@@ -67,7 +67,7 @@ def test_run_goes_before_the_administrator_and_lists_grow() -> None:
             "spec": {"imagePullSecrets": [{"name": "all"}], "volumes": [{"name": "certificates", "configMap": {}}]},
         },
     )
-    assert pod["metadata"]["annotations"] == {"a": "run", "b": "all"}
+    assert pod["metadata"]["annotations"] == {**pod_of()["metadata"]["annotations"], "a": "run", "b": "all"}
     assert pod["spec"]["imagePullSecrets"] == [{"name": "all"}, {"name": "r"}]
     assert [each["name"] for each in pod["spec"]["volumes"]] == ["models", "progress-token", "certificates", "data"]
 

@@ -1,9 +1,12 @@
+import errno
 import socket
 import urllib.request
+from typing import Any
 
 import pytest
+from aisandbox_process import metrics_server
 from aisandbox_process.metrics_server import MetricsServer
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, start_http_server
 
 
 def test_metrics_server_serves_its_registry_until_it_is_closed() -> None:
@@ -23,3 +26,46 @@ def test_metrics_server_serves_its_registry_until_it_is_closed() -> None:
 def test_metrics_server_refuses_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
         MetricsServer(CollectorRegistry(), "127.0.0.1", other.getsockname()[1])
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_metrics_server_on_all_addresses_answers_on_both_families(host: str) -> None:
+    server = MetricsServer(CollectorRegistry(), host, 0)
+    addresses = ["127.0.0.1", *(["[::1]"] if _has_ipv6() else [])]
+    try:
+        for address in addresses:
+            with urllib.request.urlopen(f"http://{address}:{server.port}/metrics", timeout=30) as answer:
+                assert answer.status == 200
+    finally:
+        server.close()
+
+
+def test_metrics_server_falls_back_to_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = start_http_server
+
+    def without_ipv6(port: int, host: str, registry: CollectorRegistry) -> Any:
+        if host == "::":
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return start(port, host, registry)
+
+    monkeypatch.setattr(metrics_server, "start_http_server", without_ipv6)
+    server = MetricsServer(CollectorRegistry(), "::", 0)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=30) as answer:
+            assert answer.status == 200
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("taken", ["127.0.0.1", "0.0.0.0"])
+def test_metrics_server_on_all_addresses_refuses_a_port_in_use(taken: str) -> None:
+    with socket.create_server((taken, 0)) as other, pytest.raises(OSError, match="in use"):
+        MetricsServer(CollectorRegistry(), "0.0.0.0", other.getsockname()[1])
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False

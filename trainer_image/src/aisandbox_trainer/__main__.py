@@ -27,6 +27,7 @@ Make one attempt at a run. What to do is read from environment variables:
   SIMULATOR_TIMEOUT_SECONDS                                         how long to wait for the reply to a step (60)
   SIMULATOR_OPEN_TIMEOUT_SECONDS                                    how long a simulator may take to open (300)
   DISK_PATIENCE_SECONDS                                             how long a trained run waits for disk space (300)
+  EARLIER_RUN_PATIENCE_SECONDS                                      how long an earlier run keeps its files (60)
   EVALUATION_EPISODE_STEPS                                          steps an evaluation's episode may take (10000)
   TRAINER_MEMORY_BYTES                                              the most memory (3/4 of the container's limit)
   STOP_GRACE_SECONDS                                                how long the process may live after SIGTERM (30)

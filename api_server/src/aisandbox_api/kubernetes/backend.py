@@ -32,7 +32,7 @@ from aisandbox_api.kubernetes.metrics import ClusterMetrics
 from aisandbox_api.kubernetes.progress_writer import ProgressWriter
 from aisandbox_api.kubernetes.run_cache import RunCache
 from aisandbox_api.kubernetes.run_lookup import RunLookup
-from aisandbox_api.kubernetes.run_resources import RunResources
+from aisandbox_api.kubernetes.run_resources import API_MANAGER, RunResources
 from aisandbox_api.kubernetes.run_views import RunViews
 from aisandbox_api.kubernetes.run_watch import RunWatch
 from aisandbox_api.kubernetes.token_reviewer import TokenReviewer
@@ -123,7 +123,9 @@ class KubernetesBackend:
                 "service in the cluster, or set KUBECONFIG"
             ) from error
         observe = self._metrics.observe_call
-        return Client(configuration, call_seconds=CALL_SECONDS, connect_seconds=None, retry=RETRY, observe=observe)
+        return Client(
+            configuration, API_MANAGER, call_seconds=CALL_SECONDS, connect_seconds=None, retry=RETRY, observe=observe
+        )
 
     async def start(self, progress_address: str, adapter_address: str | None) -> None:
         """Starts to remove the files of deleted runs; the operator trains runs and sets where trainers report."""

@@ -1,9 +1,9 @@
 """The files of deleted runs: marked when the deletion is first seen, removed a retention time later.
 
 Owns the marks and the removal. A folder is touched only when the run it belongs to (name and uid) is neither in a
-synced cache nor in the cluster when that is read; one without a uid is never removed. Every step may be done by several
-replicas at once: a mark is written atomically, a folder is renamed before it is removed. Must not know what a folder
-contains.
+synced cache nor in the cluster when that is read, and no other run has its name; one without a uid is never removed.
+Every step may be done by several replicas at once: a mark is written atomically, a folder is renamed before it is
+removed. Must not know what a folder contains.
 
 A volume belongs to one namespace of one cluster: the runs of another one count as deleted here.
 """
@@ -93,22 +93,26 @@ class DeletedRuns:
     async def _check(self, folder: OwnedFolder, now: datetime) -> None:
         known = self._cache.runs.get(folder.run)
         since = await asyncio.to_thread(marked_since, folder.path)
-        if known is not None and known.uid == folder.uid:
-            if since is not None:
-                await asyncio.to_thread((folder.path / MARK).unlink, missing_ok=True)
+        if known is not None and known.files_uid == folder.uid:
+            await self._keep(folder, since)
             return
         asked = await self._resources.get(folder.run)  # the cache may not have it yet
-        if asked is not None and asked.uid == folder.uid:
+        # A name in use: the run was restored from a backup of an earlier version, or its trainer renames the folder.
+        if asked is not None and (asked.files_uid == folder.uid or not folder.is_renamed):
+            await self._keep(folder, since)
             return
         if since is None:
             await asyncio.to_thread(write_atomically, folder.path / MARK, format_precise_time(now).encode())
             log.info("files of a deleted run are kept for a while", run=folder.run, seconds=self._retention)
             since = now
-        # A folder whose name is in use again may be claimed at any moment by its new run, which renames it.
-        if (now - since).total_seconds() >= self._retention and (folder.is_renamed or asked is None):
+        if (now - since).total_seconds() >= self._retention:
             await asyncio.to_thread(remove, folder)
             self._metrics.observe_removal()
             log.info("files of a deleted run are removed", run=folder.run, folder=str(folder.path))
+
+    async def _keep(self, folder: OwnedFolder, since: datetime | None) -> None:
+        if since is not None:
+            await asyncio.to_thread((folder.path / MARK).unlink, missing_ok=True)
 
 
 def owned_folders(store: RunStore) -> Iterator[OwnedFolder]:

@@ -94,12 +94,12 @@ def is_urgent(before: TrainingRunStatus, after: TrainingRunStatus) -> bool:
 def shown_run(run: TrainingRun, live: LiveProgress | None) -> TrainingRun:
     """The run as clients see it.
 
-    Without a running trainer there is no speed; what keeps a pod from starting is a warning. A container that runs is
-    Running to Kubernetes; to a client the run is Starting until its trainer has loaded and connected, as the proto has
-    it. A seed that was not requested is the one its trainers are given.
+    Without a running trainer there is no speed; what keeps a pod from starting, or a node that does not answer, is a
+    warning. A container that runs is Running to Kubernetes; to a client the run is Starting until its trainer has
+    loaded and connected, as the proto has it. A seed that was not requested is the one its trainers are given.
     """
     if run.spec.seed is None:
-        run = replace(run, spec=replace(run.spec, seed=seed_of(run.uid)))
+        run = replace(run, spec=replace(run.spec, seed=seed_of(run.files_uid)))
     status, phase = run.status, run.status.phase
     if phase.is_done:
         return replace(run, status=replace(status, progress=replace(idle(status.progress), warning="")))
@@ -111,7 +111,7 @@ def shown_run(run: TrainingRun, live: LiveProgress | None) -> TrainingRun:
         progress = idle(progress, Activity.STARTING)
     elif progress.attempt >= status.attempt and progress.activity == Activity.STARTING:
         phase = Phase.STARTING
-    if phase in (Phase.PENDING, Phase.STARTING):
+    if phase in (Phase.PENDING, Phase.STARTING, Phase.RUNNING):
         progress = _warned(progress, status)
     attempt = max(status.attempt, progress.attempt)
     return replace(run, status=replace(status, phase=phase, progress=progress, attempt=attempt))
@@ -140,7 +140,7 @@ def _with_live(status: TrainingRunStatus, live: LiveProgress | None) -> Training
 
 def _warned(progress: Progress, status: TrainingRunStatus) -> Progress:
     for condition in status.conditions:
-        if condition.type is ConditionType.RUNNING and condition.status is ConditionStatus.FALSE:
+        if condition.type is ConditionType.RUNNING and condition.status is not ConditionStatus.TRUE:
             trouble = "" if condition.reason in NO_TROUBLE else condition.message
             return replace(progress, warning=trouble or progress.warning)
     return progress

@@ -34,6 +34,8 @@ from aisandbox_api.kubernetes.call_errors import api_errors
 log = structlog.get_logger()
 
 PLURAL = "trainingruns"
+API_MANAGER = "aisandbox-api"
+"""The field manager of what a client's call writes, and the service's name to the API server."""
 PROGRESS_MANAGER = "aisandbox-progress"
 
 

@@ -84,7 +84,7 @@ class TokenReviewer:
         pod = review.pod
         if pod.run != run.name or pod.job != run.name:
             raise NotPermitted(f"the token is that of pod {pod.name!r}, which is not a trainer of run {run.name!r}")
-        if pod.run_uid != run.uid:
+        if pod.run_uid != run.files_uid:
             raise NotPermitted(f"pod {pod.name!r} trains another run of the name {run.name!r}, which has been deleted")
 
     async def _review(self, token: str) -> _Review:

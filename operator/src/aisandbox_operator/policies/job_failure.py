@@ -8,7 +8,7 @@ from aisandbox_operator.attempt_counts import AttemptCounts
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod
 
 _MORE_MEMORY = "a higher memory limit (spec.resources.limits.memory)"
-_DISRUPTIONS = (Reason.EVICTED, "Preempting", "NodeLost", "Terminated", "Shutdown")
+_DISRUPTIONS = (Reason.EVICTED, "Preempting", Reason.NODE_LOST, "Terminated", "Shutdown")
 
 
 def explain_pod(pod: ObservedPod) -> Failure:

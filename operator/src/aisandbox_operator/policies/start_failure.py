@@ -38,7 +38,7 @@ def handle_start_failure(state: ObservedState) -> Decision | None:
     pod, job = state.current_pod, state.job
     if job is None or job.is_suspended or pod is None or pod.is_running or pod.deletion_time is not None:
         return None
-    failure = _lasting_failure(pod, state)
+    failure = _lasting_failure(pod)
     if failure is None:
         return _unschedulable(pod)
     deadline = state.settings.start_deadline_seconds
@@ -63,12 +63,16 @@ def _first_seen(state: ObservedState) -> datetime | None:
     return None
 
 
-def _lasting_failure(pod: ObservedPod, state: ObservedState) -> Failure | None:
+def cannot_pull(pod: ObservedPod) -> bool:
+    """Whether the pod waits for an image that cannot be pulled."""
+    return pod.waits_for in _IMAGE
+
+
+def _lasting_failure(pod: ObservedPod) -> Failure | None:
     """What a person has to repair."""
-    settings = state.settings
     detail = f": {pod.wait_message}" if pod.wait_message else ""
-    if pod.waits_for in _IMAGE:
-        message = f"the trainer's image {settings.trainer_image!r} cannot be pulled{detail}"
+    if cannot_pull(pod):
+        message = f"the trainer's image {pod.image!r} cannot be pulled{detail}"
         return Failure(_IMAGE[pod.waits_for], message)
     if pod.waits_for in _CONTAINER:
         return Failure(pod.waits_for, f"the trainer's container cannot be created{detail}")

@@ -21,14 +21,14 @@ def ignore_deleted_run(state: ObservedState) -> Decision | None:
 
 def clean_up_done_run(state: ObservedState) -> Decision | None:
     """The run is in a terminal phase."""
-    status, job = state.run.status, state.job
+    status, job = state.run.status, state.own_job
     if not status.phase.is_done:
         return None
     nothing = Decision(status.phase, Reason.DONE, keeps_status=True)
     if job is None or job.is_being_deleted:
         return nothing
     delete = Decision(status.phase, Reason.DONE, keeps_status=True, action=DeleteJob(job.uid))
-    if not job.end:
+    if not job.end or job is not state.job:
         return delete
     spec = state.run.spec
     seconds = spec.ttl_seconds_after_finished if spec is not None else None

@@ -29,7 +29,7 @@ ENDING = Decided(Phase.RUNNING, Reason.ENDING, requeue_after=WAIT_SECONDS, messa
     ),
     (
         "a pod of a deleted run of the same name is waited for",
-        observed(ACTIVE, None, running_pod(run_uid="old")),
+        observed(ACTIVE, None, running_pod(files_uid="old")),
         ENDING,
     ),
     ("a pod that has ended is not waited for", observed(ACTIVE, None, ended_pod(1)), None),

@@ -60,6 +60,11 @@ def seen_since(time: str, reason: Reason = Reason.CANNOT_START) -> ObservedRun:
         ]
     ),
     (
+        "the image in the message is the pod's",
+        observed(run(), ACTIVE, pod(**STUCK, waits_for="ErrImagePull", image="example.com/wrong:1")),
+        waits(Reason.IMAGE_PULL_BACK_OFF, message="'example.com/wrong:1' cannot be pulled"),
+    ),
+    (
         "a missing claim waits for the deadline",
         observed(run(), ACTIVE, pod(unscheduled="Unschedulable", unscheduled_message=NO_CLAIM)),
         waits(Reason.CLAIM_NOT_FOUND, message="MODELS_CLAIM"),

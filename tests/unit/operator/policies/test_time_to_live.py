@@ -1,11 +1,13 @@
 """Runs that are deleted or done: the policies of ``time_to_live``, a row a rule."""
 
+from dataclasses import replace
+
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Phase
 from aisandbox_operator.decision import DeleteJob
 from aisandbox_operator.observed_state import ObservedState
 from aisandbox_operator.policies.time_to_live import clean_up_done_run, ignore_deleted_run
-from operator_objects import JOB_UID, RUNNING, SUCCEEDED, job, planned, run, running_pod, spec
+from operator_objects import JOB_UID, RUN_UID, RUNNING, SUCCEEDED, job, planned, run, running_pod, spec
 from policy_rules import Decided, check, observed, table
 
 KEEPS = frozenset({"keeps_status"})
@@ -32,6 +34,11 @@ def test_deleted_run(state: ObservedState, decided: Decided | None) -> None:
     ("a done run without a Job needs nothing", observed(DONE), NOTHING),
     ("a Job that is being deleted needs nothing", observed(DONE, job(is_being_deleted=True)), NOTHING),
     ("a Job that has not finished is deleted at once", observed(DONE, job()), DELETES),
+    (
+        "a Job from before the run was restored is deleted at once",
+        observed(run(replace(SUCCEEDED, files_uid="earlier-uid")), job(end="Complete", files_uid=RUN_UID)),
+        DELETES,
+    ),
     ("a finished Job is kept without a time to live", observed(DONE, COMPLETE), NOTHING),
     (
         "a finished Job is kept for its time to live",

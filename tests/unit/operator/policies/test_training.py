@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Phase, Progress, TrainingRunStatus
-from aisandbox_operator.decision import CreateJob, DeleteJob, SuspendJob
+from aisandbox_operator.decision import CreateJob, DeleteJob, EndPod, SuspendJob
 from aisandbox_operator.observed_state import ObservedState
 from aisandbox_operator.policies.training import create_job, observe_trainer, resume_job
 from operator_objects import (
@@ -33,6 +33,7 @@ QUIET = run(replace(RUNNING, progress=Progress(last_updated_time="2026-03-01T11:
 ACTIVE, STOPPED = job(active=1), job(is_suspended=True)
 KUEUES = job(is_suspended=True, queue="gpus")
 LABELLED = run(labels=QUEUE)
+WITH_SIDECAR = pod(phase="Running", exit_code=0, started=ago(40), ended=ago(10), sidecars=("istio-proxy", "logs"))
 CREATING = pod(waits_for="ContainerCreating", created=ago(2000), scheduled=ago(590))
 
 
@@ -78,6 +79,13 @@ def starting(requeue_after: float | None = None) -> Decided:
         observed(run(), job_refusal="403: exceeded quota"),
         Decided(Phase.PENDING, Reason.JOB_FORBIDDEN, requeue_after=30.0, message="quota", flags=ATTENTION),
     ),
+    (
+        "an admission webhook that does not answer is waited for",
+        observed(run(), job_refusal='500: failed calling webhook "owners"', is_webhook_down=True),
+        Decided(
+            Phase.PENDING, Reason.WEBHOOK_UNAVAILABLE, requeue_after=10.0, message='webhook "owners"', flags=ATTENTION
+        ),
+    ),
 )
 def test_job_is_created(state: ObservedState, decided: Decided | None) -> None:
     check(create_job(state), decided)
@@ -116,6 +124,26 @@ def test_job_is_created(state: ObservedState, decided: Decided | None) -> None:
         observed(QUEUED_RUNNING, KUEUES, running_pod(deletion_time=NOW)),
         Decided(Phase.RUNNING, Reason.PREEMPTED),
     ),
+    (
+        "a Job that another client has suspended after it was resumed is left to that one",
+        observed(run(RUNNING, generation=3), replace(STOPPED, resumed_generation=3, suspended_by="budget")),
+        Decided(
+            Phase.PENDING,
+            Reason.JOB_SUSPENDED,
+            message="suspended by budget",
+            flags=frozenset({"is_queued", "needs_attention"}),
+        ),
+    ),
+    (
+        "a Job that another client suspends lets its trainer write a checkpoint",
+        observed(run(RUNNING), replace(STOPPED, resumed_generation=1), running_pod(deletion_time=NOW)),
+        Decided(Phase.RUNNING, Reason.JOB_SUSPENDED, message="another client", flags=ATTENTION),
+    ),
+    (
+        "a Job that was resumed for an earlier generation of the run is resumed",
+        observed(run(PAUSED, generation=4), replace(STOPPED, resumed_generation=3)),
+        Decided(Phase.STARTING, Reason.TRAINER_STARTING, SuspendJob(JOB_UID, suspended=False)),
+    ),
 )
 def test_job_is_resumed(state: ObservedState, decided: Decided | None) -> None:
     check(resume_job(state), decided)
@@ -128,6 +156,52 @@ def test_job_is_resumed(state: ObservedState, decided: Decided | None) -> None:
         "a Job without a pod for 30 s needs attention",
         observed(STARTED, job(started=ago(31))),
         Decided(Phase.STARTING, Reason.NO_POD, message="kubectl describe job walk", flags=ATTENTION),
+    ),
+    ("a Job without a pod is looked at soon", observed(STARTED, job(started=ago(1))), starting(2.0)),
+    (
+        "a pod that the API server refuses is reported with the reason",
+        observed(STARTED, job(started=ago(4)), pod_refusal="the pod is forbidden: exceeded quota: gpus"),
+        Decided(Phase.STARTING, Reason.NO_POD, requeue_after=30.0, message="exceeded quota: gpus", flags=ATTENTION),
+    ),
+    (
+        "a node that does not answer is named",
+        observed(run(RUNNING), ACTIVE, running_pod(node="rack-7", lost_since=ago(5))),
+        Decided(
+            Phase.RUNNING,
+            Reason.NODE_LOST,
+            message="the node 'rack-7' has not answered since 2026-03-01T11:59:55Z",
+            flags=frozenset({"needs_attention", "is_uncertain"}),
+        ),
+    ),
+    (
+        "a node that does not answer is named also while its pod is evicted",
+        observed(run(RUNNING), ACTIVE, running_pod(node="rack-7", lost_since=ago(400), deletion_time=ago(100))),
+        Decided(
+            Phase.RUNNING,
+            Reason.NODE_LOST,
+            message="rack-7",
+            flags=frozenset({"needs_attention", "is_uncertain"}),
+        ),
+    ),
+    (
+        "sidecars have some seconds after the trainer",
+        observed(run(RUNNING), ACTIVE, replace(WITH_SIDECAR, ended=ago(4))),
+        Decided(Phase.RUNNING, Reason.TRAINER_ENDING, requeue_after=6.0, message="still run: istio-proxy, logs"),
+    ),
+    (
+        "a pod whose trainer is done is ended",
+        observed(run(RUNNING), ACTIVE, WITH_SIDECAR),
+        Decided(Phase.RUNNING, Reason.TRAINER_ENDING, EndPod("walk-abcde", "pod-uid", "Succeeded")),
+    ),
+    (
+        "a pod whose trainer has failed is ended, also if the trainer was never seen",
+        observed(STARTED, ACTIVE, replace(WITH_SIDECAR, exit_code=1)),
+        Decided(Phase.RUNNING, Reason.TRAINER_ENDING, EndPod("walk-abcde", "pod-uid", "Failed")),
+    ),
+    (
+        "a pod that is being deleted is not ended",
+        observed(run(RUNNING), ACTIVE, replace(WITH_SIDECAR, deletion_time=NOW)),
+        Decided(Phase.RUNNING, Reason.TRAINER_ENDING, message="pod has not finished"),
     ),
     ("a pod whose container is being created starts", observed(STARTED, ACTIVE, CREATING), starting(10.0)),
     (

@@ -55,6 +55,7 @@ from aisandbox_trainer.training.tensorboard_files import tensorboard_logger
 log = structlog.get_logger(__name__)
 
 DISK_PAUSE_SECONDS = 5.0
+CLAIM_PAUSE_SECONDS = 1.0
 
 
 def run_attempt(start: TrainerStart, stop: Stop, settings: Settings | None = None) -> ExitCode:
@@ -66,12 +67,12 @@ def run_attempt(start: TrainerStart, stop: Stop, settings: Settings | None = Non
     attempt = start.attempt or 0
     reporter: Reporter | None = None
     try:
-        writer = RunStore(start.models_dir, start.checkpoint_dir).run(start.run_id).claim(start.attempt, start.run_uid)
+        settings = settings or Settings.from_environ(os.environ)
+        writer = claim(start, stop, settings)
         attempt = writer.attempt
         structlog.contextvars.bind_contextvars(attempt=attempt)
         reporter = Reporter(start, attempt, progress)
         reporter.start()
-        settings = settings or Settings.from_environ(os.environ)
         limited = "TRAINER_MEMORY_BYTES" in os.environ or not Path("/dev/nvidia0").exists()
         if limited:  # memory that CUDA pins for the GPU is counted too: there only a bound that was set
             limit_memory(settings.memory_bytes)
@@ -87,6 +88,25 @@ def run_attempt(start: TrainerStart, stop: Stop, settings: Settings | None = Non
     log.info("attempt ended", exit_code=int(status.code), timesteps=progress.timesteps)
     write_termination_message(start, attempt, status, progress)
     return status.code
+
+
+def claim(start: TrainerStart, stop: Stop, settings: Settings) -> Writer:
+    """Claims the run's folder for the attempt. Raises StopRequested, and what :meth:`RunFolder.claim` raises.
+
+    What an earlier run of this name has published is not set aside at once: if this run is being restored from a
+    backup, its trainer is stopped, or started again with the uid of those files, when the run has its status.
+    """
+    run = RunStore(start.models_dir, start.checkpoint_dir).run(start.run_id)
+    if start.run_uid and (earlier := run.earlier_owner(start.run_uid)):
+        log.warning(
+            "an earlier run of this name has files here, which are set aside unless the run is being restored",
+            earlier_uid=earlier,
+            wait_seconds=settings.earlier_run_patience,
+        )
+        end = time.monotonic() + settings.earlier_run_patience
+        while run.earlier_owner(start.run_uid) and (left := end - time.monotonic()) > 0:
+            stop.sleep(min(left, CLAIM_PAUSE_SECONDS))
+    return run.claim(start.attempt, start.run_uid)
 
 
 class Attempt:

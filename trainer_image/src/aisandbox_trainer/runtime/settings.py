@@ -23,6 +23,9 @@ class Settings:
     """SIMULATOR_OPEN_TIMEOUT_SECONDS, above 0: how long a simulator may take to open a session, as to load a level."""
     disk_patience: float = 300.0
     """DISK_PATIENCE_SECONDS, above 0: how long a run that is trained waits for space on a full disk."""
+    earlier_run_patience: float = 60.0
+    """EARLIER_RUN_PATIENCE_SECONDS, above 0: how long the files of an earlier run of this name stay where they are: a
+    run that is restored from a backup gets its status, which says that they are its own, only after it was created."""
     evaluation_episode_steps: float = 10_000.0
     """EVALUATION_EPISODE_STEPS, above 0: steps of an evaluation's episodes on average, or ten times those of training
     if these are more, after which it ends with the returns so far."""
@@ -46,6 +49,7 @@ class Settings:
             simulator_timeout=_number(environ, "SIMULATOR_TIMEOUT_SECONDS", default.simulator_timeout),
             simulator_open_timeout=_number(environ, "SIMULATOR_OPEN_TIMEOUT_SECONDS", default.simulator_open_timeout),
             disk_patience=_number(environ, "DISK_PATIENCE_SECONDS", default.disk_patience),
+            earlier_run_patience=_number(environ, "EARLIER_RUN_PATIENCE_SECONDS", default.earlier_run_patience),
             evaluation_episode_steps=_number(environ, "EVALUATION_EPISODE_STEPS", default.evaluation_episode_steps),
             stop_grace=_grace(environ, default.stop_grace),
             memory_bytes=_bytes(environ, "TRAINER_MEMORY_BYTES", default.memory_bytes),
