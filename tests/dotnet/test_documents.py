@@ -1,4 +1,4 @@
-"""The C# of the documents compiles against the contract, and its simulator passes the compliance suite.
+"""The C# of the documents compiles and runs, and simulators in C# pass the compliance suite, train and stop.
 
 Needs the .NET SDK (`make dotnet`); without one the tests are skipped, unless REQUIRE_DOTNET is set, as CI does.
 """
@@ -14,13 +14,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from aisandbox_crds.spec import Algorithm, GrpcEnvironment, TrainingRunSpec
+from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_environment import SimulatorLost, SimulatorSession
+from aisandbox_model_store import RunStore
+from aisandbox_trainer.run.attempt import run_attempt
+from aisandbox_trainer.runtime.settings import Settings
+from aisandbox_trainer.runtime.stop import Stop
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 BUILD = ROOT / "build" / "dotnet"
 POLICY_README = "clients/dotnet/src/AISandbox.Policy/README.md"
+SPACES = ["box", "scalar", "discrete", "multi_discrete", "multi_binary", "image", "integers", "dict"]
+"""The kinds of spaces that Spaces/Program.cs has."""
+_LISTENS = re.compile(r"listens on (\S+)")
 
 pytestmark = [
     pytest.mark.timeout(400),
@@ -74,27 +85,22 @@ def test_csharp_of_the_clients_compiles() -> None:
 
 
 @contextmanager
-def _running(program: Path, log: Path) -> Iterator[None]:
-    with log.open("wb") as out, subprocess.Popen(["dotnet", program], stdout=out, stderr=out) as process:
+def _running(program: Path, log: Path, *arguments: str) -> Iterator[str]:
+    """A simulator in a process of its own; gives its address."""
+    command = ["dotnet", str(program), *arguments]
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
         try:
-            wait_until(lambda: "Now listening on" in log.read_text(), seconds=60, every=0.05)
-            yield
+            wait_until(lambda: _LISTENS.search(log.read_text()) or process.poll() is not None, seconds=60, every=0.05)
+            found = _LISTENS.search(log.read_text())
+            assert found, log.read_text()
+            yield found[1]
         finally:
             process.kill()
 
 
-def test_csharp_simulator_of_the_documents_keeps_the_contract(tmp_path: Path) -> None:
-    program, service = _examples("docs/simulators.md")
-    assert program.count("ListenLocalhost(50061,") == 1
-    # Kestrel takes port 0 only for an address, and says in its log which one it is.
-    program = program.replace("ListenLocalhost(50061,", "Listen(System.Net.IPAddress.Loopback, 0,")
-    _extract("Simulator", {"Program.cs": program, "CartPoleService.cs": service})
-    built, log = _build("Simulator"), tmp_path / "log"
-    with _running(built, log):
-        port = re.search(r"Now listening on: http://127\.0\.0\.1:(\d+)", log.read_text())
-        assert port
-        check = [sys.executable, "-m", "aisandbox_cli", "check-simulator", f"127.0.0.1:{port[1]}"]
-        done = subprocess.run(check, capture_output=True, text=True, timeout=300)
+def _check(address: str, log: Path) -> None:
+    check = [sys.executable, "-m", "aisandbox_cli", "check-simulator", address]
+    done = subprocess.run(check, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr + log.read_text()
 
 
@@ -140,3 +146,79 @@ def test_csharp_of_the_policies_page_acts(policies: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"action: -?[\d.]+\s*", done.stdout)
     assert done.stderr == ""
+
+
+def _train(address: str, folder: Path) -> None:
+    """A whole run, from the rehearsal to the published model."""
+    spec = TrainingRunSpec(
+        algorithm=Algorithm.PPO,
+        total_timesteps=64,
+        environment=GrpcEnvironment(address),
+        seed=1,
+        hyperparameters={"n_steps": "16", "batch_size": "16", "n_epochs": "1", "n_envs": "2"},
+    )
+    message = folder / "message"
+    start = TrainerStart("run-1", None, spec, folder, folder, termination_message_path=message)
+    assert run_attempt(start, Stop(), Settings()) == 0, message.read_text()
+    assert RunStore(folder).run("run-1").model("final").timesteps == 64
+
+
+def test_csharp_simulator_of_the_documents_keeps_the_contract(tmp_path: Path) -> None:
+    environment, program = _examples("docs/simulators.md")[:2]
+    assert environment == (ROOT / "samples/dotnet/CartPole/CartPole.cs").read_text(encoding="utf-8")
+    _extract("Simulator", {"Program.cs": program, "CartPole.cs": environment})
+    built, log = _build("Simulator"), tmp_path / "log"
+    with _running(built, log, "--port", "0") as address:
+        _check(address, log)
+
+
+def test_csharp_snippets_of_the_documents_run(tmp_path: Path) -> None:
+    environment, _, application, *snippets = _examples("docs/simulators.md")
+    assert len(snippets) == 2
+    files = dict(_as_methods([application, *snippets]))
+    runs = "\n".join(f"await Example{number}.Run();" for number in range(1, len(files)))
+    _extract("Snippets", files | {"Program.cs": runs, "CartPole.cs": environment})
+    done = subprocess.run(
+        ["dotnet", str(_build("Snippets"))], capture_output=True, text=True, cwd=tmp_path, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "500 steps, reward 500" in done.stdout
+    assert (tmp_path / "episode.json").is_file()
+
+
+@pytest.fixture(scope="module")
+def every_space() -> Path:
+    """A program that serves the spaces which its first argument names."""
+    return _build("Spaces")
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_csharp_simulator_keeps_the_contract_with_every_kind_of_space(
+    kind: str, every_space: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with _running(every_space, log, kind, "--port", "0") as address:
+        _check(address, log)
+        _train(address, tmp_path)
+
+
+def _step_for_ever(session: SimulatorSession) -> None:
+    while True:
+        session.step(np.full((2, 2), 0.5, np.float32))
+
+
+def test_csharp_simulator_ends_its_sessions_at_sigterm(every_space: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command = ["dotnet", str(every_space), "box", "--port", "0"]
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
+        try:
+            wait_until(lambda: _LISTENS.search(log.read_text()), seconds=60, every=0.05)
+            address = _LISTENS.findall(log.read_text())[0]
+            with SimulatorSession.connect(address, 2) as session:
+                session.reset()
+                process.terminate()
+                with pytest.raises(SimulatorLost, match="the simulator is stopping"):
+                    _step_for_ever(session)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()

@@ -5,6 +5,7 @@ Must not know gRPC or who uses it: client, server and compliance suite share it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,8 @@ class Spec:
     ``observation_leaves``: the leaves of the observation space in the order in which they travel; ``action_leaf``: the
     action space. ``mask_width``: the number of bytes of one row of action masks, 0 without masks.
     ``max_episode_steps``: after how many steps an episode is truncated, 0 without a limit. ``metrics``: the names of
-    the numbers an episode may end with.
+    the numbers an episode may end with. ``seconds_per_step``: how many seconds of the simulated world a step is, 0 if
+    that is not known.
     """
 
     observation_space: tensor_pb2.Space
@@ -37,6 +39,7 @@ class Spec:
     mask_width: int = 0
     max_episode_steps: int = 0
     metrics: tuple[str, ...] = ()
+    seconds_per_step: float = 0.0
 
     @property
     def action_masks(self) -> bool:
@@ -51,6 +54,7 @@ class Spec:
             action_masks=self.action_masks,
             max_episode_steps=self.max_episode_steps,
             metrics=self.metrics,
+            seconds_per_step=self.seconds_per_step,
         )
 
 
@@ -61,6 +65,7 @@ def make_spec(
     action_masks: bool = False,
     max_episode_steps: int = 0,
     metrics: Sequence[str] = (),
+    seconds_per_step: float = 0.0,
 ) -> Spec:
     """A spec of these spaces; see EnvironmentSpec in environment.proto. Raises InvalidSpace if it breaks a rule."""
     return read_spec(
@@ -70,6 +75,7 @@ def make_spec(
             action_masks=action_masks,
             max_episode_steps=max_episode_steps,
             metrics=metrics,
+            seconds_per_step=seconds_per_step,
         )
     )
 
@@ -90,6 +96,10 @@ def read_spec(proto: pb.EnvironmentSpec, field: str = "spec") -> Spec:
             mask_width = int(action_leaf.nvec.sum())
         else:
             raise InvalidSpace(f"{field}.action_masks", "only Discrete and MultiDiscrete actions have masks")
+    if not 0 <= proto.seconds_per_step < math.inf:
+        raise InvalidSpace(
+            f"{field}.seconds_per_step", f"must be finite and not negative, got {proto.seconds_per_step}"
+        )
     return Spec(
         observation_space=proto.observation_space,
         action_space=proto.action_space,
@@ -98,6 +108,7 @@ def read_spec(proto: pb.EnvironmentSpec, field: str = "spec") -> Spec:
         mask_width=mask_width,
         max_episode_steps=proto.max_episode_steps,
         metrics=tuple(proto.metrics),
+        seconds_per_step=proto.seconds_per_step,
     )
 
 

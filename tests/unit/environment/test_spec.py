@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from aisandbox_environment import make_spec, read_spec
 from aisandbox_wire import InvalidSpace, box, discrete, multi_discrete
@@ -9,11 +11,23 @@ from aisandbox_wire import InvalidSpace, box, discrete, multi_discrete
 
 def test_made_spec_is_the_one_that_is_read() -> None:
     spec = make_spec(
-        box([2]), multi_discrete([2, 3]), action_masks=True, max_episode_steps=7, metrics=["goals", "distance"]
+        box([2]),
+        multi_discrete([2, 3]),
+        action_masks=True,
+        max_episode_steps=7,
+        metrics=["goals", "distance"],
+        seconds_per_step=0.02,
     )
     assert (spec.mask_width, spec.max_episode_steps, spec.metrics) == (5, 7, ("goals", "distance"))
+    assert spec.seconds_per_step == 0.02
     assert spec.action_leaf.shape == (2,)
     assert read_spec(spec.to_proto()).to_proto() == spec.to_proto()
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.inf, math.nan])
+def test_spec_of_a_wrong_time_of_a_step_is_refused(seconds: float) -> None:
+    with pytest.raises(InvalidSpace, match=r"spec\.seconds_per_step: must be finite and not negative"):
+        make_spec(discrete(2), discrete(2), seconds_per_step=seconds)
 
 
 def test_spec_of_an_unbounded_action_space_is_refused() -> None:

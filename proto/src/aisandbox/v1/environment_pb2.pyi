@@ -121,10 +121,15 @@ class EnvironmentSpec(_message.Message):
     ACTION_MASKS_FIELD_NUMBER: _builtins.int
     MAX_EPISODE_STEPS_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    SECONDS_PER_STEP_FIELD_NUMBER: _builtins.int
     action_masks: _builtins.bool
     """Whether replies have action masks."""
     max_episode_steps: _builtins.int
     """The number of steps after which an episode is truncated; 0 if there is no limit. For people."""
+    seconds_per_step: _builtins.float
+    """How many seconds of the simulated world one step is; 0 if that is not known. For people, and for programs that play
+    an environment at its own pace. Finite and not negative.
+    """
     @_builtins.property
     def observation_space(self) -> _tensor_pb2.Space:
         """The space of observations."""
@@ -145,10 +150,11 @@ class EnvironmentSpec(_message.Message):
         action_masks: _builtins.bool = ...,
         max_episode_steps: _builtins.int = ...,
         metrics: _abc.Iterable[_builtins.str] | None = ...,
+        seconds_per_step: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action_space", b"action_space", "observation_space", b"observation_space"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_masks", b"action_masks", "action_space", b"action_space", "max_episode_steps", b"max_episode_steps", "metrics", b"metrics", "observation_space", b"observation_space"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_masks", b"action_masks", "action_space", b"action_space", "max_episode_steps", b"max_episode_steps", "metrics", b"metrics", "observation_space", b"observation_space", "seconds_per_step", b"seconds_per_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

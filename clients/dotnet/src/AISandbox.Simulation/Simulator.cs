@@ -1,0 +1,131 @@
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Threading;
+using Grpc.Core;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace AISandbox.Simulation;
+
+/// <summary>How a simulator is served.</summary>
+public sealed class SimulatorOptions
+{
+    /// <summary>The most environments of all its sessions together; 0: no limit.</summary>
+    public int Capacity { get; set; }
+
+    /// <summary>
+    /// The folder where the episodes are recorded that end because an environment failed, at most 20 of a process; null: they are not.
+    /// </summary>
+    public string? FailedEpisodes { get; set; } = Path.Combine(Path.GetTempPath(), "aisandbox", "failed-episodes");
+
+    /// <summary>
+    /// Requests that take longer, several in a row or a single one that takes 200 times as long, move their session from the thread pool
+    /// to a thread of its own, so that long steps leave the pool to other work.
+    /// </summary>
+    public TimeSpan LongRequest { get; set; } = TimeSpan.FromMilliseconds(5);
+}
+
+/// <summary>
+/// Environments of one kind, to be trained against: what EnvironmentService (environment.proto) describes, without the network. The
+/// server of AISandbox.Simulation.AspNetCore, and every other transport, opens its sessions here.
+/// </summary>
+public sealed class Simulator
+{
+    private readonly Func<SimulationOptions, IEnvironment> create;
+    private readonly FailureRecorder recorder;
+    private int inUse;
+
+    /// <summary>
+    /// A simulator of the environments that <paramref name="create"/> makes; it is called once at once, to read the spec, and once for
+    /// each environment of each session. Throws <see cref="InvalidSpecException"/>.
+    /// </summary>
+    public Simulator(Func<IEnvironment> create, SimulatorOptions? options = null, ILogger? logger = null)
+        : this(ReadSpec(create), _ => create(), options, logger) { }
+
+    /// <summary>
+    /// A simulator of environments that are made with the options of their session, which <paramref name="spec"/> declares. Their own
+    /// spec may depend on the options.
+    /// </summary>
+    public Simulator(
+        EnvironmentSpec spec, Func<SimulationOptions, IEnvironment> create, SimulatorOptions? options = null, ILogger? logger = null)
+    {
+        Spec = spec;
+        this.create = create;
+        Options = options ?? new SimulatorOptions();
+        if (Options.Capacity < 0)
+            throw new ArgumentException($"Capacity: must not be negative, got {Options.Capacity}; 0 is no limit");
+        Logger = logger ?? NullLogger.Instance;
+        recorder = new FailureRecorder(Options.FailedEpisodes);
+        if (!BitConverter.IsLittleEndian)
+            throw new PlatformNotSupportedException("elements travel as little-endian numbers, and this platform has others");
+    }
+
+    /// <summary>The spec of a session that is opened without options.</summary>
+    public EnvironmentSpec Spec { get; }
+
+    /// <summary>The number of environments that open sessions have.</summary>
+    public int InUse => Volatile.Read(ref inUse);
+
+    internal SimulatorOptions Options { get; }
+
+    internal ILogger Logger { get; }
+
+    /// <summary>The reply to Describe.</summary>
+    public V1.DescribeResponse Describe() => new()
+    {
+        ProtocolVersion = SimulatorSession.ProtocolVersion,
+        Name = Spec.Name,
+        Version = Spec.Version,
+        Spec = Spec.ToContract(),
+        Capacity = (uint)Options.Capacity,
+        InUse = (uint)InUse,
+    };
+
+    /// <summary>A session whose first request has not come yet. Dispose of it when its stream ends.</summary>
+    public SimulatorSession CreateSession() => new(this);
+
+    /// <summary>Takes environments. Throws RpcException with RESOURCE_EXHAUSTED if fewer are free.</summary>
+    internal void Reserve(int environments)
+    {
+        var total = Interlocked.Add(ref inUse, environments);
+        if (Options.Capacity == 0 || total <= Options.Capacity)
+            return;
+        var free = Options.Capacity - Interlocked.Add(ref inUse, -environments);
+        throw new RpcException(new Status(
+            StatusCode.ResourceExhausted, $"{environments} environments were requested and {Math.Max(free, 0)} of {Options.Capacity} are free"));
+    }
+
+    internal void Release(int environments) => Interlocked.Add(ref inUse, -environments);
+
+    /// <summary>The environments of a session. Throws what making one throws; those made before are then disposed of.</summary>
+    internal EnvironmentBatch Make(int environments, SimulationOptions options)
+    {
+        var made = new List<IEnvironment>(Math.Min(environments, 1024));
+        try
+        {
+            for (var i = 0; i < environments; i++)
+                made.Add(create(options));
+            return new EnvironmentBatch(made, options, recorder);
+        }
+        catch
+        {
+            foreach (var environment in made)
+                (environment as IDisposable)?.Dispose();
+            throw;
+        }
+    }
+
+    private static EnvironmentSpec ReadSpec(Func<IEnvironment> create)
+    {
+        var environment = create();
+        try
+        {
+            return environment.Spec ?? throw new InvalidSpecException($"{environment.GetType().Name}.Spec is null");
+        }
+        finally
+        {
+            (environment as IDisposable)?.Dispose();
+        }
+    }
+}

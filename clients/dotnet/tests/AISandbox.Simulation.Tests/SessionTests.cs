@@ -1,0 +1,178 @@
+using AISandbox.V1;
+using Grpc.Core;
+using Xunit;
+
+namespace AISandbox.Simulation.Tests;
+
+public class SessionTests
+{
+    [Fact]
+    public void Session_restarts_an_episode_in_the_step_that_ends_it()
+    {
+        static StepResult Step(StepContext context)
+        {
+            context.Observation.Write(context.StepNumber, 0);
+            context.Metrics["steps"] = context.StepNumber;
+            return context.Action.Discrete == 2 ? StepResult.Terminated(5) : StepResult.Continue(1);
+        }
+        var spec = EnvironmentSpec.Create("Ends").Observation(Space.Box(2)).Action(Space.Discrete(3)).Metrics("steps").MaxEpisodeSteps(3).Build();
+        using var session = new Simulator(() => new ScriptedEnvironment { Spec = spec, OnStep = Step }).CreateSession();
+        session.Handle(Requests.Open(2));
+        session.Handle(Requests.Reset());
+
+        var first = session.Handle(Requests.Step(0, 2)).Step;
+        Assert.Equal([(byte)0, 1], first.Terminated.ToArray());
+        Assert.Equal([(byte)0, 0], first.Truncated.ToArray());
+        Assert.Equal([1f, 5f], first.Rewards.Floats());
+        Assert.Equal([1f, 0, 0, 0], first.Observations[0].Floats());
+        Assert.Equal([1f, 0], first.FinalObservations.Single().Floats());
+        Assert.Equal((1U, 1.0), (first.EpisodeMetrics.Single().Environment, first.EpisodeMetrics[0].Values["steps"]));
+
+        Assert.Empty(session.Handle(Requests.Step(0, 0)).Step.FinalObservations);
+        var third = session.Handle(Requests.Step(0, 0)).Step;
+        Assert.Equal([(byte)0, 0], third.Terminated.ToArray());
+        Assert.Equal([(byte)1, 0], third.Truncated.ToArray());
+        Assert.Equal([3f, 0], third.FinalObservations.Single().Floats());
+    }
+
+    [Fact]
+    public void Session_frees_its_environments_when_it_is_disposed_of()
+    {
+        var made = new List<ScriptedEnvironment>();
+        var simulator = new Simulator(() =>
+        {
+            made.Add(new ScriptedEnvironment());
+            return made[^1];
+        }, new SimulatorOptions { Capacity = 3 });
+        var session = simulator.CreateSession();
+        session.Handle(Requests.Open(2));
+        Assert.Equal((2, 2U), (simulator.InUse, simulator.Describe().InUse));
+        using (var other = simulator.CreateSession())
+        {
+            var refusal = Assert.Throws<RpcException>(() => other.Handle(Requests.Open(2)));
+            Assert.Equal((StatusCode.ResourceExhausted, "2 environments were requested and 1 of 3 are free"), (refusal.StatusCode, refusal.Status.Detail));
+        }
+        session.Dispose();
+
+        Assert.Equal(0, simulator.InUse);
+        Assert.All(made, environment => Assert.True(environment.IsDisposed));
+    }
+
+    [Fact]
+    public void Session_refuses_at_open_what_no_message_can_carry()
+    {
+        var spec = EnvironmentSpec.Create("Cameras").Observation("speed", Space.Box(1))
+            .Observation("camera", Space.Box(ElementType.UInt8, 1000, 1000, 4)).Action(Space.Discrete(2)).Build();
+        using var session = new Simulator(() => new ScriptedEnvironment { Spec = spec }).CreateSession();
+
+        var refusal = Assert.Throws<RpcException>(() => session.Handle(Requests.Open(300)));
+
+        Assert.Equal(StatusCode.InvalidArgument, refusal.StatusCode);
+        Assert.Contains("observation 'camera' alone has 4000000 bytes", refusal.Status.Detail, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Session_refuses_environments_whose_specs_differ()
+    {
+        var number = 0;
+        EnvironmentSpec Spec() => EnvironmentSpec.Create("Differs").Observation(Space.Box(Math.Max(1, number++))).Action(Space.Discrete(2)).Build();
+        using var session = new Simulator(() => new ScriptedEnvironment { Spec = Spec() }).CreateSession();
+
+        var refusal = Assert.Throws<RpcException>(() => session.Handle(Requests.Open(2)));
+
+        Assert.Contains("the spec of environment 1 differs from the one of environment 0", refusal.Status.Detail, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Session_hands_options_to_the_environments_and_refuses_unknown_ones()
+    {
+        var spec = EnvironmentSpec.Create("Levels").Observation(Space.Box(1)).Action(Space.Discrete(2)).Option("level", 1, 1, 9).Build();
+        var simulator = new Simulator(spec, options => new ScriptedEnvironment
+        {
+            Spec = spec,
+            OnReset = context => context.Observation.Write(context.Options.Integer("level") + 10 * options.Integer("level")),
+        });
+        using var session = simulator.CreateSession();
+        var open = Requests.Open(1);
+        open.Open.Options = Google.Protobuf.WellKnownTypes.Struct.Parser.ParseJson("""{"level": 4}""");
+        session.Handle(open);
+        Assert.Equal([44f], session.Handle(Requests.Reset()).Reset.Observations[0].Floats());
+
+        using var other = simulator.CreateSession();
+        open.Open.Options = Google.Protobuf.WellKnownTypes.Struct.Parser.ParseJson("""{"lvl": 4}""");
+        var refusal = Assert.Throws<RpcException>(() => other.Handle(open));
+        Assert.Equal((StatusCode.InvalidArgument, "open.options: 'lvl' is unknown; there are 'level'"), (refusal.StatusCode, refusal.Status.Detail));
+    }
+
+    [Fact]
+    public async Task Step_allocates_nothing_while_no_episode_ends()
+    {
+        var options = new SimulatorOptions { LongRequest = TimeSpan.FromMinutes(1) }; // stays in this thread
+        using var session = new Simulator(() => new CartPole(), options).CreateSession();
+        session.Handle(Requests.Open(8));
+        session.Handle(Requests.Reset(1, 2, 3, 4, 5, 6, 7, 8));
+        SimulatorRequest[] pushes = [Requests.Step(1, 1, 1, 1, 1, 1, 1, 1), Requests.Step(0, 0, 0, 0, 0, 0, 0, 0)];
+        long before = 0;
+        for (var step = 0; step < 20; step++)
+        {
+            if (step == 10)
+                before = GC.GetAllocatedBytesForCurrentThread();
+            var reply = session.HandleAsync(pushes[step % 2]);
+            if (!reply.IsCompletedSuccessfully)
+                Assert.Fail("the step was taken in another thread");
+            if ((await reply).Step.FinalObservations.Count > 0)
+                Assert.Fail("an episode ended");
+        }
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+    }
+
+    [Fact]
+    public void Environments_take_their_steps_at_the_same_time_if_they_say_so()
+    {
+        Assert.SkipUnless(System.Environment.ProcessorCount > 1, "one processor");
+        using var both = new Barrier(2);
+        var spec = EnvironmentSpec.Create("Parallel").Observation(Space.Box(2)).Action(Space.Discrete(3)).StepsInParallel().Build();
+        StepResult Step(StepContext context)
+        {
+            if (!both.SignalAndWait(TimeSpan.FromSeconds(60)))
+                throw new TimeoutException("the other environment was not stepped at the same time");
+            if (context.Action.Discrete == 2)
+                throw new InvalidOperationException("broken");
+            context.Observation.Write(0f, 0f);
+            return StepResult.Continue(1);
+        }
+        using var session = new Simulator(() => new ScriptedEnvironment { Spec = spec, OnStep = Step }).CreateSession();
+        session.Handle(Requests.Open(2));
+        session.Handle(Requests.Reset());
+        for (var i = 0; i < 100; i++)
+            Assert.Equal([1f, 1f], session.Handle(Requests.Step(0, 0)).Step.Rewards.Floats());
+
+        var failure = Assert.Throws<RpcException>(() => session.Handle(Requests.Step(0, 2)));
+        Assert.Equal(StatusCode.Internal, failure.StatusCode);
+        Assert.Contains("environment 1 of 2", failure.Status.Detail, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Session_with_a_long_request_goes_on_in_a_thread_of_its_own()
+    {
+        var threads = new List<Thread>();
+        StepResult Step(StepContext context)
+        {
+            threads.Add(Thread.CurrentThread);
+            context.Observation.Write(0f, 0f);
+            return StepResult.Continue(1);
+        }
+        var simulator = new Simulator(() => new ScriptedEnvironment { OnStep = Step }, new SimulatorOptions { LongRequest = TimeSpan.Zero });
+        var session = simulator.CreateSession();
+        await session.HandleAsync(Requests.Open(1));
+        await session.HandleAsync(Requests.Reset());
+        for (var i = 0; i < 3; i++)
+            Assert.Equal(1f, (await session.HandleAsync(Requests.Step(0))).Step.Rewards.Floats().Single());
+        Assert.Single(threads.Distinct());
+        Assert.False(threads[0].IsThreadPoolThread);
+
+        session.Dispose();
+        Assert.True(threads[0].Join(TimeSpan.FromSeconds(60)));
+        Assert.Equal(0, simulator.InUse);
+    }
+}
