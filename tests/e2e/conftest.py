@@ -34,6 +34,8 @@ ORDER = (
     "test_api_server",
     "test_operator",
     "test_backup",
+    "test_rollouts",
+    "test_second_installation",
     "test_trouble",
     "test_aftermath",
 )

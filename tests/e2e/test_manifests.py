@@ -12,7 +12,8 @@ import yaml
 from cluster import Cluster
 from kubectl import Kubectl, Manifest
 from kubernetes import client
-from rights import CLUSTER, NAMESPACED, REFUSED, RIGHTS, Right
+from rights import CLUSTER, NAMESPACED, REFUSED, RIGHTS, USERS, Right
+from waiting import wait_until
 
 pytestmark = pytest.mark.smoke
 
@@ -86,9 +87,36 @@ def test_pods_write_nowhere_but_in_their_volumes(kubectl: Kubectl) -> None:
     probe = "import os, sys\nprint(os.getuid())\nfor path in sys.argv[1:]:\n    print(os.access(path, os.W_OK))"
     places = {"aisandbox-operator": [False], "aisandbox-api": [True], "aisandbox-inference": [False]}
     for name, (models,) in places.items():
-        command = ("exec", f"deployment/{name}", "--", "python", "-c", probe, "/", "/tmp", "/var/lib/aisandbox")
+        command = ("exec", f"deployment/{name}", "--", "python", "-c", probe, "/", "/dev/shm", "/var/lib/aisandbox")
         said = kubectl(*command).split()
         assert said == ["65532", "False", "True", str(models)], name
+
+
+def test_node_can_be_drained(kubectl: Kubectl) -> None:
+    """No pod has local storage, at which ``kubectl drain`` stops unless it is told to delete it."""
+    (node, *_) = kubectl("get", "nodes", "-o", "name").split()
+    selector = "--pod-selector=app.kubernetes.io/part-of=aisandbox"
+    done = kubectl.attempt("drain", node, "--dry-run=client", "--ignore-daemonsets", selector)
+    assert done.returncode == 0, done.stderr
+    assert "aisandbox-api" in done.stdout
+
+
+@pytest.mark.parametrize("role", USERS)
+def test_user_of_a_namespace_has_the_rights_of_the_role(
+    cluster: Cluster, kubectl: Kubectl, scratch_namespace: str, role: str
+) -> None:
+    user = f"{role}-of-runs"
+    binding = ("create", "rolebinding", user, f"--clusterrole={role}", f"--user={user}")
+    kubectl(f"--namespace={scratch_namespace}", *binding)
+
+    def may(verb: str, resource: str = "trainingruns") -> bool:
+        return _user_may(cluster, user, [], verb, resource, "aisandbox.dev", scratch_namespace)
+
+    wait_until(lambda: may("list"))  # a controller puts the roles together
+    everything = USERS["admin"]
+    assert tuple(verb for verb in everything if may(verb)) == USERS[role]
+    assert may("get", "trainingruns/status")
+    assert not may("patch", "trainingruns/status")
 
 
 def test_production_is_accepted(kubectl: Kubectl, tmp_path: Path) -> None:
@@ -121,14 +149,16 @@ def test_sample_is_accepted(kubectl: Kubectl, sample: str) -> None:
 
 def _may(cluster: Cluster, account: str, verb: str, resource: str, group: str, namespace: str) -> bool:
     """What ``kubectl auth can-i --as`` asks; an empty ``namespace`` means all."""
+    user = f"system:serviceaccount:{cluster.namespace}:{account}"
+    groups = ["system:serviceaccounts", "system:authenticated"]
+    return _user_may(cluster, user, groups, verb, resource, group, namespace)
+
+
+def _user_may(
+    cluster: Cluster, user: str, groups: list[str], verb: str, resource: str, group: str, namespace: str
+) -> bool:
     kind, _, subresource = resource.partition("/")
     attributes = {"verb": verb, "resource": kind, "subresource": subresource, "group": group, "namespace": namespace}
-    review = {
-        "spec": {
-            "user": f"system:serviceaccount:{cluster.namespace}:{account}",
-            "groups": ["system:serviceaccounts", "system:authenticated"],
-            "resourceAttributes": attributes,
-        }
-    }
+    review = {"spec": {"user": user, "groups": groups, "resourceAttributes": attributes}}
     api: Any = client.AuthorizationV1Api(cluster.core.api_client)
     return bool(api.create_subject_access_review(review).status.allowed)

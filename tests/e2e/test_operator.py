@@ -52,7 +52,7 @@ def make_operator(
 
 @pytest.fixture(scope="module")
 def operator(make_operator: Callable[..., OperatorProcess]) -> Iterator[OperatorProcess]:
-    process = make_operator("operator")
+    process = make_operator("operator", TRAINER_POD_ALLOWED='{"userIds": ["1000"]}')
     process.start()
     yield process
     process.stop()
@@ -63,7 +63,9 @@ def start(place: Cluster, operator: OperatorProcess) -> Iterator[Callable[..., s
     """Creates runs; they are deleted when the test ends, and the operator runs again."""
     names: list[str] = []
 
-    def create(*script: str, steps: int = 10, tick: float = 0.05, **spec: Any) -> str:
+    def create(
+        *script: str, steps: int = 10, tick: float = 0.05, labels: dict[str, str] | None = None, **spec: Any
+    ) -> str:
         name = f"run-{secrets.token_hex(3)}"
         kwargs = {"script": list(script) or ["train"], "tick": tick}
         wanted = {
@@ -71,7 +73,9 @@ def start(place: Cluster, operator: OperatorProcess) -> Iterator[Callable[..., s
             "totalTimesteps": steps,
             "environment": {"gymnasium": {"id": "CartPole-v1", "kwargs": kwargs}},
         }
-        place.kubectl.apply(manifest_of(name, **{**wanted, **spec}))
+        manifest = manifest_of(name, **{**wanted, **spec})
+        manifest["metadata"]["labels"] = labels or {}
+        place.kubectl.apply(manifest)
         names.append(name)
         return name
 
@@ -115,6 +119,64 @@ def test_run_has_nothing_of_kopfs_on_it(place: Cluster, start: Callable[..., str
     assert run is not None
     assert "finalizers" not in run["metadata"]
     assert not [key for key in run["metadata"].get("annotations", {}) if "kopf" in key]
+
+
+@pytest.mark.smoke
+def test_pod_is_shaped_by_the_run(place: Cluster, start: Callable[..., str]) -> None:
+    place.kubectl("create", "configmap", "charts", "--from-literal=harbour=deep")
+    annotation = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+    spread = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "aisandbox-trainer"}},
+    }
+    template = {
+        "metadata": {"annotations": {annotation: "false"}, "labels": {"team": "games"}},
+        "spec": {
+            "imagePullSecrets": [{"name": "registry"}],
+            "affinity": {"podAntiAffinity": {}},
+            "topologySpreadConstraints": [spread],
+            "securityContext": {"supplementalGroups": [1000]},
+            "volumes": [{"name": "charts", "configMap": {"name": "charts"}}],
+            "containers": [{"name": "trainer", "volumeMounts": [{"name": "charts", "mountPath": "/data"}]}],
+        },
+    }
+    name = start(podTemplate=template)
+    status = place.until_phase(name, *ENDED)
+    assert status["phase"] == "Succeeded", status
+    (pod,) = place.pods(name)
+    assert pod.metadata.annotations[annotation] == "false"
+    assert pod.metadata.labels["team"] == "games"
+    assert pod.spec.security_context.supplemental_groups == [1000]
+    assert [each.name for each in pod.spec.image_pull_secrets] == ["registry"]
+    assert "/data" in [mount.mount_path for mount in pod.spec.containers[0].volume_mounts]
+    (constraint,) = pod.spec.topology_spread_constraints
+    assert constraint.topology_key == "kubernetes.io/hostname"
+
+
+def test_pod_that_is_not_allowed_fails_the_run_without_a_job(place: Cluster, start: Callable[..., str]) -> None:
+    name = start(podTemplate={"spec": {"serviceAccountName": "default", "securityContext": {"runAsUser": 1001}}})
+    status = place.until_phase(name, *ENDED)
+    assert status["failure"]["reason"] == "NotAllowed"
+    for field in ("spec.podTemplate.spec.serviceAccountName", "spec.podTemplate.spec.securityContext.runAsUser"):
+        assert field in status["failure"]["message"]
+    assert place.job(name) is None
+
+
+def test_run_with_kueues_label_of_its_own_waits_for_kueue(place: Cluster, start: Callable[..., str]) -> None:
+    """The test is Kueue."""
+    labels = {"kueue.x-k8s.io/queue-name": "gpus", "kueue.x-k8s.io/priority-class": "night"}
+    name = start(labels=labels)
+    wait_until(lambda: place.condition(name, "Running"), lambda found: found.get("reason") == "Queued")
+    assert place.status(name)["phase"] == "Pending"
+    assert "queue 'gpus'" in place.condition(name, "Running")["message"]
+    job = place.job(name)
+    assert job is not None
+    assert job["spec"]["suspend"] is True
+    assert job["metadata"]["labels"].items() >= labels.items()
+    place.kubectl("patch", "job", name, "--type=merge", "-p", '{"spec": {"suspend": false}}')
+    assert place.until_phase(name, *ENDED)["phase"] == "Succeeded"
 
 
 def test_permanent_failure_fails_the_run_at_once(place: Cluster, start: Callable[..., str]) -> None:

@@ -29,6 +29,8 @@ class FakeKubernetes:
         self.objects: dict[str, Json] = {}
         self.pods: dict[str, Json] = {}
         self.tokens: dict[str, Json] = {}
+        self.slices: list[Json] = []
+        self.refused_rights: set[str] = set()
         self.calls: list[tuple[str, str]] = []
         self.faults: dict[tuple[str, str], deque[str | tuple[int, str]]] = defaultdict(deque)
         self.version = 100
@@ -53,6 +55,8 @@ class FakeKubernetes:
         app.router.add_patch(RUNS + "/{name}/status", self._apply_status)
         app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", self._review)
         app.router.add_get(f"/api/v1/namespaces/{NAMESPACE}/pods/{{name}}", self._pod)
+        app.router.add_post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", self._review_right)
+        app.router.add_get(f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices", self._endpoint_slices)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -117,7 +121,7 @@ class FakeKubernetes:
     @web.middleware
     async def _faulty(self, request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
         parts = request.path.strip("/").split("/")
-        resource = "tokenreviews" if parts[-1] == "tokenreviews" else parts[4 if parts[0] == "api" else 5]
+        resource = parts[-1] if len(parts) == 4 else parts[4 if parts[0] == "api" else 5]
         if parts[-1] == "status":
             resource += "/status"
         if request.query.get("watch"):
@@ -229,6 +233,34 @@ class FakeKubernetes:
     async def _pod(self, request: web.Request) -> web.StreamResponse:
         pod = self.pods.get(request.match_info["name"])
         return web.json_response(pod) if pod else _error(404, "NotFound", "no such pod")
+
+    async def _review_right(self, request: web.Request) -> web.StreamResponse:
+        """``refused_rights`` are "VERB RESOURCE"."""
+        body = await request.json()
+        asked = body["spec"]["resourceAttributes"]
+        resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
+        allowed = f"{asked['verb']} {resource}" not in self.refused_rights
+        return web.json_response({**body, "status": {"allowed": allowed}}, status=201)
+
+    async def _endpoint_slices(self, request: web.Request) -> web.StreamResponse:
+        key, _, name = request.query["labelSelector"].partition("=")
+        found = [each for each in self.slices if each["metadata"]["labels"].get(key) == name]
+        return web.json_response({"kind": "EndpointSliceList", "metadata": {}, "items": found})
+
+    def set_endpoints(self, service: str, *ports: int, ending: int | None = None) -> None:
+        """The ready endpoints of a Service are at these ports of 127.0.0.1; at ``ending`` is one that ends."""
+        ready = {"ready": True, "serving": True, "terminating": False}
+        leaving = {"ready": False, "serving": True, "terminating": True}
+        entries = [(port, ready) for port in ports] + [(port, leaving) for port in (ending,) if port is not None]
+        self.slices = [
+            {
+                "metadata": {"name": f"{service}-{port}", "labels": {"kubernetes.io/service-name": service}},
+                "addressType": "IPv4",
+                "ports": [{"name": "metrics", "port": 1}, {"name": "grpc", "port": port}],
+                "endpoints": [{"addresses": ["127.0.0.1"], "conditions": conditions}],
+            }
+            for port, conditions in entries
+        ]
 
     def add_pod(self, name: str, run: str, token: str, **metadata: Any) -> None:
         """A trainer's pod of ``run``, which is there, and its token."""

@@ -47,6 +47,7 @@ RIGHTS = (
     Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("patch",), "suspend, resume, cancel"),
     Right("aisandbox-api", "aisandbox.dev", "trainingruns/status", ("patch",), "progress"),
     Right("aisandbox-api", "", "pods", ("get",), "whether a token's pod is the run's"),
+    Right("aisandbox-api", "discovery.k8s.io", "endpointslices", ("list",), "where the inference-servers are"),
     Right(
         "aisandbox-api",
         "authentication.k8s.io",
@@ -56,6 +57,13 @@ RIGHTS = (
         CLUSTER,
     ),
 )
+
+USERS = {
+    "view": ("get", "list", "watch"),
+    "edit": ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"),
+    "admin": ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"),
+}
+"""What the roles of every cluster let users do with trainingruns; they write no status."""
 
 REFUSED = (
     ("aisandbox-operator", "secrets", "get", "it needs none"),

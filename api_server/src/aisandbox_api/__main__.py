@@ -23,6 +23,7 @@ environment variables:
   MAX_PENDING_RUNS      runs that may wait for a trainer; further starts are refused (100)
   INFERENCE_ADDRESS     host:port of an inference-server for the calls about policies (none)
   STOP_GRACE_SECONDS    how long calls in flight (at most 10) and local trainers' last checkpoints may take (30)
+  MAX_CONNECTION_AGE_SECONDS  after how long clients are asked to connect again, to find new servers; 0: never (0)
   METRICS_PORT          the port of /metrics for Prometheus (not served)
 
 only with BACKEND=local:
@@ -31,6 +32,7 @@ only with BACKEND=local:
 
 only with BACKEND=kubernetes; the cluster is that of the pod, else that of KUBECONFIG:
   POD_NAMESPACE         the namespace of the runs (must be set)
+  INFERENCE_ADDRESS     also kubernetes:///SERVICE:PORT, for the ready pods of a Service there
   PROGRESS_AUDIENCE     the audience of the tokens that trainers report with (aisandbox-progress)
   DELETED_RUN_RETENTION_SECONDS  how long the files of a deleted run are kept (604800)
 

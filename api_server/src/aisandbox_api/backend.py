@@ -7,7 +7,7 @@ a child process) and :mod:`aisandbox_api.kubernetes` (a run is a TrainingRun res
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from aisandbox_crds import ProgressReport, TrainingRun
 
@@ -29,8 +29,8 @@ class Backend(Protocol):
         """Stops what this process has started, so that unfinished runs can be continued. Ends all watches."""
 
     @property
-    def unavailable(self) -> str:
-        """Why calls cannot be answered at present, in words; empty while they can. Health depends on it."""
+    def unready(self) -> str:
+        """Why the service should get no calls at present, in words; empty while it should. Health depends on it."""
 
     async def create(self, run: TrainingRun) -> TrainingRun:
         """Accepts a run; one of the same name is returned unchanged. Raises LimitReached."""
@@ -61,3 +61,11 @@ class Backend(Protocol):
 
     async def report(self, name: str, report: ProgressReport, token: str | None) -> None:
         """Takes a trainer's report. Raises RunUnknown, ReportRefused."""
+
+
+@runtime_checkable
+class KnowsPods(Protocol):
+    """What a backend on a cluster has beside."""
+
+    async def pods_of_service(self, service: str, port: str) -> frozenset[str]:
+        """host:port of the ready pods of a Service. Raises BackendUnavailable, ClusterRefused."""

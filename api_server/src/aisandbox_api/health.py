@@ -82,11 +82,11 @@ class HealthMonitor:
             serving = await self._update(serving)
 
     async def _update(self, before: bool | None) -> bool:
-        serving = not self._backend.unavailable
+        serving = not self._backend.unready
         if serving is before:
             return serving
         if before is not None:
-            log.warning("health changed", serving=serving, reason=self._backend.unavailable)
+            log.warning("health changed", serving=serving, reason=self._backend.unready)
         for name in self._names:
             await self._servicer.set(name, _Response.SERVING if serving else _Response.NOT_SERVING)
         return serving

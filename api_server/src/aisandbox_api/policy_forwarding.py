@@ -1,14 +1,15 @@
 """PolicyTrainerService's calls about policies, if another process answers them or none does.
 
-Owns the forwarder to an inference-server, which does not parse messages, and the refusal if there is no
-inference-server. Must not know models.
+Owns the forwarder to the inference-servers, which does not parse messages, and the refusal if there is no
+inference-server. Must not know models, nor who says where the inference-servers are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Set
 from typing import Any, NoReturn
 
 import grpc
@@ -24,60 +25,125 @@ from aisandbox_api.status_codes import abort_on_error
 SERVICE = "/aisandbox.v1.PolicyTrainerService/"
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_RETRIED = [
+    {"service": SERVICE.strip("/"), "method": name} for name in ("Act", "ActBatch", "DescribeModel", "GetModel")
+]
+_RETRY_POLICY = {
+    "maxAttempts": 5,
+    "initialBackoff": "0.1s",
+    "maxBackoff": "1s",
+    "backoffMultiplier": 3,
+    # A server that has begun to stop when a call arrives cancels it.
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+}
 _CHANNEL_OPTIONS = [
     *channel_options(ping_seconds=30, reconnect_seconds=2),
     ("grpc.lb_policy_name", "round_robin"),  # over every address of a headless Service
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),  # gRPC's 30 s would outlast a rollout
+    # These calls only read, so another server may be asked again; what is larger than the buffer is tried once.
+    ("grpc.service_config", json.dumps({"methodConfig": [{"name": _RETRIED, "retryPolicy": _RETRY_POLICY}]})),
+    ("grpc.per_rpc_retry_buffer_size", 4 * 1024 * 1024),
 ]
 
 
-class PolicyForwarder:
-    """Forwards the five calls to the inference-server at ``address``, with deadlines, cancellation and metadata.
+class _Connection:
+    """A channel, its methods, and how many calls it has; closed when it is retired and has none."""
 
-    Takes and returns serialized messages. Must be created in the event loop that uses it.
+    def __init__(self, target: str) -> None:
+        self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        self.act: Any = self._channel.unary_unary(SERVICE + "Act")
+        self.act_batch: Any = self._channel.unary_unary(SERVICE + "ActBatch")
+        self.act_stream: Any = self._channel.stream_stream(SERVICE + "ActStream")
+        self.get_model: Any = self._channel.unary_stream(SERVICE + "GetModel")
+        self.describe_model: Any = self._channel.unary_unary(SERVICE + "DescribeModel")
+        self.health = health_pb2_grpc.HealthStub(self._channel)
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[_Connection]:
+        """A call is under way in the block."""
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield self
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
+    async def retire(self) -> None:
+        """Waits for the last call and closes."""
+        await self._idle.wait()
+        await self._channel.close()
+
+    async def close(self) -> None:
+        """Closes at once."""
+        await self._channel.close()
+
+
+class PolicyForwarder:
+    """Forwards the five calls to the inference-servers, with deadlines, cancellation and metadata.
+
+    ``address``: where they are, as gRPC understands it; or, with ``follows``, what they are called in errors, and
+    :meth:`use` says where they are. Takes and returns serialized messages. Must be created in the event loop that uses
+    it.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, follows: bool = False) -> None:
         self._address = address
-        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
-        self._act: Any = self._channel.unary_unary(SERVICE + "Act")
-        self._act_batch: Any = self._channel.unary_unary(SERVICE + "ActBatch")
-        self._act_stream: Any = self._channel.stream_stream(SERVICE + "ActStream")
-        self._get_model: Any = self._channel.unary_stream(SERVICE + "GetModel")
-        self._describe_model: Any = self._channel.unary_unary(SERVICE + "DescribeModel")
-        self._health = health_pb2_grpc.HealthStub(self._channel)
+        self._connection = None if follows else _Connection(address)
+        self._retiring: set[asyncio.Task[None]] = set()
         self._act_streams = 0
         self._stopping = asyncio.Event()
 
+    def use(self, addresses: Set[str]) -> None:
+        """New calls go to these, host:port; calls under way stay where they are.
+
+        gRPC's channels share connections to an address, so those that stay are not opened again.
+        """
+        before = self._connection
+        self._connection = _Connection(_target(addresses)) if addresses else None
+        if before is not None:
+            task = asyncio.create_task(before.retire())
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
     async def can_act(self, run_id: str) -> bool | None:
         """Whether the inference-server serves the run's latest policy; None if it knows no such run."""
-        try:
-            answer = await self._health.Check(health_pb2.HealthCheckRequest(service=model_health_service(run_id)))
-        except grpc.aio.AioRpcError as error:
-            return None if error.code() is grpc.StatusCode.NOT_FOUND else False
+        if self._connection is None:
+            return False
+        request = health_pb2.HealthCheckRequest(service=model_health_service(run_id))
+        with self._connection.call() as connection:
+            try:
+                answer = await connection.health.Check(request)
+            except grpc.aio.AioRpcError as error:
+                return None if error.code() is grpc.StatusCode.NOT_FOUND else False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def Act(self, request: bytes, context: Context) -> bytes:  # noqa: N802
         """See the proto."""
-        return await self._unary(self._act, request, context)
+        return await self._unary("act", request, context)
 
     async def ActBatch(self, request: bytes, context: Context) -> bytes:  # noqa: N802
         """See the proto."""
-        return await self._unary(self._act_batch, request, context)
+        return await self._unary("act_batch", request, context)
 
     async def DescribeModel(self, request: bytes, context: Context) -> bytes:  # noqa: N802
         """See the proto."""
-        return await self._unary(self._describe_model, request, context)
+        return await self._unary("describe_model", request, context)
 
     async def GetModel(self, request: bytes, context: Context) -> AsyncIterator[bytes]:  # noqa: N802
         """See the proto."""
-        async for reply in self._stream(self._get_model, request, context):
+        async for reply in self._stream("get_model", request, context):
             yield reply
 
     async def ActStream(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:  # noqa: N802
         """See the proto."""
         self._act_streams += 1
         try:
-            call = self._stream(self._act_stream, requests, context)
+            call = self._stream("act_stream", requests, context)
             async with contextlib.aclosing(call):
                 while (reply := await self._reply_or_stop(call)) is not None:
                     yield reply
@@ -109,31 +175,54 @@ class PolicyForwarder:
                 await asyncio.wait((reply,))
 
     async def close(self) -> None:
-        """Ends the connection."""
-        await self._channel.close()
+        """Ends the connections."""
+        for task in self._retiring:
+            task.cancel()
+        if self._connection is not None:
+            await self._connection.close()
 
-    async def _unary(self, method: Any, request: bytes, context: Context) -> bytes:
-        try:
-            reply: bytes = await method(request, timeout=context.time_remaining(), metadata=_client_metadata(context))
-        except grpc.aio.AioRpcError as error:
-            await self._abort(error, context)
+    async def _unary(self, name: str, request: bytes, context: Context) -> bytes:
+        with (await self._connected(context)).call() as connection:
+            method = getattr(connection, name)
+            try:
+                reply: bytes = await method(
+                    request, timeout=context.time_remaining(), metadata=_client_metadata(context)
+                )
+            except grpc.aio.AioRpcError as error:
+                await self._abort(error, context)
         return reply
 
-    async def _stream(self, method: Any, requests: Any, context: Context) -> AsyncGenerator[bytes, None]:
-        call = method(requests, timeout=context.time_remaining(), metadata=_client_metadata(context))
-        try:
-            async for reply in call:
-                yield reply
-        except grpc.aio.AioRpcError as error:
-            await self._abort(error, context)
-        finally:
-            call.cancel()  # the client has disconnected; no effect otherwise
+    async def _stream(self, name: str, requests: Any, context: Context) -> AsyncGenerator[bytes, None]:
+        with (await self._connected(context)).call() as connection:
+            method = getattr(connection, name)
+            call = method(requests, timeout=context.time_remaining(), metadata=_client_metadata(context))
+            try:
+                async for reply in call:
+                    yield reply
+            except grpc.aio.AioRpcError as error:
+                await self._abort(error, context)
+            finally:
+                call.cancel()  # the client has disconnected; no effect otherwise
+
+    async def _connected(self, context: Context) -> _Connection:
+        if self._connection is None:
+            details = f"no inference-server of {self._address} is ready"
+            await context.abort(grpc.StatusCode.UNAVAILABLE, details)
+        return self._connection
 
     async def _abort(self, error: grpc.aio.AioRpcError, context: Context) -> NoReturn:
-        details = error.details() or ""
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
+        code, details = error.code(), error.details() or ""
+        if code is grpc.StatusCode.CANCELLED:  # by a server that stops: a client that cancels is never answered
+            code = grpc.StatusCode.UNAVAILABLE
+        if code is grpc.StatusCode.UNAVAILABLE:
             details = f"the inference-server at {self._address} is not available: {details}"
-        await context.abort(error.code(), details, tuple(error.trailing_metadata() or ()))
+        await context.abort(code, details, tuple(error.trailing_metadata() or ()))
+
+
+def _target(addresses: Set[str]) -> str:
+    """All of them as one target of gRPC; they are of one family."""
+    family = "ipv6" if any(each.startswith("[") for each in addresses) else "ipv4"
+    return f"{family}:{','.join(sorted(addresses))}"
 
 
 def _client_metadata(context: Context) -> tuple[tuple[str, str | bytes], ...] | None:

@@ -9,6 +9,7 @@ import asyncio
 import os
 import secrets
 import time
+from functools import partial
 from typing import Any
 
 import grpc
@@ -17,14 +18,14 @@ from aisandbox.v1 import policy_trainer_pb2, training_progress_pb2
 from aisandbox_environment import AdapterFactory
 from aisandbox_model_store import RunStore
 from aisandbox_process import join_host_port
-from aisandbox_process.grpc_options import server_options
+from aisandbox_process.grpc_options import connection_age, server_options
 from aisandbox_process.metrics_server import MetricsServer
 from aisandbox_process.stop_signals import stop_signals
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
-from aisandbox_api.backend import Backend
+from aisandbox_api.backend import Backend, KnowsPods
 from aisandbox_api.default_environment import HostedAdapter
 from aisandbox_api.errors import AddressInUse, StartupError
 from aisandbox_api.health import HealthMonitor, RunHealth
@@ -32,6 +33,7 @@ from aisandbox_api.local import LocalBackend
 from aisandbox_api.method_handlers import add_service, handlers
 from aisandbox_api.metrics import Metrics
 from aisandbox_api.policy_forwarding import PolicyForwarder, PolicyRefuser
+from aisandbox_api.policy_targets import TargetFollower, pods_of_service
 from aisandbox_api.progress_service import ProgressServicer
 from aisandbox_api.settings import Settings
 from aisandbox_api.training_servicer import TrainingServicer
@@ -114,6 +116,7 @@ class Server:
         self._adapter = HostedAdapter(adapter_factory) if adapter_factory is not None else None
         self._policy_calls = policy_calls
         self._forwarder: PolicyForwarder | None = None
+        self._follower: TargetFollower | None = None
         self._training: TrainingServicer | None = None
         self._health = RunHealth()
         self._monitor = HealthMonitor(self._health, HEALTH_NAMES, backend)
@@ -172,6 +175,8 @@ class Server:
             group.create_task(self._backend.close())
         if self._training is not None:
             await self._training.close()
+        if self._follower is not None:
+            await self._follower.close()
         if self._forwarder is not None:
             await self._forwarder.close()
         if self._adapter is not None:
@@ -192,7 +197,7 @@ class Server:
     async def _start(self) -> None:
         settings = self._settings
         adapter_address = None if self._adapter is None else await self._adapter.start()
-        self._grpc = grpc.aio.server(options=SERVER_OPTIONS)
+        self._grpc = grpc.aio.server(options=[*SERVER_OPTIONS, *connection_age(settings.max_connection_age_seconds)])
         self._training = TrainingServicer(
             self._backend,
             RunStore(settings.models_dir, settings.checkpoint_dir),
@@ -215,6 +220,8 @@ class Server:
                 self._metrics_server = MetricsServer(self._metrics.registry, settings.grpc_host, settings.metrics_port)
             except OSError as error:
                 raise AddressInUse(join_host_port(settings.grpc_host, settings.metrics_port), "METRICS_PORT") from error
+        if self._follower is not None:
+            await self._follower.start()
         # Runs first, so that an early call finds them; reports that come now wait in the listening socket.
         await self._backend.start(self.address, adapter_address)
         await self._grpc.start()
@@ -223,10 +230,23 @@ class Server:
     def _policy_handlers(self) -> dict[str, Any]:
         calls = self._policy_calls
         if calls is None and self._settings.inference_address is not None:
-            calls = self._forwarder = PolicyForwarder(self._settings.inference_address)
+            calls = self._forwarder = self._create_forwarder(self._settings.inference_address)
         calls = PolicyRefuser(self._backend) if calls is None else calls
         self._health.can_act = getattr(calls, "can_act", None)
         return handlers(POLICY_TRAINER, calls, raw=calls is self._forwarder)
+
+    def _create_forwarder(self, address: str) -> PolicyForwarder:
+        pods = pods_of_service(address)
+        if pods is None and not address.startswith("kubernetes:"):
+            return PolicyForwarder(address)
+        if pods is None:
+            raise StartupError(f"INFERENCE_ADDRESS {address}: must be host:port or kubernetes:///SERVICE:PORT")
+        if not isinstance(self._backend, KnowsPods):
+            raise StartupError(f"INFERENCE_ADDRESS {address}: only with BACKEND kubernetes")
+        forwarder = PolicyForwarder(address, follows=True)
+        read = partial(self._backend.pods_of_service, pods.service, pods.port)
+        self._follower = TargetFollower(read, forwarder.use)
+        return forwarder
 
 
 def _dialled(host: str) -> str:

@@ -54,7 +54,10 @@ class Settings:
     """The number of runs that may wait for a trainer, 0 to 1,000,000; a start beyond it is refused."""
 
     inference_address: str | None = None
-    """host:port of an inference-server for the calls about policies. None: this service refuses them."""
+    """host:port of an inference-server for the calls about policies. None: this service refuses them.
+
+    With the Kubernetes backend also kubernetes:///SERVICE:PORT, for every ready pod of a Service of the namespace.
+    """
 
     stop_grace_seconds: float = 30.0
     """Seconds, 0 to 86,400, that calls (at most 10) and the last checkpoint of a local trainer may take at a stop."""
@@ -76,6 +79,9 @@ class Settings:
 
     deleted_run_retention_seconds: float = 604_800.0
     """Kubernetes backend: seconds, 0 to 10 years, before the files of a deleted run are removed. Default: a week."""
+
+    max_connection_age_seconds: float = 0.0
+    """Seconds, 0 to 86,400, after which clients are asked to connect again; calls continue. 0: never."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -100,6 +106,9 @@ class Settings:
             max_pending_runs=whole_number(environ, "MAX_PENDING_RUNS", default.max_pending_runs, 0, 1_000_000),
             inference_address=environ.get("INFERENCE_ADDRESS") or None,
             stop_grace_seconds=seconds(environ, "STOP_GRACE_SECONDS", default.stop_grace_seconds),
+            max_connection_age_seconds=seconds(
+                environ, "MAX_CONNECTION_AGE_SECONDS", default.max_connection_age_seconds
+            ),
             metrics_port=port(environ, "METRICS_PORT", 0) if environ.get("METRICS_PORT") else None,
             trainer_launcher=_launcher(environ, default.trainer_launcher),
             backend=backend,

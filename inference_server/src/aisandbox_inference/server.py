@@ -15,7 +15,7 @@ import grpc
 import structlog
 from aisandbox_process import join_host_port
 from aisandbox_process.grpc_direct import MethodServer, serve_methods
-from aisandbox_process.grpc_options import server_options
+from aisandbox_process.grpc_options import connection_age, server_options
 from aisandbox_process.metrics_server import MetricsServer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -35,9 +35,6 @@ _MAX_THREADS = 1000
 for a model. (Without direct gRPC, one for each call about policies.)"""
 LINGER_SECONDS = 1.0
 """How long connections stay open after the server has ended its streams, so that the clients read the status."""
-
-_CONNECTION_AGE = ("grpc.max_connection_age_ms", 300_000)
-"""Clients then connect to new servers too; calls continue."""
 
 
 class Server:
@@ -64,7 +61,9 @@ class Server:
         options = server_options(
             ping_seconds=30, ping_timeout_seconds=10, largest_message=self._settings.max_message_bytes
         )
-        server = grpc.server(self._threads, options=[*options, _CONNECTION_AGE])
+        server = grpc.server(
+            self._threads, options=[*options, *connection_age(self._settings.max_connection_age_seconds)]
+        )
         calls = serve_methods(server, policy_methods(self._policies))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)

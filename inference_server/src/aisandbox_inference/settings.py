@@ -39,6 +39,8 @@ class Settings:
     """Threads for models that take longer than a millisecond, 1 to 1024."""
     stop_grace_seconds: float = 10.0
     """How long calls that are running at SIGTERM may take to end."""
+    max_connection_age_seconds: float = 300.0
+    """Seconds after which clients are asked to connect again, so that they find new servers; 0: never."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -59,6 +61,9 @@ class Settings:
             ),
             inference_threads=whole_number(environ, "INFERENCE_THREADS", default.inference_threads, 1, 1024),
             stop_grace_seconds=seconds(environ, "STOP_GRACE_SECONDS", default.stop_grace_seconds),
+            max_connection_age_seconds=seconds(
+                environ, "MAX_CONNECTION_AGE_SECONDS", default.max_connection_age_seconds
+            ),
         )
 
 

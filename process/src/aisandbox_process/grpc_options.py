@@ -64,6 +64,14 @@ def server_options(
     ]
 
 
+def connection_age(seconds: float) -> Options:
+    """Options of a server that asks every client to connect again after about so many seconds; 0: never.
+
+    New connections find new servers, and leave one that is to stop before it does. Calls continue on the old one.
+    """
+    return [("grpc.max_connection_age_ms", round(seconds * 1000))] if seconds else []
+
+
 def _pings(seconds: float, timeout_seconds: float) -> Options:
     return [
         ("grpc.keepalive_time_ms", round(seconds * 1000)),

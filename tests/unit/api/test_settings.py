@@ -33,10 +33,12 @@ def test_settings_are_read_from_variables(tmp_path: Path) -> None:
             "STOP_GRACE_SECONDS": "1.5",
             "METRICS_PORT": "0",
             "TRAINER_LAUNCHER": "process",
+            "MAX_CONNECTION_AGE_SECONDS": "8",
         }
     )
     assert settings == Settings(
-        "0.0.0.0", 0, tmp_path / "m", tmp_path / "c", "debug", 3, 0, "inference:50052", 1.5, 0, "process"
+        *("0.0.0.0", 0, tmp_path / "m", tmp_path / "c", "debug", 3, 0, "inference:50052", 1.5, 0, "process"),
+        max_connection_age_seconds=8.0,
     )
 
 
@@ -50,6 +52,7 @@ def test_settings_are_read_from_variables(tmp_path: Path) -> None:
         ("MAX_CONCURRENT_RUNS", "0"),
         ("MAX_PENDING_RUNS", "-1"),
         ("STOP_GRACE_SECONDS", "nan"),
+        ("MAX_CONNECTION_AGE_SECONDS", "-1"),
         ("STOP_GRACE_SECONDS", "soon"),
         ("METRICS_PORT", "-1"),
         ("METRICS_PORT", "-7"),

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 from aisandbox_api.health import LIVENESS
-from manifests import CLUSTER_SCOPED, Manifests, pod_labels, quantity, selects, split_image, without_hash
+from aisandbox_crds.spec import Algorithm, TrainingRunSpec
+from aisandbox_operator.job_manifest import job_manifest
+from aisandbox_operator.settings import Settings
+from manifests import (
+    CLUSTER_SCOPED,
+    DEPLOY,
+    Manifests,
+    pod_labels,
+    quantity,
+    rendered,
+    selects,
+    split_image,
+    without_hash,
+)
 from pod_security import violations
 
 OVERLAYS = ("overlays/kind", "overlays/production")
@@ -96,7 +111,10 @@ def test_containers_have_time_to_end(manifests: Manifests) -> None:
         if name not in ("aisandbox-api", "aisandbox-inference"):
             continue
         needed = float(manifests.environ(name)["STOP_GRACE_SECONDS"])
-        needed += container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        age = float(manifests.environ(name)["MAX_CONNECTION_AGE_SECONDS"])
+        assert 1.1 * age < sleep, f"{name}: gRPC asks clients to connect again after this time and up to a tenth"
+        needed += sleep
         assert needed < pod.get("terminationGracePeriodSeconds", 30), name
 
 
@@ -119,15 +137,23 @@ def test_containers_write_only_where_a_volume_is(manifests: Manifests) -> None:
     for name, pod, container in manifests.containers():
         assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
         assert pod["securityContext"]["runAsUser"] == 65532, name
-        mounted = {mount["name"] for mount in container["volumeMounts"]}
-        assert mounted == {volume["name"] for volume in pod["volumes"]}, name
-        assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]], name
+        mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+        assert mounted == {volume["name"] for volume in pod.get("volumes", [])}, name
+        variables = {each["name"]: each.get("value") for each in container["env"]}
+        assert variables["HOME"] == variables["TMPDIR"] == "/dev/shm", name
+
+
+def test_pods_have_no_volume_that_a_drain_would_stop_at(manifests: Manifests) -> None:
+    """``kubectl drain`` and the cluster autoscaler leave a node alone that has a pod with local storage."""
+    for name, pod, _ in manifests.containers():
+        local = [each["name"] for each in pod.get("volumes", []) if {"emptyDir", "hostPath"} & each.keys()]
+        assert local == [], name
 
 
 def test_what_pods_refer_to_is_there(manifests: Manifests) -> None:
     for name, pod, container in manifests.containers():
         assert pod.get("serviceAccountName", "default") in manifests.names("ServiceAccount") | {"default"}, name
-        for volume in pod["volumes"]:
+        for volume in pod.get("volumes", []):
             if claim := volume.get("persistentVolumeClaim"):
                 assert claim["claimName"] in manifests.names("PersistentVolumeClaim"), name
         for source in container.get("envFrom", []):
@@ -139,7 +165,7 @@ def test_what_pods_refer_to_is_there(manifests: Manifests) -> None:
 def test_volume_is_written_only_by_those_who_must(manifests: Manifests) -> None:
     access = {}
     for name, pod, container in manifests.containers():
-        for mount in container["volumeMounts"]:
+        for mount in container.get("volumeMounts", []):
             (volume,) = (each for each in pod["volumes"] if each["name"] == mount["name"])
             if claim := volume.get("persistentVolumeClaim"):
                 access[name] = (mount.get("readOnly", False), claim.get("readOnly", False))
@@ -226,3 +252,20 @@ def test_production_keeps_what_pruning_would_destroy(production: Manifests) -> N
             annotations = each["metadata"]["annotations"]
             assert annotations["argocd.argoproj.io/sync-options"] == "Prune=false,Delete=false"
             assert annotations["kustomize.toolkit.fluxcd.io/prune"] == "disabled"
+
+
+def test_openshift_chooses_users_and_groups(tmp_path: Path) -> None:
+    """Nothing names one, in no pod of ours and in no trainer's."""
+    places = {"resources": "overlays/production", "components": "components/openshift"}
+    overlay = {key: [os.path.relpath(DEPLOY / place, tmp_path.resolve())] for key, place in places.items()}
+    (tmp_path / "kustomization.yaml").write_text(json.dumps({"namespace": "games", **overlay}))
+    manifests = Manifests(tuple(rendered(tmp_path)))
+    ids = {"runAsUser", "runAsGroup", "fsGroup"}
+    for name, pod, container in manifests.containers():
+        assert not ids & (pod["securityContext"].keys() | container["securityContext"].keys()), name
+        assert violations(pod, container) == ["runAsUser"], f"{name}: the cluster sets it"
+    settings = Settings.from_environ(manifests.environ("aisandbox-operator"))
+    run = TrainingRunSpec(Algorithm.PPO, 1000)
+    trainer = job_manifest("walk", "uid", run, settings, 0, suspended=False)["spec"]["template"]["spec"]
+    assert not ids & trainer["securityContext"].keys()
+    assert trainer["securityContext"]["runAsNonRoot"] is True

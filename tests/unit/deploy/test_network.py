@@ -92,11 +92,41 @@ def test_flow_is_refused(policies: list[Manifest], flow: str) -> None:
     assert not allows(policies, source, target, port)
 
 
-@pytest.mark.parametrize("who", [OPERATOR, API, TRAINER])
-def test_names_are_resolved_by_those_who_dial(policies: list[Manifest], who: Peer) -> None:
-    assert allows(policies, who, DNS, 53, "UDP")
-    assert allows(policies, who, DNS, 53, "TCP")
-    assert allows(policies, who, Peer(address="169.254.20.10"), 53, "UDP")
+# Where pods of a platform send their questions: (who answers, its port). What a Service translates is the pod's port.
+RESOLVERS: dict[str, tuple[Peer, int]] = {
+    "kubeadm, kind, EKS, k3s, RKE2: CoreDNS in kube-system": (DNS, 53),
+    "NodeLocal DNSCache": (Peer(address="169.254.20.10"), 53),
+    "NodeLocal DNSCache of Cilium's local redirect": (Peer("kube-system", {"k8s-app": "node-local-dns"}), 53),
+    "GKE, kube-dns": (DNS, 53),
+    "GKE, Cloud DNS at the metadata server": (Peer(address="169.254.169.254"), 53),
+    "AKS, CoreDNS": (DNS, 53),
+    "AKS LocalDNS, as the node": (Peer(address="169.254.10.10"), 53),
+    "AKS LocalDNS, as a pod": (Peer(address="169.254.10.11"), 53),
+    "OpenShift": (Peer("openshift-dns", {"dns.operator.openshift.io/daemonset-dns": "default"}), 5353),
+    "Gardener": (DNS, 8053),
+}
+
+
+@pytest.mark.parametrize("platform", RESOLVERS)
+@pytest.mark.parametrize("who", [OPERATOR, API, TRAINER, CLIENT_HERE], ids=["operator", "api", "trainer", "client"])
+def test_names_are_resolved_by_those_who_dial(policies: list[Manifest], who: Peer, platform: str) -> None:
+    resolver, port = RESOLVERS[platform]
+    assert allows(policies, who, resolver, port, "UDP")
+    assert allows(policies, who, resolver, port, "TCP")
+
+
+@pytest.mark.parametrize("who", [OPERATOR, API, TRAINER, CLIENT_HERE], ids=["operator", "api", "trainer", "client"])
+@pytest.mark.parametrize("port", [80, 988])
+def test_resolver_of_a_cloud_gives_no_credentials(policies: list[Manifest], who: Peer, port: int) -> None:
+    """GKE's metadata server answers DNS and hands out credentials, at one address."""
+    for protocol in ("TCP", "UDP"):
+        assert not allows(policies, who, CLOUD_CREDENTIALS, port, protocol)
+
+
+def test_no_other_resolver_is_asked(policies: list[Manifest]) -> None:
+    for who in (OPERATOR, API, TRAINER, CLIENT_HERE):
+        assert not allows(policies, who, Peer(address="8.8.8.8"), 53, "UDP")
+        assert not allows(policies, who, Peer("games", {"k8s-app": "kube-dns"}), 53, "UDP")
 
 
 def test_policies_select_pods_that_there_are(manifests: Manifests, policies: list[Manifest]) -> None:

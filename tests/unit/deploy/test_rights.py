@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from manifests import Manifest, Manifests
-from rights import CLUSTER, NAMESPACED, RIGHTS
+from manifests import DEPLOY, Manifest, Manifests, rendered
+from rights import CLUSTER, NAMESPACED, RIGHTS, USERS
 
 OVERLAYS = ("overlays/kind", "overlays/production")
 
@@ -53,7 +55,8 @@ def test_roles_are_bound_to_accounts_that_are_used(overlay: str) -> None:
     bound = {
         binding["roleRef"]["name"] for kind in ("RoleBinding", "ClusterRoleBinding") for binding in manifests.all(kind)
     }
-    assert bound == manifests.names("Role") | manifests.names("ClusterRole")
+    aggregated = {role["metadata"]["name"] for role in manifests.all("ClusterRole") if _aggregates_to(role)}
+    assert bound == (manifests.names("Role") | manifests.names("ClusterRole")) - aggregated
     accounts = {pod["serviceAccountName"] for _, pod, _ in manifests.containers()}
     assert {account for account, *_ in _granted(manifests)} <= accounts
 
@@ -66,3 +69,42 @@ def test_tokens_are_mounted_only_for_those_with_rights(overlay: str) -> None:
     with_rights = {account for account, *_ in _granted(manifests)}
     for name, pod, _ in manifests.containers():
         assert pod["automountServiceAccountToken"] is (pod["serviceAccountName"] in with_rights), name
+
+
+def _aggregates_to(role: Manifest) -> set[str]:
+    """The roles of every cluster that take this one up."""
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    labels = role["metadata"].get("labels", {})
+    return {key.removeprefix(prefix) for key, value in labels.items() if key.startswith(prefix) and value == "true"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("role", USERS)
+def test_users_of_a_namespace_have_the_rights_of_their_role(overlay: str, role: str) -> None:
+    given: dict[str, set[str]] = {}
+    for each in Manifests.of(overlay).all("ClusterRole"):
+        for rule in each["rules"] if role in _aggregates_to(each) else ():
+            assert rule["apiGroups"] == ["aisandbox.dev"]
+            for resource in rule["resources"]:
+                given.setdefault(resource, set()).update(rule["verbs"])
+    assert given == {"trainingruns": set(USERS[role]), "trainingruns/status": {"get", "list", "watch"}}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_second_installation_has_a_binding_of_its_own_for_its_own_account(overlay: str, tmp_path: Path) -> None:
+    """By the book: an overlay with another namespace, and nothing else."""
+    (tmp_path / "kustomization.yaml").write_text(
+        f"namespace: team-b\nresources: [{os.path.relpath(DEPLOY / overlay, tmp_path.resolve())}]\n"
+    )
+    second, first = Manifests(tuple(rendered(tmp_path))), Manifests.of(overlay)
+    for manifests, namespace in ((first, "aisandbox"), (second, "team-b")):
+        (binding,) = manifests.all("ClusterRoleBinding")
+        assert [each["namespace"] for each in binding["subjects"]] == [namespace]
+        assert binding["metadata"]["name"] == namespace
+        assert manifests.one("ClusterRole", binding["roleRef"]["name"])
+        for each in manifests.all("RoleBinding"):
+            assert {subject.get("namespace", namespace) for subject in each["subjects"]} == {namespace}
+    shared = ("CustomResourceDefinition", "ClusterRole")
+    for kind in shared:
+        assert second.all(kind) == first.all(kind), "one installation would undo the other's"
+    assert "aisandbox" not in {each["metadata"].get("namespace") for each in second.objects}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aisandbox_api.policy_targets import pods_of_service
 from aisandbox_api.settings import Settings as ApiSettings
 from aisandbox_inference.settings import Settings as InferenceSettings
 from aisandbox_operator.settings import Settings as OperatorSettings
@@ -54,7 +55,7 @@ def _environ(manifests: Manifests, deployment: str, models: Path) -> dict[str, s
 def test_variables_are_read_and_taken(manifests: Manifests, deployment: str, tmp_path: Path) -> None:
     watched = Watched(_environ(manifests, deployment, tmp_path))
     READERS[deployment](watched)
-    assert set(watched) - watched.asked == set()
+    assert set(watched) - watched.asked == {"HOME", "TMPDIR"}, "these are Python's"
 
 
 def test_ports_are_those_of_the_containers(manifests: Manifests) -> None:
@@ -67,17 +68,22 @@ def test_ports_are_those_of_the_containers(manifests: Manifests) -> None:
 
 def test_files_are_where_the_volume_is(manifests: Manifests) -> None:
     for name, _, container in manifests.containers():
-        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        mounts = {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", [])}
         assert manifests.environ(name).get("MODELS_DIR") == mounts.get("models"), name
 
 
 def test_addresses_name_services_and_their_ports(manifests: Manifests) -> None:
-    for deployment, variable in (("aisandbox-operator", "PROGRESS_ADDRESS"), ("aisandbox-api", "INFERENCE_ADDRESS")):
-        host, _, port = manifests.environ(deployment)[variable].removeprefix("dns:///").partition(":")
-        name, namespace, kind = host.split(".")
-        service = manifests.one("Service", name)
-        assert (service["metadata"]["namespace"], kind) == (namespace, "svc")
-        assert int(port) in [each["port"] for each in service["spec"]["ports"]]
+    host, _, port = manifests.environ("aisandbox-operator")["PROGRESS_ADDRESS"].partition(":")
+    name, namespace, kind = host.split(".")
+    service = manifests.one("Service", name)
+    assert (service["metadata"]["namespace"], kind) == (namespace, "svc")
+    assert int(port) in [each["port"] for each in service["spec"]["ports"]]
+
+
+def test_api_server_follows_the_pods_of_a_service_by_a_port_that_it_has(manifests: Manifests) -> None:
+    pods = pods_of_service(manifests.environ("aisandbox-api")["INFERENCE_ADDRESS"])
+    assert pods is not None
+    assert pods.port in [each["name"] for each in manifests.one("Service", pods.service)["spec"]["ports"]]
 
 
 def test_operator_names_what_there_is(manifests: Manifests) -> None:

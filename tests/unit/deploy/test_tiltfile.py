@@ -61,7 +61,7 @@ def test_restart_script_takes_up_a_changed_file_when_killed_and_ends_with_its_pr
     (tmp_path / "app" / "__pycache__").mkdir(parents=True)
     program = tmp_path / "app" / "program.py"
     program.write_text(PROGRAM)
-    script = _value("RESTART").replace("/tmp/", f"{tmp_path}/live-").replace(" /app", f" {tmp_path}/app")
+    script = _value("RESTART").replace("/dev/shm/", f"{tmp_path}/live-").replace(" /app", f" {tmp_path}/app")
     with subprocess.Popen(
         ["sh", "-c", script, "restart", sys.executable, "-m", "program"], cwd="/", stdout=-1
     ) as shell:

@@ -29,12 +29,14 @@ from aisandbox_api.errors import (
 from aisandbox_api.kubernetes.deleted_runs import DeletedRuns
 from aisandbox_api.kubernetes.live_progress import accept_report, is_urgent
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
+from aisandbox_api.kubernetes.own_rights import OwnRights
 from aisandbox_api.kubernetes.progress_writer import ProgressWriter
 from aisandbox_api.kubernetes.run_cache import RunCache
 from aisandbox_api.kubernetes.run_lookup import RunLookup
 from aisandbox_api.kubernetes.run_resources import API_MANAGER, RunResources
 from aisandbox_api.kubernetes.run_views import RunViews
 from aisandbox_api.kubernetes.run_watch import RunWatch
+from aisandbox_api.kubernetes.service_pods import pods_of_service
 from aisandbox_api.kubernetes.token_reviewer import TokenReviewer
 from aisandbox_api.metrics import Metrics
 from aisandbox_api.settings import Settings
@@ -61,6 +63,7 @@ class _Connection:
     lookup: RunLookup
     writer: ProgressWriter
     tokens: TokenReviewer
+    rights: OwnRights
 
 
 class KubernetesBackend:
@@ -104,6 +107,7 @@ class KubernetesBackend:
             RunLookup(resources, self._cache),
             ProgressWriter(resources, self._cache, self._views.live, self._metrics),
             TokenReviewer(client, settings.pod_namespace, settings.progress_audience),
+            OwnRights(client, settings.pod_namespace, self._metrics),
         )
         self._metrics.read_age_from(watch.age)
         watch.start()
@@ -113,6 +117,7 @@ class KubernetesBackend:
                 f"{self._sync_seconds:g} s: {watch.last_error or 'no answer'}. Are the resource definition and this "
                 "service account's role installed?"
             )
+        await self._connected.rights.start()
 
     async def _connect(self) -> Client:
         try:
@@ -148,6 +153,7 @@ class KubernetesBackend:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._removal
         if self._connected is not None:
+            await self._connected.rights.close()
             await self._connected.writer.close()
             await self._connected.watch.close()
             await self._connected.client.close()
@@ -161,6 +167,17 @@ class KubernetesBackend:
         if (age := watch.age()) <= self._stale_seconds:
             return ""
         return f"the last contact with the cluster is {age:.0f} s ago: {watch.last_error or 'no contact'}"
+
+    @property
+    def unready(self) -> str:
+        """Why the service should get no calls: it is unavailable, or lacks a right that it needs."""
+        return self.unavailable or (self._connected.rights.problem if self._connected is not None else "")
+
+    async def pods_of_service(self, service: str, port: str) -> frozenset[str]:
+        """host:port of the ready pods of a Service of the namespace. Raises BackendUnavailable, ClusterRefused."""
+        if self._connected is None:
+            raise BackendUnavailable("the service is not connected to the cluster yet")
+        return await pods_of_service(self._connected.client, self._settings.pod_namespace, service, port)
 
     async def create(self, run: TrainingRun) -> TrainingRun:
         """Creates the resource; of several replicas that do so at once, all get the same run.

@@ -121,7 +121,7 @@ class LocalBackend:
         self._lock.release()
 
     @property
-    def unavailable(self) -> str:
+    def unready(self) -> str:
         """Always empty: everything is in this process."""
         return ""
 

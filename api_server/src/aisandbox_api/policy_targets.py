@@ -1,0 +1,86 @@
+"""Which inference-servers the calls about policies are forwarded to, where Kubernetes says it.
+
+Owns the form ``kubernetes:///SERVICE:PORT`` of INFERENCE_ADDRESS, and the task that follows the pods of that Service.
+Must not know gRPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Awaitable, Callable, Set
+from dataclasses import dataclass
+
+import structlog
+
+from aisandbox_api.errors import ApiError
+
+log = structlog.get_logger()
+
+FOLLOW_SECONDS = 1.0
+"""Between two looks. A pod that ends serves for some seconds more (its preStop hook)."""
+_ADDRESS = re.compile(r"kubernetes:///([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?):([A-Za-z0-9-]{1,15})")
+
+
+@dataclass(frozen=True, slots=True)
+class PodsOfService:
+    """The ready pods of a Service of the own namespace, at one of their ports, by its name or number."""
+
+    service: str
+    port: str
+
+
+def pods_of_service(address: str) -> PodsOfService | None:
+    """What an INFERENCE_ADDRESS of this form means; None for another form."""
+    match = _ADDRESS.fullmatch(address)
+    return PodsOfService(match[1], match[3]) if match else None
+
+
+class TargetFollower:
+    """Calls ``use`` with the addresses whenever ``read`` returns others than before. For one event loop."""
+
+    def __init__(
+        self,
+        read: Callable[[], Awaitable[Set[str]]],
+        use: Callable[[Set[str]], None],
+        seconds: float = FOLLOW_SECONDS,
+    ) -> None:
+        self._read = read
+        self._use = use
+        self._seconds = seconds
+        self._problem = ""
+        self._used: Set[str] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Looks once, and goes on in the background."""
+        await self._look()
+        self._task = asyncio.create_task(self._follow(), name="follow-inference-servers")
+
+    async def close(self) -> None:
+        """Stops it."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._seconds)
+            await self._look()
+
+    async def _look(self) -> None:
+        """What cannot be read leaves the addresses as they are."""
+        try:
+            addresses = await self._read()
+        except ApiError as error:
+            if str(error) != self._problem:
+                log.warning("inference-servers cannot be listed", why=str(error)[:300])
+            self._problem = str(error)
+            return
+        self._problem = ""
+        if addresses != self._used:
+            log.info("inference-servers have changed", addresses=sorted(addresses))
+            self._used = addresses
+            self._use(addresses)
