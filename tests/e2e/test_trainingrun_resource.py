@@ -429,12 +429,6 @@ def test_a_hyperparameter_of_another_algorithm_only_is_refused(runs: Resource, a
         {"evaluation": None},
         {"backoffLimit": 5},
         {"activeDeadlineSeconds": 5},
-        {"resources": {"limits": {"cpu": 2}}},
-        {"nodeSelector": {"disk": "ssd"}},
-        {"tolerations": []},
-        {"tolerations": None},
-        {"priorityClassName": "low"},
-        {"labels": {"team": "b"}},
     ],
 )
 def test_what_the_run_is_cannot_be_changed(runs: Resource, run: str, change: dict[str, Any]) -> None:
@@ -450,8 +444,38 @@ def test_a_run_is_suspended_resumed_and_cancelled_once(runs: Resource, run: str)
     assert runs.patch(run, {"ttlSecondsAfterFinished": None})["spec"].get("ttlSecondsAfterFinished") is None
     assert runs.patch(run, {"cancel": True})["spec"]["cancel"] is True
     for change in ({"cancel": False}, {"cancel": None}):
-        with pytest.raises(client.ApiException, match="cancel cannot be taken back; create another run"):
+        with pytest.raises(client.ApiException, match="cancel cannot be taken back before the run is done"):
             runs.patch(run, change)
+    runs.apply_status(run, status_to_json(TrainingRunStatus(phase=Phase.CANCELLED)), "aisandbox-operator")
+    assert runs.patch(run, {"cancel": False})["spec"]["cancel"] is False  # as a repository that says so is applied
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"resources": {"limits": {"cpu": 2}}},
+        {"nodeSelector": {"disk": "ssd"}},
+        {"tolerations": []},
+        {"tolerations": None},
+        {"priorityClassName": "low"},
+        {"labels": {"team": "b"}},
+        {"podTemplate": {"metadata": {"annotations": {"team": "b"}}}},
+    ],
+)
+def test_what_shapes_the_pod_can_be_changed_while_no_trainer_is_at_work(
+    runs: Resource, run: str, change: dict[str, Any]
+) -> None:
+    (field,) = change
+    before = runs.get(run)["spec"].get(field)
+    for phase in (Phase.RUNNING, Phase.SUCCEEDED):
+        runs.apply_status(run, status_to_json(TrainingRunStatus(phase=phase)), "aisandbox-operator")
+        with pytest.raises(client.ApiException) as caught:
+            runs.patch(run, change)
+        assert f"spec.{field}: Forbidden: {field} can be changed only while" in message(caught.value)
+    for phase in (Phase.PENDING, Phase.STARTING, Phase.SUSPENDED):
+        runs.apply_status(run, status_to_json(TrainingRunStatus(phase=phase)), "aisandbox-operator")
+        assert runs.patch(run, change)["spec"].get(field) != before
+        runs.patch(run, {field: before})
 
 
 def test_applying_the_same_manifest_again_changes_nothing(runs: Resource) -> None:
@@ -467,12 +491,12 @@ def test_applying_the_same_manifest_again_changes_nothing(runs: Resource) -> Non
 def test_status_and_spec_are_written_apart(runs: Resource, run: str) -> None:
     before = runs.get(run)
     runs.kubectl("patch", PLURAL, run, "--type=merge", "-p", json.dumps({"status": {"phase": "Failed"}}))
-    assert "status" not in runs.get(run)
+    assert runs.get(run)["status"] == {"observedGeneration": 0}, "which is what no operator has seen"
     patch = json.dumps({"spec": {"suspend": True}, "status": {"phase": "Running"}})
     runs.kubectl("patch", PLURAL, run, "--subresource=status", "--type=merge", "-p", patch)
     after = runs.get(run)
     assert after["spec"] == before["spec"]
-    assert after["status"] == {"phase": "Running"}
+    assert after["status"] == {"observedGeneration": 0, "phase": "Running"}
     assert after["metadata"]["generation"] == before["metadata"]["generation"]
 
 
@@ -584,7 +608,9 @@ def test_kubectl_lists_the_important_columns(runs: Resource) -> None:
 
     names = runs.kubectl("get", "trun", "--field-selector=status.phase=Running,spec.algorithm=A2C", "-o", "name")
     assert names.split() == [f"trainingrun.{GROUP}/listed"]
-    assert f"trainingrun.{GROUP}/listed" in runs.kubectl("get", "all", "-o", "name")
+    assert f"trainingrun.{GROUP}/listed" in runs.kubectl("get", "aisandbox", "-o", "name")
+    # `kubectl delete all --all` must not delete what was trained.
+    assert f"trainingrun.{GROUP}/listed" not in runs.kubectl("get", "all", "-o", "name")
 
 
 @pytest.mark.smoke

@@ -57,7 +57,8 @@ class FieldRule:
     ``max_length`` of a text or of the texts of a map, in characters; ``max_entries`` of a map or list. ``key_pattern``
     is for the keys of a map, ``pattern`` for a text or for the values of a map. ``choices`` are the allowed texts.
     ``time``: the text is an RFC 3339 time. ``shape`` is the dataclass that describes the entries of a mapping that is
-    kept as Kubernetes has it. ``immutable``: it cannot be changed after the run is created.
+    kept as Kubernetes has it. ``immutable``: it cannot be changed after the run is created; ``while_idle``: it can be
+    all the same while no trainer of the run is at work.
 
     ``cel`` are rules that a pattern cannot state; their Python is written by hand. ``schema`` is merged into the
     OpenAPI schema as it is; None removes a key.
@@ -76,6 +77,7 @@ class FieldRule:
     time: bool = False
     shape: type | None = None
     immutable: bool = True
+    while_idle: bool = False
     cel: tuple[CelRule, ...] = ()
     schema: Mapping[str, Any] | None = None
 

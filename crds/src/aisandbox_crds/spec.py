@@ -372,6 +372,7 @@ class TrainingRunSpec:
         metadata=about(
             "What the trainer's container needs, as in a pod. Without it, what the operator is configured with.",
             shape=Resources,
+            while_idle=True,
         ),
     )
     node_selector: Mapping[str, str] = field(
@@ -382,6 +383,7 @@ class TrainingRunSpec:
             max_length=63,
             key_pattern=LABEL_KEYS,
             pattern=LABEL_VALUES,
+            while_idle=True,
         ),
     )
     tolerations: tuple[Mapping[str, Any], ...] = field(
@@ -391,6 +393,7 @@ class TrainingRunSpec:
             max_entries=64,
             shape=Toleration,
             schema=ATOMIC,
+            while_idle=True,
         ),
     )
     priority_class_name: str = field(
@@ -399,6 +402,7 @@ class TrainingRunSpec:
             "The PriorityClass of the trainer's pod. Without it, the cluster's default.",
             max_length=253,
             pattern=object_name("PriorityClass"),
+            while_idle=True,
         ),
     )
     labels: Mapping[str, str] = field(
@@ -412,6 +416,7 @@ class TrainingRunSpec:
             key_pattern=LABEL_KEYS,
             pattern=LABEL_VALUES,
             cel=RESERVED_LABEL_RULES,
+            while_idle=True,
         ),
     )
     pod_template: PodTemplate | None = field(
@@ -419,6 +424,7 @@ class TrainingRunSpec:
         metadata=about(
             "What the trainer's pod has beside, or instead of, what the operator gives it: the fields of a pod's "
             "template that are listed below, within what the operator's TRAINER_POD_ALLOWED allows. Resources, "
-            "nodeSelector, tolerations and priorityClassName are fields of the spec."
+            "nodeSelector, tolerations and priorityClassName are fields of the spec.",
+            while_idle=True,
         ),
     )

@@ -30,6 +30,7 @@ SCHEMA: Schema = RESOURCE_VERSION["schema"]["openAPIV3Schema"]
 SPEC: Schema = SCHEMA["properties"]["spec"]
 STATUS: Schema = SCHEMA["properties"]["status"]
 CHANGEABLE = {"suspend", "cancel", "ttlSecondsAfterFinished"}
+WHILE_IDLE = {"resources", "nodeSelector", "tolerations", "priorityClassName", "labels", "podTemplate"}
 FREE_FORM = {
     *("kwargs", "options", "affinity", "securityContext"),
     *("topologySpreadConstraints[]", "volumes[]", "volumeMounts[]"),
@@ -147,19 +148,43 @@ def test_every_rule_has_a_sentence() -> None:
             assert "\n" not in rule["rule"], path
 
 
-def test_every_field_of_the_spec_but_three_is_immutable() -> None:
+def test_what_the_run_is_asked_to_do_is_immutable() -> None:
     immutable = {
         rule["fieldPath"].removeprefix("."): rule["rule"]
         for rule in rules(SPEC)
         if "cannot be changed once the run is created" in rule["message"]
     }
-    assert set(immutable) == set(SPEC["properties"]) - CHANGEABLE
+    assert set(immutable) == set(SPEC["properties"]) - CHANGEABLE - WHILE_IDLE
     for name, rule in immutable.items():
         always_there = name in SPEC["required"] or "default" in SPEC["properties"][name]
         equal = f"self.{name} == oldSelf.{name}"
         assert rule == (
             equal if always_there else f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {equal})"
         )
+
+
+def test_what_shapes_the_pod_can_be_changed_while_no_trainer_is_at_work() -> None:
+    by_phase = {rule["fieldPath"]: rule["rule"] for rule in rules(SCHEMA) if "fieldPath" in rule}
+    assert set(by_phase) == {f".spec.{name}" for name in (*WHILE_IDLE, "cancel")}
+    for name in WHILE_IDLE:
+        (unchanged, *phases) = by_phase[f".spec.{name}"].split(" || ")[-3:]
+        assert f"self.spec.{name} == oldSelf.spec.{name}" in unchanged
+        assert phases == [
+            "!(has(self.status) && has(self.status.phase))",
+            "self.status.phase in ['Pending', 'Starting', 'Suspended']",
+        ]
+
+
+def test_cancel_can_be_taken_back_when_the_run_is_done() -> None:
+    (rule,) = (rule for rule in rules(SCHEMA) if rule.get("fieldPath") == ".spec.cancel")
+    assert rule["rule"] == (
+        "self.spec.cancel || !oldSelf.spec.cancel || has(self.status) && has(self.status.phase) && "
+        "self.status.phase in ['Succeeded', 'Failed', 'Cancelled']"
+    )
+
+
+def test_run_is_in_no_category_that_a_clean_up_deletes() -> None:
+    assert RESOURCE["spec"]["names"]["categories"] == ["aisandbox"]
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
@@ -254,7 +279,7 @@ def test_reserved_labels_are_those_of_the_validation() -> None:
 
 
 def test_the_rule_of_the_name_is_that_of_run_names() -> None:
-    (rule,) = rules(SCHEMA)
+    rule = rules(SCHEMA)[0]
     pattern = re.search(r"matches\('(.*)'\)", rule["rule"])
     assert pattern is not None
     for name in ("a", "a-b", "a" * 52, "a" * 53, "-a", "a-", "A", "a.b", "", "a_b", "0"):

@@ -44,6 +44,10 @@ def resource(run_: ObservedRun, job_: ObservedJob | None = None, *pods: Observed
     return {"apiVersion": "aisandbox.dev/v1alpha1", "kind": "TrainingRun", "metadata": metadata, "status": status}
 
 
+DEFINITION = yaml.safe_load((ROOT / "crds" / "trainingrun.yaml").read_text())
+(VERSION,) = DEFINITION["spec"]["versions"]
+UNSEEN: dict[str, Any] = VERSION["schema"]["openAPIV3Schema"]["properties"]["status"]["default"]
+"""The status that the API server gives a run until the operator writes one."""
 STOPPED, ACTIVE = job(is_suspended=True), job(active=1)
 FAILED = resource(run(RUNNING), job(end="Failed"), ended_pod(78, termination_message=ending(1, 78)))
 ROWS = {
@@ -63,6 +67,7 @@ ROWS = {
     "a run that was cancelled": (resource(run(RUNNING, of=spec(cancel=True)), STOPPED), "Current", "Healthy"),
     "a run that has failed": (FAILED, "Failed", "Degraded"),
     "a run whose spec breaks a rule": (resource(run(problem="spec: no")), "Failed", "Degraded"),
+    "a run that the operator has not seen": ({**FAILED, "status": UNSEEN}, "InProgress", "Progressing"),
     "a run whose spec was changed": (
         {**FAILED, "metadata": {**FAILED["metadata"], "generation": 2}},
         "InProgress",

@@ -7,7 +7,7 @@ Owns what no field has: names, columns, and the rules across fields, which are w
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import StrEnum
 from types import NoneType, UnionType
@@ -17,7 +17,7 @@ from aisandbox_crds.codec import ENVIRONMENT_KINDS, camel_case
 from aisandbox_crds.field_rules import CelRule, FieldRule, rule_of
 from aisandbox_crds.hyperparameter_table import PARAMETERS, ZOO_PARAMETERS
 from aisandbox_crds.spec import Algorithm, Environment, Resources, Toleration, TrainingRunSpec
-from aisandbox_crds.status import TrainingRunStatus
+from aisandbox_crds.status import Phase, TrainingRunStatus
 from aisandbox_crds.trainingrun import GROUP, KIND, VERSION
 
 Schema = dict[str, Any]
@@ -74,13 +74,14 @@ COLUMNS: tuple[Schema, ...] = (
 
 _RUN = (
     "A TrainingRun trains one policy with stable-baselines3 and publishes checkpoints and models to the volume of "
-    "models. Creating one starts it; the operator turns it into a Job of the same name. Of its spec only suspend, "
-    "cancel and ttlSecondsAfterFinished can be changed. Deleting it ends the run and deletes its Job; its files are "
-    "removed some days later."
+    "models. Creating one starts it; the operator turns it into a Job of the same name. Of its spec suspend, cancel "
+    "and ttlSecondsAfterFinished can be changed, and, while no trainer is at work, what shapes its pod. Deleting it "
+    "ends the run and deletes its Job; its files are removed some days later."
 )
 _SPEC = (
     "What the run is asked to do. It cannot be changed once the run is created, except for suspend, cancel and "
-    "ttlSecondsAfterFinished; to train with something else, create another run."
+    "ttlSecondsAfterFinished, and, while the run is suspended or waits to start, resources, nodeSelector, tolerations, "
+    "priorityClassName, labels and podTemplate; to train with something else, create another run."
 )
 _STATUS = (
     "What has become of the run. The operator writes phase, conditions, attempts and the end; the api-server writes "
@@ -91,6 +92,11 @@ _NAME = CelRule(
     "metadata.name must be a DNS label of at most 52 characters (lower case letters, digits and '-'), because the Job "
     "and its pods are named after the run",
 )
+_HAS_PHASE = "has(self.status) && has(self.status.phase)"
+_IDLE = (Phase.PENDING, Phase.STARTING, Phase.SUSPENDED)
+"""In these phases no trainer is at work, so the Job may be created again with another pod."""
+_UNSEEN = {"observedGeneration": 0}
+"""The status of a run that the operator has not seen: tools that wait by kstatus' rules take one without for done."""
 _ONE_ENVIRONMENT = CelRule(
     "[has(self.gymnasium), has(self.grpc), has(self.fake)].filter(said, said).size() == 1",
     "environment must have exactly one of gymnasium, grpc and fake",
@@ -161,7 +167,7 @@ def resource() -> Schema:
                 "plural": plural,
                 "singular": KIND.lower(),
                 "shortNames": ["trun"],
-                "categories": ["all", "aisandbox"],
+                "categories": ["aisandbox"],  # not "all": `kubectl delete all --all` would delete what was trained
             },
             "versions": [version],
         },
@@ -176,13 +182,13 @@ def run_schema() -> Schema:
         "type": "object",
         "description": _RUN,
         "required": ["spec"],
-        _RULES: [_rule(_NAME)],
+        _RULES: [_rule(_NAME), *_rules_by_phase()],
         "properties": {
             "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}."},
             "kind": {"type": "string", "description": f"{KIND}."},
             "metadata": {"type": "object"},
             "spec": spec,
-            "status": object_schema(TrainingRunStatus, _STATUS),
+            "status": {**object_schema(TrainingRunStatus, _STATUS), "default": dict(_UNSEEN)},
         },
     }
 
@@ -293,16 +299,38 @@ def _immutability_rules() -> list[Schema]:
     rules = []
     for field in fields(TrainingRunSpec):
         name = camel_case(field.name)
-        if not rule_of(field).immutable:
-            continue
-        rule = f"self.{name} == oldSelf.{name}"
-        if not _is_always_there(field):
-            rule = f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {rule})"
-        rules.append(_forbidden(name, rule, f"{name} cannot be changed once the run is created; create another run"))
-    rules.append(
-        _forbidden("cancel", "self.cancel || !oldSelf.cancel", "cancel cannot be taken back; create another run")
-    )
+        if rule_of(field).immutable and not rule_of(field).while_idle:
+            rule = _is_unchanged(field, "self")
+            message = f"{name} cannot be changed once the run is created; create another run"
+            rules.append(_forbidden(f".{name}", rule, message))
     return rules
+
+
+def _rules_by_phase() -> list[Schema]:
+    """The changes of the spec that the run's phase allows or forbids; a rule of the whole object sees both."""
+    rules = []
+    for field in fields(TrainingRunSpec):
+        name = camel_case(field.name)
+        if rule_of(field).while_idle:
+            rule = f"{_is_unchanged(field, 'self.spec')} || !({_HAS_PHASE}) || self.status.phase in {_phases(_IDLE)}"
+            message = f"{name} can be changed only while the run is suspended or waits for its trainer to start"
+            rules.append(_forbidden(f".spec.{name}", rule, message))
+    done = [phase for phase in Phase if phase.is_done]
+    rule = f"self.spec.cancel || !oldSelf.spec.cancel || {_HAS_PHASE} && self.status.phase in {_phases(done)}"
+    message = "cancel cannot be taken back before the run is done, and changes nothing then; create another run"
+    return [*rules, _forbidden(".spec.cancel", rule, message)]
+
+
+def _phases(phases: Iterable[Phase]) -> str:
+    return f"[{', '.join(repr(phase.value) for phase in phases)}]"
+
+
+def _is_unchanged(field: Field[Any], path: str) -> str:
+    """The rule that the field of the spec at ``path`` (self, self.spec) is as it was."""
+    new, old = (f"{start}.{camel_case(field.name)}" for start in (path, path.replace("self", "oldSelf")))
+    if _is_always_there(field):
+        return f"{new} == {old}"
+    return f"has({new}) == has({old}) && (!has({new}) || {new} == {old})"
 
 
 def _is_always_there(field: Field[Any]) -> bool:
@@ -311,8 +339,8 @@ def _is_always_there(field: Field[Any]) -> bool:
     return default is MISSING or is_dataclass(default) or isinstance(default, int)
 
 
-def _forbidden(name: str, rule: str, message: str) -> Schema:
-    return {"rule": rule, "message": message, "reason": "FieldValueForbidden", "fieldPath": f".{name}"}
+def _forbidden(path: str, rule: str, message: str) -> Schema:
+    return {"rule": rule, "message": message, "reason": "FieldValueForbidden", "fieldPath": path}
 
 
 def _hyperparameter_rules() -> list[Schema]:
