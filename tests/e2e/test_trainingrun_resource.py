@@ -220,6 +220,26 @@ def test_a_spec_with_everything_comes_back_as_it_was(runs: Resource, algorithm: 
         "tolerations": [{"key": "gpu", "value": "a", "effect": "NoExecute", "tolerationSeconds": 5}],
         "priorityClassName": "low",
         "labels": {"kueue.x-k8s.io/queue-name": "trainers", "empty": ""},
+        "podTemplate": {
+            "metadata": {"labels": {"team": "a"}, "annotations": {"a.example.com/b": "any text, {}"}},
+            "spec": {
+                "serviceAccountName": "reader",
+                "imagePullSecrets": [{"name": "registry"}],
+                "runtimeClassName": "gvisor",
+                "schedulerName": "volcano",
+                "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+                "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone"}],
+                "securityContext": {"runAsUser": 1000, "supplementalGroups": [7]},
+                "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "a", "readOnly": True}}],
+                "containers": [
+                    {
+                        "name": "trainer",
+                        "image": "a.example.com/b@sha256:0",
+                        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                    }
+                ],
+            },
+        },
     }
     assert runs.create(spec, dry=True)["spec"] == spec
     assert spec_to_json(spec_from_json(spec)) == spec
@@ -293,6 +313,26 @@ def test_a_spec_with_everything_comes_back_as_it_was(runs: Resource, algorithm: 
         ({"labels": {"app.kubernetes.io/name": "x"}}, "spec.labels", "which are the operator's"),
         ({"labels": {"job-name": "x"}}, "spec.labels", "must have no key that the Job sets"),
         ({"labels": {f"k{index}": "v" for index in range(65)}}, "spec.labels", "must have at most 64 items"),
+        (
+            {"podTemplate": {"metadata": {"labels": {"aisandbox.dev/run": "x"}}}},
+            "spec.podTemplate.metadata.labels",
+            "which are the operator's",
+        ),
+        (
+            {"podTemplate": {"metadata": {"annotations": {"a b": "c"}}}},
+            "spec.podTemplate.metadata.annotations",
+            "Kubernetes annotation keys",
+        ),
+        (
+            {"podTemplate": {"spec": {"containers": [{"name": "init"}]}}},
+            "spec.podTemplate.spec.containers[0].name",
+            'supported values: "trainer"',
+        ),
+        (
+            {"podTemplate": {"spec": {"serviceAccountName": "A"}}},
+            "spec.podTemplate.spec.serviceAccountName",
+            "must be the name of a ServiceAccount",
+        ),
         ({"tolerations": [{"value": "a"}]}, "spec.tolerations[0]", "must have a key, or the operator Exists"),
         (
             {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]},

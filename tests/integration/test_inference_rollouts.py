@@ -267,3 +267,30 @@ async def test_address_of_a_service_that_cannot_be_followed_is_refused(tmp_path:
     settings = Settings(grpc_port=0, models_dir=tmp_path, inference_address=address)
     with pytest.raises(StartupError, match=f"INFERENCE_ADDRESS {address}: {rule}"):
         await create_server(settings).start()
+
+
+class Peers:
+    """Answers Act, and knows from which connections it was asked."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+
+    async def Act(self, request: pb.ActRequest, context: Any) -> pb.ActResponse:
+        self.seen.add(context.peer())
+        return pb.ActResponse(model="any")
+
+    ActBatch = ActStream = GetModel = DescribeModel = Act
+
+
+async def test_client_that_is_asked_to_connect_again_loses_no_call(tmp_path: Path) -> None:
+    peers = Peers()
+    settings = Settings(grpc_port=0, models_dir=tmp_path, max_connection_age_seconds=0.2)
+    server = create_server(settings, policy_calls=peers)
+    await server.start()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS), grpc.aio.insecure_channel(server.address) as channel:
+            stub = PolicyTrainerServiceStub(channel)
+            while len(peers.seen) < 5:
+                assert await act(stub) == "any"
+    finally:
+        await server.stop(grace=0)
