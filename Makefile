@@ -28,7 +28,7 @@ TORCH_INDEX ?= $(shell curl -fsIL -m 10 -o /dev/null $(CPU_TORCH_INDEX)/torch/ &
 # The member of the workspace that an image is for: aisandbox-operator and so on.
 MEMBER = aisandbox-$(patsubst %-server,%,$*)
 
-.PHONY: help setup demo serve test test-slow test-unit test-fallbacks dotnet dotnet-packages dotnet-documents manifests static check docs format lint spelling types imports \
+.PHONY: help setup demo demo-dotnet serve test test-slow test-unit test-fallbacks dotnet dotnet-packages dotnet-documents manifests static check docs format lint spelling types imports \
 	members proto proto-check proto-release release-check faults faults-short faults-table e2e bench bench-kubernetes images \
 	images-push torch-index dist sbom clean
 
@@ -47,6 +47,9 @@ setup: .venv/.synced ## installs everything the lock file names into .venv
 
 demo: setup ## trains a policy against a simulator in another process, then plays episodes with it
 	$(RUN) aisandbox demo
+
+demo-dotnet: setup ## runs the C# sample: simulator, training and trained policy in one program (needs the .NET SDK)
+	$(RUN) python scripts/demo_dotnet.py $(ARGS)
 
 serve: setup ## runs the service on this machine
 	$(RUN) aisandbox up

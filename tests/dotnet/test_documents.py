@@ -222,3 +222,11 @@ def test_csharp_simulator_ends_its_sessions_at_sigterm(every_space: Path, tmp_pa
             assert process.wait(60) == 0
         finally:
             process.kill()
+
+
+def test_csharp_sample_tells_that_it_did_not_learn() -> None:
+    """All of it, the service and a training included, too short to learn."""
+    demo = [sys.executable, str(ROOT / "scripts/demo_dotnet.py"), "--timesteps", "512"]
+    done = subprocess.run(demo, capture_output=True, text=True, timeout=380)
+    assert "the policy keeps the pole up for" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 1, done.stdout + done.stderr
