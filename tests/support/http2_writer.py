@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _SETTINGS, _PING = 0, 1, 4, 6
+_DATA, _HEADERS, _SETTINGS, _PING, _GOAWAY = 0, 1, 4, 6, 7
 _ACK, _END_STREAM, _END_HEADERS = 1, 1, 4
 
 
@@ -44,12 +44,21 @@ class Http2Writer:
         """Send a message. Raises OSError if the connection is broken."""
         self._send(_frame(_DATA, 0, 1, b"\0" + len(message).to_bytes(4, "big") + message))
 
+    def ping(self, payload: bytes) -> None:
+        """Send a PING frame of eight bytes; its answer is a "pong" with them."""
+        self._send(_frame(_PING, 0, 0, payload))
+
     def wait_for(self, kind: str) -> bytes:
-        """The payload of the first "reply", or of the "status" that ends the stream. Raises ConnectionError."""
+        """The payload of the first "reply" or "pong", or of the "status" that ends the stream.
+
+        Raises ConnectionError, also for a GOAWAY, with which a server ends the connection of a client.
+        """
         while True:
             seen, payload = self._seen.get(timeout=30)
             if seen == kind:
                 return payload
+            if seen == "goaway":
+                raise ConnectionError(f"the server ends the connection: {payload[8:].decode()}")
             if seen == "end":
                 raise ConnectionError(f"the connection has ended without a {kind}")
 
@@ -63,7 +72,11 @@ class Http2Writer:
                 head = self._exactly(9)
                 payload = self._exactly(int.from_bytes(head[:3], "big"))
                 kind, flags, own = head[3], head[4], int.from_bytes(head[5:9], "big") == 1
-                if kind in (_SETTINGS, _PING) and not flags & _ACK:
+                if kind == _PING and flags & _ACK:
+                    self._seen.put(("pong", payload))
+                elif kind == _GOAWAY:
+                    self._seen.put(("goaway", payload))
+                elif kind in (_SETTINGS, _PING) and not flags & _ACK:
                     self._send(_frame(kind, _ACK, 0, payload if kind == _PING else b""))
                 elif own and kind == _HEADERS and flags & _END_STREAM:
                     self._seen.put(("status", payload))
