@@ -84,13 +84,19 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             capacity: int = 0,
             evaluation: pb.Evaluation | None = None,
             environments: int = 0,
+            beside: Any = None,
         ) -> str:
-            simulator = create_environment_server(simulation, capacity=capacity)
-            simulator.start()
-            stack.callback(simulator.stop, 0)
+            addresses = []
+            for each in filter(None, (simulation, beside)):
+                simulator = create_environment_server(each, capacity=capacity)
+                simulator.start()
+                stack.callback(simulator.stop, 0)
+                addresses.append(simulator.address)
             struct = Struct()
             struct.update(dict(options or {}))
-            grpc_environment = pb.GrpcEnvironment(address=simulator.address, options=struct, environments=environments)
+            grpc_environment = pb.GrpcEnvironment(
+                address=", ".join(addresses), options=struct, environments=environments
+            )
             request = pb.TrainingRequest(
                 experiment_id="e",
                 total_timesteps=1000,
@@ -164,6 +170,26 @@ async def test_spaces_are_those_with_the_options(start: Start) -> None:
     assert await start(Simulation(VECTOR), {"use_sde": "True"}, options={"continuous": True})
     assert simulation.made == [{"continuous": True}]
     await asyncio.to_thread(wait_until, lambda: simulation.closed == 1)
+
+
+@pytest.mark.parametrize(
+    ("beside", "difference"),
+    [
+        (box([4]), "observation_space: Box float32 [4]"),
+        (SPACES, "observation_space: a Dict of ['position', 'camera', 'mode', 'lamps'], not Box float32 [3]"),
+    ],
+)
+async def test_simulators_with_different_spaces_are_refused_with_the_difference(
+    start: Start, beside: Any, difference: str
+) -> None:
+    message = await refusal(start(Simulation(VECTOR), beside=Simulation(beside)))
+    assert message.startswith("environment.grpc.address: the simulator at 127.0.0.1:")
+    assert "has other spaces than the simulator at 127.0.0.1:" in message
+    assert difference in message
+
+
+async def test_simulators_with_the_same_spaces_are_accepted(start: Start) -> None:
+    assert await start(Simulation(SPACES), beside=Simulation(SPACES))
 
 
 async def test_simulator_without_options_is_not_opened(start: Start) -> None:

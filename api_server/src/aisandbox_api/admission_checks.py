@@ -38,6 +38,7 @@ from aisandbox_environment import (
     Timeouts,
     TransientSimulatorError,
     describe,
+    difference_of,
     distribute_environments,
     expand_addresses,
     read_spec,
@@ -126,6 +127,7 @@ async def check_simulators(spec: TrainingRunSpec, environment: GrpcEnvironment) 
             if answer.spec is not None:
                 source = _Source(_ADDRESS, f"the simulator at {address}")
                 _check_spaces(spec.algorithm, hyperparameters, source, count, answer.spec)
+    _check_alike([(address, answer.spec) for (address, _), answer in zip(shares, replies, strict=True) if answer])
     address, share = shares[0]
     if replies[0] is not None and spec.evaluation is not None:
         _check_evaluation(address, share, replies[0])
@@ -236,6 +238,16 @@ def _check_spaces(
         raise InvalidRequest([FieldError(error.field, error.rule + where) for error in errors])
     if rule := memory_problem(algorithm, hyperparameters, environments, spec):
         raise InvalidRequest([FieldError(source.field, f"with the spaces of {source.words}, {rule}")])
+
+
+def _check_alike(answers: Iterable[tuple[str, Spec | None]]) -> None:
+    """All simulators of a run have the same spaces; one that could not be asked is left to the trainer."""
+    known = [(address, spec) for address, spec in answers if spec is not None]
+    for address, spec in known[1:]:
+        first, reference = known[0]
+        if difference := difference_of(reference, spec):
+            rule = f"the simulator at {address} has other spaces than the simulator at {first}: {difference}"
+            raise InvalidRequest([FieldError(_ADDRESS, rule)])
 
 
 def _check_evaluation(address: str, share: int, answer: _Answer) -> None:

@@ -127,14 +127,18 @@ def difference_of(first: Spec, other: Spec) -> str:
 
 def _difference_of_leaves(first: Sequence[Leaf], other: Sequence[Leaf]) -> str:
     """The first leaf that differs."""
-    keys, other_keys = [leaf.key for leaf in first], [leaf.key for leaf in other]
-    if keys != other_keys:
-        return f"the keys {other_keys}, not {keys}"
+    if [leaf.key for leaf in first] != [leaf.key for leaf in other]:
+        return f"{_form(other)}, not {_form(first)}"
     for one, another in zip(first, other, strict=True):
         words, other_words = _words(one), _words(another)
         if words != other_words:
             return f"{f'{one.key!r} is ' if one.key else ''}{other_words}, not {words}"
     return "the same numbers with other names or bounds"
+
+
+def _form(found: Sequence[Leaf]) -> str:
+    """The keys of a Dict, in order, or the one leaf."""
+    return f"a Dict of {[leaf.key for leaf in found]}" if found[0].key else _words(found[0])
 
 
 def _words(leaf: Leaf) -> str:

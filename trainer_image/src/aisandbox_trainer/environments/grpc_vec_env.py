@@ -46,7 +46,7 @@ class GrpcVecEnv(VecEnv):
         self._sessions: Sequence[SimulatorSession] = connect()
         self.spec = self._sessions[0].spec
         try:
-            self._check_specs()
+            self._check_specs(f"the simulator at {self._sessions[0].address}")
             inner = (space_from_proto(self.spec.observation_space), space_from_proto(self.spec.action_space))
             self.space_adapter = SpaceAdapter(*inner)
         except BaseException:
@@ -70,7 +70,7 @@ class GrpcVecEnv(VecEnv):
         self.close()
         self._sessions = self._connect()
         try:
-            self._check_specs()
+            self._check_specs("at the start of the run")
         except BaseException:
             self.close()
             raise
@@ -162,11 +162,11 @@ class GrpcVecEnv(VecEnv):
     def _number(self) -> int:
         return sum(session.environments for session in self._sessions)
 
-    def _check_specs(self) -> None:
+    def _check_specs(self, reference: str) -> None:
         for session in self._sessions:
             if difference := difference_of(self.spec, session.spec):
                 raise SimulatorChanged(
-                    f"the simulator at {session.address} has other spaces than at the start of the run: {difference}"
+                    f"the simulator at {session.address} has other spaces than {reference}: {difference}"
                 )
 
     def _reset_sessions(self, seeds: list[int] | None) -> list[Any]:
