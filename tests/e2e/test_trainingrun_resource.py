@@ -145,7 +145,9 @@ def _beyond(schema: dict[str, Any], path: list[str], keyword: str, number: int, 
 
 def _value_beyond(schema: dict[str, Any], keyword: str, number: int) -> Any:
     if keyword == "maxItems":
-        return [{"operator": "Exists"}] * (number + 1)
+        known = schema["items"].get("properties", {})
+        entry = {"operator": "Exists"} if "operator" in known else {"name": "trainer"} if "name" in known else {}
+        return [entry] * (number + 1)
     if keyword == "maxProperties":
         return {f"key{count}": "1" for count in range(number + 1)}
     if keyword == "maxLength":
