@@ -33,16 +33,24 @@ internal static class Percentiles
                 }
             }
 
+            var before = GC.GetAllocatedBytesForCurrentThread();
+            for (var i = 0; i < Calls; i++)
+            {
+                benchmarks.Act();
+            }
+
+            var allocated = (GC.GetAllocatedBytesForCurrentThread() - before) / (double)Calls;
             Array.Sort(bare);
             Array.Sort(act);
             Console.WriteLine(string.Format(
                 CultureInfo.InvariantCulture,
-                "{0} observations: ONNX Runtime p50 {1:F2} us, p99 {2:F2} us; Act p50 {3:F2} us, p99 {4:F2} us; ratio of p50 {5:F2}",
+                "{0} observations: ONNX Runtime p50 {1:F2} us, p99 {2:F2} us; Act p50 {3:F2} us, p99 {4:F2} us, {5:F2} bytes allocated; ratio of p50 {6:F2}",
                 count,
                 Microseconds(bare, 0.5),
                 Microseconds(bare, 0.99),
                 Microseconds(act, 0.5),
                 Microseconds(act, 0.99),
+                allocated,
                 Microseconds(act, 0.5) / Microseconds(bare, 0.5)));
         }
     }

@@ -18,7 +18,7 @@ ActBenchmarks.Path = args[0];
 Percentiles.Print();
 // In this process: the project that BenchmarkDotNet would build does not know the argument.
 var config = DefaultConfig.Instance
-    .AddJob(Job.Default.WithToolchain(InProcessEmitToolchain.Instance).WithIterationTime(TimeInterval.FromMilliseconds(50)).WithIterationCount(40))
+    .AddJob(Job.Default.WithToolchain(InProcessEmitToolchain.Instance).WithIterationTime(TimeInterval.FromMilliseconds(100)).WithIterationCount(20))
     .AddColumn(StatisticColumn.P50)
     .WithArtifactsPath(System.IO.Path.Combine(System.IO.Path.GetTempPath(), "AISandbox.Policy.Benchmarks"));
 BenchmarkRunner.Run<ActBenchmarks>(config);

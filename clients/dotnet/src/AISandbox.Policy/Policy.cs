@@ -1,6 +1,7 @@
 using System;
 using System.Threading;
 using System.Threading.Tasks;
+using AISandbox.Client;
 using AISandbox.Internal;
 using AISandbox.V1;
 
@@ -90,7 +91,27 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     /// Downloads a model of a run, verifies its digest, replays its golden examples, and goes on to do so for each newer one until
     /// the policy is disposed of. Waits for the first model (see <see cref="PolicyFollowOptions.WaitForModel"/>).
     /// </summary>
-    /// <param name="client">The generated client of the service, or of an inference-server.</param>
+    /// <param name="client">The client; it must not be disposed of before the policy.</param>
+    /// <param name="run">The id of the run.</param>
+    /// <param name="model">Which model: "best", "latest", "final", "step:20000" or "sha256:…".</param>
+    /// <param name="options">How to follow; null: the defaults.</param>
+    /// <param name="cancellationToken">Ends the wait for the first model.</param>
+    /// <exception cref="PolicyException">
+    /// There is no such run; the run is done and has no such model; the service refuses the caller; there is no native ONNX Runtime.
+    /// </exception>
+    public static Task<Policy> FollowAsync(
+        AISandboxClient client,
+        string run,
+        string model = "best",
+        PolicyFollowOptions? options = null,
+        CancellationToken cancellationToken = default)
+    {
+        Guard.NotNull(client, nameof(client));
+        return FollowAsync(client.InferenceContract, client.Contract, run, model, options, cancellationToken);
+    }
+
+    /// <summary>As the other one, with the generated client of the service.</summary>
+    /// <param name="client">The generated client; its channel must not be disposed of before the policy.</param>
     /// <param name="run">The id of the run.</param>
     /// <param name="model">Which model: "best", "latest", "final", "step:20000" or "sha256:…".</param>
     /// <param name="options">How to follow; null: the defaults.</param>
@@ -106,15 +127,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
         CancellationToken cancellationToken = default)
     {
         Guard.NotNull(client, nameof(client));
-        if (string.IsNullOrEmpty(run))
-        {
-            throw new ArgumentException("The id of a run must not be empty.", nameof(run));
-        }
-
-        options ??= new PolicyFollowOptions();
-        options.Validate();
-        var source = new GrpcModelSource(client, run, model, options.Timeout);
-        return Follower.StartAsync(source, options, cancellationToken);
+        return FollowAsync(client, client, run, model, options, cancellationToken);
     }
 
     /// <summary>
@@ -301,6 +314,25 @@ public sealed class Policy : IDisposable, IAsyncDisposable
             retired.Dispose();
             retired = retired.NextRetired;
         }
+    }
+
+    private static Task<Policy> FollowAsync(
+        PolicyTrainerService.PolicyTrainerServiceClient models,
+        PolicyTrainerService.PolicyTrainerServiceClient runs,
+        string run,
+        string model,
+        PolicyFollowOptions? options,
+        CancellationToken cancellationToken)
+    {
+        if (string.IsNullOrEmpty(run))
+        {
+            throw new ArgumentException("The id of a run must not be empty.", nameof(run));
+        }
+
+        options ??= new PolicyFollowOptions();
+        options.Validate();
+        var source = new GrpcModelSource(models, runs, run, model, options.Timeout);
+        return Follower.StartAsync(source, options, cancellationToken);
     }
 
     private void ActOnce(ReadOnlySpan<float> observation, Span<float> action, NoiseSource? source, ReadOnlySpan<float> noise)

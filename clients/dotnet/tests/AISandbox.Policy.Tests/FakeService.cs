@@ -38,9 +38,12 @@ internal sealed class FakeService : IAsyncDisposable
             _port = ((IPEndPoint)listener.LocalEndpoint).Port;
         }
 
-        _channel ??= GrpcChannel.ForAddress($"http://127.0.0.1:{_port}");
+        _channel ??= GrpcChannel.ForAddress(Address);
         return new PolicyTrainerService.PolicyTrainerServiceClient(_channel);
     }
+
+    /// <summary>Where it listens, once Client was called.</summary>
+    public string Address => $"http://127.0.0.1:{_port}";
 
     public async Task StartAsync()
     {

@@ -3,6 +3,7 @@ using System.Collections.Concurrent;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
+using AISandbox.Client;
 using Grpc.Core;
 using Microsoft.Extensions.Logging;
 using Xunit;
@@ -46,6 +47,17 @@ public sealed class FollowTests : IAsyncLifetime
         await UntilActsAsync(Second, policy);
         Assert.Equal(["sha256:of-" + Second.Name], ready);
         Assert.Null(policy.LastError);
+    }
+
+    [Fact]
+    public async Task Policy_follows_by_the_client_of_the_package_too()
+    {
+        await _service.StartAsync();
+        using var client = new AISandboxClient(_service.Address);
+        await using var policy = await Policy.FollowAsync(client, "r", "latest", Options(), Cancelled);
+        AssertActsAs(First, policy);
+        _service.Answers.Model = Second;
+        await UntilActsAsync(Second, policy);
     }
 
     [Fact]

@@ -29,14 +29,22 @@ internal interface IModelSource
 /// <summary>The models of a run of the service.</summary>
 internal sealed class GrpcModelSource : IModelSource
 {
-    private readonly PolicyTrainerService.PolicyTrainerServiceClient _client;
+    private readonly PolicyTrainerService.PolicyTrainerServiceClient _models;
+    private readonly PolicyTrainerService.PolicyTrainerServiceClient _runs;
     private readonly string _run;
     private readonly string _model;
     private readonly TimeSpan _timeout;
 
-    public GrpcModelSource(PolicyTrainerService.PolicyTrainerServiceClient client, string run, string model, TimeSpan timeout)
+    /// <summary>Models may come from an inference-server, which knows no status of a run.</summary>
+    public GrpcModelSource(
+        PolicyTrainerService.PolicyTrainerServiceClient models,
+        PolicyTrainerService.PolicyTrainerServiceClient runs,
+        string run,
+        string model,
+        TimeSpan timeout)
     {
-        _client = client;
+        _models = models;
+        _runs = runs;
         _run = run;
         _model = string.IsNullOrEmpty(model) ? "latest" : model;
         _timeout = timeout;
@@ -51,7 +59,7 @@ internal sealed class GrpcModelSource : IModelSource
         {
             patience.Renew();
             var request = new DescribeModelRequest { RunId = _run, Model = _model };
-            return (await _client.DescribeModelAsync(request, cancellationToken: patience.Token).ConfigureAwait(false)).Model;
+            return (await _models.DescribeModelAsync(request, cancellationToken: patience.Token).ConfigureAwait(false)).Model;
         },
         cancellationToken);
 
@@ -61,7 +69,7 @@ internal sealed class GrpcModelSource : IModelSource
         async patience =>
         {
             patience.Renew();
-            var status = await _client.GetTrainingStatusAsync(new StatusRequest { RunId = _run }, cancellationToken: patience.Token).ConfigureAwait(false);
+            var status = await _runs.GetTrainingStatusAsync(new StatusRequest { RunId = _run }, cancellationToken: patience.Token).ConfigureAwait(false);
             var end = status.Phase switch
             {
                 Phase.Failed => $"has failed ({status.Failure?.Reason}: {status.Failure?.Message})",
@@ -74,7 +82,7 @@ internal sealed class GrpcModelSource : IModelSource
 
     private async Task<ModelFile> ReadAsync(Patience patience)
     {
-        using var call = _client.GetModel(new GetModelRequest { RunId = _run, Model = _model }, cancellationToken: patience.Token);
+        using var call = _models.GetModel(new GetModelRequest { RunId = _run, Model = _model }, cancellationToken: patience.Token);
         GetModelResponse? first = null;
         var file = Array.Empty<byte>();
         var length = 0;
