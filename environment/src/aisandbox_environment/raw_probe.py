@@ -1,6 +1,6 @@
 """What answers at an address where no gRPC call succeeds: HTTP/1.1, TLS, or a server that closes the connection.
 
-Connects at most twice, for a bounded time, and is used only after a call has failed; a caller that tries again
+Connects at most three times, for a bounded time, and is used only after a call has failed; a caller that tries again
 and again asks :class:`RecentAnswers`. Must not know gRPC or sessions.
 """
 
@@ -47,8 +47,8 @@ _SILENT = f"what listens there accepts the connection and sends nothing within {
 def what_answers(address: str, timeout: float = TIMEOUT_SECONDS) -> str:
     """A sentence about what answers at ``address`` (``host:port``) in place of a gRPC server.
 
-    Empty if nothing listens there, or if an HTTP/2 server does. Takes at most twice ``timeout`` seconds and the time
-    of resolving the name.
+    Empty if nothing listens there, or if an HTTP/2 server does. Takes at most three times ``timeout`` seconds and
+    the time of resolving the name.
     """
     try:
         host, port = split_host_port(address)
@@ -58,7 +58,9 @@ def what_answers(address: str, timeout: float = TIMEOUT_SECONDS) -> str:
     if answer is None:
         return _SILENT
     if not answer:
-        return _TLS if _speaks_tls(host, port, timeout) else _CLOSES
+        if _speaks_tls(host, port, timeout):
+            return _TLS
+        return _HTTP_1_1 if _speaks_http_1_1(host, port, timeout) else _CLOSES
     if answer.startswith(_TLS_RECORDS):
         return _TLS
     if answer.startswith(b"HTTP/1."):
@@ -66,7 +68,8 @@ def what_answers(address: str, timeout: float = TIMEOUT_SECONDS) -> str:
         return _TLS if b"HTTPS" in answer and _speaks_tls(host, port, timeout) else _HTTP_1_1
     if _is_http_2(answer):
         return _HTTP_1_1 if _requires_http_1_1(answer) else ""
-    return _OTHER
+    # Python's http.server answers HTTP/2's preface with a page and no status line.
+    return _HTTP_1_1 if _speaks_http_1_1(host, port, timeout) else _OTHER
 
 
 class RecentAnswers:
@@ -140,6 +143,15 @@ def _frames(answer: bytes) -> list[tuple[int, bytes]]:
         frames.append((answer[3], answer[_HEADER_BYTES:end]))
         answer = answer[end:]
     return frames
+
+
+def _speaks_http_1_1(host: str, port: int, timeout: float) -> bool:
+    """Whether the peer answers a request of HTTP/1.1 with a status line."""
+    request = b"GET / HTTP/1.1\r\nHost: simulator\r\nConnection: close\r\n\r\n"
+    try:
+        return (_first_bytes(host, port, request, timeout) or b"").startswith(b"HTTP/1.")
+    except OSError:
+        return False
 
 
 def _speaks_tls(host: str, port: int, timeout: float) -> bool:

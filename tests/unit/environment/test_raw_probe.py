@@ -54,6 +54,15 @@ def says(*parts: bytes) -> Callable[[socket.socket], object]:
     return behaviour
 
 
+def answers_http_1_1_only(otherwise: bytes) -> Callable[[socket.socket], object]:
+    """A server that answers a preface of HTTP/2 without a status line."""
+
+    def behaviour(peer: socket.socket) -> None:
+        peer.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n" if peer.recv(1000).startswith(b"GET ") else otherwise)
+
+    return behaviour
+
+
 def tls(peer: socket.socket) -> None:
     """The answer of OpenSSL to a first byte that is none of TLS, and to one that is."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -71,6 +80,8 @@ def tls(peer: socket.socket) -> None:
         (says(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"), "HttpProtocols.Http2"),
         (says(SETTINGS, GOAWAY_HTTP_1_1), "HttpProtocols.Http2"),
         (says(b"HTTP/1.1 505 HTTP Version Not Supported\r\n\r\n"), "an HTTP/1.1 server answers"),
+        (answers_http_1_1_only(b""), "an HTTP/1.1 server answers"),
+        (answers_http_1_1_only(b"<!DOCTYPE HTML><p>Error code: 505"), "an HTTP/1.1 server answers"),
         (lambda peer: None, "closes each connection at once"),
         (lambda peer: peer.recv(1000), "closes each connection at once"),
         (says(b"SSH-2.0-OpenSSH_9.6\r\n"), "neither HTTP/2 nor HTTP/1.1"),
