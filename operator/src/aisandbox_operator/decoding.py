@@ -147,6 +147,8 @@ def _lost_since(
     """
     containers = list(_sequence(status.get("containerStatuses")))
     ready = _mapping(conditions.get("Ready"))
+    if status.get("reason") == Reason.NODE_LOST:  # the word of older node controllers, and of some clouds
+        return parse_time(ready.get("lastTransitionTime")) or parse_time(status.get("startTime"))
     if ready.get("status") not in ("False", "Unknown") or not containers or spec.get("readinessGates"):
         return None
     is_running = all(each.get("ready") is True and _mapping(each.get("state")).get("running") for each in containers)

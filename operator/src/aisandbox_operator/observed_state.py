@@ -15,6 +15,8 @@ from aisandbox_operator.job_manifest import wanted_labels
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod, ObservedRun, RelatedObjects
 from aisandbox_operator.settings import Settings
 
+SILENT_NODE_SECONDS = 30
+"""How long a pod may run after its grace period before its node counts as one that does not answer."""
 LOST_POD_SECONDS = 300
 """How long a pod may exist after its grace period before it counts as ended: its node is lost.
 
@@ -109,6 +111,12 @@ class ObservedState:
             return Phase.RUNNING
         phase = self.run.status.phase
         return phase if phase in (Phase.STARTING, Phase.RUNNING, Phase.SUSPENDED) else Phase.PENDING
+
+    def lost_since(self, pod: ObservedPod) -> datetime | None:
+        """Since when the pod's node has not answered: it says nothing, or does not end a pod that is overdue."""
+        overdue = seconds_since(pod.deletion_time, self.now) if pod.deletion_time else None
+        is_silent = overdue is not None and overdue >= SILENT_NODE_SECONDS
+        return pod.lost_since or (pod.deletion_time if is_silent else None)
 
     def _is_lost(self, pod: ObservedPod) -> bool:
         """Whether the pod's node is lost; should its trainer still run, the store's fence keeps it from publishing."""

@@ -183,6 +183,13 @@ def test_node_is_lost_where_a_pod_is_not_ready_and_its_containers_are(status: st
     assert lost([RUNS, {**RUNS, "name": "logs"}], {**NOT_READY, "status": status}) == since
 
 
+def test_node_is_lost_where_the_pod_says_so() -> None:
+    status = {"phase": "Unknown", "reason": "NodeLost", "conditions": [NOT_READY]}
+    assert read_pod({"metadata": {"name": "p"}, "status": status}).lost_since == datetime(
+        2026, 3, 1, 11, 30, tzinfo=UTC
+    )
+
+
 def test_node_is_not_lost_where_a_kubelet_says_why_a_pod_is_not_ready() -> None:
     assert lost([RUNS], {**NOT_READY, "status": "True"}) is None
     assert lost([], NOT_READY) is None

@@ -22,5 +22,7 @@ def wait_for_deletion(state: ObservedState) -> Decision | None:
     if job is None and not active_pods:
         return None
     what = f"pod {active_pods[0].name!r}" if active_pods else "Job"
-    message = f"the {what} of this run is being deleted; the run continues after that"
+    silent = [pod.node for pod in active_pods if state.lost_since(pod) is not None]
+    detail = f" (the node {silent[0]!r} does not answer)" if silent else ""
+    message = f"the {what} of this run is being deleted{detail}; the run continues after that"
     return Decision(state.last_known_phase, Reason.ENDING, message, requeue_after=WAIT_SECONDS)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from math import inf
 
 from aisandbox_crds import ExitCode, Failure, Phase, Reason, format_time, seconds_since
 
 from aisandbox_operator.attempt_counts import count_attempts
 from aisandbox_operator.decision import CreateJob, Decision, DeleteJob, EndPod, SuspendJob
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod
-from aisandbox_operator.observed_state import ObservedState
+from aisandbox_operator.observed_state import SILENT_NODE_SECONDS, ObservedState
 from aisandbox_operator.policies.job_failure import explain_pod
 from aisandbox_operator.policies.stall import seconds_to_stall
 
@@ -101,7 +102,8 @@ def observe_trainer(state: ObservedState) -> Decision:
     # A pod that has been ending since an earlier suspend is not this trainer.
     is_leaving = pod is not None and pod.deletion_time is not None and state.run.status.phase is not Phase.RUNNING
     if pod is not None and pod.is_running and not is_leaving:
-        return _running(state) if pod.lost_since is None else _node_lost(pod, pod.lost_since)
+        since = state.lost_since(pod)
+        return _running(state, pod) if since is None else _node_lost(pod, since)
     last = state.last_finished_pod
     if pod is None and job is not None and last is not None and last.job_uid == job.uid:
         return _between_attempts(state, job)
@@ -175,13 +177,25 @@ def is_without_pod(state: ObservedState) -> bool:
     return state.current_pod is None and waited >= FIRST_LOOK_SECONDS
 
 
-def _running(state: ObservedState) -> Decision:
+def _running(state: ObservedState, pod: ObservedPod) -> Decision:
     left = seconds_to_stall(state)
     if left <= 0:
         seconds = state.settings.stall_seconds
         message = f"the trainer is running and has reported no progress for {seconds} s"
         return Decision(Phase.RUNNING, Reason.TRAINER_RUNNING, message, has_stalled=True)
-    return Decision(Phase.RUNNING, Reason.TRAINER_RUNNING, "the trainer is running", requeue_after=left)
+    return Decision(
+        Phase.RUNNING,
+        Reason.TRAINER_RUNNING,
+        "the trainer is running",
+        requeue_after=min(left, _seconds_to_silence(state, pod)),
+    )
+
+
+def _seconds_to_silence(state: ObservedState, pod: ObservedPod) -> float:
+    """Until the node of a pod that is being deleted counts as silent."""
+    if pod.deletion_time is None:
+        return inf
+    return max(SILENT_NODE_SECONDS - (seconds_since(pod.deletion_time, state.now) or 0.0), 1.0)
 
 
 def _between_attempts(state: ObservedState, job: ObservedJob) -> Decision:

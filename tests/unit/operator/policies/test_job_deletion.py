@@ -1,5 +1,6 @@
 """A Job that is being deleted or does not exist: ``job_deletion.wait_for_deletion``, a row a rule."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from aisandbox_crds.reasons import Reason
@@ -37,6 +38,11 @@ ENDING = Decided(Phase.RUNNING, Reason.ENDING, requeue_after=WAIT_SECONDS, messa
         "a pod is waited for until 300 s after its grace period",
         observed(ACTIVE, None, running_pod(deletion_time=ago(300))),
         ENDING,
+    ),
+    (
+        "a node that does not end a pod that is overdue is named",
+        observed(ACTIVE, None, running_pod(node="rack-7", deletion_time=ago(30))),
+        replace(ENDING, message="(the node 'rack-7' does not answer)"),
     ),
     (
         "a pod is lost more than 300 s after its grace period",

@@ -184,6 +184,21 @@ def test_job_is_resumed(state: ObservedState, decided: Decided | None) -> None:
         ),
     ),
     (
+        "a node that does not end a pod that is overdue is named",
+        observed(run(RUNNING), ACTIVE, running_pod(node="rack-7", deletion_time=ago(30))),
+        Decided(
+            Phase.RUNNING,
+            Reason.NODE_LOST,
+            message="rack-7",
+            flags=frozenset({"needs_attention", "is_uncertain"}),
+        ),
+    ),
+    (
+        "a pod that is being deleted is looked at when it is overdue",
+        observed(run(RUNNING), ACTIVE, running_pod(deletion_time=ago(-20))),
+        Decided(Phase.RUNNING, Reason.TRAINER_RUNNING, requeue_after=50.0),
+    ),
+    (
         "sidecars have some seconds after the trainer",
         observed(run(RUNNING), ACTIVE, replace(WITH_SIDECAR, ended=ago(4))),
         Decided(Phase.RUNNING, Reason.TRAINER_ENDING, requeue_after=6.0, message="still run: istio-proxy, logs"),
