@@ -75,12 +75,19 @@ class TargetFollower:
         try:
             addresses = await self._read()
         except ApiError as error:
-            if str(error) != self._problem:
-                log.warning("inference-servers cannot be listed", why=str(error)[:300])
-            self._problem = str(error)
+            self._note(str(error))
+            return
+        except Exception as error:  # one answer that cannot be read must not end this for ever
+            self._note(f"{type(error).__name__} {error}")
             return
         self._problem = ""
         if addresses != self._used:
             log.info("inference-servers have changed", addresses=sorted(addresses))
             self._used = addresses
             self._use(addresses)
+
+    def _note(self, problem: str) -> None:
+        """Says once what goes on."""
+        if problem != self._problem:
+            log.warning("inference-servers cannot be listed", why=problem[:300])
+        self._problem = problem

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Set
 from typing import Any
 
 import pytest
 from aisandbox_api.errors import ClusterRefused
 from aisandbox_api.kubernetes.service_pods import pods_of_service
-from aisandbox_api.policy_targets import PodsOfService
+from aisandbox_api.policy_targets import PodsOfService, TargetFollower
 from aisandbox_api.policy_targets import pods_of_service as parsed
 from aisandbox_kubernetes import Client, Configuration
 from fake_kubernetes import NAMESPACE, FakeKubernetes
+from structlog.testing import capture_logs
 
 READY = {"ready": True, "serving": True, "terminating": False}
 ENDING = {"ready": False, "serving": True, "terminating": True}
@@ -49,6 +51,10 @@ async def api() -> AsyncIterator[FakeKubernetes]:
         ([one(("fd00::1", READY), family="IPv6")], "grpc", {"[fd00::1]"}),
         ([one(("10.0.0.1", ENDING)), one(("fd00::2", READY), family="IPv6")], "grpc", {"[fd00::2]"}),
         ([one(("a.example.com", READY), family="FQDN")], "grpc", set()),
+        ([{**one(("10.0.0.1", READY)), "ports": None}], "grpc", set()),
+        ([{**one(("10.0.0.1", READY)), "ports": [{"name": "grpc"}]}], "grpc", set()),
+        ([{**one(("10.0.0.1", READY)), "endpoints": None}], "grpc", set()),
+        ([{**one(), "endpoints": [{"addresses": []}]}], "grpc", set()),
     ],
 )
 async def test_pods_are_those_that_are_ready_or_else_still_serve(
@@ -83,3 +89,28 @@ async def test_refusal_of_the_cluster_is_raised(api: FakeKubernetes) -> None:
 )
 def test_address_of_a_service_is_known_by_its_form(address: str, meaning: PodsOfService | None) -> None:
     assert parsed(address) == meaning
+
+
+async def test_answer_that_cannot_be_read_does_not_end_the_following() -> None:
+    answers: list[Any] = [ValueError("not an answer"), frozenset({"10.0.0.1:1"})]
+    used: list[Set[str]] = []
+    known = asyncio.Event()
+
+    async def read() -> Set[str]:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return frozenset(answer)
+
+    def use(addresses: Set[str]) -> None:
+        used.append(addresses)
+        known.set()
+
+    follower = TargetFollower(read, use, seconds=0.01)
+    with capture_logs() as logs:
+        await follower.start()
+        async with asyncio.timeout(30):
+            await known.wait()
+    await follower.close()
+    assert used == [{"10.0.0.1:1"}]
+    assert [entry["why"] for entry in logs if entry["log_level"] == "warning"] == ["ValueError not an answer"]

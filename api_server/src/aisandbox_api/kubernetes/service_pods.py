@@ -40,12 +40,12 @@ async def pods_of_service(client: Client, namespace: str, service: str, port: st
 
 def _addresses(slices: Iterable[Json], port: str, wanted: Any) -> Iterator[str]:
     for each in slices:
-        numbers = [
-            entry["port"] for entry in each.get("ports") or () if port in (entry.get("name"), str(entry["port"]))
-        ]
+        named = [(entry.get("name"), entry.get("port")) for entry in each.get("ports") or ()]
+        numbers = [number for name, number in named if number and port in (name, str(number))]
         for endpoint in each.get("endpoints") or ():
-            if wanted(endpoint.get("conditions") or {}):
-                yield from (join_host_port(endpoint["addresses"][0], number) for number in numbers)
+            hosts = endpoint.get("addresses") or ()  # the first one is the endpoint's; more have no meaning any more
+            if hosts and wanted(endpoint.get("conditions") or {}):
+                yield from (join_host_port(hosts[0], number) for number in numbers)
 
 
 def _is_ready(conditions: Json) -> bool:
