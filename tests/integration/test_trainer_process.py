@@ -44,7 +44,7 @@ def _start(folder: Path, run_id: str, total: int, stop_with_parent: bool = False
     ).to_environ()
 
 
-def _wait_until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+def _wait_until(condition: Callable[[], Any], seconds: float = 150) -> Any:
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, "waited too long"
@@ -86,7 +86,7 @@ def test_run_saves_at_sigterm_and_reports_that_it_was_stopped(tmp_path: Path) ->
 def test_run_stops_with_its_parent(tmp_path: Path) -> None:
     with _run(tmp_path, "child", stop_with_parent=True) as process:
         _wait_until(lambda: _training(tmp_path, "child"))
-        process.communicate(timeout=30)  # closes stdin
+        process.communicate(timeout=100)  # closes stdin
     assert process.returncode == 143
 
 
