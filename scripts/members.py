@@ -47,7 +47,7 @@ def with_lists(text: str, known: list[Member]) -> str:
     paths = [f"{each.folder}/src" for each in known]
     lists = {
         "members": [each.folder for each in known],
-        "mypy_path": [*paths, "tests/support", "scripts"],
+        "mypy_path": [*paths, "tests/support", "scripts", "bench"],
         "source_pkgs": packages,
         "root_packages": packages,
     }
