@@ -84,7 +84,8 @@ test-fallbacks: setup ## runs the tests without the fast paths that use other li
 	GRPC_DIRECT=off FAST_UPDATE=off $(PYTEST) $(PARALLEL) -m "not slow" $(ARGS)
 
 dotnet: setup ## builds, checks, tests and packs the C# packages, and tests the C# of the documents; ARGS are pytest's
-	@if command -v dotnet >/dev/null; then $(MAKE) --no-print-directory -o setup dotnet-packages dotnet-documents; \
+	@if command -v dotnet >/dev/null; then $(MAKE) --no-print-directory -o setup dotnet-packages && \
+	AISANDBOX_PACKAGES=$(CURDIR)/build/dotnet/packages $(MAKE) --no-print-directory -o setup dotnet-documents; \
 	elif [ -z "$${REQUIRE_DOTNET:-}" ]; then echo "make dotnet: skipped, there is no dotnet (the .NET 10 SDK) on the PATH"; \
 	else echo "make dotnet: there is no dotnet (the .NET 10 SDK) on the PATH, and REQUIRE_DOTNET is set" >&2; exit 1; fi
 

@@ -7,7 +7,7 @@
 $ErrorActionPreference = 'Stop'
 & (Join-Path $PSScriptRoot 'setup.ps1')
 if ($LASTEXITCODE) { exit $LASTEXITCODE }
-$env:PATH = "$(Resolve-Path .venv\Scripts);$env:PATH"
+$env:PATH = "$(Resolve-Path .venv\Scripts)$([IO.Path]::PathSeparator)$env:PATH"
 $sources = @(Get-Item */src | Where-Object { $_.Parent.Name -ne 'proto' } | ForEach-Object FullName) + 'proto/src/aisandbox_wire'
 $failed = @()
 

@@ -35,5 +35,6 @@ try {
     Step { dotnet pack AISandbox.slnx -c Release @quiet --no-build -o "$build/packages" }
 }
 finally { Pop-Location }
+$env:AISANDBOX_PACKAGES = "$build/packages"
 & "$programs/pytest" "$root/tests/dotnet" @args
 exit $LASTEXITCODE

@@ -5,7 +5,7 @@
 $ErrorActionPreference = 'Stop'
 & (Join-Path $PSScriptRoot 'setup.ps1')
 if ($LASTEXITCODE) { exit $LASTEXITCODE }
-$env:PATH = "$(Resolve-Path .venv\Scripts);$env:PATH"
+$env:PATH = "$(Resolve-Path .venv\Scripts)$([IO.Path]::PathSeparator)$env:PATH"
 Push-Location proto
 buf format -w
 $failed = $LASTEXITCODE

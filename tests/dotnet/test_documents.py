@@ -28,6 +28,7 @@ from waiting import wait_until
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 BUILD = ROOT / "build" / "dotnet"
+CLIENT_README = "clients/dotnet/src/AISandbox.Client/README.md"
 POLICY_README = "clients/dotnet/src/AISandbox.Policy/README.md"
 SPACES = ["box", "scalar", "discrete", "multi_discrete", "multi_binary", "image", "integers", "dict"]
 """The kinds of spaces that Spaces/Program.cs has."""
@@ -78,7 +79,11 @@ def _as_methods(examples: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def test_csharp_of_the_clients_compiles() -> None:
-    examples = [*_examples("README.md"), *_examples("docs/kubernetes.md")]
+    examples = [
+        example
+        for document in ("README.md", "docs/kubernetes.md", "docs/dotnet.md", CLIENT_README)
+        for example in _examples(document)
+    ]
     assert examples
     _extract("Client", dict(_as_methods(examples)))
     _build("Client")

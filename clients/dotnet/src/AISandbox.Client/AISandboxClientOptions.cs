@@ -63,6 +63,11 @@ public sealed class AISandboxClientOptions : IValidatableObject
     /// </summary>
     public HttpMessageHandler? HttpHandler { get; set; }
 
+#if NET
+    /// <summary>Looks a name up, in tests.</summary>
+    internal Func<string, System.Threading.CancellationToken, System.Threading.Tasks.Task<System.Net.IPAddress[]>>? Lookup { get; set; }
+
+#endif
     /// <inheritdoc/>
     IEnumerable<ValidationResult> IValidatableObject.Validate(ValidationContext validationContext)
     {

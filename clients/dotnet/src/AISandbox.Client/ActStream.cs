@@ -29,6 +29,7 @@ public sealed class ActStream : IAsyncDisposable
     private readonly CancellationTokenRegistration _onClosed;
     private readonly Backoff _backoff;
     private AsyncDuplexStreamingCall<V1.ActStreamRequest, V1.ActStreamResponse>? _call;
+    private AsyncDuplexStreamingCall<V1.ActStreamRequest, V1.ActStreamResponse>? _addressed;
     private bool _isSending;
     private bool _isWaiting;
 
@@ -141,8 +142,8 @@ public sealed class ActStream : IAsyncDisposable
                     pending = _unsent.Dequeue();
                     more = _unsent.Count > 0;
                     // The first request of a stream says for which run and model; the others leave it out.
-                    pending.Address(_call != call ? _first : null);
-                    call = _call;
+                    pending.Address(_call != _addressed ? _first : null);
+                    call = _addressed = _call;
                     _sent.Enqueue(pending);
                 }
 

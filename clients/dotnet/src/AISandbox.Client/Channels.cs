@@ -39,7 +39,7 @@ internal static class Channels
 
 #if NET
         var services = new ServiceCollection();
-        services.AddSingleton<ResolverFactory>(new PodResolverFactory(options, time));
+        services.AddSingleton<ResolverFactory>(new PodResolverFactory(options, time, options.Lookup));
         channel.Credentials = ChannelCredentials.Insecure;
         channel.ServiceProvider = services.BuildServiceProvider();
         channel.ServiceConfig = new ServiceConfig { LoadBalancingConfigs = { new RoundRobinConfig() } };

@@ -132,7 +132,7 @@ public class ActStreamTests
     {
         var service = new ScriptedService { OnStream = (_, _, context) => Task.Delay(Timeout.Infinite, context.CancellationToken) };
         await using var server = await ScriptedServer.StartAsync(service);
-        using var client = server.Connect(options => options.Timeout = TimeSpan.FromMilliseconds(400));
+        using var client = server.Connect(options => options.Timeout = TimeSpan.FromSeconds(5));
         await using var stream = client.GetRun("run").OpenActStream();
         var error = await Assert.ThrowsAsync<AISandboxException>(() => stream.ActAsync(new float[] { 1 }, TestContext.Current.CancellationToken));
         Assert.Equal(StatusCode.DeadlineExceeded, error.StatusCode);
@@ -188,5 +188,16 @@ public class ActStreamTests
         act = other.ActAsync(new float[] { 1 }, TestContext.Current.CancellationToken);
         client.Dispose();
         await Assert.ThrowsAsync<ObjectDisposedException>(() => act);
+    }
+
+    [Fact]
+    public async Task Observation_over_the_largest_message_is_an_error_of_its_own()
+    {
+        await using var server = await ScriptedServer.StartAsync(new ScriptedService());
+        using var client = server.Connect(options => options.MaxMessageSize = 2000);
+        await using var stream = client.GetRun("run").OpenActStream();
+        var error = await Assert.ThrowsAsync<AISandboxException>(() => stream.ActAsync(new float[1000], TestContext.Current.CancellationToken));
+        Assert.Equal(StatusCode.ResourceExhausted, error.StatusCode);
+        Assert.Equal(Numbers(20), await ActManyAsync(stream, 20));
     }
 }

@@ -110,7 +110,7 @@ public class CallTests
     [Fact]
     public async Task Call_to_an_absent_service_says_so_when_its_time_is_over()
     {
-        using var client = ScriptedServer.Connect("http://127.0.0.1:1", options => options.Timeout = TimeSpan.FromMilliseconds(300));
+        using var client = ScriptedServer.Connect("http://127.0.0.1:1", options => options.Timeout = TimeSpan.FromSeconds(5));
         var error = await Assert.ThrowsAsync<AISandboxException>(() => client.GetRun("run").GetStatusAsync(TestContext.Current.CancellationToken));
         Assert.Equal(StatusCode.Unavailable, error.StatusCode);
         Assert.True(error.IsTransient);

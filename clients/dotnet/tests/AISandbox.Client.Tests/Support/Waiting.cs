@@ -4,6 +4,7 @@ using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Logging.Testing;
 
 namespace AISandbox.Client.Tests.Support;
@@ -43,7 +44,8 @@ internal sealed class Logs : ILoggerFactory
 
     public IEnumerable<string> All => _collector.GetSnapshot().Select(each => each.Message);
 
-    public ILogger CreateLogger(string categoryName) => new FakeLogger(_collector, categoryName);
+    /// <summary>gRPC logs every step of every connection.</summary>
+    public ILogger CreateLogger(string categoryName) => categoryName.StartsWith("AISandbox", StringComparison.Ordinal) ? new FakeLogger(_collector, categoryName) : NullLogger.Instance;
 
     public void AddProvider(ILoggerProvider provider)
     {

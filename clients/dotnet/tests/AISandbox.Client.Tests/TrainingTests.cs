@@ -1,0 +1,146 @@
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.Linq;
+using Google.Protobuf.WellKnownTypes;
+using Xunit;
+
+namespace AISandbox.Client.Tests;
+
+public class TrainingTests
+{
+    private static Dictionary<string, string> Text(Hyperparameters hyperparameters) =>
+        new Training { Experiment = "e", TotalTimesteps = 1, Hyperparameters = hyperparameters }.ToRequest().Hyperparameters.ToDictionary(each => each.Key, each => each.Value);
+
+    [Fact]
+    public void Hyperparameters_are_written_as_the_service_reads_them_in_every_culture()
+    {
+        var culture = CultureInfo.CurrentCulture;
+        CultureInfo.CurrentCulture = new CultureInfo("de-DE");
+        try
+        {
+            var text = Text(new PpoHyperparameters
+            {
+                LearningRate = Schedule.Linear(0.00025),
+                Gamma = 0.5,
+                ClipRange = 0.1,
+                NSteps = 1024,
+                NormalizeAdvantage = false,
+                Normalize = new Normalization { ClipObs = 5.5, NormReward = false },
+                PolicyKwargs = new PolicyNetwork { PolicyLayers = [64, 32], ValueLayers = [64], Activation = Activation.ReLU, LogStdInit = -1.5 },
+                Text = new Dictionary<string, string> { ["ent_coef"] = "1e-3" },
+            });
+            Assert.Equal(
+                new Dictionary<string, string>
+                {
+                    ["learning_rate"] = "lin_0.00025",
+                    ["gamma"] = "0.5",
+                    ["clip_range"] = "0.1",
+                    ["n_steps"] = "1024",
+                    ["normalize_advantage"] = "False",
+                    ["normalize"] = "dict(norm_reward=False, clip_obs=5.5)",
+                    ["policy_kwargs"] = "dict(net_arch=dict(pi=[64, 32], vf=[64]), activation_fn=nn.ReLU, log_std_init=-1.5)",
+                    ["ent_coef"] = "1e-3",
+                },
+                text);
+            Assert.Equal("(4, 'episode')", Text(new DqnHyperparameters { TrainFreq = TrainFrequency.Episodes(4) })["train_freq"]);
+        }
+        finally
+        {
+            CultureInfo.CurrentCulture = culture;
+        }
+    }
+
+    [Fact]
+    public void Hyperparameter_that_is_set_twice_is_refused_by_name()
+    {
+        var twice = new PpoHyperparameters { Gamma = 0.9, Text = new Dictionary<string, string> { ["gamma"] = "0.8" } };
+        Assert.Contains("gamma is also set by a property", Assert.Throws<ArgumentException>(() => Text(twice)).Message, StringComparison.Ordinal);
+        var layers = new PpoHyperparameters { PolicyKwargs = new PolicyNetwork { Layers = [64], PolicyLayers = [32] } };
+        Assert.Contains("PolicyNetwork.Layers", Assert.Throws<ArgumentException>(() => Text(layers)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Environment_has_a_list_of_addresses_and_plain_options()
+    {
+        var environment = TrainingEnvironment.Simulator("a:1", "dns:///b:2") with
+        {
+            Environments = 8,
+            Options = new Dictionary<string, object?>
+            {
+                ["level"] = "hard",
+                ["gravity"] = 9.81f,
+                ["wind"] = true,
+                ["seed"] = null,
+                ["sizes"] = new[] { 1, 2 },
+                ["inner"] = new Dictionary<string, object?> { ["x"] = 1m },
+            },
+        };
+        var grpc = environment.ToMessage().Grpc;
+        Assert.Equal("a:1,dns:///b:2", grpc.Address);
+        Assert.Equal(8u, grpc.Environments);
+        var options = grpc.Options.Fields;
+        Assert.Equal("hard", options["level"].StringValue);
+        Assert.Equal(9.81, options["gravity"].NumberValue, 5);
+        Assert.True(options["wind"].BoolValue);
+        Assert.Equal(Value.KindOneofCase.NullValue, options["seed"].KindCase);
+        Assert.Equal(2, options["sizes"].ListValue.Values[1].NumberValue);
+        Assert.Equal(1, options["inner"].StructValue.Fields["x"].NumberValue);
+    }
+
+    [Fact]
+    public void Wrong_environment_is_refused_by_name()
+    {
+        Assert.Contains("Environment.Addresses", Message(TrainingEnvironment.Simulator("a:1,b:2")), StringComparison.Ordinal);
+        Assert.Contains("Environment.Environments", Message(TrainingEnvironment.Simulator("a:1") with { Environments = -1 }), StringComparison.Ordinal);
+        var options = new Dictionary<string, object?> { ["when"] = new object[] { DateTimeOffset.UnixEpoch } };
+        Assert.Contains("Environment.Options[\"when\"][0]", Message(TrainingEnvironment.Simulator("a:1") with { Options = options }), StringComparison.Ordinal);
+
+        static string Message(TrainingEnvironment environment) => Assert.ThrowsAny<ArgumentException>(() => environment.ToMessage()).Message;
+    }
+
+    [Fact]
+    public void Start_sends_what_the_training_says()
+    {
+        var request = new Training
+        {
+            Experiment = "e",
+            TotalTimesteps = 100,
+            Seed = 7,
+            RequestId = "id",
+            ModelOutputPath = "a.zip",
+            CheckpointEveryTimesteps = 10,
+            Environment = TrainingEnvironment.Gymnasium("CartPole-v1"),
+            Evaluation = new EvaluationPlan { EveryTimesteps = 5, Episodes = 3, Stochastic = true },
+        }.ToRequest();
+        Assert.Equal(("e", 100L, 7L, "id", "a.zip", 10L), (request.ExperimentId, request.TotalTimesteps, request.Seed, request.RequestId, request.ModelOutputPath, request.CheckpointEveryTimesteps));
+        Assert.Equal("CartPole-v1", request.Environment.Gymnasium.Id);
+        Assert.Equal((5L, 3u, true), (request.Evaluation.EveryTimesteps, request.Evaluation.Episodes, request.Evaluation.Stochastic));
+        Assert.Equal(V1.Environment.KindOneofCase.Fake, TrainingEnvironment.BuiltIn.ToMessage().KindCase);
+    }
+
+    [Fact]
+    public void Batch_of_a_dict_is_a_tensor_for_each_leaf()
+    {
+        var space = new V1.Space { Dict = new V1.DictSpace() };
+        space.Dict.Entries.Add(new V1.DictEntry { Key = "a", Space = new V1.Space { Box = new V1.Box { Shape = { 2 } } } });
+        space.Dict.Entries.Add(new V1.DictEntry { Key = "b", Space = new V1.Space { Discrete = new V1.Discrete { N = 3 } } });
+        var tensors = new List<V1.Tensor>(BatchMessages.ToTensors(new float[] { 1, 2, 3, 4, 5, 6 }, 2, space));
+        Assert.Equal([2, 2], tensors[0].Shape);
+        Assert.Equal([1, 2, 4, 5], System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(tensors[0].Data.Span).ToArray());
+        Assert.Equal([2], tensors[1].Shape);
+        Assert.Equal([3, 6], System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(tensors[1].Data.Span).ToArray());
+        var error = Assert.Throws<ArgumentException>(() => new List<V1.Tensor>(BatchMessages.ToTensors(new float[5], 2, space)));
+        Assert.Contains("2 rows of 3 numbers", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Selector_is_written_as_the_service_reads_it()
+    {
+        Assert.Equal(["", "best", "final", "step:20000", "sha256:1"], new[]
+        {
+            ModelSelector.Latest.ToString(), ModelSelector.Best.ToString(), ModelSelector.Final.ToString(),
+            ModelSelector.Step(20000).ToString(), ModelSelector.Parse("sha256:1").ToString(),
+        });
+    }
+}

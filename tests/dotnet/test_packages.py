@@ -1,0 +1,103 @@
+"""The C# packages install from a local feed into a fresh project, which is then published trimmed.
+
+Needs the .NET SDK, as test_documents.py.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CLIENTS = ROOT / "clients" / "dotnet"
+PACKAGES = sorted(path.name for path in (CLIENTS / "src").glob("AISandbox.*"))
+PROJECT = """<Project Sdk="Microsoft.NET.Sdk.Web">
+  <PropertyGroup>
+    <TargetFramework>net10.0</TargetFramework>
+    <Nullable>enable</Nullable>
+    <ImplicitUsings>enable</ImplicitUsings>
+    <TreatWarningsAsErrors>true</TreatWarningsAsErrors>
+    <NuGetAudit>false</NuGetAudit>
+    <PublishTrimmed>true</PublishTrimmed>
+  </PropertyGroup>
+  <ItemGroup>
+    {references}
+  </ItemGroup>
+</Project>
+"""
+PROGRAM = """using AISandbox.Client;
+
+var builder = WebApplication.CreateSlimBuilder(args);
+builder.Services.AddAISandbox(options =>
+{
+    options.Address = "http://127.0.0.1:1";
+    options.Timeout = TimeSpan.FromMilliseconds(200);
+});
+using var app = builder.Build();
+var client = app.Services.GetRequiredService<AISandboxClient>();
+try
+{
+    await client.StartAsync(new Training
+    {
+        Experiment = "fresh", TotalTimesteps = 1, Hyperparameters = new PpoHyperparameters { LearningRate = 3e-4 },
+    });
+}
+catch (AISandboxException error)
+{
+    Console.Error.WriteLine($"transient: {error.IsTransient}");
+}
+"""
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        shutil.which("dotnet") is None and not os.environ.get("REQUIRE_DOTNET"), reason="no .NET SDK is installed"
+    ),
+]
+
+
+def _dotnet(folder: Path, packages: Path, *arguments: str) -> None:
+    # An older package of the same version would be taken from the folder of installed packages, were it the usual one.
+    environ = os.environ | {"NUGET_PACKAGES": str(packages)}
+    command = ["dotnet", *arguments, "--nologo", "-v:quiet", "-nodeReuse:false", "-p:UseSharedCompilation=false"]
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _feed(folder: Path, installed: Path) -> Path:
+    """The folder of packages that ``make dotnet`` has made, otherwise one made here."""
+    if made := os.environ.get("AISANDBOX_PACKAGES"):
+        return Path(made)
+    feed, artifacts = folder / "feed", f"-p:ArtifactsPath={folder / 'build'}"
+    _dotnet(CLIENTS, installed, "pack", "AISandbox.slnx", "-c", "Release", "-o", str(feed), artifacts)
+    return feed
+
+
+def test_packages_install_in_a_fresh_project_that_is_published_trimmed(tmp_path: Path) -> None:
+    project, installed, out = tmp_path / "fresh", tmp_path / "packages", tmp_path / "out"
+    feed = _feed(tmp_path, installed)
+    prefix = "AISandbox.Client."
+    (version,) = (path.name.removeprefix(prefix).removesuffix(".nupkg") for path in feed.glob(f"{prefix}*.nupkg"))
+    for name in PACKAGES:
+        assert (feed / f"{name}.{version}.nupkg").exists()
+        assert (feed / f"{name}.{version}.snupkg").exists()
+    project.mkdir()
+    references = "".join(f'<PackageReference Include="{name}" Version="{version}" />' for name in PACKAGES)
+    (project / "Fresh.csproj").write_text(PROJECT.format(references=references))
+    (project / "Program.cs").write_text(PROGRAM)
+    (project / "nuget.config").write_text(
+        f'<configuration><packageSources><add key="feed" value="{feed}" /></packageSources></configuration>'
+    )
+    if (platform.system(), platform.machine()) == ("Linux", "x86_64"):
+        _dotnet(project, installed, "publish", "-c", "Release", "-r", "linux-x64", "--self-contained", "-o", str(out))
+        program = [str(out / "Fresh")]
+    else:
+        _dotnet(project, installed, "build", "-c", "Release", "-o", str(out))
+        program = ["dotnet", str(out / "Fresh.dll")]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr.strip()) == (0, "transient: True"), done.stdout + done.stderr
