@@ -222,7 +222,7 @@ def test_csharp_simulator_ends_its_sessions_at_sigterm(every_space: Path, tmp_pa
             with SimulatorSession.connect(address, 2) as session:
                 session.reset()
                 process.terminate()
-                with pytest.raises(SimulatorLost, match="the simulator is stopping"):
+                with pytest.raises(SimulatorLost):  # what a trainer waits for to come back
                     _step_for_ever(session)
             assert process.wait(60) == 0
         finally:

@@ -56,7 +56,8 @@ internal sealed class SimulatorService : V1.EnvironmentService.EnvironmentServic
             var reply = pending.IsCompleted
                 ? await pending.ConfigureAwait(false)
                 : await pending.AsTask().WaitAsync(ending).ConfigureAwait(false);
-            await replies.WriteAsync(reply, ending).ConfigureAwait(false);
+            // A write that is cancelled resets the stream, and the client would not get the status.
+            await replies.WriteAsync(reply, CancellationToken.None).ConfigureAwait(false);
         }
     }
 }
