@@ -135,8 +135,9 @@ public sealed class ActStream : IAsyncDisposable
 
                     if (_call is null)
                     {
-                        _call = Open();
-                        _ = ReadAsync(_call);
+                        var opened = _call = Open();
+                        // Not inside of the lock: a call that cannot connect has ended already, and would be replaced here.
+                        _ = Task.Run(() => ReadAsync(opened));
                     }
 
                     pending = _unsent.Dequeue();

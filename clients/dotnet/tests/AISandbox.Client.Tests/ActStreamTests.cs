@@ -200,4 +200,20 @@ public class ActStreamTests
         Assert.Equal(StatusCode.ResourceExhausted, error.StatusCode);
         Assert.Equal(Numbers(20), await ActManyAsync(stream, 20));
     }
+
+    [Fact]
+    public async Task Observation_waits_for_a_service_that_comes_back()
+    {
+        var first = await ScriptedServer.StartAsync(new ScriptedService());
+        using var logs = new Logs();
+        using var client = first.Connect(loggers: logs);
+        await using var stream = client.GetRun("run").OpenActStream();
+        await stream.ActAsync(new float[] { 1 }, TestContext.Current.CancellationToken);
+        await first.DisposeAsync();
+        var act = stream.ActAsync(new float[] { 2 }, TestContext.Current.CancellationToken);
+        // Several attempts find nobody, some of them before the call has begun.
+        await Waiting.UntilAsync(() => logs.Warnings.Count() >= 5);
+        await using var second = await ScriptedServer.StartAsync(new ScriptedService(), first.Port);
+        Assert.Equal(2, (await act).Values[0]);
+    }
 }

@@ -140,4 +140,42 @@ public class ServiceTests(ServiceProcess service) : IClassFixture<ServiceProcess
         Assert.Equal(TrainingPhase.Cancelled, (await watch)[^1]);
         Assert.DoesNotContain(logs.Warnings, each => each.Contains("too_many_pings", StringComparison.OrdinalIgnoreCase) || each.Contains("ENHANCE_YOUR_CALM", StringComparison.Ordinal));
     }
+
+    [Fact(Skip = NoService, SkipWhen = nameof(ServiceProcess.IsAbsent), SkipType = typeof(ServiceProcess))]
+    public async Task Watch_and_stream_survive_a_restart_of_the_service()
+    {
+        var token = TestContext.Current.CancellationToken;
+        await using var other = new ServiceProcess();
+        await other.StartAsync();
+        using var logs = new Logs();
+        using var client = ScriptedServer.Connect(other.Address, options => options.Timeout = Waiting.Limit, logs);
+        var done = await client.StartAsync(Short("restarted"), token);
+        await done.WaitAsync(token);
+        var size = (int)(await client.Contract.DescribeModelAsync(new V1.DescribeModelRequest { RunId = done.Name }, cancellationToken: token)).ObservationSpace.Box.Shape.Single();
+        await using var stream = done.OpenActStream();
+        await stream.ActAsync(new float[size], token);
+        var run = await client.StartAsync(Long("restarted"), token);
+        await run.SuspendAsync(token);
+        await using var watch = run.WatchAsync(token).GetAsyncEnumerator(token);
+        do
+        {
+            Assert.True(await watch.MoveNextAsync());
+        }
+        while (watch.Current.Phase != TrainingPhase.Suspended);
+
+        var next = watch.MoveNextAsync().AsTask();
+        await other.StopAsync();
+        // The idle stream has ended with the service's own word.
+        await Waiting.UntilAsync(() => logs.All.Any(each => each.Contains("the next observation opens it again", StringComparison.Ordinal)));
+        // What the client itself has found would begin with the address.
+        Assert.DoesNotContain(logs.All, each => each.Contains($"{other.Address}: ", StringComparison.Ordinal) && each.Contains("the next observation", StringComparison.Ordinal));
+        await other.StartAsync();
+        await stream.ActAsync(new float[size], token);
+        await run.CancelAsync(token);
+        Assert.True(await next);
+        while (!watch.Current.IsDone)
+        {
+            Assert.True(await watch.MoveNextAsync());
+        }
+    }
 }
