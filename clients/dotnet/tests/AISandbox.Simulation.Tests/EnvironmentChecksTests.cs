@@ -55,15 +55,15 @@ public class EnvironmentChecksTests
 
     private static ScriptedEnvironment Of(
         ScriptedEnvironment.ResetFunction reset, ScriptedEnvironment.StepFunction step, EnvironmentSpec? spec = null) => new()
-    {
-        Spec = spec ?? ScriptedEnvironment.Default,
-        OnReset = context =>
         {
-            reset(context);
-            context.Observation.Write(0f, 0f);
-        },
-        OnStep = step,
-    };
+            Spec = spec ?? ScriptedEnvironment.Default,
+            OnReset = context =>
+            {
+                reset(context);
+                context.Observation.Write(0f, 0f);
+            },
+            OnStep = step,
+        };
 
     private static void AssertBroken(string advice, Func<IEnvironment> create) =>
         Assert.Contains(advice, Assert.Throws<EnvironmentCheckException>(() => EnvironmentChecks.Verify(create)).Message, StringComparison.Ordinal);
