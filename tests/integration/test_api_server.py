@@ -78,7 +78,7 @@ class HeldLauncher:
         return trainer
 
     async def trainer(self, number: int = 1) -> HeldTrainer:
-        async with asyncio.timeout(20), self.launched:
+        async with asyncio.timeout(60), self.launched:
             await self.launched.wait_for(lambda: len(self.trainers) >= number)
         return self.trainers[number - 1]
 
@@ -188,7 +188,7 @@ async def test_metrics_count_runs_by_phase(tmp_path: Path) -> None:
 
 
 def read(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return str(answer.read().decode())
 
 
@@ -339,7 +339,7 @@ async def test_start_against_an_unreachable_simulator_is_accepted_within_its_tim
     request = pb.TrainingRequest(experiment_id="e", total_timesteps=1000, environment=environment)
     launcher = HeldLauncher()
     async with serving(tmp_path, launcher) as (_, channel):
-        await PolicyTrainerServiceStub(channel).StartTrainingDQN(request, timeout=10)
+        await PolicyTrainerServiceStub(channel).StartTrainingDQN(request, timeout=60)
         await launcher.trainer()
 
 
@@ -350,7 +350,7 @@ async def test_start_against_a_simulator_that_hangs_is_accepted_within_its_time(
         environment = pb.Environment(grpc=pb.GrpcEnvironment(address=address))
         request = pb.TrainingRequest(experiment_id="e", total_timesteps=1000, environment=environment)
         async with serving(tmp_path, launcher) as (_, channel):
-            await PolicyTrainerServiceStub(channel).StartTrainingPPO(request, timeout=10)
+            await PolicyTrainerServiceStub(channel).StartTrainingPPO(request, timeout=60)
             await launcher.trainer()
 
 
@@ -438,7 +438,7 @@ async def test_policy_call_that_is_refused_keeps_its_status_and_details(acting: 
 async def test_policy_call_that_is_cancelled_is_cancelled_to_the_end(acting: tuple[Any, Policies]) -> None:
     stub, policies = acting
     call = stub.Act(pb.ActRequest(run_id="slow"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not policies.deadlines:  # noqa: ASYNC110 - a state of the other end
             await asyncio.sleep(0.01)
         call.cancel()

@@ -50,7 +50,7 @@ def test_environment_process_has_the_capacity_it_was_given(
 def test_environment_process_answers_the_probe_of_a_cluster(simulator: tuple[subprocess.Popen[str], str]) -> None:
     _, address = simulator
     with grpc.insecure_channel(address) as channel:
-        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 

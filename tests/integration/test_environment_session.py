@@ -192,7 +192,7 @@ def test_health_and_reflection_are_served(server: EnvironmentServer) -> None:
     with grpc.insecure_channel(server.address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for name in ("", SERVICE):
-            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=60)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         assert SERVICE in ProtoReflectionDescriptorDatabase(channel).get_services()
 

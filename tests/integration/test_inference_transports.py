@@ -248,9 +248,9 @@ def test_calls_are_answered_while_a_model_loads(
     seconds = itertools.count(time.monotonic(), IDLE_SECONDS / 5)
     monkeypatch.setattr(server._policies.models, "_clock", lambda: next(seconds))
     for _ in range(30):  # in which the disk is checked for newer models several times
-        assert list(stub.Act(REQUEST, timeout=10).action) == ACTION
+        assert list(stub.Act(REQUEST, timeout=60).action) == ACTION
     check = health_pb2_grpc.HealthStub(channel).Check
-    assert check(health_pb2.HealthCheckRequest(), timeout=10).status == health_pb2.HealthCheckResponse.SERVING
+    assert check(health_pb2.HealthCheckRequest(), timeout=60).status == health_pb2.HealthCheckResponse.SERVING
     assert not any(call.done() for call in loading)
     may_continue.set()
     assert [list(call.result(30).action) for call in loading] == [ACTION] * 5

@@ -43,13 +43,13 @@ class OperatorProcess:
 
     def metrics(self) -> str:
         """What Prometheus reads."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._port('metrics_port')}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port('metrics_port')}/metrics", timeout=60) as answer:
             text: str = answer.read().decode()
             return text
 
     def health(self) -> str:
         """What the probe reads."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.probe_port()}/healthz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.probe_port()}/healthz", timeout=60) as answer:
             text: str = answer.read().decode()
             return text
 

@@ -97,7 +97,7 @@ async def test_requests_in_any_order_keep_the_contract(
         await backend.resume(name)
     for name in names[1:]:
         assert (await backend.cancel(name)).spec.cancel
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         for name in names[1:]:
             assert [run async for run in backend.watch(name)][-1].status.phase is Phase.CANCELLED
         while not [trainer for trainer in launcher.at_work if trainer.start.run_id == names[0]]:  # noqa: ASYNC110 - a state of the backend
@@ -118,7 +118,7 @@ async def test_runs_get_slots_in_the_order_of_their_creation(tmp_path: Path) -> 
     spec = TrainingRunSpec(Algorithm.PPO, 1000, seed=1)
     for name in ("c", "a", "b"):
         await backend.create(TrainingRun(name, spec))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         for name in ("c", "a", "b"):
             while not launcher.at_work:  # noqa: ASYNC110 - a state of the backend
                 await asyncio.sleep(0.01)
@@ -140,7 +140,7 @@ async def test_recorded_run_continues_by_its_phase(tmp_path: Path, phase: Phase,
     backend = LocalBackend(Settings(models_dir=tmp_path, max_concurrent_runs=1), launcher)
     await backend.open()
     await backend.start("127.0.0.1:1", None)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not launcher.at_work:  # noqa: ASYNC110 - a state of the backend
             await asyncio.sleep(0.01)
     start = launcher.at_work[0].start
@@ -219,7 +219,7 @@ async def test_create_while_the_service_closes_is_refused_and_leaves_no_record(
     await backend.open()
     await backend.start("127.0.0.1:1", None)
     await backend.create(run)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not launcher.at_work:  # noqa: ASYNC110 - a state of the backend
             await asyncio.sleep(0.01)
     let_go = asyncio.Event()
@@ -229,7 +229,7 @@ async def test_create_while_the_service_closes_is_refused_and_leaves_no_record(
 
     launcher.close = wait_for_it  # type: ignore[method-assign]
     closing = asyncio.create_task(backend.close())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while launcher.at_work:  # noqa: ASYNC110 - a state of the backend
             await asyncio.sleep(0.01)
     with pytest.raises(ServiceStopping):
@@ -260,7 +260,7 @@ async def test_run_that_is_being_accepted_when_the_service_closes_is_closed_too(
     closing = asyncio.create_task(backend.close())
     await asyncio.sleep(0)  # it has begun
     go_on.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(creating, closing)
         tasks = {task.get_name() for task in asyncio.all_tasks()}
     assert f"live-{run.name}" not in tasks

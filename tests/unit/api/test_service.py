@@ -26,7 +26,7 @@ async def test_start_that_is_still_being_checked_ends_with_the_service(tmp_path:
     calls = TrainingServicer(backend, RunStore(tmp_path), Random(1), check=check)
     request, context = pb.TrainingRequest(experiment_id="lander", total_timesteps=100), Any
     call = asyncio.create_task(calls.StartTrainingPPO(request, context))  # type: ignore[arg-type]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await checking.wait()
         await calls.close()
         with pytest.raises(asyncio.CancelledError):

@@ -48,7 +48,7 @@ async def launching(program: TrainerProgram, fallback: Fallback | None = None) -
     launcher = WarmLauncher(fallback or Fallback(), program, pause_seconds=0.01)
     await launcher.start()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             yield launcher
     finally:
         await launcher.close()

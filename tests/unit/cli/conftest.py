@@ -66,7 +66,7 @@ class Script(rpc.PolicyTrainerServiceServicer):
 
     def _next(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
         self.received.append((name, request))
-        answer = self.answers[name].get(timeout=5)
+        answer = self.answers[name].get(timeout=60)
         if isinstance(answer, Refusal):
             refuse(answer, context)
         return answer

@@ -78,7 +78,7 @@ async def test_operator_is_ready_once_it_has_seen_everything_and_while_it_is_wel
 async def _get(port: int, path: str = "healthz") -> tuple[int, str]:
     def ask() -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -89,7 +89,7 @@ async def _get(port: int, path: str = "healthz") -> tuple[int, str]:
 def test_metrics_are_served_and_a_port_in_use_is_an_error() -> None:
     server = serve_metrics(Metrics(), 0)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=60) as answer:
             text = answer.read().decode()
         assert 'aisandbox_operator_runs{phase="Running"} 0.0' in text
         with pytest.raises(AddressInUse, match="METRICS_PORT"):
