@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+from hypothesis import HealthCheck, settings
+
 # A shell without job control (`make test &` in a script, some CI) starts its background commands with SIGINT ignored,
 # and a child inherits that; tests send SIGINT to children, which must find it as a terminal would have it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -16,3 +18,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Workers share the processors: one thread of OpenMP (PyTorch's) each, here and in the processes that tests start.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")

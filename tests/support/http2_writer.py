@@ -15,6 +15,7 @@ from typing import Self
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _SETTINGS, _PING, _GOAWAY = 0, 1, 4, 6, 7
+_NO_ERROR = bytes(4)
 _ACK, _END_STREAM, _END_HEADERS = 1, 1, 4
 
 
@@ -51,7 +52,8 @@ class Http2Writer:
     def wait_for(self, kind: str) -> bytes:
         """The payload of the first "reply" or "pong", or of the "status" that ends the stream.
 
-        Raises ConnectionError, also for a GOAWAY, with which a server ends the connection of a client.
+        Raises ConnectionError, also for a GOAWAY with an error, with which a server ends a client's connection. One
+        without an error announces that the server stops, and calls continue.
         """
         while True:
             seen, payload = self._seen.get(timeout=30)
@@ -74,7 +76,7 @@ class Http2Writer:
                 kind, flags, own = head[3], head[4], int.from_bytes(head[5:9], "big") == 1
                 if kind == _PING and flags & _ACK:
                     self._seen.put(("pong", payload))
-                elif kind == _GOAWAY:
+                elif kind == _GOAWAY and payload[4:8] != _NO_ERROR:
                     self._seen.put(("goaway", payload))
                 elif kind in (_SETTINGS, _PING) and not flags & _ACK:
                     self._send(_frame(kind, _ACK, 0, payload if kind == _PING else b""))
