@@ -29,7 +29,8 @@ RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --requ
     && rm -r "$(command -v pip)" "$(python -c 'import pip; print(*pip.__path__)')"
 
 COPY --from=parts /parts/app /app
-ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp ORT_DISABLE_TELEMETRY=1
+# PYTHONSAFEPATH: no module comes from the working directory, where a run may mount a volume.
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp ORT_DISABLE_TELEMETRY=1
 USER 65532:65532
 WORKDIR /tmp
 

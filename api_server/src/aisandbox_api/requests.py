@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
@@ -93,8 +93,13 @@ def new_run(request: pb.TrainingRequest, algorithm: Algorithm, default_environme
 
 
 def _largest_field(message: Message, prefix: str = "") -> tuple[str, int]:
-    """The path of the field with most of the bytes of a message, and its bytes; a Struct is one field."""
+    """The path of the field with most of the bytes of a message, and its bytes; a Struct is one field.
+
+    "request", or the field so far, if all that it has are fields that this version does not know.
+    """
     sizes = {field.name: (_bytes_of(value), value) for field, value in message.ListFields()}
+    if not sizes:
+        return prefix.rstrip(".") or "request", message.ByteSize()
     name, (size, value) = max(sizes.items(), key=lambda entry: entry[1][0])
     if isinstance(value, Message) and not isinstance(value, struct_pb2.Struct) and size > 0:
         return _largest_field(value, f"{prefix}{name}.")
@@ -106,7 +111,9 @@ def _bytes_of(value: object) -> int:
         return value.ByteSize()
     if isinstance(value, str):
         return len(value.encode())
-    return sum(map(_bytes_of, (*value, *value.values()))) if isinstance(value, Mapping) else 0
+    if isinstance(value, Mapping):
+        return sum(map(_bytes_of, (*value, *value.values())))
+    return sum(map(_bytes_of, value)) if isinstance(value, Sequence) else 0
 
 
 def _spec(request: pb.TrainingRequest, algorithm: Algorithm, errors: list[FieldError]) -> TrainingRunSpec:

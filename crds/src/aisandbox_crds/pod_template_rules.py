@@ -22,8 +22,13 @@ from aisandbox_crds.pod_template import LocalObject, PodSpec, PodTemplate, Train
 
 OWN_VOLUMES = ("models", "progress-token")
 """Volumes of every trainer's pod."""
-OWN_PATHS = ("/var/lib/aisandbox", "/var/run/secrets", "/app", "/opt/venv", "/dev", "/proc", "/sys")
-"""Where the trainer finds its files, its token, its program and the system; nothing may hide them."""
+OWN_PATHS = (
+    *("/var/lib/aisandbox", "/var/run/secrets", "/run/secrets"),
+    *("/app", "/opt/venv", "/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc"),
+    *("/dev", "/proc", "/sys"),
+)
+"""Where the trainer finds its files and its token (``/var/run`` is a link), its program with all that this loads, and
+the system. Nothing may hide them: a file in one of them, as ``/etc/ld.so.preload``, is another program."""
 
 LARGEST_ID = 2**31 - 1
 _IDS: Mapping[str, int] = {"runAsUser": 1, "runAsGroup": 0, "fsGroup": 0}

@@ -23,6 +23,10 @@ _NAMED_BY: Mapping[str, str] = {
     "csi": "driver",
 }
 """Kinds of volumes that refer to an object, and the field that names it."""
+_OF_NEW_CLAIM = frozenset(("accessModes", "resources", "storageClassName", "volumeMode", "volumeAttributesClassName"))
+"""What an ephemeral volume may say; the other fields choose a volume or data that exist, or are a provisioner's."""
+_POWERLESS = ("fsGroupChangePolicy",)
+"""Fields of a securityContext that give nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,16 @@ class PodAllowance:
     """Names of ServiceAccounts."""
 
     user_ids: tuple[str, ...] = ()
-    """Users and groups: numbers and ranges, as 1000-1999, or *."""
+    """Users and groups: numbers and ranges, as 1000-1999, or *, which allows null and seLinuxOptions too."""
 
     volumes: tuple[str, ...] = ("emptyDir", "ephemeral", "persistentVolumeClaim/*", "configMap/*")
-    """KIND, or KIND/NAME for a kind that names an object: persistentVolumeClaim/data-*, csi/DRIVER."""
+    """KIND, or KIND/NAME for a kind that names an object: persistentVolumeClaim/data-*, csi/DRIVER.
 
-    annotations: tuple[str, ...] = ("*",)
-    """Keys of annotations."""
+    ``ephemeral`` is a new, empty volume of a class; ephemeral/FIELD is another field of its claim, as dataSource.
+    """
+
+    annotations: tuple[str, ...] = ("cluster-autoscaler.kubernetes.io/*", "karpenter.sh/*")
+    """Keys of annotations. Others can add containers, secrets, networks or rights, where a webhook acts on them."""
 
     image_pull_secrets: tuple[str, ...] = ("*",)
     """Names of Secrets that images are pulled with."""
@@ -91,9 +98,10 @@ def not_allowed(template: PodTemplate | None, allowance: PodAllowance) -> Iterat
     for index, volume in enumerate(spec.volumes):
         for source in _sources(volume):
             yield from _check(f"spec.volumes[{index}]", source, "volumes", allowance.volumes)
-    for key, number in _ids(spec.security_context):
-        if not _is_id_allowed(number, allowance.user_ids):
-            yield _refusal(f"spec.securityContext.{key}", str(number), "userIds", allowance.user_ids)
+    for key, value in _identities(spec.security_context):
+        if not _is_identity_allowed(value, allowance.user_ids):
+            shown = "null" if value is None else str(value)
+            yield _refusal(f"spec.securityContext.{key}", shown, "userIds", allowance.user_ids)
 
 
 def _check(field: str, value: str, key: str, patterns: tuple[str, ...]) -> Iterator[FieldError]:
@@ -118,6 +126,18 @@ def _sources(volume: Mapping[str, object]) -> Iterator[str]:
                     yield from (_named(name, each[name], projected=True) for name in volume_kinds(each))
         else:
             yield _named(kind, source, projected=False)
+            if kind == "ephemeral":
+                yield from (f"{kind}/{field}" for field in _chosen_of_claim(source))
+
+
+def _chosen_of_claim(source: object) -> Iterator[str]:
+    """The fields of an ephemeral volume's claim beside those that every new volume may have."""
+    claim = source.get("volumeClaimTemplate") if isinstance(source, Mapping) else None
+    metadata, spec = (claim.get("metadata"), claim.get("spec")) if isinstance(claim, Mapping) else (None, None)
+    if isinstance(metadata, Mapping):
+        yield from (key for key, value in metadata.items() if key != "labels" and value)
+    if isinstance(spec, Mapping):
+        yield from (key for key, value in spec.items() if key not in _OF_NEW_CLAIM and value is not None)
 
 
 def _named(kind: str, source: object, *, projected: bool) -> str:
@@ -126,16 +146,17 @@ def _named(kind: str, source: object, *, projected: bool) -> str:
     return f"{kind}/{name}" if isinstance(name, str) else kind
 
 
-def _ids(context: Mapping[str, object]) -> Iterator[tuple[str, int]]:
+def _identities(context: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """What says as whom the pod runs; null removes what the administrator's template or the operator says."""
     for key, value in context.items():
-        for number in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(number, int) and not isinstance(number, bool):
-                yield key, number
+        if key not in _POWERLESS or value is None:
+            yield from ((key, each) for each in (value if isinstance(value, list | tuple) else (value,)))
 
 
-def _is_id_allowed(number: int, ranges: tuple[str, ...]) -> bool:
-    for text in ranges:
-        match = _RANGE.fullmatch(text)
-        if text == "*" or (match and int(match[1]) <= number <= int(match[2] or match[1])):
-            return True
-    return False
+def _is_identity_allowed(value: object, ranges: tuple[str, ...]) -> bool:
+    if "*" in ranges:
+        return True
+    if not isinstance(value, int) or isinstance(value, bool):
+        return False
+    matches = [match for text in ranges if (match := _RANGE.fullmatch(text))]
+    return any(int(match[1]) <= value <= int(match[2] or match[1]) for match in matches)

@@ -6,9 +6,13 @@ Must not know which metrics there are. Needs the extra ``aisandbox-process[metri
 from __future__ import annotations
 
 import errno
+import socket
+from socketserver import ThreadingMixIn
+from threading import Thread
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 
 _ANY = ("0.0.0.0", "::", "[::]")  # noqa: S104
 
@@ -35,12 +39,31 @@ class MetricsServer:
         self._thread.join()
 
 
+class _BothFamilies(ThreadingMixIn, WSGIServer):
+    """Prometheus' own server takes no IPv4 at ``::`` where the machine says so (``net.ipv6.bindv6only``)."""
+
+    address_family = socket.AF_INET6
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+class _SilentHandler(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """A read of the metrics is no event."""
+
+
 def _start(port: int, host: str, registry: CollectorRegistry) -> Any:
-    if host in _ANY:
-        try:
-            return start_http_server(port, "::", registry)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise
-        host = _ANY[0]  # the machine has no IPv6
-    return start_http_server(port, host, registry)
+    if host not in _ANY:
+        return start_http_server(port, host, registry)
+    try:
+        http = make_server("::", port, make_wsgi_app(registry), _BothFamilies, _SilentHandler)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise
+        return start_http_server(port, _ANY[0], registry)  # the machine has no IPv6
+    thread = Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    return http, thread

@@ -149,6 +149,25 @@ def test_request_that_is_too_large_is_refused_with_its_largest_field(field: str,
     assert error.rule.endswith("bytes of the request; at most 262,144 in all")
 
 
+def test_request_with_many_entries_of_one_field_is_refused_with_it() -> None:
+    placement = pb.Placement(tolerations=[pb.Toleration(key="k" * 60, value="v" * 60)] * 3000)
+    with pytest.raises(InvalidRequest) as refused:
+        made(placement=placement, hyperparameters={"learning_rate": "1e-3"})
+    (error,) = refused.value.errors
+    assert error.field == "placement.tolerations"
+
+
+@pytest.mark.parametrize(("field", "parents"), [("request", ""), ("environment", "environment")])
+def test_request_of_fields_that_are_not_known_is_refused_for_its_size(field: str, parents: str) -> None:
+    unknown = b"\xc2\x3e\x80\x80\x10" + bytes(LARGEST_START)  # field 1000: its tag, its length, its bytes
+    request = pb.TrainingRequest()
+    (request.environment if parents else request).MergeFromString(unknown)
+    with pytest.raises(InvalidRequest) as refused:
+        new_run(request, Algorithm.PPO, "fake", Random(1))
+    (error,) = refused.value.errors
+    assert error.field == field
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_struct_with_a_number_json_cannot_say_is_refused_by_name(number: float) -> None:
     environment = pb.Environment(grpc=pb.GrpcEnvironment(address="127.0.0.1:5"))

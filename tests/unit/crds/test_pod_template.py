@@ -138,7 +138,13 @@ def test_value_that_breaks_a_rule_is_named(template: Any, fields: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/var", "/var/lib/aisandbox/x", "/app", "/opt", "/dev/shm", "/var//lib/aisandbox"]
+    "path",
+    [
+        *("/", "//", "/.", "/var", "/var/lib/aisandbox/x", "/app", "/opt", "/dev/shm", "/var//lib/aisandbox"),
+        *("/usr", "//usr", "/./usr/", "/usr/local", "/usr/local/lib/python3.13", "/usr/local/lib/python3.13/json"),
+        *("/lib", "/lib64", "/bin", "/sbin", "/etc", "/etc/ld.so.preload", "/app/../usr", "/usr/.."),
+        *("/run", "/run/secrets", "/run/secrets/aisandbox", "/opt/venv/lib"),
+    ],
 )
 def test_mount_hides_nothing_that_the_trainer_needs(path: str) -> None:
     assert refused(_mounted({"name": "data", "mountPath": path})) == [
@@ -146,7 +152,7 @@ def test_mount_hides_nothing_that_the_trainer_needs(path: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("path", ["/data", "/tmp", "/application", "/var/lib/aisandbox-data"])
+@pytest.mark.parametrize("path", ["/data", "/tmp", "/application", "/var/lib/aisandbox-data", "/users", "/run/data"])
 def test_mount_elsewhere_is_taken(path: str) -> None:
     validate_spec(spec_with(_mounted({"name": "data", "mountPath": path})))
 

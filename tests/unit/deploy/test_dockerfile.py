@@ -74,6 +74,10 @@ def test_dockerfile_ends_as_a_user_without_rights() -> None:
     assert re.findall(r"^USER (.*)$", TEXT, re.MULTILINE) == ["65532:65532"]
 
 
+def test_python_takes_no_module_from_the_working_directory() -> None:
+    assert "PYTHONSAFEPATH=1" in " ".join(re.findall(r"^ENV (.*)$", TEXT, re.MULTILINE)).split()
+
+
 def test_layers_before_the_code_depend_on_nothing_but_the_lock() -> None:
     """PyTorch's layer has gigabytes: no build argument that differs between builds, and no code, may come before it."""
     runtime = TEXT.partition("FROM python:3.13-slim AS runtime\n")[2]

@@ -97,6 +97,24 @@ def test_run_that_the_operator_has_not_seen_is_progressing() -> None:
     assert argo_health({"metadata": {"generation": 1}})["status"] == "Progressing"
 
 
+@pytest.mark.parametrize(
+    ("status", "health", "message"),
+    [
+        ({"phase": "Succeeded"}, "Healthy", "Succeeded"),
+        ({"phase": "Cancelled", "conditions": []}, "Healthy", "Cancelled"),
+        ({"phase": "Failed", "failure": {"reason": "OOMKilled", "message": "m"}}, "Degraded", "OOMKilled: m"),
+        ({"phase": "Failed"}, "Degraded", "Failed: "),
+        ({"phase": "Running", "conditions": []}, "Progressing", "the operator has not seen the run yet"),
+    ],
+)
+def test_health_of_a_run_of_a_version_without_the_condition_ready(
+    status: dict[str, Any], health: str, message: str
+) -> None:
+    other = {"conditions": [{"type": "CheckpointsSaved", "status": "True", "reason": "Saved"}]}
+    found = argo_health({"metadata": {"generation": 1}, "status": {"observedGeneration": 1, **other, **status}})
+    assert found == {"status": health, "message": message}
+
+
 def test_done_run_stays_current_when_its_spec_changes() -> None:
     step = planned(run(replace(SUCCEEDED, observed_generation=1), generation=2))
     assert isinstance(step.status, TrainingRunStatus)

@@ -26,6 +26,13 @@ def refusals(allowance: PodAllowance, metadata: dict[str, Any] | None = None, **
         ({"serviceAccountName": "default"}, "podTemplate.spec.serviceAccountName"),
         ({"securityContext": {"runAsUser": 1000}}, "podTemplate.spec.securityContext.runAsUser"),
         ({"securityContext": {"supplementalGroups": [0]}}, "podTemplate.spec.securityContext.supplementalGroups"),
+        ({"securityContext": {"runAsUser": None}}, "podTemplate.spec.securityContext.runAsUser"),
+        ({"securityContext": {"fsGroupChangePolicy": None}}, "podTemplate.spec.securityContext.fsGroupChangePolicy"),
+        ({"securityContext": {"seLinuxOptions": {}}}, "podTemplate.spec.securityContext.seLinuxOptions"),
+        (
+            {"securityContext": {"seLinuxOptions": {"type": "spc_t"}}},
+            "podTemplate.spec.securityContext.seLinuxOptions",
+        ),
         ({"volumes": [{"name": "s", "secret": {"secretName": "keys"}}]}, "podTemplate.spec.volumes[0]"),
         ({"volumes": [{"name": "s", "hostPath": {"path": "/"}}]}, "podTemplate.spec.volumes[0]"),
         ({"volumes": [{"name": "s", "csi": {"driver": "secrets-store.csi.k8s.io"}}]}, "podTemplate.spec.volumes[0]"),
@@ -44,17 +51,57 @@ def test_power_is_refused_unless_it_is_allowed(spec: dict[str, Any], field: str)
     assert refusals(EVERYTHING, **spec) == []
 
 
+def _ephemeral(metadata: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    claim = {"metadata": metadata or {}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {}, **spec}}
+    return {"name": "new", "ephemeral": {"volumeClaimTemplate": claim}}
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        _ephemeral(dataSource={"kind": "PersistentVolumeClaim", "name": "secrets"}),
+        _ephemeral(dataSourceRef={"kind": "VolumeSnapshot", "name": "secrets"}),
+        _ephemeral(volumeName="volume-of-others"),
+        _ephemeral(selector={"matchLabels": {"team": "others"}}),
+        _ephemeral({"annotations": {"nfs.io/storage-path": "../others"}}),
+    ],
+)
+def test_ephemeral_volume_of_what_exists_is_refused(volume: dict[str, Any]) -> None:
+    assert refusals(PodAllowance(), volumes=[volume]) == ["podTemplate.spec.volumes[0]"]
+    assert refusals(PodAllowance(volumes=("ephemeral", "ephemeral/*")), volumes=[volume]) == []
+
+
+def test_range_of_ids_allows_neither_null_nor_selinux() -> None:
+    allowance = PodAllowance(user_ids=("1000-1999",))
+    context = {"runAsUser": 1000, "runAsGroup": None, "seLinuxOptions": {"level": "s0"}}
+    assert refusals(allowance, securityContext=context) == [
+        "podTemplate.spec.securityContext.runAsGroup",
+        "podTemplate.spec.securityContext.seLinuxOptions",
+    ]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["sidecar.istio.io/inject", "vault.hashicorp.com/role", "k8s.v1.cni.cncf.io/networks", "iam.amazonaws.com/role"],
+)
+def test_annotation_that_others_act_on_is_refused(key: str) -> None:
+    metadata = {"annotations": {key: "x", "karpenter.sh/do-not-disrupt": "true"}}
+    assert refusals(PodAllowance(), metadata) == ["podTemplate.metadata.annotations"]
+    assert refusals(PodAllowance(annotations=("*",)), metadata) == []
+
+
 def test_what_gives_no_power_is_allowed() -> None:
     volumes = [
         {"name": "data", "persistentVolumeClaim": {"claimName": "data-set"}},
         {"name": "maps", "configMap": {"name": "maps"}},
         {"name": "scratch", "emptyDir": {}},
         {"name": "more"},
+        _ephemeral(storageClassName="fast", volumeMode="Filesystem"),
         {"name": "both", "projected": {"sources": [{"configMap": {"name": "maps"}}]}},
     ]
     found = refusals(
         PodAllowance(),
-        {"annotations": {"a": "b"}, "labels": {"c": "d"}},
+        {"annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}, "labels": {"c": "d"}},
         volumes=volumes,
         imagePullSecrets=[{"name": "registry"}],
         runtimeClassName="gvisor",

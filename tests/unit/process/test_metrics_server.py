@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aisandbox_process import metrics_server
 from aisandbox_process.metrics_server import MetricsServer
-from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client import CollectorRegistry, Counter
 
 
 def test_metrics_server_serves_its_registry_until_it_is_closed() -> None:
@@ -41,15 +41,33 @@ def test_metrics_server_on_all_addresses_answers_on_both_families(host: str) -> 
 
 
 def test_metrics_server_falls_back_to_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = start_http_server
+    def without_ipv6(*_: Any) -> Any:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
 
-    def without_ipv6(port: int, host: str, registry: CollectorRegistry) -> Any:
-        if host == "::":
-            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
-        return start(port, host, registry)
-
-    monkeypatch.setattr(metrics_server, "start_http_server", without_ipv6)
+    monkeypatch.setattr(metrics_server, "make_server", without_ipv6)
     server = MetricsServer(CollectorRegistry(), "::", 0)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=30) as answer:
+            assert answer.status == 200
+    finally:
+        server.close()
+
+
+def test_metrics_server_takes_ipv4_also_where_ipv6_sockets_do_not_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not _has_ipv6():
+        pytest.skip("the machine has no IPv6")
+
+    class OnlyIPv6(socket.socket):
+        """As with net.ipv6.bindv6only=1."""
+
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            if self.family == socket.AF_INET6:
+                self.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", OnlyIPv6)
+        server = MetricsServer(CollectorRegistry(), "0.0.0.0", 0)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=30) as answer:
             assert answer.status == 200

@@ -2,7 +2,8 @@
 
 Serves the fields of the spec that can be changed while no trainer runs (``spec.resources``, ``spec.nodeSelector`` and
 others), and the operator's settings: a run that has not started gets the present ones, as an image whose name was
-corrected. A run that has started keeps what it was started with, unless its image can no longer be pulled.
+corrected. A run that has started keeps what it was started with, unless its image can no longer be pulled; so does one
+in a queue of Kueue, which would lose its place.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def _what_has_changed(state: ObservedState, job: ObservedJob) -> str:
     if now.template == job.origin.template:
         return ""
     has_started = run.status.start_time is not None or any(each.started is not None for each in state.pods)
-    if not has_started or (pod is not None and cannot_pull(pod)):
+    is_kept = has_started or state.is_queued
+    if not is_kept or (pod is not None and cannot_pull(pod)):
         return "the operator's settings were changed"
     return ""

@@ -16,6 +16,7 @@ from aisandbox_operator.settings import Settings
 from operator_objects import (
     JOB_UID,
     NOW,
+    QUEUE,
     RUN_UID,
     RUNNING,
     SETTINGS,
@@ -31,6 +32,8 @@ from operator_objects import (
 from policy_rules import Decided, check, observed, table
 
 WRONG = replace(SETTINGS, trainer_image="example.com/wrong:1")
+QUEUED = spec(labels=QUEUE)
+BIG_IN_QUEUE = replace(QUEUED, resources={"requests": {"cpu": "64"}})
 BIG = spec(resources={"requests": {"cpu": "64"}})
 
 
@@ -39,6 +42,7 @@ def job_from(settings: Settings = SETTINGS, of: TrainingRunSpec | None = None, *
     return job(origin=job_origin("walk", RUN_UID, of or spec(), settings), **fields)
 
 
+IN_QUEUE = run(TrainingRunStatus(phase=Phase.PENDING), of=QUEUED)
 NEW, STARTED = run(TrainingRunStatus(phase=Phase.STARTING)), run(RUNNING)
 PULLING = pod(image=WRONG.trainer_image, waits_for="ErrImagePull")
 REPLACED = Decided(Phase.PENDING, Reason.REPLACING_JOB, DeleteJob(JOB_UID))
@@ -53,9 +57,29 @@ BY_SETTINGS = replace(REPLACED, message="the operator's settings were changed")
     ("a run that has not started gets the corrected image", observed(NEW, job_from(WRONG), PULLING), BY_SETTINGS),
     ("so does one whose Job has no pod", observed(NEW, job_from(WRONG)), BY_SETTINGS),
     (
-        "so does one that waits for Kueue or was created suspended",
+        "so does one that was created suspended",
         observed(NEW, job_from(WRONG, is_suspended=True)),
         BY_SETTINGS,
+    ),
+    (
+        "one that waits for Kueue keeps its place in the queue",
+        observed(IN_QUEUE, job_from(WRONG, of=QUEUED, is_suspended=True, queue="gpus")),
+        None,
+    ),
+    (
+        "one that Kueue has admitted keeps its room",
+        observed(IN_QUEUE, job_from(WRONG, of=QUEUED, queue="gpus"), pod(image=WRONG.trainer_image)),
+        None,
+    ),
+    (
+        "but for an image that cannot be pulled, in Kueue too",
+        observed(IN_QUEUE, job_from(WRONG, of=QUEUED, queue="gpus"), PULLING),
+        BY_SETTINGS,
+    ),
+    (
+        "one that waits for Kueue gets the resources that it asks for now",
+        observed(IN_QUEUE, job_from(of=BIG_IN_QUEUE, is_suspended=True, queue="gpus")),
+        BY_SPEC,
     ),
     ("a trainer that runs is not disturbed", observed(STARTED, job_from(WRONG), running_pod()), None),
     ("a run that has started keeps its settings", observed(STARTED, job_from(WRONG, is_suspended=True)), None),
