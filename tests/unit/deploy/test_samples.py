@@ -8,7 +8,7 @@ from aisandbox_crds.codec import run_from_json
 from aisandbox_crds.spec import FakeEnvironment, GrpcEnvironment, GymnasiumEnvironment
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_crds.validation import validate_spec
-from manifests import DEPLOY, Manifests
+from manifests import DEPLOY, Manifests, rendered
 
 
 @pytest.fixture
@@ -36,6 +36,26 @@ def test_run_finds_the_simulator(runs: list[TrainingRun]) -> None:
     arguments = [*container["command"], *container["args"]]
     assert arguments[arguments.index("--port") + 1] == port
     assert environment.environments <= int(arguments[arguments.index("--environments") + 1])
+
+
+def test_csharp_sample_runs_without_a_volume_and_is_found_by_its_run() -> None:
+    sample = Manifests(tuple(rendered(DEPLOY.parent / "samples/dotnet/CartPole")))
+    ((_, pod, container),) = sample.containers()
+    assert "volumes" not in pod  # kubectl drain refuses to move a pod with an emptyDir
+    assert (sample.environ("cartpole")["TMPDIR"], container["image"]) == (
+        "/dev/shm",
+        "localhost:5001/aisandbox/cartpole:dev",
+    )
+    run = run_from_json(sample.one("TrainingRun", "cartpole"))
+    validate_spec(run.spec)
+    assert isinstance(run.spec.environment, GrpcEnvironment)
+    name, _, port = run.spec.environment.address.partition(":")
+    service = sample.one("Service", name)
+    assert (
+        service["spec"]["selector"].items()
+        <= sample.one("Deployment", name)["spec"]["template"]["metadata"]["labels"].items()
+    )
+    assert [each["port"] for each in service["spec"]["ports"]] == [int(port)]
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ PROGRAMS = (
     "lint-imports",
     "buf",
 )
-DOTNET = ["dotnet build", "dotnet format", "dotnet test", "python ", "dotnet pack", "pytest "]
+DOTNET = ["dotnet build", "dotnet format", "python ", "dotnet test", "python ", "dotnet pack", "pytest "]
 CHECKS = ["ruff format", "ruff check", "typos", "mypy ", "lint-imports", "buf format", "buf lint", "buf breaking"]
 GENERATED = ["python proto/generate.py --check", "python -m aisandbox_crds.generate --check"]
 TESTS = ["coverage.exe erase", "pytest.exe -n auto", "coverage.exe report"]

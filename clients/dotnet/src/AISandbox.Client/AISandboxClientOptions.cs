@@ -26,8 +26,9 @@ public sealed class AISandboxClientOptions : IValidatableObject
     public TimeSpan Timeout { get; set; } = TimeSpan.FromSeconds(30);
 
     /// <summary>
-    /// For how long a watch or a stream tries to connect again, from the moment its connection was lost.
-    /// <see cref="System.Threading.Timeout.InfiniteTimeSpan"/>: until it is cancelled.
+    /// For how long a watch tries to connect again, from the moment its connection was lost.
+    /// <see cref="System.Threading.Timeout.InfiniteTimeSpan"/>: until it is cancelled. A stream tries for as long as an
+    /// observation waits, each up to <see cref="Timeout"/>.
     /// </summary>
     public TimeSpan ReconnectTimeout { get; set; } = TimeSpan.FromMinutes(10);
 

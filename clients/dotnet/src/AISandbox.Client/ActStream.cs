@@ -25,21 +25,24 @@ public sealed class ActStream : IAsyncDisposable
     private readonly Queue<PendingAction> _unsent = new();
     private readonly Queue<PendingAction> _sent = new();
     private readonly ITimer _deadlines;
-    private readonly CancellationTokenSource _closed;
+    private readonly CancellationTokenSource _close;
+    private readonly CancellationToken _closed;
     private readonly CancellationTokenRegistration _onClosed;
     private readonly Backoff _backoff;
     private AsyncDuplexStreamingCall<V1.ActStreamRequest, V1.ActStreamResponse>? _call;
     private AsyncDuplexStreamingCall<V1.ActStreamRequest, V1.ActStreamResponse>? _addressed;
     private bool _isSending;
     private bool _isWaiting;
+    private int _isDisposed;
 
     internal ActStream(Connection connection, V1.ActRequest first)
     {
         _connection = connection;
         _first = first;
         _backoff = new Backoff(connection.Options, connection.Time);
-        _closed = CancellationTokenSource.CreateLinkedTokenSource(connection.Disposed);
-        _onClosed = _closed.Token.Register(static state => ((ActStream)state!).FailAll(new ObjectDisposedException(nameof(ActStream))), this);
+        _close = CancellationTokenSource.CreateLinkedTokenSource(connection.Disposed);
+        _closed = _close.Token;
+        _onClosed = _closed.Register(static state => ((ActStream)state!).FailAll(new ObjectDisposedException(nameof(ActStream))), this);
         var interval = TimeSpan.FromTicks(Math.Max(connection.Options.Timeout.Ticks / 8, TimeSpan.TicksPerMillisecond));
         _deadlines = connection.Time.CreateTimer(static state => ((ActStream)state!).FailOverdue(), this, interval, interval);
     }
@@ -85,13 +88,14 @@ public sealed class ActStream : IAsyncDisposable
     /// <summary>Ends the stream. What waits for an action ends with <see cref="ObjectDisposedException"/>.</summary>
     public ValueTask DisposeAsync()
     {
-        if (_closed.IsCancellationRequested)
+        if (Interlocked.Exchange(ref _isDisposed, 1) != 0)
         {
             return default;
         }
 
-        _closed.Cancel();
+        _close.Cancel();
         _onClosed.Dispose();
+        _close.Dispose();
         _deadlines.Dispose();
         lock (_gate)
         {
@@ -191,7 +195,7 @@ public sealed class ActStream : IAsyncDisposable
     private static readonly WriteOptions Buffered = new(WriteFlags.BufferHint);
 
     private AsyncDuplexStreamingCall<V1.ActStreamRequest, V1.ActStreamResponse> Open() =>
-        _connection.Inference.ActStream(new CallOptions(cancellationToken: _closed.Token));
+        _connection.Inference.ActStream(new CallOptions(cancellationToken: _closed));
 
     /// <summary>Reads the answers of one call until it ends, then sees to what was not answered.</summary>
     private async Task ReadAsync(AsyncDuplexStreamingCall<V1.ActStreamRequest, V1.ActStreamResponse> call)
@@ -293,7 +297,7 @@ public sealed class ActStream : IAsyncDisposable
             "stream for {Run}: {Error}; connecting again in {Delay}, attempt {Attempt}", _first.RunId, Errors.Describe(lost, _connection.InferenceAddress), delay, _backoff.Attempts);
         try
         {
-            await _backoff.DelayAsync(delay, _closed.Token).ConfigureAwait(false);
+            await _backoff.DelayAsync(delay, _closed).ConfigureAwait(false);
         }
         catch (OperationCanceledException)
         {

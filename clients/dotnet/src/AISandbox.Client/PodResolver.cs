@@ -74,7 +74,7 @@ internal sealed class PodResolver : PollingResolver
     }
 
     /// <summary>A failed lookup is repeated after 1, 2, 4, ... seconds, at most after the interval: gRPC's own waits reach two minutes.</summary>
-    private sealed class LimitedBackoffFactory(TimeSpan limit) : IBackoffPolicyFactory
+    internal sealed class LimitedBackoffFactory(TimeSpan limit) : IBackoffPolicyFactory
     {
         public IBackoffPolicy Create() => new LimitedBackoff(limit);
 
@@ -85,7 +85,7 @@ internal sealed class PodResolver : PollingResolver
             public TimeSpan NextBackoff()
             {
                 var current = _next < limit ? _next : limit;
-                _next += _next;
+                _next = current + current;
                 return current;
             }
         }

@@ -270,9 +270,9 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     /// <summary>Begins to follow, in the background.</summary>
     internal void Follow(Func<CancellationToken, Task> follow) => _following = Task.Run(() => follow(_stop.Token), CancellationToken.None);
 
-    /// <summary>Hands in a newer model, which is used as soon as that is possible.</summary>
+    /// <summary>Hands in a newer model, which is used as soon as that is possible; false: the policy is disposed.</summary>
     /// <exception cref="PolicyException">It has other spaces.</exception>
-    internal void Offer(LoadedModel model)
+    internal bool Offer(LoadedModel model)
     {
         int[] batchSizes;
         lock (_gate)
@@ -280,7 +280,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
             if (_isDisposed)
             {
                 model.Dispose();
-                return;
+                return false;
             }
 
             if (!model.HasSpacesOf(_current))
@@ -299,11 +299,14 @@ public sealed class Policy : IDisposable, IAsyncDisposable
         if (Volatile.Read(ref _isDisposed))
         {
             Interlocked.Exchange(ref _next, null)?.Dispose();
-            return;
+            return false;
         }
 
-        ModelReady?.Invoke(this, new PolicyModelEventArgs(model.Model));
+        return true;
     }
+
+    /// <summary>Raises <see cref="ModelReady"/>. Throws what a handler throws.</summary>
+    internal void Announce(PolicyModel model) => ModelReady?.Invoke(this, new PolicyModelEventArgs(model));
 
     /// <summary>Frees the models that are no longer in use: not in the call that replaces them, which must not wait.</summary>
     internal void DisposeRetired()

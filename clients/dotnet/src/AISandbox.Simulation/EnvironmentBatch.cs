@@ -13,7 +13,7 @@ internal sealed class EnvironmentBatch : IDisposable
     private readonly EnvironmentRow[] rows;
     private readonly byte[][] finals;
     private readonly double[] metrics;
-    private readonly EnvironmentFailedException?[] failures;
+    private readonly Exception?[] failures;
     private readonly StepThreads? threads;
     private readonly Action<int> stepOne;
     private byte[] actions = [];
@@ -31,7 +31,7 @@ internal sealed class EnvironmentBatch : IDisposable
         (Rewards, Terminated, Truncated) = (new byte[4 * n], new byte[n], new byte[n]);
         finals = Array.ConvertAll(Observations.Data, data => new byte[data.Length]);
         metrics = new double[n * Spec.Metrics.Count];
-        failures = new EnvironmentFailedException?[n];
+        failures = new Exception?[n];
         rows = new EnvironmentRow[n];
         for (var i = 0; i < n; i++)
             rows[i] = new EnvironmentRow(environments[i], options, Observations, Masks, i, n, recorder);
@@ -116,8 +116,9 @@ internal sealed class EnvironmentBatch : IDisposable
         {
             Advance(i);
         }
-        catch (EnvironmentFailedException error)
+        catch (Exception error)
         {
+            // Whatever it is: in a thread of its own it would end the process.
             failures[i] = error;
         }
     }

@@ -71,8 +71,7 @@ internal sealed class EnvironmentRow
         Log.Clear();
         Array.Clear(Metrics, 0, Metrics.Length);
         Clear();
-        if (!ReferenceEquals(environment.Spec, Spec) && !Spec.Message.Equals(environment.Spec?.Message))
-            throw Failure("Spec changed: it is the same for the whole life of an environment", null);
+        CheckSpec();
         try
         {
             environment.Reset(new ResetContext(this));
@@ -116,6 +115,21 @@ internal sealed class EnvironmentRow
         Buffers.Clear(Index);
         if (Spec.HasActionMasks)
             MaskRow.Fill(1);
+    }
+
+    private void CheckSpec()
+    {
+        EnvironmentSpec? spec;
+        try
+        {
+            spec = environment.Spec;
+        }
+        catch (Exception error)
+        {
+            throw Failure($"Spec threw {error.GetType().Name}: {error.Message}", error);
+        }
+        if (!ReferenceEquals(spec, Spec) && !Spec.Message.Equals(spec?.Message))
+            throw Failure("Spec changed: it is the same for the whole life of an environment", null);
     }
 
     private void Check()

@@ -88,12 +88,17 @@ public sealed class Simulator
     /// <summary>Takes environments. Throws RpcException with RESOURCE_EXHAUSTED if fewer are free.</summary>
     internal void Reserve(int environments)
     {
-        var total = Interlocked.Add(ref inUse, environments);
-        if (Options.Capacity == 0 || total <= Options.Capacity)
-            return;
-        var free = Options.Capacity - Interlocked.Add(ref inUse, -environments);
+        // Nothing is taken before it is known to be free: a session that is refused must not refuse another.
+        var held = Volatile.Read(ref inUse);
+        while (Options.Capacity == 0 || environments <= Options.Capacity - held)
+        {
+            var seen = Interlocked.CompareExchange(ref inUse, held + environments, held);
+            if (seen == held)
+                return;
+            held = seen;
+        }
         throw new RpcException(new Status(
-            StatusCode.ResourceExhausted, $"{environments} environments were requested and {Math.Max(free, 0)} of {Options.Capacity} are free"));
+            StatusCode.ResourceExhausted, $"{environments} environments were requested and {Options.Capacity - held} of {Options.Capacity} are free"));
     }
 
     internal void Release(int environments) => Interlocked.Add(ref inUse, -environments);

@@ -136,9 +136,29 @@ public class ActStreamTests
         await using var stream = client.GetRun("run").OpenActStream();
         var error = await Assert.ThrowsAsync<AISandboxException>(() => stream.ActAsync(new float[] { 1 }, TestContext.Current.CancellationToken));
         Assert.Equal(StatusCode.DeadlineExceeded, error.StatusCode);
-        // The stuck stream is given up; a new one answers.
+    }
+
+    [Fact]
+    public async Task Stuck_stream_is_replaced_when_an_observation_is_overdue()
+    {
+        var service = new ScriptedService { OnStream = (_, _, context) => Task.Delay(Timeout.Infinite, context.CancellationToken) };
+        await using var server = await ScriptedServer.StartAsync(service);
+        using var client = server.Connect(options => options.Timeout = TimeSpan.FromSeconds(5));
+        await using var stream = client.GetRun("run").OpenActStream();
+        await Assert.ThrowsAsync<AISandboxException>(() => stream.ActAsync(new float[] { 1 }, TestContext.Current.CancellationToken));
         service.OnStream = ScriptedService.EchoAsync;
-        Assert.Equal(2, (await stream.ActAsync(new float[] { 2 }, TestContext.Current.CancellationToken)).Values[0]);
+        // A busy machine may need longer than one deadline for the new stream.
+        await Waiting.UntilAsync(async () =>
+        {
+            try
+            {
+                return (await stream.ActAsync(new float[] { 2 }, TestContext.Current.CancellationToken)).Values[0] == 2;
+            }
+            catch (AISandboxException error) when (error.StatusCode == StatusCode.DeadlineExceeded)
+            {
+                return false;
+            }
+        });
     }
 
     [Fact]
@@ -184,6 +204,8 @@ public class ActStreamTests
         var act = stream.ActAsync(new float[] { 1 }, TestContext.Current.CancellationToken);
         await stream.DisposeAsync();
         await Assert.ThrowsAsync<ObjectDisposedException>(() => act);
+        await Assert.ThrowsAsync<ObjectDisposedException>(() => stream.ActAsync(new float[] { 1 }, TestContext.Current.CancellationToken));
+        await stream.DisposeAsync();
         await using var other = client.GetRun("run").OpenActStream();
         act = other.ActAsync(new float[] { 1 }, TestContext.Current.CancellationToken);
         client.Dispose();

@@ -21,6 +21,14 @@ public class PodTests
     };
 
     [Fact]
+    public void Lookups_of_a_name_that_is_never_there_are_repeated_for_ever()
+    {
+        var backoff = new PodResolver.LimitedBackoffFactory(TimeSpan.FromSeconds(5)).Create();
+        var waits = Enumerable.Range(0, 100).Select(_ => backoff.NextBackoff().TotalSeconds);
+        Assert.Equal([1, 2, 4, .. Enumerable.Repeat(5.0, 97)], waits);
+    }
+
+    [Fact]
     public async Task Calls_wait_for_the_first_pod_and_then_go_to_all_in_turn()
     {
         var called = new ConcurrentQueue<string>();

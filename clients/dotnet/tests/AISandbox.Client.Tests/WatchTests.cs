@@ -124,7 +124,8 @@ public class WatchTests
         await using var watch = client.GetRun("run").WatchAsync(TestContext.Current.CancellationToken).GetAsyncEnumerator(TestContext.Current.CancellationToken);
         Assert.True(await watch.MoveNextAsync());
         cable.GoSilent();
-        Assert.True(await watch.MoveNextAsync());
+        // On a busy machine a ping may have been late before, and the watch have connected again already.
+        Assert.True(watch.Current.IsDone || await watch.MoveNextAsync());
         Assert.True(watch.Current.IsDone);
     }
 

@@ -81,6 +81,12 @@ internal sealed class FakeService : IAsyncDisposable
         public volatile Func<byte[], byte[]>? Damage;
         public volatile StatusResponse Status = new() { Phase = Phase.Running };
         public volatile RpcException? Error;
+
+        /// <summary>What is thrown instead of <see cref="Status"/>.</summary>
+        public volatile RpcException? StatusError;
+
+        /// <summary>Is called when the status was asked for.</summary>
+        public volatile Action? OnStatus;
         public volatile bool IsSilent;
 
         /// <summary>The calls that arrived, by name.</summary>
@@ -89,7 +95,11 @@ internal sealed class FakeService : IAsyncDisposable
 
     private sealed class Service(State state) : PolicyTrainerService.PolicyTrainerServiceBase
     {
-        public override Task<StatusResponse> GetTrainingStatus(StatusRequest request, ServerCallContext context) => Task.FromResult(state.Status);
+        public override Task<StatusResponse> GetTrainingStatus(StatusRequest request, ServerCallContext context)
+        {
+            state.OnStatus?.Invoke();
+            return state.StatusError is { } error ? throw error : Task.FromResult(state.Status);
+        }
 
         public override async Task<DescribeModelResponse> DescribeModel(DescribeModelRequest request, ServerCallContext context) =>
             Describe(await ModelAsync("DescribeModel", context));

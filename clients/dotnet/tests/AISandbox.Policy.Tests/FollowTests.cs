@@ -144,6 +144,55 @@ public sealed class FollowTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Run_that_has_not_started_is_waited_for()
+    {
+        // So an inference-server answers until the trainer has made the run's folder.
+        _service.Answers.Error = new RpcException(new Status(StatusCode.NotFound, "run r is unknown"));
+        _service.Answers.Status = new() { Phase = V1.Phase.Pending };
+        await _service.StartAsync();
+        var following = FollowAsync();
+        await UntilAsync(() => _service.Answers.Calls.Count(call => call == "GetModel") >= 3);
+        Assert.False(following.IsCompleted);
+
+        _service.Answers.Error = null;
+
+        await using var policy = await following.WaitAsync(Cancelled);
+        AssertActsAs(First, policy);
+    }
+
+    [Theory]
+    [InlineData(StatusCode.FailedPrecondition)]
+    [InlineData(StatusCode.NotFound)]
+    public async Task Model_that_is_published_while_the_status_is_asked_for_is_used(StatusCode code)
+    {
+        _service.Answers.Error = new RpcException(new Status(code, "run r has published no model 'best' yet"));
+        _service.Answers.Status = new() { Phase = V1.Phase.Succeeded, IsDone = true };
+        _service.Answers.OnStatus = () => _service.Answers.Error = null;
+        await _service.StartAsync();
+        await using var policy = await FollowAsync();
+        AssertActsAs(First, policy);
+    }
+
+    [Fact]
+    public async Task Handler_of_a_newer_model_that_throws_has_failed_alone()
+    {
+        await _service.StartAsync();
+        await using var policy = await FollowAsync();
+        policy.ModelReady += (_, _) => throw new InvalidOperationException("broken handler");
+
+        _service.Answers.Model = Second;
+
+        await UntilActsAsync(Second, policy);
+        await UntilAsync(() => _log.Lines.Contains("A handler of ModelReady has failed"));
+        var looks = Looks();
+        await UntilAsync(() => Looks() >= looks + 3);
+        Assert.Equal(2, _service.Answers.Calls.Count(call => call == "GetModel"));
+        Assert.Null(policy.LastError);
+
+        int Looks() => _service.Answers.Calls.Count(call => call == "DescribeModel");
+    }
+
+    [Fact]
     public async Task Caller_that_does_not_wait_is_told_what_is_missing()
     {
         var options = Options();
@@ -165,7 +214,7 @@ public sealed class FollowTests : IAsyncLifetime
     [InlineData(StatusCode.InvalidArgument, PolicyErrorReason.Refused)]
     public async Task Refusal_of_the_service_is_an_error_at_once(StatusCode code, PolicyErrorReason reason)
     {
-        _service.Answers.Error = new RpcException(new Status(code, "the detail"));
+        _service.Answers.Error = _service.Answers.StatusError = new RpcException(new Status(code, "the detail"));
         await _service.StartAsync();
         var error = await Assert.ThrowsAsync<PolicyException>(() => FollowAsync());
         Assert.Equal(reason, error.Reason);

@@ -152,6 +152,62 @@ public class SessionTests
         Assert.Contains("environment 1 of 2", failure.Status.Detail, StringComparison.Ordinal);
     }
 
+    /// <summary>In a thread of its own such an exception would end the process.</summary>
+    [Theory]
+    [InlineData(false, "at the reset: Spec threw IOException: no level")]
+    [InlineData(true, "Null character in path")]
+    public void Environments_in_parallel_may_fail_in_whatever_they_do(bool isOfTheRecorder, string words)
+    {
+        Assert.SkipUnless(System.Environment.ProcessorCount > 1, "one processor");
+        using var all = new Barrier(2);
+        var spec = EnvironmentSpec.Create("Parallel").Observation(Space.Box(2)).Action(Space.Discrete(3)).StepsInParallel().Build();
+        var environments = new List<FailingEnvironment>();
+        var options = new SimulatorOptions { FailedEpisodes = isOfTheRecorder ? "no\0folder" : null };
+        var simulator = new Simulator(
+            () =>
+            {
+                environments.Add(new FailingEnvironment(spec, all));
+                return environments[^1];
+            },
+            options);
+        using var session = simulator.CreateSession();
+        session.Handle(Requests.Open(2));
+        session.Handle(Requests.Reset(0, 1));
+        environments.ForEach(environment => environment.Fails = true);
+
+        var failure = Assert.Throws<RpcException>(() => session.Handle(Requests.Step(0, 0)));
+
+        Assert.Equal(StatusCode.Internal, failure.StatusCode);
+        Assert.Contains(words, failure.Status.Detail, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Session_that_is_refused_refuses_no_other()
+    {
+        var simulator = new Simulator(() => new ScriptedEnvironment(), new SimulatorOptions { Capacity = 1 });
+        using var stop = new CancellationTokenSource();
+        var refused = new Thread(() =>
+        {
+            while (!stop.IsCancellationRequested)
+                Assert.Throws<RpcException>(() => simulator.Reserve(2));
+        });
+        refused.Start();
+        try
+        {
+            for (var i = 0; i < 20_000; i++)
+            {
+                simulator.Reserve(1);
+                simulator.Release(1);
+            }
+        }
+        finally
+        {
+            stop.Cancel();
+            refused.Join();
+        }
+        Assert.Equal(0, simulator.InUse);
+    }
+
     [Fact]
     public async Task Session_with_a_long_request_goes_on_in_a_thread_of_its_own()
     {
@@ -174,5 +230,23 @@ public class SessionTests
         session.Dispose();
         Assert.True(threads[0].Join(TimeSpan.FromSeconds(60)));
         Assert.Equal(0, simulator.InUse);
+    }
+
+    /// <summary>Ends its episode in every step, at the same time as the other one, and has no spec for the next one if it fails.</summary>
+    private sealed class FailingEnvironment(EnvironmentSpec spec, Barrier all) : IEnvironment
+    {
+        public bool Fails { get; set; }
+
+        public EnvironmentSpec Spec => Fails ? throw new IOException("no level") : spec;
+
+        public void Reset(ResetContext context) => context.Observation.Write(0f, 0f);
+
+        public StepResult Step(StepContext context)
+        {
+            if (!all.SignalAndWait(TimeSpan.FromSeconds(60)))
+                throw new TimeoutException("the other environment was not stepped at the same time");
+            context.Observation.Write(0f, 0f);
+            return StepResult.Terminated(1);
+        }
     }
 }

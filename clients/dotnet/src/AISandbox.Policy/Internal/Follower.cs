@@ -41,17 +41,30 @@ internal sealed partial class Follower
     private async Task<LoadedModel> FirstModelAsync(CancellationToken cancellationToken)
     {
         var damaged = 0;
+        string? whyNever = null;
         while (true)
         {
             try
             {
                 return await LoadAsync(cancellationToken).ConfigureAwait(false);
             }
-            catch (PolicyException error) when (error.Reason == PolicyErrorReason.NoModel && _options.WaitForModel)
+            catch (PolicyException error) when (error.Reason is PolicyErrorReason.NoModel or PolicyErrorReason.RunNotFound && _options.WaitForModel)
             {
-                if (await WhyNeverAsync(cancellationToken).ConfigureAwait(false) is { } reason)
+                if (whyNever is not null)
                 {
-                    throw new PolicyException(PolicyErrorReason.NoModel, $"There is no {_source.Name}, and there will be none: {reason}.", error);
+                    throw new PolicyException(PolicyErrorReason.NoModel, $"There is no {_source.Name}, and there will be none: {whyNever}.", error);
+                }
+
+                (var isKnown, whyNever) = await AskForRunAsync(cancellationToken).ConfigureAwait(false);
+                if (error.Reason == PolicyErrorReason.RunNotFound && !isKnown)
+                {
+                    throw;
+                }
+
+                if (whyNever is not null)
+                {
+                    // The run may have published its model and ended since the download was refused.
+                    continue;
                 }
 
                 LogWaiting(error.Message);
@@ -71,16 +84,19 @@ internal sealed partial class Follower
         }
     }
 
-    private async Task<string?> WhyNeverAsync(CancellationToken cancellationToken)
+    /// <summary>
+    /// Whether the service knows the run, or may know it when it answers again, and why the run will never have a model. An
+    /// inference-server knows a run only from its files, which a run that has not started does not have, and no states of runs.
+    /// </summary>
+    private async Task<(bool IsKnown, string? WhyNever)> AskForRunAsync(CancellationToken cancellationToken)
     {
         try
         {
-            return await _source.WhyNeverAsync(cancellationToken).ConfigureAwait(false);
+            return (true, await _source.WhyNeverAsync(cancellationToken).ConfigureAwait(false));
         }
-        catch (PolicyException)
+        catch (PolicyException error)
         {
-            // An inference-server does not know the state of a run.
-            return null;
+            return (error.IsTransient, null);
         }
     }
 
@@ -119,9 +135,13 @@ internal sealed partial class Follower
             {
                 var model = await LoadAsync(cancellationToken).ConfigureAwait(false);
                 var newer = model.Model;
-                policy.Offer(model);
+                var isTaken = policy.Offer(model);
                 LogLoaded(newer.Digest, newer.Timesteps);
                 digest = newer.Digest;
+                if (isTaken)
+                {
+                    Announce(policy, newer);
+                }
             }
 
             policy.LastError = null;
@@ -140,6 +160,19 @@ internal sealed partial class Follower
         }
 
         return digest;
+    }
+
+    /// <summary>A handler that throws has failed itself; the model is loaded all the same.</summary>
+    private void Announce(Policy policy, PolicyModel model)
+    {
+        try
+        {
+            policy.Announce(model);
+        }
+        catch (Exception error)
+        {
+            LogHandlerFailed(error);
+        }
     }
 
     private async Task<LoadedModel> LoadAsync(CancellationToken cancellationToken)
@@ -170,4 +203,7 @@ internal sealed partial class Follower
 
     [LoggerMessage(3, LogLevel.Information, "Loaded the model {Digest} of {Timesteps} steps")]
     private partial void LogLoaded(string digest, long timesteps);
+
+    [LoggerMessage(4, LogLevel.Error, "A handler of ModelReady has failed")]
+    private partial void LogHandlerFailed(Exception error);
 }

@@ -14,10 +14,12 @@ internal static class Waiting
     /// <summary>How long a test waits for what must come; it is not reached in a test that passes.</summary>
     public static readonly TimeSpan Limit = TimeSpan.FromSeconds(120);
 
-    public static async Task UntilAsync(Func<bool> condition)
+    public static Task UntilAsync(Func<bool> condition) => UntilAsync(() => Task.FromResult(condition()));
+
+    public static async Task UntilAsync(Func<Task<bool>> condition)
     {
         using var limit = new CancellationTokenSource(Limit);
-        while (!condition())
+        while (!await condition())
         {
             await Task.Delay(10, limit.Token);
         }
