@@ -120,8 +120,8 @@ BOUNDS: dict[str, str] = {
     "maximum": "should be less than or equal to {}",
     "minLength": "should be at least {} chars long",
     "maxLength": "may not be more than {} bytes",
-    "maxItems": "must have at most {} items",
-    "maxProperties": "must have at most {} items",
+    "maxItems": "must have at most {} item",
+    "maxProperties": "must have at most {} item",
 }
 DEFINITION = yaml.safe_load((Path(__file__).parents[2] / "crds" / "trainingrun.yaml").read_text(encoding="utf-8"))
 SPEC_SCHEMA = DEFINITION["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
