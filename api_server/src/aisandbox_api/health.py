@@ -7,7 +7,6 @@ follows the backend's availability. Must not know what answers for policies.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from aisandbox_wire import run_of_health_service
 from grpc_health.v1 import health, health_pb2
 
 from aisandbox_api.backend import Backend
+from aisandbox_api.background_tasks import cancel
 
 log = structlog.get_logger()
 
@@ -70,10 +70,7 @@ class HealthMonitor:
 
     async def stop(self) -> None:
         """Sets NOT_SERVING for every name, permanently."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancel(self._task)
         await self._servicer.enter_graceful_shutdown()
 
     async def _follow(self, serving: bool) -> None:

@@ -6,14 +6,13 @@ Must not know gRPC.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
 from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass
 
 import structlog
 
+from aisandbox_api.background_tasks import RepeatedTask
 from aisandbox_api.errors import ApiError
 
 log = structlog.get_logger()
@@ -48,27 +47,17 @@ class TargetFollower:
     ) -> None:
         self._read = read
         self._use = use
-        self._seconds = seconds
         self._problem = ""
         self._used: Set[str] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._looks = RepeatedTask(self._look, lambda: seconds, "follow-inference-servers")
 
     async def start(self) -> None:
-        """Looks once, and goes on in the background."""
-        await self._look()
-        self._task = asyncio.create_task(self._follow(), name="follow-inference-servers")
+        """Reads once, then again and again in the background."""
+        await self._looks.start()
 
     async def close(self) -> None:
-        """Stops it."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _follow(self) -> None:
-        while True:
-            await asyncio.sleep(self._seconds)
-            await self._look()
+        """Stops reading."""
+        await self._looks.close()
 
     async def _look(self) -> None:
         """What cannot be read leaves the addresses as they are."""
@@ -87,7 +76,7 @@ class TargetFollower:
             self._use(addresses)
 
     def _note(self, problem: str) -> None:
-        """Says once what goes on."""
+        """Logs a problem once while it lasts."""
         if problem != self._problem:
             log.warning("inference-servers cannot be listed", why=problem[:300])
         self._problem = problem

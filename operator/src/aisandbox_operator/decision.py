@@ -49,7 +49,7 @@ class Decision:
     ``reason`` (a Reason, or Kubernetes' own word for a failure) and ``message`` are those of the condition Running.
     ``failure`` goes with Failed. ``requeue_after``: seconds after which time alone may change the decision.
     ``is_queued``: another controller decides when the run's Job may run. ``needs_attention``: a person may have to act.
-    ``has_stalled``: no progress for too long. ``is_uncertain``: nobody can say whether its trainer runs.
+    ``has_stalled``: no progress for too long. ``is_uncertain``: it is not known whether its trainer runs.
     ``keeps_status``: nothing is to be written, whatever the other fields say.
     """
 

@@ -86,7 +86,7 @@ def job_manifest(
     """
     labels = {**wanted_labels(spec, run_labels or {}), **own_labels(name)}
     template = _template(name, files_uid or uid, spec, settings)
-    origin = job_origin(name, files_uid or uid, spec, settings)
+    origin = _origin(template, spec)
     job_spec: Manifest = {
         "parallelism": 1,
         "completions": 1,
@@ -135,10 +135,14 @@ def _template(name: str, files_uid: str, spec: TrainingRunSpec, settings: Settin
 
 def job_origin(name: str, files_uid: str, spec: TrainingRunSpec, settings: Settings) -> JobOrigin:
     """What a Job that is created now is created from."""
+    return _origin(_template(name, files_uid, spec, settings), spec)
+
+
+def _origin(template: Manifest, spec: TrainingRunSpec) -> JobOrigin:
     whole = spec_to_json(replace(spec, suspend=False, cancel=False, ttl_seconds_after_finished=None))
     of_trainer = spec_to_json(spec_for_trainer(spec))
     of_pod = {key: value for key, value in whole.items() if of_trainer.get(key) != value}
-    return JobOrigin(_digest(_template(name, files_uid, spec, settings)), _digest(of_pod))
+    return JobOrigin(_digest(template), _digest(of_pod))
 
 
 def encode_origin(origin: JobOrigin) -> str:

@@ -30,6 +30,7 @@ from aisandbox_process import (
     whole_number,
 )
 
+from aisandbox_operator.pod_allowance import SETTING as POD_ALLOWED
 from aisandbox_operator.pod_allowance import PodAllowance, read_allowance
 
 PULL_POLICIES = ("IfNotPresent", "Always", "Never")
@@ -200,12 +201,11 @@ def _pod_template(environ: Mapping[str, str]) -> PodTemplate | None:
 
 
 def _pod_allowed(environ: Mapping[str, str]) -> PodAllowance:
-    name = "TRAINER_POD_ALLOWED"
-    data = _json_object(environ, name, '{"images": ["registry.example.com/team/*"]}')
+    data = _json_object(environ, POD_ALLOWED, '{"images": ["registry.example.com/team/*"]}')
     try:
         return PodAllowance() if data is None else read_allowance(data)
     except ValueError as error:
-        raise InvalidSetting(name, str(error)) from error
+        raise InvalidSetting(POD_ALLOWED, str(error)) from error
 
 
 def _json_object(environ: Mapping[str, str], name: str, example: str) -> Mapping[str, Any] | None:

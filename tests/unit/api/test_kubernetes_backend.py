@@ -45,14 +45,6 @@ def new_run(name: str = "lander-b", **fields: Any) -> TrainingRun:
     return TrainingRun(name, spec, annotations={REQUEST_ANNOTATION: f"request-of-{name}"}, **fields)
 
 
-@pytest.fixture
-async def api() -> AsyncIterator[FakeKubernetes]:
-    api = FakeKubernetes()
-    await api.start()
-    yield api
-    await api.stop()
-
-
 Opened = Callable[..., Any]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,14 +20,6 @@ from structlog.testing import capture_logs
 
 PATIENCE_SECONDS = 60.0
 REVIEW = "selfsubjectaccessreviews"
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeKubernetes]:
-    api = FakeKubernetes()
-    await api.start()
-    yield api
-    await api.stop()
 
 
 async def until(holds: Callable[[], object]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Set
+from collections.abc import Set
 from typing import Any
 
 import pytest
@@ -27,14 +27,6 @@ def one(*endpoints: tuple[str, dict[str, bool]], service: str = "a", family: str
         "ports": [{"name": "grpc", "port": port}, {"name": "metrics", "port": 9090}],
         "endpoints": [{"addresses": [address], "conditions": conditions} for address, conditions in endpoints],
     }
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[FakeKubernetes]:
-    api = FakeKubernetes()
-    await api.start()
-    yield api
-    await api.stop()
 
 
 @pytest.mark.parametrize(

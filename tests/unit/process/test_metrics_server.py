@@ -1,12 +1,22 @@
 import errno
 import socket
 import urllib.request
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from aisandbox_process import metrics_server
 from aisandbox_process.metrics_server import MetricsServer
 from prometheus_client import CollectorRegistry, Counter
+
+
+def _answers_and_closes(server: MetricsServer, addresses: Sequence[str]) -> None:
+    try:
+        for address in addresses:
+            with urllib.request.urlopen(f"http://{address}:{server.port}/metrics", timeout=30) as answer:
+                assert answer.status == 200
+    finally:
+        server.close()
 
 
 def test_metrics_server_serves_its_registry_until_it_is_closed() -> None:
@@ -32,12 +42,7 @@ def test_metrics_server_refuses_a_port_in_use() -> None:
 def test_metrics_server_on_all_addresses_answers_on_both_families(host: str) -> None:
     server = MetricsServer(CollectorRegistry(), host, 0)
     addresses = ["127.0.0.1", *(["[::1]"] if _has_ipv6() else [])]
-    try:
-        for address in addresses:
-            with urllib.request.urlopen(f"http://{address}:{server.port}/metrics", timeout=30) as answer:
-                assert answer.status == 200
-    finally:
-        server.close()
+    _answers_and_closes(server, addresses)
 
 
 def test_metrics_server_falls_back_to_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,11 +51,7 @@ def test_metrics_server_falls_back_to_ipv4(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(metrics_server, "make_server", without_ipv6)
     server = MetricsServer(CollectorRegistry(), "::", 0)
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=30) as answer:
-            assert answer.status == 200
-    finally:
-        server.close()
+    _answers_and_closes(server, ["127.0.0.1"])
 
 
 def test_metrics_server_takes_ipv4_also_where_ipv6_sockets_do_not_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,11 +69,7 @@ def test_metrics_server_takes_ipv4_also_where_ipv6_sockets_do_not_by_default(mon
     with monkeypatch.context() as patch:
         patch.setattr(socket, "socket", OnlyIPv6)
         server = MetricsServer(CollectorRegistry(), "0.0.0.0", 0)
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=30) as answer:
-            assert answer.status == 200
-    finally:
-        server.close()
+    _answers_and_closes(server, ["127.0.0.1"])
 
 
 @pytest.mark.parametrize("taken", ["127.0.0.1", "0.0.0.0"])

@@ -16,6 +16,7 @@ from aisandbox_crds import Phase, ProgressReport, TrainingRun, utc_now
 from aisandbox_kubernetes import Client, Configuration, NotConfigured, Retry, load_configuration
 from aisandbox_model_store import RunStore
 
+from aisandbox_api.background_tasks import cancel
 from aisandbox_api.errors import (
     BackendUnavailable,
     ClusterRefused,
@@ -148,10 +149,7 @@ class KubernetesBackend:
         """Disconnects; trainers are not affected."""
         self._closing = True
         self._views.notify_all()
-        if self._removal is not None:
-            self._removal.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._removal
+        await cancel(self._removal)
         if self._connected is not None:
             await self._connected.rights.close()
             await self._connected.writer.close()

@@ -1,15 +1,13 @@
 """Whether the service may do what it needs: it asks the cluster, instead of finding out when a trainer reports.
 
-Owns the list of what is needed beside reading runs, without which the service does not start, and what follows for
-whom if it is missing. Must not know how health is told.
+Owns the list of what is needed beside reading runs, without which the service does not start, and what does not work
+if a right is missing. Must not know how health is reported.
 
 Source: kubernetes.io, "Authorization Overview", SelfSubjectAccessReview.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +15,7 @@ import structlog
 from aisandbox_crds import GROUP
 from aisandbox_kubernetes import Client
 
+from aisandbox_api.background_tasks import RepeatedTask
 from aisandbox_api.errors import ApiError
 from aisandbox_api.kubernetes.call_errors import api_errors
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
@@ -66,9 +65,10 @@ class OwnRights:
         self._client = client
         self._namespace = namespace
         self._metrics = metrics
-        self._seconds = {False: check_seconds, True: missing_check_seconds}
         self._missing: tuple[Right, ...] = ()
-        self._task: asyncio.Task[None] | None = None
+        self._checks = RepeatedTask(
+            self._check, lambda: missing_check_seconds if self._missing else check_seconds, "check-own-rights"
+        )
 
     @property
     def problem(self) -> str:
@@ -82,21 +82,12 @@ class OwnRights:
         )
 
     async def start(self) -> None:
-        """Asks once, and goes on in the background."""
-        await self._check()
-        self._task = asyncio.create_task(self._follow(), name="check-own-rights")
+        """Asks once, then again and again in the background."""
+        await self._checks.start()
 
     async def close(self) -> None:
-        """Stops it."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _follow(self) -> None:
-        while True:
-            await asyncio.sleep(self._seconds[bool(self._missing)])
-            await self._check()
+        """Stops asking."""
+        await self._checks.close()
 
     async def _check(self) -> None:
         """What cannot be asked leaves the answer of before."""

@@ -14,6 +14,7 @@ from contextlib import aclosing
 
 import structlog
 
+from aisandbox_api.background_tasks import cancel
 from aisandbox_api.errors import ApiError, ClusterRefused
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
 from aisandbox_api.kubernetes.run_cache import RunCache
@@ -68,10 +69,7 @@ class RunWatch:
 
     async def close(self) -> None:
         """Stops it."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancel(self._task)
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS

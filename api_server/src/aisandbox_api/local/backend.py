@@ -16,6 +16,7 @@ import structlog
 from aisandbox_crds import REQUEST_ANNOTATION, Phase, ProgressReport, TrainingRun, TrainingRunSpec, utc_now
 from aisandbox_model_store import InvalidRunId, RunStore
 
+from aisandbox_api.background_tasks import cancel
 from aisandbox_api.default_environment import environment_to_train
 from aisandbox_api.errors import (
     LimitReached,
@@ -110,10 +111,7 @@ class LocalBackend:
             supervisor.stop()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
-        if self._saving is not None:
-            self._saving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._saving
+        await cancel(self._saving)
         for supervisor in self._supervisors.values():
             await supervisor.state.save_if_possible()
         await self._launcher.close()

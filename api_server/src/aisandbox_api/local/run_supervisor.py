@@ -7,7 +7,6 @@ the spec, read again at every event, so their order does not matter.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from aisandbox_crds import (
 )
 from aisandbox_model_store import ModelStoreError, RunStore
 
+from aisandbox_api.background_tasks import cancel
 from aisandbox_api.errors import ApiError, AttemptOver, NotPermitted
 from aisandbox_api.local import status_updates
 from aisandbox_api.local.artifacts import read_artifacts
@@ -250,9 +250,7 @@ class RunSupervisor:
             return False
         finally:
             if not task.done():
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                await cancel(task)
 
     def _is_stop_wanted(self) -> bool:
         return self._stopping or self.run.spec.cancel or self.run.spec.suspend

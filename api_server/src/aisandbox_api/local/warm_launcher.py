@@ -19,6 +19,7 @@ import structlog
 from aisandbox_crds import TrainerStart
 from aisandbox_process.fork_server import ForkedProcess, ForkServer
 
+from aisandbox_api.background_tasks import cancel
 from aisandbox_api.errors import LaunchFailed
 from aisandbox_api.local.forked_trainer import ForkedTrainer
 from aisandbox_api.local.launcher import Launcher, Trainer
@@ -94,10 +95,7 @@ class WarmLauncher:
             trainer.terminate()
         if self._trainers:
             await asyncio.wait(list(self._trainers), timeout=STOP_SECONDS)
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancel(self._task)
         await self._fallback.close()
 
     async def _keep_server(self) -> None:

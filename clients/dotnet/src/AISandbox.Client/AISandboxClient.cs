@@ -52,7 +52,7 @@ public sealed class AISandboxClient : IDisposable
     /// <summary>The same for the calls that an inference-server answers; see <see cref="AISandboxClientOptions.InferenceAddress"/>.</summary>
     public V1.PolicyTrainerService.PolicyTrainerServiceClient InferenceContract => _connection.Inference;
 
-    /// <summary>Starts a run and returns at once; the run goes on without this client. Retries start one run.</summary>
+    /// <summary>Starts a run and returns at once; the run continues without this client. Retries start one run.</summary>
     /// <param name="training">What to train.</param>
     /// <param name="cancellationToken">Ends the call; there may then be a run.</param>
     public async Task<TrainingRunHandle> StartAsync(Training training, CancellationToken cancellationToken = default)

@@ -50,7 +50,7 @@ public sealed class ActStream : IAsyncDisposable
     /// <summary>The policy's action for one observation, as of <see cref="TrainingRunHandle.ActAsync"/>.</summary>
     /// <param name="observation">Is copied before the method returns.</param>
     /// <param name="cancellationToken">Ends the wait for the action.</param>
-    /// <exception cref="AISandboxException">This observation was refused, or not answered in time. The stream goes on.</exception>
+    /// <exception cref="AISandboxException">This observation was refused, or not answered in time. The stream stays usable.</exception>
     public Task<PolicyAction> ActAsync(ReadOnlyMemory<float> observation, CancellationToken cancellationToken = default)
     {
         if (cancellationToken.IsCancellationRequested)
@@ -227,7 +227,7 @@ public sealed class ActStream : IAsyncDisposable
         }
         catch (RpcException error)
         {
-            // Nobody but this class has cancelled the call: to make a new one.
+            // Only this class cancels the call, in order to make a new one.
             lost = error.StatusCode == StatusCode.Cancelled ? new RpcException(new Status(StatusCode.Unavailable, "the stream was given up")) : error;
         }
         catch (Exception error)

@@ -19,7 +19,7 @@ internal sealed class PendingAction : TaskCompletionSource<PolicyAction>
     /// <summary>When it was asked, as a timestamp of the clock.</summary>
     public long Since { get; }
 
-    /// <summary>Whether nobody waits for it any more. One that was sent is answered all the same, in its place.</summary>
+    /// <summary>Whether its caller has stopped waiting. If it was sent, its answer still comes, in order.</summary>
     public bool IsOver => Task.IsCompleted;
 
     public void CancelWith(CancellationToken cancellationToken) =>

@@ -88,7 +88,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     }
 
     /// <summary>
-    /// Downloads a model of a run, verifies its digest, replays its golden examples, and goes on to do so for each newer one until
+    /// Downloads a model of a run, verifies its digest, replays its golden examples, and does the same for each newer one until
     /// the policy is disposed of. Waits for the first model (see <see cref="PolicyFollowOptions.WaitForModel"/>).
     /// </summary>
     /// <param name="client">The client; it must not be disposed of before the policy.</param>

@@ -55,7 +55,7 @@ internal sealed class EnvironmentBatch : IDisposable
 
     public byte[] Truncated { get; }
 
-    /// <summary>Starts an episode in every environment; without seeds each goes on with its own sequence of them.</summary>
+    /// <summary>Starts an episode in every environment; without seeds each continues its own sequence of them.</summary>
     public void Reset(IReadOnlyList<ulong> seeds)
     {
         for (var i = 0; i < rows.Length; i++)

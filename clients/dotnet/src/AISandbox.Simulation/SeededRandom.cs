@@ -3,7 +3,7 @@ using System;
 namespace AISandbox.Simulation;
 
 /// <summary>
-/// A random generator with the same numbers on every runtime (System.Random promises that to nobody). Its whole state is
+/// A random generator with the same numbers on every runtime (System.Random does not promise that). Its whole state is
 /// one number, so that every episode has a seed that reproduces it.
 /// </summary>
 /// <remarks>SplitMix64: Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014.</remarks>

@@ -24,7 +24,7 @@ public readonly struct StepResult : IEquatable<StepResult>
     /// <summary>Whether the episode ended.</summary>
     public bool Ended => IsTerminated || IsTruncated;
 
-    /// <summary>The episode goes on.</summary>
+    /// <summary>The episode continues.</summary>
     public static StepResult Continue(double reward) => new(reward, false, false);
 
     /// <summary>The episode reached a final state.</summary>

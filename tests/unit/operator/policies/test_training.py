@@ -41,6 +41,11 @@ def starting(requeue_after: float | None = None) -> Decided:
     return Decided(Phase.STARTING, Reason.TRAINER_STARTING, requeue_after=requeue_after)
 
 
+def node_lost(message: str) -> Decided:
+    flags = frozenset({"needs_attention", "is_uncertain"})
+    return Decided(Phase.RUNNING, Reason.NODE_LOST, message=message, flags=flags)
+
+
 @table(
     ("a run with a Job gets no other", observed(run(), ACTIVE), None),
     (
@@ -166,32 +171,17 @@ def test_job_is_resumed(state: ObservedState, decided: Decided | None) -> None:
     (
         "a node that does not answer is named",
         observed(run(RUNNING), ACTIVE, running_pod(node="rack-7", lost_since=ago(5))),
-        Decided(
-            Phase.RUNNING,
-            Reason.NODE_LOST,
-            message="the node 'rack-7' has not answered since 2026-03-01T11:59:55Z",
-            flags=frozenset({"needs_attention", "is_uncertain"}),
-        ),
+        node_lost("the node 'rack-7' has not answered since 2026-03-01T11:59:55Z"),
     ),
     (
         "a node that does not answer is named also while its pod is evicted",
         observed(run(RUNNING), ACTIVE, running_pod(node="rack-7", lost_since=ago(400), deletion_time=ago(100))),
-        Decided(
-            Phase.RUNNING,
-            Reason.NODE_LOST,
-            message="rack-7",
-            flags=frozenset({"needs_attention", "is_uncertain"}),
-        ),
+        node_lost("rack-7"),
     ),
     (
         "a node that does not end a pod that is overdue is named",
         observed(run(RUNNING), ACTIVE, running_pod(node="rack-7", deletion_time=ago(30))),
-        Decided(
-            Phase.RUNNING,
-            Reason.NODE_LOST,
-            message="rack-7",
-            flags=frozenset({"needs_attention", "is_uncertain"}),
-        ),
+        node_lost("rack-7"),
     ),
     (
         "a pod that is being deleted is looked at when it is overdue",

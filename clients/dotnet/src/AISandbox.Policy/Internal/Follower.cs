@@ -154,7 +154,7 @@ internal sealed partial class Follower
         }
         catch (Exception error) when (error is not OperationCanceledException)
         {
-            // Whatever it is: the game goes on with the model that it has, and says so.
+            // Whatever it is: it is logged, and the game keeps the model that it has.
             policy.LastError = new PolicyException(PolicyErrorReason.Unknown, $"{_source.Name} cannot be loaded: {error.Message}", error);
             LogFailed(policy.LastError.Message);
         }
