@@ -258,7 +258,9 @@ class OpenRequest(_message.Message):
     FAILED_PRECONDITION and a message that names both.
     """
     environments: _builtins.int
-    """How many environments the session has; at least 1. They are numbered from 0."""
+    """How many environments the session has; at least 1. They are numbered from 0. In a call for a pool: at most how
+    many; see OpenReply.environments. A simulator that is attached gets the number that it registered.
+    """
     run_id: _builtins.str
     """The name of the training run, for the simulator's log."""
     evaluation: _builtins.bool
@@ -293,6 +295,11 @@ class OpenReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SPEC_FIELD_NUMBER: _builtins.int
+    ENVIRONMENTS_FIELD_NUMBER: _builtins.int
+    environments: _builtins.int
+    """In a call for a pool: how many environments the session has, at least 1 and at most OpenRequest.environments. Set by
+    the service. A simulator leaves it 0: its session has as many as were asked for.
+    """
     @_builtins.property
     def spec(self) -> Global___EnvironmentSpec:
         """The spaces, the same for all environments and for the whole session."""
@@ -301,10 +308,11 @@ class OpenReply(_message.Message):
         self,
         *,
         spec: Global___EnvironmentSpec | None = ...,
+        environments: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environments", b"environments", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,6 +27,16 @@ if _version_not_supported:
 
 class EnvironmentServiceStub:
     """What a simulation implements so that a policy can be trained against it.
+
+    Pools. The service itself serves EnvironmentService too, for the pools of simulators that have dialled it
+    (SimulatorPoolService). A call there has the pool's name as the metadata `aisandbox-pool`; without it, it ends with
+    INVALID_ARGUMENT. Describe answers for the pool: name, version and spec of its simulators, the environments that are
+    attached to all replicas of the service now (capacity), and those in sessions (in_use); UNAVAILABLE if there are none.
+    A session is one with a simulator of the pool that is free, wherever it is attached, and differs in one thing:
+    OpenRequest.environments is the most that the client wants, and OpenReply.environments says how many the simulator
+    has. The session ends with RESOURCE_EXHAUSTED before it is open if no free simulator has that few (nothing waits in
+    the service: the client tries again later), with UNAVAILABLE if the pool has no simulators or when its own has left,
+    and with what the simulator said in SessionEnded if it has ended the session.
     """
 
     def __init__(self, channel):
@@ -49,6 +59,16 @@ class EnvironmentServiceStub:
 
 class EnvironmentServiceServicer:
     """What a simulation implements so that a policy can be trained against it.
+
+    Pools. The service itself serves EnvironmentService too, for the pools of simulators that have dialled it
+    (SimulatorPoolService). A call there has the pool's name as the metadata `aisandbox-pool`; without it, it ends with
+    INVALID_ARGUMENT. Describe answers for the pool: name, version and spec of its simulators, the environments that are
+    attached to all replicas of the service now (capacity), and those in sessions (in_use); UNAVAILABLE if there are none.
+    A session is one with a simulator of the pool that is free, wherever it is attached, and differs in one thing:
+    OpenRequest.environments is the most that the client wants, and OpenReply.environments says how many the simulator
+    has. The session ends with RESOURCE_EXHAUSTED before it is open if no free simulator has that few (nothing waits in
+    the service: the client tries again later), with UNAVAILABLE if the pool has no simulators or when its own has left,
+    and with what the simulator said in SessionEnded if it has ended the session.
     """
 
     def Describe(self, request, context):
@@ -108,6 +128,16 @@ def add_EnvironmentServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class EnvironmentService:
     """What a simulation implements so that a policy can be trained against it.
+
+    Pools. The service itself serves EnvironmentService too, for the pools of simulators that have dialled it
+    (SimulatorPoolService). A call there has the pool's name as the metadata `aisandbox-pool`; without it, it ends with
+    INVALID_ARGUMENT. Describe answers for the pool: name, version and spec of its simulators, the environments that are
+    attached to all replicas of the service now (capacity), and those in sessions (in_use); UNAVAILABLE if there are none.
+    A session is one with a simulator of the pool that is free, wherever it is attached, and differs in one thing:
+    OpenRequest.environments is the most that the client wants, and OpenReply.environments says how many the simulator
+    has. The session ends with RESOURCE_EXHAUSTED before it is open if no free simulator has that few (nothing waits in
+    the service: the client tries again later), with UNAVAILABLE if the pool has no simulators or when its own has left,
+    and with what the simulator said in SessionEnded if it has ended the session.
     """
 
     @staticmethod

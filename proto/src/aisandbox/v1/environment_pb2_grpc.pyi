@@ -27,7 +27,18 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EnvironmentServiceStub:
-    """What a simulation implements so that a policy can be trained against it."""
+    """What a simulation implements so that a policy can be trained against it.
+
+    Pools. The service itself serves EnvironmentService too, for the pools of simulators that have dialled it
+    (SimulatorPoolService). A call there has the pool's name as the metadata `aisandbox-pool`; without it, it ends with
+    INVALID_ARGUMENT. Describe answers for the pool: name, version and spec of its simulators, the environments that are
+    attached to all replicas of the service now (capacity), and those in sessions (in_use); UNAVAILABLE if there are none.
+    A session is one with a simulator of the pool that is free, wherever it is attached, and differs in one thing:
+    OpenRequest.environments is the most that the client wants, and OpenReply.environments says how many the simulator
+    has. The session ends with RESOURCE_EXHAUSTED before it is open if no free simulator has that few (nothing waits in
+    the service: the client tries again later), with UNAVAILABLE if the pool has no simulators or when its own has left,
+    and with what the simulator said in SessionEnded if it has ended the session.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -62,7 +73,18 @@ class EnvironmentServiceStub:
 
 @_typing.type_check_only
 class EnvironmentServiceAsyncStub(EnvironmentServiceStub):
-    """What a simulation implements so that a policy can be trained against it."""
+    """What a simulation implements so that a policy can be trained against it.
+
+    Pools. The service itself serves EnvironmentService too, for the pools of simulators that have dialled it
+    (SimulatorPoolService). A call there has the pool's name as the metadata `aisandbox-pool`; without it, it ends with
+    INVALID_ARGUMENT. Describe answers for the pool: name, version and spec of its simulators, the environments that are
+    attached to all replicas of the service now (capacity), and those in sessions (in_use); UNAVAILABLE if there are none.
+    A session is one with a simulator of the pool that is free, wherever it is attached, and differs in one thing:
+    OpenRequest.environments is the most that the client wants, and OpenReply.environments says how many the simulator
+    has. The session ends with RESOURCE_EXHAUSTED before it is open if no free simulator has that few (nothing waits in
+    the service: the client tries again later), with UNAVAILABLE if the pool has no simulators or when its own has left,
+    and with what the simulator said in SessionEnded if it has ended the session.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Describe: _aio.UnaryUnaryMultiCallable[_environment_pb2.DescribeRequest, _environment_pb2.DescribeResponse]  # type: ignore[assignment]
@@ -93,7 +115,18 @@ class EnvironmentServiceAsyncStub(EnvironmentServiceStub):
     """
 
 class EnvironmentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What a simulation implements so that a policy can be trained against it."""
+    """What a simulation implements so that a policy can be trained against it.
+
+    Pools. The service itself serves EnvironmentService too, for the pools of simulators that have dialled it
+    (SimulatorPoolService). A call there has the pool's name as the metadata `aisandbox-pool`; without it, it ends with
+    INVALID_ARGUMENT. Describe answers for the pool: name, version and spec of its simulators, the environments that are
+    attached to all replicas of the service now (capacity), and those in sessions (in_use); UNAVAILABLE if there are none.
+    A session is one with a simulator of the pool that is free, wherever it is attached, and differs in one thing:
+    OpenRequest.environments is the most that the client wants, and OpenReply.environments says how many the simulator
+    has. The session ends with RESOURCE_EXHAUSTED before it is open if no free simulator has that few (nothing waits in
+    the service: the client tries again later), with UNAVAILABLE if the pool has no simulators or when its own has left,
+    and with what the simulator said in SessionEnded if it has ended the session.
+    """
 
     @_abc_1.abstractmethod
     def Describe(

@@ -256,6 +256,7 @@ class Simulator(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    IN_SESSION_FIELD_NUMBER: _builtins.int
     pool: _builtins.str
     """Its pool."""
     instance: _builtins.str
@@ -263,13 +264,15 @@ class Simulator(_message.Message):
     environments: _builtins.int
     """The number of its environments."""
     run_id: _builtins.str
-    """The run whose session it serves; empty if it waits."""
+    """The run whose session it serves; empty if it waits, or if the session is of no run (`aisandbox check-simulator`)."""
     steps: _builtins.int
     """The steps that it has served since it attached, over its environments."""
     name: _builtins.str
     """Its name for people."""
     version: _builtins.str
     """Its own version, for people."""
+    in_session: _builtins.bool
+    """Whether it serves a session now, or is ending one."""
     @_builtins.property
     def attach_time(self) -> _timestamp_pb2.Timestamp:
         """When it attached."""
@@ -285,10 +288,11 @@ class Simulator(_message.Message):
         steps: _builtins.int = ...,
         name: _builtins.str = ...,
         version: _builtins.str = ...,
+        in_session: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attach_time", b"attach_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach_time", b"attach_time", "environments", b"environments", "instance", b"instance", "name", b"name", "pool", b"pool", "run_id", b"run_id", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach_time", b"attach_time", "environments", b"environments", "in_session", b"in_session", "instance", b"instance", "name", b"name", "pool", b"pool", "run_id", b"run_id", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

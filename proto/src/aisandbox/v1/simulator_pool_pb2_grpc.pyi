@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SimulatorPoolServiceStub:
-    """Pools of simulators that dial the service. A training run with `environment.pool` uses the simulators of that pool."""
+    """Pools of simulators that dial the service. A training run with `environment.pool` uses the simulators of that pool: its
+    trainer calls EnvironmentService at the service, which says how in its comments.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -46,7 +48,8 @@ class SimulatorPoolServiceStub:
     with the reason; the other as soon as it has seen that, with code 0. After its `session_ended` a side sends nothing
     more of that session. Replies that were on their way are discarded. Then the place is free for the next session.
     Where EnvironmentService.Session ends its stream with a status (an environment failed, a request broke the
-    contract), an attached simulator sends `session_ended` with that status and stays attached.
+    contract), an attached simulator sends `session_ended` with that status and stays attached. A simulator that does not
+    answer `session_ended` within 300 s loses its place.
 
     Lives. The place ends with the stream, and its session with it; there are no leases. A simulator whose stream was
     lost attaches again, with exponential backoff from 1 s to 30 s, and registers anew: as long as nobody waits for a
@@ -57,18 +60,23 @@ class SimulatorPoolServiceStub:
     20 s. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
     should ping every 30 s.
 
+    Sizes. A message has at most 64 MiB, `register` at most 1 MiB. The service holds at most one message a direction for a
+    place whose peer reads slowly.
+
     Errors that end the stream. Not to be retried: INVALID_ARGUMENT (a name, a spec or a message that breaks this
     contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
     other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
-    UNAVAILABLE (the service stops or was lost), RESOURCE_EXHAUSTED (too many places, or too many registrations a
-    minute), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
+    UNAVAILABLE (the service stops or was lost, or a session was not ended in time), RESOURCE_EXHAUSTED (too many places,
+    or too many registrations a minute), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
     """
     ListSimulators: _grpc.UnaryUnaryMultiCallable[_simulator_pool_pb2.ListSimulatorsRequest, _simulator_pool_pb2.ListSimulatorsResponse]
     """The simulators that are attached now, over all replicas of the service. Errors: INVALID_ARGUMENT (pool)."""
 
 @_typing.type_check_only
 class SimulatorPoolServiceAsyncStub(SimulatorPoolServiceStub):
-    """Pools of simulators that dial the service. A training run with `environment.pool` uses the simulators of that pool."""
+    """Pools of simulators that dial the service. A training run with `environment.pool` uses the simulators of that pool: its
+    trainer calls EnvironmentService at the service, which says how in its comments.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Attach: _aio.StreamStreamMultiCallable[_simulator_pool_pb2.AttachRequest, _simulator_pool_pb2.AttachResponse]  # type: ignore[assignment]
@@ -84,7 +92,8 @@ class SimulatorPoolServiceAsyncStub(SimulatorPoolServiceStub):
     with the reason; the other as soon as it has seen that, with code 0. After its `session_ended` a side sends nothing
     more of that session. Replies that were on their way are discarded. Then the place is free for the next session.
     Where EnvironmentService.Session ends its stream with a status (an environment failed, a request broke the
-    contract), an attached simulator sends `session_ended` with that status and stays attached.
+    contract), an attached simulator sends `session_ended` with that status and stays attached. A simulator that does not
+    answer `session_ended` within 300 s loses its place.
 
     Lives. The place ends with the stream, and its session with it; there are no leases. A simulator whose stream was
     lost attaches again, with exponential backoff from 1 s to 30 s, and registers anew: as long as nobody waits for a
@@ -95,17 +104,22 @@ class SimulatorPoolServiceAsyncStub(SimulatorPoolServiceStub):
     20 s. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
     should ping every 30 s.
 
+    Sizes. A message has at most 64 MiB, `register` at most 1 MiB. The service holds at most one message a direction for a
+    place whose peer reads slowly.
+
     Errors that end the stream. Not to be retried: INVALID_ARGUMENT (a name, a spec or a message that breaks this
     contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
     other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
-    UNAVAILABLE (the service stops or was lost), RESOURCE_EXHAUSTED (too many places, or too many registrations a
-    minute), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
+    UNAVAILABLE (the service stops or was lost, or a session was not ended in time), RESOURCE_EXHAUSTED (too many places,
+    or too many registrations a minute), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
     """
     ListSimulators: _aio.UnaryUnaryMultiCallable[_simulator_pool_pb2.ListSimulatorsRequest, _simulator_pool_pb2.ListSimulatorsResponse]  # type: ignore[assignment]
     """The simulators that are attached now, over all replicas of the service. Errors: INVALID_ARGUMENT (pool)."""
 
 class SimulatorPoolServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Pools of simulators that dial the service. A training run with `environment.pool` uses the simulators of that pool."""
+    """Pools of simulators that dial the service. A training run with `environment.pool` uses the simulators of that pool: its
+    trainer calls EnvironmentService at the service, which says how in its comments.
+    """
 
     @_abc_1.abstractmethod
     def Attach(
@@ -125,7 +139,8 @@ class SimulatorPoolServiceServicer(metaclass=_abc_1.ABCMeta):
         with the reason; the other as soon as it has seen that, with code 0. After its `session_ended` a side sends nothing
         more of that session. Replies that were on their way are discarded. Then the place is free for the next session.
         Where EnvironmentService.Session ends its stream with a status (an environment failed, a request broke the
-        contract), an attached simulator sends `session_ended` with that status and stays attached.
+        contract), an attached simulator sends `session_ended` with that status and stays attached. A simulator that does not
+        answer `session_ended` within 300 s loses its place.
 
         Lives. The place ends with the stream, and its session with it; there are no leases. A simulator whose stream was
         lost attaches again, with exponential backoff from 1 s to 30 s, and registers anew: as long as nobody waits for a
@@ -136,11 +151,14 @@ class SimulatorPoolServiceServicer(metaclass=_abc_1.ABCMeta):
         20 s. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
         should ping every 30 s.
 
+        Sizes. A message has at most 64 MiB, `register` at most 1 MiB. The service holds at most one message a direction for a
+        place whose peer reads slowly.
+
         Errors that end the stream. Not to be retried: INVALID_ARGUMENT (a name, a spec or a message that breaks this
         contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
         other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
-        UNAVAILABLE (the service stops or was lost), RESOURCE_EXHAUSTED (too many places, or too many registrations a
-        minute), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
+        UNAVAILABLE (the service stops or was lost, or a session was not ended in time), RESOURCE_EXHAUSTED (too many places,
+        or too many registrations a minute), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
         """
 
     @_abc_1.abstractmethod
