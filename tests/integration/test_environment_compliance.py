@@ -207,6 +207,13 @@ class VagueVersion(SessionHandler):
             raise StreamAborted(end.code, "no") from None
 
 
+class AsksForPatience(SessionHandler):
+    """Asks to be waited for for less than no time."""
+
+    def __init__(self, simulation: Simulation, capacity: Capacity, _: float) -> None:
+        super().__init__(simulation, capacity, -3600.0)
+
+
 class Patient(SessionHandler):
     """Answers in band what has to end the stream."""
 
@@ -441,6 +448,9 @@ DEFECTS: dict[str, Defect] = {
     "an invalid description": Defect("Describe answers", "lower bound is greater", server=InvalidDescription),
     "another description": Defect(
         "a session opens with the spec of Describe", "Declare the spaces in one place", server=OtherDescription
+    ),
+    "an hour or so": Defect(
+        "a session opens with the spec of Describe", "must be from 0 to 86400, got -3600", session=AsksForPatience
     ),
     "any version": Defect(VERSION, "FAILED_PRECONDITION", session=AnyVersion),
     "a vague refusal": Defect(VERSION, "names version 999999999", session=VagueVersion, also=(UNKNOWN,)),

@@ -33,6 +33,7 @@ SPEC = pb.EnvironmentSpec(
     action_space=tensor_pb2.Space(discrete=tensor_pb2.Discrete(n=2)),
 )
 OPEN = pb.SimulatorReply(open=pb.OpenReply(spec=SPEC))
+PATIENT = pb.SimulatorReply(open=pb.OpenReply(spec=SPEC, reply_timeout_seconds=60))
 OBSERVATIONS = encode_tensor(np.zeros((2, 2), np.float32))
 RESET = pb.SimulatorReply(reset=pb.ResetReply(observations=[OBSERVATIONS]))
 STEP = pb.StepReply(observations=[OBSERVATIONS], rewards=b"\0" * 8, terminated=b"\0\0", truncated=b"\0\0")
@@ -271,6 +272,34 @@ def test_hang_is_found_within_the_timeout(
     assert seconds * 0.9 < time.monotonic() - begun < seconds + 2
     session.close()
     assert time.monotonic() - begun < seconds + 4
+
+
+@pytest.mark.parametrize("request_", ["reset", "step"])
+def test_simulator_that_asks_for_it_is_waited_for_longer_than_the_timeout(
+    connect: Connect, serve: Serve, request_: str
+) -> None:
+    later = threading.Event()
+
+    def halted(requests: Iterable[bytes], _context: grpc.ServicerContext) -> Iterator[bytes]:
+        for request, reply in zip(requests, (PATIENT, RESET, pb.SimulatorReply(step=STEP)), strict=False):
+            if pb.SimulatorRequest.FromString(request).WhichOneof("request") == request_:
+                timer = WatchdogTimer(later.set)
+                timer.start(3 * QUICK.step)
+                assert later.wait(30)
+            yield reply.SerializeToString()
+
+    with connect(serve(halted)) as session:
+        assert session.reply_timeout == 60
+        session.reset()
+        assert session.step(np.array([0, 0])).rewards.tolist() == [0, 0]
+    assert later.is_set()
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 86_401.0, float("nan"), float("inf")])
+def test_reply_timeout_out_of_range_is_an_invalid_reply(connect: Connect, serve: Serve, seconds: float) -> None:
+    reply = pb.SimulatorReply(open=pb.OpenReply(spec=SPEC, reply_timeout_seconds=seconds))
+    with pytest.raises(errors.InvalidReply, match=r"open.reply_timeout_seconds: must be from 0 to 86400, got"):
+        connect(serve(replies(reply)))
 
 
 def test_simulator_that_does_not_open_in_time_is_unreachable(connect: Connect, serve: Serve) -> None:

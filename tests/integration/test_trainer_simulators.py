@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_inference.policy import Policy
 from aisandbox_model_store import RunFolder, RunStore
 from aisandbox_model_store.served_model import METADATA_FILE
+from aisandbox_trainer.environments.patience import Patience
 from aisandbox_trainer.run import attempt as attempts
 from aisandbox_trainer.runtime.progress import Progress
 from aisandbox_trainer.runtime.settings import Settings
@@ -30,6 +33,7 @@ from aisandbox_trainer.runtime.stop import Stop
 from google.protobuf import json_format
 from replay_files import read_replay_file
 from stable_baselines3 import DQN, PPO
+from waiting import wait_until
 
 SCRIPT = Path(__file__).with_name("trainer_simulator.py")
 GAMMA = 0.9
@@ -251,6 +255,40 @@ def test_simulator_that_hangs_is_given_up_and_retried(trainer: Attempts, simulat
     """Each of its sessions gets through one rollout before it hangs; the next one is tried again."""
     assert trainer.attempt(simulators.start("hang", trouble=70), total=180, timeout=0.3) == 0
     assert trainer.run.model("final").timesteps == 180
+
+
+def test_run_waits_for_a_simulator_at_a_breakpoint_and_says_so(
+    trainer: Attempts, simulators: Simulators, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In training and in an evaluation: each session halts for longer than a simulator is usually waited for."""
+    timeout = 0.3
+    monkeypatch.setattr(attempts, "Patience", partial(Patience, slow_seconds=3 * timeout))
+    address = simulators.start("halted", trouble=7)
+    (simulator,) = simulators.processes
+
+    def go_on() -> None:
+        said = itertools.count(1)
+        while simulators.next_line() == "halts":
+            wait_until(partial(waited, trainer, next(said)))
+            os.waitpid(simulator.pid, os.WUNTRACED)  # it has printed, and stops
+            simulator.send_signal(signal.SIGCONT)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    evaluation = Evaluation(episodes=3)
+    assert trainer.attempt(address, "PPO", total=60, timeout=timeout, evaluation=evaluation) == 0
+    simulator.kill()
+    thread.join()
+    assert waited(trainer, 2)
+    assert not any(
+        "failed" in text or "not possible" in text for text in [*trainer.notices, *dict(trainer.told).values()]
+    )
+    assert trainer.run.pointer("best") is not None
+
+
+def waited(trainer: Attempts, times: int) -> bool:
+    """Whether the status has said so often that a simulator is waited for that asked for it."""
+    return sum("asks for up to 600 s" in notice for notice in trainer.notices) >= times
 
 
 def test_simulator_that_breaks_repeatedly_ends_the_attempt(trainer: Attempts, simulators: Simulators) -> None:

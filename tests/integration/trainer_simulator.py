@@ -5,14 +5,16 @@
 An episode has five steps with a reward of 0.1 each and ends with `terminated` (or `truncated`, if BEHAVIOUR is that).
 Observations are [number of the session of this process, total step of the session / 10000, 1].
 From step STEP of a session on: `nan` sends NaN, `short` too few numbers, `hang` prints "hangs" and does not answer,
-`exit` ends the process, `break` ends the stream with INTERNAL. `version` speaks another version of the protocol, `full`
-has no room for evaluation.
+`exit` ends the process, `break` ends the stream with INTERNAL. `halted` asks to be waited for, and at step STEP of each
+session prints "halts" and stops the process, as a debugger does, until it gets SIGCONT. `version` speaks another
+version of the protocol, `full` has no room for evaluation.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -65,7 +67,8 @@ class Simulator(services.EnvironmentServiceServicer):
                 if self.behaviour == "full" and request.open.evaluation:
                     context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "no more environments")
                 n = request.open.environments
-                yield pb.SimulatorReply(open=pb.OpenReply(spec=spec()))
+                asked = 600 if self.behaviour == "halted" else 0
+                yield pb.SimulatorReply(open=pb.OpenReply(spec=spec(), reply_timeout_seconds=asked))
             elif kind == "reset":
                 ages = np.arange(n) % EPISODE
                 yield pb.SimulatorReply(reset=pb.ResetReply(observations=[self._observe(number, step, n)]))
@@ -83,6 +86,9 @@ class Simulator(services.EnvironmentServiceServicer):
         if in_trouble and self.behaviour == "hang":
             print("hangs", flush=True)
             threading.Event().wait(600)
+        if step == self.trouble and self.behaviour == "halted":
+            print("halts", flush=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
         if in_trouble and self.behaviour == "break":
             context.abort(grpc.StatusCode.INTERNAL, "the physics exploded")
         rewards = np.full(n, 0.1, "<f4")

@@ -138,14 +138,16 @@ def host_gymnasium(
     port: int = 0,
     make_kwargs: Mapping[str, Any] | None = None,
     on_ready: Callable[[EnvironmentServer], None] | None = None,
+    reply_timeout: float = 0.0,
 ) -> None:
     """Serve ``id`` until the server is stopped; ``on_ready`` gets the server once it answers calls.
 
-    ``capacity``: the most environments of all sessions together; 0: no limit. Raises InvalidOptions, InvalidSpace, and
-    OSError if the port is in use. KeyboardInterrupt, and whatever a signal handler raises, stops the server and is
-    raised again.
+    ``capacity`` and ``reply_timeout`` are those of :func:`create_environment_server`. Raises InvalidOptions,
+    InvalidSpace, InvalidValue for a wrong ``reply_timeout``, and OSError if the port is in use. KeyboardInterrupt, and
+    whatever a signal handler raises, stops the server and is raised again.
     """
-    server = create_environment_server(GymnasiumSimulation(id, make_kwargs), host, port, capacity)
+    simulation = GymnasiumSimulation(id, make_kwargs)
+    server = create_environment_server(simulation, host, port, capacity, reply_timeout=reply_timeout)
     server.start()
     try:
         if on_ready is not None:

@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from aisandbox_environment.channels import SERVER_OPTIONS, SESSION_METHOD
 from aisandbox_environment.session_handler import Capacity, SessionHandler
 from aisandbox_environment.simulation import Simulation
-from aisandbox_environment.spec import PROTOCOL_VERSION
+from aisandbox_environment.spec import PROTOCOL_VERSION, check_reply_timeout
 
 log = structlog.get_logger(__name__)
 
@@ -33,9 +33,12 @@ _FREED_WITHIN = 5.0
 class EnvironmentServer:
     """A simulation served on a port. ``port`` is set by the constructor; calls are answered after :meth:`start`."""
 
-    def __init__(self, simulation: Simulation, host: str, port: int, capacity: int, *, direct: bool) -> None:
+    def __init__(
+        self, simulation: Simulation, host: str, port: int, capacity: int, *, direct: bool, reply_timeout: float = 0.0
+    ) -> None:
         self._simulation = simulation
         self._capacity = Capacity(capacity)
+        self._reply_timeout = check_reply_timeout(reply_timeout, "reply_timeout")
         threads = _THREADS if direct else _THREADS + _MOST_PUBLIC_SESSIONS
         self._server = grpc.server(ThreadPoolExecutor(threads, "simulator"), options=SERVER_OPTIONS)
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
@@ -105,7 +108,7 @@ class EnvironmentServer:
         )
 
     def _new_handler(self) -> SessionHandler:
-        return SessionHandler(self._simulation, self._capacity)
+        return SessionHandler(self._simulation, self._capacity, self._reply_timeout)
 
 
 def create_environment_server(
@@ -115,12 +118,17 @@ def create_environment_server(
     capacity: int = 0,
     *,
     direct: bool | None = None,
+    reply_timeout: float = 0.0,
 ) -> EnvironmentServer:
     """A server for ``simulation``, not yet started.
 
     ``port``: 0 picks a free one. ``capacity``: the most environments of all sessions together; 0: no limit.
+    ``reply_timeout``: how many seconds trainers are asked to wait for each reply, at most a day, for a program that may
+    be halted at a breakpoint; 0: as long as they wait by themselves.
 
     ``direct``: whether the thread of a session polls for its own messages; None: as
-    :func:`aisandbox_process.grpc_direct.direct_is_used` says. Raises OSError if the port cannot be had.
+    :func:`aisandbox_process.grpc_direct.direct_is_used` says. Raises OSError if the port cannot be had, InvalidValue
+    for a wrong ``reply_timeout``.
     """
-    return EnvironmentServer(simulation, host, port, capacity, direct=direct_is_used() if direct is None else direct)
+    direct = direct_is_used() if direct is None else direct
+    return EnvironmentServer(simulation, host, port, capacity, direct=direct, reply_timeout=reply_timeout)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,7 +32,7 @@ from aisandbox_environment.errors import (
 from aisandbox_environment.reply_reader import ReplyReader
 from aisandbox_environment.request_words import words_of
 from aisandbox_environment.simulation import ResetResult, StepResult
-from aisandbox_environment.spec import PROTOCOL_VERSION, Spec, read_spec
+from aisandbox_environment.spec import PROTOCOL_VERSION, Spec, check_reply_timeout, read_spec
 from aisandbox_environment.watchdog import WatchdogTimer
 
 FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.01, 1.0
@@ -44,8 +44,8 @@ class Timeouts:
     """How long a session waits for a simulator, in seconds, each more than 0; accurate to a tenth of a second.
 
     ``connect``: until the connection is up. ``open``: from dialling until the simulator has opened the session, which
-    may have to load a level. ``reset``, ``step``: for one reply. ``close``: for the simulator to end its side of the
-    stream. Raises ValueError.
+    may have to load a level. ``reset``, ``step``: for one reply, or longer if the simulator asks for that when it
+    opens. ``close``: for the simulator to end its side of the stream. Raises ValueError.
     """
 
     connect: float = 20.0
@@ -63,6 +63,8 @@ class Timeouts:
 class SimulatorSession:
     """The environments of one simulator, from :meth:`connect` until :meth:`close`.
 
+    ``reply_timeout``: how many seconds the simulator asks to be waited for at each reply, 0 if it does not ask.
+
     Not for two threads at once, except :meth:`cancel`. Open it in the process that uses it, never before a fork. After
     an error that is not an in-band refusal (RefusedRequest, SimulatorBusy) the session has ended: close it.
     """
@@ -71,6 +73,7 @@ class SimulatorSession:
         self.address = address
         self.environments = environments
         self.spec: Spec
+        self.reply_timeout = 0.0
         self._timeouts = timeouts
         self._stream = stream
         self._timer = WatchdogTimer(stream.cancel)
@@ -197,8 +200,14 @@ class SimulatorSession:
         self._opened = True
         try:
             self.spec = read_spec(reply.open.spec)
+            self.reply_timeout = check_reply_timeout(reply.open.reply_timeout_seconds, "open.reply_timeout_seconds")
         except WireError as error:
             raise self._invalid(str(error)) from None
+        self._timeouts = replace(
+            self._timeouts,
+            reset=max(self._timeouts.reset, self.reply_timeout),
+            step=max(self._timeouts.step, self.reply_timeout),
+        )
         self._reader = ReplyReader(self.spec, self.environments)
         # One message for all steps, in which only the elements of the actions change.
         empty = BatchLeaf(self.spec.action_leaf, self.environments).empty()

@@ -57,10 +57,14 @@ class Capacity:
 
 
 class SessionHandler:
-    """Handles the requests of one session (see ``aisandbox_process.grpc_direct.StreamHandler``)."""
+    """Handles the requests of one session (see ``aisandbox_process.grpc_direct.StreamHandler``).
 
-    def __init__(self, simulation: Simulation, capacity: Capacity) -> None:
+    ``reply_timeout``: how many seconds the client is asked to wait for each reply; 0: as long as it likes.
+    """
+
+    def __init__(self, simulation: Simulation, capacity: Capacity, reply_timeout: float = 0.0) -> None:
         self._simulation = simulation
+        self._reply_timeout = reply_timeout
         self._capacity = capacity
         self._batch: SimulationBatch | None = None
         self._n = 0
@@ -139,7 +143,8 @@ class SessionHandler:
         self._log.info("session opened")
         self._action_batch = BatchLeaf(batch.spec.action_leaf, n)
         self._replies = ReplyWriter(batch.spec, n)
-        return pb.SimulatorReply(open=pb.OpenReply(spec=batch.spec.to_proto())).SerializeToString()
+        opened = pb.OpenReply(spec=batch.spec.to_proto(), reply_timeout_seconds=self._reply_timeout)
+        return pb.SimulatorReply(open=opened).SerializeToString()
 
     def _reset(self, batch: SimulationBatch, request: pb.ResetRequest) -> bytes:
         seeds = list(request.seeds)

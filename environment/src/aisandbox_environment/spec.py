@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
-from aisandbox_wire import NO_BOUND, Array, InvalidSpace, Leaf, leaves
+from aisandbox_wire import NO_BOUND, Array, InvalidSpace, InvalidValue, Leaf, leaves
 
 NO_ACTION_BOUNDS = (
     f"an action space must have finite bounds, each of a magnitude under {NO_BOUND:g} (float.MaxValue counts as no "
@@ -19,6 +19,8 @@ NO_ACTION_BOUNDS = (
 )
 PROTOCOL_VERSION = 1
 """The version of environment.proto that this package speaks."""
+LONGEST_REPLY_TIMEOUT_SECONDS = 86_400.0
+"""The most that a simulator may ask for in OpenReply.reply_timeout_seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,13 @@ def read_spec(proto: pb.EnvironmentSpec, field: str = "spec") -> Spec:
         metrics=tuple(proto.metrics),
         seconds_per_step=proto.seconds_per_step,
     )
+
+
+def check_reply_timeout(seconds: float, field: str) -> float:
+    """Returns ``seconds`` if OpenReply.reply_timeout_seconds may be that. Raises InvalidValue, naming the field."""
+    if not 0 <= seconds <= LONGEST_REPLY_TIMEOUT_SECONDS:
+        raise InvalidValue(field, f"must be from 0 to {LONGEST_REPLY_TIMEOUT_SECONDS:g}, got {seconds:g}")
+    return seconds
 
 
 def difference_of(first: Spec, other: Spec) -> str:

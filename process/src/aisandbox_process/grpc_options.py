@@ -8,13 +8,6 @@ from __future__ import annotations
 
 Options = list[tuple[str, int | str]]
 
-PATIENT_PING_SECONDS = 310.0
-"""How often a client may ping a server with default settings.
-
-Servers of gRPC's core, grpc-go and grpc-java end a connection with "too_many_pings" after the third ping that comes
-within five minutes of the one before, unless they send data in between; grpc-node and Kestrel set no limit.
-"""
-
 PING_TIMEOUT_SECONDS = 20.0
 """A peer that does not answer a ping, or does not accept bytes, within this time is considered lost."""
 

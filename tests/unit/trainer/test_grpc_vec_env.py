@@ -35,6 +35,7 @@ class ScriptedSession:
     ends: dict[tuple[int, int], tuple[bool, bool]] = field(default_factory=dict)
     spec: pb.EnvironmentSpec = field(default_factory=lambda: SPEC)
     address: str = "test:1"
+    reply_timeout: float = 0.0
     masks: Any = None
     seeds: list[Any] = field(default_factory=list)
     actions: list[Any] = field(default_factory=list)

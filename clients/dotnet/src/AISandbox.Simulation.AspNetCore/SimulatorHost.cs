@@ -140,6 +140,7 @@ public sealed class SimulatorHost : IAsyncDisposable
                 simulator.Capacity = options.Simulator.Capacity;
                 simulator.FailedEpisodes = options.Simulator.FailedEpisodes;
                 simulator.LongRequest = options.Simulator.LongRequest;
+                simulator.ReplyTimeout = options.Simulator.ReplyTimeout;
             });
             await app.StartAsync(cancellationToken).ConfigureAwait(false);
         }

@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Diagnostics;
 using System.IO;
 using System.Threading;
 using Grpc.Core;
@@ -24,6 +25,18 @@ public sealed class SimulatorOptions
     /// to a thread of its own, so that long steps leave the pool to other work.
     /// </summary>
     public TimeSpan LongRequest { get; set; } = TimeSpan.FromMilliseconds(5);
+
+    /// <summary>
+    /// For how long trainers are asked to wait for each reply at least, up to a day, so that a breakpoint or a pause does not end a run;
+    /// zero: for as long as they wait by themselves, a minute for a step. Null: an hour if a debugger is attached when a session opens, else zero.
+    /// </summary>
+    public TimeSpan? ReplyTimeout { get; set; }
+
+    /// <summary>Whether a debugger is attached; replaced in tests.</summary>
+    internal Func<bool> HasDebugger { get; set; } = () => Debugger.IsAttached;
+
+    /// <summary>What a session that opens now asks for.</summary>
+    internal TimeSpan AskedReplyTimeout => ReplyTimeout ?? (HasDebugger() ? TimeSpan.FromHours(1) : TimeSpan.Zero);
 }
 
 /// <summary>
@@ -55,6 +68,8 @@ public sealed class Simulator
         Options = options ?? new SimulatorOptions();
         if (Options.Capacity < 0)
             throw new ArgumentException($"Capacity: must not be negative, got {Options.Capacity}; 0 is no limit");
+        if (Options.ReplyTimeout is { } timeout && (timeout < TimeSpan.Zero || timeout > TimeSpan.FromDays(1)))
+            throw new ArgumentException($"ReplyTimeout: must be from 0 to a day, got {timeout}");
         Logger = logger ?? NullLogger.Instance;
         recorder = new FailureRecorder(Options.FailedEpisodes);
         if (!BitConverter.IsLittleEndian)

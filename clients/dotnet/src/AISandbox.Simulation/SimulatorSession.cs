@@ -138,9 +138,14 @@ public sealed class SimulatorSession : IDisposable
         simulator.Reserve((int)open.Environments);
         reserved = (int)open.Environments;
         messages = new SessionMessages(simulator.Make(reserved, options));
+        var patience = simulator.Options.AskedReplyTimeout;
         simulator.Logger.LogInformation(
-            "Session opened: run {Run}, {Environments} environments{Evaluation}", run, reserved, open.Evaluation ? ", for an evaluation" : "");
-        return new V1.SimulatorReply { Open = new V1.OpenReply { Spec = messages.Batch.Spec.ToContract() } };
+            "Session opened: run {Run}, {Environments} environments{Evaluation}{Patience}", run, reserved, open.Evaluation ? ", for an evaluation" : "",
+            patience > TimeSpan.Zero ? $"; the trainer is asked to wait up to {patience} for each reply" : "");
+        return new V1.SimulatorReply
+        {
+            Open = new V1.OpenReply { Spec = messages.Batch.Spec.ToContract(), ReplyTimeoutSeconds = patience.TotalSeconds },
+        };
     }
 
     /// <summary>Refuses what no message can carry, before anything is allocated.</summary>

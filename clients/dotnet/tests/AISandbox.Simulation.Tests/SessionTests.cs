@@ -35,6 +35,28 @@ public class SessionTests
         Assert.Equal([3f, 0], third.FinalObservations.Single().Floats());
     }
 
+    [Theory]
+    [InlineData(null, false, 0)]
+    [InlineData(null, true, 3600)]
+    [InlineData(0, true, 0)]
+    [InlineData(600, false, 600)]
+    public void Session_asks_to_be_waited_for_at_a_breakpoint(int? seconds, bool hasDebugger, double asked)
+    {
+        var options = new SimulatorOptions { ReplyTimeout = seconds is { } given ? TimeSpan.FromSeconds(given) : null, HasDebugger = () => hasDebugger };
+        using var session = new Simulator(() => new ScriptedEnvironment(), options).CreateSession();
+        Assert.Equal(asked, session.Handle(Requests.Open(1)).Open.ReplyTimeoutSeconds);
+    }
+
+    [Theory]
+    [InlineData(-1)]
+    [InlineData(86_401)]
+    public void Reply_timeout_that_no_trainer_accepts_is_refused(int seconds)
+    {
+        var options = new SimulatorOptions { ReplyTimeout = TimeSpan.FromSeconds(seconds) };
+        var error = Assert.Throws<ArgumentException>(() => new Simulator(() => new ScriptedEnvironment(), options));
+        Assert.StartsWith("ReplyTimeout: must be from 0 to a day, got ", error.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void Session_frees_its_environments_when_it_is_disposed_of()
     {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import grpc
 from aisandbox.v1 import environment_pb2 as pb
+from aisandbox_wire import WireError
 
 from aisandbox_environment.compliance.checks import CheckFailed, SimulatorUnderTest
 from aisandbox_environment.compliance.streams import RawSession, RawStream, reset_request
+from aisandbox_environment.spec import check_reply_timeout
 
 _OTHER_VERSION = 999_999_999
 _UNKNOWN_OPTION = "check-simulator-no-such-option"
@@ -43,9 +45,18 @@ def session_opens(simulator: SimulatorUnderTest) -> str:
                 f"two different ones:\n{session.proto}and\n{declared}",
                 "Declare the spaces in one place.",
             )
+        try:
+            check_reply_timeout(session.reply_timeout, "reply_timeout_seconds")
+        except WireError as error:
+            raise CheckFailed(
+                "an OpenReply.reply_timeout_seconds that a trainer accepts",
+                str(error),
+                "Set 0 unless it may be halted.",
+            ) from None
         simulator.spec = session.proto
         leaves = ", ".join(f"{leaf.kind} {list(leaf.shape)}" for leaf in session.spec.observation_leaves)
-        return f"{session.n} environments observe {leaves}, and act {session.spec.action_leaf.kind}"
+        asked = f"; asks for {session.reply_timeout:g} s for each reply" if session.reply_timeout else ""
+        return f"{session.n} environments observe {leaves}, and act {session.spec.action_leaf.kind}{asked}"
 
 
 def other_version_is_refused(simulator: SimulatorUnderTest) -> str:

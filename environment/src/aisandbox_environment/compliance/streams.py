@@ -109,6 +109,8 @@ class RawStream:
 class RawSession(RawStream):
     """An open session with ``n`` environments. ``reader`` reads and checks its replies.
 
+    ``reply_timeout``: what the simulator asks for, unchecked.
+
     Raises CheckFailed if the session does not open.
     """
 
@@ -119,6 +121,7 @@ class RawSession(RawStream):
         try:
             reply = self.expect_reply(simulator.open_request(environments), "open")
             self.proto = reply.open.spec
+            self.reply_timeout = reply.open.reply_timeout_seconds
             self.spec: Spec = read_spec(self.proto)
         except WireError as error:
             self.close()

@@ -295,7 +295,13 @@ class OpenReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SPEC_FIELD_NUMBER: _builtins.int
+    REPLY_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     ENVIRONMENTS_FIELD_NUMBER: _builtins.int
+    reply_timeout_seconds: _builtins.float
+    """For how many seconds the client is to wait for each further reply of this session at least; 0: for as long as it waits
+    by itself. Set by a simulator that may be halted for a long time without being lost: one with a debugger attached, or
+    in an editor that can be paused. From 0 to 86,400 (a day); a client refuses any other number.
+    """
     environments: _builtins.int
     """In a call for a pool: how many environments the session has, at least 1 and at most OpenRequest.environments. Set by
     the service. A simulator leaves it 0: its session has as many as were asked for.
@@ -308,11 +314,12 @@ class OpenReply(_message.Message):
         self,
         *,
         spec: Global___EnvironmentSpec | None = ...,
+        reply_timeout_seconds: _builtins.float = ...,
         environments: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environments", b"environments", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environments", b"environments", "reply_timeout_seconds", b"reply_timeout_seconds", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

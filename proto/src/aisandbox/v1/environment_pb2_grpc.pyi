@@ -60,8 +60,8 @@ class EnvironmentServiceStub:
     Lifetime. The session ends with the stream: when the stream ends, for whatever reason, the simulator frees what the
     session held. There are no session ids, no leases and no close call. The client half-closes to end a session
     normally. Minutes of silence are normal while a learner updates its policy, and are not an error. A trainer
-    detects a lost simulator by the time that it allows for each reply, and pings only a connection that was silent for
-    more than 5 minutes, as servers of gRPC permit by default. A simulator detects a lost trainer by HTTP/2 keepalive.
+    detects a lost simulator by the time that it allows for each reply, and does not ping: a simulator that is halted in a
+    debugger answers no pings; see OpenReply.reply_timeout_seconds. A simulator detects a lost trainer by HTTP/2 keepalive.
 
     Isolation. Sessions do not influence each other.
 
@@ -103,8 +103,8 @@ class EnvironmentServiceAsyncStub(EnvironmentServiceStub):
     Lifetime. The session ends with the stream: when the stream ends, for whatever reason, the simulator frees what the
     session held. There are no session ids, no leases and no close call. The client half-closes to end a session
     normally. Minutes of silence are normal while a learner updates its policy, and are not an error. A trainer
-    detects a lost simulator by the time that it allows for each reply, and pings only a connection that was silent for
-    more than 5 minutes, as servers of gRPC permit by default. A simulator detects a lost trainer by HTTP/2 keepalive.
+    detects a lost simulator by the time that it allows for each reply, and does not ping: a simulator that is halted in a
+    debugger answers no pings; see OpenReply.reply_timeout_seconds. A simulator detects a lost trainer by HTTP/2 keepalive.
 
     Isolation. Sessions do not influence each other.
 
@@ -155,8 +155,8 @@ class EnvironmentServiceServicer(metaclass=_abc_1.ABCMeta):
         Lifetime. The session ends with the stream: when the stream ends, for whatever reason, the simulator frees what the
         session held. There are no session ids, no leases and no close call. The client half-closes to end a session
         normally. Minutes of silence are normal while a learner updates its policy, and are not an error. A trainer
-        detects a lost simulator by the time that it allows for each reply, and pings only a connection that was silent for
-        more than 5 minutes, as servers of gRPC permit by default. A simulator detects a lost trainer by HTTP/2 keepalive.
+        detects a lost simulator by the time that it allows for each reply, and does not ping: a simulator that is halted in a
+        debugger answers no pings; see OpenReply.reply_timeout_seconds. A simulator detects a lost trainer by HTTP/2 keepalive.
 
         Isolation. Sessions do not influence each other.
 

@@ -7,7 +7,8 @@ itself, but for DQN before they are normalised. Must not know how a model is mad
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -20,7 +21,7 @@ from aisandbox_crds import (
     TrainingRunSpec,
     effective_environments,
 )
-from aisandbox_environment import FakeExternalEnvAdapter, Timeouts, expand_addresses
+from aisandbox_environment import FakeExternalEnvAdapter, SimulatorSession, Timeouts, expand_addresses
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
@@ -29,6 +30,7 @@ from aisandbox_trainer.environments.frame_stack import FrameStack
 from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.environments.in_process import AdapterEnv, gymnasium_env, vectorized
 from aisandbox_trainer.environments.normalization import normalized
+from aisandbox_trainer.environments.patience import Patience
 from aisandbox_trainer.environments.sessions import open_sessions
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import InvalidHyperparameter
@@ -45,6 +47,7 @@ class Environments:
     run_id: str
     stop: Stop
     settings: Settings
+    patience: Patience = field(default_factory=Patience)
 
     def training(self) -> VecEnv:
         """The bare environments to learn from; however many addresses come or go, their number stays.
@@ -82,22 +85,22 @@ class Environments:
     def _make(self, number: int, *, evaluation: bool) -> VecEnv:
         environment = self.spec.environment
         if isinstance(environment, GrpcEnvironment):
-            connect = partial(
-                open_sessions,
-                environment,
-                number,
-                run_id=self.run_id,
-                evaluation=evaluation,
-                timeouts=Timeouts(
-                    open=self.settings.simulator_open_timeout,
-                    step=self.settings.simulator_timeout,
-                    reset=2 * self.settings.simulator_timeout,
-                ),
-            )
-            return GrpcVecEnv(connect, self.stop)
+            return GrpcVecEnv(partial(self._open, environment, number, evaluation), self.stop, self.patience)
         if isinstance(environment, GymnasiumEnvironment):
             return vectorized(partial(gymnasium_env, environment.id, environment.kwargs), number)
         return vectorized(lambda: AdapterEnv(FakeExternalEnvAdapter()), number)
+
+    def _open(self, environment: GrpcEnvironment, number: int, evaluation: bool) -> Sequence[SimulatorSession]:
+        settings = self.settings
+        timeouts = Timeouts(
+            # What has asked for patience before may be halted now.
+            open=max(settings.simulator_open_timeout, self.patience.longest),
+            step=settings.simulator_timeout,
+            reset=2 * settings.simulator_timeout,
+        )
+        return self.stop.interruptibly(
+            lambda: open_sessions(environment, number, run_id=self.run_id, evaluation=evaluation, timeouts=timeouts)
+        )
 
 
 def space_adapter_of(env: VecEnv) -> SpaceAdapter:

@@ -20,6 +20,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
 from aisandbox_trainer import _sb3_internals
+from aisandbox_trainer.environments.patience import Patience
 from aisandbox_trainer.environments.sessions import call_concurrently
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import SimulatorChanged
@@ -35,14 +36,17 @@ class GrpcVecEnv(VecEnv):
     of environments in all; every session's steps are in flight at the same time. Observations are new arrays each step.
     ``infos`` is one list, reused for the next step, empty except for environments whose episode has just ended:
     ``terminal_observation``, ``TimeLimit.truncated`` and ``episode`` {r: undiscounted return, l: steps, t: seconds
-    since the start}, as of Monitor.
+    since the start}, as of Monitor. ``patience`` has the notice while a reply takes long.
 
     Raises the simulator errors of aisandbox_environment, StopRequested, UnsupportedSpace.
     """
 
-    def __init__(self, connect: Callable[[], Sequence[SimulatorSession]], stop: Stop) -> None:
+    def __init__(
+        self, connect: Callable[[], Sequence[SimulatorSession]], stop: Stop, patience: Patience | None = None
+    ) -> None:
         self._connect = connect
         self._stop = stop
+        self._patience = patience or Patience()
         self._sessions: Sequence[SimulatorSession] = connect()
         self.spec = self._sessions[0].spec
         try:
@@ -82,7 +86,9 @@ class GrpcVecEnv(VecEnv):
         _sb3_internals.clear_pending_seeds(self)
         self._returns[:] = 0
         self._lengths[:] = 0
-        replies = self._stop.interruptibly(lambda: self._reset_sessions(seeds))
+        replies = self._stop.interruptibly(
+            lambda: self._patience.wait(self._reply_timeout, lambda: self._reset_sessions(seeds))
+        )
         self._masks = _joined([reply.action_masks for reply in replies])
         return self._observation([reply.observations for reply in replies])
 
@@ -101,7 +107,7 @@ class GrpcVecEnv(VecEnv):
         try:
             if stop.requested:
                 stop.check()
-            results = [session.receive_step() for session in self._sessions]
+            results = self._patience.wait(self._reply_timeout, self._receive_steps)
         finally:
             stop.interruptible = False
         observations = self._observation([result.observations for result in results])
@@ -162,7 +168,11 @@ class GrpcVecEnv(VecEnv):
     def _number(self) -> int:
         return sum(session.environments for session in self._sessions)
 
+    def _receive_steps(self) -> list[StepResult]:
+        return [session.receive_step() for session in self._sessions]
+
     def _check_specs(self, reference: str) -> None:
+        self._reply_timeout = max(session.reply_timeout for session in self._sessions)
         for session in self._sessions:
             if difference := difference_of(self.spec, session.spec):
                 raise SimulatorChanged(

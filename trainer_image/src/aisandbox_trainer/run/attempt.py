@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -36,6 +37,7 @@ from aisandbox_trainer.algorithms.policy_choice import check_actions, check_hype
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
 from aisandbox_trainer.environments.factory import Environments, space_adapter_of
+from aisandbox_trainer.environments.patience import Patience
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone, StopRequested
 from aisandbox_trainer.fast_updates.self_test import SelfTested
@@ -133,7 +135,8 @@ class Attempt:
                 log.info("the run is finished already", timesteps=checkpoint.timesteps)
                 return
         run_id = self._writer.run.run_id
-        environments = Environments(self._spec, self._hyperparameters, run_id, self._stop, self._settings)
+        patience = Patience(partial(self._progress.set_notice, "patience"))
+        environments = Environments(self._spec, self._hyperparameters, run_id, self._stop, self._settings, patience)
         bare = self._retry.call(environments.training)
         log.info("environments ready", environments=bare.num_envs)
         if bare.has_attr("action_masks"):
