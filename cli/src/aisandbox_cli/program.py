@@ -19,6 +19,8 @@ from typing import Annotated
 import typer
 
 NAME = "aisandbox"
+WITH_TRAINER = "in a checkout: uv tool install './cli[train]'"
+"""How a command line that was installed without the trainer gets it."""
 PACKAGES = ("aisandbox", "aisandbox-trainer", "grpcio", "protobuf", "onnxruntime", "stable-baselines3", "torch")
 
 

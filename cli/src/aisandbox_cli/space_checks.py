@@ -13,6 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from aisandbox_cli.program import WITH_TRAINER
+
 if TYPE_CHECKING:
     from aisandbox.v1.environment_pb2 import EnvironmentSpec
     from aisandbox_environment import SpaceCheck
@@ -43,7 +45,7 @@ def _check_rehearsal(spec: EnvironmentSpec) -> str:
     if not algorithms:
         raise CheckSkipped("no algorithm takes the spaces")
     if importlib.util.find_spec(TRAINER) is None:
-        raise CheckSkipped("the trainer is not installed here (pip install 'aisandbox[train]')")
+        raise CheckSkipped(f"the trainer is not installed here, so no model was trained on them ({WITH_TRAINER})")
     return _verdict(_rehearse(spec, algorithms), "ends before its first step with every algorithm")
 
 

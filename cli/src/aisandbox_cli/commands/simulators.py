@@ -17,7 +17,7 @@ from aisandbox_cli import options
 from aisandbox_cli.connection import checked_address
 from aisandbox_cli.errors import Failed, Unavailable, UsageError
 from aisandbox_cli.processes import announce_ready, stop_when_stdin_ends
-from aisandbox_cli.program import command
+from aisandbox_cli.program import WITH_TRAINER, command
 from aisandbox_cli.space_checks import space_checks
 
 if TYPE_CHECKING:
@@ -53,9 +53,13 @@ def host_gymnasium(
       aisandbox host-gymnasium Pendulum-v1 --port 50062 --environment-option g=9.8
     """  # noqa: D301 - \b keeps the lines apart
     from aisandbox_environment import EnvironmentServer, InvalidOptions
-    from aisandbox_environment import host_gymnasium as serve_gymnasium
     from aisandbox_process import log
     from aisandbox_wire import WireError
+
+    try:
+        from aisandbox_environment import host_gymnasium as serve_gymnasium
+    except ModuleNotFoundError as error:
+        raise Failed(f"{error.name} is not installed here", f"To install it, {WITH_TRAINER}.") from error
 
     def ready(server: EnvironmentServer) -> None:
         if stop_with_parent:
