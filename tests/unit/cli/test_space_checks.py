@@ -43,7 +43,9 @@ def test_rules_fail_where_no_algorithm_takes_the_spaces() -> None:
 
 def test_rehearsal_is_skipped_where_the_trainer_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(CheckSkipped, match=r"the trainer is not installed here, so no model was trained .*uv tool install"):
+    with pytest.raises(
+        CheckSkipped, match=r"the trainer is not installed here, so no model was trained .*uv tool install"
+    ):
         REHEARSAL(CONTINUOUS)
 
 
