@@ -10,12 +10,13 @@ import os
 import secrets
 import time
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import grpc
 import structlog
-from aisandbox.v1 import policy_trainer_pb2, training_progress_pb2
-from aisandbox_environment import AdapterFactory
+from aisandbox.v1 import environment_pb2, policy_trainer_pb2, simulator_pool_pb2, training_progress_pb2
+from aisandbox_environment import AdapterFactory, SimulatorRelay
 from aisandbox_model_store import RunStore
 from aisandbox_process import join_host_port
 from aisandbox_process.grpc_options import connection_age, server_options
@@ -42,12 +43,15 @@ log = structlog.get_logger()
 
 POLICY_TRAINER = policy_trainer_pb2.DESCRIPTOR.services_by_name["PolicyTrainerService"]
 PROGRESS = training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressService"]
-HEALTH_NAMES = ("", POLICY_TRAINER.full_name, PROGRESS.full_name)
+SIMULATOR_POOLS = simulator_pool_pb2.DESCRIPTOR.services_by_name["SimulatorPoolService"]
+ENVIRONMENT = environment_pb2.DESCRIPTOR.services_by_name["EnvironmentService"]
+SERVICES = (POLICY_TRAINER, PROGRESS, SIMULATOR_POOLS, ENVIRONMENT)
+HEALTH_NAMES = ("", *(service.full_name for service in SERVICES))
 
 LARGEST_MESSAGE = 64 * 1024 * 1024
 """Bytes: a batch of 64 images of 512 x 512 x 3 fits."""
 
-SERVER_OPTIONS = server_options(ping_seconds=60, largest_message=LARGEST_MESSAGE)
+SERVER_OPTIONS = server_options(ping_seconds=30, largest_message=LARGEST_MESSAGE)
 
 LINGER_SECONDS = 1.0
 """How long connections stay open after the service has ended its streams, so that the clients read the status."""
@@ -115,6 +119,7 @@ class Server:
         self._backend = backend
         self._adapter = HostedAdapter(adapter_factory) if adapter_factory is not None else None
         self._policy_calls = policy_calls
+        self._relay: SimulatorRelay | None = None
         self._forwarder: PolicyForwarder | None = None
         self._follower: TargetFollower | None = None
         self._training: TrainingServicer | None = None
@@ -164,8 +169,7 @@ class Server:
         """
         grace = self._settings.stop_grace_seconds if grace is None else grace
         await self._monitor.stop()
-        stop_streams = getattr(self._forwarder or self._policy_calls, "stop_streams", None)
-        if self._grpc is not None and stop_streams is not None and stop_streams():
+        if self._grpc is not None and self._stop_streams():
             # Closing a connection with unread messages would reset it, and a client that is writing to a stream would
             # get a broken transport and no status.
             await asyncio.sleep(min(grace, LINGER_SECONDS))
@@ -185,6 +189,12 @@ class Server:
             self._metrics_server.close()
         if self._started:
             log.info("service stopped", address=self.address)
+
+    def _stop_streams(self) -> bool:
+        """Ends the streams of clients that may be writing, and returns whether there were any."""
+        calls: tuple[Any, ...] = (self._relay, self._forwarder or self._policy_calls)
+        stopped = [each.stop_streams() for each in calls if hasattr(each, "stop_streams")]
+        return any(stopped)
 
     async def serve(self) -> None:
         """Starts, and stops after SIGTERM or SIGINT; a second signal ends the process at once. Raises StartupError."""
@@ -206,9 +216,12 @@ class Server:
         )
         add_service(self._grpc, POLICY_TRAINER, {**handlers(POLICY_TRAINER, self._training), **self._policy_handlers()})
         add_service(self._grpc, PROGRESS, handlers(PROGRESS, ProgressServicer(self._backend, self._metrics)))
+        self._relay = SimulatorRelay(version=version("aisandbox-api"))
+        for service in (SIMULATOR_POOLS, ENVIRONMENT):
+            add_service(self._grpc, service, handlers(service, self._relay, raw=True))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection(
-            (POLICY_TRAINER.full_name, PROGRESS.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
+            (*(service.full_name for service in SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
         )
         address = join_host_port(settings.grpc_host, settings.grpc_port)
         try:

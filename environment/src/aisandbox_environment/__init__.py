@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aisandbox_environment.adapters import Action, ExternalEnvAdapter, FakeExternalEnvAdapter, Observation
     from aisandbox_environment.addresses import distribute_environments, expand_addresses
     from aisandbox_environment.calls import describe, open_session_stream
+    from aisandbox_environment.channels import POOL_METADATA
     from aisandbox_environment.compliance import CheckFailed, CheckResult, CheckSkipped, SpaceCheck, check_simulator
     from aisandbox_environment.errors import (
         AtCapacity,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     )
     from aisandbox_environment.grpc_adapter import GrpcExternalEnvAdapter
     from aisandbox_environment.gymnasium_host import GymnasiumSimulation, builtin_spec, host_gymnasium
+    from aisandbox_environment.relay import Admit, Registration, SimulatorRelay
     from aisandbox_environment.server import EnvironmentServer, create_environment_server
     from aisandbox_environment.session import SimulatorSession, Timeouts
     from aisandbox_environment.simulation import (
@@ -66,6 +68,7 @@ _NAMES = {
     "adapters": ("Action", "ExternalEnvAdapter", "FakeExternalEnvAdapter", "Observation"),
     "addresses": ("distribute_environments", "expand_addresses"),
     "calls": ("describe", "open_session_stream"),
+    "channels": ("POOL_METADATA",),
     "compliance": ("CheckFailed", "CheckResult", "CheckSkipped", "SpaceCheck", "check_simulator"),
     "errors": (
         "AtCapacity",
@@ -89,6 +92,7 @@ _NAMES = {
     ),
     "grpc_adapter": ("GrpcExternalEnvAdapter",),
     "gymnasium_host": ("GymnasiumSimulation", "builtin_spec", "host_gymnasium"),
+    "relay": ("Admit", "Registration", "SimulatorRelay"),
     "server": ("EnvironmentServer", "create_environment_server"),
     "session": ("SimulatorSession", "Timeouts"),
     "simulation": ("EpisodeMetrics", "ResetResult", "Simulation", "SimulationBatch", "StepResult"),
@@ -99,10 +103,12 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "NO_ACTION_BOUNDS",
+    "POOL_METADATA",
     "PROTOCOL_VERSION",
     "Action",
     "AdapterFactory",
     "AdapterSimulation",
+    "Admit",
     "AtCapacity",
     "Busy",
     "CheckFailed",
@@ -123,6 +129,7 @@ __all__ = [
     "ProtocolMismatch",
     "RefusalError",
     "RefusedRequest",
+    "Registration",
     "ResetResult",
     "SessionCancelled",
     "Simulation",
@@ -132,6 +139,7 @@ __all__ = [
     "SimulatorError",
     "SimulatorHung",
     "SimulatorLost",
+    "SimulatorRelay",
     "SimulatorSession",
     "SimulatorUnreachable",
     "SpaceCheck",

@@ -31,3 +31,6 @@ SERVER_OPTIONS = server_options(ping_seconds=SERVER_PING_SECONDS)
 
 SESSION_METHOD = "/aisandbox.v1.EnvironmentService/Session"
 """The full name of the streaming method."""
+
+POOL_METADATA = "aisandbox-pool"
+"""The metadata of a call for a pool of simulators at the service: the pool's name."""

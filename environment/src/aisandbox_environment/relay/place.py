@@ -1,0 +1,233 @@
+"""One attached simulator, and the session that it serves: messages in both directions, and the end of each.
+
+Owns the order of messages on the simulator's stream (simulator_pool.proto, Attach). What is held for a slow peer is one
+message a direction: the next one is read when the last one is written. Must not know pools or limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import grpc
+import structlog
+from aisandbox.v1 import environment_pb2 as pb
+from aisandbox.v1 import simulator_pool_pb2
+from aisandbox_process.grpc_direct import StreamAborted
+from google.protobuf.message import DecodeError
+
+from aisandbox_environment.relay.frames import InvalidFrame, field_of, frame
+from aisandbox_environment.relay.links import Link
+from aisandbox_environment.relay.registrations import Registration, invalid
+from aisandbox_environment.relay.statuses import Status, aborted, ended_message, ended_status
+
+log = structlog.get_logger(__name__)
+
+REGISTER, REPLY, SIMULATOR_ENDED = 1, 2, 3
+"""The fields of AttachRequest."""
+REGISTERED, REQUEST, SERVICE_ENDED = 1, 2, 3
+"""The fields of AttachResponse."""
+_STEP_TAG = 3 << 3 | 2
+"""The first byte of a SimulatorReply that is a `step`."""
+
+_CANCEL_SECONDS = 0.02
+
+
+class Place:
+    """A simulator that has registered. ``ended`` is the end of its stream."""
+
+    def __init__(self, link: Link, registration: Registration, clock: Callable[[], float], end_seconds: float) -> None:
+        self.registration = registration
+        self.run_id = ""
+        self.steps = 0
+        self.free_since = clock()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._link = link
+        self._clock = clock
+        self._end_seconds = end_seconds
+        self._writing = asyncio.Lock()
+        self._session: Session | None = None
+        self._ending = False  # a side has ended the session, the other has not
+        self._over = asyncio.Event()  # no session, or a place that has ended
+        self._over.set()
+        self._timer: asyncio.TimerHandle | None = None
+        self.log = log.bind(pool=registration.pool, instance=registration.instance)
+
+    @property
+    def free(self) -> bool:
+        """Whether a session may begin."""
+        return self._session is None and not self._ending and not self.ended.done()
+
+    def end(self, status: Status) -> None:
+        """Ends the stream of the simulator, and its session with it; again: nothing."""
+        if self.ended.done():
+            return
+        if status is None:
+            self.ended.set_result(None)
+        else:
+            self.ended.set_exception(status)
+            self.ended.exception()  # seen, also if nobody waits any more
+        self._over.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        session, self._session = self._session, None
+        if session is not None:
+            why = status.details if status is not None else "it has left the pool"
+            session.end(
+                aborted(grpc.StatusCode.UNAVAILABLE, f"simulator {self.registration.instance!r} was lost: {why}")
+            )
+
+    def begin(self, session: Session, run_id: str) -> None:
+        """The place, which is free, belongs to the session from now on."""
+        self._session = session
+        self._over.clear()
+        self.run_id = run_id
+        self.log.info("session begins", run=run_id)
+
+    async def read_messages(self) -> None:
+        """Handles what the simulator sends until it ends; then ``ended`` is done."""
+        try:
+            while (message := await self._link.read()) is not None:
+                await self._handle(message)
+            self.end(None)
+        except StreamAborted as error:
+            self.end(error)
+        except Exception as error:
+            self.end(aborted(grpc.StatusCode.UNAVAILABLE, f"the stream broke ({type(error).__name__})"))
+
+    async def request(self, session: Session, message: bytes) -> None:
+        """Sends a request of the session; nothing if it is over."""
+        async with self._writing:
+            if self._session is session:
+                await self._link.write(frame(REQUEST, message))
+
+    async def leave(self, session: Session, status: Status) -> None:
+        """The trainer has ended the session; nothing if the simulator has done so before."""
+        if self._session is not session:
+            return
+        self._session, self._ending = None, True
+        self._timer = asyncio.get_running_loop().call_later(self._end_seconds, self._give_up)
+        await self._send_ended(status)
+
+    async def _send_ended(self, status: Status) -> None:
+        with contextlib.suppress(Exception):  # of a simulator that is lost, which its reader sees too
+            async with self._writing:
+                await self._link.write(frame(SERVICE_ENDED, ended_message(status)))
+
+    async def _handle(self, message: bytes) -> None:
+        try:
+            field, payload = field_of(message)
+        except InvalidFrame:
+            raise invalid("message", "is not an AttachRequest with exactly one field") from None
+        if field == REPLY:
+            if self._session is not None:
+                if payload[:1] == bytes((_STEP_TAG,)):
+                    self.steps += self.registration.environments
+                await self._session.reply(payload)
+            elif not self._ending:  # a reply that was on its way when the session ended is discarded
+                raise invalid("reply", "came outside a session, which begins with a request `open`")
+        elif field == SIMULATOR_ENDED:
+            await self._simulator_ended(payload)
+        elif field == REGISTER:
+            raise invalid("register", "is only the first message of a stream")
+        else:
+            raise invalid("message", "is not an AttachRequest")
+
+    async def _simulator_ended(self, payload: bytes) -> None:
+        try:
+            status = ended_status(simulator_pool_pb2.SessionEnded.FromString(payload))
+        except DecodeError:
+            raise invalid("session_ended", "is not a SessionEnded") from None
+        session, self._session = self._session, None
+        if session is not None:
+            self._ending = True
+            session.end(status)
+            await self._send_ended(None)
+        elif not self._ending:
+            raise invalid("session_ended", "came outside a session")
+        if self._timer is not None:
+            self._timer.cancel()
+        self._ending, self.run_id, self.free_since = False, "", self._clock()
+        self._over.set()
+        self.log.info("session ended", status="OK" if status is None else status.code.name)
+
+    async def wait_until_over(self) -> None:
+        """Waits until both sides have ended the session, or the simulator is lost."""
+        await self._over.wait()
+
+    def _give_up(self) -> None:
+        self.end(
+            aborted(
+                grpc.StatusCode.UNAVAILABLE,
+                f"session_ended: the simulator did not end its side of the session within {self._end_seconds:g} s",
+            )
+        )
+
+
+class Session:
+    """The trainer's side of a session with a place. ``ended`` is the end of the trainer's stream."""
+
+    def __init__(self, trainer: Link, place: Place) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._trainer = trainer
+        self._place = place
+        self._is_open = False
+        self._cancelled = asyncio.Event()
+
+    def cancel(self) -> None:
+        """The trainer's stream was cancelled or lost."""
+        self._cancelled.set()
+        self.end(None)
+
+    def end(self, status: Status) -> None:
+        """Ends the trainer's stream; again: nothing."""
+        if not self.ended.done():
+            if status is None:
+                self.ended.set_result(None)
+            else:
+                self.ended.set_exception(status)
+                self.ended.exception()
+
+    async def reply(self, message: bytes) -> None:
+        """Passes a reply on to the trainer. One that is lost is seen by the reader of its requests."""
+        if not self._is_open:
+            message = self._opened(message)
+        with contextlib.suppress(Exception):
+            await self._trainer.write(message)
+
+    async def pass_requests(self, opening: pb.OpenRequest) -> None:
+        """Passes the requests on until the trainer or the simulator ends the session; then the place knows it."""
+        opening.environments = self._place.registration.environments
+        status: Status = aborted(grpc.StatusCode.CANCELLED, "the trainer was lost or has cancelled the session")
+        broke = True
+        try:
+            await self._place.request(self, pb.SimulatorRequest(open=opening).SerializeToString())
+            while not self.ended.done() and (message := await self._trainer.read()) is not None:
+                await self._place.request(self, message)
+            broke = False
+        except Exception as error:
+            self._place.log.info("session broke", error=type(error).__name__)
+        if not broke and not await self._is_cancelled():
+            status = None
+        await self._place.leave(self, status)
+        await self._place.wait_until_over()  # a trainer that has read the end may count on the place being free
+        self.end(None)
+
+    async def _is_cancelled(self) -> bool:
+        """Whether the end of the requests is a cancellation, which gRPC's server tells a moment later."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._cancelled.wait(), _CANCEL_SECONDS)
+        return self._cancelled.is_set()
+
+    def _opened(self, message: bytes) -> bytes:
+        """The first reply, which says how many environments the session has."""
+        try:
+            reply = pb.SimulatorReply.FromString(message)
+        except DecodeError:
+            return message  # the trainer says what is wrong with it
+        if reply.WhichOneof("reply") != "open":
+            return message
+        self._is_open = True
+        reply.open.environments = self._place.registration.environments
+        return reply.SerializeToString()

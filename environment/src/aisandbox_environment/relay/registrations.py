@@ -1,0 +1,96 @@
+"""What a simulator registers, and the rules for it: names, version, size, spec.
+
+Must not know which simulators are attached.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import grpc
+from aisandbox.v1 import simulator_pool_pb2
+from aisandbox_process.grpc_direct import StreamAborted
+from aisandbox_wire import WireError
+from google.protobuf.message import DecodeError
+
+from aisandbox_environment.relay.statuses import aborted
+from aisandbox_environment.spec import PROTOCOL_VERSION, Spec, difference_of, read_spec
+
+_POOL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LONGEST_INSTANCE = 128
+_MOST_ENVIRONMENTS = 4_096
+_LARGEST_REGISTRATION = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a simulator has registered, checked."""
+
+    pool: str
+    instance: str
+    environments: int
+    spec: Spec
+    name: str
+    version: str
+
+
+def invalid(field_name: str, rule: str) -> StreamAborted:
+    """INVALID_ARGUMENT that names the field."""
+    return aborted(grpc.StatusCode.INVALID_ARGUMENT, f"{field_name}: {rule}")
+
+
+def check_pool_name(name: str, field_name: str) -> str:
+    """The name, if it can be a pool's. Raises StreamAborted(INVALID_ARGUMENT)."""
+    if _POOL.fullmatch(name) is None:
+        rule = 'must be 1 to 63 lower-case letters, digits and "-", beginning and ending with a letter or digit'
+        raise invalid(field_name, f"{rule}, got {name[:80]!r}")
+    return name
+
+
+def read_registration(data: bytes) -> Registration:
+    """The registration in the bytes of a RegisterSimulator. Raises StreamAborted."""
+    if len(data) > _LARGEST_REGISTRATION:
+        raise invalid("register", f"has {len(data):,} bytes, at most {_LARGEST_REGISTRATION:,} are allowed")
+    try:
+        register = simulator_pool_pb2.RegisterSimulator.FromString(data)
+    except DecodeError:
+        raise invalid("register", "is not a RegisterSimulator") from None
+    if register.protocol_version != PROTOCOL_VERSION:
+        raise aborted(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"register.protocol_version: the simulator speaks version {register.protocol_version}, this service "
+            f"{PROTOCOL_VERSION}",
+        )
+    check_pool_name(register.pool, "register.pool")
+    instance = register.instance
+    if not 1 <= len(instance) <= _LONGEST_INSTANCE or not instance.isprintable():
+        rule = f"must be 1 to {_LONGEST_INSTANCE} printable characters, got {len(instance)}: {instance[:40]!r}"
+        raise invalid("register.instance", rule)
+    if not 1 <= register.environments <= _MOST_ENVIRONMENTS:
+        raise invalid("register.environments", f"must be 1 to {_MOST_ENVIRONMENTS:,}, got {register.environments:,}")
+    try:
+        spec = read_spec(register.spec, "register.spec")
+    except WireError as error:
+        raise aborted(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+    return Registration(
+        register.pool, instance, register.environments, spec, register.name[:200], register.version[:200]
+    )
+
+
+def check_same_spec(new: Registration, spec: Spec) -> None:
+    """Raises StreamAborted(FAILED_PRECONDITION), naming the difference, if the pool's simulators have another spec."""
+    if difference := difference_of(spec, new.spec):
+        raise aborted(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"register.spec: pool {new.pool!r} has simulators with another spec; {difference}",
+        )
+
+
+def instance_taken(new: Registration) -> StreamAborted:
+    """ALREADY_EXISTS for an instance that has a place."""
+    return aborted(
+        grpc.StatusCode.ALREADY_EXISTS,
+        f"register.instance: pool {new.pool!r} has an instance {new.instance!r} already; a place whose connection was "
+        "lost ends within a minute",
+    )

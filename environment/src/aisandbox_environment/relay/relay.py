@@ -1,0 +1,264 @@
+"""SimulatorPoolService, and EnvironmentService for its pools, as coroutines on bytes.
+
+Owns the life of both kinds of streams: registration, the choice of a place, forwarding to another replica, the stop.
+Must not know what carries a link, or runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+import structlog
+from aisandbox.v1 import environment_pb2, simulator_pool_pb2
+from aisandbox_process.grpc_direct import StreamAborted
+from google.protobuf.message import DecodeError
+
+from aisandbox_environment.channels import POOL_METADATA
+from aisandbox_environment.relay.frames import InvalidFrame, field_of, frame
+from aisandbox_environment.relay.links import Context, GrpcLink, Link, text_metadata
+from aisandbox_environment.relay.place import REGISTER, REGISTERED, Place, Session
+from aisandbox_environment.relay.places import Places, simulator_message
+from aisandbox_environment.relay.rate_limit import RateLimit
+from aisandbox_environment.relay.registrations import Registration, check_pool_name, invalid, read_registration
+from aisandbox_environment.relay.statuses import aborted
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``simulators``: streams that may be attached; ``burst`` and ``per_second``: registrations from one host."""
+
+    simulators: int = 10_000
+    burst: int = 1_200
+    per_second: float = 20.0
+    register_seconds: float = 30.0
+    """How long a stream may take to send its first message."""
+    end_seconds: float = 300.0
+    """How long a simulator may take to answer the end of a session."""
+
+
+Admit = Callable[[Registration, Mapping[str, str]], Awaitable[None]]
+"""Asked with a registration and the metadata of its call before it is accepted; raises StreamAborted to refuse it."""
+
+
+async def admit_all(_registration: Registration, _metadata: Mapping[str, str]) -> None:
+    """Every simulator may attach to every pool."""
+
+
+class SimulatorRelay:
+    """For one event loop; the methods with the names of calls are servicers' methods that take and return bytes."""
+
+    def __init__(
+        self,
+        *,
+        version: str = "",
+        limits: Limits | None = None,
+        admit: Admit = admit_all,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._version = version
+        self._limits = limits or Limits()
+        self._admit = admit
+        self._clock = clock
+        self._rate = RateLimit(self._limits.burst, self._limits.per_second, clock)
+        self._places = Places()
+        self._streams = 0
+        self._attach_times: dict[Place, datetime.datetime] = {}
+        self._sessions: set[Session] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    # The calls.
+
+    async def Attach(self, _requests: Any, context: Context) -> None:  # noqa: N802 -- the service's name
+        """See the proto."""
+        await _call(self.attach(GrpcLink(context)), context)
+
+    async def ListSimulators(self, request: bytes, context: Context) -> bytes:  # noqa: N802
+        """See the proto."""
+        response = await _call(self._list(request), context)
+        return response.SerializeToString()
+
+    async def Describe(self, _request: bytes, context: Context) -> bytes:  # noqa: N802
+        """See the proto."""
+        response = await _call(self._describe(text_metadata(context)), context)
+        return response.SerializeToString()
+
+    async def Session(self, _requests: Any, context: Context) -> None:  # noqa: N802
+        """See the proto."""
+        await _call(self.serve_session(GrpcLink(context)), context)
+
+    # What they do.
+
+    async def attach(self, link: Link, pool: str = "") -> None:
+        """Serves one simulator until its stream ends; ``pool``: the only one that it may name, if any.
+
+        Raises StreamAborted for a status other than OK.
+        """
+        self._check_stopping("attach")
+        if self._streams >= self._limits.simulators:
+            raise aborted(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"MAX_SIMULATORS: {self._limits.simulators:,} simulators are attached to this service already",
+            )
+        self._streams += 1
+        try:
+            place = Place(link, await self._register(link, pool), self._clock, self._limits.end_seconds)
+            self._places.add(place)
+            await self._serve(place, link)
+        finally:
+            self._streams -= 1
+
+    async def serve_session(self, link: Link) -> None:
+        """Serves one session of a trainer until its stream ends. Raises StreamAborted for a status other than OK."""
+        self._check_stopping("open the session")
+        pool = self._pool_of(link.metadata)
+        opening = await self._read_opening(link)
+        place = self._places.free(pool, opening.environments)
+        if place is None:
+            self._refuse(pool, opening.environments)
+        session = Session(link, place)
+        place.begin(session, opening.run_id)
+        self._sessions.add(session)
+        self._run(session.pass_requests(opening))
+        try:
+            await asyncio.shield(session.ended)
+        finally:
+            self._sessions.discard(session)
+            session.cancel()
+
+    def stop_streams(self) -> bool:
+        """Ends every stream with UNAVAILABLE and refuses new ones; returns whether there were any."""
+        self._stopping = True
+        streams = bool(self._streams or self._sessions)
+        for session in list(self._sessions):
+            session.end(aborted(grpc.StatusCode.UNAVAILABLE, "the service is stopping: open the session again"))
+        for place in list(self._places.all()):
+            place.end(aborted(grpc.StatusCode.UNAVAILABLE, "the service is stopping: attach again"))
+        return streams
+
+    async def _register(self, link: Link, pool: str) -> Registration:
+        try:
+            first = await asyncio.wait_for(link.read(), self._limits.register_seconds)
+        except TimeoutError:
+            raise invalid("register", f"did not come within {self._limits.register_seconds:g} s") from None
+        if first is None:
+            raise invalid("register", "is the first message of a stream, which ended without it")
+        if not self._rate.take(link.peer):
+            raise aborted(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"too many registrations from {link.peer}: more than {self._limits.per_second:g} a second; try again "
+                "with backoff",
+            )
+        try:
+            field, payload = field_of(first)
+        except InvalidFrame:
+            field, payload = 0, b""
+        if field != REGISTER:
+            raise invalid("register", "must be the first message of a stream")
+        new = read_registration(payload)
+        if pool and new.pool != pool:
+            raise invalid("register.pool", f"must be {pool!r} as in the address, got {new.pool!r}")
+        await self._admit(new, link.metadata)
+        self._check_stopping("attach")
+        self._places.check(new)
+        return new
+
+    async def _serve(self, place: Place, link: Link) -> None:
+        self._attach_times[place] = datetime.datetime.now(datetime.UTC)
+        place.log.info("simulator attached", environments=place.registration.environments, peer=link.peer)
+        registered = simulator_pool_pb2.SimulatorRegistered(service_version=self._version)
+        reader: asyncio.Task[None] | None = None
+        try:
+            await link.write(frame(REGISTERED, registered.SerializeToString()))
+            reader = self._run(place.read_messages())
+            await asyncio.shield(place.ended)
+        finally:
+            self._places.remove(place)
+            del self._attach_times[place]
+            place.end(aborted(grpc.StatusCode.UNAVAILABLE, "the connection was lost"))
+            if reader is not None:
+                reader.cancel()
+            place.log.info("simulator left", steps=place.steps)
+
+    async def _read_opening(self, link: Link) -> environment_pb2.OpenRequest:
+        try:
+            first = await asyncio.wait_for(link.read(), self._limits.register_seconds)
+            request = environment_pb2.SimulatorRequest.FromString(first or b"")
+        except TimeoutError:
+            raise invalid("open", f"did not come within {self._limits.register_seconds:g} s") from None
+        except DecodeError:
+            raise invalid("request", "is not a SimulatorRequest") from None
+        if request.WhichOneof("request") != "open":
+            raise invalid("request", "the first request of a session is `open`")
+        if request.open.environments < 1:
+            raise invalid("open.environments", "must be at least 1, got 0")
+        return request.open
+
+    async def _list(self, data: bytes) -> simulator_pool_pb2.ListSimulatorsResponse:
+        try:
+            request = simulator_pool_pb2.ListSimulatorsRequest.FromString(data)
+        except DecodeError:
+            raise invalid("request", "is not a ListSimulatorsRequest") from None
+        if request.pool:
+            check_pool_name(request.pool, "pool")
+        places = self._places.of(request.pool) if request.pool else list(self._places.all())
+        simulators = [simulator_message(each, self._attach_times[each]) for each in places]
+        return simulator_pool_pb2.ListSimulatorsResponse(simulators=simulators)
+
+    async def _describe(self, metadata: Mapping[str, str]) -> environment_pb2.DescribeResponse:
+        pool = self._pool_of(metadata)
+        found = self._places.describe(pool)
+        if found is None:
+            raise _no_simulators(pool)
+        return found
+
+    def _pool_of(self, metadata: Mapping[str, str]) -> str:
+        name = metadata.get(POOL_METADATA, "")
+        if not name:
+            raise invalid(f"metadata {POOL_METADATA}", "must name the pool: a service has only those")
+        return check_pool_name(name, f"metadata {POOL_METADATA}")
+
+    def _refuse(self, pool: str, at_most: int) -> NoReturn:
+        places = self._places.of(pool)
+        if not places:
+            raise _no_simulators(pool)
+        free = sorted(each.registration.environments for each in places if each.free)
+        raise aborted(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"pool {pool!r}: no free simulator has at most {at_most} environments; of {len(places)}, "
+            + (f"{len(free)} are free, the smallest with {free[0]}" if free else "none is free"),
+        )
+
+    def _check_stopping(self, what: str) -> None:
+        if self._stopping:
+            raise aborted(grpc.StatusCode.UNAVAILABLE, f"the service is stopping: {what} again")
+
+    def _run(self, coroutine: Any) -> asyncio.Task[None]:
+        """A task of its own: gRPC cancels the task of a call, which must not interrupt a write to the other side."""
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _no_simulators(pool: str) -> StreamAborted:
+    return aborted(grpc.StatusCode.UNAVAILABLE, f"pool {pool!r} has no simulators: none is attached")
+
+
+async def _call(work: Awaitable[T], context: Context) -> T:
+    """The result of ``work``; the call ends with the status of its StreamAborted."""
+    try:
+        return await work
+    except StreamAborted as status:
+        await context.abort(status.code, status.details)
+        raise AssertionError("abort returned") from None
