@@ -401,7 +401,7 @@ ADDRESSES = [
     ",".join(["simulator-0.simulators:50061"] * 250),
     "localhost", "localhost:", ":50061", "a:0", "a:65536", "a:99999", "a:00000", "a:-1", "a:1e3", "a:1,", ",a:1",
     "a:1, b:2", "a b:1", "::1:50061", "[::1]", "[::g]:1", "[]:1", "http://a:1", "dns://8.8.8.8/a:1", "dns:///a",
-    "ipv4:1.2.3.4:50", "unix:/run/s", "a/b:1", "-a:1", "a:1\n", "é:1",
+    "ipv4:1.2.3.4:50", "unix:50061", "XDS:443", "a:1,vsock:1", "unix:/run/s", "a/b:1", "-a:1", "a:1\n", "é:1",
 ]  # fmt: skip
 IDS = ["CartPole-v1", "ALE/Pong-v5", "ale_py:ALE/Pong-v5", "my.package:My-Env-v0", "a b", "../x", "/A", "a/b/c", "a\n"]
 LABELS = [

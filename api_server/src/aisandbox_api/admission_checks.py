@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from aisandbox_crds import (
     parse_hyperparameters,
 )
 from aisandbox_environment import (
+    LARGEST_SPEC,
     InvalidOptions,
     PermanentSimulatorError,
     RefusedRequest,
@@ -41,7 +45,10 @@ from aisandbox_environment import (
     difference_of,
     distribute_environments,
     expand_addresses,
+    open_session_stream,
     read_spec,
+    simulator_networks,
+    target_of,
 )
 from aisandbox_model_store import OutsideRoot, RunStore
 
@@ -53,6 +60,10 @@ log = structlog.get_logger()
 DESCRIBE_SECONDS = 2.0
 MOST_ADDRESSES = 16
 """How many of a run's simulators are checked; all of them are assumed to be alike."""
+
+MOST_ASKED = 64
+"""How many simulators are asked at a time, for all starts: each answer may be LARGEST_SPEC bytes."""
+_TURNS = threading.Semaphore(MOST_ASKED)
 
 _ADDRESS = "environment.grpc.address"
 _OPTIONS = "environment.grpc.options"
@@ -164,16 +175,27 @@ async def _ask_all(addresses: Sequence[str], options: Mapping[str, Any]) -> list
     # Threads of their own: writing a record must not queue behind simulators that do not answer.
     threads = ThreadPoolExecutor(len(addresses), thread_name_prefix="describe")
     try:
-        asked = (loop.run_in_executor(threads, _ask, address, options) for address in addresses)
+        asked = (loop.run_in_executor(threads, _ask_in_turn, address, options) for address in addresses)
         return await asyncio.gather(*asked)
     finally:
         threads.shutdown(wait=False)
 
 
-def _ask(address: str, options: Mapping[str, Any]) -> _Answer | None:
+def _ask_in_turn(address: str, options: Mapping[str, Any]) -> _Answer | None:
+    """As :func:`_ask`; a simulator whose turn does not come in time is not asked, as one that does not answer."""
     began = time.monotonic()
+    if not _TURNS.acquire(timeout=DESCRIBE_SECONDS):
+        log.info("simulator was not asked: too many starts at a time", address=address)
+        return None
     try:
-        described = describe(address, DESCRIBE_SECONDS)
+        return _ask(address, options, began)
+    finally:
+        _TURNS.release()
+
+
+def _ask(address: str, options: Mapping[str, Any], began: float) -> _Answer | None:
+    try:
+        described = describe(address, max(0.1, DESCRIBE_SECONDS - (time.monotonic() - began)))
         spec = read_spec(described.spec)
         if options:
             left = DESCRIBE_SECONDS - (time.monotonic() - began)
@@ -197,7 +219,9 @@ def _open(address: str, options: Mapping[str, Any], described: DescribeResponse,
         return None
     timeouts = Timeouts(connect=seconds, close=seconds)
     try:
-        session = SimulatorSession.connect(address, 1, options, timeouts=timeouts)
+        session = SimulatorSession.connect(
+            address, 1, options, timeouts=timeouts, stream=partial(open_session_stream, largest_reply=LARGEST_SPEC)
+        )
     except RefusedRequest as error:
         raise InvalidRequest(
             [FieldError(_OPTIONS, f"the simulator at {address} refuses them: {error.message}")]
@@ -211,7 +235,10 @@ def _open(address: str, options: Mapping[str, Any], described: DescribeResponse,
 
 def _resolve(address: str) -> list[str]:
     try:
-        return expand_addresses(address)
+        addresses = expand_addresses(address)
+        for each in addresses if simulator_networks(os.environ) else ():
+            target_of(each)
+        return addresses
     except TransientSimulatorError as error:
         log.info("address of the simulators does not resolve yet", address=address, error=str(error))
         return []

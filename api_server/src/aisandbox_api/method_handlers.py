@@ -1,17 +1,24 @@
 """The gRPC handlers of a service, made from its descriptor.
 
-Needed because the methods of one service are implemented by two objects, and because forwarded messages are not
-parsed.
+Needed because the methods of one service are implemented by two objects, because forwarded messages are not parsed,
+and because gRPC ends a call whose request cannot be parsed with UNKNOWN and a traceback in the log: it is parsed here,
+within bounds, and refused with INVALID_ARGUMENT.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import contextlib
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from typing import Any, TypeAlias
 
 import grpc
+from aisandbox_wire import OversizedMessage, bounded_parser
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 def handlers(service: ServiceDescriptor, calls: object, *, raw: bool = False) -> dict[str, Any]:
@@ -41,5 +48,52 @@ def _handler(method: MethodDescriptor, behavior: Callable[..., Any], raw: bool) 
     maker = makers[method.client_streaming, method.server_streaming]
     if raw:
         return maker(behavior)
-    request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
-    return maker(behavior, request_deserializer=request.FromString, response_serializer=response.SerializeToString)
+    parse = bounded_parser(GetMessageClass(method.input_type))
+    behavior = _with_parsed_stream(behavior, parse) if method.client_streaming else _with_parsed(behavior, parse)
+    return maker(behavior, response_serializer=GetMessageClass(method.output_type).SerializeToString)
+
+
+def _with_parsed(behavior: Callable[..., Any], parse: Callable[[bytes], Any]) -> Callable[..., Any]:
+    """``behavior``, which takes one message, for its bytes; an asynchronous generator stays one: gRPC looks."""
+    if inspect.isasyncgenfunction(behavior):
+
+        async def replies(data: bytes, context: Context) -> AsyncIterator[Any]:
+            async for reply in behavior(await _parsed(data, parse, context), context):
+                yield reply
+
+        return replies
+
+    async def reply(data: bytes, context: Context) -> Any:
+        return await behavior(await _parsed(data, parse, context), context)
+
+    return reply
+
+
+def _with_parsed_stream(behavior: Callable[..., Any], parse: Callable[[bytes], Any]) -> Callable[..., Any]:
+    """``behavior``, an asynchronous generator that takes messages, for their bytes."""
+
+    async def replies(stream: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        messages = _parsed_all(stream, parse, context)
+        async with contextlib.aclosing(behavior(messages, context)) as answers, contextlib.aclosing(messages):
+            async for reply in answers:
+                yield reply
+
+    return replies
+
+
+async def _parsed_all(
+    stream: AsyncIterator[bytes], parse: Callable[[bytes], Any], context: Context
+) -> AsyncGenerator[Any, None]:
+    async for data in stream:
+        yield await _parsed(data, parse, context)
+
+
+async def _parsed(data: bytes, parse: Callable[[bytes], Any], context: Context) -> Any:
+    try:
+        return parse(data)
+    except DecodeError:
+        problem = "the request cannot be parsed: it is not a message of this method"
+    except OversizedMessage as error:
+        problem = f"the request {error.rule}"
+    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
+    raise AssertionError("abort returned")

@@ -55,6 +55,8 @@ from aisandbox_api.struct_values import struct_values
 DEFAULT_EPISODES = 10
 DEFAULT_PAGE_SIZE = 100
 LARGEST_PAGE_SIZE = 1000
+LONGEST_PAGE_TOKEN = 512
+"""Characters; those that this service makes have a third of them."""
 LARGEST_START = 256 * 1024
 """Bytes of a TrainingRequest. Parsing it blocks all other calls, and a run's record repeats it."""
 
@@ -207,8 +209,10 @@ def page_token(run: TrainingRun) -> str:
 
 
 def _read_token(token: str) -> tuple[str, str] | None:
+    if len(token) > LONGEST_PAGE_TOKEN:
+        return None
     try:
         time, name = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (binascii.Error, ValueError, TypeError):
+    except (binascii.Error, ValueError, TypeError, RecursionError):
         return None
     return (time, name) if isinstance(time, str) and isinstance(name, str) else None

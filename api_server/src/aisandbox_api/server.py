@@ -16,14 +16,14 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox.v1 import environment_pb2, policy_trainer_pb2, simulator_pool_pb2, training_progress_pb2
-from aisandbox_environment import AdapterFactory, SimulatorRelay
+from aisandbox_environment import DIAGNOSTICS, AdapterFactory, SimulatorRelay
 from aisandbox_model_store import RunStore
 from aisandbox_process import join_host_port
 from aisandbox_process.grpc_options import connection_age, server_options
 from aisandbox_process.metrics_server import MetricsServer
 from aisandbox_process.stop_signals import stop_signals
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 from prometheus_client import CollectorRegistry
 
 from aisandbox_api.backend import Backend, KnowsPods
@@ -46,6 +46,8 @@ PROGRESS = training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressSe
 SIMULATOR_POOLS = simulator_pool_pb2.DESCRIPTOR.services_by_name["SimulatorPoolService"]
 ENVIRONMENT = environment_pb2.DESCRIPTOR.services_by_name["EnvironmentService"]
 SERVICES = (POLICY_TRAINER, PROGRESS, SIMULATOR_POOLS, ENVIRONMENT)
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 HEALTH_NAMES = ("", *(service.full_name for service in SERVICES))
 
 LARGEST_MESSAGE = 64 * 1024 * 1024
@@ -79,6 +81,8 @@ def create_server(
     Raises InvalidSetting, StartupError.
     """
     settings = settings or Settings.from_environ(os.environ)
+    if not settings.simulator_diagnostics:
+        os.environ[DIAGNOSTICS] = "off"  # read where simulators are called: here, and in the trainers started here
     metrics = Metrics(registry)
     backend = backend or create_backend(settings, metrics)
     if settings.backend == "kubernetes" and adapter_factory is not None:
@@ -219,10 +223,9 @@ class Server:
         self._relay = SimulatorRelay(version=version("aisandbox-api"))
         for service in (SIMULATOR_POOLS, ENVIRONMENT):
             add_service(self._grpc, service, handlers(service, self._relay, raw=True))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        reflection.enable_server_reflection(
-            (*(service.full_name for service in SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
-        )
+        add_service(self._grpc, HEALTH, handlers(HEALTH, self._health))
+        names = (*(service.full_name for service in SERVICES), HEALTH.full_name, REFLECTION.full_name)
+        add_service(self._grpc, REFLECTION, handlers(REFLECTION, reflection.aio.ReflectionServicer(names)))
         address = join_host_port(settings.grpc_host, settings.grpc_port)
         try:
             self._port = self._grpc.add_insecure_port(address)

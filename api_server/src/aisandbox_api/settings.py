@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aisandbox_crds import MOST_BYTES, TRAINER_NUMBERS
+from aisandbox_environment import DIAGNOSTICS, simulator_networks
 from aisandbox_process import (
     InvalidSetting,
     choice,
@@ -23,6 +24,7 @@ from aisandbox_process import (
 )
 
 BACKENDS = ("local", "kubernetes")
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "[::1]", "localhost")
 LAUNCHERS = ("warm", "process")
 TRAINER_SWITCHES = ("FAST_UPDATE", "GRPC_DIRECT")
 """What trainers inherit, as TRAINER_NUMBERS, and is on or off."""
@@ -83,6 +85,12 @@ class Settings:
     max_connection_age_seconds: float = 0.0
     """Seconds, 0 to 86,400, after which clients are asked to connect again; calls continue. 0: never."""
 
+    simulator_diagnostics: bool = True
+    """Whether errors say what is at an address where no simulator answers, such as a server without HTTP/2.
+
+    Default: only if the service listens on this machine's own addresses; others could look around in its network.
+    """
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
@@ -91,13 +99,15 @@ class Settings:
         for name in TRAINER_SWITCHES:
             switch(environ, name, default=True)
         whole_number(environ, "TRAINER_MEMORY_BYTES", 1, 1, MOST_BYTES)  # of the trainers too
+        simulator_networks(environ)
         default = cls()
         backend = choice(environ, "BACKEND", default.backend, BACKENDS)
         if backend == "kubernetes" and not environ.get("POD_NAMESPACE"):
             raise InvalidSetting("POD_NAMESPACE", "must be the namespace of the runs when BACKEND is kubernetes")
         models_dir = _folder(environ, "MODELS_DIR", default.models_dir)
+        grpc_host = environ.get("GRPC_HOST") or default.grpc_host
         return cls(
-            grpc_host=environ.get("GRPC_HOST") or default.grpc_host,
+            grpc_host=grpc_host,
             grpc_port=port(environ, "GRPC_PORT", default.grpc_port),
             models_dir=models_dir,
             checkpoint_dir=_folder(environ, "CHECKPOINT_DIR", models_dir) if environ.get("CHECKPOINT_DIR") else None,
@@ -110,6 +120,9 @@ class Settings:
                 environ, "MAX_CONNECTION_AGE_SECONDS", default.max_connection_age_seconds
             ),
             metrics_port=port(environ, "METRICS_PORT", 0) if environ.get("METRICS_PORT") else None,
+            simulator_diagnostics=switch(
+                environ, DIAGNOSTICS, default=grpc_host in LOOPBACK_HOSTS and backend == "local"
+            ),
             trainer_launcher=_launcher(environ, default.trainer_launcher),
             backend=backend,
             pod_namespace=environ.get("POD_NAMESPACE") or "",

@@ -27,7 +27,7 @@ from aisandbox_crds import (
 )
 from aisandbox_environment import Spec, read_spec
 from aisandbox_process import whole_number
-from aisandbox_wire import WIRE_DTYPES, Leaf, leaves
+from aisandbox_wire import WIRE_DTYPES, Leaf, distinct_bounds, leaves
 
 
 def space_problems(spec: EnvironmentSpec) -> Mapping[str, str]:
@@ -69,7 +69,12 @@ def declared_space(space: tensor_pb2.Space) -> DeclaredSpace:
 
 
 def _declared_leaf(leaf: Leaf) -> DeclaredLeaf:
-    pixels = leaf.low is not None and leaf.high is not None and not leaf.low.any() and bool((leaf.high == 255).all())
+    pixels = (
+        leaf.low is not None
+        and leaf.high is not None
+        and not distinct_bounds(leaf.low).any()
+        and bool((distinct_bounds(leaf.high) == 255).all())
+    )
     return DeclaredLeaf(leaf.key, leaf.kind, leaf.dtype.name, leaf.shape, pixels)
 
 

@@ -9,17 +9,20 @@ import ipaddress
 import re
 
 from aisandbox_crds.errors import short_repr
-from aisandbox_crds.spec import MAX_ADDRESS_LENGTH
+from aisandbox_crds.spec import GRPC_SCHEMES, MAX_ADDRESS_LENGTH
 
 MAX_ADDRESSES = 1024
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NUMERIC = rf"(?:{_LABEL}\.)*[0-9]+\.?"  # a last label of digits: an IPv4 address or nothing
 _NAME = rf"(?=[^:]{{1,253}}:)(?:{_LABEL}\.)*{_LABEL}\.?"
-_ADDRESS = re.compile(rf"(?:dns:///)?(?:\[(?P<ipv6>[^]]*)\]|(?P<ipv4>{_NUMERIC})|{_NAME}):(?P<port>[0-9]{{1,5}})")
+_SCHEME = rf"(?!(?i:{'|'.join(GRPC_SCHEMES)}):[0-9])"
+_ADDRESS = re.compile(
+    rf"(?:dns:///)?{_SCHEME}(?:\[(?P<ipv6>[^]]*)\]|(?P<ipv4>{_NUMERIC})|{_NAME}):(?P<port>[0-9]{{1,5}})"
+)
 _RULE = (
-    "must be host:port with a port from 1 to 65535, an IPv6 address in brackets, no scheme but dns:///, as "
-    "'127.0.0.1:50061', 'sim-0:50061,sim-1:50061', 'dns:///sims:50061' or '[::1]:50061'"
+    "must be host:port with a port from 1 to 65535, an IPv6 address in brackets, no scheme (unix, xds, ...) but "
+    "dns:///, as '127.0.0.1:50061', 'sim-0:50061,sim-1:50061', 'dns:///sims:50061' or '[::1]:50061'"
 )
 
 

@@ -30,6 +30,12 @@ MAX_HYPERPARAMETERS = 100
 MAX_PATH_LENGTH = 1024
 MAX_ADDRESS_LENGTH = 8192
 
+GRPC_SCHEMES = (
+    *("dns", "fake", "google-c2p", "google-c2p-experimental", "ipv4", "ipv6", "passthrough", "sockaddr"),
+    *("unix", "unix-abstract", "vsock", "xds"),
+)
+"""What gRPC takes for a scheme where a host is meant: as in aisandbox_process, which this package does not import."""
+
 _MODULE = "[A-Za-z][A-Za-z0-9_]*([.][A-Za-z][A-Za-z0-9_]*)*"
 _HOST = "([[][0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?[]]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?[.]?)"
 _BLANKS = "[[:space:]]*"
@@ -84,6 +90,10 @@ class GrpcEnvironment:
                     f"self.matches('^{_TARGET}(,{_TARGET})*$')",
                     "must be host:port, several of them separated by commas, or dns:///host:port; as "
                     "'sim-0.sims:50061,sim-1.sims:50061' or 'dns:///sims:50061'",
+                ),
+                CelRule(
+                    f"!self.matches('(?i)(^|,|/){_BLANKS}({'|'.join(GRPC_SCHEMES)}):[0-9]')",
+                    "must have hosts that gRPC does not take for schemes, as unix and xds",
                 ),
                 CelRule(
                     "!self.matches(':(0+|0*([7-9][0-9]{4}|6[6-9][0-9]{3}|65[6-9][0-9]{2}|655[4-9][0-9]|6553[6-9]))"

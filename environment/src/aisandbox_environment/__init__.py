@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aisandbox_environment.adapter_host import AdapterFactory, AdapterSimulation
     from aisandbox_environment.adapters import Action, ExternalEnvAdapter, FakeExternalEnvAdapter, Observation
     from aisandbox_environment.addresses import distribute_environments, expand_addresses
-    from aisandbox_environment.calls import describe, open_session_stream
+    from aisandbox_environment.calls import LARGEST_SPEC, describe, open_session_stream
     from aisandbox_environment.channels import POOL_METADATA
     from aisandbox_environment.compliance import CheckFailed, CheckResult, CheckSkipped, SpaceCheck, check_simulator
     from aisandbox_environment.errors import (
@@ -61,13 +61,14 @@ if TYPE_CHECKING:
         StepResult,
     )
     from aisandbox_environment.spec import NO_ACTION_BOUNDS, PROTOCOL_VERSION, Spec, difference_of, make_spec, read_spec
+    from aisandbox_environment.targets import DIAGNOSTICS, NETWORKS, simulator_networks, target_of
     from aisandbox_environment.watchdog import WatchdogTimer
 
 _NAMES = {
     "adapter_host": ("AdapterFactory", "AdapterSimulation"),
     "adapters": ("Action", "ExternalEnvAdapter", "FakeExternalEnvAdapter", "Observation"),
     "addresses": ("distribute_environments", "expand_addresses"),
-    "calls": ("describe", "open_session_stream"),
+    "calls": ("LARGEST_SPEC", "describe", "open_session_stream"),
     "channels": ("POOL_METADATA",),
     "compliance": ("CheckFailed", "CheckResult", "CheckSkipped", "SpaceCheck", "check_simulator"),
     "errors": (
@@ -97,11 +98,15 @@ _NAMES = {
     "session": ("SimulatorSession", "Timeouts"),
     "simulation": ("EpisodeMetrics", "ResetResult", "Simulation", "SimulationBatch", "StepResult"),
     "spec": ("NO_ACTION_BOUNDS", "PROTOCOL_VERSION", "Spec", "difference_of", "make_spec", "read_spec"),
+    "targets": ("DIAGNOSTICS", "NETWORKS", "simulator_networks", "target_of"),
     "watchdog": ("WatchdogTimer",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "DIAGNOSTICS",
+    "LARGEST_SPEC",
+    "NETWORKS",
     "NO_ACTION_BOUNDS",
     "POOL_METADATA",
     "PROTOCOL_VERSION",
@@ -159,6 +164,8 @@ __all__ = [
     "make_spec",
     "open_session_stream",
     "read_spec",
+    "simulator_networks",
+    "target_of",
 ]
 
 

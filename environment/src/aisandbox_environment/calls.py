@@ -5,15 +5,19 @@ Must not know what is said on a stream.
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import grpc
+import structlog
 from aisandbox.v1 import environment_pb2 as pb
-from aisandbox.v1 import environment_pb2_grpc as services
 from aisandbox_process.grpc_direct import ClientStream, open_stream
-from aisandbox_wire import WireError
+from aisandbox_wire import WireError, parse_bounded
+from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
 from aisandbox_environment.addresses import single_address
-from aisandbox_environment.channels import CLIENT_OPTIONS, SESSION_METHOD
+from aisandbox_environment.channels import DESCRIBE_METHOD, SESSION_METHOD, client_options
 from aisandbox_environment.errors import (
     AtCapacity,
     InvalidReply,
@@ -26,6 +30,9 @@ from aisandbox_environment.errors import (
 )
 from aisandbox_environment.raw_probe import RecentAnswers
 from aisandbox_environment.spec import PROTOCOL_VERSION, read_spec
+from aisandbox_environment.targets import says_what_answers, simulator_networks, target_of
+
+log = structlog.get_logger(__name__)
 
 _ERRORS: dict[StatusCode, type[SimulatorError]] = {
     StatusCode.RESOURCE_EXHAUSTED: AtCapacity,
@@ -41,6 +48,9 @@ _ERRORS: dict[StatusCode, type[SimulatorError]] = {
 }
 _ANSWERS = RecentAnswers()
 _HANDLER_FAILED = "the simulator's own code raised an exception; its log, not this one, says which and where"
+LARGEST_SPEC = 4 * 1024 * 1024
+"""Bytes of a description, or of the first reply of a session: what a gRPC client of default settings takes."""
+_NO_ANSWER = "cannot be reached, or is no simulator"
 _UNIMPLEMENTED = "what answers there does not serve aisandbox.v1.EnvironmentService; is it the simulator's port?"
 
 
@@ -51,16 +61,21 @@ def describe(address: str, timeout: float = 5.0) -> pb.DescribeResponse:
     InvalidAddress.
     """
     address = single_address(address)
-    with grpc.insecure_channel(address, CLIENT_OPTIONS) as channel:
+    with grpc.insecure_channel(target_of(address), client_options(largest_reply=LARGEST_SPEC)) as channel:
         try:
-            response: pb.DescribeResponse = services.EnvironmentServiceStub(channel).Describe(
-                pb.DescribeRequest(), timeout=timeout
-            )
+            call: Any = channel.unary_unary(DESCRIBE_METHOD)  # bytes: gRPC would log what cannot be parsed
+            data: bytes = call(pb.DescribeRequest().SerializeToString(), timeout=timeout)
         except grpc.RpcError as error:
             code, details = error.code(), error.details() or ""
             if code is StatusCode.DEADLINE_EXCEEDED:
                 raise no_answer(address, f"did not answer within {timeout:g} s") from None
+            if code is StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:  # gRPC's, of this end
+                raise InvalidReply(address, f"sent a description of more than {LARGEST_SPEC:,} bytes") from None
             raise error_from_status(address, code, details, opened=False) from None
+    try:
+        response = parse_bounded(pb.DescribeResponse, data)
+    except (DecodeError, WireError):
+        raise InvalidReply(address, "sent a description that cannot be parsed") from None
     if response.protocol_version != PROTOCOL_VERSION:
         raise ProtocolMismatch(
             address, f"speaks protocol version {response.protocol_version}; this client speaks {PROTOCOL_VERSION}"
@@ -72,15 +87,19 @@ def describe(address: str, timeout: float = 5.0) -> pb.DescribeResponse:
     return response
 
 
-def open_session_stream(address: str, *, direct: bool | None = None) -> ClientStream:
-    """A Session stream to ``address`` on a channel of its own; see ``aisandbox_process.grpc_direct.open_stream``."""
-    return open_stream(address, SESSION_METHOD, CLIENT_OPTIONS, direct=direct)
+def open_session_stream(address: str, *, direct: bool | None = None, largest_reply: int = -1) -> ClientStream:
+    """A Session stream to ``address`` on a channel of its own; see ``aisandbox_process.grpc_direct.open_stream``.
+
+    ``largest_reply``: in bytes; -1: no limit. Raises InvalidAddress, SimulatorUnreachable; see :func:`target_of`.
+    """
+    options = client_options(largest_reply=largest_reply)
+    return open_stream(target_of(address), SESSION_METHOD, options, direct=direct)
 
 
 def error_from_status(address: str, code: StatusCode, details: str, *, opened: bool) -> SimulatorError:
     """The error for a call to ``address`` that ended with ``code``; ``opened``: the simulator had replied before."""
     if code is StatusCode.UNIMPLEMENTED:
-        return ProtocolMismatch(address, f"{_UNIMPLEMENTED} ({details})")
+        return ProtocolMismatch(address, f"{_UNIMPLEMENTED} ({details})" if says_what_answers() else _UNIMPLEMENTED)
     if code is StatusCode.UNKNOWN:  # what gRPC makes of an exception that leaves a handler, in every language
         return SimulationFailed(address, f"{_HANDLER_FAILED} (UNKNOWN: {details})")
     error = _ERRORS.get(code)
@@ -96,6 +115,13 @@ def error_from_status(address: str, code: StatusCode, details: str, *, opened: b
 
 
 def no_answer(address: str, problem: str) -> SimulatorUnreachable:
-    """The error for a simulator that no call reached: connects once more, at times, to say what listens there."""
-    found = _ANSWERS.of(address)
+    """The error for a simulator that no call reached: connects once more, at times, to say what listens there.
+
+    With SIMULATOR_DIAGNOSTICS=off the error is the same whatever is there, and the log says what is known: the status
+    of a run goes to people who may not look around in the network of its trainer.
+    """
+    if not says_what_answers():
+        log.info("simulator does not answer", address=address, problem=problem)
+        return SimulatorUnreachable(address, _NO_ANSWER)
+    found = "" if simulator_networks(os.environ) else _ANSWERS.of(address)
     return SimulatorUnreachable(address, f"{problem}; {found}" if found else problem)

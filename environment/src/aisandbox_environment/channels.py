@@ -13,24 +13,32 @@ SERVER_PING_SECONDS = 10.0
 """A simulator of ours pings this often: so the environments of a client that vanished are freed."""
 
 
-CLIENT_OPTIONS: Options = [
-    # A simulator that is halted in a debugger answers no pings and is not lost: none are sent for as long as it may ask
-    # to be waited for. What finds a simulator that is lost is the time allowed for each reply; and that pings are
-    # configured at all makes TCP give up a connection on which no byte is acknowledged for PING_TIMEOUT_SECONDS.
-    *channel_options(ping_seconds=LONGEST_REPLY_TIMEOUT_SECONDS),
-    # A connection for each session: two sessions with one simulator share neither a flow-control window nor an error.
-    ("grpc.use_local_subchannel_pool", 1),
-    # A new attempt is a new session: a channel that keeps connecting for a session that has failed would only delay the
-    # next session's first attempt.
-    ("grpc.enable_retries", 0),
-]
+def client_options(largest_reply: int = -1) -> Options:
+    """Options of a client's channel. ``largest_reply``: in bytes; -1: no limit."""
+    return [
+        # A simulator that is halted in a debugger answers no pings and is not lost: none are sent for as long as it may
+        # ask to be waited for. What finds a simulator that is lost is the time allowed for each reply; and that pings
+        # are configured at all makes TCP give up a connection on which no byte is acknowledged for
+        # PING_TIMEOUT_SECONDS.
+        *channel_options(ping_seconds=LONGEST_REPLY_TIMEOUT_SECONDS, largest_reply=largest_reply),
+        # A connection for each session: two sessions with one simulator share neither a flow-control window nor an
+        # error.
+        ("grpc.use_local_subchannel_pool", 1),
+        # A new attempt is a new session: a channel that keeps connecting for a session that has failed would only
+        # delay the next session's first attempt.
+        ("grpc.enable_retries", 0),
+    ]
+
+
+CLIENT_OPTIONS = client_options()
 """Options of a client's channel."""
 
 SERVER_OPTIONS = server_options(ping_seconds=SERVER_PING_SECONDS)
 """Options of a simulator's server."""
 
+DESCRIBE_METHOD = "/aisandbox.v1.EnvironmentService/Describe"
 SESSION_METHOD = "/aisandbox.v1.EnvironmentService/Session"
-"""The full name of the streaming method."""
+"""The full names of the methods."""
 
 POOL_METADATA = "aisandbox-pool"
 """The metadata of a call for a pool of simulators at the service: the pool's name."""

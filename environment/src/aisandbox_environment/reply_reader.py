@@ -17,6 +17,10 @@ from aisandbox_environment.simulation import EpisodeMetrics, ResetResult, StepRe
 from aisandbox_environment.spec import Spec
 
 _FLOAT32 = np.dtype("<f4")
+_OTHER_BYTES = 16 * 1024
+"""Of one environment: its reward, its flags and the metrics of its episode."""
+_FRAMING_BYTES = 1024 * 1024
+"""Tags, lengths and shapes of up to 1,024 leaves, or the text of a refusal."""
 _BOOL = np.dtype("?")
 
 
@@ -31,6 +35,9 @@ class ReplyReader:
         self._spec = spec
         self._n = environments
         self._mask_bytes = environments * spec.mask_width
+        values = environments * sum(leaf.size * leaf.dtype.itemsize for leaf in spec.observation_leaves)
+        self.largest_reply = 2 * values + self._mask_bytes + environments * _OTHER_BYTES + _FRAMING_BYTES
+        """In bytes: with the observations of every environment and the last ones of their episodes."""
         self._no_flags = bytes(environments)
         self._no_ends = np.frombuffer(self._no_flags, _BOOL)
         self._leaves = [

@@ -14,6 +14,7 @@ import structlog
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox_process import join_host_port
 from aisandbox_process.grpc_direct import direct_is_used, serve_streams
+from aisandbox_process.small_requests import SmallRequests
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -40,7 +41,9 @@ class EnvironmentServer:
         self._capacity = Capacity(capacity)
         self._reply_timeout = check_reply_timeout(reply_timeout, "reply_timeout")
         threads = _THREADS if direct else _THREADS + _MOST_PUBLIC_SESSIONS
-        self._server = grpc.server(ThreadPoolExecutor(threads, "simulator"), options=SERVER_OPTIONS)
+        self._server = grpc.server(
+            ThreadPoolExecutor(threads, "simulator"), interceptors=[SmallRequests()], options=SERVER_OPTIONS
+        )
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Describe": grpc.unary_unary_rpc_method_handler(
                 self._describe, pb.DescribeRequest.FromString, pb.DescribeResponse.SerializeToString

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
 from aisandbox_environment.addresses import single_address
-from aisandbox_environment.calls import error_from_status, no_answer, open_session_stream
+from aisandbox_environment.calls import LARGEST_SPEC, error_from_status, no_answer, open_session_stream
 from aisandbox_environment.errors import (
     InvalidReply,
     RefusedRequest,
@@ -82,6 +82,7 @@ class SimulatorSession:
         self._unconnected = False
         self._cancelled = False
         self._ended = False
+        self._largest_reply = LARGEST_SPEC
         self._pending = ""
         self._request = b""
 
@@ -209,6 +210,7 @@ class SimulatorSession:
             step=max(self._timeouts.step, self.reply_timeout),
         )
         self._reader = ReplyReader(self.spec, self.environments)
+        self._largest_reply = self._reader.largest_reply
         # One message for all steps, in which only the elements of the actions change.
         empty = BatchLeaf(self.spec.action_leaf, self.environments).empty()
         self._step_request = pb.SimulatorRequest(step=pb.StepRequest(actions=empty))
@@ -264,6 +266,8 @@ class SimulatorSession:
         return data
 
     def _parse(self, data: bytes, kind: str) -> pb.SimulatorReply:
+        if len(data) > self._largest_reply:
+            raise self._invalid(f"the reply to {kind!r} has {len(data):,} bytes; at most {self._largest_reply:,}")
         try:
             reply = pb.SimulatorReply.FromString(data)
         except DecodeError:

@@ -8,10 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
-from aisandbox_wire import NO_BOUND, Array, InvalidSpace, InvalidValue, Leaf, leaves
+from aisandbox_wire import (
+    MOST_SPACE_ELEMENTS,
+    NO_BOUND,
+    Array,
+    InvalidSpace,
+    InvalidValue,
+    Leaf,
+    distinct_bounds,
+    leaves,
+)
 
 NO_ACTION_BOUNDS = (
     f"an action space must have finite bounds, each of a magnitude under {NO_BOUND:g} (float.MaxValue counts as no "
@@ -21,6 +31,7 @@ PROTOCOL_VERSION = 1
 """The version of environment.proto that this package speaks."""
 LONGEST_REPLY_TIMEOUT_SECONDS = 86_400.0
 """The most that a simulator may ask for in OpenReply.reply_timeout_seconds."""
+_SHOWN, _LONGEST_LIST = 32, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +106,12 @@ def read_spec(proto: pb.EnvironmentSpec, field: str = "spec") -> Spec:
         if action_leaf.kind == "discrete":
             mask_width = action_leaf.n
         elif action_leaf.nvec is not None:
-            mask_width = int(action_leaf.nvec.sum())
+            mask_width = sum(action_leaf.nvec.tolist())  # in Python's numbers, which do not overflow
         else:
             raise InvalidSpace(f"{field}.action_masks", "only Discrete and MultiDiscrete actions have masks")
+        if mask_width > MOST_SPACE_ELEMENTS:
+            rule = f"a row of masks would have {mask_width:,} bytes; at most {MOST_SPACE_ELEMENTS:,}"
+            raise InvalidSpace(f"{field}.action_masks", rule)
     if not 0 <= proto.seconds_per_step < math.inf:
         raise InvalidSpace(
             f"{field}.seconds_per_step", f"must be finite and not negative, got {proto.seconds_per_step}"
@@ -147,7 +161,7 @@ def _difference_of_leaves(first: Sequence[Leaf], other: Sequence[Leaf]) -> str:
 
 def _form(found: Sequence[Leaf]) -> str:
     """The keys of a Dict, in order, or the one leaf."""
-    return f"a Dict of {[leaf.key for leaf in found]}" if found[0].key else _words(found[0])
+    return f"a Dict of {_first([leaf.key for leaf in found])}" if found[0].key else _words(found[0])
 
 
 def _words(leaf: Leaf) -> str:
@@ -155,7 +169,7 @@ def _words(leaf: Leaf) -> str:
     if leaf.kind == "discrete":
         return f"Discrete with {leaf.n} values from {leaf.start}"
     if leaf.kind == "multi_discrete":
-        return f"MultiDiscrete {[] if leaf.nvec is None else leaf.nvec.tolist()}"
+        return f"MultiDiscrete {[] if leaf.nvec is None else _first(leaf.nvec.tolist())}"
     if leaf.kind == "multi_binary":
         return f"MultiBinary {shape}"
     bounds = "" if leaf.low is None or leaf.high is None else f" from {_extreme(leaf.low)} to {_extreme(leaf.high)}"
@@ -164,5 +178,11 @@ def _words(leaf: Leaf) -> str:
 
 def _extreme(bounds: Array) -> str:
     """One number if all elements have it, else the first few."""
-    numbers = list(dict.fromkeys(bounds.ravel().tolist()))
+    numbers = list(dict.fromkeys(distinct_bounds(bounds).ravel().tolist()))
     return f"{numbers[0]:g}" if len(numbers) == 1 else f"{numbers[:4]}"
+
+
+def _first(values: Sequence[Any]) -> str:
+    """A list as a message shows it."""
+    shown = repr(list(values[:_SHOWN]))[:_LONGEST_LIST]
+    return shown if len(values) <= _SHOWN else f"{shown[:-1]}, ... {len(values):,} in all]"

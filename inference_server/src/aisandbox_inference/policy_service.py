@@ -32,6 +32,8 @@ Array = NDArray[Any]
 
 _INLINE_SECONDS = 1e-3
 """A policy that takes longer runs in a thread pool instead of the thread that serves: the hand-over costs a tenth."""
+_INLINE_NUMBERS = 1 << 20
+"""A batch of more numbers is read and checked in the thread pool: in the thread that serves, others would wait."""
 _PART_BYTES = 1 << 20
 
 
@@ -81,7 +83,11 @@ class PolicyService:
         """Return the actions of one model for many observations."""
         start = time.perf_counter()
         policy = yield from self._policy(request.run_id, request.model)
-        feed, count = policy.observations.from_tensors(request.observations, self._max_batch)
+        read = policy.observations.from_tensors
+        if policy.observations.stated_numbers(request.observations) <= _INLINE_NUMBERS:
+            feed, count = read(request.observations, self._max_batch)
+        else:
+            feed, count = yield from wait_for(self._pool.submit(read, request.observations, self._max_batch))
         self._count_observations(count)
         if policy.expected_seconds(count) < _INLINE_SECONDS:
             actions = policy.act(feed, count, request.stochastic)

@@ -10,6 +10,7 @@ from typing import Any
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_process.grpc_direct import Methods, StreamingMethod, UnaryMethod
+from aisandbox_wire import parse_bounded
 from grpc_status import rpc_status
 
 from aisandbox_inference.coroutines import FutureCoroutine
@@ -37,10 +38,8 @@ def policy_methods(service: PolicyService) -> Methods:
 
 
 def _unary(request: Any, answer: Callable[[Any], FutureCoroutine[Any]]) -> UnaryMethod:
-    parse = request.FromString
-
     def method(message: bytes) -> FutureCoroutine[bytes]:
-        reply = yield from answer(parse(message))
+        reply = yield from answer(parse_bounded(request, message))
         serialized: bytes = reply.SerializeToString()
         return serialized
 
@@ -49,7 +48,7 @@ def _unary(request: Any, answer: Callable[[Any], FutureCoroutine[Any]]) -> Unary
 
 def _get_model(service: PolicyService) -> StreamingMethod:
     def method(message: bytes) -> FutureCoroutine[Iterator[bytes]]:
-        parts = yield from service.get_model(pb.GetModelRequest.FromString(message))
+        parts = yield from service.get_model(parse_bounded(pb.GetModelRequest, message))
         return (part.SerializeToString() for part in parts)
 
     return method

@@ -17,6 +17,7 @@ from aisandbox_process import join_host_port
 from aisandbox_process.grpc_direct import MethodServer, serve_methods
 from aisandbox_process.grpc_options import connection_age, server_options
 from aisandbox_process.metrics_server import MetricsServer
+from aisandbox_process.small_requests import SmallRequests
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
@@ -62,7 +63,9 @@ class Server:
             ping_seconds=30, ping_timeout_seconds=10, largest_message=self._settings.max_message_bytes
         )
         server = grpc.server(
-            self._threads, options=[*options, *connection_age(self._settings.max_connection_age_seconds)]
+            self._threads,
+            interceptors=[SmallRequests()],
+            options=[*options, *connection_age(self._settings.max_connection_age_seconds)],
         )
         calls = serve_methods(server, policy_methods(self._policies))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

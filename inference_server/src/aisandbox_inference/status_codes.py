@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError
 
 import structlog
 from aisandbox_model_store import Damaged, InvalidRunId, InvalidSelector, ModelNotFound, RunNotFound, unknown_run
-from aisandbox_wire import WireError
+from aisandbox_wire import OversizedMessage, WireError
 from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 def status_of(error: Exception) -> status_pb2.Status:
     """Return the status that a call ends with when it raises ``error``; an unexpected error is logged, and INTERNAL."""
     match error:
+        case OversizedMessage():
+            return status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message=f"the request {error.rule}")
         case InvalidField() | WireError():
             return _invalid(error.field, error.rule)
         case InvalidSelector():

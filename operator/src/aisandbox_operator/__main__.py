@@ -40,6 +40,8 @@ environment variables:
   GRPC_DIRECT                on or off, for trainers: whether they may use gRPC's private functions (on)
   FAST_UPDATE                on or off, for trainers: whether they may use updates faster than SB3's own (on)
   TRAINER_MEMORY_BYTES       the most memory of a trainer (the memory limit of its container)
+  SIMULATOR_DIAGNOSTICS      on or off: whether runs say what is where no simulator answers (off)
+  SIMULATOR_NETWORKS         the networks of simulators, as 10.0.0.0/8,fd00::/8 (any)
   KOPF_PATCH                 on or off: whether watches survive every answer of the API server (on)
 
 passed on to trainers (python -m aisandbox_trainer run --help explains them):

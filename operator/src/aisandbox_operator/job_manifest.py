@@ -273,9 +273,13 @@ def _environment(name: str, uid: str, spec: TrainingRunSpec, settings: Settings)
     if settings.trainer_memory_bytes is not None:
         bounds[_MEMORY] = str(settings.trainer_memory_bytes)
     switches = {"GRPC_DIRECT": settings.grpc_direct, "FAST_UPDATE": settings.fast_update}
+    simulators = {"SIMULATOR_DIAGNOSTICS": settings.simulator_diagnostics}
+    if settings.simulator_networks:
+        simulators["SIMULATOR_NETWORKS"] = settings.simulator_networks
     return {
         **start.to_environ(),
         **bounds,
+        **simulators,
         **settings.trainer_numbers,
         **{variable: value for variable, value in switches.items() if value != "on"},
         "HOME": SCRATCH_PATH,

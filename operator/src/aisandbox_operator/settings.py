@@ -5,6 +5,7 @@ Owns their names, defaults and ranges. Must not know what they are used for.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -125,6 +126,12 @@ class Settings:
     fast_update: str = "on"
     """on or off, for trainers: whether they may use updates that are faster than Stable-Baselines3's own."""
 
+    simulator_diagnostics: str = "off"
+    """on or off, for trainers: whether a run's status says what is at an address where no simulator answers."""
+
+    simulator_networks: str = ""
+    """The networks in which a trainer may reach simulators, as 10.0.0.0/8,fd00::/8. Empty: any."""
+
     kopf_patch: str = "on"
     """on or off: whether kopf is patched so that its watches survive every answer of the API server."""
 
@@ -161,8 +168,21 @@ class Settings:
             trainer_numbers=_trainer_numbers(environ),
             trainer_memory_bytes=_memory_bytes(environ),
             fast_update=choice(environ, "FAST_UPDATE", default.fast_update, ON_OFF),
+            simulator_diagnostics=choice(environ, "SIMULATOR_DIAGNOSTICS", default.simulator_diagnostics, ON_OFF),
+            simulator_networks=_networks(environ),
             kopf_patch=choice(environ, "KOPF_PATCH", default.kopf_patch, ON_OFF),
         )
+
+
+def _networks(environ: Mapping[str, str]) -> str:
+    text = environ.get("SIMULATOR_NETWORKS") or ""
+    try:
+        for part in text.split(",") if text else ():
+            ipaddress.ip_network(part.strip())
+    except ValueError:
+        rule = f"must be networks as 10.0.0.0/8,fd00::/8, got {shown(text)}"
+        raise InvalidSetting("SIMULATOR_NETWORKS", rule) from None
+    return text
 
 
 def _trainer_numbers(environ: Mapping[str, str]) -> Mapping[str, str]:

@@ -5,7 +5,7 @@ The names in ``__all__`` are for others and need only the standard library. The 
 ``metrics``) and :mod:`.grpc_direct` (extra ``grpc``) are for others too. Must not know what any process is for.
 """
 
-from aisandbox_process.addresses import InvalidHostPort, join_host_port, split_host_port
+from aisandbox_process.addresses import GRPC_SCHEMES, InvalidHostPort, join_host_port, split_host_port
 from aisandbox_process.environ import (
     LOG_LEVELS,
     Environ,
@@ -23,6 +23,7 @@ from aisandbox_process.environ import (
 from aisandbox_process.grpc_runtime import set_up_grpc
 
 __all__ = [
+    "GRPC_SCHEMES",
     "LOG_LEVELS",
     "Environ",
     "InvalidHostPort",

@@ -7,6 +7,12 @@ from __future__ import annotations
 
 import re
 
+GRPC_SCHEMES = (
+    *("dns", "fake", "google-c2p", "google-c2p-experimental", "ipv4", "ipv6", "passthrough", "sockaddr"),
+    *("unix", "unix-abstract", "vsock", "xds"),
+)
+"""What gRPC takes for a scheme where a host is meant: ``unix:50061`` is the file 50061, not a port of a host."""
+
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:/\[\]]+")
 _PORT = re.compile(r"[0-9]{1,5}")
 
@@ -25,6 +31,8 @@ def split_host_port(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not _HOST.fullmatch(host):
         raise InvalidHostPort(text, "is no address")
+    if host.lower() in GRPC_SCHEMES:
+        raise InvalidHostPort(text, f"has no host, since gRPC takes {host.lower()!r} for a scheme")
     if not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
         raise InvalidHostPort(text, "has no port between 1 and 65535")
     return host.strip("[]"), int(port)

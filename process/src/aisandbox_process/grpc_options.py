@@ -16,17 +16,22 @@ _UNLIMITED = -1
 
 
 def channel_options(
-    *, ping_seconds: float, ping_timeout_seconds: float = PING_TIMEOUT_SECONDS, reconnect_seconds: float | None = None
+    *,
+    ping_seconds: float,
+    ping_timeout_seconds: float = PING_TIMEOUT_SECONDS,
+    reconnect_seconds: float | None = None,
+    largest_reply: int = _UNLIMITED,
 ) -> Options:
-    """Options of a client's channel: no HTTP proxy, messages of any size, and pings.
+    """Options of a client's channel: no HTTP proxy, requests of any size, and pings.
 
+    ``largest_reply``: in bytes; default: no limit.
     ``ping_seconds``: how long a connection may be silent before the client pings, with or without a call.
     ``reconnect_seconds``: the longest pause between two attempts to connect; None: gRPC's, two minutes.
     """
     options: Options = [
         # http_proxy, https_proxy and grpc_proxy are for other programs: peers are on this machine or in the cluster.
         ("grpc.enable_http_proxy", 0),
-        ("grpc.max_receive_message_length", _UNLIMITED),
+        ("grpc.max_receive_message_length", largest_reply),
         ("grpc.max_send_message_length", _UNLIMITED),
         *_pings(ping_seconds, ping_timeout_seconds),
     ]

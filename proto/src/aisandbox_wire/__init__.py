@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aisandbox_wire.batches import BatchLeaf
+    from aisandbox_wire.bounded_messages import bounded_parser, parse_bounded
     from aisandbox_wire.dataclass_messages import dataclass_of, enumerators, message_fields
-    from aisandbox_wire.errors import InvalidSpace, InvalidTensor, InvalidValue, WireError
+    from aisandbox_wire.errors import InvalidSpace, InvalidTensor, InvalidValue, OversizedMessage, WireError
     from aisandbox_wire.gymnasium_spaces import (
         join,
         names_of,
@@ -25,23 +26,37 @@ if TYPE_CHECKING:
     from aisandbox_wire.model_health import model_health_service, run_of_health_service
     from aisandbox_wire.noise import NOISE_KINDS, draw_noise
     from aisandbox_wire.space_builders import box, dict_space, discrete, multi_binary, multi_discrete
-    from aisandbox_wire.spaces import NO_BOUND, Leaf, all_finite, cast_exactly, has_bounds, leaves
+    from aisandbox_wire.spaces import (
+        MOST_SPACE_ELEMENTS,
+        NO_BOUND,
+        Leaf,
+        all_finite,
+        cast_exactly,
+        distinct_bounds,
+        has_bounds,
+        leaves,
+    )
     from aisandbox_wire.tensors import WIRE_DTYPES, Array, data_type, decode_tensor, encode_tensor, numpy_dtype
 
 _NAMES = {
     "batches": ("BatchLeaf",),
+    "bounded_messages": ("bounded_parser", "parse_bounded"),
     "dataclass_messages": ("dataclass_of", "enumerators", "message_fields"),
-    "errors": ("InvalidSpace", "InvalidTensor", "InvalidValue", "WireError"),
+    "errors": ("InvalidSpace", "InvalidTensor", "InvalidValue", "OversizedMessage", "WireError"),
     "gymnasium_spaces": ("join", "names_of", "set_names", "space_from_proto", "space_to_proto", "split", "wire_space"),
     "model_health": ("model_health_service", "run_of_health_service"),
     "noise": ("NOISE_KINDS", "draw_noise"),
     "space_builders": ("box", "dict_space", "discrete", "multi_binary", "multi_discrete"),
-    "spaces": ("NO_BOUND", "Leaf", "all_finite", "cast_exactly", "has_bounds", "leaves"),
+    "spaces": (
+        *("MOST_SPACE_ELEMENTS", "NO_BOUND", "Leaf"),
+        *("all_finite", "cast_exactly", "distinct_bounds", "has_bounds", "leaves"),
+    ),
     "tensors": ("WIRE_DTYPES", "Array", "data_type", "decode_tensor", "encode_tensor", "numpy_dtype"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "MOST_SPACE_ELEMENTS",
     "NOISE_KINDS",
     "NO_BOUND",
     "WIRE_DTYPES",
@@ -51,8 +66,10 @@ __all__ = [
     "InvalidTensor",
     "InvalidValue",
     "Leaf",
+    "OversizedMessage",
     "WireError",
     "all_finite",
+    "bounded_parser",
     "box",
     "cast_exactly",
     "data_type",
@@ -60,6 +77,7 @@ __all__ = [
     "decode_tensor",
     "dict_space",
     "discrete",
+    "distinct_bounds",
     "draw_noise",
     "encode_tensor",
     "enumerators",
@@ -72,6 +90,7 @@ __all__ = [
     "multi_discrete",
     "names_of",
     "numpy_dtype",
+    "parse_bounded",
     "run_of_health_service",
     "set_names",
     "space_from_proto",

@@ -1,9 +1,10 @@
 """The errors of the wire codec.
 
     WireError (ValueError)
-    ├── InvalidTensor   bytes, dtype and shape of a tensor do not fit together
-    ├── InvalidSpace    a space breaks the rules of tensor.proto
-    └── InvalidValue    a value is not a point of its space
+    ├── InvalidTensor       bytes, dtype and shape of a tensor do not fit together
+    ├── InvalidSpace        a space breaks the rules of tensor.proto
+    ├── InvalidValue        a value is not a point of its space
+    └── OversizedMessage    a message has more bytes or fields than are parsed
 
 Every one names the field and the rule it breaks; none is transient: the same bytes fail again.
 """
@@ -30,3 +31,7 @@ class InvalidSpace(WireError):
 
 class InvalidValue(WireError):
     """A value is not a point of its space."""
+
+
+class OversizedMessage(WireError):
+    """A message has more bytes or fields than are parsed of a peer that nobody vouches for."""

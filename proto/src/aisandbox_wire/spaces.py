@@ -14,13 +14,16 @@ import numpy as np
 from aisandbox.v1 import tensor_pb2 as pb
 
 from aisandbox_wire.errors import InvalidSpace, InvalidValue
-from aisandbox_wire.tensors import WIRE_DTYPES, Array, wire_name
+from aisandbox_wire.tensors import WIRE_DTYPES, Array, shape_problem, wire_name
 
 Kind = Literal["box", "discrete", "multi_discrete", "multi_binary"]
 
 _INT64 = WIRE_DTYPES[pb.DATA_TYPE_INT64]
 _INT8 = WIRE_DTYPES[pb.DATA_TYPE_INT8]
-_MOST_ELEMENTS = 2**31 - 1
+MOST_SPACE_ELEMENTS = 2**24
+"""Numbers in one value of a space, over all leaves: an image of 4096 x 4096, 64 MiB as float32."""
+MOST_LEAVES = 1024
+"""Entries of a DictSpace."""
 NO_BOUND = 1e18
 """From this magnitude on a bound of a box of floating-point numbers counts as none: programs write float.MaxValue,
 double.MaxValue or long.MaxValue where they mean infinity."""
@@ -92,7 +95,7 @@ class Leaf:
             assert self.nvec is not None  # noqa: S101 -- a multi_discrete leaf always has it
             outside = (array < 0) | (array >= self.nvec)
             if outside.any():
-                raise InvalidValue(field, self._place(array, outside, f"is outside 0 <= value < {self.nvec.tolist()}"))
+                raise InvalidValue(field, self._place(array, outside, f"is outside 0 <= value < {_few(self.nvec)}"))
 
     def check_bounds(self, array: Array, field: str) -> None:
         """Raise InvalidValue, naming ``field``, if an element of a batch lies outside its box."""
@@ -119,7 +122,15 @@ class Leaf:
 
 def has_bounds(low: Array, high: Array) -> bool:
     """Whether the bounds of a box are all of a magnitude under NO_BOUND."""
-    return bool((np.abs(low) < NO_BOUND).all() and (np.abs(high) < NO_BOUND).all())
+    return bool((np.abs(distinct_bounds(low)) < NO_BOUND).all() and (np.abs(distinct_bounds(high)) < NO_BOUND).all())
+
+
+def distinct_bounds(bounds: Array) -> Array:
+    """The bounds of a box, or only the one of them if all elements share it: a space of any size is looked at for free.
+
+    Of shape [] then.
+    """
+    return bounds.reshape(-1)[0:1].reshape(()) if bounds.size and not any(bounds.strides) else bounds
 
 
 def cast_exactly(value: Any, dtype: np.dtype[Any], field: str) -> Array:
@@ -168,9 +179,11 @@ def leaves(space: pb.Space, field: str = "space") -> tuple[Leaf, ...]:
     if space.WhichOneof("kind") != "dict":
         return (_leaf("", space, field),)
     entries = space.dict.entries
-    if not entries:
-        raise InvalidSpace(f"{field}.dict.entries", "a DictSpace has at least one entry")
+    if not 1 <= len(entries) <= MOST_LEAVES:
+        rule = f"a DictSpace has at least one entry and at most {MOST_LEAVES:,}; this one has {len(entries):,}"
+        raise InvalidSpace(f"{field}.dict.entries", rule)
     found: dict[str, Leaf] = {}
+    elements = 0
     for index, entry in enumerate(entries):
         place = f"{field}.dict.entries[{index}]"
         if not entry.key:
@@ -179,7 +192,10 @@ def leaves(space: pb.Space, field: str = "space") -> tuple[Leaf, ...]:
             raise InvalidSpace(f"{place}.key", f"{entry.key!r} is there twice; keys are unique")
         if entry.space.WhichOneof("kind") == "dict":
             raise InvalidSpace(f"{place}.space", "a DictSpace holds no other DictSpace")
-        found[entry.key] = _leaf(entry.key, entry.space, f"{place}.space")
+        leaf = found[entry.key] = _leaf(entry.key, entry.space, f"{place}.space")
+        elements += leaf.size
+        if elements > MOST_SPACE_ELEMENTS:
+            raise InvalidSpace(f"{place}.space", f"with it the space has more than {MOST_SPACE_ELEMENTS:,} numbers")
     return tuple(found.values())
 
 
@@ -199,16 +215,18 @@ def _leaf(key: str, space: pb.Space, field: str) -> Leaf:
             counts = space.multi_discrete.n
             if not counts:
                 raise InvalidSpace(f"{field}.multi_discrete.n", "has at least one dimension")
-            for index, count in enumerate(counts):
-                _at_least_one(count, f"{field}.multi_discrete.n[{index}]")
+            nvec = np.array(counts, np.int64)
+            if (nvec < 1).any():
+                index = int(np.flatnonzero(nvec < 1)[0])
+                _at_least_one(counts[index], f"{field}.multi_discrete.n[{index}]")
             _check_names(space.multi_discrete.names, len(counts), f"{field}.multi_discrete.names")
-            nvec, names = np.array(counts, np.int64), tuple(space.multi_discrete.names)
+            names = tuple(space.multi_discrete.names)
             return Leaf(key, "multi_discrete", _INT64, (len(counts),), nvec=nvec, names=names)
         case "multi_binary":
             bits = space.multi_binary.n
             _at_least_one(bits, f"{field}.multi_binary.n")
-            if bits > _MOST_ELEMENTS:
-                raise InvalidSpace(f"{field}.multi_binary.n", f"{bits} is more than {_MOST_ELEMENTS}")
+            if bits > MOST_SPACE_ELEMENTS:
+                raise InvalidSpace(f"{field}.multi_binary.n", f"{bits} is more than {MOST_SPACE_ELEMENTS:,}")
             _check_names(space.multi_binary.names, bits, f"{field}.multi_binary.names")
             return Leaf(key, "multi_binary", _INT8, (bits,), n=bits, names=tuple(space.multi_binary.names))
         case _:
@@ -221,15 +239,15 @@ def _box(key: str, box: pb.Box, field: str) -> Leaf:
         raise InvalidSpace(
             f"{field}.dtype", f"{wire_name(box.dtype)} is not a dtype of a Box: use float32, float64 or an integer type"
         )
+    if problem := shape_problem(box.shape, 1):
+        raise InvalidSpace(f"{field}.shape", problem)
     shape = tuple(box.shape)
-    if any(extent < 1 for extent in shape):
-        raise InvalidSpace(f"{field}.shape", f"{list(shape)} has a dimension smaller than 1")
     size = math.prod(shape)
-    if size > _MOST_ELEMENTS:
-        raise InvalidSpace(f"{field}.shape", f"{list(shape)} has more than {_MOST_ELEMENTS} elements")
+    if size > MOST_SPACE_ELEMENTS:
+        raise InvalidSpace(f"{field}.shape", f"{list(shape)} has more than {MOST_SPACE_ELEMENTS:,} elements")
     low = _bounds(box.low, shape, dtype, -math.inf, f"{field}.low")
     high = _bounds(box.high, shape, dtype, math.inf, f"{field}.high")
-    if (low > high).any():
+    if (distinct_bounds(low) > distinct_bounds(high)).any():
         raise InvalidSpace(field, "a lower bound is greater than its upper bound")
     _check_names(box.names, size, f"{field}.names")
     return Leaf(key, "box", dtype, shape, low=low, high=high, names=tuple(box.names))
@@ -271,6 +289,11 @@ def _at_least_one(value: int, field: str) -> None:
 def _check_names(names: Any, count: int, field: str) -> None:
     if len(names) not in (0, count):
         raise InvalidSpace(field, f"has {len(names)} names, expected none or one for each of {count}")
+
+
+def _few(numbers: Array) -> str:
+    shown = ", ".join(map(str, numbers[:_FEW].tolist()))
+    return f"[{shown}{', ...' if numbers.size > _FEW else ''}]"
 
 
 def _place(array: Array, wrong: Array, rule: str, name: str = "") -> str:

@@ -7,6 +7,7 @@ every step, so it does no more than the bytes need.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,11 @@ WIRE_DTYPES: dict[pb.DataType.ValueType, np.dtype[Any]] = {
     pb.DATA_TYPE_UINT16: np.dtype("<u2"),
 }
 """The NumPy dtype (little-endian) of each DataType."""
+
+MOST_DIMENSIONS = 32
+"""Of a tensor, and so of a box: as many as NumPy had for long; it has 64 now."""
+MOST_ELEMENTS = 2**31 - 1
+"""Of a tensor, where an extent of 0 counts as 1."""
 
 _DATA_TYPES: dict[np.dtype[Any], pb.DataType.ValueType] = {dtype: wire for wire, dtype in WIRE_DTYPES.items()}
 
@@ -72,15 +78,15 @@ def encode_tensor(array: Array) -> pb.Tensor:
 def decode_tensor(tensor: pb.Tensor, field: str = "tensor") -> Array:
     """A read-only view on the tensor's bytes, with its dtype and shape.
 
-    Raises InvalidTensor, naming ``field``, for an unknown dtype, a negative extent, a number of bytes other than
-    product(shape) * size(dtype), or a bool that is neither 0 nor 1.
+    Raises InvalidTensor, naming ``field``, for an unknown dtype, too many dimensions or elements, a negative extent, a
+    number of bytes other than product(shape) * size(dtype), or a bool that is neither 0 nor 1.
     """
     dtype = WIRE_DTYPES.get(tensor.dtype)
     if dtype is None:
         dtype = numpy_dtype(tensor.dtype, f"{field}.dtype")
+    if problem := shape_problem(tensor.shape):
+        raise InvalidTensor(f"{field}.shape", problem)
     shape = tuple(tensor.shape)
-    if shape and min(shape) < 0:
-        raise InvalidTensor(f"{field}.shape", f"{list(shape)} has a negative extent")
     data = tensor.data
     expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:
@@ -90,6 +96,24 @@ def decode_tensor(tensor: pb.Tensor, field: str = "tensor") -> Array:
     if tensor.dtype == pb.DATA_TYPE_BOOL and data.translate(None, b"\x00\x01"):
         raise InvalidTensor(f"{field}.data", "a bool is 0 or 1")
     return np.frombuffer(data, dtype).reshape(shape)
+
+
+def shape_problem(shape: Sequence[int], smallest: int = 0) -> str:
+    """Why there is no array of this shape, with each extent at least ``smallest``; empty if there is one.
+
+    Takes no longer for a shape of many or of huge extents than for any other.
+    """
+    if len(shape) > MOST_DIMENSIONS:
+        return f"has {len(shape)} dimensions; at most {MOST_DIMENSIONS}"
+    size = 1
+    for extent in shape:
+        if extent < smallest:
+            sign = "a negative extent" if smallest == 0 else f"a dimension smaller than {smallest}"
+            return f"{list(shape)} has {sign}"
+        size *= extent or 1  # NumPy multiplies the others of a shape that has a 0 too
+        if size > MOST_ELEMENTS:
+            return f"{list(shape)} has more than {MOST_ELEMENTS} elements"
+    return ""
 
 
 def _names() -> str:

@@ -39,6 +39,7 @@ def test_settings_are_read_from_variables(tmp_path: Path) -> None:
     assert settings == Settings(
         *("0.0.0.0", 0, tmp_path / "m", tmp_path / "c", "debug", 3, 0, "inference:50052", 1.5, 0, "process"),
         max_connection_age_seconds=8.0,
+        simulator_diagnostics=False,
     )
 
 

@@ -96,6 +96,7 @@ def test_addresses_are_taken(address: str) -> None:
         "", "localhost", "localhost:", ":50061", "localhost:0", "localhost:65536", "localhost:-1", "localhost:1e3",
         "a:1,", ",a:1", "a:1, ", "a: 1", "a b:1", "::1:50061", "[::1]", "[::g]:1", "[]:1", "256.0.0.1:1", "1.2.3:1", "http://a:1",
         "https://a:1/x", "dns://8.8.8.8/a:1", "dns:///a", "ipv4:1.2.3.4:50", "unix:/run/s", "a/b:1", "-a:1",
+        "unix:50061", "XDS:443", "a:1,vsock:1",
         "a..b:1", "a\0:1", "é:1", "x" * 254 + ":1", "a:1," * 2000 + "a:1", "unix:/" + "x" * 200, "a:٣",
     ],
 )  # fmt: skip

@@ -10,9 +10,10 @@ from aisandbox_api import requests, server, status_size, training_servicer
 from aisandbox_api.settings import Settings as ApiSettings
 from aisandbox_crds import MAX_NAME_LENGTH, MAX_SEED, MAX_TIMESTEPS, addresses, codec, progress, spec, validation
 from aisandbox_crds.value_parser import MAX_LENGTH
+from aisandbox_environment import calls
 from aisandbox_inference import policy_service
 from aisandbox_inference.settings import Settings as InferenceSettings
-from aisandbox_wire import NO_BOUND, spaces
+from aisandbox_wire import NO_BOUND, bounded_messages, spaces, tensors
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs/limits.md").read_text(encoding="utf-8")
@@ -38,6 +39,9 @@ def binary(size: int) -> str:
             "`page_size` of `ListTrainingRuns`",
             f"{requests.LARGEST_PAGE_SIZE:,} (0: {requests.DEFAULT_PAGE_SIZE})",
         ),
+        ("what of a message is not elements of tensors", binary(bounded_messages.LARGEST_STRUCTURE)),
+        ("fields of a larger message", f"{bounded_messages.MOST_FIELDS:,}"),
+        ("a simulator's `Describe`, and its first reply", binary(calls.LARGEST_SPEC)),
         ("one page of `ListTrainingRuns`", binary(training_servicer.LARGEST_PAGE_BYTES)),
         ("observations of one `ActBatch`", f"{INFERENCE.max_batch_observations:,} (`MAX_BATCH_OBSERVATIONS`)"),
         ("one part of `GetModel`", binary(policy_service._PART_BYTES)),
@@ -56,7 +60,9 @@ def binary(size: int) -> str:
         ("`environment.grpc.options`, `environment.gymnasium.kwargs`", f"nested {codec.MAX_DEPTH} deep"),
         ("`model_output_path`", f"{spec.MAX_PATH_LENGTH:,} characters"),
         ("one text of a status (a warning, a message)", f"{progress.MAX_TEXT:,} characters; longer ones are cut"),
-        ("elements of a Box, bits of a MultiBinary", f"2^{spaces._MOST_ELEMENTS.bit_length()} - 1"),
+        ("numbers in one value of a space, over all its leaves", f"2^{spaces.MOST_SPACE_ELEMENTS.bit_length() - 1}"),
+        ("entries of a Dict", f"{spaces.MOST_LEAVES:,}"),
+        ("dimensions of a Box, and of a tensor", f"{tensors.MOST_DIMENSIONS}"),
         (
             "a bound of a Box of actions",
             f"a magnitude under 10^{len(str(int(NO_BOUND))) - 1}; from there on it counts as none",
