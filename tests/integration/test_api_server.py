@@ -153,8 +153,12 @@ async def test_reflection_lists_the_services_and_their_calls(tmp_path: Path) -> 
             reflection_pb2.ServerReflectionRequest(file_containing_symbol="aisandbox.v1.PolicyTrainerService"),
         ]
         listed, file = [answer async for answer in reflection.ServerReflectionInfo(iter(asked))]
+        method = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+        v1: Any = channel.stream_stream(method)(iter([asked[0].SerializeToString()]))
+        assert [answer async for answer in v1] == [listed.SerializeToString()]
     names = {service.name for service in listed.list_services_response.service}
-    assert {"aisandbox.v1.PolicyTrainerService", "grpc.health.v1.Health"} <= names
+    assert {f"aisandbox.v1.{name}Service" for name in ("PolicyTrainer", "SimulatorPool", "Environment")} <= names
+    assert {"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"} <= names
     assert b"StartTrainingPPO" in file.file_descriptor_response.file_descriptor_proto[0]
 
 

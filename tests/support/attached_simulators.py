@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 from aisandbox.v1 import environment_pb2, environment_pb2_grpc, simulator_pool_pb2, simulator_pool_pb2_grpc
-from aisandbox_environment import POOL_METADATA, AdapterSimulation, FakeExternalEnvAdapter
+from aisandbox_environment import POOL_METADATA, AdapterSimulation, FakeExternalEnvAdapter, SimulatorRelay
 from aisandbox_environment.session_handler import Capacity, SessionHandler
 from aisandbox_process.grpc_direct import StreamAborted
 
@@ -147,3 +147,42 @@ async def serving(channel: grpc.aio.Channel, *registrations: AttachRequest) -> A
             simulator.call.cancel()
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def serve(relay: SimulatorRelay) -> AsyncIterator[tuple[str, grpc.aio.Channel]]:
+    """Serves a relay on a port; gives its address and a channel to it."""
+    server = grpc.aio.server()
+    for service, names in (
+        ("SimulatorPoolService", {"Attach": True, "ListSimulators": False}),
+        ("EnvironmentService", {"Session": True, "Describe": False}),
+    ):
+        methods: dict[str, Any] = {
+            name: (grpc.stream_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler)(
+                getattr(relay, name)
+            )
+            for name, streams in names.items()
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"aisandbox.v1.{service}", methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield f"127.0.0.1:{port}", channel
+    await server.stop(0)
+
+
+async def simulators_of(channel: grpc.aio.Channel, pool: str = POOL) -> list[Any]:
+    """What ListSimulators returns."""
+    stub: Any = simulator_pool_pb2_grpc.SimulatorPoolServiceStub(channel)
+    response = await stub.ListSimulators(simulator_pool_pb2.ListSimulatorsRequest(pool=pool))
+    return list(response.simulators)
+
+
+async def describe(channel: grpc.aio.Channel, pool: str = POOL) -> environment_pb2.DescribeResponse:
+    """What Describe returns for the pool."""
+    stub: Any = environment_pb2_grpc.EnvironmentServiceStub(channel)
+    metadata = ((POOL_METADATA, pool),) if pool else ()
+    response: environment_pb2.DescribeResponse = await stub.Describe(
+        environment_pb2.DescribeRequest(), metadata=metadata
+    )
+    return response

@@ -47,7 +47,13 @@ RIGHTS = (
     Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("patch",), "suspend, resume, cancel"),
     Right("aisandbox-api", "aisandbox.dev", "trainingruns/status", ("patch",), "progress"),
     Right("aisandbox-api", "", "pods", ("get",), "whether a token's pod is the run's"),
-    Right("aisandbox-api", "discovery.k8s.io", "endpointslices", ("list",), "where the inference-servers are"),
+    Right(
+        "aisandbox-api",
+        "discovery.k8s.io",
+        "endpointslices",
+        ("list",),
+        "where other servers and replicas are",
+    ),
     Right(
         "aisandbox-api",
         "authentication.k8s.io",

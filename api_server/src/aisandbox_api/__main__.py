@@ -24,6 +24,10 @@ environment variables:
   INFERENCE_ADDRESS     host:port of an inference-server for the calls about policies (none)
   STOP_GRACE_SECONDS    how long calls in flight (at most 10) and local trainers' last checkpoints may take (30)
   MAX_CONNECTION_AGE_SECONDS  after how long clients are asked to connect again, to find new servers; 0: never (0)
+  MAX_SIMULATORS        simulators that may be attached; further ones are refused (10000)
+  REPLICAS_ADDRESS      host:port of the other replicas of this service, with commas (none)
+  HTTP_PORT             the port of HTTP and WebSockets for simulators and pages (not served)
+  HTTP_ORIGINS          the origins whose pages may use it, with commas; * means all (those of this machine and host)
   METRICS_PORT          the port of /metrics for Prometheus (not served)
 
 only with BACKEND=local:
@@ -33,6 +37,7 @@ only with BACKEND=local:
 only with BACKEND=kubernetes; the cluster is that of the pod, else that of KUBECONFIG:
   POD_NAMESPACE         the namespace of the runs (must be set)
   INFERENCE_ADDRESS     also kubernetes:///SERVICE:PORT, for the ready pods of a Service there
+  REPLICAS_ADDRESS      also kubernetes:///SERVICE:PORT
   PROGRESS_AUDIENCE     the audience of the tokens that trainers report with (aisandbox-progress)
   DELETED_RUN_RETENTION_SECONDS  how long the files of a deleted run are kept (604800)
 

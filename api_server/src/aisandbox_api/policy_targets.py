@@ -1,7 +1,7 @@
-"""Which inference-servers the calls about policies are forwarded to, where Kubernetes says it.
+"""Which servers calls are passed on to, where Kubernetes says it: inference-servers, the other api-servers.
 
-Owns the form ``kubernetes:///SERVICE:PORT`` of INFERENCE_ADDRESS, and the task that follows the pods of that Service.
-Must not know gRPC.
+Owns the form ``kubernetes:///SERVICE:PORT`` of INFERENCE_ADDRESS and REPLICAS_ADDRESS, and the task that follows the
+pods of that Service. Must not know gRPC.
 """
 
 from __future__ import annotations
@@ -31,25 +31,30 @@ class PodsOfService:
 
 
 def pods_of_service(address: str) -> PodsOfService | None:
-    """What an INFERENCE_ADDRESS of this form means; None for another form."""
+    """What an address of this form means; None for another form."""
     match = _ADDRESS.fullmatch(address)
     return PodsOfService(match[1], match[3]) if match else None
 
 
 class TargetFollower:
-    """Calls ``use`` with the addresses whenever ``read`` returns others than before. For one event loop."""
+    """Calls ``use`` with the addresses whenever ``read`` returns others than before. For one event loop.
+
+    ``what``: the servers, for the log.
+    """
 
     def __init__(
         self,
         read: Callable[[], Awaitable[Set[str]]],
         use: Callable[[Set[str]], None],
         seconds: float = FOLLOW_SECONDS,
+        what: str = "inference-servers",
     ) -> None:
         self._read = read
         self._use = use
+        self._what = what
         self._problem = ""
         self._used: Set[str] | None = None
-        self._looks = RepeatedTask(self._look, lambda: seconds, "follow-inference-servers")
+        self._looks = RepeatedTask(self._look, lambda: seconds, f"follow-{what}")
 
     async def start(self) -> None:
         """Reads once, then again and again in the background."""
@@ -71,12 +76,12 @@ class TargetFollower:
             return
         self._problem = ""
         if addresses != self._used:
-            log.info("inference-servers have changed", addresses=sorted(addresses))
+            log.info(f"{self._what} have changed", addresses=sorted(addresses))
             self._used = addresses
             self._use(addresses)
 
     def _note(self, problem: str) -> None:
         """Logs a problem once while it lasts."""
         if problem != self._problem:
-            log.warning("inference-servers cannot be listed", why=problem[:300])
+            log.warning(f"{self._what} cannot be listed", why=problem[:300])
         self._problem = problem

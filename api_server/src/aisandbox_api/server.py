@@ -9,6 +9,7 @@ import asyncio
 import os
 import secrets
 import time
+from collections.abc import Callable, Set
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox.v1 import environment_pb2, policy_trainer_pb2, simulator_pool_pb2, training_progress_pb2
-from aisandbox_environment import DIAGNOSTICS, AdapterFactory, SimulatorRelay
+from aisandbox_environment import DIAGNOSTICS, AdapterFactory, RelayLimits, SimulatorRelay
 from aisandbox_model_store import RunStore
-from aisandbox_process import join_host_port
+from aisandbox_process import InvalidHostPort, join_host_port, split_host_port
 from aisandbox_process.grpc_options import connection_age, server_options
+from aisandbox_process.grpc_reflection import REFLECTION_V1, reflected_names
 from aisandbox_process.metrics_server import MetricsServer
 from aisandbox_process.stop_signals import stop_signals
 from grpc_health.v1 import health_pb2
@@ -30,6 +32,7 @@ from aisandbox_api.backend import Backend, KnowsPods
 from aisandbox_api.default_environment import HostedAdapter
 from aisandbox_api.errors import AddressInUse, StartupError
 from aisandbox_api.health import HealthMonitor, RunHealth
+from aisandbox_api.http_api import HttpApi
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.method_handlers import add_service, handlers
 from aisandbox_api.metrics import Metrics
@@ -125,7 +128,8 @@ class Server:
         self._policy_calls = policy_calls
         self._relay: SimulatorRelay | None = None
         self._forwarder: PolicyForwarder | None = None
-        self._follower: TargetFollower | None = None
+        self._followers: list[TargetFollower] = []
+        self._http: HttpApi | None = None
         self._training: TrainingServicer | None = None
         self._health = RunHealth()
         self._monitor = HealthMonitor(self._health, HEALTH_NAMES, backend)
@@ -148,6 +152,11 @@ class Server:
     def metrics_port(self) -> int | None:
         """The port of /metrics; None if it is not served."""
         return self._metrics_server.port if self._metrics_server is not None else None
+
+    @property
+    def http_port(self) -> int | None:
+        """The port of HTTP and WebSockets; None if it is not served."""
+        return self._http.port if self._http is not None else None
 
     async def start(self) -> None:
         """Opens the backend, listens, continues unfinished runs. Raises StartupError, with everything closed again."""
@@ -183,8 +192,12 @@ class Server:
             group.create_task(self._backend.close())
         if self._training is not None:
             await self._training.close()
-        if self._follower is not None:
-            await self._follower.close()
+        for follower in self._followers:
+            await follower.close()
+        if self._http is not None:
+            await self._http.close()
+        if self._relay is not None:
+            await self._relay.replicas.close()
         if self._forwarder is not None:
             await self._forwarder.close()
         if self._adapter is not None:
@@ -220,12 +233,14 @@ class Server:
         )
         add_service(self._grpc, POLICY_TRAINER, {**handlers(POLICY_TRAINER, self._training), **self._policy_handlers()})
         add_service(self._grpc, PROGRESS, handlers(PROGRESS, ProgressServicer(self._backend, self._metrics)))
-        self._relay = SimulatorRelay(version=version("aisandbox-api"))
+        self._relay = self._create_relay()
         for service in (SIMULATOR_POOLS, ENVIRONMENT):
             add_service(self._grpc, service, handlers(service, self._relay, raw=True))
         add_service(self._grpc, HEALTH, handlers(HEALTH, self._health))
-        names = (*(service.full_name for service in SERVICES), HEALTH.full_name, REFLECTION.full_name)
-        add_service(self._grpc, REFLECTION, handlers(REFLECTION, reflection.aio.ReflectionServicer(names)))
+        names = reflected_names((*(service.full_name for service in SERVICES), HEALTH.full_name))
+        reflecting = handlers(REFLECTION, reflection.aio.ReflectionServicer(names))
+        for name in (REFLECTION.full_name, REFLECTION_V1):
+            self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, reflecting),))
         address = join_host_port(settings.grpc_host, settings.grpc_port)
         try:
             self._port = self._grpc.add_insecure_port(address)
@@ -236,8 +251,14 @@ class Server:
                 self._metrics_server = MetricsServer(self._metrics.registry, settings.grpc_host, settings.metrics_port)
             except OSError as error:
                 raise AddressInUse(join_host_port(settings.grpc_host, settings.metrics_port), "METRICS_PORT") from error
-        if self._follower is not None:
-            await self._follower.start()
+        for follower in self._followers:
+            await follower.start()
+        if settings.http_port is not None:
+            self._http = HttpApi(self._relay, self.address, settings.http_origins, LARGEST_MESSAGE)
+            try:
+                await self._http.start(settings.grpc_host, settings.http_port)
+            except OSError as error:
+                raise AddressInUse(join_host_port(settings.grpc_host, settings.http_port), "HTTP_PORT") from error
         # Runs first, so that an early call finds them; reports that come now wait in the listening socket.
         await self._backend.start(self.address, adapter_address)
         await self._grpc.start()
@@ -252,17 +273,39 @@ class Server:
         return handlers(POLICY_TRAINER, calls, raw=calls is self._forwarder)
 
     def _create_forwarder(self, address: str) -> PolicyForwarder:
-        pods = pods_of_service(address)
-        if pods is None and not address.startswith("kubernetes:"):
+        if not address.startswith("kubernetes:"):
             return PolicyForwarder(address)
-        if pods is None:
-            raise StartupError(f"INFERENCE_ADDRESS {address}: must be host:port or kubernetes:///SERVICE:PORT")
-        if not isinstance(self._backend, KnowsPods):
-            raise StartupError(f"INFERENCE_ADDRESS {address}: only with BACKEND kubernetes")
         forwarder = PolicyForwarder(address, follows=True)
-        read = partial(self._backend.pods_of_service, pods.service, pods.port)
-        self._follower = TargetFollower(read, forwarder.use)
+        self._follow("INFERENCE_ADDRESS", address, "inference-servers", forwarder.use)
         return forwarder
+
+    def _create_relay(self) -> SimulatorRelay:
+        relay = SimulatorRelay(
+            version=version("aisandbox-api"), limits=RelayLimits(simulators=self._settings.max_simulators)
+        )
+        address = self._settings.replicas_address
+        if address is not None and address.startswith("kubernetes:"):
+            self._follow("REPLICAS_ADDRESS", address, "api-servers", relay.replicas.use)
+        elif address is not None:
+            relay.replicas.use({_host_port(each) for each in address.split(",")})
+        return relay
+
+    def _follow(self, variable: str, address: str, what: str, use: Callable[[Set[str]], None]) -> None:
+        """Calls ``use`` with the addresses of the pods, from the start of the service on."""
+        pods = pods_of_service(address)
+        if pods is None:
+            raise StartupError(f"{variable} {address}: must be host:port or kubernetes:///SERVICE:PORT")
+        if not isinstance(self._backend, KnowsPods):
+            raise StartupError(f"{variable} {address}: only with BACKEND kubernetes")
+        read = partial(self._backend.pods_of_service, pods.service, pods.port)
+        self._followers.append(TargetFollower(read, use, what=what))
+
+
+def _host_port(text: str) -> str:
+    try:
+        return join_host_port(*split_host_port(text.strip()))
+    except InvalidHostPort as error:
+        raise StartupError(f"REPLICAS_ADDRESS {text.strip()[:80]!r} {error.problem}: must be host:port") from None
 
 
 def _dialled(host: str) -> str:

@@ -6,6 +6,7 @@ Owns their names, ranges and defaults. Must not know what they are used for.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ LOOPBACK_HOSTS = ("127.0.0.1", "::1", "[::1]", "localhost")
 LAUNCHERS = ("warm", "process")
 TRAINER_SWITCHES = ("FAST_UPDATE", "GRPC_DIRECT")
 """What trainers inherit, as TRAINER_NUMBERS, and is on or off."""
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,22 @@ class Settings:
     Default: only if the service listens on this machine's own addresses; others could look around in its network.
     """
 
+    replicas_address: str | None = None
+    """Where the other replicas of this service are, for simulators that are attached to them. None: there are none.
+
+    With the Kubernetes backend kubernetes:///SERVICE:PORT, for every ready pod of a Service of the namespace; else
+    host:port, or several of them with commas. Its own address may be among them.
+    """
+
+    max_simulators: int = 10_000
+    """The number of simulators that may be attached to this process, 0 to 1,000,000; one beyond it is refused."""
+
+    http_port: int | None = None
+    """The TCP port of HTTP and WebSockets, 0 to 65535, at ``grpc_host``; 0 picks a free one. None: not served."""
+
+    http_origins: tuple[str, ...] = ()
+    """The origins of pages that may use ``http_port``, with commas; * means all. Empty: this machine and host."""
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
@@ -119,6 +138,10 @@ class Settings:
             max_connection_age_seconds=seconds(
                 environ, "MAX_CONNECTION_AGE_SECONDS", default.max_connection_age_seconds
             ),
+            replicas_address=environ.get("REPLICAS_ADDRESS") or None,
+            max_simulators=whole_number(environ, "MAX_SIMULATORS", default.max_simulators, 0, 1_000_000),
+            http_port=port(environ, "HTTP_PORT", 0) if environ.get("HTTP_PORT") else None,
+            http_origins=_origins(environ),
             metrics_port=port(environ, "METRICS_PORT", 0) if environ.get("METRICS_PORT") else None,
             simulator_diagnostics=switch(
                 environ, DIAGNOSTICS, default=grpc_host in LOOPBACK_HOSTS and backend == "local"
@@ -138,6 +161,15 @@ def _launcher(environ: Mapping[str, str], default: str) -> str:
     if launcher == "warm" and os.name != "posix":
         raise InvalidSetting("TRAINER_LAUNCHER", "warm needs fork, which this system does not have; use process")
     return launcher
+
+
+def _origins(environ: Mapping[str, str]) -> tuple[str, ...]:
+    entries = tuple(part.strip() for part in environ.get("HTTP_ORIGINS", "").split(",") if part.strip())
+    for entry in entries:
+        if entry not in ("*", "null") and _ORIGIN.fullmatch(entry) is None:
+            rule = "must be origins with commas, such as https://example.com or http://localhost:8000, null, or *"
+            raise InvalidSetting("HTTP_ORIGINS", f"{rule}, got {entry[:80]!r}")
+    return entries
 
 
 def _folder(environ: Mapping[str, str], name: str, default: Path) -> Path:

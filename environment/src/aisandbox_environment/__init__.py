@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     )
     from aisandbox_environment.grpc_adapter import GrpcExternalEnvAdapter
     from aisandbox_environment.gymnasium_host import GymnasiumSimulation, builtin_spec, host_gymnasium
-    from aisandbox_environment.relay import Admit, Registration, SimulatorRelay
+    from aisandbox_environment.relay import Admit, Registration, RelayLimits, SimulatorRelay
     from aisandbox_environment.server import EnvironmentServer, create_environment_server
     from aisandbox_environment.session import SimulatorSession, Timeouts
     from aisandbox_environment.simulation import (
@@ -93,7 +93,7 @@ _NAMES = {
     ),
     "grpc_adapter": ("GrpcExternalEnvAdapter",),
     "gymnasium_host": ("GymnasiumSimulation", "builtin_spec", "host_gymnasium"),
-    "relay": ("Admit", "Registration", "SimulatorRelay"),
+    "relay": ("Admit", "Registration", "RelayLimits", "SimulatorRelay"),
     "server": ("EnvironmentServer", "create_environment_server"),
     "session": ("SimulatorSession", "Timeouts"),
     "simulation": ("EpisodeMetrics", "ResetResult", "Simulation", "SimulationBatch", "StepResult"),
@@ -135,6 +135,7 @@ __all__ = [
     "RefusalError",
     "RefusedRequest",
     "Registration",
+    "RelayLimits",
     "ResetResult",
     "SessionCancelled",
     "Simulation",

@@ -14,9 +14,9 @@ import structlog
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox_process import join_host_port
 from aisandbox_process.grpc_direct import direct_is_used, serve_streams
+from aisandbox_process.grpc_reflection import enable_reflection
 from aisandbox_process.small_requests import SmallRequests
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from aisandbox_environment.channels import SERVER_OPTIONS, SESSION_METHOD
 from aisandbox_environment.session_handler import Capacity, SessionHandler
@@ -53,7 +53,7 @@ class EnvironmentServer:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        enable_reflection(self._server, (SERVICE, health.SERVICE_NAME))
         self.host = host
         try:
             self.port = self._server.add_insecure_port(join_host_port(host, port))

@@ -16,10 +16,10 @@ import structlog
 from aisandbox_process import join_host_port
 from aisandbox_process.grpc_direct import MethodServer, serve_methods
 from aisandbox_process.grpc_options import connection_age, server_options
+from aisandbox_process.grpc_reflection import enable_reflection
 from aisandbox_process.metrics_server import MetricsServer
 from aisandbox_process.small_requests import SmallRequests
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from aisandbox_inference.errors import AddressInUse
@@ -69,8 +69,7 @@ class Server:
         )
         calls = serve_methods(server, policy_methods(self._policies))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        enable_reflection(server, (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name))
         wanted = join_host_port(self._settings.grpc_host, self._settings.grpc_port)
         try:
             self.port = server.add_insecure_port(wanted)

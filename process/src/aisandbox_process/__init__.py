@@ -2,7 +2,8 @@
 
 The names in ``__all__`` are for others and need only the standard library. The modules :mod:`.log`,
 :mod:`.stop_signals`, :mod:`.fork_server`, :mod:`.passed_checks`, :mod:`.grpc_options`, :mod:`.metrics_server` (extra
-``metrics``) and :mod:`.grpc_direct` (extra ``grpc``) are for others too. Must not know what any process is for.
+``metrics``), :mod:`.grpc_direct` and :mod:`.grpc_reflection` (extra ``grpc``) are for others too. Must not know what
+any process is for.
 """
 
 from aisandbox_process.addresses import GRPC_SCHEMES, InvalidHostPort, join_host_port, split_host_port

@@ -59,7 +59,7 @@ def test_variables_are_read_and_taken(manifests: Manifests, deployment: str, tmp
 
 
 def test_ports_are_those_of_the_containers(manifests: Manifests) -> None:
-    variables = {"grpc": "GRPC_PORT", "metrics": "METRICS_PORT", "probes": "PROBE_PORT"}
+    variables = {"grpc": "GRPC_PORT", "http": "HTTP_PORT", "metrics": "METRICS_PORT", "probes": "PROBE_PORT"}
     for name, _, container in manifests.containers():
         environ = manifests.environ(name)
         ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
@@ -80,8 +80,9 @@ def test_addresses_name_services_and_their_ports(manifests: Manifests) -> None:
     assert int(port) in [each["port"] for each in service["spec"]["ports"]]
 
 
-def test_api_server_follows_the_pods_of_a_service_by_a_port_that_it_has(manifests: Manifests) -> None:
-    pods = pods_of_service(manifests.environ("aisandbox-api")["INFERENCE_ADDRESS"])
+@pytest.mark.parametrize("variable", ["INFERENCE_ADDRESS", "REPLICAS_ADDRESS"])
+def test_api_server_follows_the_pods_of_a_service_by_a_port_that_it_has(manifests: Manifests, variable: str) -> None:
+    pods = pods_of_service(manifests.environ("aisandbox-api")[variable])
     assert pods is not None
     assert pods.port in [each["name"] for each in manifests.one("Service", pods.service)["spec"]["ports"]]
 

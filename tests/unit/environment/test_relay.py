@@ -10,12 +10,21 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from aisandbox.v1 import environment_pb2, environment_pb2_grpc, simulator_pool_pb2, simulator_pool_pb2_grpc, tensor_pb2
+from aisandbox.v1 import environment_pb2, simulator_pool_pb2, tensor_pb2
 from aisandbox_environment import POOL_METADATA, Registration, SimulatorRelay
-from aisandbox_environment.relay import Limits
+from aisandbox_environment.relay import RelayLimits
 from aisandbox_process.grpc_direct import StreamAborted
 from aisandbox_wire.tensors import encode_tensor
-from attached_simulators import POOL, SECONDS, AttachedSimulator, PoolSession, registration, serving
+from attached_simulators import (
+    SECONDS,
+    AttachedSimulator,
+    PoolSession,
+    describe,
+    registration,
+    serve,
+    serving,
+    simulators_of,
+)
 
 Code = grpc.StatusCode
 AttachRequest = simulator_pool_pb2.AttachRequest
@@ -23,37 +32,10 @@ ENDED = simulator_pool_pb2.SessionEnded
 STEP = environment_pb2.SimulatorRequest(step=environment_pb2.StepRequest(actions=encode_tensor(np.zeros(1, np.int64))))
 
 
-@contextlib.asynccontextmanager
-async def serve(relay: SimulatorRelay) -> AsyncIterator[grpc.aio.Channel]:
-    server = grpc.aio.server()
-    for service, names in (
-        ("SimulatorPoolService", {"Attach": True, "ListSimulators": False}),
-        ("EnvironmentService", {"Session": True, "Describe": False}),
-    ):
-        methods: dict[str, Any] = {
-            name: (grpc.stream_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler)(
-                getattr(relay, name)
-            )
-            for name, streams in names.items()
-        }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"aisandbox.v1.{service}", methods),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield channel
-    await server.stop(0)
-
-
 @pytest.fixture
 async def channel() -> AsyncIterator[grpc.aio.Channel]:
-    async with serve(SimulatorRelay(version="1.2.3")) as channel:
+    async with serve(SimulatorRelay(version="1.2.3")) as (_, channel):
         yield channel
-
-
-async def simulators_of(channel: grpc.aio.Channel, pool: str = POOL) -> list[Any]:
-    stub: Any = simulator_pool_pb2_grpc.SimulatorPoolServiceStub(channel)
-    response = await stub.ListSimulators(simulator_pool_pb2.ListSimulatorsRequest(pool=pool))
-    return list(response.simulators)
 
 
 async def wait_for_simulators(channel: grpc.aio.Channel, wanted: Any) -> list[Any]:
@@ -61,15 +43,6 @@ async def wait_for_simulators(channel: grpc.aio.Channel, wanted: Any) -> list[An
         while not wanted(found := await simulators_of(channel)):  # noqa: ASYNC110 -- of another process, so to say
             await asyncio.sleep(0.01)
     return found
-
-
-async def describe(channel: grpc.aio.Channel, pool: str = POOL) -> environment_pb2.DescribeResponse:
-    stub: Any = environment_pb2_grpc.EnvironmentServiceStub(channel)
-    metadata = ((POOL_METADATA, pool),) if pool else ()
-    response: environment_pb2.DescribeResponse = await stub.Describe(
-        environment_pb2.DescribeRequest(), metadata=metadata
-    )
-    return response
 
 
 async def test_registration_is_answered_with_the_version(channel: grpc.aio.Channel) -> None:
@@ -275,7 +248,7 @@ async def test_simulator_that_leaves_ends_its_session_only(channel: grpc.aio.Cha
 
 
 async def test_simulator_that_never_ends_a_session_loses_its_place() -> None:
-    async with serve(SimulatorRelay(limits=Limits(end_seconds=0.05))) as channel:
+    async with serve(SimulatorRelay(limits=RelayLimits(end_seconds=0.05))) as (_, channel):
         simulator = AttachedSimulator(channel)
         await simulator.attach(registration())
         session = PoolSession(channel)
@@ -289,13 +262,13 @@ async def test_simulator_that_never_ends_a_session_loses_its_place() -> None:
 
 
 async def test_stream_without_a_registration_ends() -> None:
-    async with serve(SimulatorRelay(limits=Limits(register_seconds=0.05))) as channel:
+    async with serve(SimulatorRelay(limits=RelayLimits(register_seconds=0.05))) as (_, channel):
         code, details = await AttachedSimulator(channel).status()
         assert (code, "did not come within 0.05 s" in details) == (Code.INVALID_ARGUMENT, True)
 
 
 async def test_flood_of_registrations_is_refused() -> None:
-    async with serve(SimulatorRelay(limits=Limits(burst=2, per_second=0.001))) as channel:
+    async with serve(SimulatorRelay(limits=RelayLimits(burst=2, per_second=0.001))) as (_, channel):
         for i in range(2):
             await AttachedSimulator(channel).attach(registration(f"{i}"))
         third = AttachedSimulator(channel)
@@ -306,7 +279,7 @@ async def test_flood_of_registrations_is_refused() -> None:
 
 
 async def test_more_simulators_than_allowed_are_refused() -> None:
-    async with serve(SimulatorRelay(limits=Limits(simulators=1))) as channel:
+    async with serve(SimulatorRelay(limits=RelayLimits(simulators=1))) as (_, channel):
         first = AttachedSimulator(channel)
         await first.attach(registration("first"))
         second = AttachedSimulator(channel)
@@ -319,7 +292,7 @@ async def test_admission_may_refuse_a_registration() -> None:
         if metadata.get("authorization") != "Bearer secret":
             raise StreamAborted(Code.PERMISSION_DENIED, f"this caller may not join pool {new.pool!r}")
 
-    async with serve(SimulatorRelay(admit=admit)) as channel:
+    async with serve(SimulatorRelay(admit=admit)) as (_, channel):
         refused = AttachedSimulator(channel)
         assert await refused.attach(registration()) is grpc.aio.EOF
         assert await refused.status() == (Code.PERMISSION_DENIED, "this caller may not join pool 'arena'")
@@ -329,7 +302,7 @@ async def test_admission_may_refuse_a_registration() -> None:
 
 async def test_stop_ends_places_and_sessions_with_unavailable() -> None:
     relay = SimulatorRelay()
-    async with serve(relay) as channel, serving(channel, registration()) as (simulator,):
+    async with serve(relay) as (_, channel), serving(channel, registration()) as (simulator,):
         session = PoolSession(channel)
         await session.open()
         assert relay.stop_streams()

@@ -7,6 +7,6 @@ Must not know runs, or how it is decided who may attach.
 
 from aisandbox_environment.relay.links import Link
 from aisandbox_environment.relay.registrations import Registration
-from aisandbox_environment.relay.relay import Admit, Limits, SimulatorRelay
+from aisandbox_environment.relay.relay import Admit, RelayLimits, SimulatorRelay
 
-__all__ = ["Admit", "Limits", "Link", "Registration", "SimulatorRelay"]
+__all__ = ["Admit", "Link", "Registration", "RelayLimits", "SimulatorRelay"]

@@ -48,8 +48,11 @@ def check_pool_name(name: str, field_name: str) -> str:
     return name
 
 
-def read_registration(data: bytes) -> Registration:
-    """The registration in the bytes of a RegisterSimulator. Raises StreamAborted."""
+def read_registration(data: bytes, pool: str = "") -> Registration:
+    """The registration in the bytes of a RegisterSimulator; ``pool``: the only one it may name, or leave out.
+
+    Raises StreamAborted.
+    """
     if len(data) > _LARGEST_REGISTRATION:
         raise invalid("register", f"has {len(data):,} bytes, at most {_LARGEST_REGISTRATION:,} are allowed")
     try:
@@ -62,7 +65,9 @@ def read_registration(data: bytes) -> Registration:
             f"register.protocol_version: the simulator speaks version {register.protocol_version}, this service "
             f"{PROTOCOL_VERSION}",
         )
-    check_pool_name(register.pool, "register.pool")
+    if pool and register.pool not in ("", pool):
+        raise invalid("register.pool", f"must be {pool[:80]!r} as in the address, got {register.pool[:80]!r}")
+    pool = check_pool_name(pool or register.pool, "register.pool")
     instance = register.instance
     if not 1 <= len(instance) <= _LONGEST_INSTANCE or not instance.isprintable():
         rule = f"must be 1 to {_LONGEST_INSTANCE} printable characters, got {len(instance)}: {instance[:40]!r}"
@@ -73,9 +78,7 @@ def read_registration(data: bytes) -> Registration:
         spec = read_spec(register.spec, "register.spec")
     except WireError as error:
         raise aborted(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
-    return Registration(
-        register.pool, instance, register.environments, spec, register.name[:200], register.version[:200]
-    )
+    return Registration(pool, instance, register.environments, spec, register.name[:200], register.version[:200])
 
 
 def check_same_spec(new: Registration, spec: Spec) -> None:

@@ -25,8 +25,17 @@ from aisandbox_environment.relay.links import Context, GrpcLink, Link, text_meta
 from aisandbox_environment.relay.place import REGISTER, REGISTERED, Place, Session
 from aisandbox_environment.relay.places import Places, simulator_message
 from aisandbox_environment.relay.rate_limit import RateLimit
-from aisandbox_environment.relay.registrations import Registration, check_pool_name, invalid, read_registration
+from aisandbox_environment.relay.registrations import (
+    Registration,
+    check_pool_name,
+    check_same_spec,
+    instance_taken,
+    invalid,
+    read_registration,
+)
+from aisandbox_environment.relay.replicas import REPLICA_METADATA, Replicas
 from aisandbox_environment.relay.statuses import aborted
+from aisandbox_environment.spec import read_spec
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +43,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RelayLimits:
     """``simulators``: streams that may be attached; ``burst`` and ``per_second``: registrations from one host."""
 
     simulators: int = 10_000
@@ -61,12 +70,12 @@ class SimulatorRelay:
         self,
         *,
         version: str = "",
-        limits: Limits | None = None,
+        limits: RelayLimits | None = None,
         admit: Admit = admit_all,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._version = version
-        self._limits = limits or Limits()
+        self._limits = limits or RelayLimits()
         self._admit = admit
         self._clock = clock
         self._rate = RateLimit(self._limits.burst, self._limits.per_second, clock)
@@ -76,6 +85,7 @@ class SimulatorRelay:
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self.replicas = Replicas()
 
     # The calls.
 
@@ -85,7 +95,7 @@ class SimulatorRelay:
 
     async def ListSimulators(self, request: bytes, context: Context) -> bytes:  # noqa: N802
         """See the proto."""
-        response = await _call(self._list(request), context)
+        response = await _call(self._list(request, text_metadata(context)), context)
         return response.SerializeToString()
 
     async def Describe(self, _request: bytes, context: Context) -> bytes:  # noqa: N802
@@ -125,7 +135,9 @@ class SimulatorRelay:
         opening = await self._read_opening(link)
         place = self._places.free(pool, opening.environments)
         if place is None:
-            self._refuse(pool, opening.environments)
+            if self._asks_replicas(link.metadata) and await self.replicas.serve_session(link, pool, opening):
+                return
+            await self._refuse(pool, opening.environments, link.metadata)
         session = Session(link, place)
         place.begin(session, opening.run_id)
         self._sessions.add(session)
@@ -165,13 +177,23 @@ class SimulatorRelay:
             field, payload = 0, b""
         if field != REGISTER:
             raise invalid("register", "must be the first message of a stream")
-        new = read_registration(payload)
-        if pool and new.pool != pool:
-            raise invalid("register.pool", f"must be {pool!r} as in the address, got {new.pool!r}")
+        new = read_registration(payload, pool)
         await self._admit(new, link.metadata)
-        self._check_stopping("attach")
         self._places.check(new)
+        await self._check_with_replicas(new)
+        self._check_stopping("attach")
+        self._places.check(new)  # again, because another may have registered in the meantime
         return new
+
+    async def _check_with_replicas(self, new: Registration) -> None:
+        """As Places.check; not coordinated between two replicas that ask each other at the same moment."""
+        simulators, descriptions = await asyncio.gather(
+            self.replicas.simulators(new.pool), self.replicas.descriptions(new.pool)
+        )
+        if any(each.instance == new.instance for each in simulators):
+            raise instance_taken(new)
+        for each in descriptions:
+            check_same_spec(new, read_spec(each.spec))
 
     async def _serve(self, place: Place, link: Link) -> None:
         self._attach_times[place] = datetime.datetime.now(datetime.UTC)
@@ -204,23 +226,46 @@ class SimulatorRelay:
             raise invalid("open.environments", "must be at least 1, got 0")
         return request.open
 
-    async def _list(self, data: bytes) -> simulator_pool_pb2.ListSimulatorsResponse:
+    async def _list(self, data: bytes, metadata: Mapping[str, str]) -> simulator_pool_pb2.ListSimulatorsResponse:
         try:
             request = simulator_pool_pb2.ListSimulatorsRequest.FromString(data)
         except DecodeError:
             raise invalid("request", "is not a ListSimulatorsRequest") from None
         if request.pool:
             check_pool_name(request.pool, "pool")
-        places = self._places.of(request.pool) if request.pool else list(self._places.all())
-        simulators = [simulator_message(each, self._attach_times[each]) for each in places]
+        simulators = await self._simulators(request.pool, metadata)
         return simulator_pool_pb2.ListSimulatorsResponse(simulators=simulators)
+
+    async def _simulators(self, pool: str, metadata: Mapping[str, str]) -> list[simulator_pool_pb2.Simulator]:
+        """Those of all replicas, by pool and instance; of all pools if ``pool`` is empty."""
+        if self._is_own(metadata):
+            return []
+        places = self._places.of(pool) if pool else list(self._places.all())
+        simulators = [simulator_message(each, self._attach_times[each]) for each in places]
+        if self._asks_replicas(metadata):
+            simulators += await self.replicas.simulators(pool)
+            simulators.sort(key=lambda each: (each.pool, each.instance))
+        return simulators
 
     async def _describe(self, metadata: Mapping[str, str]) -> environment_pb2.DescribeResponse:
         pool = self._pool_of(metadata)
-        found = self._places.describe(pool)
-        if found is None:
+        own = None if self._is_own(metadata) else self._places.describe(pool)
+        found = [] if own is None else [own]
+        if self._asks_replicas(metadata):
+            found += await self.replicas.descriptions(pool)
+        if not found:
             raise _no_simulators(pool)
-        return found
+        result = found[0]
+        result.capacity, result.in_use = sum(each.capacity for each in found), sum(each.in_use for each in found)
+        return result
+
+    def _asks_replicas(self, metadata: Mapping[str, str]) -> bool:
+        """Whether the call is a client's: a replica asks about this one only."""
+        return REPLICA_METADATA not in metadata
+
+    def _is_own(self, metadata: Mapping[str, str]) -> bool:
+        """Whether this replica has called itself, because the addresses of all of them include its own."""
+        return metadata.get(REPLICA_METADATA) == self.replicas.own_id
 
     def _pool_of(self, metadata: Mapping[str, str]) -> str:
         name = metadata.get(POOL_METADATA, "")
@@ -228,14 +273,14 @@ class SimulatorRelay:
             raise invalid(f"metadata {POOL_METADATA}", "must name the pool: a service has only those")
         return check_pool_name(name, f"metadata {POOL_METADATA}")
 
-    def _refuse(self, pool: str, at_most: int) -> NoReturn:
-        places = self._places.of(pool)
-        if not places:
+    async def _refuse(self, pool: str, at_most: int, metadata: Mapping[str, str]) -> NoReturn:
+        simulators = await self._simulators(pool, metadata)
+        if not simulators:
             raise _no_simulators(pool)
-        free = sorted(each.registration.environments for each in places if each.free)
+        free = sorted(each.environments for each in simulators if not each.in_session)
         raise aborted(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"pool {pool!r}: no free simulator has at most {at_most} environments; of {len(places)}, "
+            f"pool {pool!r}: no free simulator has at most {at_most} environments; of {len(simulators)}, "
             + (f"{len(free)} are free, the smallest with {free[0]}" if free else "none is free"),
         )
 

@@ -1,0 +1,152 @@
+"""The service over HTTP, for what has no gRPC: a web page, an engine with an old runtime.
+
+``GET /v1/simulators/POOL`` is SimulatorPoolService.Attach over a WebSocket, one message a binary frame;
+``POST /v1/runs/RUN/act`` is Act and ``GET /v1/runs/RUN`` GetTrainingStatus, in protobuf's JSON form. Owns the HTTP
+server and who may call it from a page of another origin. Must not know what the calls do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+from aiohttp import web
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox.v1 import policy_trainer_pb2_grpc
+from aisandbox_environment import SimulatorRelay
+from aisandbox_process.grpc_options import channel_options
+from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
+from google.protobuf.message import Message
+
+from aisandbox_api.web_socket import serve_simulator
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LARGEST_BODY = 4 * 1024 * 1024
+"""Bytes of an Act in JSON."""
+STOP_SECONDS = 2.0
+
+_HTTP_STATUS = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+"""As grpc-gateway maps them; 500 for the others."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class HttpApi:
+    """The HTTP server. ``grpc_address``: of this service. ``origins``: of pages; see HTTP_ORIGINS in settings.py."""
+
+    def __init__(self, relay: SimulatorRelay, grpc_address: str, origins: Sequence[str], largest_message: int) -> None:
+        self._relay = relay
+        self._origins = tuple(origins)
+        self._largest_message = largest_message
+        self._channel = grpc.aio.insecure_channel(grpc_address, options=channel_options(ping_seconds=60))
+        self._stub: Any = policy_trainer_pb2_grpc.PolicyTrainerServiceStub(self._channel)
+        app = web.Application(client_max_size=LARGEST_BODY, middlewares=[self._check_origin])
+        app.router.add_get("/v1/simulators/{pool}", self._attach)
+        app.router.add_get("/v1/runs/{run}", self._status)
+        app.router.add_post("/v1/runs/{run}/act", self._act)
+        app.router.add_route("OPTIONS", "/v1/{path:.*}", self._preflight)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
+        self.port = 0
+
+    async def start(self, host: str, port: int) -> None:
+        """Listens. Raises OSError."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        self.port = self._runner.addresses[0][1]
+
+    async def close(self) -> None:
+        """Stops; the relay has ended the simulators before."""
+        await self._runner.cleanup()
+        await self._channel.close()
+
+    async def _attach(self, request: web.Request) -> web.StreamResponse:
+        return await serve_simulator(request, self._relay, request.match_info["pool"], self._largest_message)
+
+    async def _status(self, request: web.Request) -> web.StreamResponse:
+        message = pb.StatusRequest(run_id=request.match_info["run"])
+        return await self._answer(self._stub.GetTrainingStatus, message, request)
+
+    async def _act(self, request: web.Request) -> web.StreamResponse:
+        try:
+            body = await request.json()
+            if not isinstance(body, dict):
+                raise ParseError("must be an object")
+            message = ParseDict(body, pb.ActRequest())
+        except (ValueError, ParseError) as error:
+            rule = "the body is an ActRequest in protobuf's JSON form, without runId"
+            return _error(grpc.StatusCode.INVALID_ARGUMENT, f"{rule}: {error}"[:1000])
+        message.run_id = request.match_info["run"]
+        return await self._answer(self._stub.Act, message, request)
+
+    async def _answer(self, call: Any, message: Message, request: web.Request) -> web.StreamResponse:
+        authorization = request.headers.get("Authorization")
+        metadata = (("authorization", authorization),) if authorization else None
+        try:
+            answer = await call(message, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            return _error(error.code(), error.details() or "")
+        return web.Response(text=MessageToJson(answer), content_type="application/json")
+
+    async def _preflight(self, _request: web.Request) -> web.StreamResponse:
+        return web.Response(status=204)
+
+    @web.middleware
+    async def _check_origin(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = request.headers.get("Origin")
+        if origin is not None and not self._is_allowed(origin, request.host):
+            return _error(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"HTTP_ORIGINS: pages of {origin[:200]} may not use this service; an administrator can add them there",
+            )
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            response = _error(_code_of(error.status), error.reason, error.status)
+        if origin is not None and not response.prepared:
+            response.headers.update(
+                {
+                    "Access-Control-Allow-Origin": origin,
+                    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+                    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+                    "Access-Control-Max-Age": "600",
+                    "Vary": "Origin",
+                }
+            )
+        return response
+
+    def _is_allowed(self, origin: str, host: str) -> bool:
+        if "*" in self._origins or origin in self._origins:
+            return True
+        try:
+            parts = urlsplit(origin)
+            name = parts.hostname
+        except ValueError:
+            return False
+        # Without a list: pages of this machine, and those that this host serves itself.
+        return not self._origins and (name in LOOPBACK or parts.netloc == host)
+
+
+def _code_of(status: int) -> grpc.StatusCode:
+    return {404: grpc.StatusCode.NOT_FOUND, 405: grpc.StatusCode.UNIMPLEMENTED}.get(
+        status, grpc.StatusCode.INVALID_ARGUMENT
+    )
+
+
+def _error(code: grpc.StatusCode, message: str, status: int | None = None) -> web.Response:
+    number: Any = code.value[0]
+    return web.json_response({"code": number, "message": message}, status=status or _HTTP_STATUS.get(code, 500))

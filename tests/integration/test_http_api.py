@@ -1,0 +1,199 @@
+"""The service over HTTP: simulators that attach by a WebSocket, Act in JSON, and pages of other origins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from aisandbox.v1 import environment_pb2, simulator_pool_pb2
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox.v1.simulator_pool_pb2 import AttachRequest, AttachResponse
+from aisandbox_api import Server, Settings, create_server
+from aisandbox_api.errors import AddressInUse
+from aisandbox_api.local import LocalBackend
+from aisandbox_environment.session_handler import Capacity, SessionHandler
+from attached_simulators import SECONDS, SIMULATION, PoolSession, registration, simulators_of
+from pending_launcher import NeverReady
+
+Code = grpc.StatusCode
+
+
+class Policies:
+    """Answers Act with the sum of the observation; refuses the run "none"."""
+
+    async def Act(self, request: pb.ActRequest, context: Any) -> pb.ActResponse:
+        if request.run_id == "none":
+            await context.abort(Code.NOT_FOUND, "there is no run 'none'")
+        return pb.ActResponse(action=[sum(request.observation)], model=request.model, model_timesteps=4096)
+
+    ActBatch = DescribeModel = GetModel = ActStream = Act
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path, **fields: Any) -> AsyncIterator[tuple[Server, str, aiohttp.ClientSession]]:
+    settings = Settings(grpc_port=0, http_port=0, models_dir=tmp_path, **fields)
+    backend = LocalBackend(settings, NeverReady())
+    server = create_server(settings, backend=backend, policy_calls=Policies())
+    await server.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            yield server, f"http://127.0.0.1:{server.http_port}", session
+    finally:
+        await server.stop(grace=0)
+
+
+async def receive(socket: aiohttp.ClientWebSocketResponse) -> AttachResponse:
+    message = await socket.receive(SECONDS)
+    assert message.type is aiohttp.WSMsgType.BINARY, (message, socket.close_code)
+    return AttachResponse.FromString(message.data)
+
+
+async def attach(socket: aiohttp.ClientWebSocketResponse, message: AttachRequest) -> None:
+    await socket.send_bytes(message.SerializeToString())
+    assert (await receive(socket)).WhichOneof("message") == "registered"
+
+
+async def serve(socket: aiohttp.ClientWebSocketResponse) -> None:
+    """Answers the requests of a session until it has ended."""
+    handler = SessionHandler(SIMULATION, Capacity(0))
+    while (message := await receive(socket)).WhichOneof("message") == "request":
+        reply = environment_pb2.SimulatorReply.FromString(handler.handle(message.request.SerializeToString()))
+        await socket.send_bytes(AttachRequest(reply=reply).SerializeToString())
+    await socket.send_bytes(AttachRequest(session_ended=simulator_pool_pb2.SessionEnded()).SerializeToString())
+
+
+async def test_simulator_attaches_by_a_web_socket_and_serves_a_session(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path) as (server, url, session),
+        session.ws_connect(f"{url}/v1/simulators/arena") as socket,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        await attach(socket, registration(pool="", environments=2))
+        simulating = asyncio.create_task(serve(socket))
+        trainer = PoolSession(channel)
+        assert (await trainer.open(2)).open.environments == 2
+        assert len((await trainer.reset()).reset.observations[0].data) == 8
+        assert (await trainer.finish())[0] is Code.OK
+        await simulating
+        (found,) = await simulators_of(channel)
+        assert (found.pool, found.instance, found.in_session) == ("arena", "one", False)
+        await socket.close()
+        async with asyncio.timeout(SECONDS):
+            while await simulators_of(channel):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+REFUSALS: list[tuple[str | bytes, Code, str]] = [
+    (registration(pool="other").SerializeToString(), Code.INVALID_ARGUMENT, "must be 'arena' as in the address"),
+    (registration(protocol_version=9).SerializeToString(), Code.FAILED_PRECONDITION, "speaks version 9"),
+    (b"rubbish", Code.INVALID_ARGUMENT, "must be the first message"),
+    ("text", Code.INVALID_ARGUMENT, "must be a binary frame"),
+]
+
+
+async def test_refusal_closes_the_socket_with_a_code_and_a_sentence(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, url, session):
+        for message, code, words in REFUSALS:
+            socket = await session.ws_connect(f"{url}/v1/simulators/arena")
+            await (socket.send_str(message) if isinstance(message, str) else socket.send_bytes(message))
+            closed = await socket.receive(SECONDS)
+            assert (closed.type, socket.close_code) == (aiohttp.WSMsgType.CLOSE, 4000 + code.value[0])
+            assert words in str(closed.extra)
+
+
+async def test_stop_closes_the_sockets_with_unavailable(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (server, url, session), session.ws_connect(f"{url}/v1/simulators/arena") as socket:
+        await attach(socket, registration())
+        stopping = asyncio.create_task(server.stop(grace=0))
+        closed = await socket.receive(SECONDS)
+        assert (socket.close_code, closed.extra) == (4014, "the service is stopping: attach again")
+        await stopping
+
+
+async def test_act_is_answered_in_json(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, url, session):
+        answer = await session.post(f"{url}/v1/runs/some/act", json={"observation": [1, 2.5], "model": "best"})
+        assert answer.status == 200
+        assert await answer.json() == {"action": [3.5], "model": "best", "modelTimesteps": "4096"}
+
+
+ERRORS = [
+    ("/v1/runs/none/act", b"{}", 404, "there is no run 'none'"),
+    ("/v1/runs/some/act", b"{", 400, "ActRequest in protobuf's JSON form"),
+    ("/v1/runs/some/act", b"[]", 400, "must be an object"),
+    ("/v1/runs/some/act", b'{"observations":[1]}', 400, "observations"),
+    ("/v1/runs/some/act", b'{"observation":["a"]}', 400, "observation"),
+    ("/other", b"{}", 404, "Not Found"),
+]
+
+
+async def test_errors_are_json_with_a_sentence(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, url, session):
+        for path, body, status, words in ERRORS:
+            answer = await session.post(url + path, data=body)
+            assert (answer.status, words in (await answer.json())["message"]) == (status, True), (path, body)
+
+
+async def test_status_of_an_unknown_run_is_not_found(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, url, session), session.get(f"{url}/v1/runs/some") as answer:
+        assert (answer.status, (await answer.json())["code"]) == (404, Code.NOT_FOUND.value[0])
+
+
+@pytest.mark.parametrize(
+    ("origins", "allowed", "refused"),
+    [
+        (
+            (),
+            ("http://localhost:8000", "http://[::1]:1"),
+            ("https://example.com", "null", "http://localhost.example.com"),
+        ),
+        (("https://example.com", "null"), ("https://example.com", "null"), ("http://localhost:8000",)),
+        (("*",), ("https://example.com", "null"), ()),
+    ],
+)
+async def test_pages_are_allowed_by_their_origin(
+    tmp_path: Path, origins: tuple[str, ...], allowed: tuple[str, ...], refused: tuple[str, ...]
+) -> None:
+    async with serving(tmp_path, http_origins=origins) as (_, url, session):
+        for origin in allowed:
+            headers = {"Origin": origin}
+            answer = await session.options(f"{url}/v1/runs/some/act", headers=headers)
+            assert (answer.status, answer.headers.get("Access-Control-Allow-Origin")) == (204, origin)
+            await (await session.ws_connect(f"{url}/v1/simulators/arena", headers=headers)).close()
+        for origin in refused:
+            headers = {"Origin": origin}
+            answer = await session.options(f"{url}/v1/runs/some/act", headers=headers)
+            assert (answer.status, "Access-Control-Allow-Origin" in answer.headers) == (403, False)
+            assert "HTTP_ORIGINS" in (await answer.json())["message"]
+            with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+                await session.ws_connect(f"{url}/v1/simulators/arena", headers=headers)
+
+
+async def test_page_of_the_services_own_host_is_allowed(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, url, session):
+        headers = {"Origin": "http://rl.example.com", "Host": "rl.example.com"}
+        async with session.options(f"{url}/v1/runs/some/act", headers=headers) as answer:
+            assert answer.status == 204
+
+
+async def test_port_in_use_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a") as (server, _, _):
+        settings = Settings(grpc_port=0, http_port=server.http_port, models_dir=tmp_path / "b")
+        second = create_server(settings, backend=LocalBackend(settings, NeverReady()))
+        with pytest.raises(AddressInUse, match="HTTP_PORT"):
+            await second.start()
+
+
+async def test_limits_hold_for_web_sockets_too(tmp_path: Path) -> None:
+    async with serving(tmp_path, max_simulators=1) as (_, url, session):
+        first = await session.ws_connect(f"{url}/v1/simulators/arena")
+        await attach(first, registration())
+        second = await session.ws_connect(f"{url}/v1/simulators/arena")
+        closed = await second.receive(SECONDS)
+        assert (second.close_code, "MAX_SIMULATORS" in str(closed.extra)) == (4008, True)

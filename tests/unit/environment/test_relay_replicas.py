@@ -1,0 +1,129 @@
+"""Two relays that know each other: a session reaches a simulator whichever of them it is attached to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import grpc
+import pytest
+from aisandbox.v1 import environment_pb2
+from aisandbox_environment import SimulatorRelay
+from attached_simulators import AttachedSimulator, PoolSession, describe, registration, serve, serving, simulators_of
+
+Code = grpc.StatusCode
+A, B = 0, 1
+
+
+class Replica:
+    """A relay, and a channel to it."""
+
+    def __init__(self, relay: SimulatorRelay, channel: grpc.aio.Channel, address: str) -> None:
+        self.relay = relay
+        self.channel = channel
+        self.address = address
+
+
+@pytest.fixture
+async def replicas() -> AsyncIterator[list[Replica]]:
+    """Two, each of which knows the addresses of both, as with a headless Service."""
+    async with AsyncExitStack() as stack:
+        found = []
+        for _ in range(2):
+            relay = SimulatorRelay()
+            address, channel = await stack.enter_async_context(serve(relay))
+            found.append(Replica(relay, channel, address))
+        for each in found:
+            each.relay.replicas.use({other.address for other in found})
+        yield found
+        for each in found:
+            await each.relay.replicas.close()
+
+
+async def test_session_reaches_a_simulator_of_the_other_replica(replicas: list[Replica]) -> None:
+    async with serving(replicas[B].channel, registration(environments=2)):
+        session = PoolSession(replicas[A].channel)
+        assert (await session.open(4, run_id="run-1")).open.environments == 2
+        assert (await session.reset()).WhichOneof("reply") == "reset"
+        (found,) = await simulators_of(replicas[A].channel)
+        assert (found.run_id, found.in_session) == ("run-1", True)
+        assert await session.finish() == (Code.OK, "")
+        (found,) = await simulators_of(replicas[A].channel)
+        assert not found.in_session
+
+
+async def test_own_simulators_come_first_then_the_largest_that_fit(replicas: list[Replica]) -> None:
+    elsewhere = (registration("large", environments=8), registration("medium", environments=4))
+    async with serving(replicas[A].channel, registration("own")), serving(replicas[B].channel, *elsewhere):
+        sizes = []
+        for _ in range(2):
+            sizes.append((await PoolSession(replicas[A].channel).open(5)).open.environments)  # noqa: PERF401
+        assert sizes == [1, 4]
+        refused = PoolSession(replicas[A].channel)
+        assert await refused.open(5) is grpc.aio.EOF
+        code, details = await refused.status()
+        assert code is Code.RESOURCE_EXHAUSTED
+        assert "of 3, 1 are free, the smallest with 8" in details
+
+
+async def test_describe_and_list_are_about_all_replicas(replicas: list[Replica]) -> None:
+    a, b = registration("a", environments=3), registration("b", environments=2)
+    async with serving(replicas[A].channel, b), serving(replicas[B].channel, a):
+        await PoolSession(replicas[A].channel).open(2)
+        for replica in replicas:
+            found = await describe(replica.channel)
+            assert (found.capacity, found.in_use) == (5, 2)
+            assert [each.instance for each in await simulators_of(replica.channel)] == ["a", "b"]
+
+
+async def test_registration_is_compared_with_the_other_replicas(replicas: list[Replica]) -> None:
+    spec = registration().register.spec
+    other = environment_pb2.EnvironmentSpec(observation_space=spec.action_space, action_space=spec.action_space)
+    async with serving(replicas[A].channel, registration("a")):
+        for message, code in (
+            (registration("a"), Code.ALREADY_EXISTS),
+            (registration("b", spec=other), Code.FAILED_PRECONDITION),
+        ):
+            simulator = AttachedSimulator(replicas[B].channel)
+            assert await simulator.attach(message) is grpc.aio.EOF
+            assert (await simulator.status())[0] is code
+
+
+async def test_replica_that_goes_takes_only_its_own_sessions(replicas: list[Replica]) -> None:
+    async with serving(replicas[A].channel, registration("a")), serving(replicas[B].channel, registration("b")):
+        own, far = PoolSession(replicas[A].channel), PoolSession(replicas[A].channel)
+        await own.open()
+        await far.open()
+        replicas[B].relay.stop_streams()
+        assert (await far.status())[0] is Code.UNAVAILABLE
+        assert (await own.reset()).WhichOneof("reply") == "reset"
+        assert [each.instance for each in await simulators_of(replicas[A].channel)] == ["a"]
+
+
+async def test_cancel_by_the_trainer_reaches_the_other_replica(replicas: list[Replica]) -> None:
+    async with serving(replicas[B].channel, registration()):
+        session = PoolSession(replicas[A].channel)
+        await session.open()
+        session.call.cancel()
+        async with asyncio.timeout(60):
+            while (await simulators_of(replicas[A].channel))[0].in_session:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def test_status_of_a_simulator_passes_through_both_replicas(replicas: list[Replica]) -> None:
+    async with serving(replicas[B].channel, registration()):
+        session = PoolSession(replicas[A].channel)
+        opening = environment_pb2.OpenRequest(protocol_version=7, environments=1)
+        assert await session.ask(environment_pb2.SimulatorRequest(open=opening)) is grpc.aio.EOF
+        code, details = await session.status()
+        assert code is Code.FAILED_PRECONDITION
+        assert "version 7" in details
+
+
+async def test_replica_that_is_away_is_left_out(replicas: list[Replica]) -> None:
+    a = replicas[A]
+    a.relay.replicas.use({a.address, "127.0.0.1:1"})
+    async with serving(a.channel, registration("a")):
+        assert [each.instance for each in await simulators_of(a.channel)] == ["a"]
+        assert (await PoolSession(a.channel).open()).open.environments == 1
