@@ -5,7 +5,7 @@ A channel must be opened in the process that uses it: gRPC does not survive a fo
 
 from __future__ import annotations
 
-from aisandbox_process.grpc_options import Options, channel_options, server_options
+from aisandbox_process.grpc_options import Options, channel_options, server_options, unanswered_pings
 
 from aisandbox_environment.spec import LONGEST_REPLY_TIMEOUT_SECONDS
 
@@ -16,11 +16,12 @@ SERVER_PING_SECONDS = 10.0
 def client_options(largest_reply: int = -1) -> Options:
     """Options of a client's channel. ``largest_reply``: in bytes; -1: no limit."""
     return [
-        # A simulator that is halted in a debugger answers no pings and is not lost: none are sent for as long as it may
-        # ask to be waited for. What finds a simulator that is lost is the time allowed for each reply; and that pings
-        # are configured at all makes TCP give up a connection on which no byte is acknowledged for
-        # PING_TIMEOUT_SECONDS.
+        # A simulator that is halted in a debugger answers no pings and is not lost: for as long as it may ask to be
+        # waited for, none are sent, and those that gRPC sends by itself are waited for. What finds a simulator that is
+        # lost is the time allowed for each reply; and that pings are configured at all makes TCP give up a connection
+        # on which no byte is acknowledged for PING_TIMEOUT_SECONDS.
         *channel_options(ping_seconds=LONGEST_REPLY_TIMEOUT_SECONDS, largest_reply=largest_reply),
+        *unanswered_pings(LONGEST_REPLY_TIMEOUT_SECONDS),
         # A connection for each session: two sessions with one simulator share neither a flow-control window nor an
         # error.
         ("grpc.use_local_subchannel_pool", 1),

@@ -62,6 +62,14 @@ def server_options(
     ]
 
 
+def unanswered_pings(seconds: float) -> Options:
+    """Options of a channel whose own pings may stay unanswered so long; gRPC's default is a minute.
+
+    gRPC's core pings by itself, keepalive or not, to estimate the bandwidth of a connection on which data arrives.
+    """
+    return [("grpc.http2.ping_timeout_ms", round(seconds * 1000))]
+
+
 def connection_age(seconds: float) -> Options:
     """Options of a server that asks every client to connect again after about so many seconds; 0: never.
 

@@ -86,10 +86,11 @@ def test_server_with_the_defaults_of_grpc_ends_the_connection_of_a_client_that_p
     server.stop(0).wait()
 
 
-def test_client_of_a_simulator_does_not_ping_one_that_is_halted_in_a_debugger() -> None:
-    ping_ms = dict(CLIENT_OPTIONS)["grpc.keepalive_time_ms"]
-    assert isinstance(ping_ms, int)
-    assert 1000 * LONGEST_REPLY_TIMEOUT_SECONDS <= ping_ms < 2**31 - 1  # gRPC's core takes that one for "never"
+@pytest.mark.parametrize("name", ["grpc.keepalive_time_ms", "grpc.http2.ping_timeout_ms"])
+def test_no_ping_of_a_client_ends_the_session_of_a_simulator_that_is_halted_in_a_debugger(name: str) -> None:
+    milliseconds = dict(CLIENT_OPTIONS)[name]
+    assert isinstance(milliseconds, int)
+    assert 1000 * LONGEST_REPLY_TIMEOUT_SECONDS <= milliseconds < 2**31 - 1  # gRPC's core takes that one for "never"
 
 
 def echo_server(options: Sequence[tuple[str, int | str]]) -> tuple[grpc.Server, int]:
