@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from aisandbox.v1 import training_progress_pb2 as progress_pb
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
 from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
 from aisandbox_crds.trainingrun import EXPERIMENT_ANNOTATION
+from attached_simulators import PoolSession, describe, registration, serving, simulators_of
 from cluster import ENDLESS, Cluster, manifest_of
 from port_forward import PortForward
 from waiting import wait_until
@@ -33,21 +35,25 @@ def trained(cluster: Cluster, run_name: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
-def replicas(cluster: Cluster) -> Iterator[list[PolicyTrainerServiceStub]]:
+def replica_addresses(cluster: Cluster) -> Iterator[list[str]]:
     """Two api-servers, each called by itself."""
     cluster.kubectl("scale", f"deployment/{API}", "--replicas=2")
     try:
         cluster.until_rolled_out(API)
         pods = [pod.metadata.name for pod in cluster.pods_with(f"app.kubernetes.io/name={API}")]
         with ExitStack() as stack:
-            stubs = []
-            for pod in pods[:2]:
-                forward = stack.enter_context(PortForward(cluster.kubectl, f"pod/{pod}", 50051))
-                stubs.append(PolicyTrainerServiceStub(stack.enter_context(grpc.insecure_channel(forward.address))))
-            yield stubs
+            forwards = [PortForward(cluster.kubectl, f"pod/{pod}", 50051) for pod in pods[:2]]
+            yield [stack.enter_context(forward).address for forward in forwards]
     finally:
         cluster.kubectl("scale", f"deployment/{API}", "--replicas=1")
         cluster.until_rolled_out(API)
+
+
+@pytest.fixture
+def replicas(replica_addresses: list[str]) -> Iterator[list[PolicyTrainerServiceStub]]:
+    with ExitStack() as stack:
+        channels = [stack.enter_context(grpc.insecure_channel(address)) for address in replica_addresses]
+        yield [PolicyTrainerServiceStub(channel) for channel in channels]
 
 
 @pytest.fixture
@@ -104,6 +110,25 @@ def test_two_replicas_that_are_asked_at_once_start_one_run(
             stub.StartTrainingPPO(other, timeout=60)
         assert refusal.value.code() is grpc.StatusCode.ALREADY_EXISTS
     cluster.kubectl("delete", "trainingrun", run, "--wait=false")
+
+
+@pytest.mark.smoke
+async def test_simulator_serves_the_sessions_of_every_replica(replica_addresses: list[str]) -> None:
+    """It is attached to one; the other lists it, describes its pool and passes sessions on to it."""
+    pool = f"pool-{secrets.token_hex(3)}"
+    own, other = (grpc.aio.insecure_channel(address) for address in replica_addresses)
+    async with own, other, serving(own, registration(pool=pool, environments=2)):
+        async with asyncio.timeout(60):  # the replicas look for each other every second
+            while not await simulators_of(other, pool):  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+        for channel in (own, other):
+            session = PoolSession(channel, pool)
+            assert (await session.open(4, run_id="some-run")).open.environments == 2
+            assert (await session.reset()).WhichOneof("reply") == "reset"
+            for each in (own, other):
+                assert (await describe(each, pool)).in_use == 2
+                assert [found.run_id for found in await simulators_of(each, pool)] == ["some-run"]
+            assert (await session.finish())[0] is grpc.StatusCode.OK
 
 
 def test_run_started_at_one_replica_is_known_to_the_other_at_once(

@@ -129,6 +129,7 @@ ERRORS = [
     ("/v1/runs/some/act", b"[]", 400, "must be an object"),
     ("/v1/runs/some/act", b'{"observations":[1]}', 400, "observations"),
     ("/v1/runs/some/act", b'{"observation":["a"]}', 400, "observation"),
+    ("/v1/runs/some/act", b" " * 5 * 1024 * 1024, 413, "Request Entity Too Large"),
     ("/other", b"{}", 404, "Not Found"),
 ]
 
@@ -137,7 +138,7 @@ async def test_errors_are_json_with_a_sentence(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, url, session):
         for path, body, status, words in ERRORS:
             answer = await session.post(url + path, data=body)
-            assert (answer.status, words in (await answer.json())["message"]) == (status, True), (path, body)
+            assert (answer.status, words in (await answer.json())["message"]) == (status, True), (path, body[:40])
 
 
 async def test_status_of_an_unknown_run_is_not_found(tmp_path: Path) -> None:

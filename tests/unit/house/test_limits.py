@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from aisandbox_api import requests, server, status_size, training_servicer
+from aisandbox_api import http_api, requests, server, status_size, training_servicer
 from aisandbox_api.settings import Settings as ApiSettings
 from aisandbox_crds import MAX_NAME_LENGTH, MAX_SEED, MAX_TIMESTEPS, addresses, codec, progress, spec, validation
 from aisandbox_crds.value_parser import MAX_LENGTH
-from aisandbox_environment import calls
+from aisandbox_environment import RelayLimits, calls
+from aisandbox_environment.relay import registrations
 from aisandbox_inference import policy_service
 from aisandbox_inference.settings import Settings as InferenceSettings
 from aisandbox_wire import NO_BOUND, bounded_messages, spaces, tensors
@@ -18,6 +19,7 @@ from aisandbox_wire import NO_BOUND, bounded_messages, spaces, tensors
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs/limits.md").read_text(encoding="utf-8")
 ROWS = dict(re.findall(r"^\| (.+?) \| (.+?) \|", TEXT, re.M))
+POOLS = RelayLimits()
 INFERENCE = InferenceSettings()
 
 
@@ -67,6 +69,16 @@ def binary(size: int) -> str:
             "a bound of a Box of actions",
             f"a magnitude under 10^{len(str(int(NO_BOUND))) - 1}; from there on it counts as none",
         ),
+        (
+            "simulators attached to one process of the service",
+            f"{ApiSettings().max_simulators:,} (`MAX_SIMULATORS`)",
+        ),
+        ("registrations from one host", f"{POOLS.burst:,} at once, {POOLS.per_second:g} a second"),
+        ("a registration", binary(registrations.LARGEST_REGISTRATION)),
+        ("environments of one place", f"{registrations.MOST_ENVIRONMENTS:,}"),
+        ("seconds until a stream registers", f"{POOLS.register_seconds:g}"),
+        ("seconds until a simulator ends its side of a session", f"{POOLS.end_seconds:g}"),
+        ("an `act` in JSON", binary(http_api.LARGEST_BODY)),
     ],
 )  # fmt: skip
 def test_limit_in_the_table_is_the_one_that_is_checked(row: str, value: str) -> None:

@@ -15,11 +15,12 @@ import structlog
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import simulator_pool_pb2
 from aisandbox_process.grpc_direct import StreamAborted
+from aisandbox_wire import OversizedMessage, parse_bounded
 from google.protobuf.message import DecodeError
 
 from aisandbox_environment.relay.frames import InvalidFrame, field_of, frame
 from aisandbox_environment.relay.links import Link
-from aisandbox_environment.relay.registrations import Registration, invalid
+from aisandbox_environment.relay.registrations import Registration, invalid, parsed
 from aisandbox_environment.relay.statuses import Status, aborted, ended_message, ended_status
 
 log = structlog.get_logger(__name__)
@@ -135,10 +136,7 @@ class Place:
             raise invalid("message", "is not an AttachRequest")
 
     async def _simulator_ended(self, payload: bytes) -> None:
-        try:
-            status = ended_status(simulator_pool_pb2.SessionEnded.FromString(payload))
-        except DecodeError:
-            raise invalid("session_ended", "is not a SessionEnded") from None
+        status = ended_status(parsed(simulator_pool_pb2.SessionEnded, payload, "session_ended"))
         session, self._session = self._session, None
         if session is not None:
             self._ending = True
@@ -223,8 +221,8 @@ class Session:
     def _opened(self, message: bytes) -> bytes:
         """The first reply, which says how many environments the session has."""
         try:
-            reply = pb.SimulatorReply.FromString(message)
-        except DecodeError:
+            reply = parse_bounded(pb.SimulatorReply, message)
+        except (DecodeError, OversizedMessage):
             return message  # the trainer says what is wrong with it
         if reply.WhichOneof("reply") != "open":
             return message

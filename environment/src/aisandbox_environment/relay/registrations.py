@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TypeVar
 
 import grpc
 from aisandbox.v1 import simulator_pool_pb2
 from aisandbox_process.grpc_direct import StreamAborted
-from aisandbox_wire import WireError
-from google.protobuf.message import DecodeError
+from aisandbox_wire import OversizedMessage, WireError, parse_bounded
+from google.protobuf.message import DecodeError, Message
 
 from aisandbox_environment.relay.statuses import aborted
 from aisandbox_environment.spec import PROTOCOL_VERSION, Spec, difference_of, read_spec
 
+M = TypeVar("M", bound=Message)
+
 _POOL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LONGEST_INSTANCE = 128
-_MOST_ENVIRONMENTS = 4_096
-_LARGEST_REGISTRATION = 1024 * 1024
+MOST_ENVIRONMENTS = 4_096
+LARGEST_REGISTRATION = 1024 * 1024
+"""Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,16 @@ def invalid(field_name: str, rule: str) -> StreamAborted:
     return aborted(grpc.StatusCode.INVALID_ARGUMENT, f"{field_name}: {rule}")
 
 
+def parsed(kind: type[M], data: bytes, field_name: str) -> M:
+    """The message in ``data``. Raises StreamAborted(INVALID_ARGUMENT) if it is none, or too large to be looked at."""
+    try:
+        return parse_bounded(kind, data)
+    except DecodeError:
+        raise invalid(field_name, f"is not a {kind.DESCRIPTOR.name}") from None
+    except OversizedMessage as error:
+        raise invalid(field_name, error.rule) from None
+
+
 def check_pool_name(name: str, field_name: str) -> str:
     """The name, if it can be a pool's. Raises StreamAborted(INVALID_ARGUMENT)."""
     if _POOL.fullmatch(name) is None:
@@ -53,12 +67,9 @@ def read_registration(data: bytes, pool: str = "") -> Registration:
 
     Raises StreamAborted.
     """
-    if len(data) > _LARGEST_REGISTRATION:
-        raise invalid("register", f"has {len(data):,} bytes, at most {_LARGEST_REGISTRATION:,} are allowed")
-    try:
-        register = simulator_pool_pb2.RegisterSimulator.FromString(data)
-    except DecodeError:
-        raise invalid("register", "is not a RegisterSimulator") from None
+    if len(data) > LARGEST_REGISTRATION:
+        raise invalid("register", f"has {len(data):,} bytes, at most {LARGEST_REGISTRATION:,} are allowed")
+    register = parsed(simulator_pool_pb2.RegisterSimulator, data, "register")
     if register.protocol_version != PROTOCOL_VERSION:
         raise aborted(
             grpc.StatusCode.FAILED_PRECONDITION,
@@ -72,8 +83,8 @@ def read_registration(data: bytes, pool: str = "") -> Registration:
     if not 1 <= len(instance) <= _LONGEST_INSTANCE or not instance.isprintable():
         rule = f"must be 1 to {_LONGEST_INSTANCE} printable characters, got {len(instance)}: {instance[:40]!r}"
         raise invalid("register.instance", rule)
-    if not 1 <= register.environments <= _MOST_ENVIRONMENTS:
-        raise invalid("register.environments", f"must be 1 to {_MOST_ENVIRONMENTS:,}, got {register.environments:,}")
+    if not 1 <= register.environments <= MOST_ENVIRONMENTS:
+        raise invalid("register.environments", f"must be 1 to {MOST_ENVIRONMENTS:,}, got {register.environments:,}")
     try:
         spec = read_spec(register.spec, "register.spec")
     except WireError as error:

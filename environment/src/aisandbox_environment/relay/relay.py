@@ -17,7 +17,6 @@ import grpc
 import structlog
 from aisandbox.v1 import environment_pb2, simulator_pool_pb2
 from aisandbox_process.grpc_direct import StreamAborted
-from google.protobuf.message import DecodeError
 
 from aisandbox_environment.channels import POOL_METADATA
 from aisandbox_environment.relay.frames import InvalidFrame, field_of, frame
@@ -31,6 +30,7 @@ from aisandbox_environment.relay.registrations import (
     check_same_spec,
     instance_taken,
     invalid,
+    parsed,
     read_registration,
 )
 from aisandbox_environment.relay.replicas import REPLICA_METADATA, Replicas
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RelayLimits:
-    """``simulators``: streams that may be attached; ``burst`` and ``per_second``: registrations from one host."""
+    """``simulators``: how many may be attached; ``burst`` and ``per_second``: registrations from one host."""
 
     simulators: int = 10_000
     burst: int = 1_200
@@ -215,11 +215,9 @@ class SimulatorRelay:
     async def _read_opening(self, link: Link) -> environment_pb2.OpenRequest:
         try:
             first = await asyncio.wait_for(link.read(), self._limits.register_seconds)
-            request = environment_pb2.SimulatorRequest.FromString(first or b"")
         except TimeoutError:
             raise invalid("open", f"did not come within {self._limits.register_seconds:g} s") from None
-        except DecodeError:
-            raise invalid("request", "is not a SimulatorRequest") from None
+        request = parsed(environment_pb2.SimulatorRequest, first or b"", "request")
         if request.WhichOneof("request") != "open":
             raise invalid("request", "the first request of a session is `open`")
         if request.open.environments < 1:
@@ -227,10 +225,7 @@ class SimulatorRelay:
         return request.open
 
     async def _list(self, data: bytes, metadata: Mapping[str, str]) -> simulator_pool_pb2.ListSimulatorsResponse:
-        try:
-            request = simulator_pool_pb2.ListSimulatorsRequest.FromString(data)
-        except DecodeError:
-            raise invalid("request", "is not a ListSimulatorsRequest") from None
+        request = parsed(simulator_pool_pb2.ListSimulatorsRequest, data, "request")
         if request.pool:
             check_pool_name(request.pool, "pool")
         simulators = await self._simulators(request.pool, metadata)
