@@ -30,6 +30,9 @@ func attach(ctx context.Context, address string, register *pb.RegisterSimulator)
 		case codes.InvalidArgument, codes.FailedPrecondition, codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented:
 			return err
 		}
+		if ctx.Err() != nil {
+			return nil
+		}
 		if registered {
 			wait = time.Second
 		}
