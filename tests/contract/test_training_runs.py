@@ -43,6 +43,15 @@ async def test_start_records_the_algorithm_of_its_name(service: Any) -> None:
     await service.done(a2c.run_id)
 
 
+async def test_start_takes_the_algorithm_of_the_request(service: Any) -> None:
+    run = await service.stub.StartTraining(service.request(algorithm=pb.ALGORITHM_CROSSQ))
+    assert (await service.status(run.run_id)).algorithm == pb.ALGORITHM_CROSSQ
+    refusal = await service.refused(service.stub.StartTraining(service.request()))
+    assert "algorithm: must be one of PPO, A2C, DQN, SAC, TD3, TQC, CrossQ, QRDQN, got none" in refusal.details()
+    refusal = await service.refused(service.stub.StartTrainingA2C(service.request(algorithm=pb.ALGORITHM_SAC)))
+    assert "algorithm: is SAC, and the call starts A2C" in refusal.details()
+
+
 async def test_status_is_live_while_a_run_trains(service: Any) -> None:
     run = await service.begin(total=FOREVER)
     first = await service.training(run)

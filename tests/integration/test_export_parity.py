@@ -19,12 +19,15 @@ from exported_policies import (
     Exported,
     export,
     exported_as_is,
+    last_layer,
     name_of,
     observations,
     policy_input,
 )
 from gymnasium import spaces
-from stable_baselines3 import A2C, DQN, PPO
+from sb3_contrib import TQC, CrossQ
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 
@@ -40,7 +43,10 @@ def test_exported_policy_predicts_as_sb3(case: Case) -> None:
     assert actions.dtype == (np.float32 if case.action == "box" else np.int64)
     assert actions.shape == expected.shape
     if case.action == "box":
-        np.testing.assert_allclose(actions, expected, rtol=1e-5, atol=1e-5)
+        space = exported.action_space
+        assert isinstance(space, spaces.Box)
+        extent = space.high - space.low  # of an action, in which tanh leaves the rounding of the means
+        np.testing.assert_allclose(actions / extent, expected / extent, rtol=1e-5, atol=1e-5)
     else:
         np.testing.assert_array_equal(actions, expected)
     assert len(np.unique(expected.reshape(ROWS, -1), axis=0)) > 1, "a constant policy would prove nothing"
@@ -68,9 +74,12 @@ def tensor(value: dict[str, Any]) -> Array:
     return np.frombuffer(data, np.dtype(value["dtype"]).newbyteorder("<")).reshape(value["shape"])
 
 
+@pytest.mark.parametrize("algorithm", [PPO, SAC, TQC, CrossQ])
 @pytest.mark.parametrize("normalize", [None, {}], ids=["plain", "normalized"])
-def test_exported_box_policy_given_sb3s_noise_samples_sb3s_actions(normalize: dict[str, Any] | None) -> None:
-    exported = export(Case(PPO, "vector", "box", normalize=normalize))
+def test_exported_box_policy_given_sb3s_noise_samples_sb3s_actions(
+    normalize: dict[str, Any] | None, algorithm: type[BaseAlgorithm]
+) -> None:
+    exported = export(Case(algorithm, "vector", "box", normalize=normalize))
     rows = observations(exported.observed, ROWS, np.random.default_rng(11))
     th.manual_seed(3)
     expected = exported.predict(rows, deterministic=False)
@@ -83,16 +92,29 @@ def test_exported_box_policy_given_sb3s_noise_samples_sb3s_actions(normalize: di
     assert np.abs(expected - exported.predict(rows)).max() > 0.1
 
 
-@pytest.mark.parametrize("squash", [False, True], ids=["clipped", "squashed"])
-@pytest.mark.parametrize("full_std", [False, True], ids=["row_std", "full_std"])
-def test_exported_gsde_policy_samples_sb3s_distribution(squash: bool, full_std: bool) -> None:
-    kwargs = {"squash_output": squash, "full_std": full_std}
-    exported = export(Case(PPO, "vector", "box", keywords={"use_sde": True}, policy_kwargs=kwargs))
-    policy = exported.model.policy
-    assert isinstance(policy, ActorCriticPolicy)
+def test_exported_td3_policy_is_the_same_with_and_without_noise() -> None:
+    exported = export(Case(TD3, "vector", "box"))
+    rows = observations(exported.observed, ROWS, np.random.default_rng(11))
+    actions = exported.act(rows)
+    assert (exported.description.noise_kind, exported.description.noise_size) == (pb.NOISE_KIND_NORMAL, 3)
+    np.testing.assert_array_equal(exported.act(rows, np.full((ROWS, 3), 5.0)), actions)
+    np.testing.assert_allclose(exported.predict(rows, deterministic=False), actions, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kwargs"),
+    [
+        *((PPO, {"squash_output": squash, "full_std": full}) for squash in (False, True) for full in (False, True)),
+        (SAC, {}),
+    ],
+    ids=str,
+)
+def test_exported_gsde_policy_samples_sb3s_distribution(algorithm: type[BaseAlgorithm], kwargs: dict[str, Any]) -> None:
+    exported = export(Case(algorithm, "vector", "box", keywords={"use_sde": True}, policy_kwargs=kwargs))
+    policy: Any = getattr(exported.model.policy, "actor", exported.model.policy)
     with th.no_grad():
         # Means well inside the bounds, where clipping hides nothing.
-        for parameter in policy.action_net.parameters():
+        for parameter in last_layer(exported.model.policy).parameters():
             parameter.mul_(0.1)
         policy.log_std.sub_(2.0)
     exported = exported_as_is(exported.model, exported.observed, exported.action_space, exported.normalize)

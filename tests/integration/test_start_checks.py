@@ -166,7 +166,7 @@ async def test_option_that_the_simulator_does_not_know_is_refused(start: Start) 
 async def test_spaces_are_those_with_the_options(start: Start) -> None:
     simulation = Simulation(VECTOR)
     message = await refusal(start(simulation, options={"continuous": True}, method="StartTrainingDQN"))
-    assert "DQN takes only discrete actions, and they are a Box of float32 [2]; use PPO or A2C" in message
+    assert "DQN takes only discrete actions, and they are a Box of float32 [2]; use PPO, A2C, SAC" in message
     assert await start(Simulation(VECTOR), {"use_sde": "True"}, options={"continuous": True})
     assert simulation.made == [{"continuous": True}]
     await asyncio.to_thread(wait_until, lambda: simulation.closed == 1)

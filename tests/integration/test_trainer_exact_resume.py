@@ -20,6 +20,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from aisandbox_crds import ALGORITHMS
 from aisandbox_crds.spec import (
     Algorithm,
     Environment,
@@ -91,11 +92,22 @@ DQN: dict[str, Any] = {
     "batch_size": 16,
     "train_freq": 4,
 }
+QRDQN: dict[str, Any] = {**DQN, "policy_kwargs": "dict(net_arch=[16], n_quantiles=5)"}
+CONTINUOUS: dict[str, Any] = {
+    "learning_starts": 60,
+    "buffer_size": 200,
+    "batch_size": 16,
+    "train_freq": 8,
+    "policy_kwargs": "dict(net_arch=[16])",
+}
+PENDULUM = watched("Pendulum-v1")
 
 
 def spec(algorithm: str, total: int = 384, environment: Environment | None = None, **more: Any) -> TrainingRunSpec:
     evaluation = more.pop("evaluation", None)
-    defaults = {"PPO": PPO, "DQN": DQN, "A2C": {}}[algorithm]
+    if algorithm in ("SAC", "TD3", "TQC", "CrossQ"):
+        environment = environment or PENDULUM
+    defaults = {"PPO": PPO, "DQN": DQN, "A2C": {}, "QRDQN": QRDQN}.get(algorithm, CONTINUOUS)
     return TrainingRunSpec(
         algorithm=Algorithm(algorithm),
         total_timesteps=total,
@@ -153,7 +165,7 @@ def everything(folder: Path, spec: TrainingRunSpec) -> dict[str, Any]:
     checkpoint = run.newest_checkpoint()
     assert checkpoint is not None
     assert checkpoint.manifest.details["episodes"] == "go on"
-    data, parameters, _ = load_from_zip_file(checkpoint.path / CHECKPOINT_ZIP, device="cpu")
+    data, parameters, variables = load_from_zip_file(checkpoint.path / CHECKPOINT_ZIP, device="cpu")
     assert data is not None
     state: checkpoints.TrainingState = pickle.loads((checkpoint.path / checkpoints.STATE).read_bytes())
     assert state.episodes is not None
@@ -167,6 +179,10 @@ def everything(folder: Path, spec: TrainingRunSpec) -> dict[str, Any]:
     )
     found: dict[str, Any] = {
         "parameters": parameters,
+        "variables": variables,
+        "action noise": [
+            vars(one) for one in getattr(data.get("action_noise"), "noises", [data.get("action_noise")]) if one
+        ],
         "counters": {name: data.get(name) for name in kept},
         "learning curve": [(episode["r"], episode["l"]) for episode in data["ep_info_buffer"]],
         "evaluation_results": (
@@ -203,7 +219,7 @@ def flat(tree: Any) -> list[tuple[str, Any]]:
     if isinstance(tree, list | tuple):
         return [(f"[{index}]{more}", leaf) for index, value in enumerate(tree) for more, leaf in flat(value)]
     if isinstance(tree, torch.Tensor | np.ndarray):
-        array = np.asarray(tree)
+        array = np.asarray(tree.detach() if isinstance(tree, torch.Tensor) else tree)
         return [("", (array.dtype.str, array.shape, array.tobytes()))]
     return [("", tree)]
 
@@ -215,7 +231,6 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
     return {name.partition("[")[0].partition(".")[0] for name in different}
 
 
-PENDULUM = watched("Pendulum-v1")
 CASES: dict[str, TrainingRunSpec] = {
     "PPO": spec("PPO"),
     "PPO-3": spec("PPO", total=768, n_envs=3),
@@ -235,6 +250,12 @@ CASES: dict[str, TrainingRunSpec] = {
     "DQN-memory": spec(
         "DQN", optimize_memory_usage=True, replay_buffer_kwargs="dict(handle_timeout_termination=False)"
     ),
+    "QRDQN": spec("QRDQN", 256, exploration_fraction=0.9),
+    "SAC": spec("SAC", 256, noise_type="ornstein-uhlenbeck", noise_std=0.2),
+    "SAC-2-normalized-sde": spec("SAC", 512, n_envs=2, normalize=True, use_sde=True, ent_coef=0.1),
+    "TD3-2": spec("TD3", 512, n_envs=2, noise_type="ornstein-uhlenbeck", noise_std=0.2, frame_stack=2),
+    "TQC": spec("TQC", 256, ent_coef="auto_0.5", evaluation=Evaluation(300, 1)),
+    "CrossQ": spec("CrossQ", 256, normalize=True, gradient_steps=3),
 }
 
 
@@ -244,8 +265,8 @@ BACK, ON, CRASH = "back to the rollback point before", "on to the next one", "ba
 def interruptions() -> Iterator[Any]:
     """Every case in every way; all but one way of a case, in turn, are slow tests."""
     for number, (name, case) in enumerate(CASES.items()):
-        # DQN always continues.
-        ways = (ON, CRASH) if case.algorithm is Algorithm.DQN else (BACK, ON, CRASH)
+        # Off-policy algorithms always continue.
+        ways = (ON, CRASH) if ALGORITHMS[case.algorithm].off_policy else (BACK, ON, CRASH)
         for way in ways:
             yield pytest.param(name, way, marks=() if way == ways[number % len(ways)] else pytest.mark.slow)
 
@@ -364,13 +385,29 @@ OFF_POLICY: dict[str, Callable[[Any, Any], None]] = {
     "exploration": _counter("exploration_rate"),
     "last stored observation": _drop(last_original_observation=np.zeros_like),
 }
+ACTOR_CRITIC: dict[str, Callable[[Any, Any], None]] = {
+    "action noise": lambda state, model: model.action_noise.reset(),
+    "entropy coefficient": lambda state, model: model.log_ent_coef.data.add_(0.1),
+    "entropy optimizer": lambda state, model: model.ent_coef_optimizer.state.clear(),
+    "actor's optimizer": lambda state, model: model.actor.optimizer.state.clear(),
+    "target critics": lambda state, model: model.critic_target.load_state_dict(model.critic.state_dict()),
+}
+BATCH_NORM: dict[str, Callable[[Any, Any], Any]] = {
+    "statistics of layers": lambda state, model: [each.zero_() for each in model.critic.buffers()],
+}
 PIECES = [("PPO", piece) for piece in [*BOTH, "what is due"]] + [("DQN", piece) for piece in [*BOTH, *OFF_POLICY]]
+PIECES += [("SAC", piece) for piece in ACTOR_CRITIC] + [("CrossQ", piece) for piece in BATCH_NORM]
+SLOW = {(algorithm, piece) for algorithm, piece in PIECES if piece in ACTOR_CRITIC and piece != "action noise"}
 
 
 def _rich(algorithm: str) -> TrainingRunSpec:
     """A run in which every piece of the state counts."""
-    more = {"exploration_fraction": 1.0, "exploration_final_eps": 0.5} if algorithm == "DQN" else {"n_envs": 2}
-    environment = watched(noisy=True)
+    own: dict[str, dict[str, Any]] = {
+        "DQN": {"exploration_fraction": 1.0, "exploration_final_eps": 0.5},
+        "SAC": {"noise_type": "ornstein-uhlenbeck", "noise_std": 0.5},
+    }
+    more = own.get(algorithm, {"n_envs": 2})
+    environment = watched(PENDULUM.kwargs["inner"] if algorithm in ("SAC", "CrossQ") else "CartPole-v1", noisy=True)
     return spec(algorithm, ENDS_AT, environment, normalize=True, frame_stack=2, **more)
 
 
@@ -387,7 +424,13 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, 
     return result
 
 
-@pytest.mark.parametrize(("algorithm", "piece"), [*PIECES, ("PPO", "nothing"), ("DQN", "nothing")])
+@pytest.mark.parametrize(
+    ("algorithm", "piece"),
+    [
+        pytest.param(*case, marks=[pytest.mark.slow] if case in SLOW else [])
+        for case in (*PIECES, *((each, "nothing") for each in ("PPO", "DQN", "SAC")))
+    ],
+)
 def test_run_without_one_piece_of_the_state_ends_differently(
     algorithm: str,
     piece: str,
@@ -395,9 +438,11 @@ def test_run_without_one_piece_of_the_state_ends_differently(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pieces: dict[str, Callable[[Any, Any], None]] = {
+    pieces: dict[str, Callable[[Any, Any], Any]] = {
         **BOTH,
         **OFF_POLICY,
+        **ACTOR_CRITIC,
+        **BATCH_NORM,
         "what is due": _saved_now,
         "nothing": _nothing,
     }

@@ -91,7 +91,7 @@ def test_run_stops_with_its_parent(tmp_path: Path) -> None:
 
 
 def test_run_refuses_a_start_it_cannot_read(tmp_path: Path) -> None:
-    environ = {**os.environ, **_start(tmp_path, "bad", 10), "RUN_SPEC": '{"algorithm": "SAC"}'}
+    environ = {**os.environ, **_start(tmp_path, "bad", 10), "RUN_SPEC": '{"algorithm": "DDPG"}'}
     process = subprocess.run(
         [sys.executable, "-m", "aisandbox_trainer", "run"], env=environ, capture_output=True, text=True, timeout=60
     )

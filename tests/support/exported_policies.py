@@ -15,8 +15,10 @@ from aisandbox_trainer.export.model_files import export_model
 from google.protobuf import json_format
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3 import A2C, DQN, PPO
+from sb3_contrib import QRDQN, TQC, CrossQ
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
 Space = gym.Space[Any]
@@ -171,7 +173,7 @@ def export(case: Case) -> Exported:
         kwargs.setdefault("features_extractor_kwargs", {"cnn_output_dim": 8})
     sizes: dict[str, Any] = (
         {"buffer_size": 10}
-        if case.algorithm is DQN
+        if issubclass(case.algorithm, OffPolicyAlgorithm)
         else {"n_steps": 4, **({"batch_size": 8} if case.algorithm is PPO else {})}
     )
     model = case.algorithm(name, venv, seed=5, device="cpu", policy_kwargs=kwargs, **sizes, **case.keywords)
@@ -213,13 +215,25 @@ def randomise(model: BaseAlgorithm) -> None:
 def centre(model: BaseAlgorithm, rows: Any) -> None:
     """Shift the last bias so that no action is best for all ``rows``."""
     policy: Any = model.policy
-    last: Any = policy.q_net.q_net[-1] if isinstance(model, DQN) else policy.action_net
+    last = last_layer(policy)
     seen: list[th.Tensor] = []
     hook = last.register_forward_hook(lambda module, inputs, output: seen.append(output))
     model.predict(rows, deterministic=True)
     hook.remove()
     with th.no_grad():
         last.bias -= seen[0].mean(dim=0)
+
+
+def last_layer(policy: Any) -> Any:
+    """The layer of a policy whose outputs are logits, means, values or quantiles of values."""
+    if hasattr(policy, "q_net"):
+        return policy.q_net.q_net[-1]
+    if hasattr(policy, "quantile_net"):
+        return policy.quantile_net.quantile_net[-1]
+    if hasattr(policy, "actor"):
+        layers = [layer for layer in policy.actor.mu.modules() if isinstance(layer, th.nn.Linear)]
+        return layers[-1]
+    return policy.action_net
 
 
 def name_of(case: Case) -> str:
@@ -230,6 +244,8 @@ def name_of(case: Case) -> str:
     return "-".join(part for part in parts if part)
 
 
+_SMALL: dict[str, Any] = {"net_arch": [32, 16]}
+_QUANTILES: dict[str, Any] = {"net_arch": [32], "n_quantiles": 7}
 CASES = [
     *(
         Case(algorithm, observation, action)
@@ -266,4 +282,18 @@ CASES = [
     Case(A2C, "vector", "multi_discrete", policy_kwargs={"net_arch": [], "ortho_init": False}),
     Case(PPO, "vector", "discrete", policy_kwargs={"net_arch": {"pi": [8, 9], "vf": [4]}, "activation_fn": th.nn.ELU}),
     Case(DQN, "vector", "discrete", policy_kwargs={"net_arch": [32], "activation_fn": th.nn.Tanh}),
+    *(
+        Case(QRDQN, observation, "discrete", policy_kwargs=_QUANTILES)
+        for observation in ("vector", "dict", "image_last")
+    ),
+    Case(QRDQN, "vector", "discrete", normalize={}, frame_stack=3, policy_kwargs=_QUANTILES),
+    *(Case(algorithm, "vector", "box", policy_kwargs=_SMALL) for algorithm in (SAC, TD3, TQC, CrossQ)),
+    *(Case(algorithm, "dict", "box", policy_kwargs=_SMALL) for algorithm in (SAC, TD3, TQC)),
+    *(Case(algorithm, "image_last", "box", policy_kwargs=_SMALL) for algorithm in (SAC, TD3)),
+    Case(SAC, "vector", "box", normalize={}, frame_stack=3, policy_kwargs=_SMALL),
+    Case(CrossQ, "vector", "box", normalize={}, policy_kwargs=_SMALL),
+    Case(SAC, "vector", "box", keywords={"use_sde": True}, policy_kwargs={**_SMALL, "use_expln": True}),
+    Case(TQC, "vector", "box", keywords={"use_sde": True}, policy_kwargs={**_SMALL, "clip_mean": 0.0}),
+    Case(SAC, "vector", "box", policy_kwargs={"net_arch": []}),
+    Case(TD3, "vector", "box", policy_kwargs={"net_arch": []}),
 ]

@@ -61,19 +61,23 @@ LARGEST_START = 256 * 1024
 """Bytes of a TrainingRequest. Parsing it blocks all other calls, and a run's record repeats it."""
 
 PHASES = enumerators(Phase, pb.Phase.DESCRIPTOR)
+ALGORITHMS = enumerators(Algorithm, pb.Algorithm.DESCRIPTOR)
 
 
-def new_run(request: pb.TrainingRequest, algorithm: Algorithm, default_environment: str, random: Random) -> TrainingRun:
+def new_run(
+    request: pb.TrainingRequest, algorithm: Algorithm | None, default_environment: str, random: Random
+) -> TrainingRun:
     """The run that a start asks for, with name and seed. ``default_environment``: "fake" or "adapter".
 
-    Raises InvalidRequest with every field that breaks a rule.
+    ``algorithm``: the one that the call names; None: the request has it. Raises InvalidRequest with every field
+    that breaks a rule.
     """
     if (size := request.ByteSize()) > LARGEST_START:
         field, own = _largest_field(request)
         rule = f"has {own:,} of the {size:,} bytes of the request; at most {LARGEST_START:,} in all"
         raise InvalidRequest([FieldError(field, rule)])
     errors: list[FieldError] = []
-    spec = _spec(request, algorithm, errors)
+    spec = _spec(request, _algorithm(request, algorithm, errors), errors)
     request_id = request.request_id or None
     for check in (partial(validate_names, request.experiment_id, request_id), partial(validate_spec, spec)):
         try:
@@ -92,6 +96,21 @@ def new_run(request: pb.TrainingRequest, algorithm: Algorithm, default_environme
     if spec.seed is None:
         spec = replace(spec, seed=random.randrange(MAX_SEED + 1))
     return TrainingRun(run_name(request.experiment_id, request_id, random), spec, annotations=annotations)
+
+
+def _algorithm(request: pb.TrainingRequest, named: Algorithm | None, errors: list[FieldError]) -> Algorithm:
+    """The algorithm of the call or the request; PPO where an error is added."""
+    given = ALGORITHMS.get(request.algorithm)
+    if request.algorithm == pb.ALGORITHM_UNSPECIFIED and named is not None:
+        return named
+    if given is None:
+        what = f"got {request.algorithm}" if request.algorithm else "got none"
+        errors.append(FieldError("algorithm", f"must be one of {', '.join(Algorithm)}, {what}"))
+    elif named not in (None, given):
+        errors.append(
+            FieldError("algorithm", f"is {given}, and the call starts {named}: omit it, or use StartTraining")
+        )
+    return given or named or Algorithm.PPO
 
 
 def _largest_field(message: Message, prefix: str = "") -> tuple[str, int]:

@@ -99,6 +99,10 @@ class TrainingServicer:
         if tasks:
             await asyncio.wait(tasks)
 
+    async def StartTraining(self, request: pb.TrainingRequest, context: Context) -> pb.TrainingResponse:  # noqa: N802
+        """See the proto."""
+        return await self._start(request, None, context)
+
     async def StartTrainingPPO(self, request: pb.TrainingRequest, context: Context) -> pb.TrainingResponse:  # noqa: N802
         """See the proto."""
         return await self._start(request, Algorithm.PPO, context)
@@ -157,7 +161,9 @@ class TrainingServicer:
         async with abort_on_error(context):
             return status_response(await self._backend.resume(given_run_id(request.run_id)))
 
-    async def _start(self, request: pb.TrainingRequest, algorithm: Algorithm, context: Context) -> pb.TrainingResponse:
+    async def _start(
+        self, request: pb.TrainingRequest, algorithm: Algorithm | None, context: Context
+    ) -> pb.TrainingResponse:
         async with abort_on_error(context):
             default = "fake" if self._adapter_address is None else "adapter"
             run = new_run(request, algorithm, default, self._random)

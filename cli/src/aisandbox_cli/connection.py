@@ -26,9 +26,8 @@ CALL_TIMEOUT = 15.0
 
 # The idempotent calls: a start carries a request_id, the others read or set a desired state.
 IDEMPOTENT = (
+    "StartTraining",
     "StartTrainingPPO",
-    "StartTrainingA2C",
-    "StartTrainingDQN",
     "GetTrainingStatus",
     "ListTrainingRuns",
     "CancelTraining",

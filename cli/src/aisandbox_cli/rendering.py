@@ -13,6 +13,7 @@ from typing import Any
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import training_progress_pb2 as progress_pb
+from aisandbox_wire import ALGORITHM_NAMES
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -38,8 +39,8 @@ def phase_name(phase: int) -> str:
 
 
 def algorithm_name(algorithm: int) -> str:
-    """``PPO``."""
-    return pb.Algorithm.Name(algorithm).removeprefix("ALGORITHM_")  # type: ignore[arg-type]
+    """``PPO``, ``CrossQ``; of an algorithm that this version does not know, its number."""
+    return ALGORITHM_NAMES.get(algorithm, str(algorithm))
 
 
 def duration(seconds: float) -> str:

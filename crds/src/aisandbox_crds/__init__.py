@@ -4,6 +4,7 @@ What other members may use is exported here; the modules are internal. Needs onl
 ``python -m aisandbox_crds.generate`` makes the Kubernetes resource and the pages for users.
 """
 
+from aisandbox_crds.algorithms import ALGORITHMS, AlgorithmTraits, has_parameter
 from aisandbox_crds.codec import (
     ENVIRONMENT_KINDS,
     camel_case,
@@ -22,7 +23,13 @@ from aisandbox_crds.effective_values import (
     seed_of,
 )
 from aisandbox_crds.errors import CrdError, FieldError, InvalidRun
-from aisandbox_crds.hyperparameters import Hyperparameters, batch_conflict, frequency_conflict, parse_hyperparameters
+from aisandbox_crds.hyperparameters import (
+    ActionNoise,
+    Hyperparameters,
+    batch_conflict,
+    frequency_conflict,
+    parse_hyperparameters,
+)
 from aisandbox_crds.memory import MOST_BYTES, SpaceSize, default_memory_bound, memory_need
 from aisandbox_crds.naming import MAX_NAME_LENGTH, is_run_name, request_digest, request_suffix, run_name
 from aisandbox_crds.output_path import normalized_output_path, output_path_problem
@@ -101,6 +108,7 @@ from aisandbox_crds.trainingrun import (
 from aisandbox_crds.validation import validate_names, validate_spec
 
 __all__ = [
+    "ALGORITHMS",
     "API_VERSION",
     "ENVIRONMENT_KINDS",
     "EXPERIMENT_ANNOTATION",
@@ -119,8 +127,10 @@ __all__ = [
     "SMALLEST_IMAGE",
     "TRAINER_NUMBERS",
     "VERSION",
+    "ActionNoise",
     "Activity",
     "Algorithm",
+    "AlgorithmTraits",
     "Artifact",
     "ClassName",
     "Condition",
@@ -170,6 +180,7 @@ __all__ = [
     "format_precise_time",
     "format_time",
     "frequency_conflict",
+    "has_parameter",
     "idle",
     "is_older",
     "is_run_name",

@@ -1,7 +1,8 @@
-"""The hyperparameters: every keyword of SB3's PPO, A2C and DQN that makes sense as text, and a few of RL Zoo's.
+"""The hyperparameters of every algorithm, and those around them that RL Zoo knows.
 
-Owns names, types, ranges, defaults and one line on each. A test holds the table against the signatures of
-stable-baselines3, so that a keyword it gains, loses or gives another default is noticed. Must not import it.
+Owns what is common to all algorithms; the keywords of their classes come from :mod:`aisandbox_crds.algorithms`. A test
+holds them against the signatures of stable-baselines3 and sb3-contrib, so that a keyword that is gained, lost or gets
+another default is noticed. Must not import these.
 """
 
 from __future__ import annotations
@@ -9,41 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from aisandbox_crds.algorithms import ALGORITHMS
 from aisandbox_crds.errors import InvalidParameter
+from aisandbox_crds.parameter import Parameter
 from aisandbox_crds.parameter_types import (
     BoolType,
     ChoiceType,
-    DeviceType,
     DictType,
     FloatType,
-    FrequencyType,
     IntType,
     ListType,
     OptionalType,
-    ParameterType,
-    ScheduleType,
     TextType,
     value_text,
 )
 from aisandbox_crds.parameter_values import Value
-from aisandbox_crds.policy_kwargs import POLICIES, PolicyKwargsType
+from aisandbox_crds.policy_kwargs import POLICIES
 from aisandbox_crds.spec import Algorithm
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A hyperparameter.
-
-    ``default`` is what holds without a value. It is SB3's own and not passed to SB3, unless ``custom``: then it is
-    this project's and always passed.
-    """
-
-    name: str
-    type: ParameterType
-    default: Value
-    description: str
-    custom: bool = False
-
 
 NORMALIZE_KEYWORDS = DictType(
     {
@@ -86,107 +69,24 @@ ZOO_PARAMETERS: tuple[Parameter, ...] = (
 )
 """What RL Zoo knows beside the keywords of the class."""
 
-_RATE = FloatType(0, above=True)
-_COEFFICIENT = FloatType(0)
-_FRACTION = FloatType(0, 1)
-
-
-def _shared(algorithm: Algorithm, max_grad_norm: float) -> tuple[Parameter, ...]:
-    return (
-        Parameter("max_grad_norm", FloatType(0, above=True), max_grad_norm, "gradients are clipped to this norm"),
-        Parameter("stats_window_size", IntType(1, 100_000), 100, "number of episodes in the reported means"),
-        Parameter("policy_kwargs", PolicyKwargsType(algorithm), None, "networks and optimizer, see below"),
-        Parameter("device", DeviceType(), "auto", "where PyTorch computes"),
-    )
-
-
-def _on_policy(algorithm: Algorithm, gae_lambda: float) -> tuple[Parameter, ...]:
-    return (
-        Parameter("gae_lambda", _FRACTION, gae_lambda, "trades bias (0) for variance (1) of the advantage (GAE)"),
-        Parameter("ent_coef", _COEFFICIENT, 0.0, "weight of the entropy in the loss"),
-        Parameter("use_sde", BoolType(), False, "state-dependent exploration, for Box actions"),
-        Parameter(
-            "sde_sample_freq", IntType(-1, 1_000_000), -1, "steps between new noise for use_sde; -1: once a rollout"
-        ),
-        *_shared(algorithm, 0.5),
-    )
-
-
-_GAMMA = Parameter("gamma", _FRACTION, 0.99, "discount factor", custom=True)
+NOISE_TYPES = ("normal", "ornstein-uhlenbeck")
+NOISE_PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("noise_type", ChoiceType(NOISE_TYPES), None, "noise that is added to actions in training"),
+    Parameter("noise_std", FloatType(0), None, "standard deviation of that noise, of actions from -1 to 1"),
+)
+"""What RL Zoo knows for the algorithms with an ``action_noise``."""
 
 PARAMETERS: Mapping[Algorithm, tuple[Parameter, ...]] = {
-    Algorithm.PPO: (
-        Parameter("learning_rate", ScheduleType(_RATE), 3e-4, "step size of the optimizer", custom=True),
-        Parameter("n_steps", IntType(1, 1_000_000), 2048, "steps of each environment in a rollout", custom=True),
-        Parameter("batch_size", IntType(1, 10_000_000), 64, "size of a minibatch", custom=True),
-        Parameter("n_epochs", IntType(1, 1000), 10, "passes over a rollout", custom=True),
-        _GAMMA,
-        Parameter(
-            "clip_range",
-            ScheduleType(FloatType(0, above=True)),
-            0.2,
-            "clipping range of the policy's probability ratio",
-            custom=True,
-        ),
-        Parameter(
-            "clip_range_vf",
-            OptionalType(ScheduleType(FloatType(0, above=True))),
-            None,
-            "the same for the value network",
-        ),
-        Parameter("normalize_advantage", BoolType(), True, "whether advantages are normalised in a minibatch"),
-        Parameter("vf_coef", _COEFFICIENT, 0.5, "weight of the value network in the loss"),
-        Parameter(
-            "target_kl", OptionalType(FloatType(0, above=True)), None, "ends an update early beyond 1.5 times this"
-        ),
-        *_on_policy(Algorithm.PPO, 0.95),
-    ),
-    Algorithm.A2C: (
-        Parameter("learning_rate", ScheduleType(_RATE), 7e-4, "step size of the optimizer", custom=True),
-        Parameter("n_steps", IntType(1, 1_000_000), 5, "steps of each environment in a rollout", custom=True),
-        _GAMMA,
-        Parameter("vf_coef", _COEFFICIENT, 0.5, "weight of the value network in the loss", custom=True),
-        Parameter("normalize_advantage", BoolType(), False, "whether advantages are normalised in a rollout"),
-        Parameter("use_rms_prop", BoolType(), True, "use RMSprop instead of Adam"),
-        Parameter("rms_prop_eps", FloatType(0, 1, above=True), 1e-5, "epsilon of that RMSprop"),
-        *_on_policy(Algorithm.A2C, 1.0),
-    ),
-    Algorithm.DQN: (
-        Parameter("learning_rate", ScheduleType(_RATE), 1e-4, "step size of the optimizer", custom=True),
-        Parameter("buffer_size", IntType(1, 100_000_000), 50_000, "transitions the replay buffer holds", custom=True),
-        Parameter("batch_size", IntType(1, 10_000_000), 32, "transitions in a gradient step", custom=True),
-        _GAMMA,
-        Parameter("learning_starts", IntType(0, 10**12), 100, "environment steps before the first gradient step"),
-        Parameter("train_freq", FrequencyType(IntType(1, 1_000_000)), 4, "steps of each environment between trainings"),
-        Parameter(
-            "gradient_steps", IntType(-1, 1_000_000), 1, "in each training; -1: as many as transitions were gathered"
-        ),
-        Parameter("n_steps", IntType(1, 10_000), 1, "length of the returns that are learned from"),
-        Parameter(
-            "tau", FloatType(0, 1, above=True), 1.0, "share of the new weights in an update of the target network"
-        ),
-        Parameter("target_update_interval", IntType(1, 10**12), 10_000, "environment steps between those updates"),
-        Parameter(
-            "exploration_fraction",
-            FloatType(0, 1, above=True),
-            0.1,
-            "fraction of the run in which the exploration rate decreases",
-        ),
-        Parameter("exploration_initial_eps", _FRACTION, 1.0, "share of random actions at the start"),
-        Parameter("exploration_final_eps", _FRACTION, 0.05, "share of random actions after that part"),
-        Parameter(
-            "optimize_memory_usage", BoolType(), False, "half the memory; needs handle_timeout_termination=False"
-        ),
-        Parameter(
-            "replay_buffer_kwargs",
-            DictType({"handle_timeout_termination": BoolType()}, refused={}),
-            None,
-            "dict(handle_timeout_termination=False): a time limit counts as an end",
-        ),
-        *_shared(Algorithm.DQN, 10.0),
-    ),
+    algorithm: traits.parameters for algorithm, traits in ALGORITHMS.items()
 }
 """The keywords of each algorithm's class."""
+
+
+def parameters_of(algorithm: Algorithm) -> tuple[Parameter, ...]:
+    """Every hyperparameter of the algorithm."""
+    noise = NOISE_PARAMETERS if ALGORITHMS[algorithm].action_noise else ()
+    return (*PARAMETERS[algorithm], *noise, *ZOO_PARAMETERS)
+
 
 _DECIDED = "is decided by the service"
 _CODE = "would run code in the trainer"
@@ -197,6 +97,7 @@ REFUSED: Mapping[str, str] = {
     "verbose": f"{_DECIDED}; see LOG_LEVEL",
     "tensorboard_log": f"{_DECIDED}: TensorBoard files are in the run's folder logs",
     "_init_setup_model": _DECIDED,
+    "action_noise": "is set by noise_type and noise_std",
     "replay_buffer_class": "follows from the observation space",
     "rollout_buffer_class": "follows from the observation space",
     "rollout_buffer_kwargs": "is not needed: gamma and gae_lambda are hyperparameters of their own",

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from aisandbox_crds.algorithms import ALGORITHMS, has_parameter
 from aisandbox_crds.errors import FieldError, InvalidParameter, InvalidRun, MalformedValue, short_repr
-from aisandbox_crds.hyperparameter_table import PARAMETERS, REFUSED, ZOO_PARAMETERS
+from aisandbox_crds.hyperparameter_table import PARAMETERS, REFUSED, parameters_of
 from aisandbox_crds.parameter_values import ClassName, LinearSchedule, Normalize, Value
 from aisandbox_crds.policy_kwargs import check_dependent
 from aisandbox_crds.spec import MAX_HYPERPARAMETERS, Algorithm
@@ -22,6 +23,16 @@ from aisandbox_crds.value_parser import parse_value
 __all__ = ["ClassName", "Hyperparameters", "LinearSchedule", "Normalize", "Value", "parse_hyperparameters"]
 
 _FIELD = "hyperparameters"
+DEFAULT_QUANTILES = 25
+"""Of a critic of TQC."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionNoise:
+    """Noise on the actions of a training: ``kind`` is one of NOISE_TYPES; ``std`` of actions from -1 to 1."""
+
+    kind: str
+    std: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +42,7 @@ class Hyperparameters:
     ``keywords`` are those of the SB3 class: the given ones and this project's defaults; SB3's hold for the rest.
     A schedule is a LinearSchedule or a number; ``policy_kwargs``, if there, is a dict whose classes are ClassNames.
     ``policy`` None: the one that fits the observation space. ``n_envs`` None: not given. ``frame_stack`` None: not
-    given, or 1.
+    given, or 1. ``noise`` None: actions get none.
     """
 
     policy: str | None
@@ -39,6 +50,7 @@ class Hyperparameters:
     n_envs: int | None
     frame_stack: int | None
     keywords: Mapping[str, Any]
+    noise: ActionNoise | None = None
 
 
 def parse_hyperparameters(algorithm: Algorithm, mapping: Mapping[str, str]) -> Hyperparameters:
@@ -49,6 +61,7 @@ def parse_hyperparameters(algorithm: Algorithm, mapping: Mapping[str, str]) -> H
     values = {key: _read(algorithm, key, text, errors) for key, text in mapping.items()}
     if errors:
         raise InvalidRun(errors)
+    errors.extend(_noise_conflicts(values))
     result = _assemble(algorithm, values)
     errors.extend(_conflicts(algorithm, result))
     if errors:
@@ -64,7 +77,9 @@ def setting(algorithm: Algorithm, hyperparameters: Hyperparameters, name: str) -
 
 def batch_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, environments: int) -> FieldError | None:
     """Why advantages cannot be normalised with this many environments: the deviation of one number is not a number."""
-    if algorithm is Algorithm.DQN or not setting(algorithm, hyperparameters, "normalize_advantage"):
+    if not has_parameter(algorithm, "normalize_advantage"):
+        return None
+    if not setting(algorithm, hyperparameters, "normalize_advantage"):
         return None
     if setting(algorithm, hyperparameters, "n_steps") * environments > 1:
         return None
@@ -73,8 +88,8 @@ def batch_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, envir
 
 
 def frequency_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, environments: int) -> FieldError | None:
-    """Why DQN cannot train every few episodes with this many environments."""
-    if algorithm is not Algorithm.DQN or environments == 1:
+    """Why an off-policy algorithm cannot train every few episodes with this many environments."""
+    if not ALGORITHMS[algorithm].off_policy or environments == 1:
         return None
     if not isinstance(setting(algorithm, hyperparameters, "train_freq"), tuple):
         return None
@@ -87,7 +102,7 @@ def frequency_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, e
 
 def _read(algorithm: Algorithm, key: str, text: object, errors: list[FieldError]) -> Any:
     field = f"{_FIELD}.{key[:100]}"
-    parameters = {parameter.name: parameter for parameter in (*ZOO_PARAMETERS, *PARAMETERS[algorithm])}
+    parameters = {parameter.name: parameter for parameter in parameters_of(algorithm)}
     if key in REFUSED:
         errors.append(FieldError(field, REFUSED[key]))
     elif key not in parameters:
@@ -106,7 +121,7 @@ def _read(algorithm: Algorithm, key: str, text: object, errors: list[FieldError]
 
 
 def _unknown(algorithm: Algorithm, key: str, known: list[str]) -> str:
-    others = [other for other in Algorithm if key in {parameter.name for parameter in PARAMETERS[other]}]
+    others = [other for other in Algorithm if key in {parameter.name for parameter in parameters_of(other)}]
     close = get_close_matches(key[:100], known, n=1)
     hint = f"; did you mean {close[0]}?" if close else f"; {' and '.join(others)} have it." if others else "."
     return f"unknown for {algorithm}{hint} Known: {', '.join(sorted(known))}"
@@ -117,21 +132,37 @@ def _assemble(algorithm: Algorithm, values: dict[str, Any]) -> Hyperparameters:
     normalize = values.pop("normalize", False)
     n_envs = values.pop("n_envs", None)
     frame_stack = values.pop("frame_stack", None)
+    noise = values.pop("noise_type", None), values.pop("noise_std", None)
     keywords = {parameter.name: parameter.default for parameter in PARAMETERS[algorithm] if parameter.custom} | values
     if normalize is not False:
         said = {} if normalize is True else normalize
-        normalize = Normalize(**{"gamma": keywords["gamma"], **said})
+        gamma = next(parameter.default for parameter in PARAMETERS[algorithm] if parameter.name == "gamma")
+        normalize = Normalize(**{"gamma": keywords.get("gamma", gamma), **said})
     return Hyperparameters(
         policy=policy,
         normalize=normalize or None,
         n_envs=n_envs,
         frame_stack=frame_stack if frame_stack != 1 else None,
         keywords=keywords,
+        noise=ActionNoise(*noise) if None not in noise else None,
     )
 
 
+def _noise_conflicts(given: Mapping[str, object]) -> list[FieldError]:
+    """Why noise_type and noise_std are given together."""
+    pair = ("noise_type", "noise_std")
+    return [
+        FieldError(f"{_FIELD}.{key}", f"needs {other} beside it")
+        for key, other in (pair, pair[::-1])
+        if key in given and other not in given
+    ]
+
+
 def _conflicts(algorithm: Algorithm, parsed: Hyperparameters) -> list[FieldError]:
-    errors = []
+    errors: list[FieldError] = []
+
+    def has(name: str) -> bool:
+        return has_parameter(algorithm, name)
 
     def holds(name: str) -> Any:
         return setting(algorithm, parsed, name)
@@ -140,23 +171,31 @@ def _conflicts(algorithm: Algorithm, parsed: Hyperparameters) -> list[FieldError
         errors.append(FieldError(f"{_FIELD}.{key}", rule))
 
     kwargs = parsed.keywords.get("policy_kwargs", {})
+    policies = ALGORITHMS[algorithm].policies
+    if parsed.policy is not None and parsed.policy not in policies:
+        refuse("policy", f"{algorithm} has only {' and '.join(policies)}")
     try:
-        check_dependent(kwargs, parsed.policy, algorithm is Algorithm.A2C and holds("use_rms_prop"))
+        check_dependent(kwargs, parsed.policy, has("use_rms_prop") and holds("use_rms_prop"))
     except InvalidParameter as error:
         refuse("policy_kwargs" + error.path, error.rule)
-    if algorithm is Algorithm.PPO and holds("normalize_advantage") and holds("batch_size") < 2:
+    if has("normalize_advantage") and has("batch_size") and holds("normalize_advantage") and holds("batch_size") < 2:
         refuse("batch_size", "must be at least 2 to normalise advantages")
-    if algorithm is not Algorithm.DQN and kwargs.get("squash_output") and not holds("use_sde"):
+    if kwargs.get("squash_output") and not holds("use_sde"):
         refuse("policy_kwargs.squash_output", "needs use_sde to be True")
-    if algorithm is Algorithm.DQN:
-        if holds("exploration_final_eps") > holds("exploration_initial_eps"):
-            refuse(
-                "exploration_final_eps",
-                f"must be at most exploration_initial_eps, {holds('exploration_initial_eps'):g}",
-            )
-        if holds("optimize_memory_usage"):
-            if (holds("replay_buffer_kwargs") or {}).get("handle_timeout_termination", True):
-                refuse("optimize_memory_usage", "needs replay_buffer_kwargs=dict(handle_timeout_termination=False)")
-            if holds("n_steps") > 1:
-                refuse("optimize_memory_usage", "cannot be combined with n_steps greater than 1")
+    known = ALGORITHMS[algorithm].policy_keywords
+    if "batch_norm" in known and kwargs.get("batch_norm", True) and holds("batch_size") < 2:
+        refuse("batch_size", "must be at least 2 for batch normalisation")
+    if has("top_quantiles_to_drop_per_net"):
+        quantiles = kwargs.get("n_quantiles", DEFAULT_QUANTILES)
+        if holds("top_quantiles_to_drop_per_net") >= quantiles:
+            refuse("top_quantiles_to_drop_per_net", f"must be less than policy_kwargs.n_quantiles, {quantiles}")
+    if has("exploration_final_eps") and holds("exploration_final_eps") > holds("exploration_initial_eps"):
+        refuse(
+            "exploration_final_eps", f"must be at most exploration_initial_eps, {holds('exploration_initial_eps'):g}"
+        )
+    if has("optimize_memory_usage") and holds("optimize_memory_usage"):
+        if (holds("replay_buffer_kwargs") or {}).get("handle_timeout_termination", True):
+            refuse("optimize_memory_usage", "needs replay_buffer_kwargs=dict(handle_timeout_termination=False)")
+        if holds("n_steps") > 1:
+            refuse("optimize_memory_usage", "cannot be combined with n_steps greater than 1")
     return errors

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aisandbox_crds.algorithms import ALGORITHMS, has_parameter
 from aisandbox_crds.hyperparameters import Hyperparameters, setting
 from aisandbox_crds.spec import Algorithm
 
@@ -21,7 +22,6 @@ _LEAST_BOUND = 2 * 1024**3
 _FLOAT = 4
 _COPIES_OF_WEIGHTS = 4
 """Weights, gradients and the two running averages of Adam."""
-_LAYER = 64
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -83,18 +83,21 @@ def memory_need(
 ) -> MemoryNeed:
     """The estimate for vectors; of an image's network only the buffers are counted (pass its ``features`` as 0)."""
     observation = observation.times(hyperparameters.frame_stack or 1)
-    first, last = _layers(hyperparameters)
-    keywords = {name: setting(algorithm, hyperparameters, name) for name in ("n_steps",)}
-    if algorithm is Algorithm.DQN:
+    traits = ALGORITHMS[algorithm]
+    first, last = _layers(hyperparameters, traits.width)
+    if traits.off_policy:
         stored = observation.stored * (1 if setting(algorithm, hyperparameters, "optimize_memory_usage") else 2)
-        buffer = setting(algorithm, hyperparameters, "buffer_size") * (stored + 8 + 3 * _FLOAT)
-        weights = 2 * (observation.features * first + action.features * last)
+        buffer = setting(algorithm, hyperparameters, "buffer_size") * (stored + action.stored + 3 * _FLOAT)
         rows = max(2 * setting(algorithm, hyperparameters, "batch_size"), environments)
+        weights = 2 * (observation.features * first + action.features * last)
+        if traits.has_critics:
+            critics = 2 * _policy_kwargs(hyperparameters).get("n_critics", 2)
+            weights += critics * (observation.features + action.features) * first
     else:
-        steps = keywords["n_steps"] * environments
+        steps = setting(algorithm, hyperparameters, "n_steps") * environments
         buffer = steps * (observation.stored + action.stored + 6 * _FLOAT)
         weights = 2 * observation.features * first + action.features * last
-        batch = setting(algorithm, hyperparameters, "batch_size") if algorithm is Algorithm.PPO else steps
+        batch = setting(algorithm, hyperparameters, "batch_size") if has_parameter(algorithm, "batch_size") else steps
         rows = max(min(batch, steps), environments)
     return MemoryNeed(
         buffer=buffer,
@@ -130,11 +133,14 @@ def _container_limit() -> int | None:
     return None
 
 
-def _layers(hyperparameters: Hyperparameters) -> tuple[int, int]:
+def _policy_kwargs(hyperparameters: Hyperparameters) -> Mapping[str, Any]:
+    return hyperparameters.keywords.get("policy_kwargs") or {}
+
+
+def _layers(hyperparameters: Hyperparameters, default: int) -> tuple[int, int]:
     """The widths of the first and of the last hidden layer, the largest of all networks."""
-    policy_kwargs: Mapping[str, Any] = hyperparameters.keywords.get("policy_kwargs") or {}
-    net_arch = policy_kwargs.get("net_arch")
+    net_arch = _policy_kwargs(hyperparameters).get("net_arch")
     networks = list(net_arch.values()) if isinstance(net_arch, Mapping) else [net_arch]
     shapes = [network for network in networks if isinstance(network, list | tuple) and network]
     widths = [(network[0], network[-1]) for network in shapes if all(isinstance(width, int) for width in network)]
-    return max((one for one, _ in widths), default=_LAYER), max((other for _, other in widths), default=_LAYER)
+    return max((one for one, _ in widths), default=default), max((other for _, other in widths), default=default)

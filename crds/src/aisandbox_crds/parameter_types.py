@@ -141,6 +141,30 @@ class ChoiceType:
 
 
 @dataclass(frozen=True, slots=True)
+class AutoType:
+    """A number, or auto for one that the algorithm finds; with ``initial`` also auto_ and a number to begin with."""
+
+    number: FloatType
+    initial: bool = False
+
+    def __str__(self) -> str:
+        begin = ", or auto_ and a number greater than 0 to begin with" if self.initial else ""
+        return f"auto{begin}, or {self.number}"
+
+    def check(self, value: Value) -> float | str:
+        """As :meth:`ParameterType.check`."""
+        if isinstance(value, str):
+            start = re.fullmatch(r"auto_([0-9.]+([eE][+-]?[0-9]+)?)", value)
+            if value == "auto" or (self.initial and start and _is_positive(start[1])):
+                return value
+            raise _error(self, value)
+        try:
+            return self.number.check(value)
+        except InvalidParameter:
+            raise _error(self, value) from None
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceType:
     """A PyTorch device."""
 
@@ -235,6 +259,13 @@ class DictType:
             except InvalidParameter as error:
                 raise InvalidParameter(error.rule, path + error.path) from None
         return checked
+
+
+def _is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < 1e300
+    except ValueError:
+        return False
 
 
 def _error(expected: ParameterType, value: Value) -> InvalidParameter:

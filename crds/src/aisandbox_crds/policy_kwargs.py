@@ -12,7 +12,6 @@ from typing import Any
 from aisandbox_crds.errors import InvalidParameter, short_repr
 from aisandbox_crds.parameter_types import BoolType, DictType, FloatType, IntType, ListType, ParameterType, value_text
 from aisandbox_crds.parameter_values import ClassName, Value
-from aisandbox_crds.spec import Algorithm
 
 ACTIVATIONS = tuple(
     f"nn.{name}"
@@ -61,7 +60,7 @@ _EXTRACTOR_OF_POLICY = {
     "MultiInputPolicy": "CombinedExtractor",
 }
 POLICIES = tuple(_EXTRACTOR_OF_POLICY)
-"""SB3's policies, by the names all three algorithms have for them."""
+"""SB3's policies, by the names that all algorithms have for them."""
 
 _PREFIXES = {"torch.": "th.", "th.nn.": "nn.", "optim.": "th.optim."}
 
@@ -88,13 +87,13 @@ class ClassNameType:
 
 @dataclass(frozen=True, slots=True)
 class NetArchType:
-    """Layer widths: a list, or for actor-critics one list each for the policy and the value network."""
+    """Layer widths: a list, or for actor-critics one list each for the ``parts`` policy and value network."""
 
-    actor_critic: bool
+    parts: tuple[str, ...] = ()
     layers: ListType = field(default_factory=lambda: ListType(IntType(1, 8192), 0, 16))
 
     def __str__(self) -> str:
-        split = ", or dict(pi=[...], vf=[...])" if self.actor_critic else ""
+        split = f", or dict({', '.join(f'{part}=[...]' for part in self.parts)})" if self.parts else ""
         return f"a list of at most 16 layer widths from 1 to 8,192, as [64, 64]{split}"
 
     def check(self, value: Value) -> list[int] | dict[str, list[int]]:
@@ -102,7 +101,7 @@ class NetArchType:
         if isinstance(value, list) and len(value) == 1 and isinstance(value[0], Mapping):
             value = value[0]
         try:
-            if isinstance(value, Mapping) and self.actor_critic and value.keys() <= {"pi", "vf"}:
+            if isinstance(value, Mapping) and self.parts and value.keys() <= set(self.parts):
                 return {key: list(self.layers.check(widths)) for key, widths in value.items()}
             return list(self.layers.check(value))
         except InvalidParameter:
@@ -113,15 +112,15 @@ _ANY_DICT = DictType(
     {key: type_ for keywords in (*OPTIMIZERS.values(), *EXTRACTORS.values()) for key, type_ in keywords.items()},
     refused={"lr": "is the hyperparameter learning_rate"},
 )
-_VALUE_KEYWORDS: Mapping[str, ParameterType] = {
+_COMMON_KEYWORDS: Mapping[str, ParameterType] = {
     "activation_fn": ClassNameType(ACTIVATIONS),
     "features_extractor_class": ClassNameType(tuple(EXTRACTORS)),
     "normalize_images": BoolType(),
     "optimizer_class": ClassNameType(tuple(OPTIMIZERS)),
 }
-_ACTOR_CRITIC_KEYWORDS: Mapping[str, ParameterType] = {
-    "net_arch": NetArchType(actor_critic=True),
-    **_VALUE_KEYWORDS,
+ACTOR_CRITIC_KEYWORDS: Mapping[str, ParameterType] = {
+    "net_arch": NetArchType(("pi", "vf")),
+    **_COMMON_KEYWORDS,
     "ortho_init": BoolType(),
     "log_std_init": FloatType(-20, 2),
     "full_std": BoolType(),
@@ -129,12 +128,32 @@ _ACTOR_CRITIC_KEYWORDS: Mapping[str, ParameterType] = {
     "squash_output": BoolType(),
     "share_features_extractor": BoolType(),
 }
-POLICY_KEYWORDS: Mapping[Algorithm, Mapping[str, ParameterType]] = {
-    Algorithm.PPO: _ACTOR_CRITIC_KEYWORDS,
-    Algorithm.A2C: _ACTOR_CRITIC_KEYWORDS,
-    Algorithm.DQN: {"net_arch": NetArchType(actor_critic=False), **_VALUE_KEYWORDS},
+"""Of an on-policy algorithm's policy."""
+Q_KEYWORDS: Mapping[str, ParameterType] = {"net_arch": NetArchType(), **_COMMON_KEYWORDS}
+"""Of the policy of an algorithm that learns values of discrete actions."""
+Q_ACTOR_KEYWORDS: Mapping[str, ParameterType] = {
+    "net_arch": NetArchType(("pi", "qf")),
+    **_COMMON_KEYWORDS,
+    "n_critics": IntType(1, 100),
+    "share_features_extractor": BoolType(),
 }
-"""What the policies of each algorithm take, beside the two dicts of DEPENDENT_KEYWORDS."""
+"""Of an off-policy actor-critic's policy."""
+GAUSSIAN_ACTOR_KEYWORDS: Mapping[str, ParameterType] = {
+    **Q_ACTOR_KEYWORDS,
+    "log_std_init": FloatType(-20, 2),
+    "use_expln": BoolType(),
+    "clip_mean": FloatType(0),
+}
+"""The same, where the policy is a distribution."""
+QUANTILE_KEYWORDS: Mapping[str, ParameterType] = {"n_quantiles": IntType(1, 10_000)}
+"""In addition, where the distribution of returns is learned."""
+BATCH_NORM_KEYWORDS: Mapping[str, ParameterType] = {
+    "batch_norm": BoolType(),
+    "batch_norm_momentum": FloatType(0, 1, above=True),
+    "batch_norm_eps": FloatType(0, 1, above=True),
+    "renorm_warmup_steps": IntType(0, 10**12),
+}
+"""In addition, where the networks have layers that normalise batches."""
 
 DEPENDENT_KEYWORDS = ("optimizer_kwargs", "features_extractor_kwargs")
 """Dicts whose keys depend on the class chosen beside them."""
@@ -149,16 +168,19 @@ REFUSED_POLICY_KEYWORDS = {
 
 @dataclass(frozen=True, slots=True)
 class PolicyKwargsType:
-    """The dict ``policy_kwargs`` of an algorithm; which classes it concerns is known from the other hyperparameters."""
+    """The dict ``policy_kwargs`` of an algorithm whose policy has ``keywords``, beside the DEPENDENT_KEYWORDS.
 
-    algorithm: Algorithm
+    Which classes it concerns is known from the other hyperparameters.
+    """
+
+    keywords: Mapping[str, ParameterType]
 
     def __str__(self) -> str:
-        return f"a dict with any of {', '.join((*POLICY_KEYWORDS[self.algorithm], *DEPENDENT_KEYWORDS))}"
+        return f"a dict with any of {', '.join((*self.keywords, *DEPENDENT_KEYWORDS))}"
 
     def check(self, value: Value) -> dict[str, Any]:
         """As :meth:`ParameterType.check`, as far as it can be told without the policy; then :func:`check_dependent`."""
-        types = {**POLICY_KEYWORDS[self.algorithm], **dict.fromkeys(DEPENDENT_KEYWORDS, _ANY_DICT)}
+        types = {**self.keywords, **dict.fromkeys(DEPENDENT_KEYWORDS, _ANY_DICT)}
         return DictType(types, REFUSED_POLICY_KEYWORDS).check(value)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from aisandbox_crds.algorithms import ALGORITHMS, algorithms_with
 from aisandbox_crds.errors import FieldError
 from aisandbox_crds.hyperparameters import Hyperparameters
 from aisandbox_crds.parameter_values import ClassName, Normalize
@@ -72,11 +73,11 @@ def space_errors(
 ) -> Iterator[FieldError]:
     """What of the hyperparameters does not fit the spaces; every rule says what was declared and what works."""
     for field, rule in (
-        ("policy", policy_problem(hyperparameters.policy, observations)),
+        ("policy", _support_problem(algorithm, observations) or policy_problem(hyperparameters.policy, observations)),
         ("policy_kwargs.features_extractor_class", _extractor_problem(hyperparameters, observations)),
         ("normalize", normalize_problem(hyperparameters, observations)),
         ("frame_stack", _frame_stack_problem(hyperparameters, observations)),
-        ("use_sde", _exploration_problem(algorithm, hyperparameters, actions)),
+        ("use_sde", _exploration_problem(hyperparameters, actions)),
     ):
         if rule:
             yield FieldError(f"hyperparameters.{field}", rule)
@@ -87,13 +88,36 @@ def actions_problem(algorithm: Algorithm, actions: DeclaredSpace) -> str:
     if actions.is_dict:
         return "a Dict cannot be an action space; declare Box, Discrete, MultiDiscrete or MultiBinary actions"
     leaf = actions.leaves[0]
-    if algorithm is Algorithm.DQN and leaf.kind != "discrete":
-        return f"DQN takes only discrete actions, and they are a {leaf}; use PPO or A2C, or declare Discrete actions"
+    taken = ALGORITHMS[algorithm].actions
+    if leaf.kind not in taken:
+        others = _alternatives(leaf.kind)
+        words = " or ".join("discrete" if kind == "discrete" else _KINDS[kind] for kind in taken)
+        names = " or ".join(_KINDS[kind] for kind in taken)
+        return (
+            f"{algorithm} takes only {words} actions, and they are a {leaf}; use {others}, or declare {names} actions"
+        )
     if leaf.kind == "box" and not leaf.dtype.startswith("float"):
         return (
             f"Box actions are floating-point numbers, and they are a {leaf}; declare float32, or MultiDiscrete actions"
         )
     return ""
+
+
+def _alternatives(policy_or_action: str) -> str:
+    """The algorithms that take it, as a list in words."""
+    *others, last = map(str, algorithms_with(policy_or_action))
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _support_problem(algorithm: Algorithm, observations: DeclaredSpace) -> str:
+    """Why the algorithm has no policy for the observations; empty if it has one."""
+    policies, fitting = ALGORITHMS[algorithm].policies, fitting_policy(observations)
+    if fitting in policies:
+        return ""
+    return (
+        f"{algorithm} has only {' and '.join(policies)}, and the observations, {observations}, need {fitting}; use "
+        f"{_alternatives(fitting)}"
+    )
 
 
 def fitting_policy(observations: DeclaredSpace) -> str:
@@ -179,8 +203,8 @@ def _frame_stack_problem(hyperparameters: Hyperparameters, observations: Declare
     return ""
 
 
-def _exploration_problem(algorithm: Algorithm, hyperparameters: Hyperparameters, actions: DeclaredSpace) -> str:
-    if algorithm is Algorithm.DQN or not hyperparameters.keywords.get("use_sde"):
+def _exploration_problem(hyperparameters: Hyperparameters, actions: DeclaredSpace) -> str:
+    if not hyperparameters.keywords.get("use_sde"):
         return ""
     if actions.leaves[0].kind == "box":
         return ""

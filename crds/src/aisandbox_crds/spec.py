@@ -43,11 +43,19 @@ _TARGET = f"{_BLANKS}(dns:///)?{_HOST}:[0-9]{{1,5}}{_BLANKS}"
 
 
 class Algorithm(StrEnum):
-    """The learning algorithms, by the names of their stable-baselines3 classes."""
+    """The learning algorithms, by the names of their classes in stable-baselines3 and sb3-contrib.
+
+    What each can do is in :mod:`aisandbox_crds.algorithms`.
+    """
 
     PPO = "PPO"
     A2C = "A2C"
     DQN = "DQN"
+    SAC = "SAC"
+    TD3 = "TD3"
+    TQC = "TQC"
+    CROSSQ = "CrossQ"
+    QRDQN = "QRDQN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,14 +247,14 @@ class TrainingRunSpec:
 
     algorithm: Algorithm = field(
         metadata=about(
-            "The learning algorithm, by the name of its stable-baselines3 class. DQN needs one discrete "
-            "action; PPO and A2C take any action space.",
+            "The learning algorithm, by the name of its class in stable-baselines3 or sb3-contrib. "
+            "docs/hyperparameters.md says which action spaces each takes.",
         )
     )
     total_timesteps: int = field(
         metadata=about(
             "For how many environment steps to train, over all environments together and over all restarts. "
-            "PPO and A2C end with the rollout in which they reach it, so a little later.",
+            "It ends with the rollout in which it reaches it, so PPO and A2C a little later.",
             minimum=1,
             maximum=MAX_TIMESTEPS,
         )

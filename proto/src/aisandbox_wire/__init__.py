@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aisandbox_wire.algorithm_names import ALGORITHM_NAMES
     from aisandbox_wire.batches import BatchLeaf
     from aisandbox_wire.bounded_messages import bounded_parser, parse_bounded
     from aisandbox_wire.dataclass_messages import dataclass_of, enumerators, message_fields
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from aisandbox_wire.tensors import WIRE_DTYPES, Array, data_type, decode_tensor, encode_tensor, numpy_dtype
 
 _NAMES = {
+    "algorithm_names": ("ALGORITHM_NAMES",),
     "batches": ("BatchLeaf",),
     "bounded_messages": ("bounded_parser", "parse_bounded"),
     "dataclass_messages": ("dataclass_of", "enumerators", "message_fields"),
@@ -56,6 +58,7 @@ _NAMES = {
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "ALGORITHM_NAMES",
     "MOST_SPACE_ELEMENTS",
     "NOISE_KINDS",
     "NO_BOUND",

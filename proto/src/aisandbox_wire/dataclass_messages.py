@@ -60,7 +60,7 @@ def _message_fields(descriptor: Any, value: Any) -> dict[str, Any]:
         if of_message is None or item is None:
             continue
         if of_message.enum_type is not None:
-            enumerator = of_message.enum_type.values_by_name.get(_prefix(of_message.enum_type.name) + _words(item))
+            enumerator = of_message.enum_type.values_by_name.get(_prefix(of_message.enum_type.name) + _name(item))
             if enumerator is not None:
                 found[field.name] = enumerator.number
         else:
@@ -92,6 +92,11 @@ def _without_none(kind: Any) -> Any:
 @cache
 def _prefix(name: str) -> str:
     return f"{_words(name)}_"
+
+
+def _name(item: Any) -> str:
+    """The name of an enumerator without its prefix."""
+    return item.name if isinstance(item, StrEnum) else _words(item)
 
 
 @cache

@@ -251,7 +251,7 @@ async def test_deleted_and_created_again_is_another_run(api: FakeKubernetes, bac
 
 
 async def test_resource_that_cannot_be_read_is_left_out(api: FakeKubernetes, opened: Opened) -> None:
-    api.add("odd", spec={"algorithm": "SAC", "totalTimesteps": 5})
+    api.add("odd", spec={"algorithm": "DDPG", "totalTimesteps": 5})
     api.add("fine")
     async with opened() as backend:
         assert [run.name for run in await backend.list()] == ["fine"]

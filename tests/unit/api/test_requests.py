@@ -16,6 +16,7 @@ from aisandbox_crds.spec import Algorithm, Evaluation, FakeEnvironment, GrpcEnvi
 from aisandbox_crds.status import Activity, Artifact, Phase
 from aisandbox_crds.trainingrun import EXPERIMENT_ANNOTATION, REQUEST_DIGEST_ANNOTATION, TrainingRun
 from aisandbox_model_store import RunStore
+from aisandbox_wire import ALGORITHM_NAMES
 from google.protobuf import struct_pb2
 
 
@@ -37,6 +38,30 @@ def test_request_becomes_a_spec_with_nothing_filled_in_but_the_seed() -> None:
     assert run.spec.evaluation == Evaluation(0, 10, False)
     assert run.annotations[EXPERIMENT_ANNOTATION] == "Lander 1"
     assert run.name.startswith("lander-1-")
+
+
+def test_every_algorithm_of_the_contract_may_be_asked_for() -> None:
+    for number, name in ALGORITHM_NAMES.items():
+        request = pb.TrainingRequest(experiment_id="e", total_timesteps=1, algorithm=number)  # type: ignore[arg-type]
+        assert new_run(request, None, "fake", Random(1)).spec.algorithm == name
+        assert new_run(request, Algorithm(name), "fake", Random(1)).spec.algorithm == name
+
+
+@pytest.mark.parametrize(
+    ("number", "named", "rule"),
+    [
+        (0, None, "must be one of PPO, A2C, "),
+        (99, None, "got 99"),
+        (99, Algorithm.PPO, "got 99"),
+        (pb.ALGORITHM_SAC, Algorithm.DQN, "is SAC, and the call starts DQN"),
+    ],
+)
+def test_algorithm_that_is_not_known_or_another_one_is_refused(number: int, named: Algorithm | None, rule: str) -> None:
+    request = pb.TrainingRequest(experiment_id="e", total_timesteps=1, algorithm=number)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest) as caught:
+        new_run(request, named, "fake", Random(1))
+    (error,) = caught.value.errors
+    assert (error.field, rule in error.rule) == ("algorithm", True)
 
 
 def test_struct_becomes_keywords_with_whole_numbers_as_ints() -> None:

@@ -16,9 +16,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 CALLS = (
+    "StartTraining",
     "StartTrainingPPO",
-    "StartTrainingA2C",
-    "StartTrainingDQN",
     "GetTrainingStatus",
     "ListTrainingRuns",
     "CancelTraining",

@@ -19,7 +19,7 @@ Status = Callable[..., pb.StatusResponse]
 
 
 def test_train_sends_the_options(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    service.says("StartTrainingDQN", pb.TrainingResponse(run_id="exp-1"))
+    service.says("StartTraining", pb.TrainingResponse(run_id="exp-1"))
     code = main(
         [
             *("train", "DQN", "--timesteps", "1e4", "--simulator", "127.0.0.1:9", "--environments", "4"),
@@ -37,9 +37,10 @@ def test_train_sends_the_options(service: Any, capsys: pytest.CaptureFixture[str
             *("--request-id", "r1", "--evaluate-every", "1000", "--checkpoint-every", "5_000", "--detach"),
         ]
     )
-    request = service.requests("StartTrainingDQN")[0]
+    request = service.requests("StartTraining")[0]
     assert code == 0
     assert capsys.readouterr().out == "exp-1\n"
+    assert request.algorithm == pb.ALGORITHM_DQN
     assert (request.total_timesteps, request.seed, request.checkpoint_every_timesteps) == (10_000, 7, 5_000)
     assert (request.experiment_id, request.model_output_path, request.request_id) == ("exp", "./m.zip", "r1")
     assert dict(request.hyperparameters) == {
@@ -52,7 +53,7 @@ def test_train_sends_the_options(service: Any, capsys: pytest.CaptureFixture[str
 
 
 def test_train_sends_where_the_trainer_is_to_run(service: Any, tmp_path: Path) -> None:
-    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
+    service.says("StartTraining", pb.TrainingResponse(run_id="exp-1"))
     file = tmp_path / "template.json"
     file.write_text('{"metadata": {"annotations": {"a": "b"}}}')
     options = [
@@ -62,7 +63,7 @@ def test_train_sends_where_the_trainer_is_to_run(service: Any, tmp_path: Path) -
         *("--pod-template", f"@{file}"),
     ]
     assert main(["train", "ppo", "--detach", *options]) == 0
-    placement = service.requests("StartTrainingPPO")[0].placement
+    placement = service.requests("StartTraining")[0].placement
     assert dict(placement.requests) == {"cpu": "2", "memory": "4Gi"}
     assert dict(placement.limits) == {"nvidia.com/gpu": "1"}
     assert (placement.queue, placement.priority_class_name) == ("gpus", "night")
@@ -76,9 +77,9 @@ def test_train_sends_where_the_trainer_is_to_run(service: Any, tmp_path: Path) -
 
 
 def test_train_omits_options_that_were_not_given(service: Any) -> None:
-    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
+    service.says("StartTraining", pb.TrainingResponse(run_id="exp-1"))
     assert main(["train", "ppo", "--detach"]) == 0
-    request = service.requests("StartTrainingPPO")[0]
+    request = service.requests("StartTraining")[0]
     assert not request.HasField("seed")
     assert not request.HasField("environment")
     assert not request.HasField("evaluation")
@@ -92,7 +93,7 @@ def test_train_exits_with_zero_only_for_success(
     service: Any, status: Status, capsys: pytest.CaptureFixture[str], phase: str, code: int
 ) -> None:
     failure = pb.Failure(reason="SimulatorUnreachable", message="nobody at 127.0.0.1:9") if phase == "FAILED" else None
-    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
+    service.says("StartTraining", pb.TrainingResponse(run_id="exp-1"))
     service.says("WatchTraining", [status("STARTING", 0), status(), status(phase, failure=failure)])
     assert main(["train", "ppo"]) == code
     out = capsys.readouterr().out
@@ -104,7 +105,7 @@ def test_train_exits_with_zero_only_for_success(
 def test_train_with_json_prints_messages_and_nothing_else(
     service: Any, status: Status, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
+    service.says("StartTraining", pb.TrainingResponse(run_id="exp-1"))
     service.says("WatchTraining", [status(), status("SUCCEEDED", 1000)])
     assert main(["train", "ppo", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -115,16 +116,16 @@ def test_train_with_json_prints_messages_and_nothing_else(
 
 def test_train_retries_the_start_with_the_same_request_id(service: Any) -> None:
     busy = service.refusal(grpc.StatusCode.UNAVAILABLE, "starting")
-    service.says("StartTrainingPPO", busy, busy, pb.TrainingResponse(run_id="exp-1"))
+    service.says("StartTraining", busy, busy, pb.TrainingResponse(run_id="exp-1"))
     assert main(["train", "ppo", "--detach"]) == 0
-    requests = service.requests("StartTrainingPPO")
+    requests = service.requests("StartTraining")
     assert len(requests) == 3
     assert len({request.request_id for request in requests}) == 1
 
 
 def test_train_prints_the_field_and_the_rule(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     service.says(
-        "StartTrainingPPO",
+        "StartTraining",
         service.refusal(
             grpc.StatusCode.INVALID_ARGUMENT,
             "2 fields",

@@ -175,7 +175,7 @@ VALID: dict[str, Any] = {"algorithm": "PPO", "totalTimesteps": 1000}
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"algorithm": "SAC"}, "spec.algorithm"),
+        ({"algorithm": "DDPG"}, "spec.algorithm"),
         ({"algorithm": ["PPO"]}, "spec.algorithm"),
         ({"algorithm": None}, "spec.algorithm"),
         ({"totalTimesteps": "1000"}, "spec.totalTimesteps"),

@@ -5,13 +5,15 @@ from contextlib import suppress
 
 import pytest
 from aisandbox_crds.errors import InvalidRun
-from aisandbox_crds.hyperparameter_table import PARAMETERS, REFUSED, ZOO_PARAMETERS
-from aisandbox_crds.hyperparameters import ClassName, LinearSchedule, Normalize, parse_hyperparameters
+from aisandbox_crds.hyperparameter_table import REFUSED, parameters_of
+from aisandbox_crds.hyperparameters import ActionNoise, ClassName, LinearSchedule, Normalize, parse_hyperparameters
 from aisandbox_crds.spec import Algorithm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-PPO, A2C, DQN = Algorithm.PPO, Algorithm.A2C, Algorithm.DQN
+PPO, A2C, DQN, SAC, TQC, CROSSQ = (
+    Algorithm.PPO, Algorithm.A2C, Algorithm.DQN, Algorithm.SAC, Algorithm.TQC, Algorithm.CROSSQ
+)  # fmt: skip
 
 
 def refusals(algorithm: Algorithm, **mapping: str) -> dict[str, str]:
@@ -36,6 +38,7 @@ def refusals(algorithm: Algorithm, **mapping: str) -> dict[str, str]:
         ),
         (A2C, {"learning_rate": 7e-4, "n_steps": 5, "gamma": 0.99, "vf_coef": 0.5}),
         (DQN, {"learning_rate": 1e-4, "buffer_size": 50_000, "batch_size": 32, "gamma": 0.99}),
+        (SAC, {}),
     ],
 )
 def test_unset_variables_give_the_defaults_of_the_design(algorithm: Algorithm, expected: dict[str, object]) -> None:
@@ -342,6 +345,17 @@ def test_too_many_entries_are_refused() -> None:
         (DQN, {"exploration_initial_eps": "0.01"}, "exploration_final_eps"),
         (DQN, {"optimize_memory_usage": "True"}, "optimize_memory_usage"),
         (DQN, {"exploration_fraction": "0"}, "exploration_fraction"),
+        (SAC, {"optimize_memory_usage": "True"}, "optimize_memory_usage"),
+        (SAC, {"noise_type": "normal"}, "noise_type"),
+        (SAC, {"noise_std": "0.1"}, "noise_std"),
+        (CROSSQ, {"batch_size": "1"}, "batch_size"),
+        (CROSSQ, {"policy": "CnnPolicy"}, "policy"),
+        (TQC, {"top_quantiles_to_drop_per_net": "25"}, "top_quantiles_to_drop_per_net"),
+        (
+            TQC,
+            {"policy_kwargs": "dict(n_quantiles=2)"},
+            "top_quantiles_to_drop_per_net",
+        ),
         (
             DQN,
             {
@@ -359,11 +373,38 @@ def test_hyperparameters_that_contradict_each_other_are_refused(
     assert list(refusals(algorithm, **mapping)) == [f"hyperparameters.{key}"]
 
 
+@pytest.mark.parametrize("text", ["auto", "auto_0.1", "auto_1e-2", "0.05", "0"])
+def test_entropy_coefficient_is_a_number_or_learned(text: str) -> None:
+    value = parse_hyperparameters(SAC, {"ent_coef": text}).keywords["ent_coef"]
+    assert value == (text if text.startswith("auto") else float(text))
+
+
+@pytest.mark.parametrize("text", ["auto_", "auto_0", "auto_-1", "auto_nan", "auto_1e999", "automatic", "-0.1", "True"])
+def test_entropy_coefficient_refuses_what_is_neither(text: str) -> None:
+    assert list(refusals(SAC, ent_coef=text)) == ["hyperparameters.ent_coef"]
+
+
+def test_target_entropy_may_be_negative() -> None:
+    assert parse_hyperparameters(SAC, {"target_entropy": "-2.5"}).keywords["target_entropy"] == -2.5
+    assert list(refusals(SAC, target_entropy="auto_1")) == ["hyperparameters.target_entropy"]
+
+
+def test_action_noise_is_named_as_zoo_names_it() -> None:
+    for kind in ("normal", "ornstein-uhlenbeck"):
+        parsed = parse_hyperparameters(Algorithm.TD3, {"noise_type": kind, "noise_std": "0.1"})
+        assert parsed.noise == ActionNoise(kind, 0.1)
+    assert parse_hyperparameters(SAC, {}).noise is None
+    assert list(refusals(SAC, noise_type="pink", noise_std="0.1")) == ["hyperparameters.noise_type"]
+    assert "SAC and TD3 and TQC and CrossQ have it" in refusals(DQN, noise_type="normal")["hyperparameters.noise_type"]
+
+
 @pytest.mark.parametrize(
     ("algorithm", "mapping"),
     [
         (PPO, {"batch_size": "1", "normalize_advantage": "False"}),
         (PPO, {"use_sde": "True", "policy_kwargs": "dict(squash_output=True)"}),
+        (CROSSQ, {"batch_size": "1", "policy_kwargs": "dict(batch_norm=False)"}),
+        (SAC, {"policy_kwargs": "dict(net_arch=dict(pi=[64], qf=[400, 300]), log_std_init=-3.67, n_critics=1)"}),
         (A2C, {"use_rms_prop": "False", "policy_kwargs": "dict(optimizer_kwargs=dict(eps=1e-5))"}),
         (A2C, {"policy_kwargs": "dict(optimizer_class=RMSpropTFLike, optimizer_kwargs=dict(eps=1e-5))"}),
         (DQN, {"exploration_initial_eps": "0.01", "exploration_final_eps": "0.01"}),
@@ -403,7 +444,30 @@ def test_zoos_own_hyperparameters_are_taken(mapping: dict[str, str]) -> None:
     assert parse_hyperparameters(PPO, mapping).n_envs == int(mapping["n_envs"])
 
 
-KNOWN_KEYS = sorted({p.name for p in ZOO_PARAMETERS} | {p.name for ps in PARAMETERS.values() for p in ps})
+@pytest.mark.parametrize(
+    ("algorithm", "mapping"),
+    [
+        (SAC, {"policy": "MlpPolicy", "learning_rate": "3e-4", "buffer_size": "50000", "batch_size": "512",
+               "ent_coef": "0.1", "train_freq": "32", "gradient_steps": "32", "gamma": "0.9999", "tau": "0.01",
+               "learning_starts": "0", "use_sde": "True",
+               "policy_kwargs": "dict(log_std_init=-3.67, net_arch=[64, 64])"}),
+        (Algorithm.TD3, {"policy": "MlpPolicy", "noise_type": "ornstein-uhlenbeck", "noise_std": "0.5",
+                         "gradient_steps": "1", "train_freq": "1", "learning_rate": "!!float 1e-3", "batch_size": "256",
+                         "policy_kwargs": "dict(net_arch=[400, 300])"}),
+        (TQC, {"top_quantiles_to_drop_per_net": "5", "ent_coef": "auto", "train_freq": "(1, 'episode')",
+               "gradient_steps": "-1", "policy_kwargs": "dict(n_quantiles=25, n_critics=2)"}),
+        (Algorithm.QRDQN, {"learning_rate": "!!float 2.3e-3", "exploration_fraction": "0.16",
+                           "target_update_interval": "10",
+                           "policy_kwargs": "dict(net_arch=[256, 256], n_quantiles=10)"}),
+    ],
+)  # fmt: skip
+def test_zoos_own_hyperparameters_of_off_policy_algorithms_are_taken(
+    algorithm: Algorithm, mapping: dict[str, str]
+) -> None:
+    assert parse_hyperparameters(algorithm, mapping).keywords["policy_kwargs"]
+
+
+KNOWN_KEYS = sorted({p.name for algorithm in Algorithm for p in parameters_of(algorithm)})
 FRAGMENTS = st.sampled_from(
     ["dict(", ")", "[", "]", "{", "}", "'", '"', ",", ":", "=", "-", "lin_", "nn.ReLU", "th.optim.Adam", "True", "None",
      "net_arch", "pi", "optimizer_kwargs", "1", "0", "1e5", "1e999", "64", " ", "\n", ".", "nan", "step", "*", "\\"]
@@ -421,8 +485,8 @@ FRAGMENTS = st.sampled_from(
 )
 def test_parsing_raises_nothing_but_invalid_run(algorithm: Algorithm, mapping: dict[str, str]) -> None:
     with suppress(InvalidRun):
-        parsed = parse_hyperparameters(algorithm, mapping)
-        assert mapping.keys() <= {*parsed.keywords, "policy", "n_envs", "normalize", "frame_stack"}
+        parse_hyperparameters(algorithm, mapping)
+        assert mapping.keys() <= {p.name for p in parameters_of(algorithm)}
 
 
 @pytest.mark.parametrize(

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import pytest
+import sb3_contrib
 import stable_baselines3
 import torch
-from aisandbox_crds.hyperparameter_table import NORMALIZE_KEYWORDS, PARAMETERS, REFUSED, ZOO_PARAMETERS, Parameter
+from aisandbox_crds.algorithms import ALGORITHMS
+from aisandbox_crds.hyperparameter_table import NORMALIZE_KEYWORDS, PARAMETERS, REFUSED, parameters_of
 from aisandbox_crds.hyperparameters import Normalize, parse_hyperparameters
+from aisandbox_crds.parameter import Parameter
 from aisandbox_crds.parameter_types import BoolType, FrequencyType, IntType, OptionalType, ScheduleType
 from aisandbox_crds.policy_kwargs import (
     ACTIVATIONS,
     DEPENDENT_KEYWORDS,
     EXTRACTORS,
     OPTIMIZERS,
-    POLICIES,
-    POLICY_KEYWORDS,
     REFUSED_POLICY_KEYWORDS,
 )
 from aisandbox_crds.spec import Algorithm
 from stable_baselines3.common import torch_layers
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.vec_env import VecNormalize
 
-CLASSES: dict[Algorithm, Any] = {algorithm: getattr(stable_baselines3, algorithm) for algorithm in Algorithm}
+CLASSES: dict[Algorithm, Any] = {
+    algorithm: getattr(stable_baselines3, algorithm, None) or getattr(sb3_contrib, algorithm) for algorithm in Algorithm
+}
 KEYWORDS = [(algorithm, parameter) for algorithm in Algorithm for parameter in PARAMETERS[algorithm]]
 
 
@@ -69,17 +74,28 @@ def test_default_can_be_given(algorithm: Algorithm, parameter: Parameter) -> Non
 
 def test_names_are_given_once() -> None:
     for algorithm in Algorithm:
-        names = [parameter.name for parameter in (*ZOO_PARAMETERS, *PARAMETERS[algorithm])]
+        names = [parameter.name for parameter in parameters_of(algorithm)]
         assert len(names) == len(set(names))
         assert not set(names) & REFUSED.keys()
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
-@pytest.mark.parametrize("policy", POLICIES)
-def test_policy_keywords_are_those_of_the_policy(algorithm: Algorithm, policy: str) -> None:
-    theirs = keywords(CLASSES[algorithm].policy_aliases[policy]).keys()
-    known = POLICY_KEYWORDS[algorithm].keys() | set(DEPENDENT_KEYWORDS)
-    assert theirs - REFUSED_POLICY_KEYWORDS.keys() == known
+def test_policies_and_their_keywords_are_those_of_the_class(algorithm: Algorithm) -> None:
+    traits = ALGORITHMS[algorithm]
+    assert CLASSES[algorithm].policy_aliases.keys() == set(traits.policies)
+    for policy in CLASSES[algorithm].policy_aliases.values():
+        known = traits.policy_keywords.keys() | set(DEPENDENT_KEYWORDS)
+        assert keywords(policy).keys() - REFUSED_POLICY_KEYWORDS.keys() == known
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_traits_are_those_of_the_class(algorithm: Algorithm) -> None:
+    traits, cls = ALGORITHMS[algorithm], CLASSES[algorithm]
+    assert traits.off_policy == issubclass(cls, OffPolicyAlgorithm)
+    assert traits.action_noise == ("action_noise" in keywords(cls))
+    source = inspect.getsource(cls.__init__).partition("supported_action_spaces=(")[2].partition("),")[0]
+    kinds = {"Box": "box", "Discrete": "discrete", "MultiDiscrete": "multi_discrete", "MultiBinary": "multi_binary"}
+    assert set(re.findall(r"spaces\.(\w+)", source)) == {name for name, kind in kinds.items() if kind in traits.actions}
 
 
 def test_normalize_keywords_are_those_of_vecnormalize() -> None:

@@ -7,7 +7,7 @@ from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.space_rules import DeclaredLeaf, DeclaredSpace, actions_problem, fitting_policy, space_errors
 from aisandbox_crds.spec import Algorithm
 
-PPO, DQN = Algorithm.PPO, Algorithm.DQN
+PPO, DQN, SAC = Algorithm.PPO, Algorithm.DQN, Algorithm.SAC
 
 
 def leaf(key: str, kind: str = "box", shape: tuple[int, ...] = (3,), dtype: str = "float32") -> DeclaredLeaf:
@@ -114,8 +114,16 @@ def test_extractor_and_exploration_that_do_not_fit_are_refused() -> None:
         (PPO, VECTOR, ""),
         (PPO, BITS, ""),
         (DQN, CHOICE, ""),
-        (DQN, VECTOR, "use PPO or A2C"),
-        (DQN, BITS, "MultiBinary; use PPO"),
+        (DQN, VECTOR, "use PPO, A2C, SAC, TD3, TQC or CrossQ, or declare Discrete actions"),
+        (DQN, BITS, "MultiBinary; use PPO or A2C, or declare Discrete"),
+        (Algorithm.QRDQN, VECTOR, "QRDQN takes only discrete actions"),
+        (SAC, VECTOR, ""),
+        (
+            SAC,
+            CHOICE,
+            "SAC takes only Box actions, and they are a Discrete; use PPO, A2C, DQN or QRDQN, or declare Box",
+        ),
+        (SAC, INTEGERS, "declare float32, or MultiDiscrete"),
         (PPO, INTEGERS, "declare float32, or MultiDiscrete"),
         (PPO, ALL, "declare Box, Discrete"),
     ],
@@ -124,6 +132,17 @@ def test_actions_are_refused_with_what_works(algorithm: Algorithm, actions: Decl
     problem = actions_problem(algorithm, actions)
     assert says in problem
     assert bool(says) == bool(problem)
+
+
+def test_observations_without_a_policy_of_the_algorithm_are_refused() -> None:
+    crossq = Algorithm.CROSSQ
+    given = parse_hyperparameters(crossq, {})
+    assert not list(space_errors(crossq, given, VECTOR, VECTOR))
+    for observed in (IMAGE, dictionary(POSITION)):
+        (error,) = space_errors(crossq, given, observed, VECTOR)
+        assert error.field == "hyperparameters.policy"
+        assert "CrossQ has only MlpPolicy" in error.rule
+        assert "use PPO, A2C, DQN, SAC, TD3, TQC or QRDQN" in error.rule
 
 
 def test_large_dict_is_described_in_short() -> None:

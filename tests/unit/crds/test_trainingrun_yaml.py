@@ -14,7 +14,7 @@ import pytest
 import yaml
 from aisandbox_crds.codec import ENVIRONMENT_KINDS, camel_case, spec_from_json, spec_to_json
 from aisandbox_crds.errors import InvalidRun
-from aisandbox_crds.hyperparameter_table import PARAMETERS, ZOO_PARAMETERS
+from aisandbox_crds.hyperparameter_table import parameters_of
 from aisandbox_crds.label_rules import RESERVED_LABELS, RESERVED_PREFIXES
 from aisandbox_crds.naming import is_run_name
 from aisandbox_crds.spec import Algorithm, Environment, TrainingRunSpec
@@ -190,7 +190,7 @@ def test_run_is_in_no_category_that_a_clean_up_deletes() -> None:
 @pytest.mark.parametrize("algorithm", Algorithm)
 def test_the_hyperparameters_named_are_those_of_the_table(algorithm: Algorithm) -> None:
     (rule,) = (rule for rule in rules(SPEC) if rule["rule"].startswith(f"self.algorithm != '{algorithm}'"))
-    known = sorted(parameter.name for parameter in (*PARAMETERS[algorithm], *ZOO_PARAMETERS))
+    known = sorted(parameter.name for parameter in parameters_of(algorithm))
     listed = ", ".join(f"'{name}'" for name in known)
     expected = f"!has(self.hyperparameters) || self.hyperparameters.all(k, k in [{listed}])"
     assert rule["rule"] == f"self.algorithm != '{algorithm}' || {expected}"

@@ -80,7 +80,7 @@ def test_run_is_read_with_its_status() -> None:
         ({"hyperparameters": {"gamma": "7"}}, "spec.hyperparameters.gamma: must be"),
         ({"environment": {"grpc": {"address": "nowhere"}}}, "spec.environment.grpc.address: must be host:port"),
         ({"modelOutputPath": "../x"}, "spec.modelOutputPath: "),
-        ({"algorithm": "SAC"}, "spec.algorithm: must be one of"),
+        ({"algorithm": "DDPG"}, "spec.algorithm: must be one of"),
         ({"environment": {"grpc": {}, "fake": {}}}, "spec.environment: must have exactly one of"),
     ],
 )

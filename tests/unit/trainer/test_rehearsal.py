@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from aisandbox_crds.algorithms import ALGORITHMS, has_parameter
 from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.spec import Algorithm, GymnasiumEnvironment, TrainingRunSpec
@@ -86,6 +87,23 @@ MIXED = spaces.Dict(camera=PICTURE, speed=VECTOR, gear=Discrete(3), lamps=spaces
 )
 def test_rehearsal_trains_and_exports_what_the_contract_allows(space: gym.Space[Any], algorithm: str) -> None:
     rehearse(space, algorithm=algorithm)
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_rehearsal_trains_and_exports_every_algorithm(algorithm: Algorithm) -> None:
+    traits = ALGORITHMS[algorithm]
+    actions: gym.Space[Any] = TWO if "discrete" in traits.actions else Box(-2, 3, (2,), np.float32)
+    small = {"buffer_size": 100} if traits.off_policy else {}
+    rehearse(VECTOR, actions, algorithm, normalize=True, frame_stack=2, **small)
+    if traits.action_noise:
+        rehearse(Box(-1, 1, (), np.float32), actions, algorithm, noise_type="normal", noise_std=0.1)
+    if has_parameter(algorithm, "use_sde") and "box" in traits.actions:
+        rehearse(VECTOR, Box(-2, 3, (2,), np.float32), algorithm, use_sde=True)
+    if "MultiInputPolicy" in traits.policies:
+        rehearse(picture(7, 7, 3), actions, algorithm)
+    else:
+        with pytest.raises(InvalidHyperparameter, match="has only MlpPolicy"):
+            rehearse(picture(7, 7, 3), actions, algorithm)
 
 
 @pytest.mark.parametrize("shape", [(20, 20, 3), (35, 35, 3), (3, 35, 35), (7, 50, 3), (36, 36, 1)])

@@ -20,6 +20,9 @@ TWO = Space(discrete=tensor_pb2.Discrete(n=2))
 TORQUE = Space(box=tensor_pb2.Box(dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[2], low=[-3], high=[3]))
 
 
+BASIC = (Algorithm.PPO, Algorithm.A2C, Algorithm.DQN)
+
+
 def picture(*shape: int) -> Space:
     return Space(box=tensor_pb2.Box(dtype=UINT8, shape=shape, low=[0], high=[255]))
 
@@ -43,7 +46,7 @@ def dict_of(**entries: Space) -> Space:
 )
 def test_spaces_of_the_contract_can_be_trained_on(observations: Space) -> None:
     spec = pb.EnvironmentSpec(observation_space=observations, action_space=TWO)
-    assert {algorithm: rehearse_spaces(spec, algorithm) for algorithm in Algorithm} == dict.fromkeys(Algorithm, "")
+    assert {algorithm: rehearse_spaces(spec, algorithm) for algorithm in BASIC} == dict.fromkeys(BASIC, "")
 
 
 def test_algorithm_that_cannot_choose_the_actions_says_so() -> None:
@@ -55,7 +58,7 @@ def test_algorithm_that_cannot_choose_the_actions_says_so() -> None:
 def test_spaces_that_need_too_much_memory_are_refused_with_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINER_MEMORY_BYTES", str(10**9))
     many = pb.EnvironmentSpec(observation_space=Space(discrete=tensor_pb2.Discrete(n=2**40)), action_space=TWO)
-    for algorithm in Algorithm:
+    for algorithm in BASIC:
         assert "may take 1,000,000,000" in rehearse_spaces(many, algorithm)
 
 

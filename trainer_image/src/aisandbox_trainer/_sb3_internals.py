@@ -8,6 +8,7 @@ these names; with FAST_UPDATE=off SB3's own ``train`` is used instead. Must not 
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,7 +97,11 @@ def start_learning(model: BaseAlgorithm, total_timesteps: int, callback: BaseCal
     ``total_timesteps`` counts from the start of the run, as ``model.num_timesteps`` does.
     """
     remaining = total_timesteps - model.num_timesteps
+    noise = model.action_noise if model._last_obs is not None else None
+    kept = copy.deepcopy(noise)
     _, started = model._setup_learn(remaining, callback, reset_num_timesteps=False)
+    if kept is not None:  # SB3 resets it, also where episodes go on
+        model.action_noise = kept
     started.on_training_start({}, {})
     return started
 

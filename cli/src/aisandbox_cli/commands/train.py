@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 import uuid
-from enum import StrEnum
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_wire import ALGORITHM_NAMES
 
 from aisandbox_cli import options
 from aisandbox_cli import placement as place
@@ -20,17 +21,28 @@ from aisandbox_cli.errors import UsageError
 from aisandbox_cli.progress import show_until_done
 from aisandbox_cli.rendering import message_json
 
+NUMBERS: Mapping[str, int] = {name.lower(): number for number, name in ALGORITHM_NAMES.items()}
+"""The algorithms by the lower-case values of ALGORITHM."""
 
-class Algorithm(StrEnum):
-    """The values of ALGORITHM."""
 
-    PPO = "ppo"
-    A2C = "a2c"
-    DQN = "dqn"
+def _algorithm(text: str) -> int:
+    """The number of the algorithm with this name, in any case."""
+    if text.lower() not in NUMBERS:
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(NUMBERS)}.")
+    return NUMBERS[text.lower()]
+
+
+def _completions(incomplete: str) -> list[str]:
+    return [name for name in NUMBERS if name.startswith(incomplete.lower())]
 
 
 def train(
-    algorithm: Annotated[Algorithm, typer.Argument(metavar="ALGORITHM", case_sensitive=False, help="ppo, a2c or dqn.")],
+    algorithm: Annotated[
+        int,
+        typer.Argument(
+            metavar="ALGORITHM", parser=_algorithm, autocompletion=_completions, help=f"{', '.join(NUMBERS)}."
+        ),
+    ],
     timesteps: Annotated[
         int,
         typer.Option(
@@ -136,6 +148,7 @@ def train(
     Examples:
       aisandbox train ppo -t 20000
       aisandbox train ppo --simulator 127.0.0.1:50061 -t 1e6 --evaluate
+      aisandbox train sac --gymnasium Pendulum-v1 -t 20000
       aisandbox train dqn --gymnasium CartPole-v1 -p learning_rate=lin_2e-3
       aisandbox train ppo --gymnasium Pendulum-v1 -p normalize=True
                           -p "policy_kwargs=dict(net_arch=[64, 64])"
@@ -150,6 +163,7 @@ def train(
         model_output_path=output,
         environment=environment,
         request_id=request_id or str(uuid.uuid4()),
+        algorithm=algorithm,  # type: ignore[arg-type]
         checkpoint_every_timesteps=_within_int64(checkpoint_every, "--checkpoint-every"),
         placement=place.placement(
             requests, limits, queue, priority_class, label, node_selector, toleration, pod_template
@@ -166,8 +180,7 @@ def train(
             )
         )
     with connect(address) as service:
-        start = getattr(service.stub, f"StartTraining{algorithm.name}")
-        response = start(request, timeout=CALL_TIMEOUT)
+        response = service.stub.StartTraining(request, timeout=CALL_TIMEOUT)
         if detach or as_json:
             print(message_json(response) if as_json else response.run_id, flush=True)
         else:
@@ -198,13 +211,13 @@ def _environment(
     return None
 
 
-def _experiment(algorithm: Algorithm, environment: pb.Environment | None) -> str:
+def _experiment(algorithm: int, environment: pb.Environment | None) -> str:
     """The default of --experiment: the algorithm and the environment."""
     kind = environment.WhichOneof("kind") if environment else None
     name = {"grpc": "simulator", "gymnasium": environment.gymnasium.id if environment else ""}.get(
         kind or "", "default"
     )
-    return re.sub(r"[^a-z0-9]+", "-", f"{algorithm.value}-{name}".lower()).strip("-")[:128]
+    return re.sub(r"[^a-z0-9]+", "-", f"{ALGORITHM_NAMES[algorithm]}-{name}".lower()).strip("-")[:128]
 
 
 def _within_int64(value: int, option: str) -> int:

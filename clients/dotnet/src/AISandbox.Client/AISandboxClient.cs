@@ -65,10 +65,10 @@ public sealed class AISandboxClient : IDisposable
         var request = training.ToRequest();
         var method = training.Hyperparameters.Algorithm switch
         {
-            V1.Algorithm.Ppo => Methods.StartPpo,
+            V1.Algorithm.Ppo => Methods.StartPpo, // the calls of these three are those of older services too
             V1.Algorithm.A2C => Methods.StartA2c,
             V1.Algorithm.Dqn => Methods.StartDqn,
-            var other => throw new NotSupportedException($"there is no call to start {other}"),
+            _ => Methods.Start,
         };
         var name = await _connection.CallAsync(method, request, training.Experiment, cancellationToken).ConfigureAwait(false);
         return new TrainingRunHandle(_connection, name);

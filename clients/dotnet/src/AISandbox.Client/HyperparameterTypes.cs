@@ -85,7 +85,7 @@ public enum Activation
     /// <summary>Hyperbolic tangent, the default of PPO and A2C.</summary>
     Tanh,
 
-    /// <summary>Rectified linear unit, the default of DQN.</summary>
+    /// <summary>Rectified linear unit, the default of the other algorithms.</summary>
     ReLU,
 
     /// <summary>Exponential linear unit.</summary>
@@ -101,22 +101,25 @@ public enum Activation
 /// <summary>The networks of a policy: the most used of <c>policy_kwargs</c>. The others: <see cref="Hyperparameters.Text"/>.</summary>
 public sealed record PolicyNetwork
 {
-    /// <summary>The widths of the hidden layers, of the policy's and the value's network each.</summary>
+    /// <summary>The widths of the hidden layers, of the policy's and the value's or critics' networks each.</summary>
     public IReadOnlyList<int>? Layers { get; init; }
 
-    /// <summary>The widths of the policy's hidden layers, where the value's differ; not for DQN.</summary>
+    /// <summary>The widths of the policy's hidden layers, where those of the value or the critics differ; not for DQN and QRDQN.</summary>
     public IReadOnlyList<int>? PolicyLayers { get; init; }
 
-    /// <summary>The widths of the value's hidden layers, where the policy's differ; not for DQN.</summary>
+    /// <summary>The widths of the value's hidden layers, where the policy's differ; for PPO and A2C.</summary>
     public IReadOnlyList<int>? ValueLayers { get; init; }
+
+    /// <summary>The widths of the critics' hidden layers, where the policy's differ; for SAC, TD3, TQC and CrossQ.</summary>
+    public IReadOnlyList<int>? CriticLayers { get; init; }
 
     /// <summary>The activation function.</summary>
     public Activation? Activation { get; init; }
 
-    /// <summary>Whether weights are initialised orthogonally; not for DQN. Default: true.</summary>
+    /// <summary>Whether weights are initialised orthogonally; for PPO and A2C. Default: true.</summary>
     public bool? OrthoInit { get; init; }
 
-    /// <summary>The logarithm of the initial standard deviation of Box actions, from -20 to 2; not for DQN. Default: 0.</summary>
+    /// <summary>The logarithm of the initial standard deviation of Box actions, from -20 to 2; not for DQN, QRDQN and TD3.</summary>
     public double? LogStdInit { get; init; }
 
     /// <summary>Whether the numbers of images are divided by 255. Default: true.</summary>
@@ -124,17 +127,23 @@ public sealed record PolicyNetwork
 
     internal string ToText()
     {
-        if (Layers is not null && (PolicyLayers is not null || ValueLayers is not null))
+        if (Layers is not null && (PolicyLayers ?? ValueLayers ?? CriticLayers) is not null)
         {
-            throw new ArgumentException("PolicyNetwork.Layers: PolicyLayers and ValueLayers are set too, and say something else");
+            throw new ArgumentException("PolicyNetwork.Layers: PolicyLayers, ValueLayers or CriticLayers are set too, and say something else");
         }
 
+        if (ValueLayers is not null && CriticLayers is not null)
+        {
+            throw new ArgumentException("PolicyNetwork.CriticLayers: ValueLayers are set too; an algorithm has one of them");
+        }
+
+        var other = CriticLayers is null ? "vf" : "qf";
         var layers = Layers is not null ? HyperparameterText.List(Layers)
-            : PolicyLayers is null && ValueLayers is null ? null
+            : (PolicyLayers ?? ValueLayers ?? CriticLayers) is null ? null
             : HyperparameterText.Dict(new (string, string?)[]
             {
                 ("pi", HyperparameterText.List(PolicyLayers ?? Array.Empty<int>())),
-                ("vf", HyperparameterText.List(ValueLayers ?? Array.Empty<int>())),
+                (other, HyperparameterText.List(CriticLayers ?? ValueLayers ?? Array.Empty<int>())),
             });
         return HyperparameterText.Dict(new[]
         {

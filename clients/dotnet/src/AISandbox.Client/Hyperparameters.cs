@@ -21,9 +21,6 @@ public abstract record Hyperparameters
     /// <summary>Discount factor. A number of at least 0 and at most 1. Default: 0.99.</summary>
     public double? Gamma { get; init; }
 
-    /// <summary>Gradients are clipped to this norm. A number greater than 0.</summary>
-    public double? MaxGradNorm { get; init; }
-
     /// <summary>Number of episodes in the reported means. A whole number from 1 to 100,000. Default: 100.</summary>
     public int? StatsWindowSize { get; init; }
 
@@ -60,7 +57,6 @@ public abstract record Hyperparameters
         WriteOwn(text);
         text.Add("learning_rate", LearningRate);
         text.Add("gamma", Gamma);
-        text.Add("max_grad_norm", MaxGradNorm);
         text.Add("stats_window_size", StatsWindowSize);
         text.Add("policy_kwargs", PolicyKwargs);
         text.Add("device", Device);
@@ -104,6 +100,8 @@ internal sealed class HyperparameterText
     public void Add(string name, long? value) => Set(name, value?.ToString(CultureInfo.InvariantCulture));
 
     public void Add(string name, bool? value) => Set(name, value is { } truth ? Truth(truth) : null);
+
+    public void Add(string name, AutomaticNumber? value) => Set(name, value?.ToString());
 
     public void Add(string name, Schedule? value) => Set(name, value?.ToString());
 

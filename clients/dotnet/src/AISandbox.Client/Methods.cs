@@ -3,6 +3,9 @@ namespace AISandbox.Client;
 /// <summary>The unary methods of the service.</summary>
 internal static class Methods
 {
+    public static readonly Method<V1.TrainingRequest, V1.TrainingResponse, string> Start = new(
+        "StartTraining", (client, request, options) => client.StartTrainingAsync(request, options), response => response.RunId);
+
     public static readonly Method<V1.TrainingRequest, V1.TrainingResponse, string> StartPpo = new(
         "StartTrainingPPO", (client, request, options) => client.StartTrainingPPOAsync(request, options), response => response.RunId);
 

@@ -43,6 +43,7 @@ public sealed record Training
     {
         var request = new V1.TrainingRequest
         {
+            Algorithm = Hyperparameters.Algorithm,
             ExperimentId = Experiment,
             TotalTimesteps = TotalTimesteps,
             ModelOutputPath = ModelOutputPath ?? "",

@@ -113,7 +113,7 @@ public sealed record TrainingStatus
     /// <summary>The experiment that the run belongs to.</summary>
     public string Experiment { get; init; } = "";
 
-    /// <summary>The algorithm: <c>PPO</c>, <c>A2C</c>, <c>DQN</c>.</summary>
+    /// <summary>The algorithm by the name of its class: <c>PPO</c>, <c>SAC</c>, <c>CrossQ</c>.</summary>
     public string Algorithm { get; init; } = "";
 
     /// <summary>The seed, as requested or chosen by the service.</summary>
@@ -166,7 +166,7 @@ public sealed record TrainingStatus
         Activity = status.Activity is >= V1.TrainerActivity.Starting and <= V1.TrainerActivity.WaitingForStep
             ? (TrainerActivity)status.Activity : TrainerActivity.Unknown,
         Experiment = status.ExperimentId,
-        Algorithm = status.Algorithm == V1.Algorithm.Unspecified ? "" : status.Algorithm.ToString().ToUpperInvariant(),
+        Algorithm = AlgorithmNames.Of(status.Algorithm),
         Seed = status.Seed,
         Restarts = (int)status.Restarts,
         TimestepsLost = status.TimestepsLost,

@@ -92,12 +92,23 @@ public class ServiceTests(ServiceProcess service) : IClassFixture<ServiceProcess
                 TargetUpdateInterval = 100, ExplorationFraction = 0.2, ExplorationInitialEps = 0.9, ExplorationFinalEps = 0.1,
                 OptimizeMemoryUsage = true, HandleTimeoutTermination = false,
             },
+            new QrdqnHyperparameters { BufferSize = 1000, ExplorationFinalEps = 0.02, MaxGradNorm = 10, PolicyKwargs = new PolicyNetwork { Layers = [8] } },
+            new SacHyperparameters
+            {
+                BufferSize = 1000, EntCoef = AutomaticNumber.AutomaticFrom(0.5), TargetEntropy = AutomaticNumber.Automatic, UseSde = true, UseSdeAtWarmup = true,
+                NoiseType = "normal", NoiseStd = 0.1, TargetUpdateInterval = 2, PolicyKwargs = new PolicyNetwork { PolicyLayers = [8], CriticLayers = [16] },
+            },
+            new Td3Hyperparameters { BufferSize = 1000, PolicyDelay = 3, TargetPolicyNoise = 0.1, TargetNoiseClip = 0.2, NoiseType = "ornstein-uhlenbeck", NoiseStd = 0.5 },
+            new TqcHyperparameters { BufferSize = 1000, TopQuantilesToDropPerNet = 3, EntCoef = 0.1 },
+            new CrossQHyperparameters { BufferSize = 1000, PolicyDelay = 2, TargetEntropy = -2 },
         ];
-        foreach (var hyperparameters in all)
+        string[] names = ["PPO", "A2C", "DQN", "QRDQN", "SAC", "TD3", "TQC", "CrossQ"];
+        foreach (var (hyperparameters, name) in all.Zip(names))
         {
-            var run = await client.StartAsync(Long("understood") with { Hyperparameters = hyperparameters, Environment = TrainingEnvironment.Gymnasium("CartPole-v1") }, token);
+            var environment = hyperparameters is PpoHyperparameters or A2cHyperparameters or DqnHyperparameters or QrdqnHyperparameters ? "CartPole-v1" : "Pendulum-v1";
+            var run = await client.StartAsync(Long("understood") with { Hyperparameters = hyperparameters, Environment = TrainingEnvironment.Gymnasium(environment) }, token);
             var status = await run.CancelAsync(token);
-            Assert.Equal(hyperparameters.Algorithm.ToString().ToUpperInvariant(), status.Algorithm);
+            Assert.Equal(name, status.Algorithm);
         }
 
         var refused = await Assert.ThrowsAsync<AISandboxException>(() => client.StartAsync(Long("refused") with { Hyperparameters = new PpoHyperparameters { Gamma = 1.5 } }, token));

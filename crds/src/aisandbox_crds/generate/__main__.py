@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from aisandbox_crds.generate.dotnet_records import dotnet_files
 from aisandbox_crds.generate.hyperparameters_page import hyperparameters_page
 from aisandbox_crds.generate.resource import resource
 from aisandbox_crds.generate.trainingrun_page import with_tables
@@ -22,12 +23,15 @@ HEADER = """\
 
 
 def generated(root: Path) -> Mapping[Path, str]:
-    """The files and what should be in them; of docs/trainingrun.md only the tables are generated."""
+    """The files and what should be in them; of docs/trainingrun.md only the tables are generated, of the
+    C# package only the records of hyperparameters.
+    """
     page = root / "docs" / "trainingrun.md"
     return {
         root / "crds" / "trainingrun.yaml": HEADER + yaml_text(resource()),
         page: with_tables(page.read_text(encoding="utf-8")),
         root / "docs" / "hyperparameters.md": hyperparameters_page(),
+        **dotnet_files(root),
     }
 
 

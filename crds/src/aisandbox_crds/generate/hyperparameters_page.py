@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from aisandbox_crds.hyperparameter_table import NORMALIZE_KEYWORDS, PARAMETERS, REFUSED, ZOO_PARAMETERS, Parameter
-from aisandbox_crds.parameter_types import OptionalType
+from aisandbox_crds.algorithms import ALGORITHMS
+from aisandbox_crds.hyperparameter_table import (
+    NOISE_PARAMETERS,
+    NORMALIZE_KEYWORDS,
+    PARAMETERS,
+    REFUSED,
+    ZOO_PARAMETERS,
+)
+from aisandbox_crds.parameter import Parameter
+from aisandbox_crds.parameter_types import OptionalType, ParameterType
 from aisandbox_crds.parameter_values import Normalize
-from aisandbox_crds.policy_kwargs import EXTRACTORS, OPTIMIZERS, POLICY_KEYWORDS, REFUSED_POLICY_KEYWORDS
+from aisandbox_crds.policy_kwargs import EXTRACTORS, OPTIMIZERS, REFUSED_POLICY_KEYWORDS
 from aisandbox_crds.spec import Algorithm
 
 INTRODUCTION = """\
@@ -16,7 +24,8 @@ INTRODUCTION = """\
 # Hyperparameters
 
 A start call takes hyperparameters as a map of text to text; the others keep their defaults. They are the keywords
-of the algorithm's class in [stable-baselines3](https://stable-baselines3.readthedocs.io), and a few more that
+of the algorithm's class in [stable-baselines3](https://stable-baselines3.readthedocs.io) or
+[sb3-contrib](https://sb3-contrib.readthedocs.io), and a few more that
 [RL Zoo](https://github.com/DLR-RM/rl-baselines3-zoo) knows. Values are written as in RL Zoo's files, so that theirs can
 be copied:
 
@@ -45,13 +54,23 @@ For example, RL Zoo's PPO for MountainCarContinuous-v0:
     policy_kwargs  dict(log_std_init=-3.29, ortho_init=False)
 """
 
+_ALGORITHMS = """\
+The names are those of the classes; the command line takes them in any case. A start call refuses actions that the
+algorithm does not take, and names the algorithms that do.
+"""
+
+_NOISE = """\
+For {algorithms}. Both or none are given. The noise is part of the training, not of the policy: a published model has
+none.
+"""
+
 _NORMALIZE = """\
 `normalize` is `True`, `False`, or a dict with any of these. `gamma` is the algorithm's by default. The statistics are
 saved with every checkpoint and are inside every published model.
 """
 
 _POLICY = """\
-A dict with any of these. DQN takes those marked so, and its `net_arch` is one list.
+A dict with any of these; the second column has the algorithms that take the key.
 """
 
 _OPTIONS = """\
@@ -69,11 +88,18 @@ def hyperparameters_page() -> str:
 
 def _lines() -> Iterator[str]:
     yield INTRODUCTION
+    yield "## Algorithms\n"
+    yield _ALGORITHMS
+    yield from _table(("name", "is", "actions", "learns from", "observations"), map(_algorithm, Algorithm))
     for algorithm in Algorithm:
         yield f"## {algorithm}\n"
         yield from _parameters(PARAMETERS[algorithm])
+    yield "## Action noise\n"
+    noisy = [str(algorithm) for algorithm in Algorithm if ALGORITHMS[algorithm].action_noise]
+    yield _NOISE.format(algorithms=f"{', '.join(noisy[:-1])} and {noisy[-1]}")
+    yield from _parameters(NOISE_PARAMETERS)
     yield "## Around the algorithm\n"
-    yield "For all three.\n"
+    yield "For all algorithms.\n"
     yield from _parameters(ZOO_PARAMETERS)
     yield "## normalize\n"
     yield _NORMALIZE
@@ -84,11 +110,7 @@ def _lines() -> Iterator[str]:
     yield from _table(("key", "takes", "default"), rows)
     yield "## policy_kwargs\n"
     yield _POLICY
-    dqn = POLICY_KEYWORDS[Algorithm.DQN]
-    policy = POLICY_KEYWORDS[Algorithm.PPO].items()
-    yield from _table(
-        ("key", "takes", "DQN"), ((_code(k), str(type_), "yes" if k in dqn else "") for k, type_ in policy)
-    )
+    yield from _table(("key", "of", "takes"), _policy_keywords())
     yield _OPTIONS
     classes = [*OPTIMIZERS.items(), *EXTRACTORS.items()]
     yield from _table(
@@ -101,6 +123,30 @@ def _lines() -> Iterator[str]:
     yield "## What is not a hyperparameter\n"
     refused = [*REFUSED.items(), *((f"policy_kwargs.{key}", why) for key, why in REFUSED_POLICY_KEYWORDS.items())]
     yield from _table(("key", "because it"), ((_code(key), why) for key, why in refused))
+
+
+def _algorithm(algorithm: Algorithm) -> tuple[str, ...]:
+    traits = ALGORITHMS[algorithm]
+    names = {"box": "Box", "discrete": "Discrete", "multi_discrete": "MultiDiscrete", "multi_binary": "MultiBinary"}
+    policies = {"MlpPolicy": "vectors", "CnnPolicy": "images", "MultiInputPolicy": "a Dict"}
+    return (
+        _code(algorithm),
+        traits.title,
+        ", ".join(names[kind] for kind in traits.actions),
+        "a replay buffer" if traits.off_policy else "rollouts",
+        ", ".join(policies[policy] for policy in traits.policies),
+    )
+
+
+def _policy_keywords() -> Iterator[tuple[str, ...]]:
+    """A row for each keyword and type, with the algorithms that take it."""
+    takers: dict[tuple[str, ParameterType], list[Algorithm]] = {}
+    for algorithm in Algorithm:
+        for key, type_ in ALGORITHMS[algorithm].policy_keywords.items():
+            takers.setdefault((key, type_), []).append(algorithm)
+    order = list(dict.fromkeys(key for key, _ in takers))
+    for (key, type_), algorithms in sorted(takers.items(), key=lambda entry: order.index(entry[0][0])):
+        yield _code(key), "all" if len(algorithms) == len(Algorithm) else ", ".join(algorithms), str(type_)
 
 
 def _parameters(parameters: Iterable[Parameter]) -> Iterator[str]:

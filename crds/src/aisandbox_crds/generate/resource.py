@@ -15,7 +15,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from aisandbox_crds.codec import ENVIRONMENT_KINDS, camel_case
 from aisandbox_crds.field_rules import CelRule, FieldRule, rule_of
-from aisandbox_crds.hyperparameter_table import PARAMETERS, ZOO_PARAMETERS
+from aisandbox_crds.hyperparameter_table import parameters_of
 from aisandbox_crds.spec import Algorithm, Environment, Resources, Toleration, TrainingRunSpec
 from aisandbox_crds.status import Phase, TrainingRunStatus
 from aisandbox_crds.trainingrun import GROUP, KIND, VERSION
@@ -346,7 +346,7 @@ def _forbidden(path: str, rule: str, message: str) -> Schema:
 def _hyperparameter_rules() -> list[Schema]:
     rules = []
     for algorithm in Algorithm:
-        names = sorted(parameter.name for parameter in (*PARAMETERS[algorithm], *ZOO_PARAMETERS))
+        names = sorted(parameter.name for parameter in parameters_of(algorithm))
         listed = ", ".join(f"'{name}'" for name in names)
         known = f"!has(self.hyperparameters) || self.hyperparameters.all(k, k in [{listed}])"
         rules.append(

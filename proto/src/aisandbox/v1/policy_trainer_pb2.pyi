@@ -32,23 +32,43 @@ class _AlgorithmEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Algorithm.V
     ALGORITHM_UNSPECIFIED: _Algorithm.ValueType  # 0
     """Not an algorithm."""
     ALGORITHM_PPO: _Algorithm.ValueType  # 1
-    """Proximal Policy Optimization."""
+    """Proximal Policy Optimization, for any action space."""
     ALGORITHM_A2C: _Algorithm.ValueType  # 2
-    """Advantage Actor Critic."""
+    """Advantage Actor Critic, for any action space."""
     ALGORITHM_DQN: _Algorithm.ValueType  # 3
-    """Deep Q Network."""
+    """Deep Q Network, for Discrete actions."""
+    ALGORITHM_SAC: _Algorithm.ValueType  # 4
+    """Soft Actor Critic, for Box actions."""
+    ALGORITHM_TD3: _Algorithm.ValueType  # 5
+    """Twin Delayed DDPG, for Box actions. Its policy is no distribution: a stochastic action is the deterministic one."""
+    ALGORITHM_TQC: _Algorithm.ValueType  # 6
+    """Truncated Quantile Critics, for Box actions."""
+    ALGORITHM_CROSSQ: _Algorithm.ValueType  # 7
+    """CrossQ, for Box actions and observations that are vectors."""
+    ALGORITHM_QRDQN: _Algorithm.ValueType  # 8
+    """Quantile Regression DQN, for Discrete actions."""
 
 class Algorithm(_Algorithm, metaclass=_AlgorithmEnumTypeWrapper):
-    """The algorithms, as implemented by stable-baselines3."""
+    """The algorithms, as implemented by stable-baselines3 and sb3-contrib. docs/hyperparameters.md has their keywords."""
 
 ALGORITHM_UNSPECIFIED: Algorithm.ValueType  # 0
 """Not an algorithm."""
 ALGORITHM_PPO: Algorithm.ValueType  # 1
-"""Proximal Policy Optimization."""
+"""Proximal Policy Optimization, for any action space."""
 ALGORITHM_A2C: Algorithm.ValueType  # 2
-"""Advantage Actor Critic."""
+"""Advantage Actor Critic, for any action space."""
 ALGORITHM_DQN: Algorithm.ValueType  # 3
-"""Deep Q Network."""
+"""Deep Q Network, for Discrete actions."""
+ALGORITHM_SAC: Algorithm.ValueType  # 4
+"""Soft Actor Critic, for Box actions."""
+ALGORITHM_TD3: Algorithm.ValueType  # 5
+"""Twin Delayed DDPG, for Box actions. Its policy is no distribution: a stochastic action is the deterministic one."""
+ALGORITHM_TQC: Algorithm.ValueType  # 6
+"""Truncated Quantile Critics, for Box actions."""
+ALGORITHM_CROSSQ: Algorithm.ValueType  # 7
+"""CrossQ, for Box actions and observations that are vectors."""
+ALGORITHM_QRDQN: Algorithm.ValueType  # 8
+"""Quantile Regression DQN, for Discrete actions."""
 Global___Algorithm: _TypeAlias = Algorithm  # noqa: Y015
 
 class _Phase:
@@ -104,13 +124,13 @@ class _NoiseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NoiseKind.V
     NOISE_KIND_UNSPECIFIED: _NoiseKind.ValueType  # 0
     """Not known."""
     NOISE_KIND_NORMAL: _NoiseKind.ValueType  # 1
-    """Independent standard normal numbers (Box)."""
+    """Independent standard normal numbers (Box). The noise has no effect on a policy of TD3."""
     NOISE_KIND_GUMBEL: _NoiseKind.ValueType  # 2
     """Independent standard Gumbel numbers, -log(-log(u)) (Discrete, MultiDiscrete: the Gumbel-max method)."""
     NOISE_KIND_LOGISTIC: _NoiseKind.ValueType  # 3
     """Independent standard logistic numbers, log(u) - log(1 - u) (MultiBinary)."""
     NOISE_KIND_EPSILON_GREEDY: _NoiseKind.ValueType  # 4
-    """With probability epsilon, 1e30 at one random index and 0 elsewhere; otherwise all 0 (DQN)."""
+    """With probability epsilon, 1e30 at one random index and 0 elsewhere; otherwise all 0 (DQN, QRDQN)."""
 
 class NoiseKind(_NoiseKind, metaclass=_NoiseKindEnumTypeWrapper):
     """How to fill the input "noise" of the ONNX file to sample an action."""
@@ -118,13 +138,13 @@ class NoiseKind(_NoiseKind, metaclass=_NoiseKindEnumTypeWrapper):
 NOISE_KIND_UNSPECIFIED: NoiseKind.ValueType  # 0
 """Not known."""
 NOISE_KIND_NORMAL: NoiseKind.ValueType  # 1
-"""Independent standard normal numbers (Box)."""
+"""Independent standard normal numbers (Box). The noise has no effect on a policy of TD3."""
 NOISE_KIND_GUMBEL: NoiseKind.ValueType  # 2
 """Independent standard Gumbel numbers, -log(-log(u)) (Discrete, MultiDiscrete: the Gumbel-max method)."""
 NOISE_KIND_LOGISTIC: NoiseKind.ValueType  # 3
 """Independent standard logistic numbers, log(u) - log(1 - u) (MultiBinary)."""
 NOISE_KIND_EPSILON_GREEDY: NoiseKind.ValueType  # 4
-"""With probability epsilon, 1e30 at one random index and 0 elsewhere; otherwise all 0 (DQN)."""
+"""With probability epsilon, 1e30 at one random index and 0 elsewhere; otherwise all 0 (DQN, QRDQN)."""
 Global___NoiseKind: _TypeAlias = NoiseKind  # noqa: Y015
 
 @_typing.final
@@ -166,6 +186,7 @@ class TrainingRequest(_message.Message):
     CHECKPOINT_EVERY_TIMESTEPS_FIELD_NUMBER: _builtins.int
     EVALUATION_FIELD_NUMBER: _builtins.int
     PLACEMENT_FIELD_NUMBER: _builtins.int
+    ALGORITHM_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
     """A name that groups runs: 1 to 128 printable characters. The run's id begins with it."""
     total_timesteps: _builtins.int
@@ -182,14 +203,16 @@ class TrainingRequest(_message.Message):
     request_id: _builtins.str
     """1 to 128 printable characters, chosen by the client. The same id with the same request returns the same run."""
     checkpoint_every_timesteps: _builtins.int
-    """Environment steps between checkpoints; 0: a tenth of total_timesteps, at most 100,000. PPO and A2C save at
+    """Environment steps between checkpoints; 0: a tenth of total_timesteps, at most 100,000. On-policy algorithms save at
     the end of the rollout in which the number is reached.
     """
+    algorithm: Global___Algorithm.ValueType
+    """The algorithm. StartTraining needs it; in the calls that name one it may be absent, and is otherwise the same."""
     @_builtins.property
     def hyperparameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Overrides the algorithm's defaults by name, at most 100, each of at most 2,000 characters. In the notation of RL
         Zoo: "3e-4", "lin_3e-4", "256", "True", "dict(net_arch=[64, 64])". Keys are the keyword arguments of the
-        stable-baselines3 class and policy, normalize, n_envs, frame_stack. An unknown key or a wrong value is INVALID_ARGUMENT;
+        algorithm's class, policy, normalize, n_envs, frame_stack, noise_type, noise_std. An unknown key or a wrong value is INVALID_ARGUMENT;
         the message names the key and what is allowed.
         """
 
@@ -220,10 +243,11 @@ class TrainingRequest(_message.Message):
         checkpoint_every_timesteps: _builtins.int = ...,
         evaluation: Global___Evaluation | None = ...,
         placement: Global___Placement | None = ...,
+        algorithm: Global___Algorithm.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "environment", b"environment", "evaluation", b"evaluation", "placement", b"placement", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "checkpoint_every_timesteps", b"checkpoint_every_timesteps", "environment", b"environment", "evaluation", b"evaluation", "experiment_id", b"experiment_id", "hyperparameters", b"hyperparameters", "model_output_path", b"model_output_path", "placement", b"placement", "request_id", b"request_id", "seed", b"seed", "total_timesteps", b"total_timesteps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "algorithm", b"algorithm", "checkpoint_every_timesteps", b"checkpoint_every_timesteps", "environment", b"environment", "evaluation", b"evaluation", "experiment_id", b"experiment_id", "hyperparameters", b"hyperparameters", "model_output_path", b"model_output_path", "placement", b"placement", "request_id", b"request_id", "seed", b"seed", "total_timesteps", b"total_timesteps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015

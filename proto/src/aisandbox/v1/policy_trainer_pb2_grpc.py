@@ -43,6 +43,11 @@ class PolicyTrainerServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.StartTraining = channel.unary_unary(
+                '/aisandbox.v1.PolicyTrainerService/StartTraining',
+                request_serializer=aisandbox_dot_v1_dot_policy__trainer__pb2.TrainingRequest.SerializeToString,
+                response_deserializer=aisandbox_dot_v1_dot_policy__trainer__pb2.TrainingResponse.FromString,
+                _registered_method=True)
         self.StartTrainingPPO = channel.unary_unary(
                 '/aisandbox.v1.PolicyTrainerService/StartTrainingPPO',
                 request_serializer=aisandbox_dot_v1_dot_policy__trainer__pb2.TrainingRequest.SerializeToString,
@@ -127,9 +132,10 @@ class PolicyTrainerServiceServicer:
     inference-server.
     """
 
-    def StartTrainingPPO(self, request, context):
-        """Starts training with Proximal Policy Optimization and returns at once; the run continues if the caller disconnects.
-        Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (too many
+    def StartTraining(self, request, context):
+        """Starts training with TrainingRequest.algorithm and returns at once; the run continues if the caller disconnects.
+        Errors: INVALID_ARGUMENT (also for an algorithm that does not take the actions of the environment: the message names
+        those that do); ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (too many
         pending runs, disk space); FAILED_PRECONDITION (the simulator speaks another version of EnvironmentService or breaks its
         contract; an unfinished run writes the same model_output_path). Hyperparameters and options that the simulator rules
         out are INVALID_ARGUMENT, if it answers within 2 s. A simulator that cannot be reached is not an
@@ -141,15 +147,22 @@ class PolicyTrainerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartTrainingPPO(self, request, context):
+        """StartTraining with ALGORITHM_PPO.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StartTrainingA2C(self, request, context):
-        """Starts training with Advantage Actor Critic; otherwise as StartTrainingPPO.
+        """StartTraining with ALGORITHM_A2C.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartTrainingDQN(self, request, context):
-        """Starts training with a Deep Q Network, for Discrete actions only; otherwise as StartTrainingPPO.
+        """StartTraining with ALGORITHM_DQN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -245,6 +258,11 @@ class PolicyTrainerServiceServicer:
 
 def add_PolicyTrainerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'StartTraining': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartTraining,
+                    request_deserializer=aisandbox_dot_v1_dot_policy__trainer__pb2.TrainingRequest.FromString,
+                    response_serializer=aisandbox_dot_v1_dot_policy__trainer__pb2.TrainingResponse.SerializeToString,
+            ),
             'StartTrainingPPO': grpc.unary_unary_rpc_method_handler(
                     servicer.StartTrainingPPO,
                     request_deserializer=aisandbox_dot_v1_dot_policy__trainer__pb2.TrainingRequest.FromString,
@@ -334,6 +352,33 @@ class PolicyTrainerService:
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
     inference-server.
     """
+
+    @staticmethod
+    def StartTraining(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisandbox.v1.PolicyTrainerService/StartTraining',
+            aisandbox_dot_v1_dot_policy__trainer__pb2.TrainingRequest.SerializeToString,
+            aisandbox_dot_v1_dot_policy__trainer__pb2.TrainingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def StartTrainingPPO(request,

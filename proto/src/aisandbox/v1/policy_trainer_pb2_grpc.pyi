@@ -42,9 +42,10 @@ class PolicyTrainerServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PolicyTrainerServiceAsyncStub: ...
-    StartTrainingPPO: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]
-    """Starts training with Proximal Policy Optimization and returns at once; the run continues if the caller disconnects.
-    Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (too many
+    StartTraining: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]
+    """Starts training with TrainingRequest.algorithm and returns at once; the run continues if the caller disconnects.
+    Errors: INVALID_ARGUMENT (also for an algorithm that does not take the actions of the environment: the message names
+    those that do); ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (too many
     pending runs, disk space); FAILED_PRECONDITION (the simulator speaks another version of EnvironmentService or breaks its
     contract; an unfinished run writes the same model_output_path). Hyperparameters and options that the simulator rules
     out are INVALID_ARGUMENT, if it answers within 2 s. A simulator that cannot be reached is not an
@@ -52,10 +53,12 @@ class PolicyTrainerServiceStub:
     while the simulator is asked, there is no run; later than that there may be one, which the same request with the same
     request_id returns.
     """
+    StartTrainingPPO: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]
+    """StartTraining with ALGORITHM_PPO."""
     StartTrainingA2C: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]
-    """Starts training with Advantage Actor Critic; otherwise as StartTrainingPPO."""
+    """StartTraining with ALGORITHM_A2C."""
     StartTrainingDQN: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]
-    """Starts training with a Deep Q Network, for Discrete actions only; otherwise as StartTrainingPPO."""
+    """StartTraining with ALGORITHM_DQN."""
     GetTrainingStatus: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.StatusRequest, _policy_trainer_pb2.StatusResponse]
     """The status of a run. Errors: NOT_FOUND."""
     WatchTraining: _grpc.UnaryStreamMultiCallable[_policy_trainer_pb2.WatchTrainingRequest, _policy_trainer_pb2.StatusResponse]
@@ -109,9 +112,10 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    StartTrainingPPO: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]  # type: ignore[assignment]
-    """Starts training with Proximal Policy Optimization and returns at once; the run continues if the caller disconnects.
-    Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (too many
+    StartTraining: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]  # type: ignore[assignment]
+    """Starts training with TrainingRequest.algorithm and returns at once; the run continues if the caller disconnects.
+    Errors: INVALID_ARGUMENT (also for an algorithm that does not take the actions of the environment: the message names
+    those that do); ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (too many
     pending runs, disk space); FAILED_PRECONDITION (the simulator speaks another version of EnvironmentService or breaks its
     contract; an unfinished run writes the same model_output_path). Hyperparameters and options that the simulator rules
     out are INVALID_ARGUMENT, if it answers within 2 s. A simulator that cannot be reached is not an
@@ -119,10 +123,12 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     while the simulator is asked, there is no run; later than that there may be one, which the same request with the same
     request_id returns.
     """
+    StartTrainingPPO: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]  # type: ignore[assignment]
+    """StartTraining with ALGORITHM_PPO."""
     StartTrainingA2C: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]  # type: ignore[assignment]
-    """Starts training with Advantage Actor Critic; otherwise as StartTrainingPPO."""
+    """StartTraining with ALGORITHM_A2C."""
     StartTrainingDQN: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.TrainingRequest, _policy_trainer_pb2.TrainingResponse]  # type: ignore[assignment]
-    """Starts training with a Deep Q Network, for Discrete actions only; otherwise as StartTrainingPPO."""
+    """StartTraining with ALGORITHM_DQN."""
     GetTrainingStatus: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.StatusRequest, _policy_trainer_pb2.StatusResponse]  # type: ignore[assignment]
     """The status of a run. Errors: NOT_FOUND."""
     WatchTraining: _aio.UnaryStreamMultiCallable[_policy_trainer_pb2.WatchTrainingRequest, _policy_trainer_pb2.StatusResponse]  # type: ignore[assignment]
@@ -175,13 +181,14 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     """
 
     @_abc_1.abstractmethod
-    def StartTrainingPPO(
+    def StartTraining(
         self,
         request: _policy_trainer_pb2.TrainingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_trainer_pb2.TrainingResponse, _abc.Awaitable[_policy_trainer_pb2.TrainingResponse]]:
-        """Starts training with Proximal Policy Optimization and returns at once; the run continues if the caller disconnects.
-        Errors: INVALID_ARGUMENT; ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (too many
+        """Starts training with TrainingRequest.algorithm and returns at once; the run continues if the caller disconnects.
+        Errors: INVALID_ARGUMENT (also for an algorithm that does not take the actions of the environment: the message names
+        those that do); ALREADY_EXISTS (the request_id was used for another request); RESOURCE_EXHAUSTED (too many
         pending runs, disk space); FAILED_PRECONDITION (the simulator speaks another version of EnvironmentService or breaks its
         contract; an unfinished run writes the same model_output_path). Hyperparameters and options that the simulator rules
         out are INVALID_ARGUMENT, if it answers within 2 s. A simulator that cannot be reached is not an
@@ -191,12 +198,20 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def StartTrainingPPO(
+        self,
+        request: _policy_trainer_pb2.TrainingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_trainer_pb2.TrainingResponse, _abc.Awaitable[_policy_trainer_pb2.TrainingResponse]]:
+        """StartTraining with ALGORITHM_PPO."""
+
+    @_abc_1.abstractmethod
     def StartTrainingA2C(
         self,
         request: _policy_trainer_pb2.TrainingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_trainer_pb2.TrainingResponse, _abc.Awaitable[_policy_trainer_pb2.TrainingResponse]]:
-        """Starts training with Advantage Actor Critic; otherwise as StartTrainingPPO."""
+        """StartTraining with ALGORITHM_A2C."""
 
     @_abc_1.abstractmethod
     def StartTrainingDQN(
@@ -204,7 +219,7 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_trainer_pb2.TrainingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_trainer_pb2.TrainingResponse, _abc.Awaitable[_policy_trainer_pb2.TrainingResponse]]:
-        """Starts training with a Deep Q Network, for Discrete actions only; otherwise as StartTrainingPPO."""
+        """StartTraining with ALGORITHM_DQN."""
 
     @_abc_1.abstractmethod
     def GetTrainingStatus(

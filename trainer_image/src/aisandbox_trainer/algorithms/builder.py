@@ -1,7 +1,7 @@
-"""From hyperparameters to a stable-baselines3 algorithm.
+"""From hyperparameters to an algorithm of stable-baselines3 or sb3-contrib.
 
-Owns the mapping of names to torch's objects and the choice of the device. Must not know where environments come from
-or how the model is trained.
+Owns the mapping of names to classes and torch's objects, and the choice of the device. Must not know where
+environments come from or how the model is trained.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import sb3_contrib
+import stable_baselines3
 import structlog
 import torch
-from aisandbox_crds import Algorithm, ClassName, Hyperparameters, LinearSchedule
-from stable_baselines3 import A2C, DQN, PPO
+from aisandbox_crds import ActionNoise, Algorithm, ClassName, Hyperparameters, LinearSchedule
+from gymnasium import Space
 from stable_baselines3.common import torch_layers
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import ActionNoise as NoiseProcess
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import LinearSchedule as TorchLinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
@@ -32,7 +37,17 @@ FAST: Mapping[Algorithm, type[BaseAlgorithm]] = {
     Algorithm.A2C: FastA2C,
     Algorithm.DQN: FastDQN,
 }
-PLAIN: Mapping[Algorithm, type[BaseAlgorithm]] = {Algorithm.PPO: PPO, Algorithm.A2C: A2C, Algorithm.DQN: DQN}
+"""The algorithms with a fast update."""
+
+PLAIN: Mapping[Algorithm, type[BaseAlgorithm]] = {
+    algorithm: getattr(stable_baselines3, algorithm, None) or getattr(sb3_contrib, algorithm) for algorithm in Algorithm
+}
+"""The classes of the libraries, which have the algorithms' names."""
+
+_NOISES: Mapping[str, type[NormalActionNoise | OrnsteinUhlenbeckActionNoise]] = {
+    "normal": NormalActionNoise,
+    "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise,
+}
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +59,8 @@ def class_of(algorithm: Algorithm, *, fast_update: bool = True) -> type[BaseAlgo
     """
     if fast_update and not _torch_internals.AVAILABLE:
         log.warning("fast updates are not available with this version of PyTorch", version=torch.__version__)
-    return (FAST if fast_update and _torch_internals.AVAILABLE else PLAIN)[algorithm]
+    fast = FAST if fast_update and _torch_internals.AVAILABLE else {}
+    return fast.get(algorithm, PLAIN[algorithm])
 
 
 def build(
@@ -60,12 +76,18 @@ def build(
     if policy == "MultiInputPolicy":
         policy_kwargs = with_dict_extractor(keywords.get("policy_kwargs") or {}, env.observation_space)
         keywords |= {"policy_kwargs": policy_kwargs} if policy_kwargs else {}
+    if hyperparameters.noise is not None:
+        keywords["action_noise"] = action_noise(hyperparameters.noise, env.action_space)
     try:
         return kind(policy, env, seed=seed, device=device, **keywords)
     except (TypeError, ValueError, AssertionError) as error:
-        raise InvalidHyperparameter(
-            f"hyperparameters: {_name(kind)} of stable-baselines3 refused them: {error}"
-        ) from error
+        raise InvalidHyperparameter(f"hyperparameters: {_name(kind)} refused them: {error}") from error
+
+
+def action_noise(noise: ActionNoise, action_space: Space[Any]) -> NoiseProcess:
+    """The noise of one environment's actions, as RL Zoo makes it: without a mean, independent in each dimension."""
+    shape = action_space.shape or ()
+    return _NOISES[noise.kind](np.zeros(shape), noise.std * np.ones(shape))
 
 
 def default_device(policy: str) -> str:

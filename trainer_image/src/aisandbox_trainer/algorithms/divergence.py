@@ -15,9 +15,11 @@ CHECK_SECONDS = 0.2
 
 
 def check_finite(model: BaseAlgorithm) -> None:
-    """Raises NonFiniteTraining if a weight is NaN or infinite (or so large that their sum is)."""
+    """Raises NonFiniteTraining if a weight or a statistic of a layer is NaN or infinite (or their sum is)."""
     with torch.no_grad():
-        total = torch.stack([parameter.detach().sum() for parameter in model.policy.parameters()]).sum()
+        policy = model.policy
+        floats = [*policy.parameters(), *(each for each in policy.buffers() if each.is_floating_point())]
+        total = torch.stack([each.detach().sum() for each in floats]).sum()
     if not torch.isfinite(total):
         raise NonFiniteTraining(
             f"the policy's weights became NaN or infinite after {model.num_timesteps} steps; try a lower learning_rate "

@@ -1,8 +1,9 @@
 """The point between two updates that training can return to.
 
 While PPO and A2C collect a rollout only counters, statistics, generators and episodes change, and the weights do not:
-a copy of those few is enough to undo a rollout that was interrupted, for almost no cost. DQN updates between steps and
-is consistent between any two rollouts of a few steps, so it needs none. Must not know when to return, nor files.
+a copy of those few is enough to undo a rollout that was interrupted, for almost no cost. Off-policy algorithms update
+between steps and are consistent between any two rollouts of a few steps, so they need none. Must not know when to
+return, nor files.
 """
 
 from __future__ import annotations

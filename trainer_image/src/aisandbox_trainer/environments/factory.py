@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from aisandbox_crds import (
-    Algorithm,
+    ALGORITHMS,
     GrpcEnvironment,
     GymnasiumEnvironment,
     Hyperparameters,
@@ -68,7 +68,7 @@ class Environments:
                 env = FrameStack(env, stacked)
             if normalize is None:
                 return env
-            if self.spec.algorithm is Algorithm.DQN:
+            if ALGORITHMS[self.spec.algorithm].off_policy:
                 # It stores what VecNormalize was given, so that must be what the policy takes: transposed before.
                 env = _sb3_internals.transpose_images(env)
             if normalization is not None:

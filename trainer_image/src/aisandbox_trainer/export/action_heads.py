@@ -53,13 +53,15 @@ class BitsHead(nn.Module):
 class BoxHead(nn.Module):
     """Box: mean plus standard deviation times noise, in the simulator's bounds, float32 [N, *shape].
 
-    As SB3's ``predict`` does: squashed policies are squashed and unscaled, others clipped to the policy's bounds. Then,
-    as the trainer's SpaceAdapter does, the policy's bounds are mapped linearly to the simulator's. With state-dependent
+    ``std`` is a tensor [actions], or a module that gives [N, actions] of the latent features. As SB3's ``predict``
+    does: squashed policies are squashed and unscaled, others clipped to the policy's bounds. Then, as the trainer's
+    SpaceAdapter does, the policy's bounds are mapped linearly to the simulator's. With state-dependent
     exploration (gSDE, Raffin et al. 2020) ``std`` is [latent, actions] and the noise of an action has
     the standard deviation sqrt(latent^2 @ std^2): what SB3 draws, with fresh exploration weights for every observation
     instead of one set for several steps.
     """
 
+    spread: nn.Module | None
     std: th.Tensor
     inner_low: th.Tensor
     inner_high: th.Tensor
@@ -67,7 +69,12 @@ class BoxHead(nn.Module):
     high: th.Tensor
 
     def __init__(
-        self, space: spaces.Box, policy_space: spaces.Box, std: th.Tensor, by_state: bool, squashed: bool
+        self,
+        space: spaces.Box,
+        policy_space: spaces.Box,
+        std: th.Tensor | nn.Module,
+        by_state: bool,
+        squashed: bool,
     ) -> None:
         super().__init__()
         self.shape = space.shape
@@ -77,7 +84,9 @@ class BoxHead(nn.Module):
         self.rescaled = not (
             np.array_equal(space.low, policy_space.low) and np.array_equal(space.high, policy_space.high)
         )
-        self.register_buffer("std", std**2 if by_state else std)
+        self.spread = std if isinstance(std, nn.Module) else None
+        if isinstance(std, th.Tensor):
+            self.register_buffer("std", std**2 if by_state else std)
         for name, bound in (("inner_low", policy_space.low), ("inner_high", policy_space.high)):
             self.register_buffer(name, _row(bound))
         for name, bound in (("low", space.low), ("high", space.high)):
@@ -85,7 +94,10 @@ class BoxHead(nn.Module):
 
     def forward(self, latent: th.Tensor, scores: th.Tensor, noise: th.Tensor) -> th.Tensor:
         """The actions; the latent features count only where they scale the noise."""
-        std = th.sqrt(th.mm(latent**2, self.std)) if self.by_state else self.std
+        if self.spread is not None:
+            std = self.spread(latent)
+        else:
+            std = th.sqrt(th.mm(latent**2, self.std)) if self.by_state else self.std
         action = scores + std * noise
         if self.squashed:
             action = self.inner_low + 0.5 * (th.tanh(action) + 1.0) * (self.inner_high - self.inner_low)

@@ -22,21 +22,16 @@ from aisandbox_model_store.served_model import (
 )
 from aisandbox_wire import space_to_proto
 from google.protobuf import json_format
-from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
+from aisandbox_trainer.algorithms.builder import PLAIN
 from aisandbox_trainer.errors import CannotExport
 from aisandbox_trainer.export.golden import golden_examples
 from aisandbox_trainer.export.onnx_file import onnx_bytes
 from aisandbox_trainer.export.policy_graph import PolicyGraph, build_policy_graph
 
-_ALGORITHMS: dict[type[BaseAlgorithm], pb.Algorithm.ValueType] = {
-    PPO: pb.ALGORITHM_PPO,
-    A2C: pb.ALGORITHM_A2C,
-    DQN: pb.ALGORITHM_DQN,
-}
-_VERSIONED = ("aisandbox-trainer", "stable-baselines3", "torch", "gymnasium", "numpy", "onnx")
+_VERSIONED = ("aisandbox-trainer", "sb3-contrib", "stable-baselines3", "torch", "gymnasium", "numpy", "onnx")
 
 
 def export_model(
@@ -93,10 +88,10 @@ def _versions() -> dict[str, str]:
 
 
 def _algorithm(model: BaseAlgorithm) -> pb.Algorithm.ValueType:
-    for kind, algorithm in _ALGORITHMS.items():
+    for algorithm, kind in PLAIN.items():
         if isinstance(model, kind):
-            return algorithm
-    raise CannotExport(f"model: {type(model).__name__} is not PPO, A2C or DQN")
+            return pb.Algorithm.Value(f"ALGORITHM_{algorithm.name}")
+    raise CannotExport(f"model: {type(model).__name__} is none of {', '.join(PLAIN)}")
 
 
 __all__ = ["PolicyGraph", "export_model"]

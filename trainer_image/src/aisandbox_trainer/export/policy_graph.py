@@ -19,15 +19,14 @@ from aisandbox_model_store.served_model import observation_input
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.distributions import StateDependentNoiseDistribution
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.vec_env import VecNormalize
-from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.errors import CannotExport
+from aisandbox_trainer.export.acting_parts import ActingParts, acting_parts
 from aisandbox_trainer.export.action_heads import BitsHead, BoxHead, ChoiceHead, ChoicesHead
 
 Array = NDArray[Any]
@@ -148,20 +147,13 @@ class PolicyGraph(nn.Module):
 class _Actor(nn.Module):
     """The acting part of an SB3 policy: preprocessed leaves to latent features and scores."""
 
-    def __init__(
-        self,
-        policy: ActorCriticPolicy | DQNPolicy,
-        keys: Sequence[str],
-        extractor: nn.Module,
-        body: nn.Module,
-        last: nn.Module,
-    ) -> None:
+    def __init__(self, policy: BasePolicy, keys: Sequence[str], parts: ActingParts) -> None:
         super().__init__()
         self.keys = list(keys)
         self.observation_space = policy.observation_space
         self.normalize_images = policy.normalize_images
         # A copy, because export happens during training, which must not notice: no mode is switched, no device changed.
-        self.extractor, self.body, self.last = copy.deepcopy((extractor, body, last))
+        self.extractor, self.body, self.last = copy.deepcopy((parts.extractor, parts.body, parts.last))
         self.to("cpu")
 
     def forward(self, values: list[th.Tensor]) -> tuple[th.Tensor, th.Tensor]:
@@ -181,37 +173,31 @@ def build_policy_graph(
 ) -> PolicyGraph:
     """The graph of a model's policy between the simulator's spaces.
 
-    Whether images were transposed for the policy is seen from the shapes. Raises CannotExport for a policy that is none
-    of SB3's actor-critic or DQN policies or spaces that do not belong to the model, NonFiniteTraining for parameters
+    Whether images were transposed for the policy is seen from the shapes. Raises CannotExport for a policy of a family
+    that :func:`acting_parts` does not have or spaces that do not belong to the model, NonFiniteTraining for parameters
     that are NaN or infinite.
     """
-    policy = model.policy
-    if not isinstance(policy, ActorCriticPolicy | DQNPolicy):
-        raise CannotExport(f"policy: {type(policy).__name__} is neither an actor-critic nor a DQN policy of SB3")
+    policy: BasePolicy = model.policy
+    parts = acting_parts(policy)
     check_finite(model)
     pairs = _leaf_spaces(observation_space, policy.observation_space)
-    keys = [key for key, _, _ in pairs]
     inputs = [LeafInput(key, space, inner, vec_normalize) for key, space, inner in pairs]
-    if isinstance(policy, DQNPolicy):
-        net = policy.q_net
-        actor = _Actor(policy, keys, net.features_extractor, net.q_net[:-1], net.q_net[-1])
+    actor = _Actor(policy, [key for key, _, _ in pairs], parts)
+    if parts.values:
         n = _same_choices(action_space, policy.action_space)
         epsilon = float(getattr(model, "exploration_rate", 0.0))
-        head: nn.Module = ChoiceHead(_start(action_space))
-        return PolicyGraph(inputs, actor, head, Noise(pb.NOISE_KIND_EPSILON_GREEDY, n[0], epsilon))
-    actor = _Actor(policy, keys, policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net)
-    head, noise = _actor_critic_head(policy, action_space)
+        noise = Noise(pb.NOISE_KIND_EPSILON_GREEDY, n[0], epsilon)
+        return PolicyGraph(inputs, actor, ChoiceHead(_start(action_space)), noise)
+    head, noise = _head(policy, parts, action_space)
     return PolicyGraph(inputs, actor, head, noise)
 
 
-def _actor_critic_head(policy: ActorCriticPolicy, action_space: gym.Space[Any]) -> tuple[nn.Module, Noise]:
+def _head(policy: BasePolicy, parts: ActingParts, action_space: gym.Space[Any]) -> tuple[nn.Module, Noise]:
     if isinstance(action_space, spaces.Box) and isinstance(policy.action_space, spaces.Box):
         if (action_space.shape or (1,)) != policy.action_space.shape:
             raise CannotExport(f"action_space: {action_space} does not fit the policy's {policy.action_space}")
-        std, by_state = policy.log_std.detach().exp(), False
-        if isinstance(policy.action_dist, StateDependentNoiseDistribution):
-            std, by_state = policy.action_dist.get_std(policy.log_std.detach()), True
-        head = BoxHead(action_space, policy.action_space, std.cpu(), by_state, policy.squash_output)
+        std = copy.deepcopy(parts.std).cpu() if parts.std is not None else th.zeros(1)
+        head = BoxHead(action_space, policy.action_space, std, parts.by_state, parts.squashed)
         return head, Noise(pb.NOISE_KIND_NORMAL, head.size)
     choices = _same_choices(action_space, policy.action_space)
     if isinstance(action_space, spaces.Discrete):

@@ -15,7 +15,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from aisandbox_crds import Algorithm, Hyperparameters, TrainingRunSpec
+from aisandbox_crds import ALGORITHMS, Algorithm, Hyperparameters, TrainingRunSpec, has_parameter
 from aisandbox_model_store.served_model import (
     GOLDEN_ABSOLUTE_TOLERANCE,
     GOLDEN_FILE,
@@ -43,11 +43,10 @@ from aisandbox_trainer.training.policy_files import policy_files
 Array = NDArray[Any]
 
 ENVIRONMENTS = 2
-_SMALL: Mapping[Algorithm, Mapping[str, Any]] = {
-    Algorithm.PPO: {"n_steps": 2, "batch_size": 4, "n_epochs": 1},
-    Algorithm.A2C: {"n_steps": 2},
-    Algorithm.DQN: {"buffer_size": 64, "learning_starts": 0, "batch_size": 4, "train_freq": 1, "gradient_steps": 1},
-}
+_SMALL_ROLLOUT: Mapping[str, Any] = {"n_steps": 2, "batch_size": 4, "n_epochs": 1}
+_SMALL_REPLAY: Mapping[str, Any] = {
+    "buffer_size": 64, "learning_starts": 0, "batch_size": 4, "train_freq": 1, "gradient_steps": 1, "policy_delay": 1,
+}  # fmt: skip
 """What makes a rollout and an update small, and does not change which code runs."""
 _STEPS = 4
 _PARITY_ELEMENTS = 4096
@@ -90,7 +89,9 @@ class Rehearsal:
         PASSED_CHECKS.add(check)
 
     def _run(self, bare: MadeUpEnv) -> None:
-        small = {**self.hyperparameters.keywords, **_SMALL[self.algorithm], "device": "cpu"}
+        sizes = _SMALL_REPLAY if ALGORITHMS[self.algorithm].off_policy else _SMALL_ROLLOUT
+        smaller = {name: value for name, value in sizes.items() if has_parameter(self.algorithm, name)}
+        small = {**self.hyperparameters.keywords, **smaller, "device": "cpu"}
         model = build(
             class_of(self.algorithm, fast_update=False),  # the fast updates have a test and a fallback of their own
             replace(self.hyperparameters, keywords=small),

@@ -35,7 +35,7 @@ class _Before:
 class UpdateGuard:
     """A context around an update of ``model``: it raises StopRequested ``seconds`` after a stop was requested.
 
-    DQN needs no copy: it is consistent after every step of the optimizer.
+    Off-policy algorithms need no copy: they can continue after every step of their first optimizer.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class UpdateGuard:
                 copy.deepcopy(model.policy.optimizer.state_dict()),
                 _sb3_internals.count_updates(model, 0),
             )
-        self._hook = model.policy.optimizer.register_step_pre_hook(self._before_step)
+        self._hook = _first_optimizer(model).register_step_pre_hook(self._before_step)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._hook is not None:
@@ -83,3 +83,9 @@ class UpdateGuard:
     def _before_step(self, *_: Any) -> None:
         if self._stop.overdue(self._seconds):
             self._stop.check()
+
+
+def _first_optimizer(model: Any) -> Any:
+    """That of the critics where a policy has several: they make the first step of an update."""
+    critic = getattr(model.policy, "critic", None)
+    return model.policy.optimizer if critic is None else critic.optimizer
