@@ -4,8 +4,9 @@ The service (``aisandbox up``) and the simulator (``aisandbox host-gymnasium``) 
 started by gRPC with RL Zoo's hyperparameters for the environment, trained over the bridge, and its final policy is
 evaluated through ``ActBatch``.
 
-Sources: hyperparameters from DLR-RM/rl-baselines3-zoo ``hyperparams/{ppo,a2c,dqn}.yml``; rewards from the table
-"Performance of trained agents" in its ``benchmark.md`` (one run each, deterministic policy).
+Sources: hyperparameters from DLR-RM/rl-baselines3-zoo ``hyperparams/`` (``ppo.yml`` and so on); rewards from the table
+"Performance of trained agents" in its ``benchmark.md`` (one run each, deterministic policy), which has none for TQC on
+Pendulum and for CrossQ; its files for TD3 and TQC are for Pendulum-v0, which rewards alike.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import policy_trainer_pb2_grpc as rpc
 from aisandbox_cli.processes import Children
 from aisandbox_environment.session import SimulatorSession
+from aisandbox_wire import ALGORITHM_NAMES
 from aisandbox_wire.tensors import decode_tensor, encode_tensor
 from rich.console import Console
 from rich.table import Table
@@ -41,7 +43,7 @@ class Task:
     environment: str
     timesteps: int
     environments: int
-    zoo_reward: float
+    zoo_reward: float | None
     must_reach: float | None = None
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
 
@@ -51,11 +53,20 @@ class Task:
         return f"{self.algorithm}/{self.environment}"
 
 
+NUMBERS: Mapping[str, pb.Algorithm.ValueType] = {
+    name: pb.Algorithm.ValueType(number) for number, name in ALGORITHM_NAMES.items()
+}
 _NET_256 = {"policy_kwargs": "dict(net_arch=[256, 256])"}
 _DQN_FAST = {
     "learning_rate": "6.3e-4", "batch_size": "128", "buffer_size": "50000", "learning_starts": "0", "gamma": "0.99",
     "target_update_interval": "250", "train_freq": "4", "gradient_steps": "-1", "exploration_fraction": "0.12",
     "exploration_final_eps": "0.1", **_NET_256,
+}  # fmt: skip
+
+_CAR = {
+    "learning_rate": "3e-4", "buffer_size": "50000", "batch_size": "512", "ent_coef": "0.1", "train_freq": "32",
+    "gradient_steps": "32", "gamma": "0.9999", "tau": "0.01", "learning_starts": "0", "use_sde": "True",
+    "policy_kwargs": "dict(log_std_init=-3.67, net_arch=[64, 64])",
 }  # fmt: skip
 
 TASKS = (
@@ -94,6 +105,39 @@ TASKS = (
         "max_grad_norm": "0.5", "use_rms_prop": "True", "normalize_advantage": "False", "learning_rate": "lin_7e-4",
         "use_sde": "True", "policy_kwargs": "dict(log_std_init=-2, ortho_init=False)",
     }),
+    Task("QRDQN", "CartPole-v1", 50_000, 1, 500.0, 475.0, {
+        "learning_rate": "2.3e-3", "batch_size": "64", "buffer_size": "100000", "learning_starts": "1000",
+        "gamma": "0.99", "target_update_interval": "10", "train_freq": "256", "gradient_steps": "128",
+        "exploration_fraction": "0.16", "exploration_final_eps": "0.04",
+        "policy_kwargs": "dict(net_arch=[256, 256], n_quantiles=10)",
+    }),
+    Task("QRDQN", "Acrobot-v1", 100_000, 1, -69.135, None, {
+        **_DQN_FAST, "policy_kwargs": "dict(net_arch=[256, 256], n_quantiles=25)",
+    }),
+    Task("QRDQN", "MountainCar-v0", 120_000, 1, -106.042, None, {
+        "learning_rate": "4e-3", "batch_size": "128", "buffer_size": "10000", "learning_starts": "1000",
+        "gamma": "0.98", "target_update_interval": "600", "train_freq": "16", "gradient_steps": "8",
+        "exploration_fraction": "0.2", "exploration_final_eps": "0.07",
+        "policy_kwargs": "dict(net_arch=[256, 256], n_quantiles=25)",
+    }),
+    Task("SAC", "Pendulum-v1", 20_000, 1, -156.995, None, {"learning_rate": "1e-3"}),
+    Task("TD3", "Pendulum-v1", 20_000, 1, -151.855, None, {
+        "gamma": "0.98", "buffer_size": "200000", "learning_starts": "10000", "noise_type": "normal",
+        "noise_std": "0.1", "gradient_steps": "-1", "train_freq": "(1, 'episode')", "learning_rate": "1e-3",
+        "policy_kwargs": "dict(net_arch=[400, 300])",
+    }),
+    Task("TQC", "Pendulum-v1", 20_000, 1, None, None, {
+        "learning_rate": "1e-3", "use_sde": "True", "gradient_steps": "64", "train_freq": "64",
+        "policy_kwargs": "dict(log_std_init=-2, net_arch=[64, 64])",
+    }),
+    Task("CrossQ", "Pendulum-v1", 20_000, 1, None, None, {
+        "policy_delay": "2", "policy_kwargs": "dict(net_arch=[256, 256])",
+    }),
+    Task("SAC", "MountainCarContinuous-v0", 50_000, 1, 94.679, None, _CAR),
+    Task("TD3", "MountainCarContinuous-v0", 300_000, 1, 93.483, None, {
+        "noise_type": "ornstein-uhlenbeck", "noise_std": "0.5",
+    }),
+    Task("TQC", "MountainCarContinuous-v0", 50_000, 1, 63.641, None, _CAR),
 )  # fmt: skip
 
 
@@ -107,7 +151,7 @@ class Outcome:
     episodes: int
     seconds: float
     steps_per_second: float
-    zoo_reward: float
+    zoo_reward: float | None
     must_reach: float | None
     message: str = ""
 
@@ -115,11 +159,11 @@ class Outcome:
 def train(stub: rpc.PolicyTrainerServiceStub, task: Task, simulator: str, seed: int) -> tuple[pb.StatusResponse, float]:
     """Starts the task and waits for its end; returns the last status and the seconds it took."""
     started = time.monotonic()
-    start = getattr(stub, f"StartTraining{task.algorithm}")
     environment = pb.Environment(grpc=pb.GrpcEnvironment(address=simulator, environments=task.environments))
-    run_id = start(
+    run_id = stub.StartTraining(
         pb.TrainingRequest(
             experiment_id=task.name.replace("/", "-"),
+            algorithm=NUMBERS[task.algorithm],
             total_timesteps=task.timesteps,
             seed=seed,
             hyperparameters=task.hyperparameters,
@@ -174,7 +218,8 @@ def render(outcomes: list[Outcome]) -> Table:
         table.add_column(column, justify="left" if "/env" in column else "right")
     for o in outcomes:
         must = "" if o.must_reach is None else f"{o.must_reach:.0f}"
-        row = (f"{o.reward_mean:.1f}", f"{o.reward_std:.1f}", str(o.episodes), f"{o.zoo_reward:.1f}", must)
+        zoo = "" if o.zoo_reward is None else f"{o.zoo_reward:.1f}"
+        row = (f"{o.reward_mean:.1f}", f"{o.reward_std:.1f}", str(o.episodes), zoo, must)
         table.add_row(o.task, *row, f"{o.seconds:.0f}", f"{o.steps_per_second:.0f}")
     return table
 
