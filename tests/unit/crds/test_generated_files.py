@@ -59,7 +59,7 @@ def test_every_phase_and_condition_is_explained() -> None:
 def test_check_names_a_file_that_is_not_current(tmp_path: Path) -> None:
     for path in generated(ROOT):
         copy = tmp_path / path.relative_to(ROOT)
-        copy.parent.mkdir(exist_ok=True)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     main(["--check"], tmp_path)
     page = tmp_path / "docs" / "trainingrun.md"
