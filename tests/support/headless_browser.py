@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -88,7 +90,8 @@ def started_browser(folder: Path) -> Iterator[Page]:
         pytest.skip(f"needs a browser, one of {', '.join(NAMES)}")
     command = [BROWSER, *_ARGUMENTS, f"--user-data-dir={folder}", "about:blank"]
     quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
+    # A group of its own: what is on the PATH may be a script, whose end the browser would survive.
+    process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
     chosen = folder / "DevToolsActivePort"
     try:
         port = wait_until(lambda: chosen.read_text().split() if chosen.exists() else [], every=0.05)[0]
@@ -101,7 +104,7 @@ def started_browser(folder: Path) -> Iterator[Page]:
             finally:
                 runner.run(session.close())
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
