@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 import torch as th
 from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_crds.spec import Algorithm
+from aisandbox_trainer.algorithms.builder import class_of
+from dotnet_policies import chosen
 from exported_policies import (
     ACTIONS,
     CASES,
+    OBSERVATIONS,
     ROWS,
     Array,
     Case,
@@ -30,6 +34,15 @@ from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
+
+
+def test_every_algorithm_and_space_is_compared_here_and_in_csharp() -> None:
+    """dotnet_policies.py chooses from these cases; an algorithm that is added needs some."""
+    algorithms = {class_of(algorithm, fast_update=False) for algorithm in Algorithm}
+    for cases in (CASES, list(filter(chosen, CASES))):
+        assert {case.algorithm for case in cases} == algorithms
+        assert {case.observation for case in cases} == set(OBSERVATIONS)
+        assert {case.action for case in cases} == set(ACTIONS)
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
