@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from aisandbox.v1.simulator_pool_pb2 import AttachRequest, AttachResponse
 from aisandbox_api import Server, Settings, create_server
 from aisandbox_api.errors import AddressInUse
 from aisandbox_api.local import LocalBackend
+from aisandbox_environment import Registration
 from aisandbox_environment.session_handler import Capacity, SessionHandler
+from aisandbox_process.grpc_direct import StreamAborted
 from attached_simulators import SECONDS, SIMULATION, PoolSession, registration, simulators_of
 from pending_launcher import NeverReady
 
@@ -37,9 +39,10 @@ class Policies:
 
 @asynccontextmanager
 async def serving(tmp_path: Path, **fields: Any) -> AsyncIterator[tuple[Server, str, aiohttp.ClientSession]]:
+    admit = fields.pop("admit", None)
     settings = Settings(grpc_port=0, http_port=0, models_dir=tmp_path, **fields)
     backend = LocalBackend(settings, NeverReady())
-    server = create_server(settings, backend=backend, policy_calls=Policies())
+    server = create_server(settings, backend=backend, policy_calls=Policies(), admit_simulator=admit)
     await server.start()
     try:
         async with aiohttp.ClientSession() as session:
@@ -198,3 +201,17 @@ async def test_limits_hold_for_web_sockets_too(tmp_path: Path) -> None:
         second = await session.ws_connect(f"{url}/v1/simulators/arena")
         closed = await second.receive(SECONDS)
         assert (second.close_code, "MAX_SIMULATORS" in str(closed.extra)) == (4008, True)
+
+
+async def test_admission_may_refuse_a_simulator_by_the_headers_of_its_request(tmp_path: Path) -> None:
+    async def admit(_new: Registration, metadata: Mapping[str, str]) -> None:
+        if metadata.get("authorization") != "Bearer secret":
+            raise StreamAborted(Code.PERMISSION_DENIED, "this caller may not join the pool")
+
+    async with serving(tmp_path, admit=admit) as (_, url, session):
+        refused = await session.ws_connect(f"{url}/v1/simulators/arena")
+        await refused.send_bytes(registration().SerializeToString())
+        closed = await refused.receive(SECONDS)
+        assert (refused.close_code, closed.extra) == (4007, "this caller may not join the pool")
+        headers = {"Authorization": "Bearer secret"}
+        await attach(await session.ws_connect(f"{url}/v1/simulators/arena", headers=headers), registration())

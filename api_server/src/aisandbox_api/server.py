@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox.v1 import environment_pb2, policy_trainer_pb2, simulator_pool_pb2, training_progress_pb2
-from aisandbox_environment import DIAGNOSTICS, AdapterFactory, RelayLimits, SimulatorRelay
+from aisandbox_environment import DIAGNOSTICS, AdapterFactory, Admit, RelayLimits, SimulatorRelay
 from aisandbox_model_store import RunStore
 from aisandbox_process import InvalidHostPort, join_host_port, split_host_port
 from aisandbox_process.grpc_options import connection_age, server_options
@@ -72,6 +72,7 @@ def create_server(
     policy_calls: Any | None = None,
     backend: Backend | None = None,
     registry: CollectorRegistry | None = None,
+    admit_simulator: Admit | None = None,
 ) -> Server:
     """The service, not yet started.
 
@@ -80,7 +81,8 @@ def create_server(
     GetModel and DescribeModel of the generated servicer, and may have can_act (see health.py) and stop_streams, which
     ends every ActStream and says whether there were any; default, they are
     forwarded to INFERENCE_ADDRESS. ``backend``: default, the one that the settings name. ``registry``: where its
-    metrics are registered; default, one of its own.
+    metrics are registered; default, one of its own. ``admit_simulator`` is asked before a simulator may attach, and
+    raises StreamAborted (aisandbox_process.grpc_direct) to refuse it; default, every simulator may join every pool.
     Raises InvalidSetting, StartupError.
     """
     settings = settings or Settings.from_environ(os.environ)
@@ -93,7 +95,7 @@ def create_server(
             "adapter_factory: trainers on Kubernetes run in pods, which cannot reach an adapter inside this process; "
             "serve it as an EnvironmentService (aisandbox_environment.server) and name its address in the request"
         )
-    return Server(settings, adapter_factory, policy_calls, backend, metrics)
+    return Server(settings, adapter_factory, policy_calls, backend, metrics, admit_simulator)
 
 
 def create_backend(settings: Settings, metrics: Metrics) -> Backend:
@@ -120,12 +122,14 @@ class Server:
         policy_calls: Any | None,
         backend: Backend,
         metrics: Metrics,
+        admit_simulator: Admit | None = None,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._backend = backend
         self._adapter = HostedAdapter(adapter_factory) if adapter_factory is not None else None
         self._policy_calls = policy_calls
+        self._admit_simulator = admit_simulator
         self._relay: SimulatorRelay | None = None
         self._forwarder: PolicyForwarder | None = None
         self._followers: list[TargetFollower] = []
@@ -280,9 +284,8 @@ class Server:
         return forwarder
 
     def _create_relay(self) -> SimulatorRelay:
-        relay = SimulatorRelay(
-            version=version("aisandbox-api"), limits=RelayLimits(simulators=self._settings.max_simulators)
-        )
+        limits = RelayLimits(simulators=self._settings.max_simulators)
+        relay = SimulatorRelay(version=version("aisandbox-api"), limits=limits, admit=self._admit_simulator)
         address = self._settings.replicas_address
         if address is not None and address.startswith("kubernetes:"):
             self._follow("REPLICAS_ADDRESS", address, "api-servers", relay.replicas.use)

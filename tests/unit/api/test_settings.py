@@ -34,11 +34,19 @@ def test_settings_are_read_from_variables(tmp_path: Path) -> None:
             "METRICS_PORT": "0",
             "TRAINER_LAUNCHER": "process",
             "MAX_CONNECTION_AGE_SECONDS": "8",
+            "REPLICAS_ADDRESS": "other:50051",
+            "MAX_SIMULATORS": "7",
+            "HTTP_PORT": "8080",
+            "HTTP_ORIGINS": "https://a.example, null",
         }
     )
     assert settings == Settings(
         *("0.0.0.0", 0, tmp_path / "m", tmp_path / "c", "debug", 3, 0, "inference:50052", 1.5, 0, "process"),
         max_connection_age_seconds=8.0,
+        replicas_address="other:50051",
+        max_simulators=7,
+        http_port=8080,
+        http_origins=("https://a.example", "null"),
         simulator_diagnostics=False,
     )
 
@@ -56,6 +64,10 @@ def test_settings_are_read_from_variables(tmp_path: Path) -> None:
         ("MAX_CONNECTION_AGE_SECONDS", "-1"),
         ("STOP_GRACE_SECONDS", "soon"),
         ("METRICS_PORT", "-1"),
+        ("HTTP_PORT", "http"),
+        ("HTTP_ORIGINS", "example.com"),
+        ("HTTP_ORIGINS", "https://a.example/page"),
+        ("MAX_SIMULATORS", "-1"),
         ("METRICS_PORT", "-7"),
         ("TRAINER_LAUNCHER", "rocket"),
         ("BACKEND", "nomad"),

@@ -120,7 +120,7 @@ def test_fork_by_a_killed_server_is_refused(dying_server: ForkServer, tmp_path: 
     exit_code(dying_server, "end_with", 0, log=tmp_path / "log")
     dying_server.kill()
     wait_until(lambda: dying_server.has_ended, every=0.01)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises((FileNotFoundError, ConnectionRefusedError)):  # its socket may be there a moment longer
         fork(dying_server, "end_with", 0, log=tmp_path / "log")
 
 

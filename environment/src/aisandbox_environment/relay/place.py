@@ -53,7 +53,12 @@ class Place:
         self._over = asyncio.Event()  # no session, or a place that has ended
         self._over.set()
         self._timer: asyncio.TimerHandle | None = None
-        self.log = log.bind(pool=registration.pool, instance=registration.instance)
+
+    @property
+    def log(self) -> structlog.stdlib.BoundLogger:
+        """A log with the place's name on every line; made when it is needed, for the memory of places that wait."""
+        bound: structlog.stdlib.BoundLogger = log.bind(pool=self.registration.pool, instance=self.registration.instance)
+        return bound
 
     @property
     def free(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aisandbox.v1 import environment_pb2, simulator_pool_pb2
 
@@ -40,7 +40,9 @@ class Places:
     def add(self, place: Place) -> None:
         """Adds a place that :meth:`check` accepts."""
         new = place.registration
-        self._pools.setdefault(new.pool, _Pool(new.spec)).places[new.instance] = place
+        pool = self._pools.setdefault(new.pool, _Pool(new.spec))
+        place.registration = replace(new, spec=pool.spec)  # one object for all that have the same
+        pool.places[new.instance] = place
 
     def remove(self, place: Place) -> None:
         """Removes a place; a pool without places is forgotten."""

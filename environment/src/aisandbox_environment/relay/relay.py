@@ -59,7 +59,7 @@ Admit = Callable[[Registration, Mapping[str, str]], Awaitable[None]]
 """Asked with a registration and the metadata of its call before it is accepted; raises StreamAborted to refuse it."""
 
 
-async def admit_all(_registration: Registration, _metadata: Mapping[str, str]) -> None:
+async def _admit_all(_registration: Registration, _metadata: Mapping[str, str]) -> None:
     """Every simulator may attach to every pool."""
 
 
@@ -71,12 +71,12 @@ class SimulatorRelay:
         *,
         version: str = "",
         limits: RelayLimits | None = None,
-        admit: Admit = admit_all,
+        admit: Admit | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._version = version
         self._limits = limits or RelayLimits()
-        self._admit = admit
+        self._admit = admit or _admit_all
         self._clock = clock
         self._rate = RateLimit(self._limits.burst, self._limits.per_second, clock)
         self._places = Places()
