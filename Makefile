@@ -28,7 +28,7 @@ TORCH_INDEX ?= $(shell curl -fsIL -m 10 -o /dev/null $(CPU_TORCH_INDEX)/torch/ &
 # The member of the workspace that an image is for: aisandbox-operator and so on.
 MEMBER = aisandbox-$(patsubst %-server,%,$*)
 
-.PHONY: help setup demo demo-dotnet serve test test-slow test-unit test-fallbacks dotnet dotnet-packages dotnet-documents manifests static check docs format lint spelling types imports \
+.PHONY: help setup demo demo-dotnet serve fuzz test test-slow test-unit test-fallbacks dotnet dotnet-packages dotnet-documents manifests static check docs format lint spelling types imports \
 	members proto proto-check proto-release release-check faults faults-short faults-table e2e bench bench-kubernetes images \
 	images-push torch-index dist sbom clean
 
@@ -76,6 +76,9 @@ manifests: setup ## checks the manifests (a part of the unit tests)
 
 e2e: setup ## installs all of it on a kind cluster of its own and tests it there; ARGS are pytest's
 	$(RUN) python scripts/e2e.py $(ARGS)
+
+fuzz: setup ## sends 240,000 random messages and replies to the servers and the client of simulators; ARGS are pytest's
+	FUZZ_MESSAGES=240000 $(PYTEST) -s tests/integration/test_fuzzed_messages.py $(ARGS)
 
 faults: setup ## injects every fault as often as docs/reliability.md says, which takes an hour; ARGS are pytest's
 	$(PYTEST) tests/faults --faults-scale full $(ARGS)

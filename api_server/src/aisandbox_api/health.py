@@ -37,6 +37,20 @@ class RunHealth(health.aio.HealthServicer):  # type: ignore[misc]  # grpcio-heal
     def __init__(self) -> None:
         super().__init__()
         self.can_act: CanAct | None = None
+        self._statuses: dict[str, Any] = {}
+
+    async def set(self, service: str, status: Any) -> None:
+        """Sets the status of a name."""
+        self._statuses[service] = status
+        await super().set(service, status)
+
+    async def List(  # noqa: N802 -- the service's name; the base has none
+        self, request: health_pb2.HealthListRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.HealthListResponse:
+        """The names that are set; not those of models."""
+        return health_pb2.HealthListResponse(
+            statuses={name: _Response(status=status) for name, status in self._statuses.items()}
+        )
 
     async def Check(  # noqa: N802 -- the service's name
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]

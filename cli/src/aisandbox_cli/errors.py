@@ -13,6 +13,7 @@ Exit codes of every command: 0 success, 1 failure, 2 wrong usage, 3 service unav
 from __future__ import annotations
 
 import grpc
+from aisandbox_process import printable
 
 from aisandbox_cli.program import command
 
@@ -28,7 +29,8 @@ class CliError(Exception):
 
     def lines(self) -> list[str]:
         """What is printed: the cause, then the hint."""
-        return [f"error: {self}", *([f"  {self.hint}"] if self.hint else [])]
+        lines = [f"error: {self}", *([f"  {self.hint}"] if self.hint else [])]
+        return [printable(part) for line in lines for part in line.split("\n")]
 
 
 class Failed(CliError):

@@ -13,6 +13,7 @@ from typing import Any
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import training_progress_pb2 as progress_pb
+from aisandbox_process import printable
 from aisandbox_wire import ALGORITHM_NAMES
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -101,7 +102,7 @@ def fraction_done(status: pb.StatusResponse) -> float:
 def status_line(status: pb.StatusResponse, *, warn: bool = True) -> str:
     """The status of a run on one line; with its warning unless ``warn`` is False."""
     steps = f"{status.timesteps_done:,}/{status.total_timesteps:,} ({fraction_done(status):.0%})"
-    warning = [f"warning: {status.warning}"] if warn and status.warning and not status.is_done else []
+    warning = [f"warning: {printable(status.warning)}"] if warn and status.warning and not status.is_done else []
     return "  ".join([f"{state_text(status):<9}", steps, *metrics(status), *warning])
 
 
@@ -130,7 +131,12 @@ def two_columns(rows: Iterable[tuple[str, str]]) -> str:
     """Names and values, one pair per line, aligned."""
     pairs = list(rows)
     width = max((len(name) for name, _ in pairs), default=0)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs)
+    return "\n".join(f"{name:<{width}}  {_shown(value)}" for name, value in pairs)
+
+
+def _shown(text: str) -> str:
+    """The text with its lines as they are, and no other control character."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 RUN_COLUMNS = ("RUN", "EXPERIMENT", "ALGO", "PHASE", "PROGRESS", "TIMESTEPS", "REWARD", "AGE")
@@ -140,7 +146,7 @@ def run_row(status: pb.StatusResponse, now: datetime) -> tuple[str, ...]:
     """The status of a run as the cells of :data:`RUN_COLUMNS`."""
     return (
         status.run_id,
-        status.experiment_id,
+        printable(status.experiment_id),
         algorithm_name(status.algorithm),
         phase_name(status.phase),
         f"{fraction_done(status):.0%}",

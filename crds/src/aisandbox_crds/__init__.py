@@ -50,7 +50,7 @@ from aisandbox_crds.progress import (
     with_newer_progress,
 )
 from aisandbox_crds.reasons import Reason
-from aisandbox_crds.scheduling import resource_errors
+from aisandbox_crds.scheduling import quantity, resource_errors
 from aisandbox_crds.space_rules import (
     SMALLEST_IMAGE,
     DeclaredLeaf,
@@ -194,6 +194,7 @@ __all__ = [
     "pod_template_errors",
     "pod_template_from_json",
     "policy_problem",
+    "quantity",
     "report_errors",
     "request_digest",
     "request_suffix",

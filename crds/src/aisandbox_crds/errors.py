@@ -69,3 +69,15 @@ class _ShortRepr(reprlib.Repr):
 
 short_repr = _ShortRepr().repr
 """``repr`` for error messages: never longer than a line or two, whatever the input."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with every character escaped that is neither printable nor one of ``keep``.
+
+    What trainers and simulators say is shown in terminals, which obey control characters. (aisandbox_process has the
+    same, and this package imports no other.)
+    """
+    if text.isprintable():
+        return text
+    shown = (each if each.isprintable() or each in keep else each.encode("unicode_escape").decode() for each in text)
+    return "".join(shown)

@@ -14,7 +14,7 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from aisandbox_crds.errors import FieldError
+from aisandbox_crds.errors import FieldError, printable
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import (
     Activity,
@@ -56,9 +56,9 @@ def report_errors(report: ProgressReport) -> Iterator[FieldError]:
 
 
 def truncate_texts(report: ProgressReport) -> ProgressReport:
-    """The report with at most MAX_TEXT characters of each text."""
+    """The report with at most MAX_TEXT characters of each text, those that are not printable escaped."""
     texts: dict[str, Any] = {
-        field.name: value[:MAX_TEXT]
+        field.name: printable(value[:MAX_TEXT])[:MAX_TEXT]
         for field in fields(report)
         if isinstance(value := getattr(report, field.name), str) and not isinstance(value, Activity)
     }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 
 from aisandbox_crds import codec
-from aisandbox_crds.errors import FieldError, InvalidRun, short_repr
+from aisandbox_crds.errors import FieldError, InvalidRun, printable, short_repr
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Failure, ProgressReport
 
@@ -138,4 +138,5 @@ def backoff_limit_failure(failure: Failure, attempt: int, restarts: int) -> Fail
 def bounded_failure(reason: str, message: str) -> Failure:
     """A failure that the resource's schema takes, whatever a trainer or a pod has said."""
     word = reason if _REASON.fullmatch(reason) else Reason.TRAINER_FAILED
-    return Failure(str(word), message if len(message) <= LONGEST_MESSAGE else message[:LONGEST_MESSAGE] + "...")
+    shown = printable(message[: LONGEST_MESSAGE + 1], keep="\n\t")
+    return Failure(str(word), shown if len(shown) <= LONGEST_MESSAGE else shown[:LONGEST_MESSAGE] + "...")

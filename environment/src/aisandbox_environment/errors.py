@@ -25,11 +25,20 @@ Must not know gRPC: :mod:`aisandbox_environment.calls` translates its statuses.
 
 from __future__ import annotations
 
+from aisandbox_process import printable
+
+LONGEST_MESSAGE = 2_000
+"""Characters. A simulator's own words are in a message, and it may have any."""
+
 
 class SimulatorError(Exception):
-    """The base of a client's errors. ``address`` says which simulator, ``message`` what is wrong."""
+    """The base of a client's errors. ``address`` says which simulator, ``message`` what is wrong.
+
+    The message is cut after LONGEST_MESSAGE characters, and has no control characters.
+    """
 
     def __init__(self, address: str, message: str) -> None:
+        message = printable(message, LONGEST_MESSAGE)
         super().__init__(f"simulator {address}: {message}")
         self.address = address
         self.message = message

@@ -39,6 +39,10 @@ FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.01, 1.0
 """The pause before a request that a busy simulator refused is sent again; doubled each time."""
 
 
+_LONGEST_WORDS = 1_000
+"""Characters of a simulator's own message, so that what stands behind it is shown too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """How long a session waits for a simulator, in seconds, each more than 0; accurate to a tenth of a second.
@@ -230,7 +234,10 @@ class SimulatorSession:
         self._stream.send(request)
 
     def _receive(self, kind: str, timeout: float) -> pb.SimulatorReply:
-        """The reply to the request sent last; while that is BUSY, retries with backoff for ``timeout`` seconds."""
+        """The reply to the request sent last; while that is BUSY, retries with backoff for ``timeout`` seconds.
+
+        The replies to all of these count, so that a simulator that is slow to say BUSY holds its client no longer.
+        """
         try:
             return self._parse(self._receive_bytes(kind, timeout), kind)
         except SimulatorBusy as busy:
@@ -243,7 +250,8 @@ class SimulatorSession:
             backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
             self._send(self._request, kind)
             try:
-                return self._parse(self._receive_bytes(kind, timeout), kind)
+                left = max(deadline - time.monotonic(), MAX_BACKOFF_SECONDS)
+                return self._parse(self._receive_bytes(kind, min(timeout, left)), kind)
             except SimulatorBusy as again:
                 busy = again
         raise busy
@@ -296,9 +304,9 @@ class SimulatorSession:
     def _refusal(self, reply: pb.SimulatorReply, kind: str) -> SimulatorError:
         error = reply.error
         if error.code == pb.SIMULATOR_ERROR_CODE_BUSY:
-            return SimulatorBusy(self.address, f"is busy and refused {kind!r}: {error.message}")
+            return SimulatorBusy(self.address, f"is busy and refused {kind!r}: {error.message[:_LONGEST_WORDS]}")
         sent = words_of(pb.SimulatorRequest.FromString(self._request))
-        said = error.message.rstrip(". ") or "without a message"
+        said = error.message[:_LONGEST_WORDS].rstrip(". ") or "without a message"
         return RefusedRequest(self.address, f"refused {kind!r}: {said}; sent was {sent}")
 
     def _wrong_kind(self, answer: str | None, kind: str) -> SimulatorError:

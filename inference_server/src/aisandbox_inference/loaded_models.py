@@ -26,6 +26,8 @@ from aisandbox_inference.policy import Policy, memory_needed
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 5.0
+LARGEST_DESCRIPTION = 64 * 1024 * 1024
+"""Bytes of a model's metadata and golden examples."""
 _MAX_FAILURES = 1000
 _THREADS = 2
 
@@ -134,6 +136,10 @@ class LoadedModels:
         needed = memory_needed(onnx.size if onnx is not None else 0)
         if needed > self._limit:
             raise ModelTooLarge(published.digest, needed, self._limit)
+        others = sum(entry.size for name, entry in published.manifest.files.items() if name != POLICY_FILE)
+        if others > LARGEST_DESCRIPTION:
+            why = f"the files beside {POLICY_FILE} have {others:,} bytes; at most {LARGEST_DESCRIPTION:,}"
+            raise UnusableModel(published.digest, why)
         bundle = run.read_model(published)
         try:
             return self._build(run.run_id, bundle)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from aisandbox_inference.errors import InvalidField, UnusableModel
 from aisandbox_inference.golden import Golden, parse_golden
 from aisandbox_inference.observations import Feed, Observations
+from aisandbox_inference.onnx_file import problem_of
 from aisandbox_inference.onnx_session import SessionRunner, create_session
 
 Array = NDArray[Any]
@@ -51,6 +52,8 @@ class Policy:
             golden = parse_golden(bundle.files[GOLDEN_FILE])
             observation_leaves = leaves(self.description.observation_space, "observation_space")
             (self._action,) = leaves(self.description.action_space, "action_space")
+            if problem := problem_of(self.onnx):
+                raise UnusableModel(self.digest, f"{POLICY_FILE} {problem}")
             self._session = create_session(self.onnx)
         except KeyError as error:
             raise UnusableModel(self.digest, f"the file {error} is missing") from error

@@ -27,6 +27,7 @@ from aisandbox_model_store.errors import (
 from aisandbox_model_store.layout import CHECKPOINT_ZIP, MANIFEST_FILE, RUNS_FOLDER
 from aisandbox_model_store.manifest import FileEntry, Manifest
 from aisandbox_model_store.ownership import uid_of
+from aisandbox_model_store.regular_file import open_regular, read_regular
 from aisandbox_model_store.run_folder import RunFolder
 from aisandbox_model_store.run_store import RunStore
 from aisandbox_model_store.selection import ModelSelector, Pointer, parse_selector
@@ -58,7 +59,9 @@ __all__ = [
     "RunStore",
     "Writer",
     "create_folder",
+    "open_regular",
     "parse_selector",
+    "read_regular",
     "uid_of",
     "unknown_run",
     "write_atomically",

@@ -17,6 +17,7 @@ from typing import Any
 from aisandbox_model_store.checksummed_json import decode, encode
 from aisandbox_model_store.errors import Damaged, InvalidArtifact
 from aisandbox_model_store.layout import MANIFEST_FILE
+from aisandbox_model_store.regular_file import open_regular, read_regular
 
 _FORMAT = 1
 _KEYS_WITHOUT_CHECKSUM = frozenset({"format", "kind", "timesteps", "details", "files"})
@@ -74,7 +75,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
 
 
 def _read_limited(path: Path) -> bytes:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         data = file.read(_LARGEST_MANIFEST + 1)
     if len(data) > _LARGEST_MANIFEST:
         raise Damaged(path.parent, f"{MANIFEST_FILE} is larger than {_LARGEST_MANIFEST} bytes")
@@ -119,7 +120,7 @@ def _entry_of(path: Path) -> FileEntry:
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(_CHUNK):
             yield chunk
 
@@ -136,7 +137,7 @@ def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
     check_names(folder, manifest)
     files = {}
     for name, entry in manifest.files.items():
-        data = (folder / name).read_bytes()
+        data = read_regular(folder / name, entry.size)
         _check(folder, name, entry, FileEntry(len(data), hashlib.sha256(data).hexdigest()))
         files[name] = data
     return files

@@ -19,16 +19,18 @@ from pathlib import Path
 from aisandbox_model_store.atomic_file import create_folder, sync_folder, write_atomically
 from aisandbox_model_store.errors import RunReplaced
 from aisandbox_model_store.layout import UID_FILE
+from aisandbox_model_store.regular_file import read_regular
 
 _UID = re.compile(r"[0-9A-Za-z][-0-9A-Za-z]{0,62}")
 _UID_PREFIX = 8
 _ATTEMPTS = 3
+_LARGEST_UID = 1024
 
 
 def uid_of(folder: Path) -> str:
-    """Return the uid of the run that owns ``folder``; empty if none is recorded. Raises OSError."""
+    """Return the uid of the run that owns ``folder``; empty if none is recorded. Raises Damaged, OSError."""
     try:
-        return (folder / UID_FILE).read_text(encoding="utf-8").strip()
+        return read_regular(folder / UID_FILE, _LARGEST_UID).decode(errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
         return ""
 

@@ -24,11 +24,14 @@ from aisandbox_model_store.errors import Damaged, ModelNotFound, RunNotFound
 from aisandbox_model_store.layout import LOGS_FOLDER, MODELS_FOLDER, RECORD_FILE
 from aisandbox_model_store.manifest import read_files
 from aisandbox_model_store.ownership import uid_of
+from aisandbox_model_store.regular_file import read_regular
 from aisandbox_model_store.selection import ModelSelector, Pointer, decode_pointer, parse_selector
 
 if TYPE_CHECKING:
     from aisandbox_model_store.writer import Writer
 
+LARGEST_POINTER = 64 * 1024
+"""Bytes."""
 _LOAD_ATTEMPTS = 8
 """A writer may move `latest` and remove the model it pointed to while a reader loads it: the reader tries again."""
 
@@ -111,7 +114,7 @@ class RunFolder:
         """Return what ``name`` (latest, best, final) points to now, or None. Raises Damaged, OSError."""
         path = self.models_path / name
         try:
-            data = path.read_bytes()
+            data = read_regular(path, LARGEST_POINTER)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -175,8 +178,8 @@ class RunFolder:
 
     def _pointer_bytes(self, selector: str) -> bytes | None:
         try:
-            return (self.models_path / parse_selector(selector).pointer).read_bytes()
-        except OSError:
+            return read_regular(self.models_path / parse_selector(selector).pointer, LARGEST_POINTER)
+        except (OSError, Damaged):
             return None
 
     def newest_checkpoint(self, on_damaged: Callable[[str, str], None] | None = None) -> Published | None:

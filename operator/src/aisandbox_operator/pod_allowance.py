@@ -1,4 +1,4 @@
-"""What runs may ask for in their ``podTemplate``: serves the setting TRAINER_POD_ALLOWED.
+"""What runs may ask for of their pods: serves the setting TRAINER_POD_ALLOWED.
 
 A run is created by whoever may create runs, or call the service; its pod could read what they may not, as another
 service account, with another program or from other volumes. So an administrator names what is allowed. Owns the names
@@ -8,13 +8,23 @@ of the permissions, their defaults and what of a template each concerns. Must no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
+from typing import Any
 
-from aisandbox_crds import FieldError, PodTemplate, camel_case, volume_kinds
+from aisandbox_crds import (
+    FieldError,
+    PodTemplate,
+    TrainingRunSpec,
+    camel_case,
+    quantity,
+    resource_errors,
+    volume_kinds,
+)
 
 SETTING = "TRAINER_POD_ALLOWED"
+_TEMPLATE = "podTemplate."
 _RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
 _NAMED_BY: Mapping[str, str] = {
     "persistentVolumeClaim": "claimName",
@@ -25,13 +35,24 @@ _NAMED_BY: Mapping[str, str] = {
 """Kinds of volumes that refer to an object, and the field that names it."""
 _OF_NEW_CLAIM = frozenset(("accessModes", "resources", "storageClassName", "volumeMode", "volumeAttributesClassName"))
 """What an ephemeral volume may say; the other fields choose a volume or data that exist, or are a provisioner's."""
+EVERY_TAINT = "<every taint>"
+RESERVED: Mapping[str, tuple[str, ...]] = {
+    "priorityClasses": ("system-",),
+    "tolerations": ("node-role.kubernetes.io/", "node.kubernetes.io/unschedulable", EVERY_TAINT),
+    "nodeLabels": ("node-role.kubernetes.io/", "node.kubernetes.io/exclude-"),
+}
+"""How the names begin that a pattern must name."""
+DEFAULT_MAXIMUM: Mapping[str, str] = {"cpu": "256", "memory": "1Ti"}
 _POWERLESS = ("fsGroupChangePolicy",)
 """Fields of a securityContext that give nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodAllowance:
-    """Patterns as of file names (``*``, ``?``); an empty list allows nothing."""
+    """Patterns as of file names (``*``, ``?``); an empty list allows nothing.
+
+    What Kubernetes keeps for itself (RESERVED) is only covered by a pattern that begins as it does: ``*`` does not.
+    """
 
     images: tuple[str, ...] = ()
     """Images of the trainer. Who chooses it chooses a program that can write every run's files."""
@@ -42,8 +63,9 @@ class PodAllowance:
     user_ids: tuple[str, ...] = ()
     """Users and groups: numbers and ranges, as 1000-1999, or *, which allows null and seLinuxOptions too."""
 
-    volumes: tuple[str, ...] = ("emptyDir", "ephemeral", "persistentVolumeClaim/*", "configMap/*")
-    """KIND, or KIND/NAME for a kind that names an object: persistentVolumeClaim/data-*, csi/DRIVER.
+    volumes: tuple[str, ...] = ("emptyDir", "ephemeral", "configMap/*")
+    """KIND, or KIND/NAME for a kind that names an object: persistentVolumeClaim/data-*, csi/DRIVER. Never the claim of
+    the models: a run has its part of it.
 
     ``ephemeral`` is a new, empty volume of a class; ephemeral/FIELD is another field of its claim, as dataSource.
     """
@@ -60,16 +82,36 @@ class PodAllowance:
     schedulers: tuple[str, ...] = ("*",)
     """Names of schedulers."""
 
+    priority_classes: tuple[str, ...] = ("*",)
+    """Names of PriorityClasses; those of the system only if they are named."""
+
+    tolerations: tuple[str, ...] = ("*",)
+    """Keys of the taints that may be tolerated, those of control planes only if they are named; every taint (without a
+    key) as ``<every taint>``."""
+
+    node_labels: tuple[str, ...] = ("*",)
+    """Keys of nodeSelector and of node affinity; roles of nodes only if they are named."""
+
+    labels: tuple[str, ...] = ("*", "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class")
+    """Keys of labels of the Job and its pods; keys with a prefix (example.com/team) only if they are named: service
+    meshes, identities and network policies go by such labels."""
+
+    maximum: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_MAXIMUM))
+    """The most of each resource that a run may request, or have as its limit; others have no maximum."""
+
 
 def read_allowance(data: object) -> PodAllowance:
     """The default, with the lists of patterns that ``data`` replaces. Raises ValueError saying what is wrong."""
-    known = {camel_case(field.name): field.name for field in fields(PodAllowance)}
+    known = {camel_case(each.name): each.name for each in fields(PodAllowance)}
     if not isinstance(data, Mapping):
         raise ValueError("must be an object")
-    chosen: dict[str, tuple[str, ...]] = {}
+    chosen: dict[str, Any] = {}
     for key, patterns in data.items():
         if key not in known:
             raise ValueError(f"{key}: unknown; known: {', '.join(known)}")
+        if key == "maximum":
+            chosen[key] = _read_maximum(patterns)
+            continue
         if not isinstance(patterns, list) or not all(isinstance(each, str) and each for each in patterns):
             raise ValueError(f"{key}: must be a list of patterns")
         wrong = [each for each in patterns if known[key] == "user_ids" and each != "*" and not _RANGE.fullmatch(each)]
@@ -79,40 +121,101 @@ def read_allowance(data: object) -> PodAllowance:
     return replace(PodAllowance(), **chosen)
 
 
-def not_allowed(template: PodTemplate | None, allowance: PodAllowance) -> Iterator[FieldError]:
-    """What of a run's template the administrator does not allow."""
+def _read_maximum(data: object) -> Mapping[str, str]:
+    if not isinstance(data, Mapping):
+        raise ValueError('maximum: must be an object as {"memory": "64Gi"}')
+    for error in resource_errors({"limits": data}):
+        raise ValueError(f"maximum{error.field.removeprefix('resources.limits')}: {error.rule}")
+    return {str(name): str(text) for name, text in data.items()}
+
+
+def placement_not_allowed(spec: TrainingRunSpec, allowance: PodAllowance) -> Iterator[FieldError]:
+    """What of a run's fields about its place the administrator does not allow: all but those of its template."""
+    name = spec.priority_class_name
+    yield from _check("priorityClassName", name, "priorityClasses", allowance.priority_classes)
+    for index, toleration in enumerate(spec.tolerations):
+        key = str(toleration.get("key") or EVERY_TAINT)
+        yield from _check(f"tolerations[{index}]", key, "tolerations", allowance.tolerations)
+    for key in spec.node_selector:
+        yield from _check("nodeSelector", key, "nodeLabels", allowance.node_labels)
+    yield from _labels("labels", spec.labels, allowance)
+    for kind, entries in spec.resources.items():
+        for resource, text in entries.items() if isinstance(entries, Mapping) else ():
+            wanted, most = quantity(text), quantity(allowance.maximum.get(resource))
+            if wanted is not None and most is not None and wanted > most:
+                rule = (
+                    f"{text} is more than the administrator allows, {allowance.maximum[resource]} (maximum in the "
+                    f"operator's {SETTING})"
+                )
+                yield FieldError(f"resources.{kind}.{resource}", rule)
+
+
+def not_allowed(template: PodTemplate | None, allowance: PodAllowance, models_claim: str = "") -> Iterator[FieldError]:
+    """What of a run's template the administrator does not allow. ``models_claim``: that of all runs' files."""
     metadata, spec = (template.metadata, template.spec) if template is not None else (None, None)
     for key in metadata.annotations if metadata is not None else ():
-        yield from _check("metadata.annotations", key, "annotations", allowance.annotations)
+        yield from _check(f"{_TEMPLATE}metadata.annotations", key, "annotations", allowance.annotations)
+    yield from _labels(f"{_TEMPLATE}metadata.labels", metadata.labels if metadata is not None else (), allowance)
     if spec is None:
         return
+    for key in _affinity_keys(spec.affinity):
+        yield from _check(f"{_TEMPLATE}spec.affinity.nodeAffinity", key, "nodeLabels", allowance.node_labels)
     for container in spec.containers:
-        yield from _check("spec.containers[0].image", container.image, "images", allowance.images)
+        yield from _check(f"{_TEMPLATE}spec.containers[0].image", container.image, "images", allowance.images)
     account = spec.service_account_name
-    yield from _check("spec.serviceAccountName", account, "serviceAccounts", allowance.service_accounts)
-    yield from _check("spec.runtimeClassName", spec.runtime_class_name, "runtimeClasses", allowance.runtime_classes)
-    yield from _check("spec.schedulerName", spec.scheduler_name, "schedulers", allowance.schedulers)
+    yield from _check(f"{_TEMPLATE}spec.serviceAccountName", account, "serviceAccounts", allowance.service_accounts)
+    yield from _check(
+        f"{_TEMPLATE}spec.runtimeClassName", spec.runtime_class_name, "runtimeClasses", allowance.runtime_classes
+    )
+    yield from _check(f"{_TEMPLATE}spec.schedulerName", spec.scheduler_name, "schedulers", allowance.schedulers)
     for secret in spec.image_pull_secrets:
         name = str(secret.get("name"))
-        yield from _check("spec.imagePullSecrets", name, "imagePullSecrets", allowance.image_pull_secrets)
+        yield from _check(f"{_TEMPLATE}spec.imagePullSecrets", name, "imagePullSecrets", allowance.image_pull_secrets)
     for index, volume in enumerate(spec.volumes):
         for source in _sources(volume):
-            yield from _check(f"spec.volumes[{index}]", source, "volumes", allowance.volumes)
+            place = f"{_TEMPLATE}spec.volumes[{index}]"
+            if source == f"persistentVolumeClaim/{models_claim}":
+                yield FieldError(place, f"{source!r} has the files of every run: a run has its own part of it")
+            else:
+                yield from _check(place, source, "volumes", allowance.volumes)
     for key, value in _identities(spec.security_context):
         if not _is_identity_allowed(value, allowance.user_ids):
             shown = "null" if value is None else str(value)
-            yield _refusal(f"spec.securityContext.{key}", shown, "userIds", allowance.user_ids)
+            yield _refusal(f"{_TEMPLATE}spec.securityContext.{key}", shown, "userIds", allowance.user_ids)
 
 
-def _check(field: str, value: str, key: str, patterns: tuple[str, ...]) -> Iterator[FieldError]:
-    if value and not any(fnmatchcase(value, pattern) for pattern in patterns):
-        yield _refusal(field, value, key, patterns)
+def _check(place: str, value: str, key: str, patterns: tuple[str, ...]) -> Iterator[FieldError]:
+    reserved = next((prefix for prefix in RESERVED.get(key, ()) if value.startswith(prefix)), "")
+    if value and not any(fnmatchcase(value, each) for each in patterns if each.startswith(reserved)):
+        yield _refusal(place, value, key, patterns)
 
 
-def _refusal(field: str, value: str, key: str, patterns: tuple[str, ...]) -> FieldError:
+def _refusal(place: str, value: str, key: str, patterns: tuple[str, ...]) -> FieldError:
     allowed = ", ".join(patterns) if patterns else "none"
     rule = f"{value[:200]!r} is not allowed; the administrator allows {allowed} ({key} in the operator's {SETTING})"
-    return FieldError(f"podTemplate.{field}", rule)
+    return FieldError(place, rule)
+
+
+def _labels(place: str, keys: Iterable[str], allowance: PodAllowance) -> Iterator[FieldError]:
+    """Keys with a prefix are covered by patterns with one only."""
+    for key in keys:
+        patterns = tuple(each for each in allowance.labels if ("/" in each) == ("/" in key))
+        if not any(fnmatchcase(key, each) for each in patterns):
+            yield _refusal(place, key, "labels", allowance.labels)
+
+
+def _affinity_keys(affinity: object) -> Iterator[str]:
+    """The keys of node labels that an affinity goes by, wherever they stand in it."""
+    node = affinity.get("nodeAffinity") if isinstance(affinity, Mapping) else None
+    pending: list[object] = [node]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, Mapping):
+            if isinstance(key := each.get("key"), str):
+                yield key
+            pending.extend(each.values())
+        elif isinstance(each, list | tuple):
+            pending.extend(each)
 
 
 def _sources(volume: Mapping[str, object]) -> Iterator[str]:

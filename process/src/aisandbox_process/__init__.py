@@ -22,6 +22,7 @@ from aisandbox_process.environ import (
     whole_number,
 )
 from aisandbox_process.grpc_runtime import set_up_grpc
+from aisandbox_process.texts import printable
 
 __all__ = [
     "GRPC_SCHEMES",
@@ -34,6 +35,7 @@ __all__ = [
     "log_level",
     "port",
     "positive_number",
+    "printable",
     "required",
     "seconds",
     "set_up_grpc",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from aisandbox_crds import Algorithm, FakeEnvironment, TrainingRunSpec
 from aisandbox_crds.codec import pod_template_from_json
-from aisandbox_operator.pod_allowance import PodAllowance, not_allowed, read_allowance
+from aisandbox_operator.pod_allowance import PodAllowance, not_allowed, placement_not_allowed, read_allowance
 from aisandbox_operator.settings import Settings
 from aisandbox_process.environ import InvalidSetting
 
@@ -34,6 +35,10 @@ def refusals(allowance: PodAllowance, metadata: dict[str, Any] | None = None, **
             "podTemplate.spec.securityContext.seLinuxOptions",
         ),
         ({"volumes": [{"name": "s", "secret": {"secretName": "keys"}}]}, "podTemplate.spec.volumes[0]"),
+        (
+            {"volumes": [{"name": "s", "persistentVolumeClaim": {"claimName": "data-set"}}]},
+            "podTemplate.spec.volumes[0]",
+        ),
         ({"volumes": [{"name": "s", "hostPath": {"path": "/"}}]}, "podTemplate.spec.volumes[0]"),
         ({"volumes": [{"name": "s", "csi": {"driver": "secrets-store.csi.k8s.io"}}]}, "podTemplate.spec.volumes[0]"),
         (
@@ -92,7 +97,6 @@ def test_annotation_that_others_act_on_is_refused(key: str) -> None:
 
 def test_what_gives_no_power_is_allowed() -> None:
     volumes = [
-        {"name": "data", "persistentVolumeClaim": {"claimName": "data-set"}},
         {"name": "maps", "configMap": {"name": "maps"}},
         {"name": "scratch", "emptyDir": {}},
         {"name": "more"},
@@ -109,7 +113,7 @@ def test_what_gives_no_power_is_allowed() -> None:
         affinity={"nodeAffinity": {}},
         topologySpreadConstraints=[{"maxSkew": 1}],
         securityContext={"fsGroupChangePolicy": "Always"},
-        containers=[{"name": "trainer", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+        containers=[{"name": "trainer", "volumeMounts": [{"name": "maps", "mountPath": "/data"}]}],
     )
     assert found == []
 
@@ -152,6 +156,8 @@ def test_message_names_what_is_allowed_and_where_it_is_set() -> None:
         ('{"image": ["*"]}', "image: unknown; known: images, "),
         ('{"images": "*"}', "images: must be a list of patterns"),
         ('{"images": [""]}', "images: must be a list of patterns"),
+        ('{"maximum": {"memory": "much"}}', "maximum.memory: must be a quantity"),
+        ('{"maximum": ["1Gi"]}', "maximum: must be an object"),
         ('{"userIds": ["root"]}', "userIds: must be numbers, ranges as 1000-1999, or"),
     ],
 )
@@ -175,3 +181,59 @@ def test_template_of_the_administrator_that_every_job_would_be_refused_for_is_re
     for template in ('{"spec": {"securityContext": {"runAsUser": 0}}}', '{"spec": {"hostNetwork": true}}'):
         with pytest.raises(InvalidSetting, match=r"^TRAINER_POD_TEMPLATE: "):
             Settings.from_environ({**NEEDED, "TRAINER_POD_TEMPLATE": template})
+
+
+def placement(allowance: PodAllowance, **fields: Any) -> list[str]:
+    spec = TrainingRunSpec(Algorithm.PPO, total_timesteps=1, environment=FakeEnvironment(), **fields)
+    return [error.field for error in placement_not_allowed(spec, allowance)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "refused", "key", "patterns"),
+    [
+        ({"priority_class_name": "system-node-critical"}, "priorityClassName", "priorityClasses", ["system-node-*"]),
+        ({"tolerations": ({"operator": "Exists"},)}, "tolerations[0]", "tolerations", ["<every taint>"]),
+        (
+            {"tolerations": ({"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"},)},
+            "tolerations[0]", "tolerations", ["node-role.kubernetes.io/*"],
+        ),
+        (
+            {"node_selector": {"node-role.kubernetes.io/control-plane": ""}},
+            "nodeSelector", "nodeLabels", ["node-role.kubernetes.io/control-plane"],
+        ),
+        ({"resources": {"requests": {"memory": "10Ti"}}}, "resources.requests.memory", "maximum", {}),
+        ({"labels": {"sidecar.istio.io/inject": "false"}}, "labels", "labels", ["sidecar.istio.io/*"]),
+        ({"labels": {"azure.workload.identity/use": "true"}}, "labels", "labels", ["*/*"]),
+    ],
+)  # fmt: skip
+def test_place_that_gives_power_is_refused_unless_it_is_named(
+    fields: dict[str, Any], refused: str, key: str, patterns: Any
+) -> None:
+    assert placement(PodAllowance(), **fields) == [refused]
+    assert placement(read_allowance({key: patterns}), **fields) == []
+
+
+def test_place_that_gives_no_power_is_allowed() -> None:
+    found = placement(
+        PodAllowance(),
+        priority_class_name="night",
+        tolerations=({"key": "nvidia.com/gpu", "operator": "Exists"},),
+        node_selector={"accelerator": "nvidia", "kubernetes.io/arch": "amd64"},
+        labels={"team": "games", "kueue.x-k8s.io/queue-name": "gpus"},
+        resources={"limits": {"memory": "64Gi", "nvidia.com/gpu": 8}},
+    )
+    assert found == []
+
+
+def test_labels_of_the_template_and_affinity_are_as_those_of_the_run() -> None:
+    terms = [{"matchExpressions": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]}]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    found = refusals(PodAllowance(), {"labels": {"linkerd.io/inject": "disabled"}}, affinity={"nodeAffinity": required})
+    assert found == ["podTemplate.metadata.labels", "podTemplate.spec.affinity.nodeAffinity"]
+
+
+def test_claim_of_the_models_is_never_mounted() -> None:
+    volumes = [{"name": "m", "persistentVolumeClaim": {"claimName": "models"}}]
+    template = pod_template_from_json({"spec": {"volumes": volumes}}, "podTemplate")
+    (error,) = not_allowed(template, read_allowance({"volumes": ["*"]}), "models")
+    assert error.field == "podTemplate.spec.volumes[0]"

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import structlog
 from aisandbox_crds import format_precise_time, parse_time
-from aisandbox_model_store import ModelStoreError, RunStore, uid_of, write_atomically
+from aisandbox_model_store import Damaged, ModelStoreError, RunStore, read_regular, uid_of, write_atomically
 
 from aisandbox_api.errors import ApiError
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
@@ -133,8 +133,8 @@ def owned_folders(store: RunStore) -> Iterator[OwnedFolder]:
 def marked_since(path: Path) -> datetime | None:
     """When the folder was marked; None if it is not, or the mark has no time."""
     try:
-        return parse_time((path / MARK).read_text(encoding="utf-8").strip())
-    except (OSError, ValueError):
+        return parse_time(read_regular(path / MARK, 1024).decode().strip())
+    except (OSError, ValueError, Damaged):
         return None
 
 
@@ -152,5 +152,5 @@ def remove(folder: OwnedFolder) -> None:
 def _uid(path: Path) -> str:
     try:
         return uid_of(path) if path.is_dir() and not path.is_symlink() else ""
-    except (OSError, UnicodeDecodeError):
+    except (OSError, Damaged):
         return ""

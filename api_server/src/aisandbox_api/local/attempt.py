@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 from aisandbox_crds import ExitCode, Failure, InvalidRun, Reason, TerminationMessage, TrainerStart
-from aisandbox_model_store import DiskFull
+from aisandbox_model_store import Damaged, DiskFull, open_regular, read_regular
 
 from aisandbox_api.errors import FailedPrecondition, LaunchFailed
 from aisandbox_api.local.launcher import Launcher, Trainer
@@ -22,6 +22,8 @@ from aisandbox_api.local.status_updates import AttemptEnd
 
 log = structlog.get_logger()
 
+LARGEST_TERMINATION_MESSAGE = 1024 * 1024
+"""Bytes; what a trainer writes has a hundredth of them."""
 LOG_TAIL_LINES = 8
 LOG_TAIL_BYTES = 8192
 
@@ -34,9 +36,9 @@ def termination_message_path(logs_path: Path, attempt: int) -> Path:
 def read_termination_message(logs_path: Path, attempt: int) -> TerminationMessage | None:
     """The termination message of that attempt; None if there is none that can be read. Blocking."""
     try:
-        text = termination_message_path(logs_path, attempt).read_text(encoding="utf-8")
-        message = TerminationMessage.from_json(text)
-    except (OSError, UnicodeDecodeError, InvalidRun):
+        data = read_regular(termination_message_path(logs_path, attempt), LARGEST_TERMINATION_MESSAGE)
+        message = TerminationMessage.from_json(data.decode())
+    except (OSError, UnicodeDecodeError, InvalidRun, Damaged):
         return None
     return message if message.attempt == attempt else None
 
@@ -110,10 +112,10 @@ def not_started(error: Exception) -> AttemptEnd:
 def _tail(path: Path, start: int) -> tuple[str, ...]:
     """The last lines that were added to the log after byte ``start``."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, 2)
             file.seek(max(start, size - LOG_TAIL_BYTES))
             lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
+    except (OSError, Damaged):
         return ()
     return tuple(line.strip()[:300] for line in lines if line.strip())[-LOG_TAIL_LINES:]

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import structlog
 from aisandbox_crds import TrainingRun, run_from_json, run_to_json
-from aisandbox_model_store import RunStore, create_folder, write_atomically
+from aisandbox_model_store import Damaged, RunStore, create_folder, read_regular, write_atomically
 
 log = structlog.get_logger()
 
+LARGEST_RECORD = 16 * 1024 * 1024
+"""Bytes; a spec has at most 64 KiB, and a status texts of bounded length."""
 _ASIDE = "trainingrun.json.damaged-"
 
 
@@ -43,12 +45,12 @@ class RecordStore:
         for run_id in self._store.run_ids():
             path = self._store.run(run_id).record_path
             try:
-                run = run_from_json(json.loads(path.read_bytes()))
+                run = run_from_json(json.loads(read_regular(path, LARGEST_RECORD)))
                 if run.name != run_id:
                     raise ValueError(f"it is the record of {run.name!r}")
             except FileNotFoundError:
                 continue
-            except (ValueError, RecursionError, OSError) as error:
+            except (ValueError, RecursionError, OSError, Damaged) as error:
                 _rename_damaged(path, error)
             else:
                 yield run

@@ -10,7 +10,7 @@ from aisandbox_crds import Failure, Phase, Reason
 
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.pod_allowance import not_allowed
+from aisandbox_operator.pod_allowance import not_allowed, placement_not_allowed
 
 
 def reject_invalid_spec(state: ObservedState) -> Decision | None:
@@ -30,9 +30,9 @@ def reject_what_is_not_allowed(state: ObservedState) -> Decision | None:
     spec = state.run.spec
     if spec is None or spec.cancel or state.job is not None:
         return None
-    errors = [
-        f"spec.{each.field}: {each.rule}" for each in not_allowed(spec.pod_template, state.settings.trainer_pod_allowed)
-    ]
+    allowed, claim = state.settings.trainer_pod_allowed, state.settings.models_claim
+    found = (*placement_not_allowed(spec, allowed), *not_allowed(spec.pod_template, allowed, claim))
+    errors = [f"spec.{each.field}: {each.rule}" for each in found]
     if not errors:
         return None
     problem = "; ".join(errors)[:4000]

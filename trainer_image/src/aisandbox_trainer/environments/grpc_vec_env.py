@@ -13,7 +13,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import structlog
 from aisandbox_environment import SimulatorSession, StepResult, difference_of
+from aisandbox_process import printable
 from aisandbox_wire import join, space_from_proto
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
@@ -27,6 +29,13 @@ from aisandbox_trainer.errors import SimulatorChanged
 from aisandbox_trainer.runtime.stop import Stop
 
 Array = NDArray[Any]
+
+MOST_METRICS = 256
+"""Names of episode metrics in a run."""
+LONGEST_METRIC_NAME = 200
+"""Characters."""
+
+log = structlog.get_logger(__name__)
 
 
 class GrpcVecEnv(VecEnv):
@@ -59,6 +68,8 @@ class GrpcVecEnv(VecEnv):
         number = self._number()
         super().__init__(number, self.space_adapter.observation_space, self.space_adapter.action_space)
         self.episode_metrics: list[Mapping[str, float]] = []
+        self._metric_names: set[str] = set()
+        self._metrics_are_cut = False
         self._masks: Array | None = None
         self._infos: list[dict[str, Any]] = [{} for _ in range(number)]
         self._finished: list[int] = []
@@ -212,7 +223,19 @@ class GrpcVecEnv(VecEnv):
         self._lengths[finished] = 0
         self._finished = finished
         for result in results:
-            self.episode_metrics.extend(metrics.values for metrics in result.episode_metrics)
+            self.episode_metrics.extend(self._known(metrics.values) for metrics in result.episode_metrics)
+
+    def _known(self, metrics: Mapping[str, float]) -> Mapping[str, float]:
+        """Those of the metrics whose names are among the first MOST_METRICS: each name is a curve that is kept."""
+        for name in metrics.keys() - self._metric_names:
+            if len(self._metric_names) >= MOST_METRICS:
+                if not self._metrics_are_cut:
+                    log.warning("the simulator has too many metrics: others are left out", most=MOST_METRICS)
+                self._metrics_are_cut = True
+                break
+            if len(name) <= LONGEST_METRIC_NAME:
+                self._metric_names.add(name)
+        return {printable(name): value for name, value in metrics.items() if name in self._metric_names}
 
 
 def _joined(masks: Iterable[Array | None]) -> Array | None:
