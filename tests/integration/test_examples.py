@@ -79,7 +79,12 @@ def test_example_runs(example: Path, tmp_path: Path, request: pytest.FixtureRequ
         )
     try:
         if constants["E2E_WHILE_RUNNING"]:  # a server
-            wait_until(lambda: process.poll() is not None or _listens(port), seconds=60, every=0.05)
+
+            def is_ready() -> bool:
+                said = all(re.search(pattern, log.read_text(), re.M) for pattern in constants["E2E_OUTPUT"])
+                return said if constants["E2E_SERVICE"] else _listens(port)
+
+            wait_until(lambda: process.poll() is not None or is_ready(), seconds=60, every=0.05)
             for line in constants["E2E_WHILE_RUNNING"]:
                 _run_command(line.format(port=port), environ)
             assert process.poll() is None, log.read_text()

@@ -203,6 +203,8 @@ class Replies:
     def send(self, request: bytes) -> None:
         pass
 
+    def expect(self) -> None: ...
+
     def receive(self) -> bytes:
         return next(self._replies)
 

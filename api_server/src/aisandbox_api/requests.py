@@ -30,6 +30,7 @@ from aisandbox_crds import (
     GymnasiumEnvironment,
     InvalidRun,
     Phase,
+    PoolEnvironment,
     ProgressReport,
     TrainingRun,
     TrainingRunSpec,
@@ -169,13 +170,17 @@ def _environment(request: pb.TrainingRequest, errors: list[FieldError]) -> Envir
         grpc = request.environment.grpc
         options = struct_values(grpc.options, "environment.grpc.options", errors)
         return GrpcEnvironment(grpc.address, grpc.environments, options)
+    if kind == "pool":
+        pool = request.environment.pool
+        options = struct_values(pool.options, "environment.pool.options", errors)
+        return PoolEnvironment(pool.name, pool.environments, pool.minimum, options)
     if kind == "gymnasium":
         gymnasium = request.environment.gymnasium
         return GymnasiumEnvironment(
             gymnasium.id, struct_values(gymnasium.kwargs, "environment.gymnasium.kwargs", errors)
         )
     if kind is None:
-        errors.append(FieldError("environment", "exactly one of grpc, gymnasium and fake must be set"))
+        errors.append(FieldError("environment", "exactly one of grpc, pool, gymnasium and fake must be set"))
     return FakeEnvironment()
 
 

@@ -14,6 +14,7 @@ from aisandbox_crds import (
     GrpcEnvironment,
     GymnasiumEnvironment,
     Phase,
+    PoolEnvironment,
     TrainingRun,
     parse_time,
 )
@@ -63,6 +64,11 @@ def _environment(run: TrainingRun) -> pb.Environment | None:
         message.grpc.environments = environment.environments
         if environment.options:
             message.grpc.options.update(dict(environment.options))
+    elif isinstance(environment, PoolEnvironment):
+        pool = message.pool
+        pool.name, pool.environments, pool.minimum = environment.name, environment.environments, environment.minimum
+        if environment.options:
+            pool.options.update(dict(environment.options))
     elif isinstance(environment, GymnasiumEnvironment):
         message.gymnasium.id = environment.id
         if environment.kwargs:

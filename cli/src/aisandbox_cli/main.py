@@ -28,6 +28,7 @@ COMMANDS = {
     "model": ("commands.model", "model", USE),
     "up": ("commands.up", "up", SERVERS),
     "host-gymnasium": ("commands.simulators", "host_gymnasium", SERVERS),
+    "simulators": ("commands.simulators", "simulators", SERVERS),
     "check-simulator": ("commands.simulators", "check_simulator", SERVERS),
     "version": ("program", "version", SERVERS),
 }

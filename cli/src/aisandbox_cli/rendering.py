@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox.v1 import simulator_pool_pb2 as pool_pb
 from aisandbox.v1 import training_progress_pb2 as progress_pb
 from aisandbox_process import printable
 from aisandbox_wire import ALGORITHM_NAMES
@@ -68,6 +69,8 @@ def environment_text(environment: pb.Environment) -> str:
     kind = environment.WhichOneof("kind")
     if kind == "grpc":
         return f"simulator at {environment.grpc.address}"
+    if kind == "pool":
+        return f"pool {environment.pool.name}"
     if kind == "gymnasium":
         return environment.gymnasium.id
     return "the built-in test environment" if kind == "fake" else "the default environment of the service"
@@ -154,6 +157,26 @@ def run_row(status: pb.StatusResponse, now: datetime) -> tuple[str, ...]:
         number(status.episode_reward_mean) if status.HasField("episode_reward_mean") else "-",
         _age(status.create_time, now),
     )
+
+
+SIMULATOR_COLUMNS = ("POOL", "INSTANCE", "ENVIRONMENTS", "RUN", "STEPS", "AGE", "NAME")
+
+
+def simulators_table(simulators: Iterable[pool_pb.Simulator], now: datetime) -> str:
+    """Attached simulators, a line each; RUN is "-" for one that waits."""
+    rows = [
+        (
+            simulator.pool,
+            simulator.instance,
+            str(simulator.environments),
+            simulator.run_id or ("in a session" if simulator.in_session else "-"),
+            f"{simulator.steps:,}",
+            _age(simulator.attach_time, now),
+            printable(f"{simulator.name} {simulator.version}".strip()) or "-",
+        )
+        for simulator in simulators
+    ]
+    return plain_table(SIMULATOR_COLUMNS, rows)
 
 
 def plain_table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

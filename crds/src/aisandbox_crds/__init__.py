@@ -20,6 +20,7 @@ from aisandbox_crds.effective_values import (
     effective_checkpoint_interval,
     effective_environments,
     effective_evaluation_interval,
+    effective_pool_range,
     seed_of,
 )
 from aisandbox_crds.errors import CrdError, FieldError, InvalidRun
@@ -69,6 +70,7 @@ from aisandbox_crds.spec import (
     FakeEnvironment,
     GrpcEnvironment,
     GymnasiumEnvironment,
+    PoolEnvironment,
     TrainingRunSpec,
 )
 from aisandbox_crds.status import (
@@ -155,6 +157,7 @@ __all__ = [
     "PodMetadata",
     "PodSpec",
     "PodTemplate",
+    "PoolEnvironment",
     "Progress",
     "ProgressReport",
     "Reason",
@@ -175,6 +178,7 @@ __all__ = [
     "effective_checkpoint_interval",
     "effective_environments",
     "effective_evaluation_interval",
+    "effective_pool_range",
     "explain_exit",
     "fitting_policy",
     "format_precise_time",

@@ -23,6 +23,7 @@ from aisandbox_crds.spec import (
     FakeEnvironment,
     GrpcEnvironment,
     GymnasiumEnvironment,
+    PoolEnvironment,
     TrainingRunSpec,
 )
 from aisandbox_crds.status import Condition, ConditionType, TrainingRunStatus
@@ -30,6 +31,7 @@ from aisandbox_crds.trainingrun import API_VERSION, KIND, TrainingRun
 
 ENVIRONMENT_KINDS: Mapping[str, type[Environment]] = {
     "grpc": GrpcEnvironment,
+    "pool": PoolEnvironment,
     "gymnasium": GymnasiumEnvironment,
     "fake": FakeEnvironment,
 }

@@ -10,7 +10,7 @@ import hashlib
 
 from aisandbox_crds.addresses import address_count
 from aisandbox_crds.hyperparameters import Hyperparameters
-from aisandbox_crds.spec import GrpcEnvironment, TrainingRunSpec
+from aisandbox_crds.spec import MAX_ENVIRONMENTS, GrpcEnvironment, PoolEnvironment, TrainingRunSpec
 
 MAX_DEFAULT_CHECKPOINT_INTERVAL = 100_000
 
@@ -33,18 +33,26 @@ def effective_evaluation_interval(spec: TrainingRunSpec) -> int | None:
     return spec.evaluation.every_timesteps or effective_checkpoint_interval(spec)
 
 
+def effective_pool_range(environment: PoolEnvironment, hyperparameters: Hyperparameters) -> tuple[int, int]:
+    """The fewest and the most environments that a run on a pool steps together."""
+    stated = environment.environments or hyperparameters.n_envs
+    return environment.minimum or stated or 1, stated or MAX_ENVIRONMENTS
+
+
 def effective_environments(spec: TrainingRunSpec, hyperparameters: Hyperparameters, addresses: int) -> int:
     """How many environments are stepped together.
 
     The number in the spec, else ``n_envs``, else one for each of the ``addresses`` the simulator's address stands for
-    (1 for an environment inside the trainer).
+    (1 for an environment inside the trainer). A pool is not meant: see :func:`effective_pool_range`.
     """
     stated = spec.environment.environments if isinstance(spec.environment, GrpcEnvironment) else 0
     return stated or hyperparameters.n_envs or addresses
 
 
 def known_environments(spec: TrainingRunSpec, hyperparameters: Hyperparameters) -> int | None:
-    """:func:`effective_environments` before names are resolved; None if only DNS can tell."""
+    """:func:`effective_environments` before names are resolved; None if only DNS can tell. Of a pool the fewest."""
+    if isinstance(spec.environment, PoolEnvironment):
+        return effective_pool_range(spec.environment, hyperparameters)[0]
     addresses: int | None = 1
     if isinstance(spec.environment, GrpcEnvironment):
         addresses = address_count(spec.environment.address)

@@ -100,6 +100,22 @@ def frequency_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, e
     )
 
 
+def fixed_columns_keyword(algorithm: Algorithm, hyperparameters: Hyperparameters) -> str:
+    """The keyword by which a replay buffer reads steps of an environment one after the other, or "".
+
+    Such a buffer cannot go on with another number of environments; every other one can.
+    """
+    if not ALGORITHMS[algorithm].off_policy:
+        return ""
+
+    def value(name: str) -> Any:
+        return setting(algorithm, hyperparameters, name) if has_parameter(algorithm, name) else None
+
+    if value("optimize_memory_usage"):
+        return "optimize_memory_usage"
+    return "n_steps" if (value("n_steps") or 1) > 1 else ""
+
+
 def _read(algorithm: Algorithm, key: str, text: object, errors: list[FieldError]) -> Any:
     field = f"{_FIELD}.{key[:100]}"
     parameters = {parameter.name: parameter for parameter in parameters_of(algorithm)}

@@ -135,11 +135,56 @@ class GrpcEnvironment:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolEnvironment:
+    """The simulators of a pool: programs that dial the service and wait to be used."""
+
+    name: str = field(
+        metadata=about(
+            "The pool. Its simulators say its name when they attach to the service.",
+            min_length=1,
+            max_length=63,
+            pattern=Pattern(
+                "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
+                "must be 1 to 63 lower-case letters, digits and '-', beginning and ending with a letter or digit",
+            ),
+        )
+    )
+    environments: int = field(
+        default=0,
+        metadata=about(
+            "The most environments to step together, over all simulators. 0 means the hyperparameter n_envs, or else "
+            "all that are free in the pool. The environments of a simulator are taken together.",
+            minimum=0,
+            maximum=MAX_ENVIRONMENTS,
+            bits=32,
+        ),
+    )
+    minimum: int = field(
+        default=0,
+        metadata=about(
+            "The fewest environments to train with; while there are fewer, the run waits. From there up to "
+            "environments it takes those that attach later, between two rollouts. 0 means as many as environments (or "
+            "n_envs) says, or else 1.",
+            minimum=0,
+            maximum=MAX_ENVIRONMENTS,
+            bits=32,
+        ),
+    )
+    options: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata=about(
+            "Passed to each simulator when its session opens: any JSON that the simulators understand. Without it, "
+            "none.",
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class FakeEnvironment:
     """A small environment in memory, to try the service with. It has no settings."""
 
 
-Environment = GymnasiumEnvironment | GrpcEnvironment | FakeEnvironment
+Environment = GymnasiumEnvironment | GrpcEnvironment | PoolEnvironment | FakeEnvironment
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +307,7 @@ class TrainingRunSpec:
     environment: Environment = field(
         default_factory=FakeEnvironment,
         metadata=about(
-            "What the policy acts in: exactly one of gymnasium, grpc and fake. Without it, fake.",
+            "What the policy acts in: exactly one of gymnasium, grpc, pool and fake. Without it, fake.",
         ),
     )
     seed: int | None = field(

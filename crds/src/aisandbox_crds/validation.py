@@ -15,12 +15,13 @@ from typing import Any
 
 from aisandbox_crds.addresses import address_count, address_problem
 from aisandbox_crds.codec import json_problem, spec_to_json
-from aisandbox_crds.effective_values import known_environments
+from aisandbox_crds.effective_values import effective_pool_range, known_environments
 from aisandbox_crds.errors import FieldError, InvalidRun, short_repr
 from aisandbox_crds.field_rules import object_errors
 from aisandbox_crds.hyperparameters import (
     Hyperparameters,
     batch_conflict,
+    fixed_columns_keyword,
     frequency_conflict,
     parse_hyperparameters,
 )
@@ -29,6 +30,7 @@ from aisandbox_crds.scheduling import scheduling_errors
 from aisandbox_crds.spec import (
     GrpcEnvironment,
     GymnasiumEnvironment,
+    PoolEnvironment,
     TrainingRunSpec,
 )
 
@@ -99,6 +101,9 @@ def _errors(spec: TrainingRunSpec) -> Iterator[FieldError]:
         yield from object_errors(environment, "environment.grpc.")
         yield from _problem("environment.grpc.address", address_problem(environment.address))
         yield from _problem("environment.grpc.options", json_problem(environment.options))
+    elif isinstance(environment, PoolEnvironment):
+        yield from object_errors(environment, "environment.pool.")
+        yield from _problem("environment.pool.options", json_problem(environment.options))
     elif isinstance(environment, GymnasiumEnvironment):
         yield from object_errors(environment, "environment.gymnasium.")
         yield from _problem("environment.gymnasium.kwargs", _keywords_problem(environment.kwargs))
@@ -111,6 +116,9 @@ def _keywords_problem(kwargs: Mapping[str, object]) -> str:
 
 
 def _environment_count_errors(spec: TrainingRunSpec, hyperparameters: Hyperparameters) -> Iterator[FieldError]:
+    if isinstance(spec.environment, PoolEnvironment):
+        yield from _pool_errors(spec, spec.environment, hyperparameters)
+        return
     n_envs = hyperparameters.n_envs
     if isinstance(spec.environment, GrpcEnvironment):
         stated = spec.environment.environments
@@ -130,6 +138,31 @@ def _environment_count_errors(spec: TrainingRunSpec, hyperparameters: Hyperparam
         error = conflict(spec.algorithm, hyperparameters, count)
         if error is not None:
             yield error
+
+
+def _pool_errors(
+    spec: TrainingRunSpec, pool: PoolEnvironment, hyperparameters: Hyperparameters
+) -> Iterator[FieldError]:
+    n_envs = hyperparameters.n_envs
+    if pool.environments and n_envs and pool.environments != n_envs:
+        rule = f"is {n_envs}, but environment.pool.environments is {pool.environments}: give one, or the same number"
+        yield FieldError("hyperparameters.n_envs", rule)
+        return
+    fewest, most = effective_pool_range(pool, hyperparameters)
+    if fewest > most:
+        whose = "environment.pool.environments" if pool.environments else "hyperparameters.n_envs"
+        yield FieldError("environment.pool.minimum", f"is {fewest}, more than {whose}, which is {most}")
+        return
+    if (conflict := batch_conflict(spec.algorithm, hyperparameters, fewest)) is not None:
+        yield conflict
+    if (conflict := frequency_conflict(spec.algorithm, hyperparameters, most)) is not None:
+        yield FieldError(conflict.field, "counts episodes, which needs environment.pool.environments to be 1")
+    if fewest < most and (keyword := fixed_columns_keyword(spec.algorithm, hyperparameters)):
+        rule = (
+            "needs a number of environments that does not change: set environment.pool.environments, and leave "
+            "environment.pool.minimum out or give it the same number"
+        )
+        yield FieldError(f"hyperparameters.{keyword}", rule)
 
 
 def _problem(field: str, problem: str) -> Iterator[FieldError]:

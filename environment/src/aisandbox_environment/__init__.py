@@ -9,7 +9,11 @@ To serve a simulation, write an environment as a class (:class:`ExternalEnvAdapt
     server.wait()
 
 or implement :class:`Simulation` to step all environments of a session together, with action masks, metrics and
-options. :func:`host_gymnasium` serves an environment of Gymnasium (extra ``gymnasium``). :func:`check_simulator` checks
+options. :func:`attach` lets a simulation dial the service, where it cannot be dialled::
+
+    attach(AdapterSimulation(MyEnvironment), "127.0.0.1:50051", "my-pool")
+
+:func:`host_gymnasium` serves an environment of Gymnasium (extra ``gymnasium``). :func:`check_simulator` checks
 a simulator at an address. :class:`SimulatorSession` is the client.
 
 The names in ``__all__`` are for others; the modules are internal. Each name is imported when it is first used, so that
@@ -25,11 +29,13 @@ if TYPE_CHECKING:
     from aisandbox_environment.adapter_host import AdapterFactory, AdapterSimulation
     from aisandbox_environment.adapters import Action, ExternalEnvAdapter, FakeExternalEnvAdapter, Observation
     from aisandbox_environment.addresses import distribute_environments, expand_addresses
-    from aisandbox_environment.calls import LARGEST_SPEC, describe, open_session_stream
+    from aisandbox_environment.attachment import Attachment, attach
+    from aisandbox_environment.calls import LARGEST_SPEC, describe, list_simulators, open_session_stream
     from aisandbox_environment.channels import POOL_METADATA
     from aisandbox_environment.compliance import CheckFailed, CheckResult, CheckSkipped, SpaceCheck, check_simulator
     from aisandbox_environment.errors import (
         AtCapacity,
+        AttachRefused,
         Busy,
         InvalidAddress,
         InvalidOptions,
@@ -67,12 +73,14 @@ if TYPE_CHECKING:
 _NAMES = {
     "adapter_host": ("AdapterFactory", "AdapterSimulation"),
     "adapters": ("Action", "ExternalEnvAdapter", "FakeExternalEnvAdapter", "Observation"),
+    "attachment": ("Attachment", "attach"),
     "addresses": ("distribute_environments", "expand_addresses"),
-    "calls": ("LARGEST_SPEC", "describe", "open_session_stream"),
+    "calls": ("LARGEST_SPEC", "describe", "list_simulators", "open_session_stream"),
     "channels": ("POOL_METADATA",),
     "compliance": ("CheckFailed", "CheckResult", "CheckSkipped", "SpaceCheck", "check_simulator"),
     "errors": (
         "AtCapacity",
+        "AttachRefused",
         "Busy",
         "InvalidAddress",
         "InvalidOptions",
@@ -115,6 +123,8 @@ __all__ = [
     "AdapterSimulation",
     "Admit",
     "AtCapacity",
+    "AttachRefused",
+    "Attachment",
     "Busy",
     "CheckFailed",
     "CheckResult",
@@ -154,6 +164,7 @@ __all__ = [
     "Timeouts",
     "TransientSimulatorError",
     "WatchdogTimer",
+    "attach",
     "builtin_spec",
     "check_simulator",
     "create_environment_server",
@@ -162,6 +173,7 @@ __all__ = [
     "distribute_environments",
     "expand_addresses",
     "host_gymnasium",
+    "list_simulators",
     "make_spec",
     "open_session_stream",
     "read_spec",

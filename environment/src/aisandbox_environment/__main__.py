@@ -13,25 +13,36 @@ from aisandbox_process import InvalidSetting, log, set_up_grpc
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serves until SIGTERM or SIGINT. Returns 0; 1 if the port is in use; 2 if a setting is wrong."""
-    given = _parser().parse_args(arguments)
+    """Serves until SIGTERM or SIGINT.
+
+    Returns 0; 1 if the port is in use or the service refuses the simulator; 2 if a setting is wrong.
+    """
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if bool(given.attach) != bool(given.pool):
+        parser.error("--attach and --pool: use both of them, or neither")
     log.configure("info")
     set_up_grpc(few_connections=True)
     # These import gRPC, which reads its environment variables then.
     from aisandbox_wire import WireError
 
-    from aisandbox_environment.errors import InvalidOptions
-    from aisandbox_environment.gymnasium_host import host_gymnasium
+    from aisandbox_environment.attachment import attach
+    from aisandbox_environment.errors import AttachRefused, InvalidAddress, InvalidOptions
+    from aisandbox_environment.gymnasium_host import GymnasiumSimulation, host_gymnasium
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        host_gymnasium(given.id, given.environments, given.host, given.port)
+        if given.attach:
+            simulation, number = GymnasiumSimulation(given.id), given.environments or 1
+            attach(simulation, given.attach, given.pool, environments=number, instance=given.instance)
+        else:
+            host_gymnasium(given.id, given.environments or 64, given.host, given.port)
     except KeyboardInterrupt:
         return 0
-    except (InvalidOptions, InvalidSetting, WireError) as error:
+    except (InvalidAddress, InvalidOptions, InvalidSetting, WireError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
+    except (AttachRefused, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -50,12 +61,14 @@ def _parser() -> argparse.ArgumentParser:
     host.add_argument(
         "--environments",
         type=_at_least_one,
-        default=64,
         metavar="N",
-        help="the most environments of all sessions together",
+        help="the most environments of all sessions together, 64 if not given; with --attach, those of a session, 1",
     )
     host.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     host.add_argument("--port", type=_port, default=50061, help="the port; 0 picks a free one")
+    host.add_argument("--attach", metavar="ADDRESS", help="dial the service at host:port instead of listening")
+    host.add_argument("--pool", metavar="NAME", help="the pool to attach to")
+    host.add_argument("--instance", metavar="NAME", default="", help="the name in the pool")
     return parser
 
 

@@ -11,13 +11,21 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox.v1 import environment_pb2 as pb
+from aisandbox.v1 import simulator_pool_pb2 as pool_pb
+from aisandbox.v1 import simulator_pool_pb2_grpc as pool_services
 from aisandbox_process.grpc_direct import ClientStream, open_stream
 from aisandbox_wire import WireError, parse_bounded
 from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
 from aisandbox_environment.addresses import single_address
-from aisandbox_environment.channels import DESCRIBE_METHOD, SESSION_METHOD, client_options
+from aisandbox_environment.channels import (
+    CLIENT_OPTIONS,
+    DESCRIBE_METHOD,
+    POOL_METADATA,
+    SESSION_METHOD,
+    client_options,
+)
 from aisandbox_environment.errors import (
     AtCapacity,
     InvalidReply,
@@ -54,17 +62,18 @@ _NO_ANSWER = "cannot be reached, or is no simulator"
 _UNIMPLEMENTED = "what answers there does not serve aisandbox.v1.EnvironmentService; is it the simulator's port?"
 
 
-def describe(address: str, timeout: float = 5.0) -> pb.DescribeResponse:
+def describe(address: str, timeout: float = 5.0, *, pool: str = "") -> pb.DescribeResponse:
     """What the simulator at ``address`` (one ``host:port``) is, within ``timeout`` seconds; its spec is checked.
 
-    Raises SimulatorError: SimulatorUnreachable, ProtocolMismatch (another version, or no simulator), InvalidReply,
+    With ``pool``, ``address`` is the service, and the answer is about the simulators of that pool. Raises
+    SimulatorError: SimulatorUnreachable, ProtocolMismatch (another version, or no simulator), InvalidReply,
     InvalidAddress.
     """
     address = single_address(address)
-    with grpc.insecure_channel(target_of(address), client_options(largest_reply=LARGEST_SPEC)) as channel:
+    with grpc.insecure_channel(_target(address, pool), client_options(largest_reply=LARGEST_SPEC)) as channel:
         try:
             call: Any = channel.unary_unary(DESCRIBE_METHOD)  # bytes: gRPC would log what cannot be parsed
-            data: bytes = call(pb.DescribeRequest().SerializeToString(), timeout=timeout)
+            data: bytes = call(pb.DescribeRequest().SerializeToString(), timeout=timeout, metadata=_metadata(pool))
         except grpc.RpcError as error:
             code, details = error.code(), error.details() or ""
             if code is StatusCode.DEADLINE_EXCEEDED:
@@ -87,13 +96,46 @@ def describe(address: str, timeout: float = 5.0) -> pb.DescribeResponse:
     return response
 
 
-def open_session_stream(address: str, *, direct: bool | None = None, largest_reply: int = -1) -> ClientStream:
+def list_simulators(address: str, pool: str = "", timeout: float = 5.0) -> list[pool_pb.Simulator]:
+    """The simulators that are attached to the service at ``address``; of one ``pool``, or of all.
+
+    Raises SimulatorError, as :func:`describe`.
+    """
+    address = single_address(address)
+    with grpc.insecure_channel(f"dns:///{address}", CLIENT_OPTIONS) as channel:
+        try:
+            response: pool_pb.ListSimulatorsResponse = pool_services.SimulatorPoolServiceStub(channel).ListSimulators(
+                pool_pb.ListSimulatorsRequest(pool=pool), timeout=timeout
+            )
+        except grpc.RpcError as error:
+            code, details = error.code(), error.details() or ""
+            if code is StatusCode.UNIMPLEMENTED:
+                raise ProtocolMismatch(address, f"has no pools of simulators ({details}); is it the service?") from None
+            if code is StatusCode.DEADLINE_EXCEEDED:
+                raise no_answer(address, f"did not answer within {timeout:g} s") from None
+            raise error_from_status(address, code, details, opened=False) from None
+    return list(response.simulators)
+
+
+def open_session_stream(
+    address: str, *, pool: str = "", direct: bool | None = None, largest_reply: int = -1
+) -> ClientStream:
     """A Session stream to ``address`` on a channel of its own; see ``aisandbox_process.grpc_direct.open_stream``.
 
-    ``largest_reply``: in bytes; -1: no limit. Raises InvalidAddress, SimulatorUnreachable; see :func:`target_of`.
+    With ``pool``, ``address`` is the service, and the session is with a simulator of that pool. ``largest_reply``: in
+    bytes; -1: no limit. Raises InvalidAddress, SimulatorUnreachable; see :func:`target_of`.
     """
-    options = client_options(largest_reply=largest_reply)
-    return open_stream(target_of(address), SESSION_METHOD, options, direct=direct)
+    options, metadata = client_options(largest_reply=largest_reply), _metadata(pool)
+    return open_stream(_target(address, pool), SESSION_METHOD, options, metadata=metadata, direct=direct)
+
+
+def _target(address: str, pool: str) -> str:
+    """What gRPC dials; the service is no simulator, whose networks an administrator may name."""
+    return f"dns:///{address}" if pool else target_of(address)
+
+
+def _metadata(pool: str) -> tuple[tuple[str, str], ...]:
+    return ((POOL_METADATA, pool),) if pool else ()
 
 
 def error_from_status(address: str, code: StatusCode, details: str, *, opened: bool) -> SimulatorError:

@@ -34,6 +34,19 @@ def client_options(largest_reply: int = -1) -> Options:
 CLIENT_OPTIONS = client_options()
 """Options of a client's channel."""
 
+ATTACH_PING_SECONDS = 30.0
+"""A simulator that is attached pings this often: routers and proxies forget connections that are silent for longer."""
+
+ATTACH_OPTIONS: Options = [
+    *channel_options(ping_seconds=ATTACH_PING_SECONDS),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+]
+"""Options of the channel of a simulator that dials the service."""
+
+ATTACH_METHOD = "/aisandbox.v1.SimulatorPoolService/Attach"
+"""The full name of the method by which a simulator dials the service."""
+
 SERVER_OPTIONS = server_options(ping_seconds=SERVER_PING_SECONDS)
 """Options of a simulator's server."""
 

@@ -18,6 +18,7 @@
     RefusalError                    raised by a simulation; nothing has changed, the session continues
     ├── InvalidRequest              in band: INVALID_ARGUMENT
     └── Busy                        in band: BUSY
+    AttachRefused                   raised by attach: the service refuses the simulator for good
     InvalidOptions                  raised by Simulation.make: the stream ends with INVALID_ARGUMENT
 
 Must not know gRPC: :mod:`aisandbox_environment.calls` translates its statuses.
@@ -110,6 +111,15 @@ class InvalidRequest(RefusalError):
 
 class Busy(RefusalError):
     """The simulation cannot do this right now."""
+
+
+class AttachRefused(Exception):
+    """The service at ``address`` refuses a simulator that attaches, and would again; ``message`` says why."""
+
+    def __init__(self, address: str, message: str) -> None:
+        super().__init__(f"the service at {address} refuses the simulator: {message}")
+        self.address = address
+        self.message = message
 
 
 class InvalidOptions(ValueError):

@@ -100,9 +100,13 @@ class SimulatorSession:
         run_id: str = "",
         evaluation: bool = False,
         timeouts: Timeouts | None = None,
-        stream: Callable[[str], ClientStream] = open_session_stream,
+        pool: str = "",
+        stream: Callable[..., ClientStream] = open_session_stream,
     ) -> Self:
         """Open a session with ``environments`` environments at ``address`` (one ``host:port``).
+
+        With ``pool``, ``address`` is the service, and the session is with the simulator of that pool that has the most
+        environments, of those that are free and have at most ``environments``; :attr:`environments` is then its number.
 
         ``options`` are the simulator's own settings: JSON values. ``stream`` is for tests and measurements.
         Raises SimulatorError: SimulatorUnreachable, AtCapacity, ProtocolMismatch, RefusedRequest, InvalidReply, ...
@@ -119,7 +123,9 @@ class SimulatorSession:
             run_id=run_id,
             evaluation=evaluation,
         )
-        session = cls(address, environments, timeouts or Timeouts(), stream(address))
+        session = cls(
+            address, environments, timeouts or Timeouts(), stream(address, pool=pool) if pool else stream(address)
+        )
         try:
             session._open(opening)
         except BaseException:
@@ -171,6 +177,17 @@ class SimulatorSession:
         self.send_step(actions)
         return self.receive_step()
 
+    def settle(self) -> bool:
+        """Wait for a reply that is still due, and drop it; returns whether the session can go on.
+
+        For a client that has several sessions and lets one go: the next request to the others is a reset. Raises
+        SimulatorError.
+        """
+        if self._pending and not self._ended and not self._cancelled:
+            timeouts = {"open": self._timeouts.open, "reset": self._timeouts.reset}
+            self._receive_bytes(self._pending, timeouts.get(self._pending, self._timeouts.step))
+        return not self._ended and not self._cancelled
+
     def cancel(self) -> None:
         """End the session at once, from any thread or signal handler; a wait in it raises SessionCancelled."""
         self._cancelled = True
@@ -203,6 +220,9 @@ class SimulatorSession:
         finally:
             self._connect_timer.stop()
         self._opened = True
+        if not 0 <= reply.open.environments <= self.environments:
+            raise self._invalid(f"open.environments is {reply.open.environments}, of {self.environments} asked for")
+        self.environments = reply.open.environments or self.environments
         try:
             self.spec = read_spec(reply.open.spec)
             self.reply_timeout = check_reply_timeout(reply.open.reply_timeout_seconds, "open.reply_timeout_seconds")

@@ -276,6 +276,9 @@ def test_status_has_the_environment_as_it_was_requested() -> None:
     environment = pb.Environment(grpc=pb.GrpcEnvironment(address="127.0.0.1:5", environments=4))
     environment.grpc.options.update({"level": 3, "wind": {"speed": 0.5}})
     assert status_response(made(environment=environment)).environment == environment
+    pool = pb.Environment(pool=pb.PoolEnvironment(name="arena", environments=4, minimum=2))
+    pool.pool.options.update({"level": 3})
+    assert status_response(made(environment=pool)).environment == pool
     assert not status_response(made()).HasField("environment")
 
 

@@ -139,6 +139,17 @@ def test_train_prints_the_field_and_the_rule(service: Any, capsys: pytest.Captur
     assert len(err.splitlines()) == 1
 
 
+def test_train_asks_for_a_pool(service: Any) -> None:
+    service.says("StartTraining", pb.TrainingResponse(run_id="exp-1"))
+    options = ["--environments", "8", "--minimum", "2", "--environment-option", "level=3"]
+    assert main(["train", "ppo", "--detach", "--pool", "arena", *options]) == 0
+    (request,) = service.requests("StartTraining")
+    pool = request.environment.pool
+    assert (pool.name, pool.environments, pool.minimum) == ("arena", 8, 2)
+    assert dict(pool.options) == {"level": 3.0}
+    assert request.experiment_id == "ppo-arena"
+
+
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
@@ -146,7 +157,9 @@ def test_train_prints_the_field_and_the_rule(service: Any, capsys: pytest.Captur
         (["-p", "gamma"], "must be KEY=VALUE"),
         (["-p", "gamma=1", "-p", "gamma=2"], "given twice"),
         (["--environments", "2"], "only with --simulator"),
-        (["--environment-option", "a=1"], "only with --simulator or --gymnasium"),
+        (["--environment-option", "a=1"], "only with --simulator, --pool or --gymnasium"),
+        (["--simulator", "a:1", "--pool", "a"], "--simulator and --pool: use only one of them"),
+        (["--simulator", "a:1", "--minimum", "2"], "only with --pool"),
         (["--timesteps", "many"], "not a whole number"),
         (["--timesteps", "1e300"], "too large"),
         (["--timesteps", "inf"], "not a whole number"),

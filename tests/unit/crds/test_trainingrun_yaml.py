@@ -212,7 +212,7 @@ def test_ranges_are_those_of_the_validation(path: str, bound: int, beyond: int) 
         inner = data
         *outer, name = path.split(".")[1:]
         for key in outer:
-            inner = inner.setdefault(key, {"address": "a:1"} if key == "grpc" else {})
+            inner = inner.setdefault(key, {"grpc": {"address": "a:1"}, "pool": {"name": "a"}}.get(key, {}))
         inner[name] = value
         return spec_from_json(data)
 
@@ -235,6 +235,7 @@ SIZES = [
     ("modelOutputPath.maxLength", lambda count: {"modelOutputPath": ("d" * 200 + "/") * 5 + "m" * (count - 1005)}),
     ("priorityClassName.maxLength", lambda count: {"priorityClassName": "p" * count}),
     ("environment.gymnasium.id.maxLength", lambda count: {"environment": {"gymnasium": {"id": "e" * count}}}),
+    ("environment.pool.name.maxLength", lambda count: {"environment": {"pool": {"name": "p" * count}}}),
     ("environment.grpc.address.maxLength", lambda count: {"environment": {"grpc": {"address": addresses(count)}}}),
 ]
 
@@ -305,8 +306,12 @@ def test_columns_and_selectable_fields_name_what_exists() -> None:
     columns = RESOURCE_VERSION["additionalPrinterColumns"]
     paths = {column["jsonPath"]: column["type"] for column in columns}
     assert paths.pop(".metadata.creationTimestamp") == "date"
-    assert paths.pop(".spec.environment.*['id','address']") == "string"
-    assert {"spec.environment.gymnasium.id", "spec.environment.grpc.address"} <= BY_PATH.keys()
+    assert paths.pop(".spec.environment.*['id','address','name']") == "string"
+    assert {
+        "spec.environment.gymnasium.id",
+        "spec.environment.grpc.address",
+        "spec.environment.pool.name",
+    } <= BY_PATH.keys()
     for path, kind in paths.items():
         assert BY_PATH[path.removeprefix(".")]["type"] in {kind, "number" if kind == "integer" else kind}
     for selectable in RESOURCE_VERSION["selectableFields"]:

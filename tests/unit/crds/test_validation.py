@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
@@ -10,6 +11,7 @@ from aisandbox_crds.effective_values import (
     effective_checkpoint_interval,
     effective_environments,
     effective_evaluation_interval,
+    effective_pool_range,
     known_environments,
 )
 from aisandbox_crds.errors import InvalidRun
@@ -21,6 +23,7 @@ from aisandbox_crds.spec import (
     FakeEnvironment,
     GrpcEnvironment,
     GymnasiumEnvironment,
+    PoolEnvironment,
     TrainingRunSpec,
 )
 from aisandbox_crds.validation import validate_names, validate_spec
@@ -312,3 +315,62 @@ def test_spec_that_is_too_large_names_the_field_that_makes_it_so(changes: dict[s
     assert [error.field for error in caught.value.errors] == [field]
     if field != "environment.grpc.address":
         assert "at most 65,536 in all" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "Arena", "-a", "a-", "a_b", "a" * 64, "a b", "a\n"])
+def test_name_of_a_pool_is_a_dns_label(name: str) -> None:
+    assert refused_fields(environment=PoolEnvironment(name)) == ["environment.pool.name"]
+
+
+@pytest.mark.parametrize(
+    ("pool", "n_envs", "known"),
+    [
+        (PoolEnvironment("a"), {}, (1, 4096)),
+        (PoolEnvironment("a", 8), {}, (8, 8)),
+        (PoolEnvironment("a"), {"n_envs": "8"}, (8, 8)),
+        (PoolEnvironment("a", 8, 2), {}, (2, 8)),
+        (PoolEnvironment("a", 0, 2), {}, (2, 4096)),
+        (PoolEnvironment("a" * 63, 0, 2), {"n_envs": "8"}, (2, 8)),
+    ],
+)
+def test_pool_has_between_the_fewest_and_the_most_environments(
+    pool: PoolEnvironment, n_envs: dict[str, str], known: tuple[int, int]
+) -> None:
+    validate_spec(replace(SPEC, environment=pool, hyperparameters=n_envs))
+    assert effective_pool_range(pool, parse_hyperparameters(SPEC.algorithm, n_envs)) == known
+
+
+@pytest.mark.parametrize(
+    ("pool", "changes", "field"),
+    [
+        (PoolEnvironment("a", 2, 3), {}, "environment.pool.minimum"),
+        (PoolEnvironment("a", 0, 3), {"hyperparameters": {"n_envs": "2"}}, "environment.pool.minimum"),
+        (PoolEnvironment("a", 4), {"hyperparameters": {"n_envs": "2"}}, "hyperparameters.n_envs"),
+        (PoolEnvironment("a", 4097), {}, "environment.pool.environments"),
+        (PoolEnvironment("a", options={"a": math.nan}), {}, "environment.pool.options"),
+        (
+            PoolEnvironment("a", 2, 1),
+            {"hyperparameters": {"n_steps": "1", "normalize_advantage": "True"}},
+            "hyperparameters.n_steps",
+        ),
+        (
+            PoolEnvironment("a"),
+            {"algorithm": Algorithm.DQN, "hyperparameters": {"train_freq": "(1, 'episode')"}},
+            "hyperparameters.train_freq",
+        ),
+        (
+            PoolEnvironment("a", 4, 2),
+            {"algorithm": Algorithm.DQN, "hyperparameters": {"n_steps": "3"}},
+            "hyperparameters.n_steps",
+        ),
+    ],
+)
+def test_pool_is_refused_with_the_field_that_does_not_fit(
+    pool: PoolEnvironment, changes: dict[str, Any], field: str
+) -> None:
+    assert refused_fields(environment=pool, **changes) == [field]
+
+
+def test_buffer_of_several_steps_takes_a_pool_whose_number_does_not_change() -> None:
+    said = {"n_steps": "3"}
+    validate_spec(replace(SPEC, algorithm=Algorithm.DQN, hyperparameters=said, environment=PoolEnvironment("a", 4)))

@@ -58,8 +58,11 @@ def binary(size: int) -> str:
             "`environment.grpc.address`",
             f"{spec.MAX_ADDRESS_LENGTH:,} characters, {addresses.MAX_ADDRESSES:,} addresses",
         ),
-        ("`environment.grpc.environments`, `n_envs`", f"{spec.MAX_ENVIRONMENTS:,}"),
-        ("`environment.grpc.options`, `environment.gymnasium.kwargs`", f"nested {codec.MAX_DEPTH} deep"),
+        ("`environment.grpc.environments`, `environment.pool.environments`, `n_envs`", f"{spec.MAX_ENVIRONMENTS:,}"),
+        (
+            "`environment.grpc.options`, `environment.pool.options`, `environment.gymnasium.kwargs`",
+            f"nested {codec.MAX_DEPTH} deep",
+        ),
         ("`model_output_path`", f"{spec.MAX_PATH_LENGTH:,} characters"),
         ("one text of a status (a warning, a message)", f"{progress.MAX_TEXT:,} characters; longer ones are cut"),
         ("numbers in one value of a space, over all its leaves", f"2^{spaces.MOST_SPACE_ELEMENTS.bit_length() - 1}"),

@@ -91,6 +91,15 @@ def clear_pending_seeds(env: VecEnv) -> None:
     env._reset_seeds()
 
 
+def set_number_of_environments(env: VecEnv, number: int) -> None:
+    """Changes how many environments ``env`` has; seeds that are not used yet are continued, ``seed + i``."""
+    first = env._seeds[0]
+    env.num_envs = number
+    env.reset_infos = [{} for _ in range(number)]
+    env._options = [{} for _ in range(number)]
+    env._seeds = [None if first is None else first + i for i in range(number)]
+
+
 def start_learning(model: BaseAlgorithm, total_timesteps: int, callback: BaseCallback) -> BaseCallback:
     """What ``model.learn`` does before its loop; resets the environments if there is no last observation.
 

@@ -1,4 +1,4 @@
-"""``aisandbox host-gymnasium`` and ``check-simulator``: a simulator to try the service with, and a test of your own.
+"""``aisandbox host-gymnasium``, ``check-simulator``, ``simulators``: serve one, test your own, list those attached.
 
 Must not know the contract of simulators, which :mod:`aisandbox_environment` implements.
 """
@@ -6,18 +6,23 @@ Must not know the contract of simulators, which :mod:`aisandbox_environment` imp
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import sys
 import textwrap
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aisandbox_cli import options
-from aisandbox_cli.connection import checked_address
+from aisandbox_cli.connection import ADDRESS_VARIABLE, CALL_TIMEOUT, DEFAULT_ADDRESS, checked_address
 from aisandbox_cli.errors import Failed, Unavailable, UsageError
 from aisandbox_cli.processes import announce_ready, stop_when_stdin_ends
 from aisandbox_cli.program import WITH_TRAINER, command
+from aisandbox_cli.rendering import message_json, simulators_table
 from aisandbox_cli.space_checks import space_checks
 
 if TYPE_CHECKING:
@@ -29,15 +34,28 @@ def host_gymnasium(
         str, typer.Argument(metavar="ID", help="The id of a Gymnasium environment, for example CartPole-v1.")
     ],
     environments: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--environments", min=1, metavar="N", help="The maximum number of environments in all sessions together."
+            "--environments",
+            min=1,
+            metavar="N",
+            show_default="64, or 1 with --attach",
+            help="The maximum number of environments in all sessions together; with --attach, that of each session.",
         ),
-    ] = 64,
+    ] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(metavar="PORT", min=0, max=65535, help="The port to listen on; 0 chooses a free one.")
     ] = 50061,
+    attach: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Dial the service at HOST:PORT instead of listening; needs --pool."),
+    ] = None,
+    pool: Annotated[str, typer.Option(metavar="NAME", help="The pool to attach to.")] = "",
+    instance: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="The name of this simulator in its pool.", show_default="host and a number"),
+    ] = "",
     environment_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A keyword argument of gymnasium.make; repeatable.")
     ] = None,
@@ -46,15 +64,22 @@ def host_gymnasium(
 ) -> None:
     """Serve a Gymnasium environment as a simulator over gRPC (EnvironmentService).
 
+    With --attach it dials the service and waits in a pool, for machines that
+    cannot be dialled.
+
     \b
     Examples:
       aisandbox host-gymnasium CartPole-v1
+      aisandbox host-gymnasium CartPole-v1 --attach 127.0.0.1:50051 --pool arena
       aisandbox train ppo --simulator 127.0.0.1:50061 --environments 8
       aisandbox host-gymnasium Pendulum-v1 --port 50062 --environment-option g=9.8
     """  # noqa: D301 - \b keeps the lines apart
-    from aisandbox_environment import EnvironmentServer, InvalidOptions
+    from aisandbox_environment import AttachRefused, EnvironmentServer, InvalidOptions
     from aisandbox_process import log
     from aisandbox_wire import WireError
+
+    if bool(attach) != bool(pool) or (instance and not attach):
+        raise UsageError("--attach and --pool: use both of them, or neither; --instance needs both")
 
     try:
         from aisandbox_environment import host_gymnasium as serve_gymnasium
@@ -71,17 +96,98 @@ def host_gymnasium(
     settings = options.json_pairs(environment_option or [], "--environment-option")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        serve_gymnasium(environment, environments, host, port, settings, ready)
+        if attach:
+            place = _Place(environment, checked_address(attach), pool, environments or 1, instance)
+            _attach_gymnasium(place, settings, as_json=as_json, stop_with_parent=stop_with_parent)
+        else:
+            serve_gymnasium(environment, environments or 64, host, port, settings, ready)
     except KeyboardInterrupt:
         return
+    except AttachRefused as error:
+        raise Failed(str(error)) from error
     except (InvalidOptions, WireError) as error:
         raise UsageError(str(error)) from error
     except OSError as error:
         raise Failed(str(error), "--port 0 chooses a free port.") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What --attach and the options beside it say."""
+
+    id: str
+    address: str
+    pool: str
+    environments: int
+    instance: str
+
+
+def _attach_gymnasium(place: _Place, settings: dict[str, Any], *, as_json: bool, stop_with_parent: bool) -> None:
+    """Until the process is told to stop. Raises InvalidOptions, AttachRefused, KeyboardInterrupt."""
+    from aisandbox_environment import Attachment, GymnasiumSimulation
+
+    simulation = GymnasiumSimulation(place.id, settings)
+    attachment = Attachment(
+        simulation, place.address, place.pool, environments=place.environments, instance=place.instance
+    )
+    announced: list[str] = []
+
+    def ready(instance: str) -> None:
+        if announced:  # it was attached before
+            return
+        announced.append(instance)
+        train = command(f"train ppo --pool {place.pool} --address {place.address}")
+        next_steps = ["", "In another terminal:", f"  {train}", ""]
+        announce_ready(f"simulator {place.id} {instance}", place.address, next_steps, as_json=as_json)
+
+    if stop_with_parent:
+        stop_when_stdin_ends(attachment.stop)
+    attachment.run(ready)
+
+
+def simulators(
+    pool: Annotated[str, typer.Option(metavar="NAME", help="List only simulators of this pool.")] = "",
+    as_json: options.Json = False,
+    address: options.Address = None,
+) -> None:
+    """List the simulators that are attached to the service, by pool.
+
+    \b
+    Examples:
+      aisandbox simulators
+      aisandbox simulators --pool arena --json
+    """  # noqa: D301 - \b keeps the lines apart
+    from aisandbox_environment import SimulatorError, SimulatorUnreachable, list_simulators
+
+    service = checked_address(address or DEFAULT_ADDRESS)
+    try:
+        found = list_simulators(service, pool, CALL_TIMEOUT)
+    except SimulatorUnreachable as error:
+        raise Unavailable(f"no service answers at {service}", f"It {error.message}") from error
+    except SimulatorError as error:
+        raise Failed(error.message) from error
+    if as_json:
+        for simulator in found:
+            print(message_json(simulator))
+    elif not found:
+        host = command(f"host-gymnasium CartPole-v1 --attach {service} --pool {pool or 'NAME'}")
+        print(f"No simulators are attached. To attach one: `{host}`.", file=sys.stderr)
+    else:
+        print(simulators_table(found, datetime.now(UTC)))
+
+
 def check_simulator(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The HOST:PORT of the simulator.")],
+    address: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ADDRESS",
+            show_default=False,
+            help="The HOST:PORT of the simulator; with --pool of the service (127.0.0.1:50051).",
+        ),
+    ] = None,
+    pool: Annotated[
+        str, typer.Option(metavar="NAME", help="Test a simulator that is attached to this pool of the service.")
+    ] = "",
     environment_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the simulator; repeatable.")
     ] = None,
@@ -103,15 +209,18 @@ def check_simulator(
     Examples:
       aisandbox check-simulator 127.0.0.1:50061
       aisandbox check-simulator 127.0.0.1:50061 --environment-option level=3
+      aisandbox check-simulator --pool arena
     """  # noqa: D301 - \b keeps the lines apart
-    address = checked_address(address)
+    if not address and not pool:
+        raise UsageError("ADDRESS: of the simulator is needed, or --pool")
+    address = checked_address(address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS)
     from aisandbox_environment import check_simulator as run_checks
 
     settings = options.json_pairs(environment_option or [], "--environment-option")
-    _check_answers(address, timeout)
+    _check_answers(address, timeout, pool)
     show = _print_json if as_json else _print_line
     results = run_checks(
-        address, settings, timeout=timeout, long_idle=long_idle, space_checks=space_checks(), on_result=show
+        address, settings, pool=pool, timeout=timeout, long_idle=long_idle, space_checks=space_checks(), on_result=show
     )
     failed = [result for result in results if not result.ok]
     if not as_json:
@@ -122,13 +231,17 @@ def check_simulator(
         raise typer.Exit(1)
 
 
-def _check_answers(address: str, timeout: float) -> None:
+def _check_answers(address: str, timeout: float, pool: str) -> None:
     """Raises Unavailable if no simulator answers; the checks report every other error."""
     from aisandbox_environment import SimulatorError, SimulatorUnreachable, describe
 
     try:
-        describe(address, timeout)
+        describe(address, timeout, pool=pool)
     except SimulatorUnreachable as error:
+        if pool:
+            raise Unavailable(
+                f"no simulator of pool {pool!r} can be tested", f"At {address}: {error.message}"
+            ) from error
         raise Unavailable(f"no simulator answers at {address}; start it first", f"It {error.message}") from error
     except SimulatorError:
         return

@@ -59,6 +59,10 @@ def train(
             metavar="ADDRESS", help="Train against simulators at host:port (several: a:1,b:2) or dns:///name:port."
         ),
     ] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Train against the simulators of this pool, which attach to the service."),
+    ] = None,
     gymnasium: Annotated[
         str | None, typer.Option(metavar="ID", help="Train against the Gymnasium environment with this id.")
     ] = None,
@@ -67,8 +71,17 @@ def train(
         typer.Option(
             min=0,
             metavar="N",
-            help="Number of parallel environments over all addresses of --simulator.",
+            help="Number of parallel environments over all addresses of --simulator; the most of --pool.",
             show_default="auto",
+        ),
+    ] = 0,
+    minimum: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Start with this many environments of --pool, and take more when they attach.",
+            show_default="as --environments",
         ),
     ] = 0,
     environment_option: Annotated[
@@ -140,7 +153,7 @@ def train(
 ) -> None:
     """Train a policy and show the progress; exit code 0 only if the run succeeds.
 
-    Without --simulator and --gymnasium the service trains in its default
+    Without --simulator, --pool and --gymnasium the service trains in its default
     environment: the built-in test environment, or its adapter if it has one.
     Ctrl-C stops watching, not the training.
 
@@ -149,13 +162,14 @@ def train(
       aisandbox train ppo -t 20000
       aisandbox train ppo --simulator 127.0.0.1:50061 -t 1e6 --evaluate
       aisandbox train sac --gymnasium Pendulum-v1 -t 20000
+      aisandbox train ppo --pool arena --environments 8 --minimum 2
       aisandbox train dqn --gymnasium CartPole-v1 -p learning_rate=lin_2e-3
       aisandbox train ppo --gymnasium Pendulum-v1 -p normalize=True
                           -p "policy_kwargs=dict(net_arch=[64, 64])"
       aisandbox train ppo --requests cpu=2,memory=4Gi --queue gpus
       run=$(aisandbox train a2c --detach); aisandbox watch $run
     """  # noqa: D301 - \b keeps the lines apart
-    environment = _environment(simulator, gymnasium, environments, environment_option or [])
+    environment = _environment(simulator, pool, gymnasium, environments, minimum, environment_option or [])
     request = pb.TrainingRequest(
         experiment_id=experiment or _experiment(algorithm, environment),
         total_timesteps=_within_int64(timesteps, "--timesteps"),
@@ -190,19 +204,31 @@ def train(
 
 
 def _environment(
-    simulator: str | None, gymnasium: str | None, environments: int, settings: list[str]
+    simulator: str | None,
+    pool: str | None,
+    gymnasium: str | None,
+    environments: int,
+    minimum: int,
+    settings: list[str],
 ) -> pb.Environment | None:
     """The environment of the request; None lets the service choose."""
-    if simulator and gymnasium:
-        raise UsageError("--simulator and --gymnasium: use only one of them")
-    if environments and not simulator:
-        raise UsageError("--environments: only with --simulator (otherwise use -p n_envs=N)")
-    if settings and not (simulator or gymnasium):
-        raise UsageError("--environment-option: only with --simulator or --gymnasium")
+    given = {"--simulator": simulator, "--pool": pool, "--gymnasium": gymnasium}
+    if len(named := [option for option, value in given.items() if value]) > 1:
+        raise UsageError(f"{' and '.join(named)}: use only one of them")
+    if environments and not (simulator or pool):
+        raise UsageError("--environments: only with --simulator or --pool (otherwise use -p n_envs=N)")
+    if minimum and not pool:
+        raise UsageError("--minimum: only with --pool")
+    if settings and not named:
+        raise UsageError("--environment-option: only with --simulator, --pool or --gymnasium")
     values = options.json_pairs(settings, "--environment-option")
     if simulator:
         environment = pb.Environment(grpc=pb.GrpcEnvironment(address=simulator, environments=environments))
         environment.grpc.options.update(values)
+        return environment
+    if pool:
+        environment = pb.Environment(pool=pb.PoolEnvironment(name=pool, environments=environments, minimum=minimum))
+        environment.pool.options.update(values)
         return environment
     if gymnasium:
         environment = pb.Environment(gymnasium=pb.GymnasiumEnvironment(id=gymnasium))
@@ -214,9 +240,12 @@ def _environment(
 def _experiment(algorithm: int, environment: pb.Environment | None) -> str:
     """The default of --experiment: the algorithm and the environment."""
     kind = environment.WhichOneof("kind") if environment else None
-    name = {"grpc": "simulator", "gymnasium": environment.gymnasium.id if environment else ""}.get(
-        kind or "", "default"
+    named = (
+        {"grpc": "simulator", "pool": environment.pool.name, "gymnasium": environment.gymnasium.id}
+        if environment
+        else {}
     )
+    name = named.get(kind or "", "default")
     return re.sub(r"[^a-z0-9]+", "-", f"{ALGORITHM_NAMES[algorithm]}-{name}".lower()).strip("-")[:128]
 
 

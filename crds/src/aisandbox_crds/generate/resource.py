@@ -16,7 +16,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from aisandbox_crds.codec import ENVIRONMENT_KINDS, camel_case
 from aisandbox_crds.field_rules import CelRule, FieldRule, rule_of
 from aisandbox_crds.hyperparameter_table import parameters_of
-from aisandbox_crds.spec import Algorithm, Environment, Resources, Toleration, TrainingRunSpec
+from aisandbox_crds.spec import Algorithm, Environment, PoolEnvironment, Resources, Toleration, TrainingRunSpec
 from aisandbox_crds.status import Phase, TrainingRunStatus
 from aisandbox_crds.trainingrun import GROUP, KIND, VERSION
 
@@ -64,9 +64,9 @@ COLUMNS: tuple[Schema, ...] = (
     {
         "name": "Environment",
         "type": "string",
-        "description": "The Gymnasium id or the simulators' address.",
+        "description": "The Gymnasium id, the simulators' address or the pool.",
         "priority": 1,
-        "jsonPath": ".spec.environment.*['id','address']",
+        "jsonPath": ".spec.environment.*['id','address','name']",
     },
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
 )
@@ -98,10 +98,16 @@ _IDLE = (Phase.PENDING, Phase.STARTING, Phase.SUSPENDED)
 _UNSEEN = {"observedGeneration": 0}
 """The status of a run that the operator has not seen: tools that wait by kstatus' rules take one without for done."""
 _ONE_ENVIRONMENT = CelRule(
-    "[has(self.gymnasium), has(self.grpc), has(self.fake)].filter(said, said).size() == 1",
-    "environment must have exactly one of gymnasium, grpc and fake",
+    "[has(self.gymnasium), has(self.grpc), has(self.pool), has(self.fake)].filter(said, said).size() == 1",
+    "environment must have exactly one of gymnasium, grpc, pool and fake",
 )
 _ACROSS_FIELDS: Mapping[type, tuple[CelRule, ...]] = {
+    PoolEnvironment: (
+        CelRule(
+            "self.environments == 0 || self.minimum <= self.environments",
+            "minimum must not be more than environments",
+        ),
+    ),
     Resources: (
         CelRule(
             "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || "

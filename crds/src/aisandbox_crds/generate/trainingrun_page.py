@@ -15,7 +15,7 @@ from aisandbox_crds.generate.resource import run_schema
 
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _INLINE = (
-    *("gymnasium", "grpc", "fake", "evaluation", "resources", "tolerations", "conditions"),
+    *("gymnasium", "grpc", "pool", "fake", "evaluation", "resources", "tolerations", "conditions"),
     *("podTemplate", "metadata", "spec", "containers", "imagePullSecrets"),
 )
 """Objects whose fields stand in the table of the object around them."""

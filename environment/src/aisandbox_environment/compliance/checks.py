@@ -13,7 +13,7 @@ from typing import Any
 from aisandbox.v1 import environment_pb2 as pb
 from google.protobuf.struct_pb2 import Struct
 
-from aisandbox_environment.calls import describe
+from aisandbox_environment.calls import describe, list_simulators
 from aisandbox_environment.spec import PROTOCOL_VERSION
 
 _POLL_SECONDS = 0.05
@@ -54,6 +54,9 @@ class SimulatorUnderTest:
 
     ``timeout``: seconds for each reply. ``long_idle``: let half a minute pass without a request. ``capacity`` and
     ``in_use``: environments, as Describe said; a capacity of 0 is no limit. ``spec``: what the first session declared.
+
+    ``pool``: ``address`` is the service, and any free simulator of that pool is checked. ``place``: the environments of
+    the largest that is free, which every session has then; 0 without a pool.
     """
 
     address: str
@@ -63,14 +66,23 @@ class SimulatorUnderTest:
     capacity: int = 0
     in_use: int = 0
     spec: pb.EnvironmentSpec = field(default_factory=pb.EnvironmentSpec)
+    pool: str = ""
+    place: int = 0
     _frees: bool = True
 
     def describe(self) -> pb.DescribeResponse:
         """Call Describe. Raises SimulatorError."""
-        return describe(self.address, self.timeout)
+        return describe(self.address, self.timeout, pool=self.pool)
+
+    def free_places(self) -> list[int]:
+        """The environments of the simulators of the pool that are free. Raises SimulatorError."""
+        found = list_simulators(self.address, self.pool, self.timeout)
+        return [simulator.environments for simulator in found if not simulator.in_session]
 
     def available(self, limit: int, sessions: int = 1) -> int:
         """How many environments each of ``sessions`` sessions may have, at most ``limit``; 0 if none are free."""
+        if self.pool:
+            return self.place if self.free_places().count(self.place) >= sessions else 0
         if self.capacity == 0:
             return limit
         return min(limit, (self.capacity - self.in_use) // sessions)
@@ -84,7 +96,9 @@ class SimulatorUnderTest:
             self._frees = becomes_true(lambda: self.capacity - self.describe().in_use >= environments, self.timeout)
 
     def open_request(self, environments: int, version: int = PROTOCOL_VERSION, **options: Any) -> pb.SimulatorRequest:
-        """The request that opens a session, with more ``options``."""
+        """The request that opens a session, with more ``options``; of a pool, with as many environments as it has."""
+        if self.place and environments:
+            environments = self.place
         struct = Struct()
         struct.update({**self.options, **options})
         return pb.SimulatorRequest(

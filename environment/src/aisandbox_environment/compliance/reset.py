@@ -41,6 +41,8 @@ def seeds_reproduce(simulator: SimulatorUnderTest) -> str:
 
 def environments_are_independent(simulator: SimulatorUnderTest) -> str:
     """The last environment of a batch behaves as it does alone with the same seed and actions."""
+    if simulator.pool:
+        raise CheckSkipped("every session with a simulator that is attached has all of its environments")
     n = simulator.available(3)
     if n < 2:
         raise CheckSkipped("the capacity is 1")

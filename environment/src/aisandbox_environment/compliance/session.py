@@ -42,6 +42,8 @@ def sessions_are_isolated(simulator: SimulatorUnderTest) -> str:
 
 def capacity_is_kept(simulator: SimulatorUnderTest) -> str:
     """More environments than the capacity end the stream with RESOURCE_EXHAUSTED."""
+    if simulator.pool:
+        raise CheckSkipped("a simulator that is attached has one session at a time")
     if not simulator.capacity:
         raise CheckSkipped("no limit is declared")
     advice = "The trainer tries again later, but only after this status."
@@ -103,6 +105,8 @@ def idle_session_stays_open(simulator: SimulatorUnderTest) -> str:
 
 def large_batch_works(simulator: SimulatorUnderTest) -> str:
     """A session with many environments takes a step."""
+    if simulator.pool:
+        raise CheckSkipped(f"a simulator that is attached has its own number of environments, {simulator.place}")
     n = simulator.available(_LARGE_BATCH)
     with RawSession(simulator, n) as session:
         session.reader.reset(session.reset())

@@ -30,7 +30,7 @@ class RawStream:
     def __init__(self, simulator: SimulatorUnderTest) -> None:
         self._timeout = simulator.timeout
         # Not direct: checks send requests ahead of the replies.
-        self._stream = open_session_stream(simulator.address, direct=False)
+        self._stream = open_session_stream(simulator.address, pool=simulator.pool, direct=False)
         self._timer = WatchdogTimer(self._stream.cancel)
 
     def send(self, request: pb.SimulatorRequest) -> None:
@@ -115,6 +115,7 @@ class RawSession(RawStream):
     """
 
     def __init__(self, simulator: SimulatorUnderTest, environments: int) -> None:
+        environments = simulator.place or environments
         simulator.wait_for_free(environments)
         super().__init__(simulator)
         self.n = environments

@@ -23,6 +23,7 @@ def check_simulator(
     address: str,
     options: Mapping[str, Any] | None = None,
     *,
+    pool: str = "",
     timeout: float = 10.0,
     long_idle: bool = False,
     space_checks: Mapping[str, SpaceCheck] | None = None,
@@ -30,13 +31,14 @@ def check_simulator(
 ) -> list[CheckResult]:
     """Check that the simulator at ``address`` (one ``host:port``) keeps to environment.proto.
 
+    With ``pool``, ``address`` is the service, and one of the simulators that are attached to that pool is checked.
     ``options``: the simulator's own settings, JSON values. ``timeout``: seconds for each reply. ``long_idle``: also
     wait half a minute without a request, long enough for keepalive pings. ``space_checks``: further checks by their
     names, of what the declared spaces are good for; they come last. ``on_result`` gets each result as it comes.
     Takes about 2 s with a fast simulator, longer with a slow one, because episodes are played. The results end early
     if no session can be opened. Raises nothing for a simulator that breaks rules.
     """
-    simulator = SimulatorUnderTest(address, dict(options or {}), timeout, long_idle)
+    simulator = SimulatorUnderTest(address, dict(options or {}), timeout, long_idle, pool=pool)
     results: list[CheckResult] = []
 
     def run(name: str, check: Callable[[], str]) -> bool:

@@ -14,7 +14,7 @@ import structlog
 
 from aisandbox_process.environ import switch
 from aisandbox_process.grpc_direct import self_test
-from aisandbox_process.grpc_direct.client_stream import ClientStream, DirectStream, Options, PublicStream
+from aisandbox_process.grpc_direct.client_stream import ClientStream, DirectStream, Metadata, Options, PublicStream
 from aisandbox_process.grpc_direct.method_server import DirectMethodServer, MethodServer, PublicMethodServer
 from aisandbox_process.grpc_direct.methods import Methods
 from aisandbox_process.grpc_direct.stream_server import (
@@ -56,14 +56,16 @@ def direct_is_used() -> bool:
         return _works
 
 
-def open_stream(address: str, method: str, options: Options = (), *, direct: bool | None = None) -> ClientStream:
+def open_stream(
+    address: str, method: str, options: Options = (), *, metadata: Metadata = (), direct: bool | None = None
+) -> ClientStream:
     """A stream of ``method`` ("/package.Service/Method") at ``address``, on a channel of its own with ``options``.
 
-    Does not wait for the connection: the first reply shows whether there is one. ``direct``: whether the reader polls
-    for its own messages; None: as :func:`direct_is_used` says.
+    ``metadata`` is sent with the call. Does not wait for the connection: the first reply shows whether there is one.
+    ``direct``: whether the reader polls for its own messages; None: as :func:`direct_is_used` says.
     """
     use_direct = direct_is_used() if direct is None else direct
-    return DirectStream(address, method, options) if use_direct else PublicStream(address, method, options)
+    return (DirectStream if use_direct else PublicStream)(address, method, options, metadata)
 
 
 def serve_streams(

@@ -19,8 +19,11 @@ from aisandbox_process.grpc_direct.private_names import cygrpc
 Options = Sequence[tuple[str, int | str]]
 """Options of a channel, as ``grpc.insecure_channel`` takes them."""
 
+Metadata = Sequence[tuple[str, str]]
+"""The metadata of a call: names in lower case, and their values."""
+
 # The tags of batches of operations: what a batch is for.
-_EXCHANGE, _STATUS = object(), object()
+_EXCHANGE, _RECEIVE, _STATUS = object(), object(), object()
 # How long to wait for gRPC's first word on the state of a channel.
 _STATE_SECONDS = 5.0
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -40,6 +43,9 @@ class ClientStream(Protocol):
 
     def send(self, request: bytes) -> None:
         """Send a request without waiting. One request at a time: :meth:`receive` comes before the next one."""
+
+    def expect(self) -> None:
+        """Wait, by :meth:`receive`, for a message that answers no request: for a stream whose server speaks too."""
 
     def receive(self) -> bytes:
         """Wait for the reply to the last request. Raises StreamEnded. Signal handlers run while it waits."""
@@ -62,14 +68,14 @@ class ClientStream(Protocol):
 class DirectStream:
     """A stream whose reader waits on the call's own completion queue: no other Python thread takes part."""
 
-    def __init__(self, address: str, method: str, options: Options = ()) -> None:
+    def __init__(self, address: str, method: str, options: Options = (), metadata: Metadata = ()) -> None:
         self._channel = grpc.insecure_channel(address, options)
         inner: Any = self._channel
         self._call = inner._channel.segregated_call(
             cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS,
             method.encode(), None, None, None, None,
             (
-                ((cygrpc.SendInitialMetadataOperation(None, 0),), None),
+                ((cygrpc.SendInitialMetadataOperation(tuple(metadata), 0),), None),
                 ((cygrpc.ReceiveInitialMetadataOperation(0),), None),
                 ((cygrpc.ReceiveStatusOnClientOperation(0),), _STATUS),
             ),
@@ -86,6 +92,11 @@ class DirectStream:
         if self._end is None and self._call.operate(
             (cygrpc.SendMessageOperation(request, 0), cygrpc.ReceiveMessageOperation(0)), _EXCHANGE
         ):
+            self._pending_batches += 1
+
+    def expect(self) -> None:
+        """See ClientStream."""
+        if self._end is None and self._call.operate((cygrpc.ReceiveMessageOperation(0),), _RECEIVE):
             self._pending_batches += 1
 
     def receive(self) -> bytes:
@@ -131,8 +142,8 @@ class DirectStream:
             self._pending_batches = 0
             raise
         self._pending_batches -= 1
-        if event.tag is _EXCHANGE:
-            message: bytes | None = event.batch_operations[1].message()
+        if event.tag is _EXCHANGE or event.tag is _RECEIVE:
+            message: bytes | None = event.batch_operations[-1].message()
             return message
         if event.tag is _STATUS:
             (status,) = event.batch_operations
@@ -143,14 +154,20 @@ class DirectStream:
 class PublicStream:
     """A stream with gRPC's public API. It also takes several requests before their replies are received."""
 
-    def __init__(self, address: str, method: str, options: Options = ()) -> None:
+    def __init__(self, address: str, method: str, options: Options = (), metadata: Metadata = ()) -> None:
         self._channel = grpc.insecure_channel(address, options)
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._replies: Any = self._channel.stream_stream(method)(iter(self._requests.get, None))  # type: ignore[arg-type]
+        self._replies: Any = self._channel.stream_stream(method)(
+            iter(self._requests.get, None),  # type: ignore[arg-type]
+            metadata=tuple(metadata),
+        )
 
     def send(self, request: bytes) -> None:
         """See ClientStream."""
         self._requests.put(request)
+
+    def expect(self) -> None:
+        """See ClientStream."""
 
     def receive(self) -> bytes:
         """See ClientStream."""

@@ -452,6 +452,7 @@ class Environment(_message.Message):
     GRPC_FIELD_NUMBER: _builtins.int
     GYMNASIUM_FIELD_NUMBER: _builtins.int
     FAKE_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def grpc(self) -> Global___GrpcEnvironment:
         """A simulator that implements EnvironmentService."""
@@ -464,18 +465,23 @@ class Environment(_message.Message):
     def fake(self) -> Global___FakeEnvironment:
         """A small built-in environment, to try the service."""
 
+    @_builtins.property
+    def pool(self) -> Global___PoolEnvironment:
+        """Simulators that dial the service (SimulatorPoolService)."""
+
     def __init__(
         self,
         *,
         grpc: Global___GrpcEnvironment | None = ...,
         gymnasium: Global___GymnasiumEnvironment | None = ...,
         fake: Global___FakeEnvironment | None = ...,
+        pool: Global___PoolEnvironment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fake", b"fake", "grpc", b"grpc", "gymnasium", b"gymnasium", "kind", b"kind"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fake", b"fake", "grpc", b"grpc", "gymnasium", b"gymnasium", "kind", b"kind", "pool", b"pool"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fake", b"fake", "grpc", b"grpc", "gymnasium", b"gymnasium", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fake", b"fake", "grpc", b"grpc", "gymnasium", b"gymnasium", "kind", b"kind", "pool", b"pool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["grpc", "gymnasium", "fake"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["grpc", "gymnasium", "fake", "pool"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -517,6 +523,49 @@ class GrpcEnvironment(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GrpcEnvironment: _TypeAlias = GrpcEnvironment  # noqa: Y015
+
+@_typing.final
+class PoolEnvironment(_message.Message):
+    """The simulators of a pool, which dial the service; see SimulatorPoolService.
+
+    The number of environments may change while the run trains. The run begins with at least `minimum` of them, and waits
+    while there are fewer; its status says how many are there. Between two rollouts it takes simulators that have attached
+    since, up to `environments`. If a simulator leaves, the rollout is dropped, and the run continues with those that are
+    left, or waits. A change starts new episodes in all of them. The environments of a simulator are taken together: one
+    that has more than are missing is not taken.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ENVIRONMENTS_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The pool; see RegisterSimulator.pool."""
+    environments: _builtins.int
+    """The most environments to step together, up to 4,096; 0: the hyperparameter n_envs, otherwise all that are free."""
+    minimum: _builtins.int
+    """The fewest, at most `environments`; 0: as many as `environments` (or n_envs) says, otherwise 1."""
+    @_builtins.property
+    def options(self) -> _struct_pb2.Struct:
+        """Options of the simulators; see OpenRequest.options. They are checked when the first session opens."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        environments: _builtins.int = ...,
+        minimum: _builtins.int = ...,
+        options: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environments", b"environments", "minimum", b"minimum", "name", b"name", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PoolEnvironment: _TypeAlias = PoolEnvironment  # noqa: Y015
 
 @_typing.final
 class GymnasiumEnvironment(_message.Message):

@@ -15,11 +15,15 @@ from typing import cast
 
 from aisandbox_crds import (
     ALGORITHMS,
+    FieldError,
     GrpcEnvironment,
     GymnasiumEnvironment,
     Hyperparameters,
+    InvalidRun,
+    PoolEnvironment,
     TrainingRunSpec,
     effective_environments,
+    effective_pool_range,
 )
 from aisandbox_environment import FakeExternalEnvAdapter, SimulatorSession, Timeouts, expand_addresses
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -31,6 +35,8 @@ from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.environments.in_process import AdapterEnv, gymnasium_env, vectorized
 from aisandbox_trainer.environments.normalization import normalized
 from aisandbox_trainer.environments.patience import Patience
+from aisandbox_trainer.environments.pool_sessions import PoolSessions, PoolTarget, evaluation_session
+from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.sessions import open_sessions
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import InvalidHyperparameter
@@ -40,7 +46,7 @@ from aisandbox_trainer.runtime.stop import Stop
 
 @dataclass(frozen=True, slots=True)
 class Environments:
-    """Makes the environments of one run."""
+    """Makes the environments of one run. ``service_address``: the service, which has the pools of simulators."""
 
     spec: TrainingRunSpec
     hyperparameters: Hyperparameters
@@ -48,16 +54,22 @@ class Environments:
     stop: Stop
     settings: Settings
     patience: Patience = field(default_factory=Patience)
+    service_address: str | None = None
 
     def training(self) -> VecEnv:
         """The bare environments to learn from; however many addresses come or go, their number stays.
 
         Raises what reaching a simulator raises, UnknownEnvironment.
         """
+        if isinstance(self.spec.environment, PoolEnvironment):
+            return PoolVecEnv(PoolSessions(self._pool(self.spec.environment)), self.stop, self.patience)
         return self._make(self._number(), evaluation=False)
 
     def evaluation(self, number: int) -> VecEnv:
-        """Bare environments apart from those of training."""
+        """Bare environments apart from those of training; of a pool, those of one free simulator."""
+        if isinstance(self.spec.environment, PoolEnvironment):
+            connect = partial(evaluation_session, self._pool(self.spec.environment), self.stop)
+            return GrpcVecEnv(connect, self.stop, self.patience)
         return self._make(number, evaluation=True)
 
     def wrap(self, env: VecEnv, normalization: Path | None = None) -> VecEnv:
@@ -82,6 +94,23 @@ class Environments:
         addresses = len(expand_addresses(environment.address)) if isinstance(environment, GrpcEnvironment) else 1
         return effective_environments(self.spec, self.hyperparameters, addresses)
 
+    def _pool(self, pool: PoolEnvironment) -> PoolTarget:
+        if self.service_address is None:
+            rule = "PROGRESS_ADDRESS is not set, so the trainer does not know the service that has the pool"
+            raise InvalidRun([FieldError("environment.pool", rule)])
+        fewest, most = effective_pool_range(pool, self.hyperparameters)
+        leave_one = self.spec.evaluation is not None and not pool.environments
+        return PoolTarget(self.service_address, pool, fewest, most, self.run_id, self._timeouts, leave_one)
+
+    def _timeouts(self) -> Timeouts:
+        settings = self.settings
+        return Timeouts(
+            # What has asked for patience before may be halted now.
+            open=max(settings.simulator_open_timeout, self.patience.longest),
+            step=settings.simulator_timeout,
+            reset=2 * settings.simulator_timeout,
+        )
+
     def _make(self, number: int, *, evaluation: bool) -> VecEnv:
         environment = self.spec.environment
         if isinstance(environment, GrpcEnvironment):
@@ -91,13 +120,7 @@ class Environments:
         return vectorized(lambda: AdapterEnv(FakeExternalEnvAdapter()), number)
 
     def _open(self, environment: GrpcEnvironment, number: int, evaluation: bool) -> Sequence[SimulatorSession]:
-        settings = self.settings
-        timeouts = Timeouts(
-            # What has asked for patience before may be halted now.
-            open=max(settings.simulator_open_timeout, self.patience.longest),
-            step=settings.simulator_timeout,
-            reset=2 * settings.simulator_timeout,
-        )
+        timeouts = self._timeouts()
         return self.stop.interruptibly(
             lambda: open_sessions(environment, number, run_id=self.run_id, evaluation=evaluation, timeouts=timeouts)
         )

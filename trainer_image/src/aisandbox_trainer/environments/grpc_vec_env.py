@@ -65,17 +65,17 @@ class GrpcVecEnv(VecEnv):
         except BaseException:
             self.close()
             raise
-        number = self._number()
-        super().__init__(number, self.space_adapter.observation_space, self.space_adapter.action_space)
+        super().__init__(self._number(), self.space_adapter.observation_space, self.space_adapter.action_space)
         self.episode_metrics: list[Mapping[str, float]] = []
         self._metric_names: set[str] = set()
         self._metrics_are_cut = False
-        self._masks: Array | None = None
-        self._infos: list[dict[str, Any]] = [{} for _ in range(number)]
-        self._finished: list[int] = []
-        self._returns = np.zeros(number)
-        self._lengths = np.zeros(number, np.int64)
+        self._masks: Array | None
+        self._infos: list[dict[str, Any]]
+        self._finished: list[int]
+        self._returns: Array
+        self._lengths: Array
         self._started = time.monotonic()
+        self._prepare()
 
     def reconnect(self) -> None:
         """Ends all sessions and opens new ones; the next call must be :meth:`reset`.
@@ -84,11 +84,7 @@ class GrpcVecEnv(VecEnv):
         """
         self.close()
         self._sessions = self._connect()
-        try:
-            self._check_specs("at the start of the run")
-        except BaseException:
-            self.close()
-            raise
+        self._take()
 
     def reset(self) -> Any:
         """Starts an episode in every environment; seeds are sent only the first time after :meth:`seed`."""
@@ -170,6 +166,25 @@ class GrpcVecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
         """True for Monitor: ``infos`` hold the episode statistics it would add."""
         return [wrapper_class is Monitor] * len(self._rows(indices))
+
+    def _take(self) -> None:
+        """Begins with the sessions there are now, after the constructor's."""
+        try:
+            self._check_specs("at the start of the run")
+        except BaseException:
+            self.close()
+            raise
+        self._prepare()
+
+    def _prepare(self) -> None:
+        number = self._number()
+        if number != self.num_envs:
+            _sb3_internals.set_number_of_environments(self, number)
+        self._masks = None
+        self._infos = [{} for _ in range(number)]
+        self._finished = []
+        self._returns = np.zeros(number)
+        self._lengths = np.zeros(number, np.int64)
 
     def _rows(self, indices: Any) -> Sequence[int]:
         if indices is None:

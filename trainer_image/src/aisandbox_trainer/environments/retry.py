@@ -13,12 +13,15 @@ import structlog
 from aisandbox_crds import Activity
 from aisandbox_environment import TransientSimulatorError, WatchdogTimer
 
+from aisandbox_trainer.environments.pool_sessions import TooFewEnvironments
 from aisandbox_trainer.errors import SimulatorGone
 from aisandbox_trainer.runtime.progress import Progress
 from aisandbox_trainer.runtime.stop import Stop
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
+LONGEST_LOOK_SECONDS = 1.0
+"""The longest pause between two looks at a pool that has too few environments."""
 LOG_EVERY_SECONDS = 10.0
 SLOW_SECONDS = 5.0
 """How long a call may take before progress shows a warning."""
@@ -29,7 +32,7 @@ T = TypeVar("T")
 
 
 class SimulatorRetry:
-    """Calls a function until it succeeds, at most ``seconds`` long.
+    """Calls a function until it succeeds, at most ``seconds`` long; for simulators of a pool to attach without a limit.
 
     After a transient error it waits, longer each time; progress shows the waiting with a warning, and a call that takes
     longer than ``slow_seconds`` too: the simulator may be loading a level. Raises SimulatorGone when the time is over,
@@ -54,7 +57,7 @@ class SimulatorRetry:
 
     def call(self, connect: Callable[[], T]) -> T:
         """The result of ``connect``."""
-        started = self._clock()
+        began = started = self._clock()
         before = (self._progress.activity, self._progress.warning)
         delay, logged = FIRST_DELAY_SECONDS, float("-inf")
         while True:
@@ -62,6 +65,16 @@ class SimulatorRetry:
             try:
                 with self._warning_if_slow():
                     result = self._stop.interruptibly(connect)
+            except TooFewEnvironments as error:
+                started = self._clock()
+                waited = started - began
+                if waited - logged >= LOG_EVERY_SECONDS:
+                    logged = waited
+                    log.warning("waiting for the pool", waited_seconds=round(waited, 1), problem=error.message)
+                self._progress.activity = Activity.WAITING_FOR_SIMULATOR
+                self._progress.warning = error.message
+                self._stop.sleep(delay * _JITTER.uniform(0.8, 1.2))
+                delay = min(delay * 1.6, LONGEST_LOOK_SECONDS)
             except TransientSimulatorError as error:
                 waited = self._clock() - started
                 if waited + delay > self._seconds:

@@ -118,6 +118,7 @@ class Attempt:
         self._settings = settings
         self._writer = writer
         self._spec = start.spec
+        self._service_address = start.progress_address
         self._stop = stop
         self._progress = progress
         self._retry = SimulatorRetry(settings.simulator_patience, progress, stop)
@@ -136,7 +137,9 @@ class Attempt:
                 return
         run_id = self._writer.run.run_id
         patience = Patience(partial(self._progress.set_notice, "patience"))
-        environments = Environments(self._spec, self._hyperparameters, run_id, self._stop, self._settings, patience)
+        environments = Environments(
+            self._spec, self._hyperparameters, run_id, self._stop, self._settings, patience, self._service_address
+        )
         bare = self._retry.call(environments.training)
         log.info("environments ready", environments=bare.num_envs)
         if bare.has_attr("action_masks"):
@@ -171,6 +174,7 @@ class Attempt:
             stop,
             restored,
             stop_grace_seconds=self._settings.stop_grace,
+            wrap=environments.wrap,
         )
         try:
             loop.run()

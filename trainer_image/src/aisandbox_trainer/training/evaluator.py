@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization, un
 from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.checkpoints.random_state import RandomState
 from aisandbox_trainer.environments.factory import Environments, env_of
+from aisandbox_trainer.environments.pool_sessions import TooFewEnvironments
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +68,8 @@ class Evaluator:
                 except TransientSimulatorError as error:
                     log.warning("evaluation aborted", environments=count, error=str(error))
                     self.warning = f"the last evaluation was not possible: {error}"
+                    if isinstance(error, TooFewEnvironments):
+                        break
         finally:
             before.restore(model.action_space)
         return None

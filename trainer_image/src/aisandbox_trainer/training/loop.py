@@ -6,6 +6,7 @@ model's state is consistent and can be saved. Must not know how a process ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -17,13 +18,16 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.vec_env import VecEnv
 
 from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.algorithms.divergence import FiniteCheck, check_finite
+from aisandbox_trainer.algorithms.environment_count import set_environments
 from aisandbox_trainer.checkpoints.episodes import in_this_process
 from aisandbox_trainer.checkpoints.rollback import RollbackPoint, truncate_stored_episodes
 from aisandbox_trainer.environments.factory import env_of
 from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
+from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import SessionsTooShort, SimulatorGone, StopRequested, TrainerError
 from aisandbox_trainer.runtime.progress import Progress
@@ -51,7 +55,7 @@ class TrainingLoop:
     """One attempt's training of ``model`` up to ``total_timesteps``.
 
     ``episodes_restored``: training starts in the middle of stored episodes. ``stop_grace_seconds``: how long after a
-    stop the process may live.
+    stop the process may live. ``wrap`` puts the wrappers of the run around bare environments, for a pool.
     """
 
     model: BaseAlgorithm
@@ -64,6 +68,7 @@ class TrainingLoop:
     rollback_point: RollbackPoint | None = None
     failures: int = 0
     stop_grace_seconds: float = 30.0
+    wrap: Callable[[VecEnv], VecEnv] | None = None
     _furthest: int = -1
     _longest_rollout: int = 0
     _check_weights: FiniteCheck = field(default_factory=FiniteCheck)
@@ -80,6 +85,7 @@ class TrainingLoop:
         the simulator's permanent errors, and what publishing raises.
         """
         self.progress.activity = Activity.TRAINING
+        self._follow_pool()
         try:
             while self.model.num_timesteps < self.total_timesteps:
                 try:
@@ -108,12 +114,14 @@ class TrainingLoop:
             log.info("unfinished rollout dropped", timesteps_dropped=dropped, resumes_from=step)
 
     def _train(self) -> None:
-        """The loop itself, as of SB3's ``learn``; left only at the end, or by an exception."""
+        """The loop itself, as of SB3's ``learn``; left by an exception, or to begin with more of them."""
         steps = _start(self.model, self.total_timesteps, _Callback(self))
         while self.model.num_timesteps < self.total_timesteps:
             self.prepare_rollout()
             self.publisher.evaluate_if_due(self.model)
             self.publisher.save_if_due(self.model)
+            if self._takes_joined():
+                return
             self._episode_capture.rollout_starts()
             self.progress.collecting_starts()
             steps.collect()
@@ -121,6 +129,25 @@ class TrainingLoop:
             with self._update_guard:
                 steps.update()
             self.progress.update_ends()
+
+    def _takes_joined(self) -> bool:
+        """Takes simulators that have joined the pool; new episodes start in all environments then."""
+        bare = env_of(self.model).unwrapped
+        if not isinstance(bare, PoolVecEnv) or not bare.take_joined():
+            return False
+        log.info("environments have joined", environments=bare.num_envs)
+        self._reset_episodes()
+        self._follow_pool()
+        return True
+
+    def _follow_pool(self) -> None:
+        """Gives the model as many environments as the pool has for it now."""
+        bare = env_of(self.model).unwrapped
+        if not isinstance(bare, PoolVecEnv):
+            return
+        if bare.num_envs != self.model.n_envs and self.wrap is not None:
+            set_environments(self.model, self.wrap(bare))
+        self.progress.set_notice("pool", bare.missing)
 
     def prepare_rollout(self) -> None:
         """Checks the weights and takes a rollback point. Raises StopRequested, NonFiniteTraining, Fenced."""
@@ -189,6 +216,7 @@ class TrainingLoop:
         if self.failures > 1:
             self.stop.sleep(BACKOFF_SECONDS * self.failures)
         self.retry.call(cast(GrpcVecEnv, env_of(self.model).unwrapped).reconnect)
+        self._follow_pool()
         self.progress.warning = f"the simulator failed, {lost} timesteps were dropped, it is available again: {error}"
         log.info("simulator available again", timesteps=self.model.num_timesteps)
 
