@@ -52,7 +52,7 @@ from aisandbox_environment import (
 )
 from aisandbox_model_store import OutsideRoot, RunStore
 
-from aisandbox_api.errors import FailedPrecondition, InvalidRequest
+from aisandbox_api.errors import FailedPrecondition, InvalidRequest, LimitReached
 from aisandbox_api.space_checks import declared_space, hyperparameter_errors, memory_problem
 
 log = structlog.get_logger()
@@ -160,6 +160,17 @@ def check_output(run: TrainingRun, others: Iterable[TrainingRun], store: RunStor
                 f"model_output_path: {run.spec.model_output_path!r} is the output of run {other.name!r}, which has "
                 "not ended: choose another path, or cancel that run",
             )
+
+
+def check_suspended(runs: Iterable[TrainingRun], limit: int) -> None:
+    """A start is refused while ``limit`` runs are suspended: each of them is kept. Raises LimitReached."""
+    suspended = sum(run.spec.suspend and not run.status.phase.is_done for run in runs)
+    if suspended >= limit:
+        raise LimitReached(
+            "MAX_SUSPENDED_RUNS",
+            f"{suspended} runs are suspended, and the limit MAX_SUSPENDED_RUNS is {limit}: resume or cancel one, or "
+            "raise MAX_SUSPENDED_RUNS",
+        )
 
 
 def _resolved(run: TrainingRun, store: RunStore) -> Path | None:

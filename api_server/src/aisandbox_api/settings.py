@@ -88,6 +88,9 @@ class Settings:
     max_connection_age_seconds: float = 0.0
     """Seconds, 0 to 86,400, after which clients are asked to connect again; calls continue. 0: never."""
 
+    max_suspended_runs: int = 100
+    """The number of runs that may be suspended, 1 to 1,000,000; while there are so many, a start is refused."""
+
     simulator_diagnostics: bool = True
     """Whether errors say what is at an address where no simulator answers, such as a server without HTTP/2.
 
@@ -133,6 +136,7 @@ class Settings:
             log_level=log_level(environ, default.log_level),
             max_concurrent_runs=whole_number(environ, "MAX_CONCURRENT_RUNS", default.max_concurrent_runs, 1, 10_000),
             max_pending_runs=whole_number(environ, "MAX_PENDING_RUNS", default.max_pending_runs, 0, 1_000_000),
+            max_suspended_runs=whole_number(environ, "MAX_SUSPENDED_RUNS", default.max_suspended_runs, 1, 1_000_000),
             inference_address=environ.get("INFERENCE_ADDRESS") or None,
             stop_grace_seconds=seconds(environ, "STOP_GRACE_SECONDS", default.stop_grace_seconds),
             max_connection_age_seconds=seconds(

@@ -168,6 +168,17 @@ async def test_pending_runs_are_limited(api: FakeKubernetes, opened: Opened) -> 
         await backend.create(new_run("c"))
 
 
+async def test_runs_that_are_suspended_after_their_start_are_limited(api: FakeKubernetes, opened: Opened) -> None:
+    async with opened(max_pending_runs=10, max_suspended_runs=2) as backend:
+        for name in ("a", "b"):
+            await backend.create(new_run(name))
+            await backend.suspend(name)
+        with pytest.raises(LimitReached, match="MAX_SUSPENDED_RUNS"):
+            await backend.create(new_run("c"))
+        await backend.resume("a")
+        await backend.create(new_run("c"))
+
+
 # the cache
 
 

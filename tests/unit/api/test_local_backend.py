@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 from aisandbox_api import Settings
-from aisandbox_api.errors import ApiError, RunDone, ServiceStopping
+from aisandbox_api.errors import ApiError, LimitReached, RunDone, ServiceStopping
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.local.records import RecordStore
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
@@ -124,6 +124,22 @@ async def test_runs_get_slots_in_the_order_of_their_creation(tmp_path: Path) -> 
                 await asyncio.sleep(0.01)
             assert launcher.at_work[0].start.run_id == name
             launcher.at_work[0].end(ExitCode.DONE)
+    await backend.close()
+
+
+async def test_runs_that_are_suspended_after_their_start_are_limited(tmp_path: Path) -> None:
+    settings = Settings(models_dir=tmp_path, max_concurrent_runs=1, max_pending_runs=10, max_suspended_runs=2)
+    backend = LocalBackend(settings, MemoryLauncher(Random(1)))
+    await backend.open()
+    await backend.start("127.0.0.1:1", None)
+    spec = TrainingRunSpec(Algorithm.PPO, 1000, seed=1)
+    for name in ("a", "b"):
+        await backend.create(TrainingRun(name, spec))
+        await backend.suspend(name)
+    with pytest.raises(LimitReached, match="MAX_SUSPENDED_RUNS"):
+        await backend.create(TrainingRun("c", spec))
+    await backend.cancel("a")
+    await backend.create(TrainingRun("c", spec))
     await backend.close()
 
 

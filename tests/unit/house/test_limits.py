@@ -48,6 +48,7 @@ def binary(size: int) -> str:
         ("observations of one `ActBatch`", f"{INFERENCE.max_batch_observations:,} (`MAX_BATCH_OBSERVATIONS`)"),
         ("one part of `GetModel`", binary(policy_service._PART_BYTES)),
         ("message and details of an error", binary(status_size.LIMIT)),
+        ("runs that are suspended, at a start", f"{ApiSettings().max_suspended_runs} (`MAX_SUSPENDED_RUNS`)"),
         ("runs that wait for a trainer", f"{ApiSettings().max_pending_runs} (`MAX_PENDING_RUNS`)"),
         ("`experiment_id`, `request_id`", f"1 to {validation.MAX_NAME_LENGTH} printable characters"),
         ("`run_id` (the service makes it)", f"{MAX_NAME_LENGTH} characters: a label of DNS"),

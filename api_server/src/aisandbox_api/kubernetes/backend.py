@@ -16,6 +16,7 @@ from aisandbox_crds import Phase, ProgressReport, TrainingRun, utc_now
 from aisandbox_kubernetes import Client, Configuration, NotConfigured, Retry, load_configuration
 from aisandbox_model_store import RunStore
 
+from aisandbox_api.admission_checks import check_suspended
 from aisandbox_api.background_tasks import cancel
 from aisandbox_api.errors import (
     BackendUnavailable,
@@ -188,6 +189,7 @@ class KubernetesBackend:
         if (known := self._views.runs.get(run.name)) is not None and not known.deletion_time:
             return known
         self._check_pending()
+        check_suspended(self._cache.runs.values(), self._settings.max_suspended_runs)
         try:
             created: TrainingRun | None = await connection.resources.create(run)
         except ClusterRefused as error:

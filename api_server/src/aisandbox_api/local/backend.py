@@ -16,6 +16,7 @@ import structlog
 from aisandbox_crds import REQUEST_ANNOTATION, Phase, ProgressReport, TrainingRun, TrainingRunSpec, utc_now
 from aisandbox_model_store import InvalidRunId, RunStore
 
+from aisandbox_api.admission_checks import check_suspended
 from aisandbox_api.background_tasks import cancel
 from aisandbox_api.default_environment import environment_to_train
 from aisandbox_api.errors import (
@@ -131,6 +132,8 @@ class LocalBackend:
             if self._closing or self._context is None:
                 raise ServiceStopping("the service is stopping: send the start again in a moment")
             self._check_pending()
+            runs = (supervisor.run for supervisor in self._supervisors.values())
+            check_suspended(runs, self._settings.max_suspended_runs)
             run = replace(run, creation_time=run.creation_time or self._now())
             supervisor = RunSupervisor(run, self._context)
             await supervisor.state.save()
