@@ -58,13 +58,17 @@ def _extract(project: str, files: dict[str, str]) -> None:
 
 
 def _build(project: str) -> Path:
-    """Builds the project; returns its program."""
-    command = ["dotnet", "build", str(HERE / project / f"{project}.csproj"), "--nologo", "-v:quiet", "-c:Release"]
+    """Builds a project of this folder; returns its program."""
+    return _built(HERE / project, BUILD / "bin" / project)
+
+
+def _built(folder: Path, outputs: Path) -> Path:
+    command = ["dotnet", "build", str(folder), "--nologo", "-v:quiet", "-c:Release"]
     # No server of the compiler is left behind.
     command += ["-nodeReuse:false", "-p:UseSharedCompilation=false"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    return BUILD / "bin" / project / "Release" / "net10.0" / f"{project}.dll"
+    return outputs / "Release" / "net10.0" / f"{folder.name}.dll"
 
 
 def _as_methods(examples: list[str]) -> Iterator[tuple[str, str]]:
@@ -229,9 +233,21 @@ def test_csharp_simulator_ends_its_sessions_at_sigterm(every_space: Path, tmp_pa
             process.kill()
 
 
+def test_csharp_sample_with_continuous_actions_keeps_the_contract_and_trains(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with _running(
+        _built(ROOT / "samples/dotnet/Rover", BUILD / "bin/samples/Rover"), log, "serve", "--port", "0"
+    ) as address:
+        _check(address, log)
+        _train(address, tmp_path)
+
+
 def test_csharp_sample_tells_that_it_did_not_learn() -> None:
     """All of it, the service and a training included, too short to learn."""
-    demo = [sys.executable, str(ROOT / "scripts/demo_dotnet.py"), "--timesteps", "512"]
+    demo = [sys.executable, str(ROOT / "scripts/demo_dotnet.py"), "512"]
     done = subprocess.run(demo, capture_output=True, text=True, timeout=380)
-    assert "the policy keeps the pole up for" in done.stdout, done.stdout + done.stderr
+    played = re.search(r"seed 1: (\S+) of 500 steps in this process, (\S+) by the service", done.stdout)
+    assert played, done.stdout + done.stderr
+    assert played[1] == played[2]
+    assert "the policy keeps the pole up for" in done.stdout
     assert done.returncode == 1, done.stdout + done.stderr

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from local_feed import local_feed
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "clients" / "dotnet"
@@ -69,18 +70,9 @@ def _dotnet(folder: Path, packages: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _feed(folder: Path, installed: Path) -> Path:
-    """The folder of packages that ``make dotnet`` has made, otherwise one made here."""
-    if made := os.environ.get("AISANDBOX_PACKAGES"):
-        return Path(made)
-    feed, artifacts = folder / "feed", f"-p:ArtifactsPath={folder / 'build'}"
-    _dotnet(CLIENTS, installed, "pack", "AISandbox.slnx", "-c", "Release", "-o", str(feed), artifacts)
-    return feed
-
-
 def test_packages_install_in_a_fresh_project_that_is_published_trimmed(tmp_path: Path) -> None:
     project, installed, out = tmp_path / "fresh", tmp_path / "packages", tmp_path / "out"
-    feed = _feed(tmp_path, installed)
+    feed = local_feed(tmp_path)
     prefix = "AISandbox.Client."
     (version,) = (path.name.removeprefix(prefix).removesuffix(".nupkg") for path in feed.glob(f"{prefix}*.nupkg"))
     for name in PACKAGES:

@@ -1,22 +1,23 @@
-"""A simulation in .NET that starts its own training by gRPC, is its environment, follows it and then drives itself.
+"""The C# samples in the cluster, from their own Dockerfiles and manifests.
 
-Its program is in tests/e2e/dotnet: it asks the Service for actions, then has the policy in its own process. It is
-killed while it trains. What it says is one JSON document a line.
+CartPole starts its own training by gRPC, is its simulator, follows it, and then drives itself by the Service and in its
+own process; it is killed while it trains. Rover is a simulator that a TrainingRun finds.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
 from cluster import Cluster
@@ -25,143 +26,117 @@ from provided_image import provide_image
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = Path(__file__).parent / "dotnet"
-SOURCES = (
-    "clients/dotnet",
-    "proto/aisandbox",
-    "samples/dotnet/CartPole",
-    "tests/dotnet/Directory.Build.props",
-    "tests/e2e/dotnet",
-)
-BASES = ("mcr.microsoft.com/dotnet/sdk:10.0", "mcr.microsoft.com/dotnet/aspnet:10.0")
-NAME = "dotnet-cart-pole"
-PORT = 50061
-SOLVED = 400.0
-"""A mean undiscounted return of ten episodes; 500 is the most there is."""
+SAMPLES = ROOT / "samples" / "dotnet"
+SDK, ASPNET = "mcr.microsoft.com/dotnet/sdk:10.0", "mcr.microsoft.com/dotnet/aspnet:10.0"
+PACK = 'for each in src/*/; do dotnet pack "$each" -o /packages -p:ArtifactsPath=/tmp/artifacts -v:quiet; done'
+TIMESTEPS = 60_000
 
 pytestmark = pytest.mark.timeout(1200)
 
 
 @dataclass(frozen=True)
-class Simulation:
-    """The Deployment of the simulation."""
+class Program:
+    """The pods of a sample."""
 
     cluster: Cluster
+    name: str
 
     def pods(self) -> list[Any]:
         """Its pods, those that are being deleted too."""
-        return self.cluster.pods_with(f"app.kubernetes.io/name={NAME}")
+        return self.cluster.pods_with(f"app.kubernetes.io/name={self.name}")
 
     def pod(self) -> str:
         """The name of its one pod that stays; empty while there is none."""
         names = [pod.metadata.name for pod in self.pods() if pod.metadata.deletion_timestamp is None]
         return names[0] if len(names) == 1 else ""
 
-    def said(self, pod: str) -> list[dict[str, Any]]:
-        """What the pod has said so far; the lines of the host's log are left out."""
-        done = self.cluster.kubectl.attempt("logs", pod)
-        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    def said(self, pod: str) -> str:
+        """What the pod has written so far."""
+        return str(self.cluster.kubectl.attempt("logs", pod).stdout)
 
-    def until_said(self, pod: str, key: str, seconds: float) -> dict[str, Any]:
-        """The first document with this key."""
-        documents = wait_until(
-            lambda: [document for document in self.said(pod) if key in document], seconds=seconds, every=1
-        )
-        return documents[0]
+    def until_said(self, pod: str, pattern: str, seconds: float) -> re.Match[str]:
+        """What the pod has written that matches; the pattern is of one line."""
+        found = wait_until(lambda: re.search(pattern, self.said(pod), re.MULTILINE), seconds=seconds, every=1)
+        assert found
+        return found
 
 
 @pytest.fixture(scope="module")
-def image(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The program's image, where the cluster finds it."""
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C# packages: those of AISANDBOX_PACKAGES, otherwise made in the image that the samples are built in."""
     if shutil.which("docker") is None:
-        pytest.skip("docker is not installed, and the program's image is built by it")
-    for base in BASES:
-        if _docker("image", "inspect", base) and _docker("pull", "--quiet", base):
+        pytest.skip("docker is not installed, and the samples' images are built by it")
+    for base in (SDK, ASPNET):
+        if _docker("image", "inspect", base).returncode and _docker("pull", "--quiet", base).returncode:
             pytest.skip(f"the base image {base} is not here, and cannot be pulled")
-    folder = tmp_path_factory.mktemp("image")
-    for source in SOURCES:
-        target = folder / source
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / source).is_dir():
-            shutil.copytree(ROOT / source, target, ignore=shutil.ignore_patterns("tests", "bench", "bin", "obj"))
-        else:
-            shutil.copy(ROOT / source, target)
-    shutil.copy(PROGRAM / "Dockerfile", folder)
-    name = f"{os.environ.get('REGISTRY', 'localhost:5001')}/aisandbox/{NAME}:{secrets.token_hex(6)}"
-    provide_image(str(pytestconfig.getoption("--kube-context")), name, folder)
-    return name
+    if made := os.environ.get("AISANDBOX_PACKAGES"):
+        return Path(made)
+    folder = tmp_path_factory.mktemp("packages")
+    volumes = [f"--volume={ROOT}/{each}:/source/{each}:ro" for each in ("clients/dotnet", "proto")]
+    done = _docker(
+        "run",
+        "--rm",
+        *volumes,
+        f"--volume={folder}:/packages",
+        "--workdir=/source/clients/dotnet",
+        SDK,
+        "sh",
+        "-ec",
+        PACK,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
 
 
-def _docker(*arguments: str) -> int:
-    return subprocess.run(["docker", *arguments], capture_output=True, timeout=600, check=False).returncode
+def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.fixture(scope="module")
-def simulation(cluster: Cluster, image: str) -> Iterator[Simulation]:
-    request_id = f"dotnet-{secrets.token_hex(6)}"
-    for manifest in _manifests(cluster.namespace, image, request_id):
+def sample(
+    packages: Path, cluster: Cluster, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], list[Manifest]]:
+    """The manifests of a sample with an image built by its Dockerfile, which is where the cluster finds it."""
+
+    def manifests(name: str) -> list[Manifest]:
+        folder = tmp_path_factory.mktemp(name) / name
+        shutil.copytree(SAMPLES / name, folder, ignore=shutil.ignore_patterns("bin", "obj"))
+        shutil.copytree(packages, folder / "packages")
+        registry = os.environ.get("REGISTRY", "localhost:5001")
+        image = f"{registry}/aisandbox/{name.lower()}:{secrets.token_hex(6)}"
+        provide_image(str(pytestconfig.getoption("--kube-context")), image, folder)
+        objects = cluster.kubectl("kustomize", str(folder))
+        objects = objects.replace(f"localhost:5001/aisandbox/{name.lower()}:dev", image)
+        objects = objects.replace("namespace: aisandbox\n", f"namespace: {cluster.namespace}\n")
+        return list(yaml.safe_load_all(objects))
+
+    return manifests
+
+
+def _is(kind: str) -> Callable[[Manifest], bool]:
+    return lambda manifest: manifest["kind"] == kind
+
+
+@pytest.fixture
+def cart_pole(cluster: Cluster, sample: Callable[[str], list[Manifest]]) -> Iterator[Program]:
+    """CartPole, with a run of its own."""
+    manifests = sample("CartPole")
+    (job,) = filter(_is("Job"), manifests)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    container["args"] = ["train", str(TIMESTEPS)]
+    (request_id,) = (each for each in container["env"] if each["name"] == "REQUEST_ID")
+    request_id["value"] = f"dotnet-{secrets.token_hex(6)}"
+    for manifest in manifests:
         cluster.kubectl.apply(manifest)
-    yield Simulation(cluster)
-    cluster.kubectl("delete", "deployment,service", NAME, "--wait=false")
+    yield Program(cluster, "cartpole")
+    cluster.kubectl("delete", "job,service", "cartpole", "--wait=false")
 
 
-def _manifests(namespace: str, image: str, request_id: str) -> list[Manifest]:
-    labels = {"app.kubernetes.io/name": NAME}
-    environment = {
-        "AISANDBOX_ADDRESS": "http://aisandbox-api:50051",
-        "SIMULATOR_ADDRESS": f"{NAME}.{namespace}.svc:{PORT}",
-        "REQUEST_ID": request_id,
-    }
-    container = {
-        "name": "simulation",
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "env": [{"name": key, "value": value} for key, value in environment.items()],
-        "ports": [{"name": "grpc", "containerPort": PORT}],
-        "readinessProbe": {"grpc": {"port": PORT}, "periodSeconds": 2, "timeoutSeconds": 10},
-        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-    }
-    pod = {
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container],
-        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
-    }
-    # The label of a simulator lets trainers in, the one of a client lets it out to the service.
-    allowed = {"aisandbox.dev/simulator": "true", "aisandbox.dev/client": "true"}
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": NAME},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": {**labels, **allowed}}, "spec": pod},
-        },
-    }
-    ports = [{"name": "grpc", "port": PORT, "targetPort": "grpc", "appProtocol": "kubernetes.io/h2c"}]
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": NAME},
-        # The trainer dials before the pod is ready again, and waits for it.
-        "spec": {"selector": labels, "ports": ports},
-    }
-    return [service, deployment]
-
-
-def test_simulation_in_dotnet_trains_and_drives_itself_although_it_is_killed(
-    simulation: Simulation, cluster: Cluster, service: PolicyTrainerServiceStub
+def test_csharp_sample_trains_and_drives_itself_although_it_is_killed(
+    cart_pole: Program, cluster: Cluster, service: PolicyTrainerServiceStub
 ) -> None:
-    first = wait_until(simulation.pod, seconds=120)
-    run = str(simulation.until_said(first, "run", seconds=300)["run"])
+    first = wait_until(cart_pole.pod, seconds=120)
+    run = cart_pole.until_said(first, r"^run (\S+)$", seconds=300)[1]
     asked = pb.StatusRequest(run_id=run)
     before = wait_until(
         lambda: service.GetTrainingStatus(asked, timeout=20),
@@ -172,18 +147,41 @@ def test_simulation_in_dotnet_trains_and_drives_itself_although_it_is_killed(
 
     cluster.kubectl("delete", "pod", first, "--grace-period=0", "--force")
 
-    second = wait_until(simulation.pod, lambda name: name not in ("", first), seconds=120)
-    assert simulation.until_said(second, "run", seconds=300)["run"] == run
+    second = wait_until(cart_pole.pod, lambda name: name not in ("", first), seconds=120)
+    assert cart_pole.until_said(second, r"^run (\S+)$", seconds=300)[1] == run
     done = wait_until(
         lambda: service.GetTrainingStatus(asked, timeout=20), lambda status: status.is_done, seconds=600, every=1
     )
     assert done.phase == pb.PHASE_SUCCEEDED, done.failure
     assert done.restarts == 0, "the trainer waits for its simulation"
 
-    driven = simulation.until_said(second, "inProcess", seconds=300)
-    assert driven["model"] == done.best_model.digest
-    assert driven["verified"] is True
-    assert driven["service"] >= SOLVED, driven
-    assert driven["inProcess"] >= SOLVED, driven
-    assert driven["sameActions"] is True
+    assert cart_pole.until_said(second, r"^model (\S+) of", seconds=300)[1] == done.best_model.digest
+    by_both = cart_pole.until_said(
+        second, r"^seed 1: (\S+) of 500 steps in this process, (\S+) by the service", seconds=60
+    )
+    assert by_both[1] == by_both[2]
+    mean = cart_pole.until_said(second, r"keeps the pole up for (\S+) of 500 steps", seconds=60)[1]
+    assert float(mean) >= 400
     cluster.kubectl("delete", "trainingrun", run, "--wait=false")
+
+
+@pytest.fixture
+def rover(cluster: Cluster, sample: Callable[[str], list[Manifest]]) -> Iterator[str]:
+    """The run of Rover's manifests, made short."""
+    manifests = sample("Rover")
+    (run,) = filter(_is("TrainingRun"), manifests)
+    run["metadata"]["name"] = f"rover-{secrets.token_hex(3)}"
+    run["spec"]["totalTimesteps"] = 8192
+    for manifest in manifests:
+        cluster.kubectl.apply(manifest)
+    yield str(run["metadata"]["name"])
+    cluster.kubectl("delete", "deployment,service", "rover", "--wait=false")
+    cluster.kubectl("delete", "trainingrun", run["metadata"]["name"], "--wait=false")
+
+
+def test_csharp_sample_is_trained_by_the_run_of_its_manifests(
+    rover: str, cluster: Cluster, service: PolicyTrainerServiceStub
+) -> None:
+    cluster.until_phase(rover, "Succeeded", "Failed", seconds=400)
+    description = service.DescribeModel(pb.DescribeModelRequest(run_id=rover, model="best"), timeout=30)
+    assert [entry.key for entry in description.observation_space.dict.entries] == ["motion", "sample", "lidar"]

@@ -1,70 +1,138 @@
-// A simulator, a training against it, and the trained policy that drives it, in one program.
+// CartPole as a simulator, as the client that trains a policy for it, and as the user of that policy.
 //
-//   dotnet run -- [--address HOST:PORT] [--timesteps 100000]     against the service, which `aisandbox up` starts
-//   dotnet run -- serve [--host ...] [--port ...]                the simulator alone
+//   dotnet run -- check                  tests the environment; needs no service
+//   dotnet run -- serve [--port 50061]   serves it, for runs that others start
+//   dotnet run -- train [100000]         serves it, trains a policy for so many steps, and plays with it
+//   dotnet run -- play RUN               plays with the best policy of a run
 //
-// Exits with 1 if the policy did not learn.
-using System.Globalization;
+// AISANDBOX_ADDRESS is the service's address, by default 127.0.0.1:50051, where `aisandbox up` starts one. In a cluster
+// SIMULATOR_ADDRESS is where trainers find this program, and REQUEST_ID lets it find its run again after a restart.
 using AISandbox;
 using AISandbox.Client;
 using AISandbox.Simulation;
 using AISandbox.Simulation.AspNetCore;
 
-if (args is ["serve", .. var simulatorArguments])
-    return await SimulatorHost.RunAsync<CartPole>(simulatorArguments);
-
-var address = Argument("--address") ?? "127.0.0.1:50051";
-var timesteps = int.Parse(Argument("--timesteps") ?? "100000", CultureInfo.InvariantCulture);
-
-// 1. The simulator, on a free port of this machine.
-await using var simulator = await SimulatorHost.StartAsync<CartPole>(options => options.Port = 0);
-
-// 2. The training: the hyperparameters of RL Zoo for PPO on cart-pole.
-using var client = new AISandboxClient($"http://{address}");
-var run = await client.StartAsync(new Training
+var service = Environment.GetEnvironmentVariable("AISANDBOX_ADDRESS") ?? "127.0.0.1:50051";
+try
 {
-    Experiment = "cartpole",
-    TotalTimesteps = timesteps,
-    Seed = 1,
-    Environment = TrainingEnvironment.Simulator(simulator.Address),
-    Evaluation = new EvaluationPlan { Episodes = 10 },
-    Hyperparameters = new PpoHyperparameters
+    return args switch
     {
-        NEnvs = 8,
-        NSteps = 32,
-        BatchSize = 256,
-        NEpochs = 20,
-        GaeLambda = 0.8,
-        Gamma = 0.98,
-        LearningRate = Schedule.Linear(0.001),
-        ClipRange = Schedule.Linear(0.2),
-    },
-});
-var shown = -1L;
-await foreach (var status in run.WatchAsync())
-{
-    var tenth = 10 * status.TimestepsDone / timesteps;
-    if (tenth != shown)
-        Console.WriteLine($"{run.Name}: {status.Phase}, {status.TimestepsDone} of {timesteps} steps, reward {status.EpisodeRewardMean:0.0}");
-    shown = tenth;
+        ["check"] => Check(),
+        ["serve", .. var options] => await SimulatorHost.RunAsync<CartPole>(options),
+        ["train"] => await Train(100_000),
+        ["train", var steps] when int.TryParse(steps, out var timesteps) => await Train(timesteps),
+        ["play", var run] => await Play(run),
+        _ => Fail("usage: dotnet run -- check | serve [--port PORT] | train [TIMESTEPS] | play RUN"),
+    };
 }
-await run.WaitAsync(); // a failed run is an exception with its reason
-
-// 3. The policy, in this process.
-await using var policy = await Policy.FollowAsync(client.Contract, run.Name, "best");
-var action = new float[1];
-var agent = Agents.From(context =>
+catch (Exception error) when (error is AISandboxException or TrainingFailedException or PolicyException or IOException)
 {
-    policy.Act(context.Observation.Box, action);
-    context.Action.Write(action);
-});
-using var runner = new EnvironmentRunner(new CartPole());
-var mean = Enumerable.Range(1, 20).Average(seed => runner.Play(agent, (ulong)seed).Reward);
-Console.WriteLine($"the policy keeps the pole up for {mean:0.0} of 500 steps, the mean of 20 episodes");
-return mean >= 475 ? 0 : 1;
-
-string? Argument(string name)
+    return Fail(error.Message);
+}
+catch (OperationCanceledException)
 {
-    var index = Array.IndexOf(args, name);
-    return index >= 0 && index + 1 < args.Length ? args[index + 1] : null;
+    return Fail("stopped; the run waits for its simulator until SIMULATOR_PATIENCE_SECONDS of the service are over");
+}
+
+int Check()
+{
+    var results = EnvironmentChecks.Run(() => new CartPole());
+    foreach (var result in results)
+        Console.WriteLine($"{(result.Ok ? "ok    " : "BROKEN")} {result.Name}: {result.Message}");
+    return results.All(result => result.Ok) ? 0 : 1;
+}
+
+async Task<int> Train(int timesteps)
+{
+    // 1. The simulator: on a free port of this machine, or where the trainers of a cluster find it.
+    var address = Environment.GetEnvironmentVariable("SIMULATOR_ADDRESS");
+    await using var simulator = await SimulatorHost.StartAsync<CartPole>(options =>
+        (options.Host, options.Port) = address is null ? ("127.0.0.1", 0) : ("0.0.0.0", 50061));
+
+    // 2. The training: the hyperparameters of RL Zoo for PPO on cart-pole.
+    using var client = new AISandboxClient(service);
+    Console.WriteLine($"starting a training at {service}");
+    var run = await client.StartAsync(new Training
+    {
+        Experiment = "cartpole",
+        TotalTimesteps = timesteps,
+        Seed = 1,
+        RequestId = Environment.GetEnvironmentVariable("REQUEST_ID"),
+        Environment = TrainingEnvironment.Simulator(address ?? simulator.Address),
+        Evaluation = new EvaluationPlan { Episodes = 10 },
+        Hyperparameters = new PpoHyperparameters
+        {
+            NEnvs = 8,
+            NSteps = 32,
+            BatchSize = 256,
+            NEpochs = 20,
+            GaeLambda = 0.8,
+            Gamma = 0.98,
+            LearningRate = Schedule.Linear(0.001),
+            ClipRange = Schedule.Linear(0.2),
+        },
+    }, simulator.Stopping);
+    Console.WriteLine($"run {run.Name}");
+    var shown = -1L;
+    await foreach (var status in run.WatchAsync(simulator.Stopping))
+    {
+        var tenth = 10 * status.TimestepsDone / timesteps;
+        if (tenth != shown)
+            Console.WriteLine($"{status.Phase}, {status.TimestepsDone} of {timesteps} steps, reward {status.EpisodeRewardMean:0.0}");
+        shown = tenth;
+    }
+    await run.WaitAsync(simulator.Stopping); // a failed run is an exception with its reason
+
+    // 3. The policy.
+    return await Play(run.Name);
+}
+
+async Task<int> Play(string run)
+{
+    using var client = new AISandboxClient(service);
+    await using var policy = await Policy.FollowAsync(client, run, "best");
+    using var runner = new EnvironmentRunner(new CartPole());
+    var (observation, action) = (new float[policy.FrameSize], new float[policy.ActionSize]);
+    var agent = Agents.From(context =>
+    {
+        context.Observation.CopyTo(observation);
+        policy.Act(observation, action);
+        context.Action.Write(action);
+    });
+    if (!Console.IsOutputRedirected)
+        await runner.PlayAsync(agent, new PlayOptions { Seed = 1, OnStep = Draw });
+
+    // In this process: microseconds an action, no network.
+    var rewards = Enumerable.Range(1, 20).Select(seed => runner.Play(agent, (ulong)seed).Reward).ToArray();
+
+    // The same actions by the service, for a program without ONNX Runtime.
+    await using var stream = client.GetRun(run).OpenActStream(ModelSelector.Best);
+    runner.Reset(1);
+    while (!runner.Ended)
+    {
+        runner.Observation.CopyTo(observation);
+        (await stream.ActAsync(observation)).CopyTo(action);
+        runner.Action.Write(action);
+        runner.Step();
+    }
+    Console.WriteLine($"model {policy.Model.Digest} of {policy.Model.Timesteps} steps");
+    Console.WriteLine($"seed 1: {rewards[0]:0.0} of 500 steps in this process, {runner.Result.Reward:0.0} by the service");
+    Console.WriteLine($"the policy keeps the pole up for {rewards.Average():0.0} of 500 steps, the mean of {rewards.Length} episodes");
+    return rewards.Average() >= 475 ? 0 : 1;
+}
+
+// The cart on its track, as one line that is written again and again.
+void Draw(EnvironmentRunner runner)
+{
+    var (position, angle) = (runner.Observation[0], runner.Observation[2]);
+    var track = new char[49];
+    Array.Fill(track, '-');
+    track[(int)Math.Clamp(24 + 10 * position, 0, 48)] = angle < -0.03 ? '\\' : angle > 0.03 ? '/' : '|';
+    Console.Write($"\r{new string(track)} step {runner.Steps,3}{(runner.Ended ? "\n" : "")}");
+}
+
+int Fail(string message)
+{
+    Console.Error.WriteLine(message);
+    return 2;
 }

@@ -8,7 +8,7 @@ from aisandbox_crds.codec import run_from_json
 from aisandbox_crds.spec import FakeEnvironment, GrpcEnvironment, GymnasiumEnvironment
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_crds.validation import validate_spec
-from manifests import DEPLOY, Manifests, rendered
+from manifests import DEPLOY, Manifest, Manifests, rendered
 
 
 @pytest.fixture
@@ -38,24 +38,35 @@ def test_run_finds_the_simulator(runs: list[TrainingRun]) -> None:
     assert environment.environments <= int(arguments[arguments.index("--environments") + 1])
 
 
-def test_csharp_sample_runs_without_a_volume_and_is_found_by_its_run() -> None:
-    sample = Manifests(tuple(rendered(DEPLOY.parent / "samples/dotnet/CartPole")))
-    ((_, pod, container),) = sample.containers()
-    assert "volumes" not in pod  # kubectl drain refuses to move a pod with an emptyDir
-    assert (sample.environ("cartpole")["TMPDIR"], container["image"]) == (
-        "/dev/shm",
-        "localhost:5001/aisandbox/cartpole:dev",
-    )
-    run = run_from_json(sample.one("TrainingRun", "cartpole"))
+def _csharp_sample(name: str, kind: str) -> tuple[Manifests, Manifest, dict[str, str]]:
+    """Its manifests, its container, and the environment variables of that."""
+    sample = Manifests(tuple(rendered(DEPLOY.parent / "samples/dotnet" / name)))
+    template = sample.one(kind, name.lower())["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    assert "volumes" not in template["spec"]  # kubectl drain refuses to move a pod with an emptyDir
+    assert container["image"] == f"localhost:5001/aisandbox/{name.lower()}:dev"
+    service = sample.one("Service", name.lower())
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    assert [each["port"] for each in service["spec"]["ports"]] == [50061]
+    environ = {each["name"]: each["value"] for each in container["env"]}
+    assert environ["TMPDIR"] == "/dev/shm"
+    return sample, container, environ
+
+
+def test_csharp_sample_that_starts_its_own_training_is_found_by_it() -> None:
+    _, container, environ = _csharp_sample("CartPole", "Job")
+    assert container["args"] == ["train"]
+    assert environ["SIMULATOR_ADDRESS"] == "cartpole:50061"
+    assert environ["AISANDBOX_ADDRESS"] == "aisandbox-api:50051"
+    assert environ["REQUEST_ID"]
+
+
+def test_csharp_sample_is_found_by_its_run() -> None:
+    sample, _, _ = _csharp_sample("Rover", "Deployment")
+    run = run_from_json(sample.one("TrainingRun", "rover"))
     validate_spec(run.spec)
     assert isinstance(run.spec.environment, GrpcEnvironment)
-    name, _, port = run.spec.environment.address.partition(":")
-    service = sample.one("Service", name)
-    assert (
-        service["spec"]["selector"].items()
-        <= sample.one("Deployment", name)["spec"]["template"]["metadata"]["labels"].items()
-    )
-    assert [each["port"] for each in service["spec"]["ports"]] == [int(port)]
+    assert run.spec.environment.address == "rover:50061"
 
 
 @pytest.mark.parametrize(

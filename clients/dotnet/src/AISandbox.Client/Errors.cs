@@ -40,7 +40,13 @@ internal static class Errors
         }
 
         // Only what the client itself has found has an exception.
-        var cause = error.Status.DebugException?.GetBaseException().Message;
+        var found = error.Status.DebugException?.GetBaseException();
+        if (found is System.Net.Sockets.SocketException)
+        {
+            return $"{address}: cannot be reached: {found.Message}. Is the service running, and is this its address?";
+        }
+
+        var cause = found?.Message;
         return cause is null ? detail : detail.Contains(cause, StringComparison.Ordinal) ? $"{address}: {detail}" : $"{address}: {detail} {cause}";
     }
 

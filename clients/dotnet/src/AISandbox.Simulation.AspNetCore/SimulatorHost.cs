@@ -40,6 +40,7 @@ public sealed class SimulatorHost : IAsyncDisposable
         var addresses = app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses;
         Port = new Uri(addresses.First().Replace("[::]", "localhost", StringComparison.Ordinal)).Port;
         var name = host is "0.0.0.0" or "::" ? Dns.GetHostName() : host;
+        Stopping = app.Lifetime.ApplicationStopping;
         Address = (name.Contains(':', StringComparison.Ordinal) ? $"[{name}]" : name) + ":" + Port.ToString(CultureInfo.InvariantCulture);
     }
 
@@ -48,6 +49,9 @@ public sealed class SimulatorHost : IAsyncDisposable
 
     /// <summary>The address that a run names, <c>host:port</c>.</summary>
     public string Address { get; }
+
+    /// <summary>Cancelled when the program is told to stop (SIGTERM, Ctrl+C), or the host is disposed of.</summary>
+    public CancellationToken Stopping { get; }
 
     /// <summary>The simulator.</summary>
     public Simulator Simulator => app.Services.GetRequiredService<SimulatorRegistration>().Simulator!;

@@ -51,7 +51,8 @@ public static class Agents
     public static IAgent Replay(EpisodeRecording recording) => new FunctionAgent(context =>
     {
         if (context.Steps >= recording.Steps)
-            throw new RecordingException($"the recording has {recording.Steps} steps, and the episode goes on");
+            throw new RecordingException(
+                $"the recording ends after {recording.Steps} steps, and the episode has not ended there: it is the recording of a part, of another seed, or of an environment that has changed");
         context.Action.Write(recording.Actions[context.Steps]);
     });
 

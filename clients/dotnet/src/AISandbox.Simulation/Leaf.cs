@@ -141,6 +141,16 @@ internal sealed class Leaf
         _ => GetLong(row, index),
     };
 
+    /// <summary>Copies the elements of a row as float.</summary>
+    public void CopyTo(ReadOnlySpan<byte> row, Span<float> destination)
+    {
+        if (Type == ElementType.Float32)
+            MemoryMarshal.Cast<byte, float>(row).CopyTo(destination);
+        else
+            for (var i = 0; i < Size; i++)
+                destination[i] = (float)GetDouble(row, i);
+    }
+
     public long GetLong(ReadOnlySpan<byte> row, int index) => Type switch
     {
         ElementType.UInt8 => row[index],

@@ -125,8 +125,17 @@ public readonly ref struct ObservationReader
 
     internal ObservationReader(ObservationBuffers buffers, int environment) => (this.buffers, this.environment) = (buffers, environment);
 
-    /// <summary>The number of elements of a single value.</summary>
-    public int Count => Single.Count;
+    /// <summary>The number of elements, over all entries of a Dict.</summary>
+    public int Count
+    {
+        get
+        {
+            var count = 0;
+            foreach (var leaf in buffers.Leaves)
+                count += leaf.Size;
+            return count;
+        }
+    }
 
     /// <summary>An entry of a Dict. Throws <see cref="ArgumentException"/> if there is none of that name.</summary>
     public ValueReader this[string key] => At(buffers.IndexOf(key));
@@ -139,6 +148,23 @@ public readonly ref struct ObservationReader
 
     /// <summary>See <see cref="ValueReader.AsSpan{T}()"/>.</summary>
     public ReadOnlySpan<T> AsSpan<T>() where T : unmanaged => Single.AsSpan<T>();
+
+    /// <summary>
+    /// Copies all elements as float, entry after entry in C order: what a policy takes, in this process or by the service.
+    /// Throws <see cref="ArgumentException"/> if the destination has another length than <see cref="Count"/>.
+    /// </summary>
+    public void CopyTo(Span<float> destination)
+    {
+        if (destination.Length != Count)
+            throw new ArgumentException($"the observation has {Count} elements, and the destination has room for {destination.Length}");
+        var first = 0;
+        for (var i = 0; i < buffers.Leaves.Length; i++)
+        {
+            var leaf = buffers.Leaves[i];
+            leaf.CopyTo(buffers.Row(i, environment), destination.Slice(first, leaf.Size));
+            first += leaf.Size;
+        }
+    }
 
     /// <summary>The observation as the tensors of a call of Act: one for each leaf, a batch of one.</summary>
     public V1.Tensor[] ToTensors()

@@ -10,6 +10,9 @@ public class EnvironmentChecksTests
     public void CartPole_keeps_the_contract() => EnvironmentChecks.Verify<CartPole>();
 
     [Fact]
+    public void Rover_keeps_the_contract() => EnvironmentChecks.Verify<Rover>();
+
+    [Fact]
     public void Checks_find_state_that_outlives_a_reset()
     {
         ScriptedEnvironment Create()

@@ -18,6 +18,16 @@ public class RunnerTests
     }
 
     [Fact]
+    public void Rover_collects_samples_by_a_script_until_it_is_truncated()
+    {
+        using var runner = new EnvironmentRunner(new Rover());
+        var (script, chance) = (runner.Play(Drivers.Script, seed: 3), runner.Play(Agents.Random(), seed: 3));
+        Assert.Equal((500L, false, true), (script.Steps, script.Terminated, script.Truncated));
+        Assert.True(script.Metrics["collected"] > chance.Metrics["collected"] + 3, $"{script.Metrics["collected"]} samples");
+        Assert.True(script.Reward > chance.Reward);
+    }
+
+    [Fact]
     public void Recording_is_saved_and_played_again()
     {
         using var runner = new EnvironmentRunner(new CartPole());
@@ -45,6 +55,44 @@ public class RunnerTests
         }
         var error = Assert.Throws<RecordingException>(() => runner.Record().Replay(new ScriptedEnvironment { OnStep = EndAtOnce }));
         Assert.Contains("the episode ended after 1 of 2 recorded steps", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Recording_tells_that_an_episode_has_more_steps_than_it()
+    {
+        using var runner = new EnvironmentRunner(new CartPole());
+        runner.Reset(1);
+        runner.Step(1);
+        var error = Assert.Throws<RecordingException>(() => runner.Play(Agents.Replay(runner.Record()), seed: 1));
+        Assert.Contains("the recording ends after 1 steps, and the episode has not ended there", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Observation_is_copied_as_a_policy_takes_it()
+    {
+        using var runner = new EnvironmentRunner(new CameraAndGear());
+        runner.Reset(1);
+        var numbers = new float[runner.Observation.Count];
+        runner.Observation.CopyTo(numbers);
+        Assert.Equal([0.5f, -0.5f, 0, 255, 7, 3], numbers);
+        var error = Assert.Throws<ArgumentException>(() => runner.Observation.CopyTo(new float[5]));
+        Assert.Equal("the observation has 6 elements, and the destination has room for 5", error.Message);
+    }
+
+    private sealed class CameraAndGear : IEnvironment
+    {
+        public EnvironmentSpec Spec { get; } = EnvironmentSpec.Create("CameraAndGear")
+            .Observation("position", Space.Box(2)).Observation("camera", Space.Box(ElementType.UInt8, 1, 3)).Observation("gear", Space.Discrete(4))
+            .Action(Space.Discrete(2)).Build();
+
+        public void Reset(ResetContext context)
+        {
+            context.Observation["gear"].Write(3L);
+            context.Observation["camera"].Write(0L, 255L, 7L);
+            context.Observation["position"].Write(0.5f, -0.5f);
+        }
+
+        public StepResult Step(StepContext context) => throw new NotSupportedException();
     }
 
     [Fact]

@@ -21,7 +21,9 @@ public sealed class SimulatorHostTests : IDisposable
         Assert.Equal(2, (await Exchange(session, Requests.Step(0, 1))).Step.Rewards.Floats().Length);
 
         var reply = session.ResponseStream.MoveNext(TestContext.Current.CancellationToken);
+        Assert.False(host.Stopping.IsCancellationRequested);
         await host.DisposeAsync();
+        Assert.True(host.Stopping.IsCancellationRequested);
 
         var end = await Assert.ThrowsAsync<RpcException>(() => reply);
         if (end.Status.Detail != "the simulator is stopping") Assert.Fail(end.ToString());
