@@ -114,7 +114,7 @@ public class CallTests
         var error = await Assert.ThrowsAsync<AISandboxException>(() => client.GetRun("run").GetStatusAsync(TestContext.Current.CancellationToken));
         Assert.Equal(StatusCode.Unavailable, error.StatusCode);
         Assert.True(error.IsTransient);
-        Assert.StartsWith("127.0.0.1:1: cannot be reached: ", error.Message, StringComparison.Ordinal);
+        Assert.StartsWith("http://127.0.0.1:1: cannot be reached: ", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
