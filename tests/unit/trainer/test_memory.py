@@ -36,6 +36,8 @@ def _check(algorithm: str, observation: Any, action: Any, given: Mapping[str, st
         ("PPO", spaces.MultiDiscrete([2_000_000_000, 3]), spaces.Discrete(2), {}, "number of choices"),
         ("PPO", VECTOR, spaces.Discrete(3_000_000_000), {}, "number of choices"),
         ("DQN", spaces.Box(0, 255, (84, 84, 4), np.uint8), spaces.Discrete(2), {"buffer_size": "13900000"}, "buffer"),
+        ("SAC", spaces.Box(0, 1, (2000,), np.float32), VECTOR, {"buffer_size": "2000000"}, "buffer"),
+        ("TD3", VECTOR, spaces.Box(-1, 1, (2_000_000,), np.float32), {"buffer_size": "100"}, "first and last layers"),
         ("A2C", spaces.Box(0, 1, (1000, 1000), np.float64), spaces.Discrete(2), {"n_steps": "5000"}, "n_steps"),
         ("PPO", spaces.Dict({"a": spaces.Discrete(2_000_000_000), "b": VECTOR}), spaces.Discrete(2), {}, "choices"),
     ],
@@ -55,6 +57,11 @@ def test_replay_buffer_of_780_gb_is_counted_with_python_s_integers() -> None:
     need = memory_need(Algorithm.DQN, given, SpaceSize(3900, 975), SpaceSize(8, 4), 1)
     assert need.buffer == 100_000_000 * (2 * 3900 + 20)
     assert need.rule(GIB) is not None
+
+
+@pytest.mark.parametrize("algorithm", ["SAC", "TD3", "TQC", "CrossQ"])
+def test_usual_run_with_box_actions_is_accepted(algorithm: str) -> None:
+    _check(algorithm, spaces.Box(-1, 1, (100,), np.float32), VECTOR, {}, bound=4 * GIB)
 
 
 @pytest.mark.parametrize("algorithm", ["PPO", "A2C", "DQN"])
