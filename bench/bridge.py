@@ -179,8 +179,8 @@ def run_on(processors: set[int], target: Callable[..., None], *arguments: Any) -
 
 
 @contextmanager
-def process(target: Callable[..., None], *arguments: Any, processors: set[int]) -> Iterator[int]:
-    """Runs a server in a process of its own; gives its port."""
+def process(target: Callable[..., None], *arguments: Any, processors: set[int]) -> Iterator[Any]:
+    """Runs a server in a process of its own; gives what it says when it is ready, mostly its port."""
     context = multiprocessing.get_context("spawn")
     mine, its = context.Pipe()
     child = context.Process(target=run_on, args=(processors, target, its, *arguments), daemon=True)
