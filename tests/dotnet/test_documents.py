@@ -72,14 +72,16 @@ def _built(folder: Path, outputs: Path) -> Path:
 
 
 def _as_methods(examples: list[str]) -> Iterator[tuple[str, str]]:
-    """Each example as the body of a method, with the namespaces that the examples before it have named."""
+    """Each example as the body of a method, or the class that it is, with the namespaces of those before it."""
     usings: list[str] = []
     for number, example in enumerate(examples):
         lines = example.splitlines()
         usings += [line for line in lines if re.match(r"using [\w.]+;$", line) and line not in usings]
         body = "\n".join(line for line in lines if line not in usings)
         method = f"public static async Task Run() {{ await Task.CompletedTask;\n{body}\n}}"
-        yield f"Example{number}.cs", "\n".join([*usings, f"static class Example{number} {{ {method} }}\n"])
+        is_class = body.lstrip().startswith("public sealed class")
+        text = body if is_class else f"static class Example{number} {{ {method} }}"
+        yield f"Example{number}.cs", "\n".join([*usings, f"{text}\n"])
 
 
 def test_csharp_of_the_clients_compiles() -> None:
@@ -89,7 +91,8 @@ def test_csharp_of_the_clients_compiles() -> None:
         for example in _examples(document)
     ]
     assert examples
-    _extract("Client", dict(_as_methods(examples)))
+    cart_pole = (ROOT / "samples/dotnet/CartPole/CartPole.cs").read_text(encoding="utf-8")
+    _extract("Client", dict(_as_methods(examples)) | {"CartPole.cs": cart_pole})
     _build("Client")
 
 

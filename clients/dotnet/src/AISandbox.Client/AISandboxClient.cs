@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.Runtime.CompilerServices;
 using System.Threading;
 using System.Threading.Tasks;
+using Grpc.Core;
 using Grpc.Health.V1;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -51,6 +52,11 @@ public sealed class AISandboxClient : IDisposable
 
     /// <summary>The same for the calls that an inference-server answers; see <see cref="AISandboxClientOptions.InferenceAddress"/>.</summary>
     public V1.PolicyTrainerService.PolicyTrainerServiceClient InferenceContract => _connection.Inference;
+
+    /// <summary>
+    /// Makes calls on the same channel, for the generated clients of the contract's other services: without retries, deadlines and translated errors.
+    /// </summary>
+    public CallInvoker CallInvoker => _connection.Invoker;
 
     /// <summary>Starts a run and returns at once; the run continues without this client. Retries start one run.</summary>
     /// <param name="training">What to train.</param>
@@ -116,7 +122,7 @@ public sealed class AISandboxClient : IDisposable
                 .ResponseAsync.ConfigureAwait(false);
             return response.Status == HealthCheckResponse.Types.ServingStatus.Serving;
         }
-        catch (Grpc.Core.RpcException error)
+        catch (RpcException error)
         {
             throw Errors.Translate(error, _connection.Options.Address, cancellationToken);
         }

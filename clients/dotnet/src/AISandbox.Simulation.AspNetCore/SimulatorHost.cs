@@ -3,6 +3,7 @@ using System.Globalization;
 using System.IO;
 using System.Linq;
 using System.Net;
+using System.Runtime.InteropServices;
 using System.Threading;
 using System.Threading.Tasks;
 using Microsoft.AspNetCore.Builder;
@@ -12,6 +13,7 @@ using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
 
 namespace AISandbox.Simulation.AspNetCore;
 
@@ -26,12 +28,20 @@ public sealed class SimulatorHostOptions
 
     /// <summary>How the environments are served.</summary>
     public SimulatorOptions Simulator { get; } = new();
+
+    /// <summary>
+    /// The pool that the program joins instead of listening, if <see cref="SimulatorAttachmentOptions.Pool"/> is set. Only for <c>RunAsync</c>; another
+    /// part of a program calls <see cref="Simulator.AttachAsync(SimulatorAttachmentOptions, CancellationToken)"/>.
+    /// </summary>
+    public SimulatorAttachmentOptions Attachment { get; } = new();
 }
 
 /// <summary>Serves an environment without an application of your own: a whole program with <c>RunAsync</c>, or a part of one with <c>StartAsync</c>.</summary>
 public sealed class SimulatorHost : IAsyncDisposable
 {
-    private const string Usage = "arguments: --host 127.0.0.1 --port 50061 --capacity 0 (0: no limit)";
+    private const string Usage =
+        "arguments: --host 127.0.0.1 --port 50061 --capacity 0 (0: no limit), "
+        + "or --attach ADDRESS --pool NAME [--instance NAME] [--environments 1] [--places 1] to dial the service instead of listening";
     private readonly WebApplication app;
 
     private SimulatorHost(WebApplication app, string host)
@@ -58,7 +68,8 @@ public sealed class SimulatorHost : IAsyncDisposable
 
     /// <summary>
     /// Serves environments of this class until the program is told to stop (SIGTERM, Ctrl+C), which ends the sessions at once.
-    /// Arguments: <c>--host</c>, <c>--port</c>, <c>--capacity</c>. Returns the status to exit with.
+    /// Arguments: <c>--host</c>, <c>--port</c>, <c>--capacity</c>; or <c>--attach ADDRESS --pool NAME</c>, with <c>--instance</c>,
+    /// <c>--environments</c> and <c>--places</c>, to join a pool of the service by dialling it. Returns the status to exit with.
     /// </summary>
     public static Task<int> RunAsync<TEnvironment>(
         string[] args, Action<SimulatorHostOptions>? configure = null, CancellationToken cancellationToken = default)
@@ -67,13 +78,16 @@ public sealed class SimulatorHost : IAsyncDisposable
     /// <summary>The same with environments that <paramref name="create"/> makes.</summary>
     public static Task<int> RunAsync(
         Func<IEnvironment> create, string[] args, Action<SimulatorHostOptions>? configure = null, CancellationToken cancellationToken = default) =>
-        RunAsync((app, use) => app.MapSimulation(create, use), args, configure, cancellationToken);
+        RunAsync(
+            (app, use) => app.MapSimulation(create, use), (options, logger) => new Simulator(create, options, logger), args, configure, cancellationToken);
 
     /// <summary>The same with environments that are made with the options of their session, which <paramref name="spec"/> declares.</summary>
     public static Task<int> RunAsync(
         EnvironmentSpec spec, Func<SimulationOptions, IEnvironment> create, string[] args, Action<SimulatorHostOptions>? configure = null,
         CancellationToken cancellationToken = default) =>
-        RunAsync((app, use) => app.MapSimulation(spec, create, use), args, configure, cancellationToken);
+        RunAsync(
+            (app, use) => app.MapSimulation(spec, create, use), (options, logger) => new Simulator(spec, create, options, logger), args, configure,
+            cancellationToken);
 
     /// <summary>Serves environments of this class until the host is disposed of. Throws <see cref="IOException"/> if the port is in use.</summary>
     public static Task<SimulatorHost> StartAsync<TEnvironment>(
@@ -100,8 +114,8 @@ public sealed class SimulatorHost : IAsyncDisposable
     }
 
     private static async Task<int> RunAsync(
-        Action<WebApplication, Action<SimulatorOptions>> map, string[] args, Action<SimulatorHostOptions>? configure,
-        CancellationToken cancellationToken)
+        Action<WebApplication, Action<SimulatorOptions>> map, Func<SimulatorOptions, ILogger, Simulator> create, string[] args,
+        Action<SimulatorHostOptions>? configure, CancellationToken cancellationToken)
     {
         var options = new SimulatorHostOptions();
         configure?.Invoke(options);
@@ -112,15 +126,43 @@ public sealed class SimulatorHost : IAsyncDisposable
         }
         try
         {
+            if (options.Attachment.Pool.Length > 0)
+            {
+                await AttachAsync(create, options, cancellationToken).ConfigureAwait(false);
+                return 0;
+            }
             var host = await StartAsync(map, options, cancellationToken).ConfigureAwait(false);
             await using (host.ConfigureAwait(false))
                 await host.WaitForShutdownAsync(cancellationToken).ConfigureAwait(false);
             return 0;
         }
-        catch (Exception error) when (error is IOException or SimulationException)
+        catch (Exception error) when (error is IOException or SimulationException or ArgumentException or OptionsValidationException)
         {
             await Console.Error.WriteLineAsync(error.Message).ConfigureAwait(false);
             return 1;
+        }
+    }
+
+    /// <summary>Attaches until the program is told to stop.</summary>
+    private static async Task AttachAsync(
+        Func<SimulatorOptions, ILogger, Simulator> create, SimulatorHostOptions options, CancellationToken cancellationToken)
+    {
+        using var loggers = LoggerFactory.Create(logging => logging.AddSimpleConsole(console => console.SingleLine = true));
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        void Stop(PosixSignalContext context)
+        {
+            context.Cancel = true; // not the end of the process: goodbye is said first
+            stop.Cancel();
+        }
+        using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+        using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
+        try
+        {
+            await create(options.Simulator, loggers.CreateLogger<Simulator>()).AttachAsync(options.Attachment, stop.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested)
+        {
+            // What was asked for.
         }
     }
 
@@ -145,6 +187,7 @@ public sealed class SimulatorHost : IAsyncDisposable
                 simulator.FailedEpisodes = options.Simulator.FailedEpisodes;
                 simulator.LongRequest = options.Simulator.LongRequest;
                 simulator.ReplyTimeout = options.Simulator.ReplyTimeout;
+                simulator.Pumped = options.Simulator.Pumped;
             });
             await app.StartAsync(cancellationToken).ConfigureAwait(false);
         }
@@ -170,23 +213,44 @@ public sealed class SimulatorHost : IAsyncDisposable
 
     private static string? Read(string[] args, SimulatorHostOptions options)
     {
+        var attachment = options.Attachment;
+        var attaches = false;
         for (var i = 0; i < args.Length; i += 2)
         {
             var name = args[i];
-            if (name is not ("--host" or "--port" or "--capacity"))
-                return name == "--help" ? Usage : $"{name} is unknown; {Usage}";
+            if (name == "--help")
+                return Usage;
+            if (name is not ("--host" or "--port" or "--capacity" or "--attach" or "--pool" or "--instance" or "--environments" or "--places"))
+                return $"{name} is unknown; {Usage}";
             if (i + 1 == args.Length)
                 return $"{name} needs a value; {Usage}";
             var value = args[i + 1];
-            if (name == "--host")
-                options.Host = value;
-            else if (!int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var number) || (name == "--port" && number > 65535))
-                return $"{name}: {value} is no {(name == "--port" ? "port" : "number of environments")}; {Usage}";
-            else if (name == "--port")
+            switch (name)
+            {
+                case "--host":
+                    options.Host = value;
+                    continue;
+                case "--attach":
+                    (attachment.Address, attaches) = (value, true);
+                    continue;
+                case "--pool":
+                    attachment.Pool = value;
+                    continue;
+                case "--instance":
+                    attachment.Instance = value;
+                    continue;
+            }
+            if (!int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var number) || (name == "--port" && number > 65535))
+                return $"{name}: {value} is no {(name == "--port" ? "port" : name == "--places" ? "number of places" : "number of environments")}; {Usage}";
+            if (name == "--port")
                 options.Port = number;
-            else
+            else if (name == "--capacity")
                 options.Simulator.Capacity = number;
+            else if (name == "--environments")
+                attachment.Environments = number;
+            else
+                attachment.Places = number;
         }
-        return null;
+        return attaches && attachment.Pool.Length == 0 ? $"--attach needs --pool; {Usage}" : null;
     }
 }

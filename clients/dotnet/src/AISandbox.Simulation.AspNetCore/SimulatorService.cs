@@ -25,7 +25,6 @@ internal sealed class SimulatorService : V1.EnvironmentService.EnvironmentServic
     public override async Task Session(
         IAsyncStreamReader<V1.SimulatorRequest> requestStream, IServerStreamWriter<V1.SimulatorReply> responseStream, ServerCallContext context)
     {
-        PoolThreads.Reserve();
         try
         {
             using var ending = CancellationTokenSource.CreateLinkedTokenSource(context.CancellationToken, stopping);
@@ -38,10 +37,6 @@ internal sealed class SimulatorService : V1.EnvironmentService.EnvironmentServic
             throw new RpcException(stopping.IsCancellationRequested
                 ? new Status(StatusCode.Unavailable, "the simulator is stopping")
                 : new Status(StatusCode.Cancelled, "the client ended the session"));
-        }
-        finally
-        {
-            PoolThreads.Release();
         }
     }
 

@@ -23,6 +23,15 @@ public readonly ref struct ResetContext
 
     /// <summary>Which actions are allowed first.</summary>
     public ActionMask Mask => row.Mask;
+
+    /// <summary>How many ticks of the engine this reset has waited for.</summary>
+    public int Tick => row.Tick;
+
+    /// <summary>
+    /// The reset is not over: <see cref="IEnvironment.Reset"/> is called again, with <see cref="Tick"/> one higher, after the engine has
+    /// moved the world by one tick. Only for a simulator with <see cref="SimulatorOptions.Pumped"/>.
+    /// </summary>
+    public void WaitForTick() => row.WaitForTick();
 }
 
 /// <summary>What <see cref="IEnvironment.Step"/> gets: valid until it returns.</summary>
@@ -42,6 +51,9 @@ public readonly ref struct StepContext
 
     /// <summary>The number of this step in its episode, from 1.</summary>
     public long StepNumber => row.Steps;
+
+    /// <summary>How many ticks of the engine this step has waited for: see <see cref="StepResult.NextTick"/>.</summary>
+    public int Tick => row.Tick;
 
     /// <summary>The random generator of the episode.</summary>
     public Random Random => row.Random;

@@ -19,7 +19,11 @@ internal sealed class EnvironmentBatch : IDisposable
     private byte[] actions = [];
 
     /// <summary>Owns the environments from now on. Throws InvalidSpecException if their specs differ.</summary>
-    public EnvironmentBatch(IReadOnlyList<IEnvironment> environments, SimulationOptions options, FailureRecorder recorder)
+    /// <param name="environments">At least one.</param>
+    /// <param name="options">Of the session.</param>
+    /// <param name="recorder">Keeps the episodes that fail.</param>
+    /// <param name="hasTicks">Whether an engine moves the world: resets and steps may wait for it, and all run in its thread.</param>
+    public EnvironmentBatch(IReadOnlyList<IEnvironment> environments, SimulationOptions options, FailureRecorder recorder, bool hasTicks)
     {
         var n = environments.Count;
         Spec = environments[0].Spec ?? throw new InvalidSpecException($"{environments[0].GetType().Name}.Spec is null");
@@ -34,9 +38,9 @@ internal sealed class EnvironmentBatch : IDisposable
         failures = new Exception?[n];
         rows = new EnvironmentRow[n];
         for (var i = 0; i < n; i++)
-            rows[i] = new EnvironmentRow(environments[i], options, Observations, Masks, i, n, recorder);
+            rows[i] = new EnvironmentRow(environments[i], options, Observations, Masks, i, n, recorder, hasTicks);
         stepOne = StepOne;
-        if (Spec.StepsInParallel && n > 1 && Environment.ProcessorCount > 1)
+        if (Spec.StepsInParallel && !hasTicks && n > 1 && Environment.ProcessorCount > 1)
             threads = new StepThreads(Math.Min(n, Environment.ProcessorCount) - 1, Spec.Name);
     }
 
@@ -55,18 +59,25 @@ internal sealed class EnvironmentBatch : IDisposable
 
     public byte[] Truncated { get; }
 
-    /// <summary>Starts an episode in every environment; without seeds each continues its own sequence of them.</summary>
-    public void Reset(IReadOnlyList<ulong> seeds)
+    /// <summary>How many episodes ended in the last step.</summary>
+    public int Ends { get; private set; }
+
+    /// <summary>
+    /// Starts an episode in every environment; without seeds each continues its own sequence of them. False: some wait for a tick,
+    /// after which <see cref="Continue"/> comes.
+    /// </summary>
+    public bool Reset(IReadOnlyList<ulong> seeds)
     {
         for (var i = 0; i < rows.Length; i++)
             rows[i].Reset(seeds.Count > 0 ? seeds[i] : null);
+        return !Wait();
     }
 
     /// <summary>
-    /// One step of every environment, with actions that were checked; returns how many episodes ended. Throws the
-    /// EnvironmentFailedException of the first environment that failed.
+    /// One step of every environment, with actions that were checked. False: some wait for a tick, after which <see cref="Continue"/> comes.
+    /// Throws the EnvironmentFailedException of the first environment that failed.
     /// </summary>
-    public int Step(byte[] checkedActions)
+    public bool Step(byte[] checkedActions)
     {
         actions = checkedActions;
         if (threads is null)
@@ -81,10 +92,21 @@ internal sealed class EnvironmentBatch : IDisposable
                 if (failure is not null)
                     throw failure;
         }
-        var ends = 0;
+        return CountEnds();
+    }
+
+    /// <summary>Goes on with what has waited for a tick. False: some wait for another one.</summary>
+    public bool Continue()
+    {
         for (var i = 0; i < rows.Length; i++)
-            ends += Ended(i) ? 1 : 0;
-        return ends;
+        {
+            var row = rows[i];
+            if (row.IsResetting)
+                row.ContinueReset();
+            else if (row.WaitsForTick)
+                Finish(i, row.ContinueStep(Action(i)));
+        }
+        return CountEnds();
     }
 
     public bool Ended(int environment) => (Terminated[environment] | Truncated[environment]) != 0;
@@ -125,9 +147,34 @@ internal sealed class EnvironmentBatch : IDisposable
 
     private void Advance(int i)
     {
+        Finish(i, rows[i].Step(Action(i)));
+    }
+
+    private ReadOnlySpan<byte> Action(int i) => actions.AsSpan(i * Spec.ActionLeaf.RowBytes, Spec.ActionLeaf.RowBytes);
+
+    private bool Wait()
+    {
+        foreach (var row in rows)
+            if (row.WaitsForTick)
+                return true;
+        return false;
+    }
+
+    private bool CountEnds()
+    {
+        if (Wait())
+            return false;
+        Ends = 0;
+        for (var i = 0; i < rows.Length; i++)
+            Ends += Ended(i) ? 1 : 0;
+        return true;
+    }
+
+    private void Finish(int i, StepResult result)
+    {
+        if (result.WaitsForTick)
+            return;
         var row = rows[i];
-        var size = Spec.ActionLeaf.RowBytes;
-        var result = row.Step(actions.AsSpan(i * size, size));
         MemoryMarshal.Cast<byte, float>(Rewards.AsSpan())[i] = result.Reward;
         Terminated[i] = result.IsTerminated ? (byte)1 : (byte)0;
         Truncated[i] = result.IsTruncated ? (byte)1 : (byte)0;

@@ -14,13 +14,14 @@ internal sealed class EnvironmentRow
     private readonly byte[] masks;
     private readonly FailureRecorder recorder;
     private readonly int environments;
+    private readonly bool hasTicks;
 
     public EnvironmentRow(
         IEnvironment environment, SimulationOptions options, ObservationBuffers buffers, byte[] masks, int index, int environments,
-        FailureRecorder recorder)
+        FailureRecorder recorder, bool hasTicks = false)
     {
         this.environment = environment;
-        (this.masks, this.recorder, this.environments) = (masks, recorder, environments);
+        (this.masks, this.recorder, this.environments, this.hasTicks) = (masks, recorder, environments, hasTicks);
         (Spec, Options, Buffers, Index) = (buffers.Spec, options, buffers, index);
         Metrics = new double[Spec.Metrics.Count];
         episodeSeeds = new SeededRandom(BitConverter.ToUInt64(Guid.NewGuid().ToByteArray()));
@@ -42,6 +43,15 @@ internal sealed class EnvironmentRow
 
     /// <summary>The steps of the episode so far; during a step its number, from 1.</summary>
     public long Steps { get; private set; }
+
+    /// <summary>How many ticks of the engine the reset or step in progress has waited for.</summary>
+    public int Tick { get; private set; }
+
+    /// <summary>Whether the reset or step in progress goes on after the next tick.</summary>
+    public bool WaitsForTick { get; private set; }
+
+    /// <summary>Whether it is a reset that does.</summary>
+    public bool IsResetting { get; private set; }
 
     public double[] Metrics { get; }
 
@@ -67,20 +77,19 @@ internal sealed class EnvironmentRow
             Seed = episodeSeeds.NextUInt64();
         }
         Random.Reseed(Seed);
-        Steps = 0;
+        (Steps, Tick) = (0, 0);
         Log.Clear();
         Array.Clear(Metrics, 0, Metrics.Length);
         Clear();
         CheckSpec();
-        try
-        {
-            environment.Reset(new ResetContext(this));
-        }
-        catch (Exception error)
-        {
-            throw Failure($"Reset threw {error.GetType().Name}: {error.Message}", error);
-        }
-        Check();
+        CallReset();
+    }
+
+    /// <summary>Goes on with a reset that has waited for a tick.</summary>
+    public void ContinueReset()
+    {
+        Tick++;
+        CallReset();
     }
 
     /// <summary>Takes a step with an action that is a value of the action space. Throws EnvironmentFailedException.</summary>
@@ -89,6 +98,43 @@ internal sealed class EnvironmentRow
         Log.Append(action);
         Clear();
         Steps++;
+        Tick = 0;
+        return CallStep(action);
+    }
+
+    /// <summary>Goes on with a step that has waited for a tick.</summary>
+    public StepResult ContinueStep(ReadOnlySpan<byte> action)
+    {
+        Tick++;
+        return CallStep(action);
+    }
+
+    public void WaitForTick() => WaitsForTick = true;
+
+    public void Dispose() => (environment as IDisposable)?.Dispose();
+
+    private void CallReset()
+    {
+        (IsResetting, WaitsForTick) = (true, false);
+        try
+        {
+            environment.Reset(new ResetContext(this));
+        }
+        catch (Exception error)
+        {
+            throw Failure($"Reset threw {error.GetType().Name}: {error.Message}", error);
+        }
+        if (WaitsForTick)
+        {
+            CheckTicks("Reset called WaitForTick");
+            return;
+        }
+        IsResetting = false;
+        Check();
+    }
+
+    private StepResult CallStep(ReadOnlySpan<byte> action)
+    {
         StepResult result;
         try
         {
@@ -97,6 +143,12 @@ internal sealed class EnvironmentRow
         catch (Exception error)
         {
             throw Failure($"Step threw {error.GetType().Name}: {error.Message}", error);
+        }
+        WaitsForTick = result.WaitsForTick;
+        if (WaitsForTick)
+        {
+            CheckTicks("Step returned NextTick");
+            return result;
         }
         if (Spec.MaxEpisodeSteps > 0 && Steps >= Spec.MaxEpisodeSteps && !result.IsTerminated)
             result = result.Cut();
@@ -108,7 +160,11 @@ internal sealed class EnvironmentRow
         return result;
     }
 
-    public void Dispose() => (environment as IDisposable)?.Dispose();
+    private void CheckTicks(string what)
+    {
+        if (!hasTicks)
+            throw Failure($"{what}, and there are no ticks here: they are the calls of Simulator.Pump, with SimulatorOptions.Pumped", null);
+    }
 
     private void Clear()
     {

@@ -15,6 +15,7 @@ internal sealed class SessionMessages
     private readonly V1.SimulatorReply reset;
     private readonly V1.SimulatorReply step;
     private readonly byte[] actions;
+    private bool steps;
 
     public SessionMessages(EnvironmentBatch batch)
     {
@@ -36,12 +37,15 @@ internal sealed class SessionMessages
 
     public EnvironmentBatch Batch { get; }
 
-    /// <summary>Starts an episode in every environment.</summary>
-    public V1.SimulatorReply Reset(RepeatedField<ulong> seeds)
+    /// <summary>Starts an episode in every environment; null: some wait for a tick.</summary>
+    public V1.SimulatorReply? Reset(RepeatedField<ulong> seeds)
     {
-        Batch.Reset(seeds);
-        return reset;
+        steps = false;
+        return Reply(Batch.Reset(seeds));
     }
+
+    /// <summary>Goes on with what has waited for a tick; null: some wait for another one.</summary>
+    public V1.SimulatorReply? Continue() => Reply(Batch.Continue());
 
     /// <summary>Keeps the actions of the next step; what is wrong with them, in words, null if nothing is.</summary>
     public string? ReadActions(V1.Tensor? tensor)
@@ -60,14 +64,23 @@ internal sealed class SessionMessages
         return null;
     }
 
-    /// <summary>One step of every environment with the actions that were read.</summary>
-    public V1.SimulatorReply Step()
+    /// <summary>One step of every environment with the actions that were read; null: some wait for a tick.</summary>
+    public V1.SimulatorReply? Step()
     {
+        steps = true;
         stepReply.FinalObservations.Clear();
         stepReply.EpisodeMetrics.Clear();
-        var ends = Batch.Step(actions);
-        if (ends > 0)
-            AddEnds(ends);
+        return Reply(Batch.Step(actions));
+    }
+
+    private V1.SimulatorReply? Reply(bool isOver)
+    {
+        if (!isOver)
+            return null;
+        if (!steps)
+            return reset;
+        if (Batch.Ends > 0)
+            AddEnds(Batch.Ends);
         return step;
     }
 

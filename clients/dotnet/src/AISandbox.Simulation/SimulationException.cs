@@ -1,4 +1,5 @@
 using System;
+using Grpc.Core;
 
 namespace AISandbox.Simulation;
 
@@ -9,6 +10,7 @@ namespace AISandbox.Simulation;
 /// ├── InvalidSpecException           a space, an option or a name of the spec breaks a rule
 /// ├── InvalidOptionException         an option of a session is unknown, or its value is not accepted
 /// ├── EnvironmentFailedException     an environment threw, or what it returned does not fit its spec
+/// ├── AttachmentRefusedException     the service refuses a simulator, and would again
 /// ├── EnvironmentCheckException      the checks of an environment found a broken rule
 /// └── RecordingException             a file is no recording, or its episode is not reproduced
 /// </code>
@@ -62,6 +64,15 @@ public sealed class EnvironmentFailedException : SimulationException
 
     /// <summary>Whether the environment itself threw; otherwise what it returned does not fit its spec.</summary>
     public bool Threw => InnerException is not null;
+}
+
+/// <summary>The service refuses a simulator, and would refuse it again; the message says why.</summary>
+public sealed class AttachmentRefusedException : SimulationException
+{
+    internal AttachmentRefusedException(StatusCode statusCode, string message, Exception? inner) : base(message, inner) => StatusCode = statusCode;
+
+    /// <summary>The kind of refusal, as <c>simulator_pool.proto</c> specifies it.</summary>
+    public StatusCode StatusCode { get; }
 }
 
 /// <summary>The checks of an environment found rules that it breaks; the message lists them.</summary>

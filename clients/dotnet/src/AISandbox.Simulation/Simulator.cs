@@ -37,13 +37,22 @@ public sealed class SimulatorOptions
 
     /// <summary>What a session that opens now asks for.</summary>
     internal TimeSpan AskedReplyTimeout => ReplyTimeout ?? (HasDebugger() ? TimeSpan.FromHours(1) : TimeSpan.Zero);
+
+    /// <summary>
+    /// Environments run only within <see cref="Simulator.Pump"/>, in the thread that calls it: for engines whose objects belong to their own
+    /// thread. A spec's <see cref="EnvironmentSpecBuilder.StepsInParallel"/> has no effect then.
+    /// </summary>
+    public bool Pumped { get; set; }
+
+    /// <summary>How long a request waits for <see cref="Simulator.Pump"/> before that is logged.</summary>
+    internal TimeSpan PumpPatience { get; set; } = TimeSpan.FromSeconds(10);
 }
 
 /// <summary>
 /// Environments of one kind, to be trained against: what EnvironmentService (environment.proto) describes, without the network. The
 /// server of AISandbox.Simulation.AspNetCore, and every other transport, opens its sessions here.
 /// </summary>
-public sealed class Simulator
+public sealed partial class Simulator
 {
     private readonly Func<SimulationOptions, IEnvironment> create;
     private readonly FailureRecorder recorder;
@@ -72,6 +81,7 @@ public sealed class Simulator
             throw new ArgumentException($"ReplyTimeout: must be from 0 to a day, got {timeout}");
         Logger = logger ?? NullLogger.Instance;
         recorder = new FailureRecorder(Options.FailedEpisodes);
+        SessionPump = Options.Pumped ? new SessionPump(Options.PumpPatience, Logger) : null;
         if (!BitConverter.IsLittleEndian)
             throw new PlatformNotSupportedException("elements travel as little-endian numbers, and this platform has others");
     }
@@ -86,6 +96,8 @@ public sealed class Simulator
 
     internal ILogger Logger { get; }
 
+    internal SessionPump? SessionPump { get; }
+
     /// <summary>The reply to Describe.</summary>
     public V1.DescribeResponse Describe() => new()
     {
@@ -99,6 +111,24 @@ public sealed class Simulator
 
     /// <summary>A session whose first request has not come yet. Dispose of it when its stream ends.</summary>
     public SimulatorSession CreateSession() => new(this);
+
+    /// <summary>
+    /// One tick of an engine, for a simulator with <see cref="SimulatorOptions.Pumped"/>: goes on with the steps that have waited for it
+    /// (<see cref="StepResult.NextTick"/>), then makes, resets, steps and disposes of environments as requests that have come ask for it. Call it in
+    /// every physics tick, from Unity's FixedUpdate or Godot's _PhysicsProcess. It never waits for the network, unless <paramref name="wait"/> says so.
+    /// Exceptions of environments end their session, and are not thrown here.
+    /// </summary>
+    /// <param name="wait">
+    /// For how long to wait for a request while a session is open and no step waits for the next tick. Then no tick passes between the reply to
+    /// a step and the next action, if the trainer answers in this time.
+    /// </param>
+    /// <returns>
+    /// Whether a step waits for the next tick. If not, the trainer has not said yet what to do next, and an engine that can hold its world still
+    /// may do so.
+    /// </returns>
+    /// <exception cref="InvalidOperationException">The simulator is not pumped, or Pump is running.</exception>
+    public bool Pump(TimeSpan wait = default) =>
+        (SessionPump ?? throw new InvalidOperationException("Pump needs a simulator with SimulatorOptions.Pumped = true")).Run(wait);
 
     /// <summary>Takes environments. Throws RpcException with RESOURCE_EXHAUSTED if fewer are free.</summary>
     internal void Reserve(int environments)
@@ -126,7 +156,7 @@ public sealed class Simulator
         {
             for (var i = 0; i < environments; i++)
                 made.Add(create(options));
-            return new EnvironmentBatch(made, options, recorder);
+            return new EnvironmentBatch(made, options, recorder, SessionPump is not null);
         }
         catch
         {

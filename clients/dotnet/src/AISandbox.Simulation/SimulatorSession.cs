@@ -1,6 +1,5 @@
 using System;
 using System.Diagnostics;
-using System.Globalization;
 using System.Threading.Tasks;
 using Grpc.Core;
 using Microsoft.Extensions.Logging;
@@ -23,51 +22,65 @@ public sealed class SimulatorSession : IDisposable
     private const long MostBytes = int.MaxValue - (1 << 20);
 
     private readonly Simulator simulator;
-    private SessionThread? thread;
+    private readonly TaskCompletionSource<bool> freed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private SessionWorker? worker;
     private int longRequests;
     private SessionMessages? messages;
     private int reserved;
     private bool wasReset;
     private string run = "";
 
-    internal SimulatorSession(Simulator simulator) => this.simulator = simulator;
+    internal SimulatorSession(Simulator simulator)
+    {
+        this.simulator = simulator;
+        worker = simulator.SessionPump?.Add(Handle, Free);
+    }
 
     /// <summary>
     /// The reply to a request. It is valid until the next call, which overwrites it. Throws <see cref="RpcException"/> with the status
     /// that ends the stream.
     /// </summary>
     /// <remarks>
-    /// Runs in the caller's thread, until several requests in a row were long; from then on in a thread of its own. A caller that gives up waiting
-    /// disposes of the session: its environments are freed when they return.
+    /// Runs in the caller's thread, until several requests in a row were long; from then on in a thread of its own. With
+    /// <see cref="SimulatorOptions.Pumped"/> it runs in <see cref="Simulator.Pump"/>. A caller that gives up waiting disposes of the session: its
+    /// environments are freed when they return.
     /// </remarks>
     public ValueTask<V1.SimulatorReply> HandleAsync(V1.SimulatorRequest request)
     {
-        if (thread is not null)
-            return thread.HandleAsync(request);
+        if (worker is not null)
+            return worker.HandleAsync(request);
         var begun = Stopwatch.GetTimestamp();
-        var reply = Handle(request);
+        var reply = Handle(request)!; // without a pump nothing waits for a tick
         var seconds = (Stopwatch.GetTimestamp() - begun) / (double)Stopwatch.Frequency;
         var limit = simulator.Options.LongRequest.TotalSeconds;
         longRequests = seconds > limit ? longRequests + 1 : 0;
         if (longRequests == LongRequestsInRow || seconds > VeryLong * limit)
-            thread = new SessionThread(Handle, Free, simulator.Spec.Name);
+            worker = new SessionThread(Handle, Free, simulator.Spec.Name);
         return new ValueTask<V1.SimulatorReply>(reply);
     }
 
     /// <summary>Frees the environments, as soon as a step that is being taken has returned.</summary>
     public void Dispose()
     {
-        if (thread is null)
+        if (worker is null)
             Free();
         else
-            thread.Dispose();
+            worker.Dispose();
     }
 
-    private V1.SimulatorReply Handle(V1.SimulatorRequest request)
+    /// <summary>Disposes of the session; completed when its environments are free.</summary>
+    internal Task EndAsync()
+    {
+        Dispose();
+        return freed.Task;
+    }
+
+    /// <summary>The reply to a request, or, for null, to the one that waits for a tick; null: it waits for another tick.</summary>
+    private V1.SimulatorReply? Handle(V1.SimulatorRequest? request)
     {
         try
         {
-            return Answer(request);
+            return request is null ? messages!.Continue() : Answer(request);
         }
         catch (EnvironmentFailedException error)
         {
@@ -78,13 +91,13 @@ public sealed class SimulatorSession : IDisposable
         }
         catch (Exception error) when (error is not RpcException)
         {
-            simulator.Logger.LogError(error, "Run {Run}: the simulation failed on {Request}", run, request.RequestCase);
-            throw new RpcException(new Status(
-                StatusCode.Internal, $"the simulation failed on {request.RequestCase}: {error.GetType().Name}: {error.Message}"));
+            var what = request?.RequestCase.ToString() ?? "Tick";
+            simulator.Logger.LogError(error, "Run {Run}: the simulation failed on {Request}", run, what);
+            throw new RpcException(new Status(StatusCode.Internal, $"the simulation failed on {what}: {error.GetType().Name}: {error.Message}"));
         }
     }
 
-    private V1.SimulatorReply Answer(V1.SimulatorRequest request)
+    private V1.SimulatorReply? Answer(V1.SimulatorRequest request)
     {
         if (messages is null)
         {
@@ -106,9 +119,8 @@ public sealed class SimulatorSession : IDisposable
                     return Refusal(
                         V1.SimulatorErrorCode.InvalidArgument,
                         $"reset.seeds: got {seeds.Count}, expected none or one for each of {messages.Batch.Count} environments");
-                var reply = messages.Reset(seeds);
                 wasReset = true;
-                return reply;
+                return messages.Reset(seeds);
             case V1.SimulatorRequest.RequestOneofCase.Open:
                 return Refusal(V1.SimulatorErrorCode.OutOfOrder, "open: the session is open already");
             default:
@@ -136,6 +148,7 @@ public sealed class SimulatorSession : IDisposable
         CheckSize(open.Environments);
         run = open.RunId;
         simulator.Reserve((int)open.Environments);
+        PoolThreads.Reserve();
         reserved = (int)open.Environments;
         messages = new SessionMessages(simulator.Make(reserved, options));
         var patience = simulator.Options.AskedReplyTimeout;
@@ -151,28 +164,39 @@ public sealed class SimulatorSession : IDisposable
     /// <summary>Refuses what no message can carry, before anything is allocated.</summary>
     private void CheckSize(uint environments)
     {
+        if (SizeProblem(simulator.Spec, environments, MostBytes, "2 GiB") is { } problem)
+            throw Ended(StatusCode.InvalidArgument, $"open.environments: {problem}");
+    }
+
+    /// <summary>Why the replies of so many environments do not fit into messages of so many bytes; null if they do.</summary>
+    internal static string? SizeProblem(EnvironmentSpec spec, long environments, long limit, string words)
+    {
         Leaf? largest = null;
         long bytes = 0;
-        foreach (var leaf in simulator.Spec.ObservationLeaves)
+        foreach (var leaf in spec.ObservationLeaves)
         {
             bytes += leaf.RowBytes;
             largest = largest is null || leaf.RowBytes > largest.RowBytes ? leaf : largest;
         }
         // The reply may carry all observations twice: an episode may end in every environment.
-        if (2 * bytes * environments <= MostBytes)
-            return;
+        if (2 * bytes * environments <= limit)
+            return null;
         var name = largest!.Key.Length > 0 ? $"observation '{largest.Key}'" : "the observation";
-        throw Ended(
-            StatusCode.InvalidArgument,
-            $"open.environments: the observations of {environments} environments do not fit into a message of 2 GiB; {name} alone has {largest.RowBytes.ToString(CultureInfo.InvariantCulture)} bytes");
+        return FormattableString.Invariant(
+            $"the observations of {environments} environments do not fit into a message of {words}; {name} alone has {largest.RowBytes} bytes");
     }
 
     private void Free()
     {
+        if (reserved > 0)
+            FreeEnvironments();
+        freed.TrySetResult(true);
+    }
+
+    private void FreeEnvironments()
+    {
         var environments = reserved;
         reserved = 0;
-        if (environments == 0)
-            return;
         try
         {
             messages?.Batch.Dispose();
@@ -181,6 +205,7 @@ public sealed class SimulatorSession : IDisposable
         {
             simulator.Logger.LogError(error, "Run {Run}: environments could not be disposed of", run);
         }
+        PoolThreads.Release();
         simulator.Release(environments);
         if (messages is not null)
             simulator.Logger.LogInformation("Session ended: run {Run}", run);

@@ -1,6 +1,6 @@
 using System.Threading;
 
-namespace AISandbox.Simulation.AspNetCore;
+namespace AISandbox.Simulation;
 
 /// <summary>
 /// Keeps one thread of the pool for each session that may block one: the pool adds threads above its minimum slowly, and calls such as
@@ -8,7 +8,7 @@ namespace AISandbox.Simulation.AspNetCore;
 /// </summary>
 internal static class PoolThreads
 {
-    private static readonly Lock Changing = new();
+    private static readonly object Changing = new();
 
     public static void Reserve() => Change(1);
 
