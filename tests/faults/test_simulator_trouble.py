@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from aisandbox_crds.spec import GrpcEnvironment
+from aisandbox_crds.spec import Environment, GrpcEnvironment, PoolEnvironment
 from aisandbox_model_store import CHECKPOINT_ZIP
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints import replay_file
 from fault_tally import Fault, Rows
-from faulty_simulator import EPISODE, RUBBISH, Script, Simulator, reward_of, simulators
+from faulty_simulator import EPISODE, POOL, RUBBISH, Script, Simulator, reward_of, simulators
 from faulty_trainers import TinyRun, Trainer, Trainers
+from pool_service import PoolService
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import ReplayBuffer
 from waiting import wait_until
@@ -38,6 +39,7 @@ class Scene:
     simulator: Simulator
     served: Path
     trainer: Trainer | None = None
+    service: PoolService | None = None
 
     def lines(self) -> list[dict[str, Any]]:
         if not self.served.exists():
@@ -82,27 +84,51 @@ def test_simulator_trouble_adds_no_wrong_transition(row: Rows, trainers: Trainer
         )
 
 
-def _scene(fault: Fault, trainers: Trainers, folder: Path, simulator: Simulator) -> None:
+def test_pool_trouble_adds_no_wrong_transition(row: Rows, trainers: Trainers, tmp_path: Path) -> None:
+    with row("pool-trouble") as tally:
+        context = simulators()
+
+        def one_round(fault: Fault) -> None:
+            folder = tmp_path / str(fault.number)
+            folder.mkdir()
+            service = PoolService()
+            service.start()
+            simulator = Simulator(context, service.address)
+            try:
+                _scene(fault, trainers, folder, simulator, service)
+            finally:
+                simulator.close()
+                service.stop()
+
+        tally.run(one_round, workers=2)
+        tally.note("What is held against what was served is the same as in the row before.")
+
+
+def _scene(
+    fault: Fault, trainers: Trainers, folder: Path, simulator: Simulator, service: PoolService | None = None
+) -> None:
     chance = fault.random
-    trouble = TROUBLES[fault.number % len(TROUBLES)]
+    troubles = TROUBLES if service is None else (*TROUBLES, "the service is killed")
+    trouble = troubles[fault.number % len(troubles)]
     kind = chance.choice(["DQN", "DQN", "PPO", "A2C"])
     at = chance.randrange(1, 90)
-    word = {"dies": "die", "hangs": "hang", "answers rubbish": chance.choice(RUBBISH), "comes back": "die"}[trouble]
+    word = {"dies": "die", "hangs": "hang", "answers rubbish": chance.choice(RUBBISH), "comes back": "die"}.get(
+        trouble, ""
+    )
     script = Script(served=folder / "served", trouble=word, at=at)
     process = simulator.start(script)
     rollouts = folder / "rollouts"
     rollouts.mkdir()
-    run = TinyRun(
-        trainers,
-        folder,
-        kind,
-        environment=GrpcEnvironment(simulator.address, ENVIRONMENTS),
-        settings={**PATIENT, "FAULTS_ROLLOUTS": str(rollouts)},
-    )
-    scene = Scene(fault, run, simulator, script.served)
+    settings = {**PATIENT, "FAULTS_ROLLOUTS": str(rollouts)}
+    environment: Environment = GrpcEnvironment(simulator.address, ENVIRONMENTS)
+    if service is not None:
+        environment, settings["PROGRESS_ADDRESS"] = PoolEnvironment(POOL, ENVIRONMENTS), service.address
+    run = TinyRun(trainers, folder, kind, environment=environment, settings=settings)
+    scene = Scene(fault, run, simulator, script.served, service=service)
     scene.trainer = run.start()
     fault.injected(trouble, f"{kind}, {word} at step {at}")
-    scene.wait_for_trouble()
+    if word:
+        scene.wait_for_trouble()
     may_fail = _ACTIONS[trouble](scene, script, process)
     _check_end(scene, may_fail)
     _check_rollouts(scene, rollouts)
@@ -137,7 +163,8 @@ def _comes_back(scene: Scene, script: Script, process: Any) -> bool:
     """It is gone for longer, comes and goes, or what comes is another one or nothing of the kind."""
     process.join(30)
     chance = scene.fault.random
-    how = chance.choice(["after seconds", "and goes", "as another", "as nonsense"])
+    nonsense = [] if scene.service else ["as nonsense"]  # at the simulator's address, which an attached one has not
+    how = chance.choice(["after seconds", "and goes", "as another", *nonsense])
     scene.fault.cases.append(f"it comes back {how}")
     if how == "after seconds":
         scene.fault.wait(1, 3)
@@ -157,11 +184,24 @@ def _comes_back(scene: Scene, script: Script, process: Any) -> bool:
     return False
 
 
+def _service_is_killed(scene: Scene, script: Script, process: Any) -> bool:
+    """Simulators and the trainer lose it at a step, and find it again."""
+    assert scene.service is not None
+    at = scene.fault.random.randrange(1, 90)
+    wait_until(lambda: len(scene.lines()) >= at or scene.ended(), every=0.01)
+    scene.service.stop()
+    scene.fault.wait(0, 0.7)
+    scene.service.start()
+    scene.recovered_since(time.monotonic())
+    return False
+
+
 _ACTIONS: dict[str, Callable[[Scene, Script, Any], bool]] = {
     "dies": _dies,
     "hangs": _hangs,
     "answers rubbish": _answers_rubbish,
     "comes back": _comes_back,
+    "the service is killed": _service_is_killed,
 }
 
 

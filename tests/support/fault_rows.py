@@ -134,4 +134,13 @@ ROWS = (
         8,
         200,
     ),
+    Row(
+        "pool-trouble",
+        "an attached simulator crashes, hangs, sends invalid replies, comes back; the service is killed meanwhile",
+        "50 each",
+        "the run continues or fails with the reason, no wrong transition learned",
+        250,
+        5,
+        250,
+    ),
 )

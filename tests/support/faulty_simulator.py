@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import queue
 import random
 import signal
 import socket
@@ -18,11 +19,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 EPISODE = 7
+POOL = "arena"
 RUBBISH = (
     "no number as reward", "infinite observation", "too few rewards", "too many observations", "another shape",
     "another data type", "another kind of reply", "an empty reply", "a flag of 7", "too few flags",
@@ -61,6 +64,44 @@ def serve(script: Script, port: int, told: Any) -> None:
     told.send(server.add_insecure_port(f"127.0.0.1:{port}"))
     server.start()
     threading.Event().wait()
+
+
+def attach(script: Script, address: str, told: Any) -> None:
+    """The process: attaches to the pool POOL of the service at ``address``, again and again, until it is killed."""
+    import grpc
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    servicer = _servicer(script)
+    told.send(0)
+    while True:
+        with suppress(grpc.RpcError), grpc.insecure_channel(address) as channel:
+            _serve_place(servicer, channel)
+        time.sleep(0.05)
+
+
+def _serve_place(servicer: Any, channel: Any) -> None:
+    """One stream of Attach, until it ends. Raises RpcError."""
+    from aisandbox.v1 import simulator_pool_pb2 as pool_pb
+    from aisandbox.v1 import simulator_pool_pb2_grpc as pool_services
+
+    sent: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    register = pool_pb.RegisterSimulator(
+        pool=POOL, instance=f"{os.getpid()}-{time.monotonic()}", protocol_version=1, environments=2
+    )
+    register.spec.CopyFrom(servicer.Describe(None, None).spec)
+    sent.put(pool_pb.AttachRequest(register=register))
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    replies: Iterator[Any] = iter(())
+    for response in pool_services.SimulatorPoolServiceStub(channel).Attach(iter(sent.get, None)):
+        kind = response.WhichOneof("message")
+        if kind == "request":
+            if response.request.WhichOneof("request") == "open":
+                requests = queue.SimpleQueue()
+                replies = servicer.Session(iter(requests.get, None), None)
+            requests.put(response.request)
+            sent.put(pool_pb.AttachRequest(reply=next(replies)))
+        elif kind == "session_ended":
+            sent.put(pool_pb.AttachRequest(session_ended=pool_pb.SessionEnded()))
 
 
 def _servicer(script: Script) -> Any:
@@ -181,10 +222,11 @@ def _servicer(script: Script) -> Any:
 
 
 class Simulator:
-    """One address, at which processes follow each other."""
+    """One address, at which processes follow each other; with a ``service``, processes that attach to its pool."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, service: str = "") -> None:
         self._context = context
+        self._service = service
         self._processes: list[Any] = []
         self.port = 0
 
@@ -196,7 +238,8 @@ class Simulator:
         """Begins to serve there; the process. Raises TimeoutError."""
         script = replace(script, first=1 + 100 * len(self._processes))
         here, there = multiprocessing.Pipe(duplex=False)
-        process = self._context.Process(target=serve, args=(script, self.port, there), daemon=True)
+        target, place = (attach, self._service) if self._service else (serve, self.port)
+        process = self._context.Process(target=target, args=(script, place, there), daemon=True)
         process.start()
         self._processes.append(process)
         there.close()
