@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from aisandbox_environment import check_simulator
 from members import ROOT
+from pool_service import PoolService
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -53,6 +54,15 @@ def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture
+def pool_service() -> Iterator[PoolService]:
+    """The service's pools, for simulators that attach."""
+    service = PoolService()
+    service.start()
+    yield service
+    service.stop()
+
+
 @contextmanager
 def _program(sample: tuple[str, Path], *arguments: str, says: str) -> Iterator[str]:
     """Runs the program; the rest of its first line, which begins with ``says``."""
@@ -74,6 +84,28 @@ def test_sample_follows_the_rules_of_simulators(sample: tuple[str, Path]) -> Non
         options = check_simulator(address, {"gravity": 3.7}, timeout=30)
     assert len(results) > 25
     assert [result for result in [*results, *options] if not result.ok] == []
+
+
+def test_sample_follows_the_rules_when_it_is_attached_to_a_pool(
+    sample: tuple[str, Path], pool_service: PoolService
+) -> None:
+    name, _ = sample
+    attach = ("--attach", pool_service.address, "--pool", name, "--environments", "3")
+    with _program(sample, *attach, says=f"attached to pool {name}"):
+        results = check_simulator(pool_service.address, pool=name, timeout=30)
+    assert len(results) > 25
+    assert [result for result in results if not result.ok] == []
+
+
+def test_sample_attaches_again_after_the_service_was_restarted(
+    sample: tuple[str, Path], pool_service: PoolService
+) -> None:
+    name, _ = sample
+    attach = ("--attach", pool_service.address, "--pool", name, "--environments", "3")
+    with _program(sample, *attach, says=f"attached to pool {name}"):
+        pool_service.stop()
+        pool_service.start()
+        pool_service.wait_for(3, name)
 
 
 def test_sample_refuses_an_option_of_the_wrong_type(sample: tuple[str, Path]) -> None:

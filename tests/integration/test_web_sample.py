@@ -12,15 +12,20 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import grpc
 import pytest
 from aisandbox.v1 import environment_pb2 as environment
+from aisandbox.v1 import policy_trainer_pb2 as trainer
+from aisandbox.v1 import policy_trainer_pb2_grpc as trainer_grpc
 from aisandbox.v1 import simulator_pool_pb2 as pool
 from aisandbox.v1 import tensor_pb2 as tensor
 from aisandbox_cli.processes import Children
+from aisandbox_environment import check_simulator
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from headless_browser import Page, started_browser
 from members import ROOT
+from waiting import wait_until
 
 SAMPLE = ROOT / "samples" / "web"
 
@@ -170,6 +175,47 @@ def page(browser: Page, service: tuple[str, str], page_server: str) -> Page:
     browser.open(f"{page_server}/index.html?service={service[1]}&pool=browser&environments=4&attach")
     browser.wait_for("document.querySelector('#status').value.startsWith('attached to pool browser')")
     return browser
+
+
+def _is_drawn(canvas: str) -> str:
+    pixels = "c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(Boolean)"
+    return f"(() => {{ const c = document.querySelector('#{canvas}'); return {pixels}; }})()"
+
+
+def test_page_is_drawn_while_it_is_trained_and_then_driven_by_the_policy(service: tuple[str, str], page: Page) -> None:
+    timesteps = 1024
+    request = trainer.TrainingRequest(
+        experiment_id="page",
+        total_timesteps=timesteps,
+        hyperparameters={"n_steps": "64", "n_epochs": "1"},
+        environment=trainer.Environment(pool=trainer.PoolEnvironment(name="browser", environments=4)),
+    )
+    with grpc.insecure_channel(service[0]) as channel:
+        stub = trainer_grpc.PolicyTrainerServiceStub(channel)
+        run_id = stub.StartTrainingPPO(request, timeout=60).run_id
+        page.wait_for(_is_drawn("worlds"), seconds=120)
+        page.wait_for(_is_drawn("episodes"))
+        status = wait_until(
+            lambda: stub.GetTrainingStatus(trainer.StatusRequest(run_id=run_id), timeout=60),
+            lambda status: status.phase in (trainer.PHASE_SUCCEEDED, trainer.PHASE_FAILED),
+            seconds=240,
+        )
+    assert status.phase == trainer.PHASE_SUCCEEDED, status
+    shown = page.wait_for("document.querySelector('#progress').value")
+    assert int(shown.split()[0].replace(",", "")) >= timesteps
+    assert page.evaluate("document.forms.drive.run.value") == run_id
+
+    page.evaluate("document.forms.drive.requestSubmit()")
+    page.wait_for("document.querySelector('#driven').value.startsWith('the episode ended')", seconds=120)
+    assert page.evaluate(_is_drawn("world"))
+    assert page.errors == []
+
+
+def test_page_follows_the_rules_of_simulators(service: tuple[str, str], page: Page) -> None:
+    results = check_simulator(service[0], pool="browser", timeout=60)
+    assert len(results) > 25
+    assert [result for result in results if not result.ok] == []
+    assert page.errors == []
 
 
 def test_page_says_why_it_cannot_drive(page: Page) -> None:

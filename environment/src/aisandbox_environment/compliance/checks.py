@@ -82,7 +82,8 @@ class SimulatorUnderTest:
     def available(self, limit: int, sessions: int = 1) -> int:
         """How many environments each of ``sessions`` sessions may have, at most ``limit``; 0 if none are free."""
         if self.pool:
-            return self.place if self.free_places().count(self.place) >= sessions else 0
+            found = list_simulators(self.address, self.pool, self.timeout)
+            return self.place if [each.environments for each in found].count(self.place) >= sessions else 0
         if self.capacity == 0:
             return limit
         return min(limit, (self.capacity - self.in_use) // sessions)
@@ -94,6 +95,11 @@ class SimulatorUnderTest:
         """
         if self.capacity and self._frees:
             self._frees = becomes_true(lambda: self.capacity - self.describe().in_use >= environments, self.timeout)
+
+    def wait_for_place(self) -> None:
+        """Wait until a simulator of the pool is free: it ends a session a moment after the stream of its trainer."""
+        if self.place:
+            becomes_true(lambda: self.place in self.free_places(), self.timeout)
 
     def open_request(self, environments: int, version: int = PROTOCOL_VERSION, **options: Any) -> pb.SimulatorRequest:
         """The request that opens a session, with more ``options``; of a pool, with as many environments as it has."""

@@ -30,6 +30,7 @@ class RawStream:
     def __init__(self, simulator: SimulatorUnderTest) -> None:
         self._timeout = simulator.timeout
         # Not direct: checks send requests ahead of the replies.
+        simulator.wait_for_place()
         self._stream = open_session_stream(simulator.address, pool=simulator.pool, direct=False)
         self._timer = WatchdogTimer(self._stream.cancel)
 
