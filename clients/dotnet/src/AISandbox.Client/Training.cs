@@ -27,6 +27,9 @@ public sealed record Training
     /// <summary>Episodes played with the policy during training, in an environment of their own. Null: none.</summary>
     public EvaluationPlan? Evaluation { get; init; }
 
+    /// <summary>The trainer's machine on Kubernetes; null: what the cluster's operator is configured with.</summary>
+    public Placement? Placement { get; init; }
+
     /// <summary>Environment steps between checkpoints; null: a tenth of <see cref="TotalTimesteps"/>, at most 100,000.</summary>
     public long? CheckpointEveryTimesteps { get; init; }
 
@@ -68,6 +71,11 @@ public sealed record Training
         if (Evaluation is not null)
         {
             request.Evaluation = Evaluation.ToMessage();
+        }
+
+        if (Placement is not null)
+        {
+            request.Placement = Placement.ToMessage();
         }
 
         return request;

@@ -66,6 +66,18 @@ public class ServiceTests(ServiceProcess service) : IClassFixture<ServiceProcess
     }
 
     [Fact(Skip = NoService, SkipWhen = nameof(ServiceProcess.IsAbsent), SkipType = typeof(ServiceProcess))]
+    public async Task Run_without_a_model_says_that_it_has_none_yet()
+    {
+        var token = TestContext.Current.CancellationToken;
+        using var client = Connect();
+        var run = await client.StartAsync(Long("no-model"), token);
+        var error = await Assert.ThrowsAsync<AISandboxException>(() => run.ActAsync(new float[1], cancellationToken: token));
+        await run.CancelAsync(token);
+        Assert.Equal((StatusCode.FailedPrecondition, false), (error.StatusCode, error.IsTransient));
+        Assert.Equal($"run '{run.Name}' has no model 'latest': no model is published yet", error.Message);
+    }
+
+    [Fact(Skip = NoService, SkipWhen = nameof(ServiceProcess.IsAbsent), SkipType = typeof(ServiceProcess))]
     public async Task Hyperparameters_of_every_algorithm_are_understood()
     {
         var token = TestContext.Current.CancellationToken;
@@ -116,7 +128,7 @@ public class ServiceTests(ServiceProcess service) : IClassFixture<ServiceProcess
     }
 
     [Fact(Skip = NoService, SkipWhen = nameof(ServiceProcess.IsAbsent), SkipType = typeof(ServiceProcess))]
-    public async Task Watch_of_a_suspended_run_stays_open_with_many_pings()
+    public async Task Watch_of_a_suspended_run_and_an_idle_stream_stay_open_with_many_pings()
     {
         var token = TestContext.Current.CancellationToken;
         using var cable = new Cable(service.Port);
@@ -127,6 +139,11 @@ public class ServiceTests(ServiceProcess service) : IClassFixture<ServiceProcess
             // A service with two busy processors may answer a ping late.
             options.LivenessInterval = Waiting.Limit;
         }, logs);
+        var done = await client.StartAsync(Short("idle"), token);
+        await done.WaitAsync(token);
+        var size = (int)(await client.Contract.DescribeModelAsync(new V1.DescribeModelRequest { RunId = done.Name }, cancellationToken: token)).ObservationSpace.Box.Shape.Single();
+        await using var stream = done.OpenActStream();
+        await stream.ActAsync(new float[size], token);
         var run = await client.StartAsync(Long("suspended"), token);
         var resumed = new TaskCompletionSource();
         var watch = Task.Run(async () =>
@@ -147,6 +164,8 @@ public class ServiceTests(ServiceProcess service) : IClassFixture<ServiceProcess
         await resumed.Task.WaitAsync(Waiting.Limit, token);
         var before = cable.Pings;
         await Waiting.UntilAsync(() => cable.Pings >= before + 8);
+        await stream.ActAsync(new float[size], token);
+        Assert.DoesNotContain(logs.All, each => each.Contains("opens it again", StringComparison.Ordinal));
         await run.CancelAsync(token);
         Assert.Equal(TrainingPhase.Cancelled, (await watch)[^1]);
         Assert.DoesNotContain(logs.Warnings, each => each.Contains("too_many_pings", StringComparison.OrdinalIgnoreCase) || each.Contains("ENHANCE_YOUR_CALM", StringComparison.Ordinal));

@@ -61,6 +61,29 @@ public class TrainingTests
     }
 
     [Fact]
+    public void Placement_has_what_kubernetes_has()
+    {
+        var placement = new Placement
+        {
+            Requests = new Dictionary<string, string> { ["cpu"] = "2" },
+            Limits = new Dictionary<string, string> { ["nvidia.com/gpu"] = "1" },
+            Queue = "training",
+            PriorityClassName = "low",
+            Labels = new Dictionary<string, string> { ["team"] = "a" },
+            NodeSelector = new Dictionary<string, string> { ["zone"] = "b" },
+            Tolerations = [new Toleration { Key = "spot", Operator = "Equal", Value = "yes", Effect = "NoExecute", StaysFor = TimeSpan.FromMinutes(1) }, new Toleration()],
+            PodTemplate = new Dictionary<string, object?> { ["spec"] = new Dictionary<string, object?> { ["runtimeClassName"] = "gvisor" } },
+        };
+        var message = new Training { Experiment = "e", TotalTimesteps = 1, Placement = placement }.ToRequest().Placement;
+        Assert.Equal(
+            """{ "requests": { "cpu": "2" }, "limits": { "nvidia.com/gpu": "1" }, "queue": "training", "priorityClassName": "low", "labels": { "team": "a" }, "nodeSelector": { "zone": "b" }, "tolerations": [ { "key": "spot", "operator": "Equal", "value": "yes", "effect": "NoExecute", "tolerationSeconds": "60" }, { } ], "podTemplate": { "spec": { "runtimeClassName": "gvisor" } } }""",
+            message.ToString());
+        Assert.Null(new Training { Experiment = "e", TotalTimesteps = 1 }.ToRequest().Placement);
+        var halves = placement with { Tolerations = [new Toleration { StaysFor = TimeSpan.FromSeconds(1.5) }] };
+        Assert.Contains("StaysFor must be whole seconds", Assert.Throws<ArgumentException>(halves.ToMessage).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Environment_has_a_list_of_addresses_and_plain_options()
     {
         var environment = TrainingEnvironment.Simulator("a:1", "dns:///b:2") with
