@@ -187,14 +187,20 @@ def test_simulator_with_other_spaces_than_its_pool_is_refused(service: PoolServi
     assert "refuses the simulator" in str(attached.refused[0])
 
 
-def test_attached_simulator_passes_the_checks(service: PoolService, attached: Attached) -> None:
-    attached.add(3)
-    attached.add(3)
-    service.wait_for(6)
+@pytest.mark.parametrize("places", [1, 2])
+def test_attached_simulator_passes_the_checks(service: PoolService, attached: Attached, places: int) -> None:
+    for _ in range(places):
+        attached.add(3)
+    service.wait_for(3 * places)
     results = check_simulator(service.address, pool=POOL, timeout=30)
     assert [(result.name, result.message) for result in results if not result.ok] == []
     checked = {result.name for result in results if not result.skipped}
-    assert {"sessions do not influence each other", "a half-close ends the session with OK"} <= checked
+    assert ("sessions do not influence each other" in checked) == (places == 2)
+    assert {
+        "seeds reproduce episodes",
+        "another protocol version is refused",
+        "a half-close ends the session with OK",
+    } <= checked
 
 
 class Runs:
