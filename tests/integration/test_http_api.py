@@ -132,6 +132,7 @@ ERRORS = [
     ("/v1/runs/some/act", b"[]", 400, "must be an object"),
     ("/v1/runs/some/act", b'{"observations":[1]}', 400, "observations"),
     ("/v1/runs/some/act", b'{"observation":["a"]}', 400, "observation"),
+    ("/v1/runs/some/act", b"[" * 100_000, 400, "ActRequest in protobuf's JSON form"),
     ("/v1/runs/some/act", b" " * 5 * 1024 * 1024, 413, "Request Entity Too Large"),
     ("/other", b"{}", 404, "Not Found"),
 ]
@@ -142,6 +143,13 @@ async def test_errors_are_json_with_a_sentence(tmp_path: Path) -> None:
         for path, body, status, words in ERRORS:
             answer = await session.post(url + path, data=body)
             assert (answer.status, words in (await answer.json())["message"]) == (status, True), (path, body[:40])
+
+
+async def test_body_in_an_unknown_charset_is_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, url, session):
+        headers = {"Content-Type": "application/json; charset=klingon"}
+        async with session.post(f"{url}/v1/runs/some/act", data=b"{}", headers=headers) as answer:
+            assert (answer.status, "klingon" in (await answer.json())["message"]) == (400, True)
 
 
 async def test_status_of_an_unknown_run_is_not_found(tmp_path: Path) -> None:
@@ -179,11 +187,44 @@ async def test_pages_are_allowed_by_their_origin(
                 await session.ws_connect(f"{url}/v1/simulators/arena", headers=headers)
 
 
-async def test_page_of_the_services_own_host_is_allowed(tmp_path: Path) -> None:
-    async with serving(tmp_path) as (_, url, session):
-        headers = {"Origin": "http://rl.example.com", "Host": "rl.example.com"}
+@pytest.mark.parametrize(
+    ("origins", "host", "status"),
+    [
+        ((), "10.0.0.5:8080", 204),
+        ((), "[fd00::5]:8080", 204),
+        ((), "localhost:8080", 204),
+        ((), "rl.example.com", 403),
+        ((), "127.0.0.1.example.com", 403),
+        (("http://rl.example.com",), "rl.example.com", 204),
+    ],
+)
+async def test_page_of_the_services_own_host_is_allowed_where_nobody_can_choose_the_name(
+    tmp_path: Path, origins: tuple[str, ...], host: str, status: int
+) -> None:
+    async with serving(tmp_path, http_origins=origins) as (_, url, session):
+        headers = {"Origin": f"http://{host}", "Host": host}
         async with session.options(f"{url}/v1/runs/some/act", headers=headers) as answer:
-            assert answer.status == 204
+            assert answer.status == status
+
+
+@pytest.mark.parametrize(
+    ("origins", "host", "status"),
+    [
+        ((), "rl.example.com", 403),
+        ((), "localhost:1", 404),
+        (("http://rl.example.com",), "rl.example.com", 404),
+        (("http://rl.example.com",), "other.example.com", 403),
+        (("*",), "rl.example.com", 404),
+    ],
+)
+async def test_request_without_an_origin_needs_a_name_of_this_machine_at_loopback(
+    tmp_path: Path, origins: tuple[str, ...], host: str, status: int
+) -> None:
+    async with (
+        serving(tmp_path, http_origins=origins) as (_, url, session),
+        session.get(f"{url}/v1/runs/some", headers={"Host": host}) as answer,
+    ):
+        assert (answer.status, ("Host: " in (await answer.json())["message"])) == (status, status == 403)
 
 
 async def test_port_in_use_is_an_error_that_names_the_setting(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ server and who may call it from a page of another origin. Must not know what the
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -87,7 +88,7 @@ class HttpApi:
             if not isinstance(body, dict):
                 raise ParseError("must be an object")
             message = ParseDict(body, pb.ActRequest())
-        except (ValueError, ParseError) as error:
+        except (ValueError, LookupError, RecursionError, ParseError) as error:  # LookupError: a charset's name
             rule = "the body is an ActRequest in protobuf's JSON form, without runId"
             return _error(grpc.StatusCode.INVALID_ARGUMENT, f"{rule}: {error}"[:1000])
         message.run_id = request.match_info["run"]
@@ -108,6 +109,12 @@ class HttpApi:
     @web.middleware
     async def _check_origin(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         origin = request.headers.get("Origin")
+        if origin is None and _is_at_loopback(request) and not self._is_trusted_host(request.host):
+            return _error(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"Host: {request.host[:200]!r} is no name of this machine; use localhost or an address, or name the "
+                "page in HTTP_ORIGINS",
+            )
         if origin is not None and not self._is_allowed(origin, request.host):
             return _error(
                 grpc.StatusCode.PERMISSION_DENIED,
@@ -138,7 +145,39 @@ class HttpApi:
         except ValueError:
             return False
         # Without a list: pages of this machine, and those that this host serves itself.
-        return not self._origins and (name in LOOPBACK or parts.netloc == host)
+        own = parts.netloc == host and self._is_trusted_host(host)
+        return not self._origins and (name in LOOPBACK or own)
+
+    def _is_trusted_host(self, host: str) -> bool:
+        """Whether a page cannot have chosen ``host``.
+
+        Whoever owns a name may let it lead to this machine after their page was loaded from theirs (DNS rebinding); the
+        page is then of the same origin as this service. An address and a loopback name are nobody's.
+        """
+        if "*" in self._origins or host in {urlsplit(each).netloc for each in self._origins}:
+            return True
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return name in LOOPBACK or _address(name) is not None
+
+
+def _is_at_loopback(request: web.Request) -> bool:
+    """Whether the request came to a loopback address, where no name but the machine's own is expected."""
+    transport = request.transport
+    own = transport.get_extra_info("sockname") if transport is not None else None
+    address = _address(str(own[0])) if own else None
+    return address is not None and address.is_loopback
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 def _code_of(status: int) -> grpc.StatusCode:
