@@ -36,12 +36,34 @@ _NAMED_BY: Mapping[str, str] = {
 _OF_NEW_CLAIM = frozenset(("accessModes", "resources", "storageClassName", "volumeMode", "volumeAttributesClassName"))
 """What an ephemeral volume may say; the other fields choose a volume or data that exist, or are a provisioner's."""
 EVERY_TAINT = "<every taint>"
+_CONTROL_PLANE = tuple(f"node-role.kubernetes.io/{role}" for role in ("control-plane", "master", "etcd"))
 RESERVED: Mapping[str, tuple[str, ...]] = {
     "priorityClasses": ("system-",),
-    "tolerations": ("node-role.kubernetes.io/", "node.kubernetes.io/unschedulable", EVERY_TAINT),
-    "nodeLabels": ("node-role.kubernetes.io/", "node.kubernetes.io/exclude-"),
+    "tolerations": (*_CONTROL_PLANE, "node.kubernetes.io/unschedulable", EVERY_TAINT),
+    "nodeLabels": (*_CONTROL_PLANE, "node.kubernetes.io/exclude-"),
 }
-"""How the names begin that a pattern must name."""
+"""How the names begin that a pattern must name, at least up to their ``/``."""
+
+RESERVED_DOMAINS = (
+    "istio.io",
+    "linkerd.io",
+    "consul.hashicorp.com",
+    "kuma.io",
+    "openservicemesh.io",
+    "cilium.io",
+    "projectcalico.org",
+    "spiffe.io",
+    "azure.workload.identity",
+    "aadpodidbinding",
+    "iam.gke.io",
+    "eks.amazonaws.com",
+    "appmesh.k8s.aws",
+)
+"""Prefixes of labels, with their subdomains, that service meshes and identities go by: a pattern must name them.
+
+A list of what is known, since installations label pods with domains of their own; labels without a prefix, by which
+policies may go as well, were never kept out. Who needs more sets ``labels``.
+"""
 DEFAULT_MAXIMUM: Mapping[str, str] = {"cpu": "256", "memory": "1Ti"}
 _POWERLESS = ("fsGroupChangePolicy",)
 """Fields of a securityContext that give nothing."""
@@ -51,7 +73,8 @@ _POWERLESS = ("fsGroupChangePolicy",)
 class PodAllowance:
     """Patterns as of file names (``*``, ``?``); an empty list allows nothing.
 
-    What Kubernetes keeps for itself (RESERVED) is only covered by a pattern that begins as it does: ``*`` does not.
+    What Kubernetes keeps for itself (RESERVED) is only covered by a pattern that begins as it does: ``*`` does not. The
+    defaults allow what a run could ask for before there was a permission for it, except what gives it power.
     """
 
     images: tuple[str, ...] = ()
@@ -63,7 +86,7 @@ class PodAllowance:
     user_ids: tuple[str, ...] = ()
     """Users and groups: numbers and ranges, as 1000-1999, or *, which allows null and seLinuxOptions too."""
 
-    volumes: tuple[str, ...] = ("emptyDir", "ephemeral", "configMap/*")
+    volumes: tuple[str, ...] = ("emptyDir", "ephemeral", "persistentVolumeClaim/*", "configMap/*")
     """KIND, or KIND/NAME for a kind that names an object: persistentVolumeClaim/data-*, csi/DRIVER. Never the claim of
     the models: a run has its part of it.
 
@@ -90,11 +113,10 @@ class PodAllowance:
     key) as ``<every taint>``."""
 
     node_labels: tuple[str, ...] = ("*",)
-    """Keys of nodeSelector and of node affinity; roles of nodes only if they are named."""
+    """Keys of nodeSelector and of what a node affinity asks for; control planes only if they are named."""
 
-    labels: tuple[str, ...] = ("*", "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class")
-    """Keys of labels of the Job and its pods; keys with a prefix (example.com/team) only if they are named: service
-    meshes, identities and network policies go by such labels."""
+    labels: tuple[str, ...] = ("*",)
+    """Keys of labels of the Job and its pods; those of RESERVED_DOMAINS only if they are named."""
 
     maximum: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_MAXIMUM))
     """The most of each resource that a run may request, or have as its limit; others have no maximum."""
@@ -186,7 +208,8 @@ def not_allowed(template: PodTemplate | None, allowance: PodAllowance, models_cl
 
 def _check(place: str, value: str, key: str, patterns: tuple[str, ...]) -> Iterator[FieldError]:
     reserved = next((prefix for prefix in RESERVED.get(key, ()) if value.startswith(prefix)), "")
-    if value and not any(fnmatchcase(value, each) for each in patterns if each.startswith(reserved)):
+    start = reserved[: reserved.index("/") + 1] if "/" in reserved else reserved
+    if value and not any(fnmatchcase(value, each) for each in patterns if each.startswith(start)):
         yield _refusal(place, value, key, patterns)
 
 
@@ -197,21 +220,23 @@ def _refusal(place: str, value: str, key: str, patterns: tuple[str, ...]) -> Fie
 
 
 def _labels(place: str, keys: Iterable[str], allowance: PodAllowance) -> Iterator[FieldError]:
-    """Keys with a prefix are covered by patterns with one only."""
+    """Keys of RESERVED_DOMAINS are covered by patterns with the domain only."""
     for key in keys:
-        patterns = tuple(each for each in allowance.labels if ("/" in each) == ("/" in key))
+        prefix = key.partition("/")[0]
+        reserved = next((each for each in RESERVED_DOMAINS if f".{prefix}".endswith(f".{each}")), "")
+        patterns = (each for each in allowance.labels if each.partition("/")[0].endswith(reserved))
         if not any(fnmatchcase(key, each) for each in patterns):
             yield _refusal(place, key, "labels", allowance.labels)
 
 
 def _affinity_keys(affinity: object) -> Iterator[str]:
-    """The keys of node labels that an affinity goes by, wherever they stand in it."""
+    """The keys of node labels that an affinity asks nodes to have, wherever they stand in it."""
     node = affinity.get("nodeAffinity") if isinstance(affinity, Mapping) else None
     pending: list[object] = [node]
     while pending:
         each = pending.pop()
         if isinstance(each, Mapping):
-            if isinstance(key := each.get("key"), str):
+            if isinstance(key := each.get("key"), str) and each.get("operator") not in ("DoesNotExist", "NotIn"):
                 yield key
             pending.extend(each.values())
         elif isinstance(each, list | tuple):

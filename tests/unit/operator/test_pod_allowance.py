@@ -35,10 +35,6 @@ def refusals(allowance: PodAllowance, metadata: dict[str, Any] | None = None, **
             "podTemplate.spec.securityContext.seLinuxOptions",
         ),
         ({"volumes": [{"name": "s", "secret": {"secretName": "keys"}}]}, "podTemplate.spec.volumes[0]"),
-        (
-            {"volumes": [{"name": "s", "persistentVolumeClaim": {"claimName": "data-set"}}]},
-            "podTemplate.spec.volumes[0]",
-        ),
         ({"volumes": [{"name": "s", "hostPath": {"path": "/"}}]}, "podTemplate.spec.volumes[0]"),
         ({"volumes": [{"name": "s", "csi": {"driver": "secrets-store.csi.k8s.io"}}]}, "podTemplate.spec.volumes[0]"),
         (
@@ -95,10 +91,17 @@ def test_annotation_that_others_act_on_is_refused(key: str) -> None:
     assert refusals(PodAllowance(annotations=("*",)), metadata) == []
 
 
+def nowhere(key: str) -> dict[str, Any]:
+    """A node affinity that keeps off nodes with the label."""
+    terms = [{"matchExpressions": [{"key": key, "operator": "DoesNotExist"}]}]
+    return {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+
+
 def test_what_gives_no_power_is_allowed() -> None:
     volumes = [
         {"name": "maps", "configMap": {"name": "maps"}},
         {"name": "scratch", "emptyDir": {}},
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data-set"}},
         {"name": "more"},
         _ephemeral(storageClassName="fast", volumeMode="Filesystem"),
         {"name": "both", "projected": {"sources": [{"configMap": {"name": "maps"}}]}},
@@ -110,7 +113,7 @@ def test_what_gives_no_power_is_allowed() -> None:
         imagePullSecrets=[{"name": "registry"}],
         runtimeClassName="gvisor",
         schedulerName="volcano",
-        affinity={"nodeAffinity": {}},
+        affinity={"nodeAffinity": nowhere("node-role.kubernetes.io/control-plane")},
         topologySpreadConstraints=[{"maxSkew": 1}],
         securityContext={"fsGroupChangePolicy": "Always"},
         containers=[{"name": "trainer", "volumeMounts": [{"name": "maps", "mountPath": "/data"}]}],
@@ -203,7 +206,8 @@ def placement(allowance: PodAllowance, **fields: Any) -> list[str]:
         ),
         ({"resources": {"requests": {"memory": "10Ti"}}}, "resources.requests.memory", "maximum", {}),
         ({"labels": {"sidecar.istio.io/inject": "false"}}, "labels", "labels", ["sidecar.istio.io/*"]),
-        ({"labels": {"azure.workload.identity/use": "true"}}, "labels", "labels", ["*/*"]),
+        ({"labels": {"azure.workload.identity/use": "true"}}, "labels", "labels", ["azure.workload.identity/*"]),
+        ({"labels": {"aadpodidbinding": "admin"}}, "labels", "labels", ["aadpodidbinding"]),
     ],
 )  # fmt: skip
 def test_place_that_gives_power_is_refused_unless_it_is_named(
@@ -217,9 +221,11 @@ def test_place_that_gives_no_power_is_allowed() -> None:
     found = placement(
         PodAllowance(),
         priority_class_name="night",
-        tolerations=({"key": "nvidia.com/gpu", "operator": "Exists"},),
-        node_selector={"accelerator": "nvidia", "kubernetes.io/arch": "amd64"},
-        labels={"team": "games", "kueue.x-k8s.io/queue-name": "gpus"},
+        tolerations=tuple(
+            {"key": key, "operator": "Exists"} for key in ("nvidia.com/gpu", "node-role.kubernetes.io/gpu")
+        ),
+        node_selector={"accelerator": "nvidia", "kubernetes.io/arch": "amd64", "node-role.kubernetes.io/gpu": ""},
+        labels={"team": "games", "kueue.x-k8s.io/queue-name": "gpus", "example.com/team": "x", "notistio.io/team": "x"},
         resources={"limits": {"memory": "64Gi", "nvidia.com/gpu": 8}},
     )
     assert found == []
@@ -237,3 +243,10 @@ def test_claim_of_the_models_is_never_mounted() -> None:
     template = pod_template_from_json({"spec": {"volumes": volumes}}, "podTemplate")
     (error,) = not_allowed(template, read_allowance({"volumes": ["*"]}), "models")
     assert error.field == "podTemplate.spec.volumes[0]"
+
+
+def test_narrower_labels_hold_for_every_key() -> None:
+    allowance = read_allowance({"labels": ["team", "games.example.com/*"]})
+    assert placement(allowance, labels={"team": "a", "games.example.com/stage": "b"}) == []
+    assert placement(allowance, labels={"other": "a"}) == ["labels"]
+    assert placement(allowance, labels={"example.com/games": "a"}) == ["labels"]

@@ -26,7 +26,10 @@ def reject_invalid_spec(state: ObservedState) -> Decision | None:
 
 
 def reject_what_is_not_allowed(state: ObservedState) -> Decision | None:
-    """The run asks for a pod that the administrator does not allow; one that has its Job already continues."""
+    """The run asks for a pod that the administrator does not allow; one that has its Job already continues.
+
+    One that was tried before and waits for its next Job is looked at again: its place can be changed while it waits.
+    """
     spec = state.run.spec
     if spec is None or spec.cancel or state.job is not None:
         return None

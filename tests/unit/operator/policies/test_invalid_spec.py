@@ -50,6 +50,15 @@ def test_invalid_spec(state: ObservedState, decided: Decided | None) -> None:
         ),
     ),
     ("a run that has its Job continues when less is allowed", observed(run(RUNNING, of=ASKS), job(active=1)), None),
+    (
+        "a run that waits for its next Job is looked at again, as its place can be changed meanwhile",
+        observed(run(RUNNING, of=ASKS)),
+        Decided(
+            Phase.FAILED,
+            Reason.NOT_ALLOWED,
+            message="spec.podTemplate.spec.serviceAccountName: 'admin' is not allowed; the administrator allows none",
+        ),
+    ),
     ("what is not allowed can be cancelled", observed(run(of=replace(ASKS, cancel=True))), None),
 )
 def test_what_is_not_allowed(state: ObservedState, decided: Decided | None) -> None:
