@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import stable_baselines3 as sb3
+from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_trainer.algorithms.environment_count import can_regroup, regroup, set_environments
+from aisandbox_trainer.checkpoints import files as checkpoints
+from aisandbox_trainer.checkpoints import replay_file
+from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
 from aisandbox_trainer.environments.in_process import vectorized
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecNormalize
 
 BOX = spaces.Box(-1000, 1000, (1,), np.float32)
@@ -62,6 +68,70 @@ def test_full_replay_buffer_stays_full_and_loses_the_oldest_next() -> None:
     gone = before - set(numbers_of(buffer))
     assert len(gone) == 3
     assert max(gone) <= 16, "the oldest, with those of the row that it shares"
+
+
+def test_replay_buffer_that_the_new_rows_fill_is_full() -> None:
+    buffer = filled(100, 1, 99)
+    regroup(buffer, 3)
+    assert (buffer.full, buffer.pos) == (True, 0)
+    assert numbers_of(buffer) == list(range(99))
+
+
+def stored_and_loaded(folder: Path, buffer: ReplayBuffer, size: int, environments: int) -> ReplayBuffer:
+    """What a trainer with so many environments, whose replay buffer has ``size`` places, reads from a checkpoint."""
+    model: Any = None  # only other kinds of buffers ask it
+    replay_file.save(model, buffer, folder / "replay")
+    loaded = filled(size, environments, 0)
+    replay_file.load(model, loaded, folder / "replay")
+    assert loaded.n_envs == environments
+    assert loaded.observations.shape[:2] == (loaded.buffer_size, environments)
+    return loaded
+
+
+@pytest.mark.parametrize("steps", [50, 5])
+@pytest.mark.parametrize("environments", [1, 2, 3, 4, 7, 8])
+@pytest.mark.parametrize("stored", [1, 3, 8])
+def test_stored_replay_buffer_is_loaded_for_another_number(
+    tmp_path: Path, stored: int, environments: int, steps: int
+) -> None:
+    buffer = filled(100, stored, steps)
+    before = numbers_of(buffer)
+    loaded = stored_and_loaded(tmp_path, buffer, 100, environments)
+    kept = numbers_of(loaded)
+    assert set(kept) <= set(before)
+    assert len(before) - environments < len(kept) <= len(before)
+
+
+def test_stored_replay_buffer_has_no_transitions_that_were_not_taken(tmp_path: Path) -> None:
+    buffer = filled(100, 8, 20)
+    regroup(buffer, 1)
+    loaded = stored_and_loaded(tmp_path, buffer, 100, 1)
+    assert numbers_of(loaded) == numbers_of(buffer)
+    assert min(numbers_of(loaded)) > 0
+
+
+def test_stored_replay_buffer_of_other_spaces_is_dropped(tmp_path: Path) -> None:
+    model: Any = None
+    other = ReplayBuffer(100, spaces.Box(0, 1, (2,), np.float32), ACTION, device="cpu", n_envs=3)
+    replay_file.save(model, other, tmp_path / "replay")
+    loaded = filled(100, 2, 0)
+    replay_file.load(model, loaded, tmp_path / "replay")
+    assert (loaded.size(), loaded.buffer_size, loaded.n_envs) == (0, 50, 2)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_model_with_action_noise_is_resumed_with_another_number(tmp_path: Path, number: int) -> None:
+    def pendulums(number: int) -> Any:
+        return vectorized(lambda: gym.make("Pendulum-v1"), number)
+
+    noise = NormalActionNoise(np.zeros(1), np.ones(1))
+    model = sb3.TD3("MlpPolicy", pendulums(3), action_noise=noise, buffer_size=90, learning_starts=30, device="cpu")
+    model.learn(36)
+    spec = TrainingRunSpec(Algorithm.TD3, 1000)
+    checkpoints.save(tmp_path, model, spec, TrainingState.capture(model, EvaluationResults(), 0))
+    loaded, _ = checkpoints.load(tmp_path, sb3.TD3, pendulums(number), "cpu")
+    loaded.learn(12, reset_num_timesteps=False)
+    assert loaded.num_timesteps == 48
 
 
 def test_replay_buffer_with_fewer_places_than_environments_begins_again() -> None:

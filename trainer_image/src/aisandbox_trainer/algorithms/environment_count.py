@@ -38,9 +38,14 @@ def set_environments(model: BaseAlgorithm, env: VecEnv) -> None:
     elif isinstance(model, OffPolicyAlgorithm):
         if model.replay_buffer is not None:
             regroup(model.replay_buffer, env.num_envs)
-        noise = model.action_noise
-        if isinstance(noise, VectorizedActionNoise):  # SB3 makes it again for the number of environments
-            model.action_noise = noise.base_noise
+        fit_action_noise(model)
+
+
+def fit_action_noise(model: OffPolicyAlgorithm) -> None:
+    """Starts the action noise anew if it is that of another number of environments than the model's."""
+    noise = model.action_noise
+    if isinstance(noise, VectorizedActionNoise) and noise.n_envs != model.n_envs:
+        model.action_noise = noise.base_noise  # SB3 makes one of it for each environment
 
 
 def can_regroup(buffer: ReplayBuffer) -> bool:
@@ -63,9 +68,17 @@ def regroup(buffer: ReplayBuffer, environments: int) -> None:
             else np.zeros_like(flat, shape=(environments, *flat.shape[1:]))
         )
         owner[name] = kept.reshape(rows, environments, *flat.shape[1:])
-    buffer.full = buffer.full and rows * environments <= size
+    buffer.full = (buffer.full and rows * environments <= size) or stored // environments >= rows
     buffer.buffer_size, buffer.n_envs = rows, environments
     buffer.pos = stored // environments % rows
+
+
+def clear(buffer: ReplayBuffer, rows: int, environments: int) -> None:
+    """Empties a replay buffer and gives it so many ``rows`` of so many ``environments``."""
+    for owner, name, array in list(_arrays(buffer)):
+        owner[name] = np.zeros((rows, environments, *array.shape[2:]), array.dtype)  # no memory until it is written
+    buffer.buffer_size, buffer.n_envs = rows, environments
+    buffer.pos, buffer.full = 0, False
 
 
 def _arrays(buffer: ReplayBuffer) -> Iterator[tuple[dict[str, Any], str, NDArray[Any]]]:

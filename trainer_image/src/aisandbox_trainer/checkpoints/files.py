@@ -18,6 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from aisandbox_trainer import _sb3_internals
+from aisandbox_trainer.algorithms.environment_count import fit_action_noise
 from aisandbox_trainer.checkpoints import replay_file
 from aisandbox_trainer.checkpoints.compatibility import load_pickle
 from aisandbox_trainer.checkpoints.episodes import Episodes, NotStorable
@@ -103,8 +104,10 @@ def load(folder: Path, algorithm: type[BaseAlgorithm], env: Any, device: str) ->
     """
     model = algorithm.load(folder / CHECKPOINT_ZIP, env=env, device=device)
     _sb3_internals.set_last_observation(model, None)
-    if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
-        replay_file.load(model, model.replay_buffer, folder / REPLAY_BUFFER)
+    if isinstance(model, OffPolicyAlgorithm):
+        fit_action_noise(model)
+        if model.replay_buffer is not None:
+            replay_file.load(model, model.replay_buffer, folder / REPLAY_BUFFER)
     state: TrainingState = load_pickle((folder / STATE).read_bytes())  # a trainer's, verified by the store
     state = _continue_episodes(model, state)
     if state.episodes is None:

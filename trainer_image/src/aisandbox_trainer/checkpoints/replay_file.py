@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from aisandbox_trainer.algorithms.environment_count import can_regroup, regroup
+from aisandbox_trainer.algorithms.environment_count import can_regroup, clear, regroup
 
 _KINDS_OF_ARRAYS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 """Replay buffers that are whole with their arrays and their position."""
 _LENGTH = 8
+
+log = structlog.get_logger(__name__)
 
 
 def save(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
@@ -42,30 +45,37 @@ def save(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
 def load(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
     """Fills the buffer, also if it was stored for another number of environments. Raises OSError.
 
-    It stays empty if it was stored for other spaces, or if :func:`regroup` cannot take it.
+    It stays empty, with a warning, if it was stored for other spaces, or if :func:`regroup` cannot take it.
     """
     if type(buffer) not in _KINDS_OF_ARRAYS:
         model.load_replay_buffer(path)
         return
+    rows, number = buffer.buffer_size, buffer.n_envs
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH), "little")
         header = pickle.loads(file.read(length))  # noqa: S301  (written by a trainer, verified by the store)
-        number = buffer.n_envs
-        stored = next((shape[1] for _, _, shape in header["layout"]), number)
-        if stored != number and can_regroup(buffer):
-            regroup(buffer, stored)
+        _take_layout(buffer, header)
         own = dict(_arrays(buffer))
         layout: list[tuple[Any, Any, Any]] = [
             (own.get(name), np.dtype(dtype), shape) for name, dtype, shape in header["layout"]
         ]
         targets = [array[: shape[0]] for array, dtype, shape in layout if _fits(array, dtype, shape)]
         if len(targets) < len(layout):
-            regroup(buffer, number)
+            log.warning("the stored replay buffer does not fit and is dropped", layout=header["layout"])
+            clear(buffer, rows, number)
             return
         for target in targets:
             file.readinto(_bytes_of(target))
     buffer.pos, buffer.full = header["pos"], header["full"]
     regroup(buffer, number)
+
+
+def _take_layout(buffer: ReplayBuffer, header: dict[str, Any]) -> None:
+    """Gives an empty buffer the rows and environments of the stored one: those of a full one are all transitions."""
+    filled, stored = next((shape[:2] for _, _, shape in header["layout"]), (0, buffer.n_envs))
+    rows = filled if header["full"] else max(buffer.buffer_size * buffer.n_envs // stored, filled)
+    if can_regroup(buffer) and (rows, stored) != (buffer.buffer_size, buffer.n_envs):
+        clear(buffer, rows, stored)
 
 
 def _arrays(buffer: ReplayBuffer) -> Iterator[tuple[str, NDArray[Any]]]:
