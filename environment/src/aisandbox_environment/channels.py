@@ -54,8 +54,5 @@ DESCRIBE_METHOD = "/aisandbox.v1.EnvironmentService/Describe"
 SESSION_METHOD = "/aisandbox.v1.EnvironmentService/Session"
 """The full names of the methods."""
 
-DESCRIBE_METHOD = "/aisandbox.v1.EnvironmentService/Describe"
-"""The full name of the other method."""
-
 POOL_METADATA = "aisandbox-pool"
 """The metadata of a call for a pool of simulators at the service: the pool's name."""

@@ -278,6 +278,59 @@ async def test_flood_of_registrations_is_refused() -> None:
         assert "too many registrations from 127.0.0.1" in details
 
 
+class PlainLink:
+    """A link of a peer that sends ``messages`` and nothing after them; after so many ``reads`` it reads no more."""
+
+    peer = "192.0.2.1"
+
+    def __init__(self, *messages: Any, reads: int = 1) -> None:
+        self.metadata = {POOL_METADATA: "arena"}
+        self._messages = [message.SerializeToString() for message in messages]
+        self._reads = reads
+        self.stalled = asyncio.Event()
+
+    async def read(self) -> bytes | None:
+        return self._messages.pop(0) if self._messages else await asyncio.Future()
+
+    async def write(self, message: bytes) -> None:
+        self._reads -= 1
+        if self._reads < 0:
+            self.stalled.set()
+            await asyncio.Future()
+
+
+async def test_streams_without_a_registration_count_for_their_host() -> None:
+    relay = SimulatorRelay(limits=RelayLimits(burst=2, per_second=0.001))
+    silent = [asyncio.create_task(relay.attach(PlainLink())) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(StreamAborted, match=r"too many registrations from 192\.0\.2\.1"):
+        await relay.attach(PlainLink(registration()))
+    for each in silent:
+        each.cancel()
+
+
+async def test_simulator_that_reads_no_more_loses_its_place_when_its_trainer_leaves() -> None:
+    relay = SimulatorRelay(limits=RelayLimits(end_seconds=0.05))
+    simulator = PlainLink(registration(), reads=1)
+    attached = asyncio.create_task(relay.attach(simulator))
+    opening = environment_pb2.OpenRequest(protocol_version=1, environments=1)
+
+    async def session() -> None:
+        with contextlib.suppress(StreamAborted):  # until it is attached
+            await relay.serve_session(PlainLink(environment_pb2.SimulatorRequest(open=opening)))
+
+    async with asyncio.timeout(SECONDS):
+        while not simulator.stalled.is_set():
+            trainer = asyncio.create_task(session())
+            await asyncio.wait(
+                [trainer, stalled := asyncio.create_task(simulator.stalled.wait())], return_when="FIRST_COMPLETED"
+            )
+            stalled.cancel()
+        trainer.cancel()
+        with pytest.raises(StreamAborted, match="did not end its side of the session"):
+            await attached
+
+
 async def test_more_simulators_than_allowed_are_refused() -> None:
     async with serve(SimulatorRelay(limits=RelayLimits(simulators=1))) as (_, channel):
         first = AttachedSimulator(channel)

@@ -5,12 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import grpc
 import pytest
 from aisandbox.v1 import environment_pb2
 from aisandbox_environment import SimulatorRelay
-from attached_simulators import AttachedSimulator, PoolSession, describe, registration, serve, serving, simulators_of
+from aisandbox_environment.relay.replicas import Replicas
+from attached_simulators import (
+    SECONDS,
+    AttachedSimulator,
+    PoolSession,
+    describe,
+    registration,
+    serve,
+    serving,
+    simulators_of,
+)
 
 Code = grpc.StatusCode
 A, B = 0, 1
@@ -53,18 +64,44 @@ async def test_session_reaches_a_simulator_of_the_other_replica(replicas: list[R
         assert not found.in_session
 
 
-async def test_own_simulators_come_first_then_the_largest_that_fit(replicas: list[Replica]) -> None:
+async def test_largest_that_fit_come_first_whichever_replica_has_them(replicas: list[Replica]) -> None:
     elsewhere = (registration("large", environments=8), registration("medium", environments=4))
     async with serving(replicas[A].channel, registration("own")), serving(replicas[B].channel, *elsewhere):
         sizes = []
         for _ in range(2):
             sizes.append((await PoolSession(replicas[A].channel).open(5)).open.environments)  # noqa: PERF401
-        assert sizes == [1, 4]
+        assert sizes == [4, 1]
         refused = PoolSession(replicas[A].channel)
         assert await refused.open(5) is grpc.aio.EOF
         code, details = await refused.status()
         assert code is Code.RESOURCE_EXHAUSTED
         assert "of 3, 1 are free, the smallest with 8" in details
+
+
+async def test_own_simulator_comes_before_another_of_its_size(replicas: list[Replica]) -> None:
+    async with serving(replicas[A].channel, registration("z")), serving(replicas[B].channel, registration("a")):
+        await PoolSession(replicas[A].channel).open(5)
+        assert [(each.instance, each.in_session) for each in await simulators_of(replicas[A].channel)] == [
+            ("a", False),
+            ("z", True),
+        ]
+
+
+async def test_replica_that_is_retired_while_it_is_asked_is_left_out() -> None:
+    asked = asyncio.Event()
+
+    class Silent(SimulatorRelay):
+        async def ListSimulators(self, request: bytes, context: Any) -> bytes:
+            asked.set()
+            return await asyncio.Future()
+
+    async with serve(Silent()) as (address, _):
+        replicas = Replicas()
+        replicas.use({address})
+        listing = asyncio.create_task(replicas.simulators("arena"))
+        await asyncio.wait_for(asked.wait(), SECONDS)
+        replicas.use(set())
+        assert await asyncio.wait_for(listing, SECONDS) == []
 
 
 async def test_describe_and_list_are_about_all_replicas(replicas: list[Replica]) -> None:

@@ -14,7 +14,7 @@ from aisandbox_api.space_checks import space_size
 from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.memory import SpaceSize, default_memory_bound, memory_need
 from aisandbox_crds.spec import Algorithm
-from aisandbox_trainer.algorithms.memory_check import check_memory, size_of
+from aisandbox_trainer.algorithms.memory_check import check_memory, most_environments, size_of
 from aisandbox_trainer.errors import NotEnoughMemory
 from aisandbox_trainer.run.exit_status import exit_status_of
 from aisandbox_wire.gymnasium_spaces import space_to_proto
@@ -27,6 +27,20 @@ VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 def _check(algorithm: str, observation: Any, action: Any, given: Mapping[str, str], bound: int = 18 * GIB) -> None:
     kind = Algorithm(algorithm)
     check_memory(kind, parse_hyperparameters(kind, given), observation, action, 4, bound)
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C", "DQN"])
+def test_most_environments_are_those_that_the_check_accepts(algorithm: str) -> None:
+    kind = Algorithm(algorithm)
+    learner = kind, parse_hyperparameters(kind, {}), spaces.Box(0, 255, (84, 84, 4), np.uint8), spaces.Discrete(2)
+    most = most_environments(*learner, 4096, GIB)
+    if kind is Algorithm.PPO:
+        assert 0 < most < 4096
+    if most:
+        check_memory(*learner, most, GIB)
+    if most < 4096:
+        with pytest.raises(NotEnoughMemory):
+            check_memory(*learner, most + 1, GIB)
 
 
 @pytest.mark.parametrize(

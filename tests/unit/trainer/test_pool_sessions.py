@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -154,6 +155,35 @@ def test_simulator_that_cannot_join_holds_up_nobody(joining: tuple[ScriptedTarge
     del scene.failures[1]
     joined = joined_of(sessions)
     assert sizes(joined) == [1]
+
+
+class Stream:
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+def test_session_that_is_open_stays_so_when_another_that_joins_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams: dict[int, Stream] = {}
+    monkeypatch.setattr(pool_sessions, "open_session_stream", lambda _address, pool: Stream())
+
+    class Slow(ScriptedTarget):
+        def open(self, environments: int, *, stream: Any = None, **_: Any) -> Any:
+            made = streams[environments] = stream(self.address, pool=self.pool.name)
+            if environments == 1:  # it loads a level until it is given up
+                assert made.cancelled.wait(60)
+                raise SimulatorUnreachable("a:1", "cancelled")
+            return super().open(environments)
+
+    scene = Slow("a:1", PoolEnvironment("arena"), 1, 4, "run-1", Timeouts, free=[2, 1])
+    sessions = PoolSessions(scene, look_seconds=0.001)
+    assert sessions.joined(1) == []
+    wait_until(lambda: len(streams) == 2)
+    assert sizes(sessions.stop_joining()) == [2]
+    assert not streams[2].cancelled.is_set()
+    assert [session.closed for session in scene.opened] == [False]
 
 
 def test_run_with_the_most_environments_looks_for_no_more() -> None:

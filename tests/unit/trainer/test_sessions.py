@@ -3,9 +3,11 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from aisandbox_trainer.environments.sessions import call_concurrently
+from aisandbox_environment import SimulatorHung
+from aisandbox_trainer.environments.sessions import call_concurrently, settled
 from aisandbox_trainer.errors import StopRequested
 
 BOUND = 20.0
@@ -24,6 +26,28 @@ def test_calls_wait_at_the_same_time_and_keep_their_order() -> None:
     before = threading.active_count()
     assert call_concurrently([call(i) for i in range(3)], lambda: None) == [0, 1, 2]
     assert threading.active_count() == before
+
+
+def test_sessions_that_answer_are_kept_and_waited_for_at_the_same_time() -> None:
+    together = threading.Barrier(3)
+
+    class Session:
+        def __init__(self, answer: bool | None) -> None:
+            self.answer = answer
+            self.closed = False
+
+        def settle(self) -> bool:
+            together.wait(BOUND)
+            if self.answer is None:
+                raise SimulatorHung("a:1", "no reply")
+            return self.answer
+
+        def close(self) -> None:
+            self.closed = True
+
+    sessions: Any = [Session(None), Session(True), Session(False)]
+    assert settled(sessions, lambda: None) == [sessions[1]]
+    assert [session.closed for session in sessions] == [True, False, True]
 
 
 def test_error_of_one_call_ends_the_others() -> None:

@@ -192,6 +192,11 @@ class Session:
                 self.ended.set_exception(status)
                 self.ended.exception()
 
+    async def leave(self) -> None:
+        """Tells the place, unless it is told already, that the trainer was lost or has cancelled the session."""
+        status = aborted(grpc.StatusCode.CANCELLED, "the trainer was lost or has cancelled the session")
+        await self._place.leave(self, status)
+
     async def reply(self, message: bytes) -> None:
         """Passes a reply on to the trainer. One that is lost is seen by the reader of its requests."""
         if not self._is_open:
@@ -202,7 +207,6 @@ class Session:
     async def pass_requests(self, opening: pb.OpenRequest) -> None:
         """Passes the requests on until the trainer or the simulator ends the session; then the place knows it."""
         opening.environments = self._place.registration.environments
-        status: Status = aborted(grpc.StatusCode.CANCELLED, "the trainer was lost or has cancelled the session")
         broke = True
         try:
             await self._place.request(self, pb.SimulatorRequest(open=opening).SerializeToString())
@@ -211,9 +215,10 @@ class Session:
             broke = False
         except Exception as error:
             self._place.log.info("session broke", error=type(error).__name__)
-        if not broke and not await self._is_cancelled():
-            status = None
-        await self._place.leave(self, status)
+        if broke or await self._is_cancelled():
+            await self.leave()
+        else:
+            await self._place.leave(self, None)
         await self._place.wait_until_over()  # a trainer that has read the end may count on the place being free
         self.end(None)
 

@@ -120,6 +120,7 @@ class SimulatorRelay:
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"MAX_SIMULATORS: {self._limits.simulators:,} simulators are attached to this service already",
             )
+        self._check_rate(link.peer)
         self._streams += 1
         try:
             place = Place(link, await self._register(link, pool), self._clock, self._limits.end_seconds)
@@ -134,9 +135,12 @@ class SimulatorRelay:
         pool = self._pool_of(link.metadata)
         opening = await self._read_opening(link)
         place = self._places.free(pool, opening.environments)
-        if place is None:
-            if self._asks_replicas(link.metadata) and await self.replicas.serve_session(link, pool, opening):
+        own = 0 if place is None else place.registration.environments
+        if own < opening.environments and self._asks_replicas(link.metadata):
+            if await self.replicas.serve_session(link, pool, opening, own):
                 return
+            place = self._places.free(pool, opening.environments)  # it may have been taken meanwhile
+        if place is None:
             await self._refuse(pool, opening.environments, link.metadata)
         session = Session(link, place)
         place.begin(session, opening.run_id)
@@ -147,6 +151,7 @@ class SimulatorRelay:
         finally:
             self._sessions.discard(session)
             session.cancel()
+            self._run(session.leave())  # at once: the last request may wait for a simulator that does not read
 
     def stop_streams(self) -> bool:
         """Ends every stream with UNAVAILABLE and refuses new ones; returns whether there were any."""
@@ -165,12 +170,6 @@ class SimulatorRelay:
             raise invalid("register", f"did not come within {self._limits.register_seconds:g} s") from None
         if first is None:
             raise invalid("register", "is the first message of a stream, which ended without it")
-        if not self._rate.take(link.peer):
-            raise aborted(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"too many registrations from {link.peer}: more than {self._limits.per_second:g} a second; try again "
-                "with backoff",
-            )
         try:
             field, payload = field_of(first)
         except InvalidFrame:
@@ -184,6 +183,15 @@ class SimulatorRelay:
         self._check_stopping("attach")
         self._places.check(new)  # again, because another may have registered in the meantime
         return new
+
+    def _check_rate(self, host: str) -> None:
+        """For each stream that is opened: those that do not register take places of MAX_SIMULATORS too, for a while."""
+        if not self._rate.take(host):
+            raise aborted(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"too many registrations from {host}: more than {self._limits.per_second:g} a second; try again with "
+                "backoff",
+            )
 
     async def _check_with_replicas(self, new: Registration) -> None:
         """As Places.check; not coordinated between two replicas that ask each other at the same moment."""

@@ -99,8 +99,12 @@ class Replicas:
         answers = await self._ask(lambda replica: replica.describe(request, metadata=metadata, timeout=ANSWER_SECONDS))
         return [answer for _, answer in answers]
 
-    async def serve_session(self, link: Link, pool: str, opening: environment_pb2.OpenRequest) -> bool:
-        """Serves the session with a free simulator of another replica, if there is one; returns whether there was.
+    async def serve_session(
+        self, link: Link, pool: str, opening: environment_pb2.OpenRequest, more_than: int = 0
+    ) -> bool:
+        """Serves the session with a free simulator of another replica that has ``more_than`` so many environments.
+
+        Returns whether there was one.
 
         Returns when the session has ended. Raises StreamAborted for a status other than OK.
         """
@@ -108,7 +112,7 @@ class Replicas:
             (each.environments, replica.address, replica)
             for replica, found in await self._lists(pool)
             for each in found
-            if not each.in_session and each.environments <= opening.environments
+            if not each.in_session and more_than < each.environments <= opening.environments
         ]
         asked: set[str] = set()
         for _, address, replica in sorted(free, key=lambda each: each[0], reverse=True):
@@ -132,7 +136,7 @@ class Replicas:
         for replica, answer in zip(replicas, answers, strict=True):
             if not isinstance(answer, BaseException):
                 found.append((replica, answer))
-            elif not isinstance(answer, grpc.aio.AioRpcError):
+            elif not isinstance(answer, grpc.aio.AioRpcError | asyncio.CancelledError):  # or its connection was closed
                 raise answer
         return found
 

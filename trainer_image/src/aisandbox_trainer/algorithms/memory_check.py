@@ -6,6 +6,7 @@ Owns the size of a Gymnasium space. The estimate is :mod:`aisandbox_crds.memory`
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 
 import numpy as np
 from aisandbox_crds import Algorithm, Hyperparameters, SpaceSize, memory_need
@@ -30,6 +31,23 @@ def check_memory(
         raise NotEnoughMemory(
             f"{rule}; the observation space is {_name(observation_space)}, the action space {_name(action_space)}"
         )
+
+
+def most_environments(
+    algorithm: Algorithm,
+    hyperparameters: Hyperparameters,
+    observation_space: Space,
+    action_space: Space,
+    most: int,
+    bound: int,
+) -> int:
+    """How many environments, of at most ``most``, a trainer may have that takes at most ``bound`` bytes; 0 if none."""
+    observation, action = size_of(observation_space), size_of(action_space)
+
+    def total(environments: int) -> int:
+        return memory_need(algorithm, hyperparameters, observation, action, environments).total
+
+    return bisect_right(range(1, most + 1), bound, key=total)
 
 
 def size_of(space: Space) -> SpaceSize:

@@ -69,7 +69,9 @@ class PoolTarget:
         """Those that are attached now. Raises SimulatorError."""
         return list_simulators(self.address, self.pool.name)
 
-    def open(self, environments: int, *, evaluation: bool, stream: Callable[..., ClientStream]) -> SimulatorSession:
+    def open(
+        self, environments: int, *, evaluation: bool, stream: Callable[..., ClientStream] = open_session_stream
+    ) -> SimulatorSession:
         """A session with the largest free simulator of at most so many environments. Raises SimulatorError."""
         return SimulatorSession.connect(
             self.address,
@@ -105,21 +107,41 @@ class PoolTarget:
 
 @dataclass(slots=True)
 class _Openings:
-    """Streams that are being opened, and a way to cancel them before there is a session to cancel."""
+    """Sessions that are being opened, and a way to cancel them; those that are open already stay open."""
 
     streams: list[ClientStream] = field(default_factory=list)
     cancelled: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def stream(self, address: str, *, pool: str) -> ClientStream:
-        made = open_session_stream(address, pool=pool)
-        self.streams.append(made)
-        if self.cancelled:
-            made.cancel()
-        return made
+    def open(self, target: PoolTarget, environments: int) -> SimulatorSession:
+        """A session for training, of at most so many environments. Raises SimulatorError."""
+        made: list[ClientStream] = []
+
+        def stream(address: str, *, pool: str) -> ClientStream:
+            made.append(open_session_stream(address, pool=pool))
+            with self.lock:
+                self.streams += made
+                cancelled = self.cancelled
+            if cancelled:
+                made[0].cancel()
+            return made[0]
+
+        try:
+            session = target.open(environments, evaluation=False, stream=stream)
+        finally:
+            with self.lock:
+                self.streams = [each for each in self.streams if each not in made]
+                cancelled = self.cancelled
+        if cancelled:
+            session.close()
+            raise SimulatorUnreachable(target.address, "the session was cancelled while it was opened")
+        return session
 
     def cancel(self) -> None:
-        self.cancelled = True
-        for stream in list(self.streams):
+        with self.lock:
+            self.cancelled = True
+            streams = list(self.streams)
+        for stream in streams:
             stream.cancel()
 
 
@@ -186,7 +208,7 @@ class PoolSessions:
 
         def open_one(size: int) -> None:
             try:
-                opened.append(self.target.open(size, evaluation=False, stream=openings.stream))
+                opened.append(openings.open(self.target, size))
             except TransientSimulatorError as error:
                 transient.append(error)
             except SimulatorError as error:
@@ -226,11 +248,10 @@ def evaluation_session(target: PoolTarget, stop: Stop, patience: float | None = 
 
     Raises TooFewEnvironments if none is free, SimulatorError, StopRequested.
     """
-    openings = _Openings()
     waited, patience = 0.0, EVALUATION_PATIENCE if patience is None else patience
     while True:
         try:
-            return [stop.interruptibly(partial(target.open, MAX_SIZE, evaluation=True, stream=openings.stream))]
+            return [stop.interruptibly(partial(target.open, MAX_SIZE, evaluation=True))]
         except (AtCapacity, SimulatorUnreachable) as error:
             if waited >= patience:
                 says = f"no simulator of pool {target.pool.name!r} was free for evaluation within {patience:g} s"

@@ -5,15 +5,19 @@ Owns what is kept when a session fails. Must not know what a model does about th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
-from aisandbox_environment import SimulatorError, SimulatorSession
+import structlog
+from aisandbox_environment import SimulatorSession
 
 from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.environments.patience import Patience
 from aisandbox_trainer.environments.pool_sessions import PoolSessions
+from aisandbox_trainer.environments.sessions import settled
 from aisandbox_trainer.runtime.stop import Stop
+
+log = structlog.get_logger(__name__)
 
 
 class PoolVecEnv(GrpcVecEnv):
@@ -30,7 +34,27 @@ class PoolVecEnv(GrpcVecEnv):
         asked = target.pool.environments or target.fewest
         if self.num_envs >= asked:
             return ""
-        return f"training with {self.num_envs} of {asked} environments of pool {target.pool.name!r}"
+        says = f"training with {self.num_envs} of {asked} environments of pool {target.pool.name!r}"
+        if target.most < asked:
+            says += f"; the trainer's memory holds the buffer of {target.most} (TRAINER_MEMORY_BYTES)"
+        return says
+
+    @property
+    def simulators(self) -> int:
+        """How many there are now."""
+        return len(self._sessions)
+
+    @property
+    def most(self) -> int:
+        """The most environments that are taken."""
+        return self._pool.target.most
+
+    def take_at_most(self, environments: int) -> None:
+        """From now on no more are taken than so many ``environments``."""
+        target = self._pool.target
+        if environments < target.most:
+            self._pool.target = replace(target, most=environments)
+            log.info("the memory bounds the environments that are taken", most=environments)
 
     def reconnect(self) -> None:
         """Keeps the sessions that still answer, and opens more; the next call must be :meth:`reset`.
@@ -57,14 +81,4 @@ class PoolVecEnv(GrpcVecEnv):
 
     def _settled(self) -> list[SimulatorSession]:
         """The sessions that have answered all requests; the others are closed."""
-        kept: list[SimulatorSession] = []
-        sessions: Sequence[SimulatorSession] = self._sessions
-        for session in sessions:
-            try:
-                if self._stop.interruptibly(session.settle):
-                    kept.append(session)
-                    continue
-            except SimulatorError:
-                pass
-            session.close()
-        return kept
+        return self._stop.interruptibly(lambda: settled(self._sessions, self._cancel))

@@ -1,4 +1,4 @@
-"""Opening the sessions of a run: its environments distributed over the simulators' addresses, all at the same time.
+"""The sessions of a run, all at the same time: its environments distributed over the simulators' addresses.
 
 Owns the threads: they live inside a call, and have ended when it returns or raises. Must not know learning or retries.
 """
@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from aisandbox_crds import GrpcEnvironment
 from aisandbox_environment import (
+    SimulatorError,
     SimulatorSession,
     Timeouts,
     distribute_environments,
@@ -61,6 +62,23 @@ def open_sessions(
         for session in opening.sessions:
             session.close()
         raise
+
+
+def settled(sessions: Sequence[SimulatorSession], cancel: Callable[[], None]) -> list[SimulatorSession]:
+    """The sessions that answer what is still due, so that they can go on; the others are closed."""
+    answers = call_concurrently([partial(_is_settled, session) for session in sessions], cancel)
+    kept = [session for session, answer in zip(sessions, answers, strict=True) if answer]
+    for session, answer in zip(sessions, answers, strict=True):
+        if not answer:
+            session.close()
+    return kept
+
+
+def _is_settled(session: SimulatorSession) -> bool:
+    try:
+        return session.settle()
+    except SimulatorError:
+        return False
 
 
 class _Opening:

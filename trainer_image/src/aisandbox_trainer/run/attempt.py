@@ -32,12 +32,13 @@ from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.algorithms import builder
 from aisandbox_trainer.algorithms.builder import class_of
 from aisandbox_trainer.algorithms.divergence import check_finite
-from aisandbox_trainer.algorithms.memory_check import check_memory
+from aisandbox_trainer.algorithms.memory_check import check_memory, most_environments
 from aisandbox_trainer.algorithms.policy_choice import check_actions, check_hyperparameters, choose_policy
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
 from aisandbox_trainer.environments.factory import Environments, space_adapter_of
 from aisandbox_trainer.environments.patience import Patience
+from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone, StopRequested
 from aisandbox_trainer.fast_updates.self_test import SelfTested
@@ -226,14 +227,11 @@ class Attempt:
             inner = adapter.inner_observation_space, adapter.inner_action_space
             check_hyperparameters(self._spec.algorithm, self._hyperparameters, *inner)
         self._check_environments(bare.num_envs, self._hyperparameters)
-        check_memory(
-            self._spec.algorithm,
-            self._hyperparameters,
-            adapter.observation_space,
-            adapter.action_space,
-            bare.num_envs,
-            self._settings.memory_bytes,
-        )
+        spaces = adapter.observation_space, adapter.action_space
+        learner = self._spec.algorithm, self._hyperparameters, *spaces
+        check_memory(*learner, bare.num_envs, self._settings.memory_bytes)
+        if isinstance(pool := bare.unwrapped, PoolVecEnv):
+            pool.take_at_most(most_environments(*learner, pool.most, self._settings.memory_bytes))
         policy = choose_policy(self._hyperparameters.policy, adapter.observation_space)
         builder.set_threads(policy, self._settings.torch_threads)
         if checkpoint is None:

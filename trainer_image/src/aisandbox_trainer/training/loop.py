@@ -37,7 +37,7 @@ from aisandbox_trainer.training.episode_capture import EpisodeCapture
 from aisandbox_trainer.training.update_guard import UpdateGuard
 
 FAILURES_WITHOUT_PROGRESS = 10
-"""A simulator that fails this often before the next update is given up."""
+"""A simulator that fails this often before the next update is given up; of a pool, so often each of them."""
 STOP_SECONDS = 2.0
 """How long a stop waits for the end of a rollout of DQN, which is near, before the step in flight is dropped."""
 EXACT_STOP_SECONDS = 10.0
@@ -71,6 +71,7 @@ class TrainingLoop:
     wrap: Callable[[VecEnv], VecEnv] | None = None
     _furthest: int = -1
     _longest_rollout: int = 0
+    _simulators: int = 1
     _check_weights: FiniteCheck = field(default_factory=FiniteCheck)
     _episode_capture: EpisodeCapture = field(default_factory=EpisodeCapture)
     _update_guard: UpdateGuard = field(init=False)
@@ -156,7 +157,7 @@ class TrainingLoop:
             self.episodes_restored = self.episodes_restored and is_first_rollout
             self._furthest = self.model.num_timesteps
             self._longest_rollout = 0
-            self.failures = 0
+            self.failures, self._simulators = 0, 1
         self._check_weights(self.model)
         if isinstance(self.model, OnPolicyAlgorithm):
             self.rollback_point = RollbackPoint.capture(self.model, self._episode_capture.capture(self.model))
@@ -208,14 +209,17 @@ class TrainingLoop:
         lost = 0 if point is None else self.model.num_timesteps - point.timesteps
         log.warning("simulator failed", error=str(error), timesteps_dropped=lost)
         self.progress.timesteps_dropped += lost
+        bare = cast(GrpcVecEnv, env_of(self.model).unwrapped)
         self.failures += 1
-        if self.failures >= FAILURES_WITHOUT_PROGRESS:
+        if isinstance(bare, PoolVecEnv):  # each of its simulators that leaves is a failure
+            self._simulators = max(self._simulators, bare.simulators)
+        if self.failures >= FAILURES_WITHOUT_PROGRESS * self._simulators:
             raise self._given_up(error)
         self._roll_back(random=False)  # not the same actions again: they may be what it failed on
         self._reset_episodes()
         if self.failures > 1:
-            self.stop.sleep(BACKOFF_SECONDS * self.failures)
-        self.retry.call(cast(GrpcVecEnv, env_of(self.model).unwrapped).reconnect)
+            self.stop.sleep(BACKOFF_SECONDS * min(self.failures, FAILURES_WITHOUT_PROGRESS))
+        self.retry.call(bare.reconnect)
         self._follow_pool()
         self.progress.warning = f"the simulator failed, {lost} timesteps were dropped, it is available again: {error}"
         log.info("simulator available again", timesteps=self.model.num_timesteps)
