@@ -2,6 +2,8 @@
 //
 //   dotnet run -- check                  tests the environment; needs no service
 //   dotnet run -- serve [--port 50061]   serves it, for runs that others start
+//   dotnet run -- serve --attach ADDRESS --pool NAME
+//                                        dials the service at ADDRESS instead of listening, for runs on that pool
 //   dotnet run -- train [100000]         serves it, trains a policy for so many steps, and plays with it
 //   dotnet run -- play RUN               plays with the best policy of a run
 //
@@ -24,7 +26,7 @@ try
         ["train"] => await Train(100_000),
         ["train", var steps] when int.TryParse(steps, out var timesteps) => await Train(timesteps),
         ["play", var run] => await Play(run),
-        _ => Fail("usage: dotnet run -- check | serve [--port PORT] | train [TIMESTEPS] | play RUN"),
+        _ => Fail("usage: dotnet run -- check | serve [--port PORT | --attach ADDRESS --pool NAME] | train [TIMESTEPS] | play RUN"),
     };
 }
 catch (Exception error) when (error is AISandboxException or TrainingFailedException or PolicyException or IOException)

@@ -116,6 +116,10 @@ public abstract record TrainingEnvironment
     /// <param name="addresses">Each <c>HOST:PORT</c>, or <c>dns:///HOST:PORT</c> for every address that the name resolves to.</param>
     public static SimulatorEnvironment Simulator(params string[] addresses) => new() { Addresses = addresses };
 
+    /// <summary>The simulators of a pool, which dial the service instead of being dialled; their number may change while the run trains.</summary>
+    /// <param name="name">The pool that they name when they attach.</param>
+    public static PoolEnvironment Pool(string name) => new() { Name = name };
+
     /// <summary>An environment registered with Gymnasium, made inside the trainer.</summary>
     /// <param name="id"><c>CartPole-v1</c>.</param>
     public static GymnasiumEnvironment Gymnasium(string id) => new() { Id = id };
@@ -163,6 +167,36 @@ public sealed record SimulatorEnvironment : TrainingEnvironment
             },
         };
     }
+}
+
+/// <summary>The simulators of a pool, which dial the service (SimulatorPoolService).</summary>
+public sealed record PoolEnvironment : TrainingEnvironment
+{
+    /// <summary>The pool: 1 to 63 lower-case letters, digits and "-".</summary>
+    public required string Name { get; init; }
+
+    /// <summary>The most environments to step together, up to 4,096; null: the hyperparameter n_envs, otherwise all that are free.</summary>
+    public int? Environments { get; init; }
+
+    /// <summary>
+    /// The fewest, at most <see cref="Environments"/>: the run waits while there are fewer. Null: as many as
+    /// <see cref="Environments"/> or n_envs says, otherwise 1.
+    /// </summary>
+    public int? Minimum { get; init; }
+
+    /// <summary>Options of the simulators: texts, numbers, truth values, null, lists and dictionaries of them.</summary>
+    public IReadOnlyDictionary<string, object?>? Options { get; init; }
+
+    internal override V1.Environment ToMessage() => new()
+    {
+        Pool = new V1.PoolEnvironment
+        {
+            Name = Name,
+            Environments = Training.ToUnsigned(Environments ?? 0, "Environment.Environments"),
+            Minimum = Training.ToUnsigned(Minimum ?? 0, "Environment.Minimum"),
+            Options = Options is null ? null : OptionValues.ToStruct("Environment.Options", Options),
+        },
+    };
 }
 
 /// <summary>An environment registered with Gymnasium.</summary>

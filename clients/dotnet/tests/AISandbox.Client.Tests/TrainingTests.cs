@@ -112,8 +112,19 @@ public class TrainingTests
     }
 
     [Fact]
+    public void Environment_is_a_pool_with_a_range_of_environments()
+    {
+        var options = new Dictionary<string, object?> { ["level"] = "hard" };
+        var pool = (TrainingEnvironment.Pool("carts") with { Environments = 8, Minimum = 2, Options = options }).ToMessage().Pool;
+        Assert.Equal(("carts", 8u, 2u, "hard"), (pool.Name, pool.Environments, pool.Minimum, pool.Options.Fields["level"].StringValue));
+        Assert.Equal(new V1.Environment { Pool = new V1.PoolEnvironment { Name = "carts" } }, TrainingEnvironment.Pool("carts").ToMessage());
+    }
+
+    [Fact]
     public void Wrong_environment_is_refused_by_name()
     {
+        Assert.Contains("Environment.Environments", Message(TrainingEnvironment.Pool("carts") with { Environments = -1 }), StringComparison.Ordinal);
+        Assert.Contains("Environment.Minimum", Message(TrainingEnvironment.Pool("carts") with { Minimum = -1 }), StringComparison.Ordinal);
         Assert.Contains("Environment.Addresses", Message(TrainingEnvironment.Simulator("a:1,b:2")), StringComparison.Ordinal);
         Assert.Contains("Environment.Environments", Message(TrainingEnvironment.Simulator("a:1") with { Environments = -1 }), StringComparison.Ordinal);
         var options = new Dictionary<string, object?> { ["when"] = new object[] { DateTimeOffset.UnixEpoch } };

@@ -63,6 +63,31 @@ public sealed class PoolTests(ServiceProcess service) : IClassFixture<ServicePro
     }
 
     [Fact(Skip = NoService, SkipWhen = nameof(ServiceProcess.IsAbsent), SkipType = typeof(ServiceProcess))]
+    public async Task Run_trains_against_a_pool_with_an_attached_simulator()
+    {
+        using var stop = new CancellationTokenSource();
+        var simulator = new Simulator(() => new CartPole());
+        var attached = simulator.AttachAsync(Options("trained", "here", environments: 2), stop.Token);
+        using var client = new AISandboxClient(service.Address);
+        var run = await client.StartAsync(
+            new Training
+            {
+                Experiment = "pool",
+                TotalTimesteps = 256,
+                Environment = TrainingEnvironment.Pool("trained") with { Environments = 2 },
+                Hyperparameters = new PpoHyperparameters { NSteps = 64, BatchSize = 32, NEpochs = 1 },
+            },
+            Test);
+
+        var status = await run.WaitAsync(Test); // throws if the run fails
+
+        Assert.Equal((TrainingPhase.Succeeded, 256L), (status.Phase, status.TimestepsDone));
+        await Waiting.UntilAsync(async () => !(await ListAsync(client, "trained")).Single().InSession); // it waits for the next run
+        stop.Cancel();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => attached.WaitAsync(Waiting.Limit, Test));
+    }
+
+    [Fact(Skip = NoService, SkipWhen = nameof(ServiceProcess.IsAbsent), SkipType = typeof(ServiceProcess))]
     public async Task Refusals_of_the_service_reach_the_program()
     {
         using var stop = new CancellationTokenSource();

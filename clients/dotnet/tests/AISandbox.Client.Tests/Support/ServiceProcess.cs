@@ -36,8 +36,9 @@ public sealed class ServiceProcess : IAsyncLifetime
     /// <summary>Starts it, on the port that it had before.</summary>
     public async Task StartAsync()
     {
-        var start = new ProcessStartInfo(Python!) { RedirectStandardOutput = true, RedirectStandardError = true };
-        foreach (var argument in (string[])["-m", "aisandbox_cli", "up", "--json", "--port", $"{Port}", "--models-dir", Path.Combine(_folder.FullName, "models")])
+        // It stops when its stdin ends: also if this process is killed.
+        var start = new ProcessStartInfo(Python!) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        foreach (var argument in (string[])["-m", "aisandbox_cli", "up", "--json", "--stop-with-parent", "--port", $"{Port}", "--models-dir", Path.Combine(_folder.FullName, "models")])
         {
             start.ArgumentList.Add(argument);
         }
