@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -152,14 +151,11 @@ def page_server() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """The gRPC address of `aisandbox up`, and the address of its HTTP port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("service")
     with Children(folder) as children:
-        up = children.start(
-            "up", "--port", "0", "--models-dir", str(folder / "models"), environ={"HTTP_PORT": str(port)}
-        )
-        yield str(up.wait_until_ready()["address"]), f"http://127.0.0.1:{port}"
+        up = children.start("up", "--port", "0", "--models-dir", str(folder / "models"), environ={"HTTP_PORT": "0"})
+        ready = up.wait_until_ready()
+        yield str(ready["address"]), f"http://127.0.0.1:{ready['httpPort']}"
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,8 @@ CALL_TIMEOUT = 15.0
 IDEMPOTENT = (
     "StartTraining",
     "StartTrainingPPO",
+    "StartTrainingA2C",
+    "StartTrainingDQN",
     "GetTrainingStatus",
     "ListTrainingRuns",
     "CancelTraining",

@@ -29,10 +29,12 @@ STOP_TIMEOUT = 45.0
 # The child's side.
 
 
-def announce_ready(name: str, address: str, lines: Sequence[str], *, as_json: bool) -> None:
-    """Prints that the server ``name`` listens on ``address``; for people also ``lines``, the next steps."""
+def announce_ready(
+    name: str, address: str, lines: Sequence[str], *, as_json: bool, more: Mapping[str, object] | None = None
+) -> None:
+    """Prints that the server ``name`` listens on ``address``; for people ``lines``, the next steps, else ``more``."""
     if as_json:
-        print(json.dumps({"address": address, "pid": os.getpid()}), flush=True)
+        print(json.dumps({"address": address, "pid": os.getpid(), **(more or {})}), flush=True)
         return
     print(f"The {name} listens on {address}. Press Ctrl-C to stop it.", *lines, sep="\n", flush=True)
 

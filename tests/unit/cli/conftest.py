@@ -18,6 +18,7 @@ from grpc_status import rpc_status
 CALLS = (
     "StartTraining",
     "StartTrainingPPO",
+    "StartTrainingDQN",
     "GetTrainingStatus",
     "ListTrainingRuns",
     "CancelTraining",

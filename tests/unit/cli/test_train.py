@@ -19,7 +19,7 @@ Status = Callable[..., pb.StatusResponse]
 
 
 def test_train_sends_the_options(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    service.says("StartTraining", pb.TrainingResponse(run_id="exp-1"))
+    service.says("StartTrainingDQN", pb.TrainingResponse(run_id="exp-1"))
     code = main(
         [
             *("train", "DQN", "--timesteps", "1e4", "--simulator", "127.0.0.1:9", "--environments", "4"),
@@ -37,7 +37,7 @@ def test_train_sends_the_options(service: Any, capsys: pytest.CaptureFixture[str
             *("--request-id", "r1", "--evaluate-every", "1000", "--checkpoint-every", "5_000", "--detach"),
         ]
     )
-    request = service.requests("StartTraining")[0]
+    request = service.requests("StartTrainingDQN")[0]
     assert code == 0
     assert capsys.readouterr().out == "exp-1\n"
     assert request.algorithm == pb.ALGORITHM_DQN
@@ -53,7 +53,7 @@ def test_train_sends_the_options(service: Any, capsys: pytest.CaptureFixture[str
 
 
 def test_train_sends_where_the_trainer_is_to_run(service: Any, tmp_path: Path) -> None:
-    service.says("StartTraining", pb.TrainingResponse(run_id="exp-1"))
+    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
     file = tmp_path / "template.json"
     file.write_text('{"metadata": {"annotations": {"a": "b"}}}')
     options = [
@@ -63,7 +63,7 @@ def test_train_sends_where_the_trainer_is_to_run(service: Any, tmp_path: Path) -
         *("--pod-template", f"@{file}"),
     ]
     assert main(["train", "ppo", "--detach", *options]) == 0
-    placement = service.requests("StartTraining")[0].placement
+    placement = service.requests("StartTrainingPPO")[0].placement
     assert dict(placement.requests) == {"cpu": "2", "memory": "4Gi"}
     assert dict(placement.limits) == {"nvidia.com/gpu": "1"}
     assert (placement.queue, placement.priority_class_name) == ("gpus", "night")
@@ -77,9 +77,9 @@ def test_train_sends_where_the_trainer_is_to_run(service: Any, tmp_path: Path) -
 
 
 def test_train_omits_options_that_were_not_given(service: Any) -> None:
-    service.says("StartTraining", pb.TrainingResponse(run_id="exp-1"))
+    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
     assert main(["train", "ppo", "--detach"]) == 0
-    request = service.requests("StartTraining")[0]
+    request = service.requests("StartTrainingPPO")[0]
     assert not request.HasField("seed")
     assert not request.HasField("environment")
     assert not request.HasField("evaluation")
@@ -93,7 +93,7 @@ def test_train_exits_with_zero_only_for_success(
     service: Any, status: Status, capsys: pytest.CaptureFixture[str], phase: str, code: int
 ) -> None:
     failure = pb.Failure(reason="SimulatorUnreachable", message="nobody at 127.0.0.1:9") if phase == "FAILED" else None
-    service.says("StartTraining", pb.TrainingResponse(run_id="exp-1"))
+    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
     service.says("WatchTraining", [status("STARTING", 0), status(), status(phase, failure=failure)])
     assert main(["train", "ppo"]) == code
     out = capsys.readouterr().out
@@ -105,7 +105,7 @@ def test_train_exits_with_zero_only_for_success(
 def test_train_with_json_prints_messages_and_nothing_else(
     service: Any, status: Status, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service.says("StartTraining", pb.TrainingResponse(run_id="exp-1"))
+    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
     service.says("WatchTraining", [status(), status("SUCCEEDED", 1000)])
     assert main(["train", "ppo", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -116,16 +116,16 @@ def test_train_with_json_prints_messages_and_nothing_else(
 
 def test_train_retries_the_start_with_the_same_request_id(service: Any) -> None:
     busy = service.refusal(grpc.StatusCode.UNAVAILABLE, "starting")
-    service.says("StartTraining", busy, busy, pb.TrainingResponse(run_id="exp-1"))
+    service.says("StartTrainingPPO", busy, busy, pb.TrainingResponse(run_id="exp-1"))
     assert main(["train", "ppo", "--detach"]) == 0
-    requests = service.requests("StartTraining")
+    requests = service.requests("StartTrainingPPO")
     assert len(requests) == 3
     assert len({request.request_id for request in requests}) == 1
 
 
 def test_train_prints_the_field_and_the_rule(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     service.says(
-        "StartTraining",
+        "StartTrainingPPO",
         service.refusal(
             grpc.StatusCode.INVALID_ARGUMENT,
             "2 fields",
@@ -140,10 +140,10 @@ def test_train_prints_the_field_and_the_rule(service: Any, capsys: pytest.Captur
 
 
 def test_train_asks_for_a_pool(service: Any) -> None:
-    service.says("StartTraining", pb.TrainingResponse(run_id="exp-1"))
+    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
     options = ["--environments", "8", "--minimum", "2", "--environment-option", "level=3"]
     assert main(["train", "ppo", "--detach", "--pool", "arena", *options]) == 0
-    (request,) = service.requests("StartTraining")
+    (request,) = service.requests("StartTrainingPPO")
     pool = request.environment.pool
     assert (pool.name, pool.environments, pool.minimum) == ("arena", 8, 2)
     assert dict(pool.options) == {"level": 3.0}
@@ -242,3 +242,10 @@ def test_interrupted_watch_does_not_cancel_the_run_and_prints_the_next_steps(
     assert "aisandbox suspend exp-1" in err
     assert "aisandbox cancel exp-1" in err
     assert service.received == []
+
+
+def test_train_starts_an_algorithm_without_a_call_of_its_own_by_the_common_one(service: Any) -> None:
+    service.says("StartTraining", pb.TrainingResponse(run_id="exp-1"))
+    assert main(["train", "sac", "--detach"]) == 0
+    (request,) = service.requests("StartTraining")
+    assert request.algorithm == pb.ALGORITHM_SAC

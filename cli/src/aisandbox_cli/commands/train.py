@@ -24,12 +24,20 @@ from aisandbox_cli.rendering import message_json
 NUMBERS: Mapping[str, int] = {name.lower(): number for number, name in ALGORITHM_NAMES.items()}
 """The algorithms by the lower-case values of ALGORITHM."""
 
+_SERVICE = pb.DESCRIPTOR.services_by_name["PolicyTrainerService"]
+
 
 def _algorithm(text: str) -> int:
     """The number of the algorithm with this name, in any case."""
     if text.lower() not in NUMBERS:
         raise typer.BadParameter(f"{text!r} is not one of {', '.join(NUMBERS)}.")
     return NUMBERS[text.lower()]
+
+
+def _call(algorithm: int) -> str:
+    """The call that starts a run: that of the algorithm where it has one, which earlier services have too."""
+    named = f"StartTraining{ALGORITHM_NAMES[algorithm]}"
+    return named if named in _SERVICE.methods_by_name else "StartTraining"
 
 
 def _completions(incomplete: str) -> list[str]:
@@ -194,7 +202,7 @@ def train(
             )
         )
     with connect(address) as service:
-        response = service.stub.StartTraining(request, timeout=CALL_TIMEOUT)
+        response = getattr(service.stub, _call(algorithm))(request, timeout=CALL_TIMEOUT)
         if detach or as_json:
             print(message_json(response) if as_json else response.run_id, flush=True)
         else:
