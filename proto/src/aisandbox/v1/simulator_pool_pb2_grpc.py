@@ -72,7 +72,7 @@ class SimulatorPoolServiceServicer:
         Lives. The place ends with the stream, and its session with it; there are no leases. A simulator whose stream was
         lost attaches again, with exponential backoff from 1 s to 30 s, and registers anew: as long as nobody waits for a
         reply, nothing is lost by that. A simulator that half-closes leaves the pool; if it does so in a session, the session
-        has ended with CANCELLED.
+        has ended with UNAVAILABLE.
 
         Keepalive. The service pings a connection that was silent for 30 s and ends its places if no answer comes within
         20 s. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
@@ -85,7 +85,7 @@ class SimulatorPoolServiceServicer:
         contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
         other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
         UNAVAILABLE (the service stops or was lost, or a session was not ended in time), RESOURCE_EXHAUSTED (too many places,
-        or too many registrations a minute), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
+        or too many registrations a second), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

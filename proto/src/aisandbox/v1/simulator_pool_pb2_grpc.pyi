@@ -54,7 +54,7 @@ class SimulatorPoolServiceStub:
     Lives. The place ends with the stream, and its session with it; there are no leases. A simulator whose stream was
     lost attaches again, with exponential backoff from 1 s to 30 s, and registers anew: as long as nobody waits for a
     reply, nothing is lost by that. A simulator that half-closes leaves the pool; if it does so in a session, the session
-    has ended with CANCELLED.
+    has ended with UNAVAILABLE.
 
     Keepalive. The service pings a connection that was silent for 30 s and ends its places if no answer comes within
     20 s. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
@@ -67,7 +67,7 @@ class SimulatorPoolServiceStub:
     contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
     other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
     UNAVAILABLE (the service stops or was lost, or a session was not ended in time), RESOURCE_EXHAUSTED (too many places,
-    or too many registrations a minute), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
+    or too many registrations a second), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
     """
     ListSimulators: _grpc.UnaryUnaryMultiCallable[_simulator_pool_pb2.ListSimulatorsRequest, _simulator_pool_pb2.ListSimulatorsResponse]
     """The simulators that are attached now, over all replicas of the service. Errors: INVALID_ARGUMENT (pool)."""
@@ -98,7 +98,7 @@ class SimulatorPoolServiceAsyncStub(SimulatorPoolServiceStub):
     Lives. The place ends with the stream, and its session with it; there are no leases. A simulator whose stream was
     lost attaches again, with exponential backoff from 1 s to 30 s, and registers anew: as long as nobody waits for a
     reply, nothing is lost by that. A simulator that half-closes leaves the pool; if it does so in a session, the session
-    has ended with CANCELLED.
+    has ended with UNAVAILABLE.
 
     Keepalive. The service pings a connection that was silent for 30 s and ends its places if no answer comes within
     20 s. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
@@ -111,7 +111,7 @@ class SimulatorPoolServiceAsyncStub(SimulatorPoolServiceStub):
     contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
     other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
     UNAVAILABLE (the service stops or was lost, or a session was not ended in time), RESOURCE_EXHAUSTED (too many places,
-    or too many registrations a minute), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
+    or too many registrations a second), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
     """
     ListSimulators: _aio.UnaryUnaryMultiCallable[_simulator_pool_pb2.ListSimulatorsRequest, _simulator_pool_pb2.ListSimulatorsResponse]  # type: ignore[assignment]
     """The simulators that are attached now, over all replicas of the service. Errors: INVALID_ARGUMENT (pool)."""
@@ -145,7 +145,7 @@ class SimulatorPoolServiceServicer(metaclass=_abc_1.ABCMeta):
         Lives. The place ends with the stream, and its session with it; there are no leases. A simulator whose stream was
         lost attaches again, with exponential backoff from 1 s to 30 s, and registers anew: as long as nobody waits for a
         reply, nothing is lost by that. A simulator that half-closes leaves the pool; if it does so in a session, the session
-        has ended with CANCELLED.
+        has ended with UNAVAILABLE.
 
         Keepalive. The service pings a connection that was silent for 30 s and ends its places if no answer comes within
         20 s. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
@@ -158,7 +158,7 @@ class SimulatorPoolServiceServicer(metaclass=_abc_1.ABCMeta):
         contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
         other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
         UNAVAILABLE (the service stops or was lost, or a session was not ended in time), RESOURCE_EXHAUSTED (too many places,
-        or too many registrations a minute), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
+        or too many registrations a second), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
         """
 
     @_abc_1.abstractmethod
