@@ -13,16 +13,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from aisandbox_crds.spec import Algorithm, GrpcEnvironment, TrainingRunSpec
+from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_environment import SimulatorLost, SimulatorSession
 from aisandbox_model_store import RunStore
 from aisandbox_trainer.run.attempt import run_attempt
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -160,18 +164,23 @@ def test_csharp_of_the_policies_page_acts(policies: Path, tmp_path: Path) -> Non
     assert done.stderr == ""
 
 
-def _train(address: str, folder: Path) -> None:
-    """A whole run, from the rehearsal to the published model."""
+def _attempt(address: str, folder: Path, **options: Any) -> TerminationMessage:
+    """A run from its rehearsal on; returns the message with which it ended."""
     spec = TrainingRunSpec(
         algorithm=Algorithm.PPO,
         total_timesteps=64,
-        environment=GrpcEnvironment(address),
+        environment=GrpcEnvironment(address, options=options),
         seed=1,
         hyperparameters={"n_steps": "16", "batch_size": "16", "n_epochs": "1", "n_envs": "2"},
     )
     message = folder / "message"
-    start = TrainerStart("run-1", None, spec, folder, folder, termination_message_path=message)
-    assert run_attempt(start, Stop(), Settings()) == 0, message.read_text()
+    run_attempt(TrainerStart("run-1", None, spec, folder, folder, termination_message_path=message), Stop(), Settings())
+    return TerminationMessage.from_json(message.read_text())
+
+
+def _train(address: str, folder: Path) -> None:
+    """A whole run, from the rehearsal to the published model."""
+    assert _attempt(address, folder).failure is None
     assert RunStore(folder).run("run-1").model("final").timesteps == 64
 
 
@@ -212,6 +221,41 @@ def test_csharp_simulator_keeps_the_contract_with_every_kind_of_space(
     with _running(every_space, log, kind, "--port", "0") as address:
         _check(address, log)
         _train(address, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def broken(every_space: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a simulator whose second environment makes a mistake, an option, in its fifth step."""
+    with _running(every_space, tmp_path_factory.mktemp("broken") / "log", "broken", "--port", "0") as address:
+        yield address
+
+
+@pytest.mark.parametrize(
+    ("mistake", "reason", "what"),
+    [
+        ("NaN", "SimulatorInvalidReply", r"step 5: the observation, element \[1\] is NaN"),
+        ("too little", "SimulatorInvalidReply", "step 5: the observation was not written"),
+        # The writer throws at the call, in the environment: as after any exception of Step, the run tries again.
+        (
+            "too much",
+            "SimulatorSessionsTooShort",
+            "step 5: Step threw ArgumentException: the observation has 2 elements, 3 were",
+        ),
+        ("another spec", "SimulatorInvalidReply", "at the reset: Spec changed: it is the same for the whole life"),
+    ],
+)
+def test_mistake_of_a_csharp_environment_is_named_to_its_run_and_stays_its_own(
+    mistake: str, reason: str, what: str, broken: str, tmp_path: Path
+) -> None:
+    with SimulatorSession.connect(broken, 2) as other, grpc.insecure_channel(broken) as channel:
+        other.reset()
+        failure = _attempt(broken, tmp_path, mistake=mistake).failure
+        assert failure is not None
+        assert re.search(rf"environment 1 of 2, seed \d+, {what}", failure.message), failure.message
+        assert failure.reason == reason
+        assert other.step(np.zeros(2, np.int64)).rewards.tolist() == [1, 1]
+        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def _step_for_ever(session: SimulatorSession) -> None:

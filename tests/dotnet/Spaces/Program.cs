@@ -2,7 +2,38 @@
 using AISandbox.Simulation;
 using AISandbox.Simulation.AspNetCore;
 
+if (args[0] == "broken")
+    return await SimulatorHost.RunAsync(Broken.Declared, options => new Broken(options.Text("mistake")), args[1..]);
 return await SimulatorHost.RunAsync(() => new World(args[0]), args[1..], options => options.Simulator.Capacity = 300);
+
+/// <summary>Makes a mistake in the fifth step of its second environment.</summary>
+sealed class Broken(string mistake) : IEnvironment
+{
+    private static int made;
+    private readonly int number = Interlocked.Increment(ref made) % 2;
+    private bool hasChanged;
+
+    public static EnvironmentSpec Declared { get; } =
+        Create(2).Option("mistake", "none", "none", "NaN", "too little", "too much", "another spec").Build();
+
+    public EnvironmentSpec Spec => hasChanged ? Create(3).Build() : Declared;
+
+    public void Reset(ResetContext context) => context.Observation.Write(0f, 0f);
+
+    public StepResult Step(StepContext context)
+    {
+        var mistaken = number == 0 && context.StepNumber == 5 ? mistake : "none";
+        if (mistaken == "too much")
+            context.Observation.Write(1f, 2f, 3f);
+        else if (mistaken != "too little")
+            context.Observation.Write(1f, mistaken == "NaN" ? float.NaN : 2f);
+        hasChanged = mistaken == "another spec";
+        return hasChanged ? StepResult.Terminated(1) : StepResult.Continue(1);
+    }
+
+    private static EnvironmentSpecBuilder Create(int numbers) =>
+        EnvironmentSpec.Create("Broken").Observation(Space.Box(numbers)).Action(Space.Discrete(2)).MaxEpisodeSteps(50);
+}
 
 /// <summary>A world whose state is one number; what is observed and done has the spaces of its kind.</summary>
 sealed class World : IEnvironment
