@@ -26,8 +26,11 @@ public sealed class SimulatorHostTests : IDisposable
         Assert.True(host.Stopping.IsCancellationRequested);
 
         var end = await Assert.ThrowsAsync<RpcException>(() => reply);
-        if (end.Status.Detail != "the simulator is stopping") Assert.Fail(end.ToString());
-        Assert.Equal(StatusCode.Unavailable, end.StatusCode);
+        // .NET's client may report the end of the connection instead of the status: with its own side of the stream still open it can take that
+        // for a failure of the call. Stop_does_not_wait_for_a_step_that_blocks has the same end with that side closed.
+        var cut = end.StatusCode == StatusCode.Internal && end.Status.Detail.Contains("'NO_ERROR'", StringComparison.Ordinal);
+        if (!cut)
+            Assert.Equal((StatusCode.Unavailable, "the simulator is stopping"), (end.StatusCode, end.Status.Detail));
     }
 
     [Fact]
@@ -127,13 +130,14 @@ public sealed class SimulatorHostTests : IDisposable
         var host = await Start(() => new ScriptedEnvironment { OnStep = Step }, options => options.Simulator.LongRequest = TimeSpan.Zero);
         using var session = await Open(host, 1);
         await session.RequestStream.WriteAsync(Requests.Step(0), TestContext.Current.CancellationToken);
+        await session.RequestStream.CompleteAsync(); // see Host_serves_sessions_and_ends_them_when_it_stops
         Assert.True(entered.Wait(Long, TestContext.Current.CancellationToken));
 
         var reply = session.ResponseStream.MoveNext(TestContext.Current.CancellationToken);
         await host.DisposeAsync(); // returns although the step has not
 
         var end = await Assert.ThrowsAsync<RpcException>(() => reply);
-        Assert.Equal(StatusCode.Unavailable, end.StatusCode);
+        Assert.Equal((StatusCode.Unavailable, "the simulator is stopping"), (end.StatusCode, end.Status.Detail));
         Assert.False(release.IsSet);
         release.Set();
     }
