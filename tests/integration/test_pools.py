@@ -14,6 +14,7 @@ from aisandbox_crds import (
     Activity,
     Algorithm,
     Evaluation,
+    ExitCode,
     PoolEnvironment,
     TerminationMessage,
     TrainerStart,
@@ -210,6 +211,7 @@ class Runs:
         self.folder, self.service = folder, service
         self.said: list[str] = []
         self.others: list[str] = []
+        self.stop = Stop()
         self.on_said: Callable[[str], None] = lambda _: None
         runs = self
 
@@ -218,6 +220,8 @@ class Runs:
                 super().__setattr__(name, value)
                 if name == "warning" and value:
                     runs.note(f"{self.activity}: {value}")
+                if name == "activity":
+                    runs.note(str(value))
                 if name == "notices":
                     runs.note(value.get("pool", "no notice"))
                     runs.others.extend(value.values())
@@ -239,7 +243,17 @@ class Runs:
             progress_address=options.get("service", self.service.address),
             termination_message_path=message,
         )
-        return attempts.run_attempt(start, Stop(), Settings(30.0, 30.0))
+        return attempts.run_attempt(start, self.stop, Settings(30.0, 30.0))
+
+    def train_until_stopped(self, pool: PoolEnvironment, algorithm: str, act: Callable[[str], None]) -> None:
+        """An attempt that would go on for long, until ``act`` stops it; then one of a few hundred steps more."""
+        self.on_said = act
+        assert self.attempt(pool, algorithm, total=100_000) == ExitCode.CANCELLED
+        self.stop, self.on_said = Stop(), lambda _: None
+        checkpoint = RunStore(self.folder).run("run-1").newest_checkpoint()
+        total = (0 if checkpoint is None else checkpoint.timesteps) + 200
+        assert self.attempt(pool, algorithm, total=total) == 0
+        assert self.timesteps() >= total
 
     @property
     def failure(self) -> Any:
@@ -261,9 +275,10 @@ def runs(tmp_path: Path, service: PoolService, monkeypatch: pytest.MonkeyPatch) 
 def test_run_waits_for_its_pool_takes_late_joiners_and_survives_leavers(
     runs: Runs, attached: Attached, algorithm: str
 ) -> None:
-    """It begins with two environments of four, gets four, loses two, and then all that it has."""
+    """It begins with two environments of four, gets four, loses one, and then all but one of those that it has."""
     first: list[Attachment] = []
     later: list[Attachment] = []
+    gone: list[Attachment] = []
 
     def act(said: str) -> None:
         if "0 of 2 environments are there" in said and not first:
@@ -273,12 +288,13 @@ def test_run_waits_for_its_pool_takes_late_joiners_and_survives_leavers(
         elif said == "no notice" and later and len(first) == 2:
             attached.remove(first.pop())
         elif "training with 3 of 4" in said and len(first) == 1:
+            gone.append(later[0])
             attached.remove(later[0])
             first.append(attached.add())
+        elif "training with 2 of 4" in said and gone:
+            runs.stop.request()
 
-    runs.on_said = act
-    assert runs.attempt(PoolEnvironment(POOL, 4, 2), algorithm, total=1500) == 0
-    assert runs.timesteps() >= 1500
+    runs.train_until_stopped(PoolEnvironment(POOL, 4, 2), algorithm, act)
     told = "\n".join(runs.said)
     assert f"{Activity.WAITING_FOR_SIMULATOR}: 0 of 2 environments are there, waiting for simulators of pool" in told
     assert "training with 2 of 4 environments of pool 'arena'" in told
@@ -298,14 +314,15 @@ def test_run_goes_on_when_the_service_and_its_simulators_are_back(
         service.start()
 
     def act(said: str) -> None:
-        if said == "no notice" and not restarts:
+        if said == str(Activity.TRAINING) and not restarts:  # its sessions are open
             restarts.append(threading.Thread(target=restart))
             restarts[0].start()
+        elif "timesteps were dropped" in said:
+            restarts[0].join(60)
+            runs.stop.request()
 
-    runs.on_said = act
-    assert runs.attempt(PoolEnvironment(POOL, 2), total=3000) == 0
-    restarts[0].join(60)
-    assert runs.timesteps() >= 3000
+    runs.train_until_stopped(PoolEnvironment(POOL, 2), "PPO", act)
+    assert any("timesteps were dropped" in said for said in runs.said)
 
 
 def test_run_resumes_with_another_number_of_environments(runs: Runs, service: PoolService, attached: Attached) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import sb3_contrib
 import stable_baselines3 as sb3
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_model_store import RunStore
@@ -122,3 +123,26 @@ def test_dqn_is_stopped_between_two_steps_of_its_update() -> None:
         model.train(gradient_steps=50, batch_size=8)
     guard.restore()
     assert model.replay_buffer.size() >= 40
+
+
+@pytest.mark.parametrize("kind", [sb3.SAC, sb3.TD3, sb3_contrib.TQC, sb3_contrib.CrossQ])
+def test_stop_between_two_steps_leaves_every_optimizer_at_the_same_one(kind: Any) -> None:
+    env = vectorized(lambda: gym.make("Pendulum-v1"), 1)
+    stop = Stop()
+    model: Any = kind("MlpPolicy", env, learning_starts=10, train_freq=10, gradient_steps=1, device="cpu")
+    model.learn(40)
+    critics, entropy = model.policy.critic.optimizer, getattr(model, "ent_coef_optimizer", None)
+    before, counted = _steps(critics), model._n_updates
+    critics.register_step_post_hook(lambda *_: stop.request())  # after the first step of the next update
+    with pytest.raises(StopRequested), UpdateGuard(model, stop, 0.0):
+        model.train(gradient_steps=50, batch_size=8)
+    assert _steps(critics) == before + 1
+    if hasattr(model, "policy_delay"):
+        assert model._n_updates == counted + 1
+    else:
+        assert _steps(entropy) == _steps(critics)
+
+
+def _steps(optimizer: Any) -> int:
+    (steps,) = {int(state["step"]) for state in optimizer.state_dict()["state"].values()}
+    return steps

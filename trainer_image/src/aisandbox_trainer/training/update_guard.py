@@ -82,10 +82,14 @@ class UpdateGuard:
 
     def _before_step(self, *_: Any) -> None:
         if self._stop.overdue(self._seconds):
+            if hasattr(self._model, "policy_delay"):  # these count an update before its first step
+                _sb3_internals.count_updates(self._model, -1)
             self._stop.check()
 
 
 def _first_optimizer(model: Any) -> Any:
-    """That of the critics where a policy has several: they make the first step of an update."""
-    critic = getattr(model.policy, "critic", None)
+    """Whichever makes the first step of an update: that of a learned ``ent_coef``, else of the critics."""
+    entropy, critic = getattr(model, "ent_coef_optimizer", None), getattr(model.policy, "critic", None)
+    if entropy is not None and not hasattr(model, "policy_delay"):  # else it steps with the actor, after the critics
+        return entropy
     return model.policy.optimizer if critic is None else critic.optimizer
