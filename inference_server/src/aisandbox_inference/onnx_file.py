@@ -49,11 +49,12 @@ def problem_of(onnx: bytes) -> str:
 
 
 def _check_model(model: memoryview) -> None:
-    nodes = 0
+    nodes, has_graph = 0, False
     for number, value in _fields(model):
         if number in (_MODEL_TRAINING, _MODEL_FUNCTIONS):
             raise _Refused("has functions of its own")
         if number == _MODEL_GRAPH and isinstance(value, memoryview):
+            has_graph = True
             for inner, content in _fields(value):
                 if inner == _GRAPH_SPARSE:
                     raise _Refused("has sparse tensors")
@@ -64,6 +65,8 @@ def _check_model(model: memoryview) -> None:
                     if nodes > MOST_NODES:
                         raise _Refused(f"has more than {MOST_NODES:,} nodes")
                     _check_node(content)
+    if not has_graph:
+        raise _Refused("is no ONNX file")
 
 
 def _check_node(node: memoryview | int) -> None:

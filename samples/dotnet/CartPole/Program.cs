@@ -122,7 +122,10 @@ async Task<int> Play(string run)
     Console.WriteLine($"model {policy.Model.Digest} of {policy.Model.Timesteps} steps");
     Console.WriteLine($"seed 1: reward {rewards[0]:0.0} in this process, {runner.Result.Reward:0.0} by the service");
     Console.WriteLine($"mean reward of the policy in {rewards.Length} episodes: {rewards.Average():0.0}");
-    return rewards.Average() >= Learned ? 0 : 1;
+    if (rewards.Average() >= Learned)
+        return 0;
+    Console.WriteLine($"not learned: the mean is less than {Learned} (Learned in Program.cs)");
+    return 1;
 }
 
 // What is observed, as one line that is written again and again.
