@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aisandbox_wire import read_fields
+from google.protobuf.message import DecodeError
+
 OPERATORS = frozenset((
     "Abs", "Acos", "Add", "And", "ArgMax", "ArgMin", "Asin", "Atan", "AveragePool", "BatchNormalization",
     "Cast", "Ceil", "Celu", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv", "Cos", "CumSum",
@@ -27,7 +30,6 @@ OPERATORS = frozenset((
 """Of the domain ai.onnx: those of networks and distributions. None has a graph inside, reads a file or is random."""
 MOST_NODES = 10_000
 
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 20, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
 _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
@@ -99,34 +101,8 @@ def _fields(message: memoryview | int) -> Iterator[tuple[int, memoryview | int]]
     """The number and the content of each field: bytes, or the number that it is."""
     if isinstance(message, int):
         raise _Refused("is no ONNX file")
-    position, end = 0, len(message)
-    while position < end:
-        tag, position = _varint(message, position)
-        kind = tag & 7
-        if kind == _VARINT:
-            value, position = _varint(message, position)
-            yield tag >> 3, value
-            continue
-        if kind == _LENGTH:
-            size, position = _varint(message, position)
-        elif kind in (_FIXED32, _FIXED64):
-            size = 4 if kind == _FIXED32 else 8
-        else:
-            raise _Refused("is no ONNX file")
-        if size > end - position:
-            raise _Refused("is no ONNX file")
-        yield tag >> 3, message[position : position + size]
-        position += size
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= len(message):
-            break
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise _Refused("is no ONNX file")
+    try:
+        for number, _, value in read_fields(message):
+            yield number, value
+    except DecodeError:
+        raise _Refused("is no ONNX file") from None

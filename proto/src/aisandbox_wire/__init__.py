@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         leaves,
     )
     from aisandbox_wire.tensors import WIRE_DTYPES, Array, data_type, decode_tensor, encode_tensor, numpy_dtype
+    from aisandbox_wire.wire_format import read_fields
 
 _NAMES = {
     "algorithm_names": ("ALGORITHM_NAMES",),
@@ -54,6 +55,7 @@ _NAMES = {
         *("all_finite", "cast_exactly", "distinct_bounds", "has_bounds", "leaves"),
     ),
     "tensors": ("WIRE_DTYPES", "Array", "data_type", "decode_tensor", "encode_tensor", "numpy_dtype"),
+    "wire_format": ("read_fields",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -94,6 +96,7 @@ __all__ = [
     "names_of",
     "numpy_dtype",
     "parse_bounded",
+    "read_fields",
     "run_of_health_service",
     "set_names",
     "space_from_proto",

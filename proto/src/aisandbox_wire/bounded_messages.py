@@ -4,8 +4,6 @@ A parsed message may take thirty times its bytes: a tensor without elements is 2
 only elements (the bytes of a tensor, packed floating-point numbers), which are copied as they are, may be large. A
 message that is larger than LARGEST_STRUCTURE is looked through, without parsing it, for how much of it is anything
 else. Must not know which messages there are.
-
-Source of the format: protobuf.dev, "Encoding".
 """
 
 from __future__ import annotations
@@ -15,9 +13,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from aisandbox_wire.errors import OversizedMessage
+from aisandbox_wire.wire_format import LENGTH_DELIMITED, read_fields
 
 M = TypeVar("M", bound=Message)
 
@@ -26,7 +25,6 @@ LARGEST_STRUCTURE = 1 << 20
 MOST_FIELDS = 16_384
 """Fields of a message over LARGEST_STRUCTURE: 4,096 tensors, more than an observation has leaves."""
 
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _ELEMENT_TYPES = (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_BYTES)
 
 
@@ -55,51 +53,24 @@ class _Structure:
 
     def check(self, descriptor: Any) -> None:
         """Raises OversizedMessage, DecodeError."""
-        self._walk(descriptor, 0, len(self._data))
+        self._walk(descriptor, memoryview(self._data))
         if (structure := len(self._data) - self._elements) > LARGEST_STRUCTURE:
             raise OversizedMessage(
                 "message",
                 f"has {structure:,} bytes beside the elements of tensors; at most {LARGEST_STRUCTURE:,}",
             )
 
-    def _walk(self, descriptor: Any, position: int, end: int) -> None:
-        while position < end:
+    def _walk(self, descriptor: Any, message: memoryview) -> None:
+        for number, kind, value in read_fields(message):
             self._fields += 1
             if self._fields > MOST_FIELDS:
                 raise OversizedMessage(
                     "message", f"has more than {MOST_FIELDS:,} fields in {len(self._data):,} bytes, with those in them"
                 )
-            tag, position = self._varint(position, end)
-            field, kind = descriptor.fields_by_number.get(tag >> 3), tag & 7
-            if kind == _LENGTH:
-                size, position = self._varint(position, end)
-                if size > end - position:
-                    raise DecodeError("a length is greater than what follows it")
-                self._count(field, position, size)
-                position += size
-            elif kind in (_FIXED32, _FIXED64):
-                position += 4 if kind == _FIXED32 else 8
-            elif kind == _VARINT:
-                _, position = self._varint(position, end)
-            else:  # groups are of proto2, and no message of ours has one
-                raise DecodeError(f"wire type {kind}")
-
-    def _count(self, field: Any, position: int, size: int) -> None:
-        if field is None:
-            return
-        if field.type in _ELEMENT_TYPES:
-            self._elements += size
-        elif field.message_type is not None and size:
-            self._walk(field.message_type, position, position + size)
-
-    def _varint(self, position: int, end: int) -> tuple[int, int]:
-        value, data = 0, self._data
-        for shift in range(0, 70, 7):
-            if position >= end:
-                break
-            byte = data[position]
-            position += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value, position
-        raise DecodeError("a number does not end")
+            field = descriptor.fields_by_number.get(number)
+            if field is None or kind != LENGTH_DELIMITED or isinstance(value, int):
+                continue
+            if field.type in _ELEMENT_TYPES:
+                self._elements += len(value)
+            elif field.message_type is not None and len(value):
+                self._walk(field.message_type, value)
