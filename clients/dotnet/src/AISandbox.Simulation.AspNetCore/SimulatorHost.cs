@@ -60,7 +60,7 @@ public sealed class SimulatorHost : IAsyncDisposable
     /// <summary>The address that a run names, <c>host:port</c>.</summary>
     public string Address { get; }
 
-    /// <summary>Cancelled when the program is told to stop (SIGTERM, Ctrl+C), or the host is disposed of.</summary>
+    /// <summary>Cancelled at SIGTERM or Ctrl+C, or when the host is disposed of.</summary>
     public CancellationToken Stopping { get; }
 
     /// <summary>The simulator.</summary>
@@ -143,7 +143,7 @@ public sealed class SimulatorHost : IAsyncDisposable
         }
     }
 
-    /// <summary>Attaches until the program is told to stop.</summary>
+    /// <summary>Attaches until SIGTERM or Ctrl+C.</summary>
     private static async Task AttachAsync(
         Func<SimulatorOptions, ILogger, Simulator> create, SimulatorHostOptions options, CancellationToken cancellationToken)
     {

@@ -106,7 +106,7 @@ internal sealed class AttachedStream : IDisposable
     {
         registration.Dispose();
         call.Dispose();
-        // Nobody looks at them any more.
+        // Nothing reads them after this.
         Observe(reading);
         Observe(writing);
     }

@@ -95,7 +95,7 @@ internal sealed class EnvironmentBatch : IDisposable
         return CountEnds();
     }
 
-    /// <summary>Goes on with what has waited for a tick. False: some wait for another one.</summary>
+    /// <summary>Continues the calls that waited for a tick. False: some wait for another tick.</summary>
     public bool Continue()
     {
         for (var i = 0; i < rows.Length; i++)

@@ -47,7 +47,7 @@ internal sealed class EnvironmentRow
     /// <summary>How many ticks of the engine the reset or step in progress has waited for.</summary>
     public int Tick { get; private set; }
 
-    /// <summary>Whether the reset or step in progress goes on after the next tick.</summary>
+    /// <summary>Whether the reset or step in progress continues after the next tick.</summary>
     public bool WaitsForTick { get; private set; }
 
     /// <summary>Whether it is a reset that does.</summary>
@@ -85,7 +85,7 @@ internal sealed class EnvironmentRow
         CallReset();
     }
 
-    /// <summary>Goes on with a reset that has waited for a tick.</summary>
+    /// <summary>Continues a reset that waited for a tick.</summary>
     public void ContinueReset()
     {
         Tick++;
@@ -102,7 +102,7 @@ internal sealed class EnvironmentRow
         return CallStep(action);
     }
 
-    /// <summary>Goes on with a step that has waited for a tick.</summary>
+    /// <summary>Continues a step that waited for a tick.</summary>
     public StepResult ContinueStep(ReadOnlySpan<byte> action)
     {
         Tick++;

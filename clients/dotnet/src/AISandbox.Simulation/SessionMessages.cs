@@ -44,7 +44,7 @@ internal sealed class SessionMessages
         return Reply(Batch.Reset(seeds));
     }
 
-    /// <summary>Goes on with what has waited for a tick; null: some wait for another one.</summary>
+    /// <summary>Continues the calls that waited for a tick; null: some wait for another tick.</summary>
     public V1.SimulatorReply? Continue() => Reply(Batch.Continue());
 
     /// <summary>Keeps the actions of the next step; what is wrong with them, in words, null if nothing is.</summary>
