@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,7 +46,6 @@ from aisandbox_environment import (
     expand_addresses,
     open_session_stream,
     read_spec,
-    simulator_networks,
     target_of,
 )
 from aisandbox_model_store import OutsideRoot, RunStore
@@ -247,8 +245,8 @@ def _open(address: str, options: Mapping[str, Any], described: DescribeResponse,
 def _resolve(address: str) -> list[str]:
     try:
         addresses = expand_addresses(address)
-        for each in addresses if simulator_networks(os.environ) else ():
-            target_of(each)
+        for each in addresses:
+            target_of(each)  # the networks that are allowed
         return addresses
     except TransientSimulatorError as error:
         log.info("address of the simulators does not resolve yet", address=address, error=str(error))

@@ -21,9 +21,9 @@ from aisandbox_process.grpc_options import channel_options
 from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 from google.protobuf.message import Message
 
+from aisandbox_api.settings import LOOPBACK_HOSTS
 from aisandbox_api.web_socket import serve_simulator
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LARGEST_BODY = 4 * 1024 * 1024
 """Bytes of an Act in JSON."""
 STOP_SECONDS = 2.0
@@ -146,13 +146,13 @@ class HttpApi:
             return False
         # Without a list: pages of this machine, and those that this host serves itself.
         own = parts.netloc == host and self._is_trusted_host(host)
-        return not self._origins and (name in LOOPBACK or own)
+        return not self._origins and (name in LOOPBACK_HOSTS or own)
 
     def _is_trusted_host(self, host: str) -> bool:
         """Whether a page cannot have chosen ``host``.
 
         Whoever owns a name may let it lead to this machine after their page was loaded from theirs (DNS rebinding); the
-        page is then of the same origin as this service. An address and a loopback name are nobody's.
+        page is then of the same origin as this service. Nobody can own an address or a loopback name.
         """
         if "*" in self._origins or host in {urlsplit(each).netloc for each in self._origins}:
             return True
@@ -160,7 +160,7 @@ class HttpApi:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
-        return name in LOOPBACK or _address(name) is not None
+        return name in LOOPBACK_HOSTS or _address(name) is not None
 
 
 def _is_at_loopback(request: web.Request) -> bool:

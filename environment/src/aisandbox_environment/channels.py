@@ -12,6 +12,14 @@ from aisandbox_environment.spec import LONGEST_REPLY_TIMEOUT_SECONDS
 SERVER_PING_SECONDS = 10.0
 """A simulator of ours pings this often: so the environments of a client that vanished are freed."""
 
+_ONE_STREAM: Options = [
+    # A connection for each stream: two sessions with one simulator share neither a flow-control window nor an error.
+    ("grpc.use_local_subchannel_pool", 1),
+    # A new attempt is a new stream: a channel that keeps connecting for one that has failed would only delay the first
+    # attempt of the next.
+    ("grpc.enable_retries", 0),
+]
+
 
 def client_options(largest_reply: int = -1) -> Options:
     """Options of a client's channel. ``largest_reply``: in bytes; -1: no limit."""
@@ -22,12 +30,7 @@ def client_options(largest_reply: int = -1) -> Options:
         # on which no byte is acknowledged for PING_TIMEOUT_SECONDS.
         *channel_options(ping_seconds=LONGEST_REPLY_TIMEOUT_SECONDS, largest_reply=largest_reply),
         *unanswered_pings(LONGEST_REPLY_TIMEOUT_SECONDS),
-        # A connection for each session: two sessions with one simulator share neither a flow-control window nor an
-        # error.
-        ("grpc.use_local_subchannel_pool", 1),
-        # A new attempt is a new session: a channel that keeps connecting for a session that has failed would only
-        # delay the next session's first attempt.
-        ("grpc.enable_retries", 0),
+        *_ONE_STREAM,
     ]
 
 
@@ -39,8 +42,7 @@ ATTACH_PING_SECONDS = 30.0
 
 ATTACH_OPTIONS: Options = [
     *channel_options(ping_seconds=ATTACH_PING_SECONDS),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_retries", 0),
+    *_ONE_STREAM,
 ]
 """Options of the channel of a simulator that dials the service."""
 

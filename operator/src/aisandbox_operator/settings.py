@@ -5,7 +5,6 @@ Owns their names, defaults and ranges. Must not know what they are used for.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from aisandbox_process import (
     InvalidSetting,
     choice,
     log_level,
+    networks,
     port,
     positive_number,
     required,
@@ -175,14 +175,8 @@ class Settings:
 
 
 def _networks(environ: Mapping[str, str]) -> str:
-    text = environ.get("SIMULATOR_NETWORKS") or ""
-    try:
-        for part in text.split(",") if text else ():
-            ipaddress.ip_network(part.strip())
-    except ValueError:
-        rule = f"must be networks as 10.0.0.0/8,fd00::/8, got {shown(text)}"
-        raise InvalidSetting("SIMULATOR_NETWORKS", rule) from None
-    return text
+    networks(environ, "SIMULATOR_NETWORKS")
+    return environ.get("SIMULATOR_NETWORKS") or ""
 
 
 def _trainer_numbers(environ: Mapping[str, str]) -> Mapping[str, str]:

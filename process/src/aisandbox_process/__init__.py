@@ -11,8 +11,10 @@ from aisandbox_process.environ import (
     LOG_LEVELS,
     Environ,
     InvalidSetting,
+    Network,
     choice,
     log_level,
+    networks,
     port,
     positive_number,
     required,
@@ -23,6 +25,7 @@ from aisandbox_process.environ import (
 )
 from aisandbox_process.grpc_runtime import set_up_grpc
 from aisandbox_process.texts import printable
+from aisandbox_process.token_bucket import TokenBucket
 
 __all__ = [
     "GRPC_SCHEMES",
@@ -30,9 +33,12 @@ __all__ = [
     "Environ",
     "InvalidHostPort",
     "InvalidSetting",
+    "Network",
+    "TokenBucket",
     "choice",
     "join_host_port",
     "log_level",
+    "networks",
     "port",
     "positive_number",
     "printable",

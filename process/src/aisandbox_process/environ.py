@@ -5,11 +5,14 @@ An empty variable counts as unset. Must not know which variables there are.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 Environ = Mapping[str, str]
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class InvalidSetting(ValueError):
@@ -44,6 +47,15 @@ def whole_number(environ: Environ, name: str, default: int, low: int, high: int)
 def port(environ: Environ, name: str, default: int) -> int:
     """A TCP port; 0 means a free one. Raises InvalidSetting."""
     return whole_number(environ, name, default, 0, 65_535)
+
+
+def networks(environ: Environ, name: str) -> tuple[Network, ...]:
+    """Networks with commas; empty if the variable is not set. Raises InvalidSetting."""
+    text = environ.get(name) or ""
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise InvalidSetting(name, f"must be networks as 10.0.0.0/8,fd00::/8, got {shown(text)}") from None
 
 
 def seconds(environ: Environ, name: str, default: float, most: int = 86_400) -> float:

@@ -1,4 +1,4 @@
-"""A token bucket: the rate limit of calls of the API server that any client can cause."""
+"""A token bucket: the rate limit of what any client can cause. Must not know what is limited."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 class TokenBucket:
     """Allows ``rate`` calls a second in the long run and ``burst`` at once; ``clock`` is monotonic seconds."""
+
+    __slots__ = ("_burst", "_clock", "_rate", "_tokens", "_updated")
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
         self._rate, self._burst, self._clock = rate, burst, clock

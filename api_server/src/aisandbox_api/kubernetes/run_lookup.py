@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 
 from aisandbox_crds import is_run_name
+from aisandbox_process import TokenBucket
 
 from aisandbox_api.kubernetes.run_cache import RunCache
 from aisandbox_api.kubernetes.run_resources import RunResources
-from aisandbox_api.kubernetes.token_bucket import TokenBucket
 
 LOOKUPS_A_SECOND = 10.0
 LOOKUPS_AT_ONCE = 20.0

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 
 from aisandbox_crds import RUN_LABEL, TrainingRun
 from aisandbox_kubernetes import Client, Json, NotFound
+from aisandbox_process import TokenBucket
 
 from aisandbox_api.errors import BackendUnavailable, ClusterRefused, NotAuthenticated, NotPermitted
 from aisandbox_api.kubernetes.call_errors import api_errors
-from aisandbox_api.kubernetes.token_bucket import TokenBucket
 
 ACCEPTED_SECONDS = 60.0
 """How long an accepted token is cached."""

@@ -123,7 +123,7 @@ class _Place:
 
 
 def _attach_gymnasium(place: _Place, settings: dict[str, Any], *, as_json: bool, stop_with_parent: bool) -> None:
-    """Until the process is told to stop. Raises InvalidOptions, AttachRefused, KeyboardInterrupt."""
+    """Attaches until the process gets a signal to stop. Raises InvalidOptions, AttachRefused, KeyboardInterrupt."""
     from aisandbox_environment import Attachment, GymnasiumSimulation
 
     simulation = GymnasiumSimulation(place.id, settings)

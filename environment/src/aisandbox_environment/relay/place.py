@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 from collections.abc import Callable
 
 import grpc
@@ -40,6 +41,7 @@ class Place:
 
     def __init__(self, link: Link, registration: Registration, clock: Callable[[], float], end_seconds: float) -> None:
         self.registration = registration
+        self.attach_time = datetime.datetime.now(datetime.UTC)
         self.run_id = ""
         self.steps = 0
         self.free_since = clock()

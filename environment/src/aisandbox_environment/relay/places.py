@@ -5,7 +5,6 @@ Owns the choice of a place, and what is told about a pool. Must not know how mes
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -84,8 +83,8 @@ class Places:
         )
 
 
-def simulator_message(place: Place, time: datetime.datetime) -> simulator_pool_pb2.Simulator:
-    """The place as ListSimulators shows it; ``time``: when it attached."""
+def simulator_message(place: Place) -> simulator_pool_pb2.Simulator:
+    """The place as ListSimulators shows it."""
     new = place.registration
     message = simulator_pool_pb2.Simulator(
         pool=new.pool,
@@ -97,5 +96,5 @@ def simulator_message(place: Place, time: datetime.datetime) -> simulator_pool_p
         version=new.version,
         in_session=not place.free,
     )
-    message.attach_time.FromDatetime(time)
+    message.attach_time.FromDatetime(place.attach_time)
     return message

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
+from aisandbox_process import TokenBucket
+
 _MOST_HOSTS = 4_096
 
 
@@ -18,15 +20,12 @@ class RateLimit:
         self._burst = burst
         self._per_second = per_second
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def take(self, host: str) -> bool:
         """Whether the host may do it once more now."""
-        now = self._clock()
-        tokens, since = self._buckets.pop(host, (float(self._burst), now))
-        tokens = min(float(self._burst), tokens + (now - since) * self._per_second)
-        allowed = tokens >= 1
-        self._buckets[host] = (tokens - allowed, now)
+        bucket = self._buckets.pop(host, None) or TokenBucket(self._per_second, self._burst, self._clock)
+        self._buckets[host] = bucket
         if len(self._buckets) > _MOST_HOSTS:
             self._buckets.popitem(last=False)  # the one that has been silent longest
-        return allowed
+        return bucket.take()

@@ -7,7 +7,6 @@ Must not know what carries a link, or runs.
 from __future__ import annotations
 
 import asyncio
-import datetime
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -81,7 +80,6 @@ class SimulatorRelay:
         self._rate = RateLimit(self._limits.burst, self._limits.per_second, clock)
         self._places = Places()
         self._streams = 0
-        self._attach_times: dict[Place, datetime.datetime] = {}
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -204,7 +202,6 @@ class SimulatorRelay:
             check_same_spec(new, read_spec(each.spec))
 
     async def _serve(self, place: Place, link: Link) -> None:
-        self._attach_times[place] = datetime.datetime.now(datetime.UTC)
         place.log.info("simulator attached", environments=place.registration.environments, peer=link.peer)
         registered = simulator_pool_pb2.SimulatorRegistered(service_version=self._version)
         reader: asyncio.Task[None] | None = None
@@ -214,7 +211,6 @@ class SimulatorRelay:
             await asyncio.shield(place.ended)
         finally:
             self._places.remove(place)
-            del self._attach_times[place]
             place.end(aborted(grpc.StatusCode.UNAVAILABLE, "the connection was lost"))
             if reader is not None:
                 reader.cancel()
@@ -244,7 +240,7 @@ class SimulatorRelay:
         if self._is_own(metadata):
             return []
         places = self._places.of(pool) if pool else list(self._places.all())
-        simulators = [simulator_message(each, self._attach_times[each]) for each in places]
+        simulators = [simulator_message(each) for each in places]
         if self._asks_replicas(metadata):
             simulators += await self.replicas.simulators(pool)
             simulators.sort(key=lambda each: (each.pool, each.instance))

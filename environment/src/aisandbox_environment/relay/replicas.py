@@ -104,9 +104,7 @@ class Replicas:
     ) -> bool:
         """Serves the session with a free simulator of another replica that has ``more_than`` so many environments.
 
-        Returns whether there was one.
-
-        Returns when the session has ended. Raises StreamAborted for a status other than OK.
+        Returns whether there was one, when the session has ended. Raises StreamAborted for a status other than OK.
         """
         free = [
             (each.environments, replica.address, replica)
