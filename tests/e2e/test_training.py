@@ -270,7 +270,8 @@ def test_suspended_run_continues_from_its_checkpoint(
     service.CancelTraining(pb.CancelTrainingRequest(run_id=name), timeout=20)
     cancelled = wait_until(lambda: _status(service, name), lambda status: status.is_done, seconds=150)
     assert cancelled.phase == pb.PHASE_CANCELLED
-    assert cancelled.timesteps_done >= resumed.timesteps_done
+    # Steps of a rollout that the stop interrupted are not counted, so only the checkpoint is a lower bound.
+    assert cancelled.timesteps_done >= checkpoint.timesteps
 
 
 @pytest.mark.timeout(TRAINING_SECONDS + 60)
