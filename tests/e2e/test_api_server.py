@@ -22,6 +22,7 @@ from port_forward import PortForward
 from waiting import wait_until
 
 API, TRAINER = "aisandbox-api", "aisandbox-trainer"
+TRAINERS_PORT = 50052
 AUDIENCE = "aisandbox-progress"
 
 
@@ -57,8 +58,12 @@ def replicas(replica_addresses: list[str]) -> Iterator[list[PolicyTrainerService
 
 
 @pytest.fixture
-def progress(api_address: str) -> Iterator[TrainingProgressServiceStub]:
-    with grpc.insecure_channel(api_address) as channel:
+def progress(cluster: Cluster) -> Iterator[TrainingProgressServiceStub]:
+    """The service as trainers reach it."""
+    with (
+        PortForward(cluster.kubectl, f"service/{API}", TRAINERS_PORT) as forward,
+        grpc.insecure_channel(forward.address) as channel,
+    ):
         yield TrainingProgressServiceStub(channel)
 
 

@@ -28,6 +28,7 @@ from aisandbox_api.server import POLICY_TRAINER
 from aisandbox_crds.spec import GrpcEnvironment
 from aisandbox_crds.trainer_exit import ExitCode
 from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_environment import POOL_METADATA
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
 from aisandbox_environment.calls import describe
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -102,7 +103,7 @@ async def serving(
 async def test_health_is_serving_for_every_service_and_not_after_the_end(tmp_path: Path) -> None:
     async with serving(tmp_path) as (server, channel):
         stub = health_pb2_grpc.HealthStub(channel)
-        for name in ("", "aisandbox.v1.PolicyTrainerService", "aisandbox.v1.TrainingProgressService"):
+        for name in ("", "aisandbox.v1.PolicyTrainerService", "aisandbox.v1.EnvironmentService"):
             answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         watch = stub.Watch(health_pb2.HealthCheckRequest())
@@ -172,6 +173,58 @@ async def test_port_in_use_is_named_and_leaves_nothing_behind(tmp_path: Path) ->
         pass  # its lock was let go
 
 
+async def code_of(channel: grpc.aio.Channel, method: str) -> str:
+    """The status of an empty request."""
+    call: Any = channel.unary_unary(method)
+    try:
+        await call(b"", timeout=60, metadata=[(POOL_METADATA, "arena")])
+    except grpc.aio.AioRpcError as error:
+        return error.code().name
+    return "OK"
+
+
+CLIENT_CALLS = [
+    *(f"aisandbox.v1.PolicyTrainerService/{name}" for name in ("ListTrainingRuns", "StartTrainingPPO", "Act")),
+    "aisandbox.v1.SimulatorPoolService/ListSimulators",
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "grpc.health.v1.Health/Check",
+]
+REPORT = "/aisandbox.v1.TrainingProgressService/Report"
+DESCRIBE = "/aisandbox.v1.EnvironmentService/Describe"
+
+
+async def test_trainers_port_serves_trainers_only_and_clients_report_no_progress(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path, HeldLauncher(), fields={"grpc_host": "0.0.0.0"}) as (server, clients),
+        grpc.aio.insecure_channel(server.trainer_address) as trainers,
+    ):
+        assert server.trainer_address.startswith("127.0.0.1:")
+        assert server.trainer_address != server.address
+        for method in CLIENT_CALLS:
+            assert await code_of(trainers, f"/{method}") == "UNIMPLEMENTED", method
+        assert await code_of(trainers, REPORT) == "NOT_FOUND", "the run of the report"
+        assert await code_of(trainers, DESCRIBE) == "UNAVAILABLE", "the pool has no simulators"
+        assert await code_of(clients, REPORT) == "UNIMPLEMENTED"
+        assert await code_of(clients, DESCRIBE) == "UNAVAILABLE", "a client may check a pool's simulator"
+
+
+async def test_trainers_use_the_port_of_clients_on_kubernetes_without_the_setting(tmp_path: Path) -> None:
+    async with serving(tmp_path, HeldLauncher(), fields={"backend": "kubernetes"}) as (server, channel):
+        assert server.trainer_address == server.address
+        assert await code_of(channel, REPORT) == "NOT_FOUND"
+        service = "aisandbox.v1.TrainingProgressService"
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_trainers_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a", HeldLauncher()) as (first, _):
+        taken = {"trainer_address": f"127.0.0.1:{first.port}"}
+        with pytest.raises(AddressInUse, match="TRAINER_ADDRESS"):
+            async with serving(tmp_path / "b", HeldLauncher(), fields=taken):
+                pass
+
+
 async def test_metrics_count_runs_by_phase(tmp_path: Path) -> None:
     settings = Settings(grpc_port=0, models_dir=tmp_path, metrics_port=0, trainer_launcher="process")
     server = create_server(settings)  # its own backend is the one that is observed
@@ -198,8 +251,11 @@ def read(url: str) -> str:
 
 async def test_report_needs_the_token_of_its_attempt(tmp_path: Path) -> None:
     launcher = HeldLauncher()
-    async with serving(tmp_path, launcher, fields={"max_concurrent_runs": 2}) as (_, channel):
-        stub, progress = PolicyTrainerServiceStub(channel), TrainingProgressServiceStub(channel)
+    async with (
+        serving(tmp_path, launcher, fields={"max_concurrent_runs": 2}) as (server, channel),
+        grpc.aio.insecure_channel(server.trainer_address) as trainers,
+    ):
+        stub, progress = PolicyTrainerServiceStub(channel), TrainingProgressServiceStub(trainers)
         request = pb.TrainingRequest(experiment_id="e", total_timesteps=1000)
         first = (await stub.StartTrainingPPO(request)).run_id
         own = (await launcher.trainer(1)).start
@@ -235,8 +291,11 @@ async def test_report_needs_the_token_of_its_attempt(tmp_path: Path) -> None:
 
 async def test_report_of_an_older_attempt_is_refused(tmp_path: Path) -> None:
     launcher = HeldLauncher()
-    async with serving(tmp_path, launcher) as (_, channel):
-        stub, progress = PolicyTrainerServiceStub(channel), TrainingProgressServiceStub(channel)
+    async with (
+        serving(tmp_path, launcher) as (server, channel),
+        grpc.aio.insecure_channel(server.trainer_address) as trainers,
+    ):
+        stub, progress = PolicyTrainerServiceStub(channel), TrainingProgressServiceStub(trainers)
         request = pb.TrainingRequest(experiment_id="e", total_timesteps=1000)
         run = (await stub.StartTrainingPPO(request)).run_id
         first = await launcher.trainer(1)

@@ -12,7 +12,7 @@ import os
 import resource
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,7 +21,7 @@ import grpc
 import pytest
 from aisandbox.v1 import environment_pb2, tensor_pb2, training_progress_pb2
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_api import Settings, admission_checks, create_server
+from aisandbox_api import Server, Settings, admission_checks, create_server
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.space_checks import space_problems
 from aisandbox_environment import SimulatorError, SimulatorSession, Timeouts, difference_of
@@ -49,9 +49,10 @@ MOST_GROWTH = 256 << 20
 """Bytes of memory between the first tenth of a long run and its end; of what is kept, all is bounded."""
 
 POLICY_TRAINER = pb.DESCRIPTOR.services_by_name["PolicyTrainerService"]
+PROGRESS = training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressService"]
 SERVICES = (
     POLICY_TRAINER,
-    training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressService"],
+    PROGRESS,
     health_pb2.DESCRIPTOR.services_by_name["Health"],
 )
 ACTING = ("Act", "ActBatch", "ActStream", "GetModel", "DescribeModel")
@@ -120,8 +121,10 @@ class Tally:
         assert growth < MOST_GROWTH
 
 
-async def hammer(channel: grpc.aio.Channel, methods: list[Any], count: int, random: Random) -> Tally:
-    """Sends ``count`` messages, AT_A_TIME at a time."""
+async def hammer(
+    channel_of: Callable[[Any], grpc.aio.Channel], methods: list[Any], count: int, random: Random
+) -> Tally:
+    """Sends ``count`` messages, AT_A_TIME at a time, each where its method is served."""
     tally, seeds = Tally(), good_messages()
     left = iter(range(count))
     tenth = max(1, count // 10)
@@ -131,7 +134,7 @@ async def hammer(channel: grpc.aio.Channel, methods: list[Any], count: int, rand
             method = random.choice(methods)
             data = random_bytes(GetMessageClass(method.input_type), random, seeds.get(method.input_type.name, ()))
             began = now()
-            code, details = await answer(channel, method, data)
+            code, details = await answer(channel_of(method), method, data)
             what = f"{method.name} {data[:200]!r} ({len(data)} bytes): {details[:200]}"
             tally.count(code, what, began)
             if number % tenth == tenth - 1:
@@ -165,23 +168,30 @@ def publish(models_dir: Path) -> None:
 
 
 @pytest.fixture
-async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
-    """The address of a service with everything, which dials no simulator."""
+async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    """A service with everything, which dials no simulator."""
     monkeypatch.setattr(admission_checks, "_resolve", lambda address: [])
     publish(tmp_path)
     settings = Settings(grpc_port=0, models_dir=tmp_path, max_concurrent_runs=1, max_pending_runs=20)
     policies = create_policy_servicer(InferenceSettings(models_dir=tmp_path, inference_threads=1))
     server = create_server(settings, backend=LocalBackend(settings, NeverReady()), policy_calls=policies)
     await server.start()
-    yield server.address
+    yield server
     await server.stop(grace=0)
     policies.close()
 
 
-async def test_service_survives_random_messages(service: str) -> None:
+async def test_service_survives_random_messages(service: Server) -> None:
     methods = [method for each in SERVICES for method in each.methods]
-    async with grpc.aio.insecure_channel(service) as channel:
-        tally = await hammer(channel, methods, MESSAGES // 3, Random(SEED))
+    async with (
+        grpc.aio.insecure_channel(service.address) as clients,
+        grpc.aio.insecure_channel(service.trainer_address) as trainers,
+    ):
+
+        def channel_of(method: Any) -> grpc.aio.Channel:
+            return trainers if method.containing_service is PROGRESS else clients
+
+        tally = await hammer(channel_of, methods, MESSAGES // 3, Random(SEED))
     tally.check("service")
 
 
@@ -191,7 +201,7 @@ async def test_inference_server_survives_random_messages(tmp_path: Path) -> None
     server.start()
     methods = [POLICY_TRAINER.methods_by_name[name] for name in ACTING]
     async with grpc.aio.insecure_channel(server.address) as channel:
-        tally = await hammer(channel, methods, MESSAGES // 3, Random(SEED + 1))
+        tally = await hammer(lambda _method: channel, methods, MESSAGES // 3, Random(SEED + 1))
     server.stop(0)
     tally.check("inference-server")
 

@@ -104,10 +104,13 @@ async def call(tmp_path: Path) -> AsyncIterator[Call]:
     server = create_server(settings, backend=LocalBackend(settings, NeverReady()), policy_calls=policies)
     await server.start()
     options = [("grpc.max_send_message_length", -1)]
-    async with grpc.aio.insecure_channel(server.address, options=options) as channel:
+    async with (
+        grpc.aio.insecure_channel(server.address, options=options) as channel,
+        grpc.aio.insecure_channel(server.trainer_address, options=options) as trainers,
+    ):
 
         async def call(method: str, data: bytes) -> bytes:
-            unary: Any = channel.unary_unary(method)
+            unary: Any = (trainers if method == PROGRESS else channel).unary_unary(method)
             reply: bytes = await unary(data, timeout=SECONDS)
             return reply
 

@@ -25,6 +25,7 @@ environment variables:
   STOP_GRACE_SECONDS    how long calls in flight (at most 10) and local trainers' last checkpoints may take (30)
   MAX_CONNECTION_AGE_SECONDS  after how long clients are asked to connect again, to find new servers; 0: never (0)
   MAX_SIMULATORS        simulators that may be attached; further ones are refused (10000)
+  TRAINER_ADDRESS       host:port to listen on for trainers only (local: a free port of 127.0.0.1; else GRPC_PORT's)
   REPLICAS_ADDRESS      host:port of the other replicas of this service, with commas (none)
   HTTP_PORT             the port of HTTP and WebSockets for simulators and pages (not served)
   HTTP_ORIGINS          the origins whose pages may use it, with commas; * means all (those of this machine and host)

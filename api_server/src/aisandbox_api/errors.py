@@ -45,7 +45,8 @@ class AddressInUse(StartupError):
     def __init__(self, address: str, variable: str) -> None:
         super().__init__(
             f"cannot listen on {address}: the port is in use, perhaps by another AISandbox service, or the host is not "
-            f"one of this machine. Stop that process, or set {variable} (0 picks a free port) and GRPC_HOST."
+            f"one of this machine. Stop that process, or set {variable} (port 0 picks a free one)"
+            + (" and GRPC_HOST." if variable.endswith("_PORT") else ".")
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 import structlog
-from aisandbox.v1 import environment_pb2, policy_trainer_pb2, simulator_pool_pb2, training_progress_pb2
+from aisandbox.v1 import policy_trainer_pb2, simulator_pool_pb2
 from aisandbox_environment import DIAGNOSTICS, AdapterFactory, Admit, RelayLimits, SimulatorRelay
 from aisandbox_model_store import RunStore
 from aisandbox_process import InvalidHostPort, join_host_port, split_host_port
@@ -33,6 +33,7 @@ from aisandbox_api.default_environment import HostedAdapter
 from aisandbox_api.errors import AddressInUse, StartupError
 from aisandbox_api.health import HealthMonitor, RunHealth
 from aisandbox_api.http_api import HttpApi
+from aisandbox_api.listening import listen
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.method_handlers import add_service, handlers
 from aisandbox_api.metrics import Metrics
@@ -40,23 +41,24 @@ from aisandbox_api.policy_forwarding import PolicyForwarder, PolicyRefuser
 from aisandbox_api.policy_targets import TargetFollower, pods_of_service
 from aisandbox_api.progress_service import ProgressServicer
 from aisandbox_api.settings import Settings
+from aisandbox_api.trainer_port import ENVIRONMENT, PROGRESS, TrainerPort
 from aisandbox_api.training_servicer import TrainingServicer
 
 log = structlog.get_logger()
 
 POLICY_TRAINER = policy_trainer_pb2.DESCRIPTOR.services_by_name["PolicyTrainerService"]
-PROGRESS = training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressService"]
 SIMULATOR_POOLS = simulator_pool_pb2.DESCRIPTOR.services_by_name["SimulatorPoolService"]
-ENVIRONMENT = environment_pb2.DESCRIPTOR.services_by_name["EnvironmentService"]
-SERVICES = (POLICY_TRAINER, PROGRESS, SIMULATOR_POOLS, ENVIRONMENT)
+SERVICES = (POLICY_TRAINER, SIMULATOR_POOLS, ENVIRONMENT)
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
-HEALTH_NAMES = ("", *(service.full_name for service in SERVICES))
 
 LARGEST_MESSAGE = 64 * 1024 * 1024
 """Bytes: a batch of 64 images of 512 x 512 x 3 fits."""
 
 SERVER_OPTIONS = server_options(ping_seconds=30, largest_message=LARGEST_MESSAGE)
+
+LOCAL_TRAINER_ADDRESS = "127.0.0.1:0"
+"""Where trainers of the local backend, which run on this machine, reach the service without another setting."""
 
 LINGER_SECONDS = 1.0
 """How long connections stay open after the service has ended its streams, so that the clients read the status."""
@@ -135,22 +137,32 @@ class Server:
         self._followers: list[TargetFollower] = []
         self._http: HttpApi | None = None
         self._training: TrainingServicer | None = None
+        default = LOCAL_TRAINER_ADDRESS if settings.backend == "local" else None
+        self._trainers_listen_at = settings.trainer_address or default
+        self._trainers_at = ""
+        self._services = SERVICES if self._trainers_listen_at is not None else (*SERVICES, PROGRESS)
         self._health = RunHealth()
-        self._monitor = HealthMonitor(self._health, HEALTH_NAMES, backend)
+        self._monitor = HealthMonitor(self._health, ("", *(each.full_name for each in self._services)), backend)
         self._grpc: grpc.aio.Server | None = None
+        self._trainer_port: TrainerPort | None = None
         self._metrics_server: MetricsServer | None = None
-        self._port = 0
+        self._address = ""
         self._started = False
 
     @property
     def port(self) -> int:
         """The port it listens on, once it is started."""
-        return self._port
+        return split_host_port(self._address)[1] if self._address else 0
 
     @property
     def address(self) -> str:
-        """host:port for clients on this machine."""
-        return join_host_port(_dialled(self._settings.grpc_host), self._port)
+        """host:port for clients on this machine, once it is started."""
+        return self._address
+
+    @property
+    def trainer_address(self) -> str:
+        """host:port for trainers on this machine; that of clients if they have no port of their own."""
+        return self._trainers_at or self._address
 
     @property
     def metrics_port(self) -> int | None:
@@ -175,6 +187,7 @@ class Server:
         log.info(
             "service listens",
             address=self.address,
+            trainer_address=self.trainer_address,
             models_dir=str(self._settings.models_dir),
             seconds=round(time.monotonic() - began, 3),
         )
@@ -191,8 +204,9 @@ class Server:
             # get a broken transport and no status.
             await asyncio.sleep(min(grace, LINGER_SECONDS))
         async with asyncio.TaskGroup() as group:
-            if self._grpc is not None:
-                group.create_task(self._grpc.stop(min(grace, LONGEST_CALL_GRACE_SECONDS)))
+            for server in (self._grpc, self._trainer_port):
+                if server is not None:
+                    group.create_task(server.stop(min(grace, LONGEST_CALL_GRACE_SECONDS)))
             group.create_task(self._backend.close())
         if self._training is not None:
             await self._training.close()
@@ -228,7 +242,8 @@ class Server:
     async def _start(self) -> None:
         settings = self._settings
         adapter_address = None if self._adapter is None else await self._adapter.start()
-        self._grpc = grpc.aio.server(options=[*SERVER_OPTIONS, *connection_age(settings.max_connection_age_seconds)])
+        options = [*SERVER_OPTIONS, *connection_age(settings.max_connection_age_seconds)]
+        self._grpc = grpc.aio.server(options=options)
         self._training = TrainingServicer(
             self._backend,
             RunStore(settings.models_dir, settings.checkpoint_dir),
@@ -236,20 +251,21 @@ class Server:
             adapter_address,
         )
         add_service(self._grpc, POLICY_TRAINER, {**handlers(POLICY_TRAINER, self._training), **self._policy_handlers()})
-        add_service(self._grpc, PROGRESS, handlers(PROGRESS, ProgressServicer(self._backend, self._metrics)))
         self._relay = self._create_relay()
+        progress = ProgressServicer(self._backend, self._metrics)
+        if self._trainers_listen_at is None:
+            add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress))
+        else:
+            self._trainer_port = TrainerPort(progress, self._relay, options)
+            self._trainers_at = self._trainer_port.bind(self._trainers_listen_at)
         for service in (SIMULATOR_POOLS, ENVIRONMENT):
             add_service(self._grpc, service, handlers(service, self._relay, raw=True))
         add_service(self._grpc, HEALTH, handlers(HEALTH, self._health))
-        names = reflected_names((*(service.full_name for service in SERVICES), HEALTH.full_name))
+        names = reflected_names((*(service.full_name for service in self._services), HEALTH.full_name))
         reflecting = handlers(REFLECTION, reflection.aio.ReflectionServicer(names))
         for name in (REFLECTION.full_name, REFLECTION_V1):
             self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, reflecting),))
-        address = join_host_port(settings.grpc_host, settings.grpc_port)
-        try:
-            self._port = self._grpc.add_insecure_port(address)
-        except RuntimeError as error:
-            raise AddressInUse(address, "GRPC_PORT") from error
+        self._address = listen(self._grpc, join_host_port(settings.grpc_host, settings.grpc_port), "GRPC_PORT")
         if settings.metrics_port is not None:
             try:
                 self._metrics_server = MetricsServer(self._metrics.registry, settings.grpc_host, settings.metrics_port)
@@ -264,8 +280,10 @@ class Server:
             except OSError as error:
                 raise AddressInUse(join_host_port(settings.grpc_host, settings.http_port), "HTTP_PORT") from error
         # Runs first, so that an early call finds them; reports that come now wait in the listening socket.
-        await self._backend.start(self.address, adapter_address)
+        await self._backend.start(self.trainer_address, adapter_address)
         await self._grpc.start()
+        if self._trainer_port is not None:
+            await self._trainer_port.start()
         await self._monitor.start()
 
     def _policy_handlers(self) -> dict[str, Any]:
@@ -309,8 +327,3 @@ def _host_port(text: str) -> str:
         return join_host_port(*split_host_port(text.strip()))
     except InvalidHostPort as error:
         raise StartupError(f"REPLICAS_ADDRESS {text.strip()[:80]!r} {error.problem}: must be host:port") from None
-
-
-def _dialled(host: str) -> str:
-    """Where a client on this machine finds a server that listens on ``host``."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104

@@ -14,12 +14,14 @@ from pathlib import Path
 from aisandbox_crds import MOST_BYTES, TRAINER_NUMBERS
 from aisandbox_environment import DIAGNOSTICS, simulator_networks
 from aisandbox_process import (
+    InvalidHostPort,
     InvalidSetting,
     choice,
     log_level,
     port,
     positive_number,
     seconds,
+    split_host_port,
     switch,
     whole_number,
 )
@@ -104,6 +106,13 @@ class Settings:
     host:port, or several of them with commas. Its own address may be among them.
     """
 
+    trainer_address: str | None = None
+    """host:port to listen on for trainers and for nobody else; port 0 picks a free one.
+
+    Trainers report their progress there, and have sessions with attached simulators; nothing else is served there, and
+    progress not at ``grpc_port``. None: with the local backend a free port of 127.0.0.1, else ``grpc_port``.
+    """
+
     max_simulators: int = 10_000
     """The number of simulators that may be attached to this process, 0 to 1,000,000; one beyond it is refused."""
 
@@ -143,6 +152,7 @@ class Settings:
                 environ, "MAX_CONNECTION_AGE_SECONDS", default.max_connection_age_seconds
             ),
             replicas_address=environ.get("REPLICAS_ADDRESS") or None,
+            trainer_address=_trainer_address(environ),
             max_simulators=whole_number(environ, "MAX_SIMULATORS", default.max_simulators, 0, 1_000_000),
             http_port=port(environ, "HTTP_PORT", 0) if environ.get("HTTP_PORT") else None,
             http_origins=_origins(environ),
@@ -158,6 +168,16 @@ class Settings:
                 environ, "DELETED_RUN_RETENTION_SECONDS", default.deleted_run_retention_seconds, 10 * 365 * 86_400
             ),
         )
+
+
+def _trainer_address(environ: Mapping[str, str]) -> str | None:
+    text = environ.get("TRAINER_ADDRESS") or None
+    if text is not None:
+        try:
+            split_host_port(text, lowest_port=0)
+        except InvalidHostPort as error:
+            raise InvalidSetting("TRAINER_ADDRESS", f"{text[:80]!r} {error.problem}: must be host:port") from None
+    return text
 
 
 def _launcher(environ: Mapping[str, str], default: str) -> str:

@@ -26,15 +26,15 @@ class InvalidHostPort(ValueError):
         self.problem = problem
 
 
-def split_host_port(text: str) -> tuple[str, int]:
-    """The host, without the brackets of an IPv6 address, and the port, 1 to 65535. Raises InvalidHostPort."""
+def split_host_port(text: str, *, lowest_port: int = 1) -> tuple[str, int]:
+    """The host, without the brackets of an IPv6 address, and the port, up to 65535. Raises InvalidHostPort."""
     host, colon, port = text.rpartition(":")
     if not colon or not _HOST.fullmatch(host):
         raise InvalidHostPort(text, "is no address")
     if host.lower() in GRPC_SCHEMES:
         raise InvalidHostPort(text, f"has no host, since gRPC takes {host.lower()!r} for a scheme")
-    if not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
-        raise InvalidHostPort(text, "has no port between 1 and 65535")
+    if not _PORT.fullmatch(port) or not lowest_port <= int(port) <= 65535:
+        raise InvalidHostPort(text, f"has no port between {lowest_port} and 65535")
     return host.strip("[]"), int(port)
 
 

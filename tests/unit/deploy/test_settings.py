@@ -63,7 +63,10 @@ def test_ports_are_those_of_the_containers(manifests: Manifests) -> None:
     for name, _, container in manifests.containers():
         environ = manifests.environ(name)
         ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
-        assert ports == {port: environ[variable] for port, variable in variables.items() if variable in environ}, name
+        numbers = {port: environ[variable] for port, variable in variables.items() if variable in environ}
+        if "TRAINER_ADDRESS" in environ:
+            numbers["trainers"] = environ["TRAINER_ADDRESS"].rpartition(":")[2]
+        assert ports == numbers, name
 
 
 def test_files_are_where_the_volume_is(manifests: Manifests) -> None:
@@ -77,7 +80,8 @@ def test_addresses_name_services_and_their_ports(manifests: Manifests) -> None:
     name, namespace, kind = host.split(".")
     service = manifests.one("Service", name)
     assert (service["metadata"]["namespace"], kind) == (namespace, "svc")
-    assert int(port) in [each["port"] for each in service["spec"]["ports"]]
+    (found,) = [each["name"] for each in service["spec"]["ports"] if each["port"] == int(port)]
+    assert found == "trainers"
 
 
 @pytest.mark.parametrize("variable", ["INFERENCE_ADDRESS", "REPLICAS_ADDRESS"])

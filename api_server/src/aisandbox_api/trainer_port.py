@@ -1,0 +1,40 @@
+"""The port of the trainers: their progress, and their sessions with attached simulators.
+
+Trainers run code of others (environments, adapters) and are not clients: nothing that a client may do is served here.
+Owns this gRPC server. Must not know what the calls do.
+"""
+
+from __future__ import annotations
+
+import grpc
+from aisandbox.v1 import environment_pb2, training_progress_pb2
+from aisandbox_environment import SimulatorRelay
+from aisandbox_process.grpc_options import Options
+
+from aisandbox_api.listening import listen
+from aisandbox_api.method_handlers import add_service, handlers
+from aisandbox_api.progress_service import ProgressServicer
+
+PROGRESS = training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressService"]
+ENVIRONMENT = environment_pb2.DESCRIPTOR.services_by_name["EnvironmentService"]
+
+
+class TrainerPort:
+    """Listens from :meth:`bind` on, answers from :meth:`start` on. For one event loop."""
+
+    def __init__(self, progress: ProgressServicer, relay: SimulatorRelay, options: Options) -> None:
+        self._grpc = grpc.aio.server(options=options)
+        add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress))
+        add_service(self._grpc, ENVIRONMENT, handlers(ENVIRONMENT, relay, raw=True))
+
+    def bind(self, address: str) -> str:
+        """Listens on host:port; returns where trainers on this machine dial. Raises AddressInUse."""
+        return listen(self._grpc, address, "TRAINER_ADDRESS")
+
+    async def start(self) -> None:
+        """Answers calls."""
+        await self._grpc.start()
+
+    async def stop(self, grace: float) -> None:
+        """Refuses new calls, and ends those that have not ended after ``grace`` seconds."""
+        await self._grpc.stop(grace)
