@@ -120,11 +120,11 @@ class Broken(FakeExternalEnvAdapter):
 def test_attached_simulator_serves_one_session_after_another(
     service: PoolService, attached: Attached, direct: bool
 ) -> None:
-    attached.add(2, instance="one", direct=direct)
+    attached.add(2, instance="one", direct=direct, reply_timeout=90)
     service.wait_for(2)
     for _ in range(3):
         with session(service) as one:
-            assert one.environments == 2
+            assert (one.environments, one.reply_timeout) == (2, 90)
             first = one.reset([1, 2]).observations[0].copy()
             assert one.step(np.zeros(2, np.int64)).observations[0].shape == (2, *first.shape[1:])
             with pytest.raises(AtCapacity):

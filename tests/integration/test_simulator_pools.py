@@ -14,18 +14,21 @@ from aisandbox_api.errors import StartupError
 from aisandbox_api.local import LocalBackend
 from attached_simulators import POOL, AttachedSimulator, PoolSession, describe, registration, serving, simulators_of
 from pending_launcher import NeverReady
+from prometheus_client import CollectorRegistry
 
 Code = grpc.StatusCode
 
 
-def service(models_dir: Path, **fields: Any) -> Server:
+def service(models_dir: Path, registry: CollectorRegistry | None = None, **fields: Any) -> Server:
     settings = Settings(grpc_port=0, models_dir=models_dir, **fields)
-    return create_server(settings, backend=LocalBackend(settings, NeverReady()))
+    return create_server(settings, backend=LocalBackend(settings, NeverReady()), registry=registry)
 
 
 @asynccontextmanager
-async def started(models_dir: Path, **fields: Any) -> AsyncIterator[tuple[Server, grpc.aio.Channel]]:
-    server = service(models_dir, **fields)
+async def started(
+    models_dir: Path, registry: CollectorRegistry | None = None, **fields: Any
+) -> AsyncIterator[tuple[Server, grpc.aio.Channel]]:
+    server = service(models_dir, registry, **fields)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(server.address) as channel:
@@ -43,6 +46,22 @@ async def test_simulator_attaches_and_trains_at_the_address_of_the_service(tmp_p
         assert (await describe(channel)).in_use == 1
         assert (await session.finish())[0] is Code.OK
         assert not simulator.call.done()
+
+
+async def test_metrics_count_the_simulators_of_this_process(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+
+    def numbers() -> list[float | None]:
+        return [registry.get_sample_value("aisandbox_simulators", {"state": state}) for state in ("in_session", "free")]
+
+    async with started(tmp_path, registry) as (_, channel):
+        assert numbers() == [0, 0]
+        async with serving(channel, registration("one"), registration("two"), registration("three")):
+            session = PoolSession(channel)
+            await session.open()
+            assert numbers() == [1, 2]
+            await session.finish()
+            assert numbers() == [0, 3]
 
 
 async def test_stop_of_the_service_is_told_to_simulators_and_trainers(tmp_path: Path) -> None:

@@ -1,13 +1,30 @@
 """The service's metrics for Prometheus.
 
 Owns their names. Must not know backends, which report changes to it. With several replicas
-on one cluster each of them counts all runs: take the maximum of aisandbox_runs, not the sum.
+on one cluster each of them counts all runs, and only its own simulators: take the maximum of aisandbox_runs, and
+the sum of aisandbox_simulators.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from aisandbox_crds import Phase, TrainingRun
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class CountsSimulators(Protocol):
+    """What knows the simulators that are attached to this process; asked in any thread."""
+
+    @property
+    def attached(self) -> int:
+        """All of them."""
+        ...
+
+    @property
+    def in_session(self) -> int:
+        """Those that serve a session now."""
+        ...
 
 
 class Metrics:
@@ -22,6 +39,10 @@ class Metrics:
         self._reports = Counter("aisandbox_reports", "Progress reports accepted.", registry=self.registry)
         self._refused = Counter(
             "aisandbox_reports_refused", "Progress reports refused.", ["status"], registry=self.registry
+        )
+        # By pool would be a series for each name that a simulator thinks of.
+        self._simulators = Gauge(
+            "aisandbox_simulators", "Simulators attached to this process.", ["state"], registry=self.registry
         )
         for phase in Phase:
             self._runs.labels(phase.value).set(0)
@@ -39,6 +60,11 @@ class Metrics:
         self._attempts.inc(max(after.status.attempt - before.status.attempt, 0))
         self._restarts.inc(max(after.status.restarts - before.status.restarts, 0))
         self._timesteps.inc(max(after.status.progress.timesteps - before.status.progress.timesteps, 0))
+
+    def follow_simulators(self, simulators: CountsSimulators) -> None:
+        """Reads the numbers of simulators from there whenever the metrics are read."""
+        self._simulators.labels("in_session").set_function(lambda: simulators.in_session)
+        self._simulators.labels("free").set_function(lambda: max(simulators.attached - simulators.in_session, 0))
 
     def observe_report(self) -> None:
         """A report was accepted."""

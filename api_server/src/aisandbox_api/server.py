@@ -20,7 +20,7 @@ from aisandbox.v1 import policy_trainer_pb2, simulator_pool_pb2
 from aisandbox_environment import DIAGNOSTICS, AdapterFactory, Admit, RelayLimits, SimulatorRelay
 from aisandbox_model_store import RunStore
 from aisandbox_process import InvalidHostPort, join_host_port, split_host_port
-from aisandbox_process.grpc_options import connection_age, server_options
+from aisandbox_process.grpc_options import connection_age, server_options, unanswered_pings
 from aisandbox_process.grpc_reflection import REFLECTION_V1, reflected_names
 from aisandbox_process.metrics_server import MetricsServer
 from aisandbox_process.stop_signals import stop_signals
@@ -40,7 +40,7 @@ from aisandbox_api.metrics import Metrics
 from aisandbox_api.policy_forwarding import PolicyForwarder, PolicyRefuser
 from aisandbox_api.policy_targets import TargetFollower, pods_of_service
 from aisandbox_api.progress_service import ProgressServicer
-from aisandbox_api.settings import Settings
+from aisandbox_api.settings import LOOPBACK_HOSTS, Settings
 from aisandbox_api.trainer_port import ENVIRONMENT, PROGRESS, TrainerPort
 from aisandbox_api.training_servicer import TrainingServicer
 
@@ -56,6 +56,14 @@ LARGEST_MESSAGE = 64 * 1024 * 1024
 """Bytes: a batch of 64 images of 512 x 512 x 3 fits."""
 
 SERVER_OPTIONS = server_options(ping_seconds=30, largest_message=LARGEST_MESSAGE)
+
+HALTED_SECONDS = 3600.0
+LOOPBACK_SERVER_OPTIONS = [
+    # The kernel tells when a process of the same machine is gone. One that answers no pings there is halted, as an
+    # attached simulator is at a breakpoint, and keeps its place.
+    *server_options(ping_seconds=30, ping_timeout_seconds=HALTED_SECONDS, largest_message=LARGEST_MESSAGE),
+    *unanswered_pings(HALTED_SECONDS),
+]
 
 LOCAL_TRAINER_ADDRESS = "127.0.0.1:0"
 """Where trainers of the local backend, which run on this machine, reach the service without another setting."""
@@ -242,8 +250,9 @@ class Server:
     async def _start(self) -> None:
         settings = self._settings
         adapter_address = None if self._adapter is None else await self._adapter.start()
-        options = [*SERVER_OPTIONS, *connection_age(settings.max_connection_age_seconds)]
-        self._grpc = grpc.aio.server(options=options)
+        age = connection_age(settings.max_connection_age_seconds)
+        options = LOOPBACK_SERVER_OPTIONS if settings.grpc_host in LOOPBACK_HOSTS else SERVER_OPTIONS
+        self._grpc = grpc.aio.server(options=[*options, *age])
         self._training = TrainingServicer(
             self._backend,
             RunStore(settings.models_dir, settings.checkpoint_dir),
@@ -252,11 +261,12 @@ class Server:
         )
         add_service(self._grpc, POLICY_TRAINER, {**handlers(POLICY_TRAINER, self._training), **self._policy_handlers()})
         self._relay = self._create_relay()
+        self._metrics.follow_simulators(self._relay)
         progress = ProgressServicer(self._backend, self._metrics)
         if self._trainers_listen_at is None:
             add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress))
         else:
-            self._trainer_port = TrainerPort(progress, self._relay, options)
+            self._trainer_port = TrainerPort(progress, self._relay, [*SERVER_OPTIONS, *age])
             self._trainers_at = self._trainer_port.bind(self._trainers_listen_at)
         for service in (SIMULATOR_POOLS, ENVIRONMENT):
             add_service(self._grpc, service, handlers(service, self._relay, raw=True))

@@ -24,7 +24,7 @@ from aisandbox_environment.errors import AttachRefused
 from aisandbox_environment.relay.frames import InvalidFrame, field_of, frame
 from aisandbox_environment.session_handler import Capacity, SessionHandler
 from aisandbox_environment.simulation import Simulation
-from aisandbox_environment.spec import PROTOCOL_VERSION
+from aisandbox_environment.spec import PROTOCOL_VERSION, check_reply_timeout
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 """The pause before a simulator that has lost the service attaches again; doubled each time."""
@@ -52,15 +52,20 @@ def attach(
     environments: int = 1,
     instance: str = "",
     on_attached: Callable[[str], None] | None = None,
+    reply_timeout: float = 0.0,
 ) -> None:
     """Attach ``simulation`` to ``pool`` of the service at ``address`` (``host:port``), and serve its sessions.
 
     Blocks: it is for a program that does nothing else. ``environments``: how many each session has. ``instance``: the
     name of this place in the pool; default: the host's and a number; ``on_attached`` gets it when there is a place.
+    ``reply_timeout``: as for :func:`create_environment_server`.
     A connection that is lost is made again. Raises AttachRefused if the service refuses the simulator for good,
-    InvalidAddress; KeyboardInterrupt, and whatever a signal handler raises, ends the place at once and is raised again.
+    InvalidAddress, InvalidValue for a wrong ``reply_timeout``; KeyboardInterrupt, and whatever a signal handler raises,
+    ends the place at once and is raised again.
     """
-    Attachment(simulation, address, pool, environments=environments, instance=instance).run(on_attached)
+    Attachment(
+        simulation, address, pool, environments=environments, instance=instance, reply_timeout=reply_timeout
+    ).run(on_attached)
 
 
 class Attachment:
@@ -76,6 +81,7 @@ class Attachment:
         instance: str = "",
         first_pause: float = FIRST_PAUSE_SECONDS,
         direct: bool | None = None,
+        reply_timeout: float = 0.0,
     ) -> None:
         self.instance = instance or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._address = single_address(address)
@@ -91,6 +97,7 @@ class Attachment:
         )
         self._first_pause = first_pause
         self._direct = direct
+        self._reply_timeout = check_reply_timeout(reply_timeout, "reply_timeout")
         self._stopped = threading.Event()
         self._stream: ClientStream | None = None
         self._log = log.bind(pool=pool, instance=self.instance, service=self._address)
@@ -99,7 +106,7 @@ class Attachment:
         """Serve until :meth:`stop`. Raises as :func:`attach`."""
         pause = self._first_pause
         while not self._stopped.is_set():
-            place = _Place(self._simulation)
+            place = _Place(self._simulation, self._reply_timeout)
             try:
                 self._serve(place, on_attached or (lambda _instance: None))
             except StreamEnded as end:
@@ -150,9 +157,10 @@ class Attachment:
 class _Place:
     """What one stream is in the middle of."""
 
-    def __init__(self, simulation: Simulation) -> None:
+    def __init__(self, simulation: Simulation, reply_timeout: float) -> None:
         self.registered = False
         self._simulation = simulation
+        self._reply_timeout = reply_timeout
         self._session: SessionHandler | None = None
         self._ending = False
         """This side has ended the session, and the other has not said so yet."""
@@ -179,7 +187,7 @@ class _Place:
 
     def _reply(self, request: bytes) -> bytes:
         if self._session is None:
-            self._session = SessionHandler(self._simulation, Capacity(0))
+            self._session = SessionHandler(self._simulation, Capacity(0), self._reply_timeout)
         try:
             return frame(pb.AttachRequest.REPLY_FIELD_NUMBER, self._session.handle(request))
         except StreamAborted as end:

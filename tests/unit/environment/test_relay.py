@@ -224,7 +224,8 @@ async def test_cancel_by_the_trainer_reaches_the_simulator(channel: grpc.aio.Cha
     assert (await simulator.receive()).request.WhichOneof("request") == "open"
     session.call.cancel()
     ended = await simulator.receive()
-    assert ended.WhichOneof("message") == "session_ended"
+    assert ended.session_ended.code == Code.CANCELLED.value[0]
+    assert "the trainer was lost or has cancelled the session" in ended.session_ended.message
     (found,) = await simulators_of(channel)
     assert found.in_session, "the place is free only when the simulator has ended the session too"
     await simulator.send(AttachRequest(reply=environment_pb2.SimulatorReply()))  # was on its way: discarded

@@ -9,12 +9,13 @@ from typing import Any
 
 import grpc
 import pytest
-from aisandbox.v1 import environment_pb2
+from aisandbox.v1 import environment_pb2, simulator_pool_pb2
 from aisandbox_environment import SimulatorRelay
 from aisandbox_environment.relay.replicas import Replicas
 from attached_simulators import (
     SECONDS,
     AttachedSimulator,
+    AttachRequest,
     PoolSession,
     describe,
     registration,
@@ -115,16 +116,53 @@ async def test_describe_and_list_are_about_all_replicas(replicas: list[Replica])
 
 
 async def test_registration_is_compared_with_the_other_replicas(replicas: list[Replica]) -> None:
-    spec = registration().register.spec
-    other = environment_pb2.EnvironmentSpec(observation_space=spec.action_space, action_space=spec.action_space)
     async with serving(replicas[A].channel, registration("a")):
         for message, code in (
             (registration("a"), Code.ALREADY_EXISTS),
-            (registration("b", spec=other), Code.FAILED_PRECONDITION),
+            (registration("b", spec=OTHER_SPEC), Code.FAILED_PRECONDITION),
         ):
             simulator = AttachedSimulator(replicas[B].channel)
             assert await simulator.attach(message) is grpc.aio.EOF
             assert (await simulator.status())[0] is code
+
+
+SPEC = registration().register.spec
+OTHER_SPEC = environment_pb2.EnvironmentSpec(observation_space=SPEC.action_space, action_space=SPEC.action_space)
+
+
+@pytest.mark.parametrize(
+    ("second", "code", "words"),
+    [
+        (registration("a"), Code.ALREADY_EXISTS, "register.instance: pool 'arena' has an instance 'a' already"),
+        (
+            registration("b", spec=OTHER_SPEC),
+            Code.UNAVAILABLE,
+            "register.spec: a simulator with another spec joins pool 'arena' at this moment",
+        ),
+    ],
+)
+async def test_registrations_at_two_replicas_at_the_same_moment_notice_each_other(
+    replicas: list[Replica], monkeypatch: pytest.MonkeyPatch, second: Any, code: Code, words: str
+) -> None:
+    """Each replica asks the other one when both have begun to register: at most one simulator gets a place."""
+    both, check = asyncio.Barrier(2), SimulatorRelay._check_with_replicas
+
+    async def check_when_both_are_there(self: SimulatorRelay, new: Any) -> None:
+        await both.wait()
+        await check(self, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SimulatorRelay, "_check_with_replicas", check_when_both_are_there)
+        simulators = [AttachedSimulator(replica.channel) for replica in replicas]
+        answers = await asyncio.gather(simulators[A].attach(registration("a")), simulators[B].attach(second))
+        refused = [simulator for simulator, answer in zip(simulators, answers, strict=True) if answer is grpc.aio.EOF]
+        assert refused
+        for simulator in refused:
+            found, details = await simulator.status()
+            assert (found, words in details) == (code, True), details
+    if len(refused) == 2:
+        assert (await AttachedSimulator(replicas[B].channel).attach(second)).WhichOneof("message") == "registered"
+    assert [each.in_session for each in await simulators_of(replicas[A].channel)] == [False]
 
 
 async def test_replica_that_goes_takes_only_its_own_sessions(replicas: list[Replica]) -> None:
@@ -138,14 +176,24 @@ async def test_replica_that_goes_takes_only_its_own_sessions(replicas: list[Repl
         assert [each.instance for each in await simulators_of(replicas[A].channel)] == ["a"]
 
 
-async def test_cancel_by_the_trainer_reaches_the_other_replica(replicas: list[Replica]) -> None:
-    async with serving(replicas[B].channel, registration()):
-        session = PoolSession(replicas[A].channel)
-        await session.open()
+@pytest.mark.parametrize(("cancels", "code"), [(True, Code.CANCELLED), (False, Code.OK)])
+async def test_end_by_the_trainer_reaches_the_other_replica(replicas: list[Replica], cancels: bool, code: Code) -> None:
+    simulator = AttachedSimulator(replicas[B].channel)
+    await simulator.attach(registration())
+    session = PoolSession(replicas[A].channel)
+    opening = asyncio.create_task(session.open())
+    await simulator.serve(answers=1)
+    await opening
+    if cancels:
         session.call.cancel()
-        async with asyncio.timeout(60):
-            while (await simulators_of(replicas[A].channel))[0].in_session:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+    else:
+        await session.call.done_writing()
+    assert (await simulator.receive()).session_ended.code == code.value[0]
+    await simulator.send(AttachRequest(session_ended=simulator_pool_pb2.SessionEnded()))
+    if not cancels:
+        assert (await session.status())[0] is Code.OK
+    (found,) = await simulators_of(replicas[A].channel)
+    assert not found.in_session or cancels
 
 
 async def test_status_of_a_simulator_passes_through_both_replicas(replicas: list[Replica]) -> None:

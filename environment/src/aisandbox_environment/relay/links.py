@@ -5,12 +5,17 @@ Owns the link over grpc.aio. Must not know what the messages mean.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class PeerLost(ConnectionError):
+    """The peer has cancelled its stream, or its connection was lost."""
 
 
 class Link(Protocol):
@@ -27,7 +32,7 @@ class Link(Protocol):
         ...
 
     async def read(self) -> bytes | None:
-        """The next message; None if there will be none."""
+        """The next message; None if the peer sends no more. Raises PeerLost."""
         ...
 
     async def write(self, message: bytes) -> None:
@@ -36,17 +41,25 @@ class Link(Protocol):
 
 
 class GrpcLink:
-    """The stream of a call of a grpc.aio server, whose messages are bytes."""
+    """The stream of a call of a grpc.aio server, whose messages are bytes. To be made in the task of the call."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._call = asyncio.current_task()
         self.peer = host_of(context.peer())
         self.metadata = text_metadata(context)
 
     async def read(self) -> bytes | None:
         """See Link."""
-        message = await self._context.read()
-        return None if message is grpc.aio.EOF else message
+        message: Any = await self._context.read()
+        if isinstance(message, bytes):
+            return message
+        # So ends a stream that was cancelled too; the cancellation, which comes to the task of the call, is one event
+        # later. Events come in order: before the answer to a second read.
+        await self._context.read()
+        if self._call is not None and self._call.cancelling():
+            raise PeerLost("the connection was lost, or the stream cancelled")
+        return None
 
     async def write(self, message: bytes) -> None:
         """See Link."""

@@ -20,7 +20,7 @@ from aisandbox_wire import OversizedMessage, parse_bounded
 from google.protobuf.message import DecodeError
 
 from aisandbox_environment.relay.frames import InvalidFrame, field_of, frame
-from aisandbox_environment.relay.links import Link
+from aisandbox_environment.relay.links import Link, PeerLost
 from aisandbox_environment.relay.registrations import Registration, invalid, parsed
 from aisandbox_environment.relay.statuses import Status, aborted, ended_message, ended_status
 
@@ -32,8 +32,6 @@ REGISTERED, REQUEST, SERVICE_ENDED = 1, 2, 3
 """The fields of AttachResponse."""
 _STEP_TAG = 3 << 3 | 2
 """The first byte of a SimulatorReply that is a `step`."""
-
-_CANCEL_SECONDS = 0.02
 
 
 class Place:
@@ -101,6 +99,8 @@ class Place:
             self.end(None)
         except StreamAborted as error:
             self.end(error)
+        except PeerLost as error:
+            self.end(aborted(grpc.StatusCode.UNAVAILABLE, str(error)))
         except Exception as error:
             self.end(aborted(grpc.StatusCode.UNAVAILABLE, f"the stream broke ({type(error).__name__})"))
 
@@ -178,12 +178,6 @@ class Session:
         self._trainer = trainer
         self._place = place
         self._is_open = False
-        self._cancelled = asyncio.Event()
-
-    def cancel(self) -> None:
-        """The trainer's stream was cancelled or lost."""
-        self._cancelled.set()
-        self.end(None)
 
     def end(self, status: Status) -> None:
         """Ends the trainer's stream; again: nothing."""
@@ -209,26 +203,20 @@ class Session:
     async def pass_requests(self, opening: pb.OpenRequest) -> None:
         """Passes the requests on until the trainer or the simulator ends the session; then the place knows it."""
         opening.environments = self._place.registration.environments
-        broke = True
+        ended = False
         try:
             await self._place.request(self, pb.SimulatorRequest(open=opening).SerializeToString())
             while not self.ended.done() and (message := await self._trainer.read()) is not None:
                 await self._place.request(self, message)
-            broke = False
+            ended = True
         except Exception as error:
             self._place.log.info("session broke", error=type(error).__name__)
-        if broke or await self._is_cancelled():
-            await self.leave()
-        else:
+        if ended:
             await self._place.leave(self, None)
+        else:
+            await self.leave()
         await self._place.wait_until_over()  # a trainer that has read the end may count on the place being free
         self.end(None)
-
-    async def _is_cancelled(self) -> bool:
-        """Whether the end of the requests is a cancellation, which gRPC's server tells a moment later."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._cancelled.wait(), _CANCEL_SECONDS)
-        return self._cancelled.is_set()
 
     def _opened(self, message: bytes) -> bytes:
         """The first reply, which says how many environments the session has."""

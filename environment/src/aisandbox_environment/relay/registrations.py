@@ -101,6 +101,18 @@ def check_same_spec(new: Registration, spec: Spec) -> None:
         )
 
 
+def check_same_as_joining(new: Registration, spec: Spec) -> None:
+    """Raises StreamAborted(UNAVAILABLE) if a simulator with another spec registers at this moment: which has it, the
+    pool does not say yet.
+    """
+    if difference := difference_of(spec, new.spec):
+        raise aborted(
+            grpc.StatusCode.UNAVAILABLE,
+            f"register.spec: a simulator with another spec joins pool {new.pool!r} at this moment; {difference}; "
+            "attach again",
+        )
+
+
 def instance_taken(new: Registration) -> StreamAborted:
     """ALREADY_EXISTS for an instance that has a place."""
     return aborted(

@@ -21,18 +21,19 @@ from aisandbox_environment.channels import POOL_METADATA
 from aisandbox_environment.relay.frames import InvalidFrame, field_of, frame
 from aisandbox_environment.relay.links import Context, GrpcLink, Link, text_metadata
 from aisandbox_environment.relay.place import REGISTER, REGISTERED, Place, Session
-from aisandbox_environment.relay.places import Places, simulator_message
+from aisandbox_environment.relay.places import Places, joining_message, simulator_message
 from aisandbox_environment.relay.rate_limit import RateLimit
 from aisandbox_environment.relay.registrations import (
     Registration,
     check_pool_name,
+    check_same_as_joining,
     check_same_spec,
     instance_taken,
     invalid,
     parsed,
     read_registration,
 )
-from aisandbox_environment.relay.replicas import REPLICA_METADATA, Replicas
+from aisandbox_environment.relay.replicas import JOINING_METADATA, REPLICA_METADATA, Replicas
 from aisandbox_environment.relay.statuses import aborted
 from aisandbox_environment.spec import read_spec
 
@@ -85,6 +86,16 @@ class SimulatorRelay:
         self._stopping = False
         self.replicas = Replicas()
 
+    @property
+    def attached(self) -> int:
+        """The number of simulators that are attached to this process. For any thread."""
+        return len(self._places)
+
+    @property
+    def in_session(self) -> int:
+        """How many of them serve a session now. For any thread."""
+        return len(self._sessions)
+
     # The calls.
 
     async def Attach(self, _requests: Any, context: Context) -> None:  # noqa: N802 -- the service's name
@@ -121,9 +132,7 @@ class SimulatorRelay:
         self._check_rate(link.peer)
         self._streams += 1
         try:
-            place = Place(link, await self._register(link, pool), self._clock, self._limits.end_seconds)
-            self._places.add(place)
-            await self._serve(place, link)
+            await self._serve(await self._register(link, pool), link)
         finally:
             self._streams -= 1
 
@@ -148,7 +157,7 @@ class SimulatorRelay:
             await asyncio.shield(session.ended)
         finally:
             self._sessions.discard(session)
-            session.cancel()
+            session.end(None)
             self._run(session.leave())  # at once: the last request may wait for a simulator that does not read
 
     def stop_streams(self) -> bool:
@@ -161,7 +170,7 @@ class SimulatorRelay:
             place.end(aborted(grpc.StatusCode.UNAVAILABLE, "the service is stopping: attach again"))
         return streams
 
-    async def _register(self, link: Link, pool: str) -> Registration:
+    async def _register(self, link: Link, pool: str) -> Place:
         try:
             first = await asyncio.wait_for(link.read(), self._limits.register_seconds)
         except TimeoutError:
@@ -176,11 +185,12 @@ class SimulatorRelay:
             raise invalid("register", "must be the first message of a stream")
         new = read_registration(payload, pool)
         await self._admit(new, link.metadata)
-        self._places.check(new)
-        await self._check_with_replicas(new)
-        self._check_stopping("attach")
-        self._places.check(new)  # again, because another may have registered in the meantime
-        return new
+        with self._places.reserve(new):
+            await self._check_with_replicas(new)
+            self._check_stopping("attach")
+            place = Place(link, new, self._clock, self._limits.end_seconds)
+            self._places.add(place)
+        return place
 
     def _check_rate(self, host: str) -> None:
         """For each stream that is opened: those that do not register take places of MAX_SIMULATORS too, for a while."""
@@ -192,14 +202,15 @@ class SimulatorRelay:
             )
 
     async def _check_with_replicas(self, new: Registration) -> None:
-        """As Places.check; not coordinated between two replicas that ask each other at the same moment."""
+        """As Places.reserve. Each replica reserves first and asks then, so that of two at least one sees the other."""
         simulators, descriptions = await asyncio.gather(
-            self.replicas.simulators(new.pool), self.replicas.descriptions(new.pool)
+            self.replicas.simulators(new.pool, joining=True), self.replicas.descriptions(new.pool, joining=True)
         )
         if any(each.instance == new.instance for each in simulators):
             raise instance_taken(new)
         for each in descriptions:
-            check_same_spec(new, read_spec(each.spec))
+            check = check_same_spec if each.capacity else check_same_as_joining
+            check(new, read_spec(each.spec))
 
     async def _serve(self, place: Place, link: Link) -> None:
         place.log.info("simulator attached", environments=place.registration.environments, peer=link.peer)
@@ -241,6 +252,8 @@ class SimulatorRelay:
             return []
         places = self._places.of(pool) if pool else list(self._places.all())
         simulators = [simulator_message(each) for each in places]
+        if JOINING_METADATA in metadata:
+            simulators += [joining_message(each) for each in self._places.joining(pool)]
         if self._asks_replicas(metadata):
             simulators += await self.replicas.simulators(pool)
             simulators.sort(key=lambda each: (each.pool, each.instance))
@@ -248,7 +261,8 @@ class SimulatorRelay:
 
     async def _describe(self, metadata: Mapping[str, str]) -> environment_pb2.DescribeResponse:
         pool = self._pool_of(metadata)
-        own = None if self._is_own(metadata) else self._places.describe(pool)
+        joining = JOINING_METADATA in metadata
+        own = None if self._is_own(metadata) else self._places.describe(pool, joining=joining)
         found = [] if own is None else [own]
         if self._asks_replicas(metadata):
             found += await self.replicas.descriptions(pool)

@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 REPLICA_METADATA = "aisandbox-replica"
 """The metadata of a call from a replica of the service: its id."""
 
+JOINING_METADATA = "aisandbox-joining"
+"""The metadata of a replica's call whose answer shall have those that register at this moment."""
+
 LIST_METHOD = "/aisandbox.v1.SimulatorPoolService/ListSimulators"
 ANSWER_SECONDS = 3.0
 """How long another replica may take to say what is attached to it."""
@@ -88,13 +91,19 @@ class Replicas:
         """Closes the connections."""
         await asyncio.gather(*(replica.close() for replica in self._replicas.values()))
 
-    async def simulators(self, pool: str) -> list[simulator_pool_pb2.Simulator]:
-        """What is attached to the others; of all pools if ``pool`` is empty."""
-        return [each for _, found in await self._lists(pool) for each in found]
+    async def simulators(self, pool: str, *, joining: bool = False) -> list[simulator_pool_pb2.Simulator]:
+        """What is attached to the others; of all pools if ``pool`` is empty.
 
-    async def descriptions(self, pool: str) -> list[environment_pb2.DescribeResponse]:
-        """The descriptions of the pool by the replicas that have simulators of it."""
-        metadata = ((POOL_METADATA, pool), *self._metadata())
+        ``joining``: and what registers there at this moment.
+        """
+        return [each for _, found in await self._lists(pool, joining) for each in found]
+
+    async def descriptions(self, pool: str, *, joining: bool = False) -> list[environment_pb2.DescribeResponse]:
+        """The descriptions of the pool by the replicas that have simulators of it.
+
+        ``joining``: and by those where one registers at this moment; its capacity is 0.
+        """
+        metadata = ((POOL_METADATA, pool), *self._metadata(joining))
         request = environment_pb2.DescribeRequest()
         answers = await self._ask(lambda replica: replica.describe(request, metadata=metadata, timeout=ANSWER_SECONDS))
         return [answer for _, answer in answers]
@@ -119,11 +128,11 @@ class Replicas:
             asked.add(address)
         return False
 
-    async def _lists(self, pool: str) -> list[tuple[_Replica, Sequence[simulator_pool_pb2.Simulator]]]:
-        request = simulator_pool_pb2.ListSimulatorsRequest(pool=pool)
-        answers = await self._ask(
-            lambda replica: replica.list(request, metadata=self._metadata(), timeout=ANSWER_SECONDS)
-        )
+    async def _lists(
+        self, pool: str, joining: bool = False
+    ) -> list[tuple[_Replica, Sequence[simulator_pool_pb2.Simulator]]]:
+        request, metadata = simulator_pool_pb2.ListSimulatorsRequest(pool=pool), self._metadata(joining)
+        answers = await self._ask(lambda replica: replica.list(request, metadata=metadata, timeout=ANSWER_SECONDS))
         return [(replica, answer.simulators) for replica, answer in answers]
 
     async def _ask(self, call: Callable[[_Replica], Any]) -> list[tuple[_Replica, Any]]:
@@ -138,8 +147,8 @@ class Replicas:
                 raise answer
         return found
 
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
-        return ((REPLICA_METADATA, self.own_id),)
+    def _metadata(self, joining: bool = False) -> tuple[tuple[str, str], ...]:
+        return ((REPLICA_METADATA, self.own_id), *(((JOINING_METADATA, "yes"),) if joining else ()))
 
     async def _session_with(
         self, replica: _Replica, link: Link, pool: str, opening: environment_pb2.OpenRequest

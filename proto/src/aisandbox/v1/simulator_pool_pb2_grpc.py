@@ -75,7 +75,8 @@ class SimulatorPoolServiceServicer:
         has ended with UNAVAILABLE.
 
         Keepalive. The service pings a connection that was silent for 30 s and ends its places if no answer comes within
-        20 s. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
+        20 s; a service that listens on a loopback address only waits an hour, so that a simulator of the same machine may be
+        halted at a breakpoint. One that is halted elsewhere attaches again when it goes on. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
         should ping every 30 s.
 
         Sizes. A message has at most 64 MiB, `register` at most 1 MiB. The service holds at most one message a direction for a
@@ -84,8 +85,10 @@ class SimulatorPoolServiceServicer:
         Errors that end the stream. Not to be retried: INVALID_ARGUMENT (a name, a spec or a message that breaks this
         contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
         other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
-        UNAVAILABLE (the service stops or was lost, or a session was not ended in time), RESOURCE_EXHAUSTED (too many places,
-        or too many registrations a second), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
+        UNAVAILABLE (the service stops or was lost, a session was not ended in time, or a simulator with another spec joins
+        the pool at the same moment), RESOURCE_EXHAUSTED (too many places, or too many registrations a second),
+        ALREADY_EXISTS (the instance has a place already, or gets it at the same moment; a place whose connection was lost
+        ends within a minute).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

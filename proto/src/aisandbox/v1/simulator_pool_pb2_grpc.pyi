@@ -57,7 +57,8 @@ class SimulatorPoolServiceStub:
     has ended with UNAVAILABLE.
 
     Keepalive. The service pings a connection that was silent for 30 s and ends its places if no answer comes within
-    20 s. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
+    20 s; a service that listens on a loopback address only waits an hour, so that a simulator of the same machine may be
+    halted at a breakpoint. One that is halted elsewhere attaches again when it goes on. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
     should ping every 30 s.
 
     Sizes. A message has at most 64 MiB, `register` at most 1 MiB. The service holds at most one message a direction for a
@@ -66,8 +67,10 @@ class SimulatorPoolServiceStub:
     Errors that end the stream. Not to be retried: INVALID_ARGUMENT (a name, a spec or a message that breaks this
     contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
     other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
-    UNAVAILABLE (the service stops or was lost, or a session was not ended in time), RESOURCE_EXHAUSTED (too many places,
-    or too many registrations a second), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
+    UNAVAILABLE (the service stops or was lost, a session was not ended in time, or a simulator with another spec joins
+    the pool at the same moment), RESOURCE_EXHAUSTED (too many places, or too many registrations a second),
+    ALREADY_EXISTS (the instance has a place already, or gets it at the same moment; a place whose connection was lost
+    ends within a minute).
     """
     ListSimulators: _grpc.UnaryUnaryMultiCallable[_simulator_pool_pb2.ListSimulatorsRequest, _simulator_pool_pb2.ListSimulatorsResponse]
     """The simulators that are attached now, over all replicas of the service. Errors: INVALID_ARGUMENT (pool)."""
@@ -101,7 +104,8 @@ class SimulatorPoolServiceAsyncStub(SimulatorPoolServiceStub):
     has ended with UNAVAILABLE.
 
     Keepalive. The service pings a connection that was silent for 30 s and ends its places if no answer comes within
-    20 s. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
+    20 s; a service that listens on a loopback address only waits an hour, so that a simulator of the same machine may be
+    halted at a breakpoint. One that is halted elsewhere attaches again when it goes on. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
     should ping every 30 s.
 
     Sizes. A message has at most 64 MiB, `register` at most 1 MiB. The service holds at most one message a direction for a
@@ -110,8 +114,10 @@ class SimulatorPoolServiceAsyncStub(SimulatorPoolServiceStub):
     Errors that end the stream. Not to be retried: INVALID_ARGUMENT (a name, a spec or a message that breaks this
     contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
     other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
-    UNAVAILABLE (the service stops or was lost, or a session was not ended in time), RESOURCE_EXHAUSTED (too many places,
-    or too many registrations a second), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
+    UNAVAILABLE (the service stops or was lost, a session was not ended in time, or a simulator with another spec joins
+    the pool at the same moment), RESOURCE_EXHAUSTED (too many places, or too many registrations a second),
+    ALREADY_EXISTS (the instance has a place already, or gets it at the same moment; a place whose connection was lost
+    ends within a minute).
     """
     ListSimulators: _aio.UnaryUnaryMultiCallable[_simulator_pool_pb2.ListSimulatorsRequest, _simulator_pool_pb2.ListSimulatorsResponse]  # type: ignore[assignment]
     """The simulators that are attached now, over all replicas of the service. Errors: INVALID_ARGUMENT (pool)."""
@@ -148,7 +154,8 @@ class SimulatorPoolServiceServicer(metaclass=_abc_1.ABCMeta):
         has ended with UNAVAILABLE.
 
         Keepalive. The service pings a connection that was silent for 30 s and ends its places if no answer comes within
-        20 s. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
+        20 s; a service that listens on a loopback address only waits an hour, so that a simulator of the same machine may be
+        halted at a breakpoint. One that is halted elsewhere attaches again when it goes on. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
         should ping every 30 s.
 
         Sizes. A message has at most 64 MiB, `register` at most 1 MiB. The service holds at most one message a direction for a
@@ -157,8 +164,10 @@ class SimulatorPoolServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors that end the stream. Not to be retried: INVALID_ARGUMENT (a name, a spec or a message that breaks this
         contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
         other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
-        UNAVAILABLE (the service stops or was lost, or a session was not ended in time), RESOURCE_EXHAUSTED (too many places,
-        or too many registrations a second), ALREADY_EXISTS (the instance has a place already; a place whose connection was lost ends within a minute).
+        UNAVAILABLE (the service stops or was lost, a session was not ended in time, or a simulator with another spec joins
+        the pool at the same moment), RESOURCE_EXHAUSTED (too many places, or too many registrations a second),
+        ALREADY_EXISTS (the instance has a place already, or gets it at the same moment; a place whose connection was lost
+        ends within a minute).
         """
 
     @_abc_1.abstractmethod
