@@ -23,6 +23,7 @@ from aisandbox_crds.status import (
     Condition,
     ConditionStatus,
     ConditionType,
+    EarlyStop,
     Failure,
     Phase,
     Progress,
@@ -558,7 +559,7 @@ def test_a_full_status_comes_back_as_it_was(runs: Resource, run: str) -> None:
     progress = Progress(500, 1000, 50.0, 812.5, 3.5, 487.5, 200.0, 490.0, "training", "slow", NOW, 2)
     status = TrainingRunStatus(
         Phase.FAILED, NOW, NOW, progress, artifact, artifact, artifact, artifact, 2, 1, 1, 1, 50,
-        Failure("OutOfMemory", "Use less."), 1, tuple(map(condition, ConditionType)),
+        Failure("OutOfMemory", "Use less."), EarlyStop("TimeReached", "9 s."), 1, tuple(map(condition, ConditionType)),
     )  # fmt: skip
     runs.apply_status(run, status_to_json(status), "aisandbox-operator")
     assert status_from_json(runs.get(run)["status"]) == status

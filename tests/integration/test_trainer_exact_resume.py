@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from threading import Lock
 from types import SimpleNamespace
@@ -27,6 +27,7 @@ from aisandbox_crds.spec import (
     Evaluation,
     GrpcEnvironment,
     GymnasiumEnvironment,
+    StopWhen,
     TrainingRunSpec,
 )
 from aisandbox_crds.trainer_exit import TerminationMessage
@@ -190,6 +191,7 @@ def everything(folder: Path, spec: TrainingRunSpec) -> dict[str, Any]:
             state.evaluation_results.last_reward_mean,
             state.evaluation_results.last_timesteps,
         ),
+        "early stopping": [getattr(state.early_stopping, each.name) for each in fields(state.early_stopping)],
         "random": [
             getattr(state.random, name) for name in ("python", "numpy", "torch", "action_space", "environments")
         ],
@@ -289,6 +291,46 @@ def test_interrupted_run_ends_like_one_that_was_not(
     assert differences(expected, found) == set()
     if case.environment == watched():
         assert "learning curve[3][0]" in found, "episodes have ended"
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        (
+            replace(
+                spec("A2C", 5_000, evaluation=Evaluation(60, 1)),
+                stop_when=StopWhen(evaluation_reward_mean=1, times_in_a_row=4),
+            ),
+            "RewardReached",
+        ),
+        (
+            replace(
+                spec("PPO", 5_000, evaluation=Evaluation(64, 2)), stop_when=StopWhen(evaluations_without_improvement=1)
+            ),
+            "NoImprovement",
+        ),
+        (
+            replace(
+                spec("DQN", 5_000, stats_window_size=2), stop_when=StopWhen(episode_reward_mean=1, times_in_a_row=6)
+            ),
+            "RewardReached",
+        ),
+    ],
+    ids=["evaluation", "no improvement", "training"],
+)
+def test_interrupted_run_ends_early_where_one_does_that_was_not(
+    case: TrainingRunSpec, reason: str, tmp_path: Path
+) -> None:
+    expected = uninterrupted(tmp_path / "a", case)
+    message, run = message_of(tmp_path / "a"), run_of(tmp_path / "a")
+    assert message.early_stop is not None
+    assert message.early_stop.reason == reason
+    assert message.timesteps < case.total_timesteps
+    assert run.model("final").digest == run.model("best").digest
+    assert differences(expected, interrupted(tmp_path / "b", case, after=70)) == set()
+    assert attempt(tmp_path / "a", case) == 0, "a finished run is not trained further"
+    again = message_of(tmp_path / "a")
+    assert (again.early_stop, again.timesteps) == (message.early_stop, message.timesteps)
 
 
 ENDS_AT = 512

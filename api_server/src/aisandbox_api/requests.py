@@ -32,6 +32,7 @@ from aisandbox_crds import (
     Phase,
     PoolEnvironment,
     ProgressReport,
+    StopWhen,
     TrainingRun,
     TrainingRunSpec,
     normalized_output_path,
@@ -152,8 +153,16 @@ def _spec(request: pb.TrainingRequest, algorithm: Algorithm, errors: list[FieldE
         model_output_path=_output_path(request.model_output_path),
         checkpoint_every_timesteps=request.checkpoint_every_timesteps,
         evaluation=evaluation,
+        stop_when=_stop_when(request),
         **placement_fields(request.placement, errors),
     )
+
+
+def _stop_when(request: pb.TrainingRequest) -> StopWhen | None:
+    if not request.HasField("stop_when"):
+        return None
+    asked = dataclass_of(StopWhen, request.stop_when)
+    return replace(asked, times_in_a_row=asked.times_in_a_row or 1)
 
 
 def _output_path(text: str) -> str:

@@ -124,6 +124,7 @@ def details(status: pb.StatusResponse) -> list[tuple[str, str]]:
         ("checkpoint", status.last_checkpoint_path),
         ("restarts", _restarts(status)),
         ("warning", status.warning),
+        ("ended early", f"{status.early_stop.reason}: {status.early_stop.message}" if status.early_stop.reason else ""),
         ("failure", f"{status.failure.reason}: {status.failure.message}" if status.failure.reason else ""),
         ("duration", _duration_text(status)),
     ]

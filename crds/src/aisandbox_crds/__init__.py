@@ -40,6 +40,7 @@ from aisandbox_crds.pod_template_rules import pod_template_errors, volume_kinds
 from aisandbox_crds.progress import (
     PUBLISHED,
     REPORTED,
+    bounded_early_stop,
     idle,
     is_older,
     is_training,
@@ -50,7 +51,7 @@ from aisandbox_crds.progress import (
     with_artifact_times,
     with_newer_progress,
 )
-from aisandbox_crds.reasons import Reason
+from aisandbox_crds.reasons import EARLY_STOPS, Reason
 from aisandbox_crds.scheduling import quantity, resource_errors
 from aisandbox_crds.space_rules import (
     SMALLEST_IMAGE,
@@ -71,6 +72,7 @@ from aisandbox_crds.spec import (
     GrpcEnvironment,
     GymnasiumEnvironment,
     PoolEnvironment,
+    StopWhen,
     TrainingRunSpec,
 )
 from aisandbox_crds.status import (
@@ -79,6 +81,7 @@ from aisandbox_crds.status import (
     Condition,
     ConditionStatus,
     ConditionType,
+    EarlyStop,
     Failure,
     Phase,
     Progress,
@@ -112,6 +115,7 @@ from aisandbox_crds.validation import validate_names, validate_spec
 __all__ = [
     "ALGORITHMS",
     "API_VERSION",
+    "EARLY_STOPS",
     "ENVIRONMENT_KINDS",
     "EXPERIMENT_ANNOTATION",
     "GROUP",
@@ -141,6 +145,7 @@ __all__ = [
     "CrdError",
     "DeclaredLeaf",
     "DeclaredSpace",
+    "EarlyStop",
     "Environment",
     "Evaluation",
     "ExitCode",
@@ -162,6 +167,7 @@ __all__ = [
     "ProgressReport",
     "Reason",
     "SpaceSize",
+    "StopWhen",
     "TerminationMessage",
     "TrainerContainer",
     "TrainerStart",
@@ -171,6 +177,7 @@ __all__ = [
     "actions_problem",
     "backoff_limit_failure",
     "batch_conflict",
+    "bounded_early_stop",
     "bounded_failure",
     "camel_case",
     "deadline_failure",

@@ -15,13 +15,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aisandbox_crds.errors import FieldError, printable
-from aisandbox_crds.reasons import Reason
+from aisandbox_crds.reasons import EARLY_STOPS, Reason
 from aisandbox_crds.status import (
     Activity,
     Artifact,
     Condition,
     ConditionStatus,
     ConditionType,
+    EarlyStop,
     Progress,
     ProgressReport,
     TrainingRunStatus,
@@ -34,7 +35,7 @@ MAX_TEXT = 1000
 PUBLISHED = ("latest_checkpoint", "latest_model", "best_model")
 """What a trainer publishes: fields of a report and of the status; one that a report lacks stays as it was."""
 
-REPORTED = ("progress", *PUBLISHED, "resumed_from", "timesteps_lost")
+REPORTED = ("progress", *PUBLISHED, "resumed_from", "timesteps_lost", "early_stop")
 """The fields of a status that follow from reports. Beside them, the condition CheckpointsSaved does."""
 
 _MEASURED = tuple(
@@ -62,7 +63,15 @@ def truncate_texts(report: ProgressReport) -> ProgressReport:
         for field in fields(report)
         if isinstance(value := getattr(report, field.name), str) and not isinstance(value, Activity)
     }
+    if (stop := report.early_stop) is not None:
+        texts["early_stop"] = bounded_early_stop(stop)
     return replace(report, **texts)
+
+
+def bounded_early_stop(stop: EarlyStop) -> EarlyStop:
+    """The same with texts that the resource's schema takes, whatever a trainer has said."""
+    reason = stop.reason if stop.reason in EARLY_STOPS else Reason.SUCCEEDED
+    return EarlyStop(str(reason), printable(stop.message[:MAX_TEXT])[:MAX_TEXT])
 
 
 def is_training(report: ProgressReport) -> bool:
@@ -123,6 +132,7 @@ def status_after_report(
         progress=_of_total(progress, total),
         resumed_from=report.resumed_from if running else status.resumed_from,
         timesteps_lost=lost,
+        early_stop=report.early_stop or status.early_stop,
         conditions=_with_saved(status.conditions, report, now),
         **_published(report, status),
     )
@@ -145,7 +155,13 @@ def status_after_last_report(
     dropped = report.timesteps_dropped
     progress = replace(status.progress, timesteps=timesteps, attempt=report.attempt, timesteps_dropped=dropped)
     lost = _lost_with_dropped(status, report)
-    after = replace(status, progress=_of_total(progress, total), timesteps_lost=lost, **_published(report, status))
+    after = replace(
+        status,
+        progress=_of_total(progress, total),
+        timesteps_lost=lost,
+        early_stop=report.early_stop or status.early_stop,
+        **_published(report, status),
+    )
     if after == status:
         return status
     time = later_time(status.progress.last_updated_time, now)

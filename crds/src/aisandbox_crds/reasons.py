@@ -19,6 +19,12 @@ class Reason(StrEnum):
     """The run has trained to its end."""
     FAILED = "Failed"
     """The run has failed, as the reason of the condition Complete."""
+    REWARD_REACHED = "RewardReached"
+    """The run has succeeded before its totalTimesteps, with the mean return of spec.stopWhen."""
+    NO_IMPROVEMENT = "NoImprovement"
+    """The run has succeeded before its totalTimesteps, after evaluations without improvement (spec.stopWhen)."""
+    TIME_REACHED = "TimeReached"
+    """The run has succeeded before its totalTimesteps, after the seconds of spec.stopWhen."""
     CANCELLED = "Cancelled"
     """The run was stopped by spec.cancel."""
     SUSPENDED = "Suspended"
@@ -186,3 +192,7 @@ class Reason(StrEnum):
     """The trainer's container was created and could not be started."""
     START_ERROR = "StartError"
     """The trainer's program could not be started in its container."""
+
+
+EARLY_STOPS = frozenset({Reason.REWARD_REACHED, Reason.NO_IMPROVEMENT, Reason.TIME_REACHED})
+"""Of a run that has succeeded before its totalTimesteps; the reason of its condition Complete."""

@@ -217,6 +217,54 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class StopWhen:
+    """What ends a run before totalTimesteps, as Succeeded: whichever of them comes first."""
+
+    episode_reward_mean: float | None = field(
+        default=None,
+        metadata=about(
+            "A mean return of training that is enough: that of the last episodes (100, or stats_window_size), once "
+            "there have been so many. It is looked at after each rollout in which an episode has ended.",
+        ),
+    )
+    evaluation_reward_mean: float | None = field(
+        default=None,
+        metadata=about(
+            "A mean return of an evaluation that is enough. Needs evaluation.",
+        ),
+    )
+    times_in_a_row: int = field(
+        default=1,
+        metadata=about(
+            "How many times in a row the mean return must be reached.",
+            minimum=1,
+            maximum=10_000,
+            bits=32,
+        ),
+    )
+    evaluations_without_improvement: int = field(
+        default=0,
+        metadata=about(
+            "So many evaluations in a row without a better mean return than the best before them. Needs evaluation. 0 "
+            "means any number.",
+            minimum=0,
+            maximum=10_000,
+            bits=32,
+        ),
+    )
+    training_seconds: int = field(
+        default=0,
+        metadata=about(
+            "So many seconds of training, over all attempts, evaluations and waits for simulators included; what a "
+            "restart repeats is counted once. The run ends with the rollout in which they have passed. 0 means any "
+            "time.",
+            minimum=0,
+            maximum=2**31 - 1,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Resources:
     """The fields of ``resources``, which a spec keeps as Kubernetes has them."""
 
@@ -377,6 +425,13 @@ class TrainingRunSpec:
         metadata=about(
             "Episodes played during training on an environment of their own; the best model is that of the "
             "best evaluation. Without it there is no evaluation.",
+        ),
+    )
+    stop_when: StopWhen | None = field(
+        default=None,
+        metadata=about(
+            "What ends the run before totalTimesteps. It has succeeded then, status.earlyStop says why, and its final "
+            "model is the best one. Without it, the run trains to totalTimesteps.",
         ),
     )
     suspend: bool = field(

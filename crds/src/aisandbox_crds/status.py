@@ -61,6 +61,22 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyStop:
+    """Why a run has ended before its totalTimesteps: one CamelCase word for programs and a sentence for people."""
+
+    reason: str = field(
+        metadata=about(
+            "Which rule of spec.stopWhen was met: RewardReached, NoImprovement or TimeReached.",
+        )
+    )
+    message: str = field(
+        metadata=about(
+            "What was reached, in a sentence.",
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A checkpoint or model of the run."""
 
@@ -116,6 +132,7 @@ class ProgressReport:
     warning: str = ""
     unsaved: str = ""
     timesteps_dropped: int = 0
+    early_stop: EarlyStop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +397,13 @@ class TrainingRunStatus:
         default=None,
         metadata=about(
             "Why the run failed; set with the phase Failed.",
+            schema=_ATOMIC,
+        ),
+    )
+    early_stop: EarlyStop | None = field(
+        default=None,
+        metadata=about(
+            "Why the run ended before totalTimesteps, by spec.stopWhen; its final model is the best one then.",
             schema=_ATOMIC,
         ),
     )

@@ -33,6 +33,7 @@ from aisandbox_crds.spec import (
     PoolEnvironment,
     TrainingRunSpec,
 )
+from aisandbox_crds.stop_rules import stop_errors
 
 _DEEPEST = 3
 """environment.grpc.options: what is in the options is the simulator's own."""
@@ -53,6 +54,7 @@ def validate_spec(spec: TrainingRunSpec) -> None:
         errors.extend(error.errors)
     else:
         errors.extend(_environment_count_errors(spec, hyperparameters))
+        errors.extend(stop_errors(spec, hyperparameters))
     if not errors:
         fields = spec_to_json(spec)
         size = len(json.dumps(fields))
@@ -96,6 +98,8 @@ def _errors(spec: TrainingRunSpec) -> Iterator[FieldError]:
     yield from _problem("model_output_path", output_path_problem(spec.model_output_path))
     if spec.evaluation is not None:
         yield from object_errors(spec.evaluation, "evaluation.")
+    if spec.stop_when is not None:
+        yield from object_errors(spec.stop_when, "stop_when.")
     environment = spec.environment
     if isinstance(environment, GrpcEnvironment):
         yield from object_errors(environment, "environment.grpc.")

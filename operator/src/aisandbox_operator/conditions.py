@@ -46,7 +46,7 @@ def _conditions(decision: Decision) -> Iterable[Condition]:
     running = _condition(ConditionType.RUNNING, phase is Phase.RUNNING, reason, message)
     yield replace(running, status=ConditionStatus.UNKNOWN) if decision.is_uncertain else running
     complete = phase is Phase.SUCCEEDED
-    yield _condition(ConditionType.COMPLETE, complete, _end_reason(phase), message * complete)
+    yield _condition(ConditionType.COMPLETE, complete, reason if complete else _end_reason(phase), message * complete)
     failed = phase is Phase.FAILED
     yield _condition(
         ConditionType.FAILED,

@@ -23,6 +23,7 @@ from aisandbox_crds import (
     TerminationMessage,
     TrainingRunSpec,
     TrainingRunStatus,
+    bounded_early_stop,
     camel_case,
     is_run_name,
     parse_time,
@@ -216,6 +217,7 @@ def read_termination_message(text: object) -> tuple[TerminationMessage | None, s
         latest_model=_valid(message.latest_model),
         best_model=_valid(message.best_model),
         resumed_from=_valid(message.resumed_from),
+        early_stop=message.early_stop and bounded_early_stop(message.early_stop),
     ), ""
 
 

@@ -85,6 +85,11 @@ class ObservedState:
         return (*of_pods, *self.related.recorded_messages)
 
     @property
+    def newest_message(self) -> TerminationMessage | None:
+        """The termination message of the newest attempt that has left one."""
+        return max(self.termination_messages, key=lambda message: message.attempt, default=None)
+
+    @property
     def queue(self) -> str:
         """The queue of Kueue that the run names, in its spec or else its metadata; empty: none."""
         spec = self.run.spec

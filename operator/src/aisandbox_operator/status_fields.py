@@ -19,7 +19,6 @@ from aisandbox_crds import (
     Phase,
     Progress,
     Reason,
-    TerminationMessage,
     TrainingRunStatus,
     camel_case,
     format_time,
@@ -70,7 +69,7 @@ def own_fields(status: TrainingRunStatus) -> dict[str, Any]:
     """What the operator applies of a status, as JSON; counts are written even when they are 0."""
     own = tuple(each for each in status.conditions if each.type in OWN or status.phase.is_done)
     document = status_to_json(replace(status, conditions=own))
-    names = (*_OWN, *PUBLISHED, *(("resumed_from",) if status.phase.is_done else ()))
+    names = (*_OWN, *PUBLISHED, "early_stop", *(("resumed_from",) if status.phase.is_done else ()))
     fields = {camel_case(name): document[camel_case(name)] for name in names if camel_case(name) in document}
     for name in _COUNTS:
         fields[camel_case(name)] = getattr(status, name)
@@ -94,7 +93,7 @@ def _ended(status: TrainingRunStatus, state: ObservedState) -> TrainingRunStatus
     if status.phase is Phase.SUCCEEDED:  # which includes the last checkpoint
         status = replace(status, conditions=tuple(_saved(each) for each in status.conditions))
     status = _with_final_progress(replace(status, completion_time=format_time(time), progress=progress), state)
-    last = _newest_message(state)
+    last = state.newest_message
     if last is None or last.attempt < status.progress.attempt:
         return status
     return replace(status, resumed_from=last.resumed_from or status.resumed_from)
@@ -108,11 +107,7 @@ def _saved(condition: Condition) -> Condition:
 
 def _with_final_progress(status: TrainingRunStatus, state: ObservedState) -> TrainingRunStatus:
     """The status with what the last termination message says; newer than the reports that others may still hold."""
-    return status_after_last_report(status, _newest_message(state), total=_total(status, state), now=state.now)
-
-
-def _newest_message(state: ObservedState) -> TerminationMessage | None:
-    return max(state.termination_messages, key=lambda message: message.attempt, default=None)
+    return status_after_last_report(status, state.newest_message, total=_total(status, state), now=state.now)
 
 
 def _total(status: TrainingRunStatus, state: ObservedState) -> int:

@@ -14,7 +14,7 @@ from aisandbox.v1 import training_progress_pb2 as progress_pb
 from aisandbox_api.requests import progress_report
 from aisandbox_api.responses import status_response
 from aisandbox_crds.progress import REPORTED, status_after_report
-from aisandbox_crds.status import Activity, Artifact, Progress, ProgressReport, TrainingRunStatus
+from aisandbox_crds.status import Activity, Artifact, EarlyStop, Progress, ProgressReport, TrainingRunStatus
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_trainer.runtime import progress as trainer
@@ -37,6 +37,7 @@ FULL = ProgressReport(
     warning="slow",
     unsaved="disk full",
     timesteps_dropped=40,
+    early_stop=EarlyStop("RewardReached", "enough"),
 )
 REPORT = {field.name for field in fields(ProgressReport)}
 STATUS = {field.name for field in fields(TrainingRunStatus)}
@@ -74,6 +75,8 @@ def test_status_response_has_every_reported_field(run: TrainingRun) -> None:
         value, expected = getattr(response, renamed.get(name, name)), getattr(FULL, name)
         if isinstance(expected, Artifact):
             value = Artifact(value.path, value.timesteps, value.digest, value.reward_mean)
+        if isinstance(expected, EarlyStop):
+            value = EarlyStop(value.reason, value.message)
         if isinstance(expected, Activity):
             value = progress_pb.TrainerActivity.Name(value).removeprefix("TRAINER_ACTIVITY_")
             expected = expected.name

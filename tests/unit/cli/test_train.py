@@ -35,6 +35,7 @@ def test_train_sends_the_options(service: Any, capsys: pytest.CaptureFixture[str
                 "./m.zip",
             ),
             *("--request-id", "r1", "--evaluate-every", "1000", "--checkpoint-every", "5_000", "--detach"),
+            *("--stop-when", "evaluation_reward_mean=-1.5", "--stop-when", "times-in-a-row=3"),
         ]
     )
     request = service.requests("StartTrainingDQN")[0]
@@ -50,6 +51,7 @@ def test_train_sends_the_options(service: Any, capsys: pytest.CaptureFixture[str
     assert (request.environment.grpc.address, request.environment.grpc.environments) == ("127.0.0.1:9", 4)
     assert dict(request.environment.grpc.options) == {"level": 3.0, "mode": "hard"}
     assert request.evaluation.every_timesteps == 1000
+    assert request.stop_when == pb.StopWhen(evaluation_reward_mean=-1.5, times_in_a_row=3)
 
 
 def test_train_sends_where_the_trainer_is_to_run(service: Any, tmp_path: Path) -> None:
@@ -249,3 +251,18 @@ def test_train_starts_an_algorithm_without_a_call_of_its_own_by_the_common_one(s
     assert main(["train", "sac", "--detach"]) == 0
     (request,) = service.requests("StartTraining")
     assert request.algorithm == pb.ALGORITHM_SAC
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("reward=1", "--stop-when reward: must be one of episode_reward_mean, evaluation_reward_mean"),
+        ("episode_reward_mean=high", "--stop-when episode_reward_mean=high: must be a number"),
+        ("times_in_a_row=-1", "--stop-when times_in_a_row=-1: must be a number"),
+    ],
+)
+def test_train_names_a_rule_that_it_cannot_send(
+    service: Any, rule: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "ppo", "--stop-when", rule]) == 2
+    assert message in capsys.readouterr().err

@@ -209,10 +209,13 @@ RANGES = [
 def test_ranges_are_those_of_the_validation(path: str, bound: int, beyond: int) -> None:
     def spec(value: int) -> TrainingRunSpec:
         data: dict[str, Any] = {"algorithm": "PPO", "totalTimesteps": 10}
+        if path.startswith("spec.stopWhen"):  # what could never be reached is refused
+            data |= {"totalTimesteps": 10**12, "evaluation": {}, "checkpointEveryTimesteps": 1}
         inner = data
         *outer, name = path.split(".")[1:]
         for key in outer:
-            inner = inner.setdefault(key, {"grpc": {"address": "a:1"}, "pool": {"name": "a"}}.get(key, {}))
+            given = {"grpc": {"address": "a:1"}, "pool": {"name": "a"}, "stopWhen": {"episodeRewardMean": 1.5}}
+            inner = inner.setdefault(key, given.get(key, {}))
         inner[name] = value
         return spec_from_json(data)
 

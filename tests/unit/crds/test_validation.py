@@ -24,6 +24,7 @@ from aisandbox_crds.spec import (
     GrpcEnvironment,
     GymnasiumEnvironment,
     PoolEnvironment,
+    StopWhen,
     TrainingRunSpec,
 )
 from aisandbox_crds.validation import validate_names, validate_spec
@@ -374,3 +375,49 @@ def test_pool_is_refused_with_the_field_that_does_not_fit(
 def test_buffer_of_several_steps_takes_a_pool_whose_number_does_not_change() -> None:
     said = {"n_steps": "3"}
     validate_spec(replace(SPEC, algorithm=Algorithm.DQN, hyperparameters=said, environment=PoolEnvironment("a", 4)))
+
+
+def stopping(total: int = 100_000, evaluation: Evaluation | None = None, **more: Any) -> TrainingRunSpec:
+    fields = {name: more.pop(name) for name in ("hyperparameters", "active_deadline_seconds") if name in more}
+    return TrainingRunSpec(Algorithm.PPO, total, evaluation=evaluation, stop_when=StopWhen(**more), **fields)
+
+
+@pytest.mark.parametrize(
+    ("spec", "refused"),
+    [
+        (stopping(episode_reward_mean=475), ""),
+        (stopping(training_seconds=60, active_deadline_seconds=61), ""),
+        (stopping(evaluation_reward_mean=-100, times_in_a_row=9, evaluation=Evaluation()), ""),
+        (stopping(evaluations_without_improvement=8, evaluation=Evaluation()), ""),
+        (stopping(), "stop_when: must have at least one of"),
+        (stopping(training_seconds=9, times_in_a_row=2), "stop_when.times_in_a_row: counts how often"),
+        (stopping(episode_reward_mean=math.nan), "stop_when.episode_reward_mean: must be finite"),
+        (stopping(evaluation_reward_mean=math.inf, evaluation=Evaluation()), "evaluation_reward_mean: must be finite"),
+        (stopping(episode_reward_mean=0, times_in_a_row=0), "stop_when.times_in_a_row: must be a whole number from 1"),
+        (stopping(evaluation_reward_mean=1), "evaluation_reward_mean: is never reached without evaluations"),
+        (stopping(evaluations_without_improvement=1), "without_improvement: is never reached without evaluations"),
+        (
+            stopping(evaluation_reward_mean=1, times_in_a_row=10, evaluation=Evaluation()),
+            "needs 10 evaluations before the end, and there are 9, one every 10,000 of total_timesteps 100,000",
+        ),
+        (stopping(evaluations_without_improvement=9, evaluation=Evaluation()), "needs 10 evaluations"),
+        (
+            stopping(total=4096, evaluation_reward_mean=1, times_in_a_row=2, evaluation=Evaluation(100)),
+            "needs 2 evaluations before the end, and there are 1, one every 2,048",
+        ),
+        (
+            stopping(total=100, episode_reward_mean=1, times_in_a_row=2),
+            "needs 101 episodes (stats_window_size=100), and total_timesteps is 100",
+        ),
+        (stopping(total=100, episode_reward_mean=1, hyperparameters={"stats_window_size": "5"}), ""),
+        (stopping(training_seconds=60, active_deadline_seconds=60), "training_seconds: is never reached"),
+    ],
+)
+def test_stop_that_means_nothing_or_is_never_reached_is_refused(spec: TrainingRunSpec, refused: str) -> None:
+    try:
+        validate_spec(spec)
+        found = ""
+    except InvalidRun as error:
+        found = str(error)
+    assert refused in found
+    assert bool(refused) == bool(found)

@@ -24,6 +24,9 @@ from aisandbox_cli.rendering import message_json
 NUMBERS: Mapping[str, int] = {name.lower(): number for number, name in ALGORITHM_NAMES.items()}
 """The algorithms by the lower-case values of ALGORITHM."""
 
+STOP_RULES = pb.StopWhen.DESCRIPTOR.fields_by_name
+"""The names of --stop-when and their fields."""
+
 _SERVICE = pb.DESCRIPTOR.services_by_name["PolicyTrainerService"]
 
 
@@ -141,6 +144,14 @@ def train(
     evaluate_stochastic: Annotated[
         bool, typer.Option("--evaluate-stochastic", help="Sample actions in evaluations.")
     ] = False,
+    stop_when: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE=NUMBER",
+            help="End the run early, with its best model, when this is reached; repeatable. "
+            f"Rules: {', '.join(STOP_RULES)}.",
+        ),
+    ] = None,
     request_id: Annotated[
         str | None,
         typer.Option(
@@ -170,6 +181,7 @@ def train(
       aisandbox train ppo -t 20000
       aisandbox train ppo --simulator 127.0.0.1:50061 -t 1e6 --evaluate
       aisandbox train sac --gymnasium Pendulum-v1 -t 20000
+      aisandbox train ppo -t 1e6 --evaluate --stop-when evaluation_reward_mean=475
       aisandbox train ppo --pool arena --environments 8 --minimum 2
       aisandbox train dqn --gymnasium CartPole-v1 -p learning_rate=lin_2e-3
       aisandbox train ppo --gymnasium Pendulum-v1 -p normalize=True
@@ -201,6 +213,8 @@ def train(
                 stochastic=evaluate_stochastic,
             )
         )
+    if stop_when:
+        request.stop_when.CopyFrom(_stop_when(stop_when))
     with connect(address) as service:
         response = getattr(service.stub, _call(algorithm))(request, timeout=CALL_TIMEOUT)
         if detach or as_json:
@@ -209,6 +223,21 @@ def train(
             print(f"Started {response.run_id}.", flush=True)
         if not detach:
             raise typer.Exit(show_until_done(service, response.run_id, as_json=as_json))
+
+
+def _stop_when(rules: list[str]) -> pb.StopWhen:
+    """The message of ``--stop-when RULE=NUMBER``; the service checks the numbers' ranges."""
+    stop = pb.StopWhen()
+    for name, text in options.pairs(rules, "--stop-when").items():
+        field = STOP_RULES.get(name.replace("-", "_"))
+        if field is None:
+            raise UsageError(f"--stop-when {name}: must be one of {', '.join(STOP_RULES)}")
+        try:
+            number = float(text) if field.cpp_type == field.CPPTYPE_DOUBLE else options.steps(text)
+            setattr(stop, field.name, number)
+        except (ValueError, typer.BadParameter) as error:
+            raise UsageError(f"--stop-when {name}={text}: must be a number; {error}") from error
+    return stop
 
 
 def _environment(

@@ -27,6 +27,9 @@ public sealed record Training
     /// <summary>Episodes played with the policy during training, in an environment of their own. Null: none.</summary>
     public EvaluationPlan? Evaluation { get; init; }
 
+    /// <summary>What ends the run before <see cref="TotalTimesteps"/>, with its best model as the final one. Null: nothing.</summary>
+    public StopRules? StopWhen { get; init; }
+
     /// <summary>The trainer's machine on Kubernetes; null: what the cluster's operator is configured with.</summary>
     public Placement? Placement { get; init; }
 
@@ -73,6 +76,11 @@ public sealed record Training
             request.Evaluation = Evaluation.ToMessage();
         }
 
+        if (StopWhen is not null)
+        {
+            request.StopWhen = StopWhen.ToMessage();
+        }
+
         if (Placement is not null)
         {
             request.Placement = Placement.ToMessage();
@@ -103,6 +111,47 @@ public sealed record EvaluationPlan
         Episodes = Training.ToUnsigned(Episodes ?? 0, "Evaluation.Episodes"),
         Stochastic = Stochastic,
     };
+}
+
+/// <summary>What ends a run early: whichever of them comes first. The run has succeeded then.</summary>
+public sealed record StopRules
+{
+    /// <summary>A mean return of the last training episodes that is enough, once there have been as many as it is of; null: none.</summary>
+    public double? EpisodeRewardMean { get; init; }
+
+    /// <summary>A mean return of an evaluation that is enough; null: none. Needs <see cref="Training.Evaluation"/>.</summary>
+    public double? EvaluationRewardMean { get; init; }
+
+    /// <summary>How many times in a row the mean return must be reached; null: once.</summary>
+    public int? TimesInARow { get; init; }
+
+    /// <summary>So many evaluations in a row that are not better than the best before them; null: any number.</summary>
+    public int? EvaluationsWithoutImprovement { get; init; }
+
+    /// <summary>So much time of training, over all attempts, in whole seconds; null: any.</summary>
+    public TimeSpan? TrainingTime { get; init; }
+
+    internal V1.StopWhen ToMessage()
+    {
+        var message = new V1.StopWhen
+        {
+            TimesInARow = Training.ToUnsigned(TimesInARow ?? 0, "StopWhen.TimesInARow"),
+            EvaluationsWithoutImprovement = Training.ToUnsigned(
+                EvaluationsWithoutImprovement ?? 0, "StopWhen.EvaluationsWithoutImprovement"),
+            TrainingSeconds = (long)Math.Ceiling((TrainingTime ?? TimeSpan.Zero).TotalSeconds),
+        };
+        if (EpisodeRewardMean is { } episode)
+        {
+            message.EpisodeRewardMean = episode;
+        }
+
+        if (EvaluationRewardMean is { } evaluation)
+        {
+            message.EvaluationRewardMean = evaluation;
+        }
+
+        return message;
+    }
 }
 
 /// <summary>What a run trains against.</summary>

@@ -61,6 +61,11 @@ public enum TrainerActivity
 /// <param name="Message">A message for people: the cause, and what to do.</param>
 public sealed record TrainingFailure(string Reason, string Message);
 
+/// <summary>Why a run ended before its total timesteps, by <see cref="Training.StopWhen"/>.</summary>
+/// <param name="Reason">One word in CamelCase for programs: <c>RewardReached</c>, <c>NoImprovement</c>, <c>TimeReached</c>.</param>
+/// <param name="Message">A message for people: what was reached.</param>
+public sealed record EarlyStop(string Reason, string Message);
+
 /// <summary>A checkpoint or a model of a run.</summary>
 /// <param name="Path">Relative to the run's folder, <c>models/20000</c>.</param>
 /// <param name="Timesteps">The environment steps done when it was made.</param>
@@ -103,6 +108,9 @@ public sealed record TrainingStatus
 
     /// <summary>Why the run failed; null unless it did.</summary>
     public TrainingFailure? Failure { get; init; }
+
+    /// <summary>Why the run ended before <see cref="TotalTimesteps"/>; null if it did not.</summary>
+    public EarlyStop? EarlyStop { get; init; }
 
     /// <summary>A problem that does not stop the run; empty if there is none.</summary>
     public string Warning { get; init; } = "";
@@ -162,6 +170,7 @@ public sealed record TrainingStatus
         StepsPerSecond = status.Fps,
         EstimatedRemaining = status.HasEstimatedRemainingSeconds ? Remaining(status.EstimatedRemainingSeconds) : null,
         Failure = status.Failure is { } failure ? new TrainingFailure(failure.Reason, failure.Message) : null,
+        EarlyStop = status.EarlyStop is { } stop ? new EarlyStop(stop.Reason, stop.Message) : null,
         Warning = status.Warning,
         Activity = status.Activity is >= V1.TrainerActivity.Starting and <= V1.TrainerActivity.WaitingForStep
             ? (TrainerActivity)status.Activity : TrainerActivity.Unknown,

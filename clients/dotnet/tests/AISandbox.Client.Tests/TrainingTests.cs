@@ -84,6 +84,20 @@ public class TrainingTests
     }
 
     [Fact]
+    public void Rules_that_end_a_run_early_are_sent_as_they_are_set()
+    {
+        var rules = new StopRules { EvaluationRewardMean = 475.5, TimesInARow = 2, TrainingTime = TimeSpan.FromMinutes(1.5) };
+        var message = new Training { Experiment = "e", TotalTimesteps = 1, StopWhen = rules }.ToRequest().StopWhen;
+        Assert.Equal(new V1.StopWhen { EvaluationRewardMean = 475.5, TimesInARow = 2, TrainingSeconds = 90 }, message);
+        Assert.Equal(new V1.StopWhen { EpisodeRewardMean = -1, EvaluationsWithoutImprovement = 5 },
+            new StopRules { EpisodeRewardMean = -1, EvaluationsWithoutImprovement = 5 }.ToMessage());
+        Assert.Null(new Training { Experiment = "e", TotalTimesteps = 1 }.ToRequest().StopWhen);
+        var status = TrainingStatus.From(new V1.StatusResponse { EarlyStop = new V1.EarlyStop { Reason = "RewardReached", Message = "m" } });
+        Assert.Equal(new EarlyStop("RewardReached", "m"), status.EarlyStop);
+        Assert.Null(TrainingStatus.From(new V1.StatusResponse()).EarlyStop);
+    }
+
+    [Fact]
     public void Environment_has_a_list_of_addresses_and_plain_options()
     {
         var environment = TrainingEnvironment.Simulator("a:1", "dns:///b:2") with

@@ -16,7 +16,15 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from aisandbox_crds.codec import ENVIRONMENT_KINDS, camel_case
 from aisandbox_crds.field_rules import CelRule, FieldRule, rule_of
 from aisandbox_crds.hyperparameter_table import parameters_of
-from aisandbox_crds.spec import Algorithm, Environment, PoolEnvironment, Resources, Toleration, TrainingRunSpec
+from aisandbox_crds.spec import (
+    Algorithm,
+    Environment,
+    PoolEnvironment,
+    Resources,
+    StopWhen,
+    Toleration,
+    TrainingRunSpec,
+)
 from aisandbox_crds.status import Phase, TrainingRunStatus
 from aisandbox_crds.trainingrun import GROUP, KIND, VERSION
 
@@ -108,6 +116,18 @@ _ACROSS_FIELDS: Mapping[type, tuple[CelRule, ...]] = {
             "minimum must not be more than environments",
         ),
     ),
+    StopWhen: (
+        CelRule(
+            "has(self.episodeRewardMean) || has(self.evaluationRewardMean) || "
+            "self.evaluationsWithoutImprovement > 0 || self.trainingSeconds > 0",
+            "must have at least one of episodeRewardMean, evaluationRewardMean, evaluationsWithoutImprovement and "
+            "trainingSeconds",
+        ),
+        CelRule(
+            "self.timesInARow == 1 || has(self.episodeRewardMean) || has(self.evaluationRewardMean)",
+            "timesInARow counts how often a mean return is reached: set episodeRewardMean or evaluationRewardMean",
+        ),
+    ),
     Resources: (
         CelRule(
             "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || "
@@ -130,7 +150,38 @@ _ACROSS_FIELDS: Mapping[type, tuple[CelRule, ...]] = {
         ),
     ),
 }
-"""Rules that concern several fields of one object. Their Python is in validation.py and scheduling.py."""
+"""Rules that concern several fields of one object. Their Python is in validation.py, stop_rules.py, scheduling.py."""
+
+_EVALUATION_INTERVAL = (
+    "(self.evaluation.everyTimesteps > 0 ? self.evaluation.everyTimesteps : self.checkpointEveryTimesteps > 0 ? "
+    "self.checkpointEveryTimesteps : self.totalTimesteps > 1000000 ? 100000 : self.totalTimesteps > 10 ? "
+    "self.totalTimesteps / 10 : 1)"
+)
+_STOPS = "!has(self.stopWhen)"
+_STOP_RULES: tuple[CelRule, ...] = (
+    CelRule(
+        f"{_STOPS} || has(self.evaluation) || !has(self.stopWhen.evaluationRewardMean) && "
+        "self.stopWhen.evaluationsWithoutImprovement == 0",
+        "stopWhen.evaluationRewardMean and stopWhen.evaluationsWithoutImprovement are never reached without "
+        "evaluations: set evaluation",
+    ),
+    CelRule(
+        f"{_STOPS} || !has(self.evaluation) || (has(self.stopWhen.evaluationRewardMean) ? self.stopWhen.timesInARow "
+        f": 0) <= (self.totalTimesteps - 1) / {_EVALUATION_INTERVAL}",
+        "stopWhen.evaluationRewardMean is never reached: there are fewer evaluations before the end than timesInARow",
+    ),
+    CelRule(
+        f"{_STOPS} || !has(self.evaluation) || self.stopWhen.evaluationsWithoutImprovement == 0 || "
+        f"self.stopWhen.evaluationsWithoutImprovement < (self.totalTimesteps - 1) / {_EVALUATION_INTERVAL}",
+        "stopWhen.evaluationsWithoutImprovement is never reached: there are not as many evaluations, and one more, "
+        "before the end",
+    ),
+    CelRule(
+        f"{_STOPS} || !has(self.activeDeadlineSeconds) || self.stopWhen.trainingSeconds < self.activeDeadlineSeconds",
+        "stopWhen.trainingSeconds is never reached: the run fails after its activeDeadlineSeconds",
+    ),
+)
+"""Which of stopWhen could never end the run. What follows from hyperparameters too is in stop_rules.py only."""
 
 _QUANTITY: Schema = {
     "x-kubernetes-int-or-string": True,
@@ -183,7 +234,7 @@ def resource() -> Schema:
 def run_schema() -> Schema:
     """The OpenAPI schema of the resource."""
     spec = object_schema(TrainingRunSpec, _SPEC)
-    spec[_RULES] = [*_immutability_rules(), *_hyperparameter_rules()]
+    spec[_RULES] = [*_immutability_rules(), *_hyperparameter_rules(), *map(_rule, _STOP_RULES)]
     return {
         "type": "object",
         "description": _RUN,

@@ -22,7 +22,7 @@ def complete(state: ObservedState) -> Decision | None:
     if job is None or not job.end:
         return _complete_without_job(state) if job is None or state.is_stopped else None
     if job.end == "Complete":
-        return SUCCEEDED
+        return _succeeded(state)
     spec = state.run.spec
     if spec is not None and spec.cancel:
         return CANCELLED
@@ -40,10 +40,17 @@ def _complete_without_job(state: ObservedState) -> Decision | None:
     recorded = [message.exit_code for message in state.related.recorded_messages]
     # A container's exit code 0 alone does not do: its pod may have failed, as when its node is shut down.
     if ExitCode.DONE in recorded or (pod is not None and pod.exit_code == ExitCode.DONE and pod.phase == "Succeeded"):
-        return SUCCEEDED
+        return _succeeded(state)
     if spec is not None and spec.cancel:
         return None
     if pod is not None and pod.exit_code == ExitCode.PERMANENT:
         failure = explain_pod(pod)
         return Decision(Phase.FAILED, failure.reason, failure.message, failure)
     return None
+
+
+def _succeeded(state: ObservedState) -> Decision:
+    """Serves ``spec.stopWhen`` too: a run that it ended has succeeded for a reason of its own."""
+    message = state.newest_message
+    stop = state.run.status.early_stop if message is None else message.early_stop
+    return SUCCEEDED if stop is None else Decision(Phase.SUCCEEDED, stop.reason, stop.message)

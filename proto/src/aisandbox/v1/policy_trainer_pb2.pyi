@@ -187,6 +187,7 @@ class TrainingRequest(_message.Message):
     EVALUATION_FIELD_NUMBER: _builtins.int
     PLACEMENT_FIELD_NUMBER: _builtins.int
     ALGORITHM_FIELD_NUMBER: _builtins.int
+    STOP_WHEN_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
     """A name that groups runs: 1 to 128 printable characters. The run's id begins with it."""
     total_timesteps: _builtins.int
@@ -230,6 +231,10 @@ class TrainingRequest(_message.Message):
         says is checked and has no effect.
         """
 
+    @_builtins.property
+    def stop_when(self) -> Global___StopWhen:
+        """What ends the run before total_timesteps. Absent: nothing."""
+
     def __init__(
         self,
         *,
@@ -244,16 +249,68 @@ class TrainingRequest(_message.Message):
         evaluation: Global___Evaluation | None = ...,
         placement: Global___Placement | None = ...,
         algorithm: Global___Algorithm.ValueType = ...,
+        stop_when: Global___StopWhen | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "environment", b"environment", "evaluation", b"evaluation", "placement", b"placement", "seed", b"seed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "environment", b"environment", "evaluation", b"evaluation", "placement", b"placement", "seed", b"seed", "stop_when", b"stop_when"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "algorithm", b"algorithm", "checkpoint_every_timesteps", b"checkpoint_every_timesteps", "environment", b"environment", "evaluation", b"evaluation", "experiment_id", b"experiment_id", "hyperparameters", b"hyperparameters", "model_output_path", b"model_output_path", "placement", b"placement", "request_id", b"request_id", "seed", b"seed", "total_timesteps", b"total_timesteps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "algorithm", b"algorithm", "checkpoint_every_timesteps", b"checkpoint_every_timesteps", "environment", b"environment", "evaluation", b"evaluation", "experiment_id", b"experiment_id", "hyperparameters", b"hyperparameters", "model_output_path", b"model_output_path", "placement", b"placement", "request_id", b"request_id", "seed", b"seed", "stop_when", b"stop_when", "total_timesteps", b"total_timesteps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
 
 Global___TrainingRequest: _TypeAlias = TrainingRequest  # noqa: Y015
+
+@_typing.final
+class StopWhen(_message.Message):
+    """What ends a run before its total_timesteps: whichever of them comes first; at least one is set. The run has succeeded
+    then, StatusResponse.early_stop says why, and its final model is the best one. What could never be reached is
+    INVALID_ARGUMENT: a mean return of evaluations without evaluation, more evaluations than fit in total_timesteps. The
+    counts are part of the checkpoints, so a restart changes nothing.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPISODE_REWARD_MEAN_FIELD_NUMBER: _builtins.int
+    EVALUATION_REWARD_MEAN_FIELD_NUMBER: _builtins.int
+    TIMES_IN_A_ROW_FIELD_NUMBER: _builtins.int
+    EVALUATIONS_WITHOUT_IMPROVEMENT_FIELD_NUMBER: _builtins.int
+    TRAINING_SECONDS_FIELD_NUMBER: _builtins.int
+    episode_reward_mean: _builtins.float
+    """A mean undiscounted return of training that is enough: that of the last 100 training episodes (or
+    stats_window_size), once there have been so many. It is looked at after each rollout in which an episode has ended.
+    """
+    evaluation_reward_mean: _builtins.float
+    """A mean return of an evaluation that is enough."""
+    times_in_a_row: _builtins.int
+    """How many times in a row the mean return must be reached, up to 10,000; 0: 1."""
+    evaluations_without_improvement: _builtins.int
+    """So many evaluations in a row without a better mean return than the best before them, up to 10,000; 0: any number."""
+    training_seconds: _builtins.int
+    """So many seconds of training, over all attempts; 0: any time. The run ends with the rollout in which they have passed."""
+    def __init__(
+        self,
+        *,
+        episode_reward_mean: _builtins.float | None = ...,
+        evaluation_reward_mean: _builtins.float | None = ...,
+        times_in_a_row: _builtins.int = ...,
+        evaluations_without_improvement: _builtins.int = ...,
+        training_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "evaluations_without_improvement", b"evaluations_without_improvement", "times_in_a_row", b"times_in_a_row", "training_seconds", b"training_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__episode_reward_mean: _TypeAlias = _typing.Literal["episode_reward_mean"]  # noqa: Y015
+    _WhichOneofArgType__episode_reward_mean: _TypeAlias = _typing.Literal["_episode_reward_mean", b"_episode_reward_mean"]  # noqa: Y015
+    _WhichOneofReturnType__evaluation_reward_mean: _TypeAlias = _typing.Literal["evaluation_reward_mean"]  # noqa: Y015
+    _WhichOneofArgType__evaluation_reward_mean: _TypeAlias = _typing.Literal["_evaluation_reward_mean", b"_evaluation_reward_mean"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__episode_reward_mean) -> _WhichOneofReturnType__episode_reward_mean | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__evaluation_reward_mean) -> _WhichOneofReturnType__evaluation_reward_mean | None: ...
+
+Global___StopWhen: _TypeAlias = StopWhen  # noqa: Y015
 
 @_typing.final
 class Placement(_message.Message):
@@ -833,6 +890,7 @@ class StatusResponse(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     COMPLETION_TIME_FIELD_NUMBER: _builtins.int
+    EARLY_STOP_FIELD_NUMBER: _builtins.int
     timesteps_done: _builtins.int
     """Environment steps done, over all environments and attempts."""
     is_done: _builtins.bool
@@ -907,6 +965,10 @@ class StatusResponse(_message.Message):
     def completion_time(self) -> _timestamp_pb2.Timestamp:
         """When the run was done."""
 
+    @_builtins.property
+    def early_stop(self) -> _training_progress_pb2.EarlyStop:
+        """Why the run ended before total_timesteps, by TrainingRequest.stop_when; absent if it did not."""
+
     def __init__(
         self,
         *,
@@ -937,10 +999,11 @@ class StatusResponse(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         completion_time: _timestamp_pb2.Timestamp | None = ...,
+        early_stop: _training_progress_pb2.EarlyStop | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "failure", b"failure", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "failure", b"failure", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "activity", b"activity", "algorithm", b"algorithm", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "experiment_id", b"experiment_id", "failure", b"failure", "fps", b"fps", "is_done", b"is_done", "last_checkpoint_path", b"last_checkpoint_path", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "phase", b"phase", "restarts", b"restarts", "resumed_from", b"resumed_from", "run_id", b"run_id", "seed", b"seed", "start_time", b"start_time", "timesteps_done", b"timesteps_done", "timesteps_lost", b"timesteps_lost", "total_timesteps", b"total_timesteps", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "activity", b"activity", "algorithm", b"algorithm", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "experiment_id", b"experiment_id", "failure", b"failure", "fps", b"fps", "is_done", b"is_done", "last_checkpoint_path", b"last_checkpoint_path", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "phase", b"phase", "restarts", b"restarts", "resumed_from", b"resumed_from", "run_id", b"run_id", "seed", b"seed", "start_time", b"start_time", "timesteps_done", b"timesteps_done", "timesteps_lost", b"timesteps_lost", "total_timesteps", b"total_timesteps", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__episode_length_mean: _TypeAlias = _typing.Literal["episode_length_mean"]  # noqa: Y015
     _WhichOneofArgType__episode_length_mean: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean"]  # noqa: Y015

@@ -84,6 +84,7 @@ class ReportRequest(_message.Message):
     WARNING_FIELD_NUMBER: _builtins.int
     UNSAVED_FIELD_NUMBER: _builtins.int
     TIMESTEPS_DROPPED_FIELD_NUMBER: _builtins.int
+    EARLY_STOP_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     attempt: _builtins.int
@@ -136,6 +137,10 @@ class ReportRequest(_message.Message):
     def resumed_from(self) -> Global___Artifact:
         """The checkpoint that this attempt started from; absent if it started from scratch."""
 
+    @_builtins.property
+    def early_stop(self) -> Global___EarlyStop:
+        """Why the run ends before its total_timesteps; absent while no rule of TrainingRequest.stop_when is met."""
+
     def __init__(
         self,
         *,
@@ -155,13 +160,16 @@ class ReportRequest(_message.Message):
         warning: _builtins.str = ...,
         unsaved: _builtins.str = ...,
         timesteps_dropped: _builtins.int = ...,
+        early_stop: Global___EarlyStop | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_resumed_from", b"_resumed_from", "best_model", b"best_model", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_early_stop", b"_early_stop", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_resumed_from", b"_resumed_from", "best_model", b"best_model", "early_stop", b"early_stop", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_resumed_from", b"_resumed_from", "activity", b"activity", "attempt", b"attempt", "best_model", b"best_model", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "fps", b"fps", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from", "run_id", b"run_id", "timesteps", b"timesteps", "timesteps_dropped", b"timesteps_dropped", "timesteps_lost", b"timesteps_lost", "unsaved", b"unsaved", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_early_stop", b"_early_stop", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_resumed_from", b"_resumed_from", "activity", b"activity", "attempt", b"attempt", "best_model", b"best_model", "early_stop", b"early_stop", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "fps", b"fps", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from", "run_id", b"run_id", "timesteps", b"timesteps", "timesteps_dropped", b"timesteps_dropped", "timesteps_lost", b"timesteps_lost", "unsaved", b"unsaved", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_model: _TypeAlias = _typing.Literal["best_model"]  # noqa: Y015
     _WhichOneofArgType__best_model: _TypeAlias = _typing.Literal["_best_model", b"_best_model"]  # noqa: Y015
+    _WhichOneofReturnType__early_stop: _TypeAlias = _typing.Literal["early_stop"]  # noqa: Y015
+    _WhichOneofArgType__early_stop: _TypeAlias = _typing.Literal["_early_stop", b"_early_stop"]  # noqa: Y015
     _WhichOneofReturnType__episode_length_mean: _TypeAlias = _typing.Literal["episode_length_mean"]  # noqa: Y015
     _WhichOneofArgType__episode_length_mean: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean"]  # noqa: Y015
     _WhichOneofReturnType__episode_reward_mean: _TypeAlias = _typing.Literal["episode_reward_mean"]  # noqa: Y015
@@ -177,6 +185,8 @@ class ReportRequest(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__best_model) -> _WhichOneofReturnType__best_model | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__early_stop) -> _WhichOneofReturnType__early_stop | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__episode_length_mean) -> _WhichOneofReturnType__episode_length_mean | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__episode_reward_mean) -> _WhichOneofReturnType__episode_reward_mean | None: ...
@@ -190,6 +200,32 @@ class ReportRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resumed_from) -> _WhichOneofReturnType__resumed_from | None: ...
 
 Global___ReportRequest: _TypeAlias = ReportRequest  # noqa: Y015
+
+@_typing.final
+class EarlyStop(_message.Message):
+    """Why a run ended before its total_timesteps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """One word in CamelCase for programs: "RewardReached", "NoImprovement", "TimeReached"."""
+    message: _builtins.str
+    """A message for people: what was reached."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EarlyStop: _TypeAlias = EarlyStop  # noqa: Y015
 
 @_typing.final
 class Artifact(_message.Message):

@@ -1,7 +1,9 @@
 """The end of a run: ``completion.complete``, a row a rule."""
 
+from dataclasses import replace
+
 from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Failure, Phase
+from aisandbox_crds.status import EarlyStop, Failure, Phase
 from aisandbox_operator.observed_state import ObservedState
 from aisandbox_operator.policies.completion import complete
 from operator_objects import NOW, RUNNING, ended_pod, ending, job, pod, run, running_pod, spec
@@ -14,10 +16,17 @@ GAVE_UP = job(end="Failed", end_reason="BackoffLimitExceeded", failed=4)
 UNREACHABLE = Failure("SimulatorUnreachable", "no answer from sim:1")
 UNSUPPORTED = Failure("UnsupportedActionSpace", "Box")
 
+ENOUGH = replace(ending(1, 0), early_stop=EarlyStop("RewardReached", "enough"))
+
 
 @table(
     ("a Job that has not finished decides nothing", observed(ACTIVE, job(active=1), running_pod()), None),
     ("a complete Job is a success", observed(ACTIVE, job(end="Complete")), SUCCEEDED),
+    (
+        "a run that a rule of its spec has ended is a success for that reason",
+        observed(ACTIVE, job(end="Complete"), ended_pod(0, termination_message=ENOUGH)),
+        Decided(Phase.SUCCEEDED, "RewardReached", message="enough"),
+    ),
     ("a complete Job is a success also under a cancel", observed(CANCEL, job(end="Complete")), SUCCEEDED),
     (
         "a failed Job fails the run with the reason of its last trainer",

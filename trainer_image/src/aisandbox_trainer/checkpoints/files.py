@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
-from aisandbox_crds import TrainingRunSpec, spec_to_json
+from aisandbox_crds import EarlyStop, TrainingRunSpec, spec_to_json
 from aisandbox_model_store import CHECKPOINT_ZIP
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -43,8 +43,25 @@ class EvaluationResults:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyStopping:
+    """What the rules of ``stop_when`` have counted so far, and the one that was met.
+
+    The first two count how many times in a row the mean return of training and of evaluation was reached.
+    ``best_evaluation`` is the mean return of the best evaluation, after which there were
+    ``evaluations_without_improvement``.
+    """
+
+    training_times: int = 0
+    evaluation_times: int = 0
+    best_evaluation: float | None = None
+    evaluations_without_improvement: int = 0
+    training_seconds: float = 0.0
+    stop: EarlyStop | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingState:
-    """What is not in SB3's own zip. Pickled by the order of its fields, so new ones come last.
+    """What is not in SB3's own zip. Pickled by the order of its fields, so new ones come last and have a default.
 
     ``saved_at`` are the timesteps when all that was due was last saved: at a stop, something may still be due. Without
     ``episodes`` (those in progress) new ones are started, for the reason ``restart_reason``.
@@ -55,15 +72,31 @@ class TrainingState:
     saved_at: int = 0
     episodes: Episodes | None = None
     restart_reason: str = ""
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
 
     @classmethod
-    def capture(cls, model: BaseAlgorithm, evaluation_results: EvaluationResults, saved_at: int) -> TrainingState:
+    def capture(
+        cls,
+        model: BaseAlgorithm,
+        evaluation_results: EvaluationResults,
+        saved_at: int,
+        early_stopping: EarlyStopping | None = None,
+    ) -> TrainingState:
         """The state now."""
         random = RandomState.capture(model.action_space, model.get_env())
+        counted = early_stopping or EarlyStopping()
         try:
-            return cls(random, evaluation_results, saved_at, Episodes.capture(model))
+            return cls(random, evaluation_results, saved_at, Episodes.capture(model), early_stopping=counted)
         except NotStorable as error:
-            return cls(random, evaluation_results, saved_at, None, str(error))
+            return cls(random, evaluation_results, saved_at, None, str(error), counted)
+
+
+def completed(state: TrainingState) -> TrainingState:
+    """The same; one of an earlier version gets the defaults of the fields that it lacks."""
+    for each in fields(state):
+        if not hasattr(state, each.name) and each.default_factory is not MISSING:
+            object.__setattr__(state, each.name, each.default_factory())
+    return state
 
 
 def save(folder: Path, model: BaseAlgorithm, spec: TrainingRunSpec, state: TrainingState) -> None:
@@ -108,7 +141,7 @@ def load(folder: Path, algorithm: type[BaseAlgorithm], env: Any, device: str) ->
         fit_action_noise(model)
         if model.replay_buffer is not None:
             replay_file.load(model, model.replay_buffer, folder / REPLAY_BUFFER)
-    state: TrainingState = load_pickle((folder / STATE).read_bytes())  # a trainer's, verified by the store
+    state = completed(load_pickle((folder / STATE).read_bytes()))  # a trainer's, verified by the store
     state = _continue_episodes(model, state)
     if state.episodes is None:
         truncate_stored_episodes(model)

@@ -49,6 +49,7 @@ from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
 from aisandbox_trainer.training.artifacts import artifact_of
+from aisandbox_trainer.training.early_stopping import StopRules
 from aisandbox_trainer.training.evaluator import Evaluator
 from aisandbox_trainer.training.loop import TrainingLoop
 from aisandbox_trainer.training.rehearsal import Rehearsal, configuration_of
@@ -269,6 +270,7 @@ class Attempt:
                 effective_checkpoint_interval(self._spec), state.saved_at if state is not None else 0
             ),
             evaluation_results=state.evaluation_results if state is not None else EvaluationResults(),
+            stop_rules=StopRules(self._spec.stop_when, state.early_stopping if state is not None else None),
         )
 
     def _evaluator(self, environments: Environments) -> Evaluator | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from aisandbox.v1 import training_progress_pb2 as pb
-from aisandbox_crds import Activity, Artifact, ProgressReport, TrainerStart
+from aisandbox_crds import Activity, Artifact, EarlyStop, ProgressReport, TrainerStart
 from aisandbox_process.grpc_options import channel_options
 from aisandbox_wire import message_fields
 
@@ -62,6 +62,7 @@ class Progress:
     evaluation_reward_mean: float | None = None
     stored_reward_mean: float | None = None
     timesteps_dropped: int = 0
+    early_stop: EarlyStop | None = None
     notices: Mapping[str, str] = field(default_factory=dict)
     cycle_fps: float | None = None
     clock: Callable[[], float] = time.monotonic

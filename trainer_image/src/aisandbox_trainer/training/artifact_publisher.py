@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import structlog
-from aisandbox_crds import Activity, TrainingRunSpec, effective_evaluation_interval, normalized_output_path
+from aisandbox_crds import Activity, EarlyStop, TrainingRunSpec, effective_evaluation_interval, normalized_output_path
 from aisandbox_model_store import CHECKPOINT_ZIP, Damaged, DiskFull, ModelNotFound, Published, Writer
 from stable_baselines3.common.base_class import BaseAlgorithm
 
@@ -23,6 +23,7 @@ from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
 from aisandbox_trainer.runtime.progress import Progress, mean_of
 from aisandbox_trainer.training.artifacts import artifact_of, artifact_of_pointer, usable_pointer
+from aisandbox_trainer.training.early_stopping import StopRules
 from aisandbox_trainer.training.evaluator import Evaluator
 from aisandbox_trainer.training.policy_files import policy_files
 from aisandbox_trainer.training.schedule import CheckpointSchedule, is_due
@@ -33,6 +34,8 @@ FENCE_SECONDS = 5.0
 """How often to look for a newer attempt, also between publications: an older one keeps a simulator from the newer."""
 REWARD_MEAN = "episode_reward_mean"
 """The detail of a checkpoint's manifest with the mean return of the last training episodes."""
+EARLY_STOP = "early_stop"
+"""The detail of a checkpoint's manifest with the reason and message of the early stop that it was saved after."""
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +51,7 @@ class ArtifactPublisher:
     frame_stack: int | None
     schedule: CheckpointSchedule
     evaluation_results: EvaluationResults = field(default_factory=EvaluationResults)
+    stop_rules: StopRules = field(default_factory=StopRules)
     clock: Callable[[], float] = time.monotonic
     _model: Published | None = None
     _fence_checked: float = -math.inf
@@ -108,7 +112,7 @@ class ArtifactPublisher:
         """Publishes a checkpoint of the model as it is. Raises NonFiniteTraining: no run could continue from it."""
         check_finite(model)
         started = self.clock()
-        state = TrainingState.capture(model, self.evaluation_results, self.schedule.saved_at)
+        state = TrainingState.capture(model, self.evaluation_results, self.schedule.saved_at, self.stop_rules.capture())
         published = self.writer.publish_checkpoint(
             model.num_timesteps,
             lambda folder: checkpoints.save(folder, model, self.spec, state),
@@ -125,6 +129,8 @@ class ArtifactPublisher:
     def _details(self, model: BaseAlgorithm, state: TrainingState) -> dict[str, str]:
         mean = mean_of(model, "r")
         details = {"algorithm": str(self.spec.algorithm), "episodes": state.restart_reason or "go on"}
+        if (stop := self.stop_rules.stop) is not None:
+            details[EARLY_STOP] = f"{stop.reason}: {stop.message}"
         return details if mean is None else {**details, REWARD_MEAN: repr(mean)}
 
     def save_model(self, model: BaseAlgorithm) -> Published:
@@ -152,17 +158,24 @@ class ArtifactPublisher:
     def finish(self, model: BaseAlgorithm) -> None:
         """The end of the run: a last evaluation and checkpoint, the final model, the copy that was requested.
 
+        The final model of a run that has ended early is the best one.
+
         Raises DiskFull, OutsideRoot, and what :meth:`evaluate_if_due` and :meth:`save_if_due` raise.
         """
         if self.evaluator is not None and self.evaluation_results.last_timesteps != model.num_timesteps:
             self._evaluate(model, self.evaluator)
         self._rate_by_training(model)
         checkpoint = self.save_checkpoint(model)
-        final = self.save_model(model)
+        latest = self.save_model(model)
         if self.spec.model_output_path:
             path = normalized_output_path(self.spec.model_output_path)
             self.writer.write_output(str(path), checkpoint.path / CHECKPOINT_ZIP)
-        self.writer.point("final", final)  # last, because it marks the run as finished
+        self.writer.point("final", self._final(latest))  # last, because it marks the run as finished
+
+    def _final(self, latest: Published) -> Published:
+        if self.stop_rules.stop is None or usable_pointer(self.writer.run, "best") is None:
+            return latest
+        return self.writer.run.model("best")
 
     def is_finished(self, checkpoint: Published) -> bool:
         """Whether an earlier attempt has completed :meth:`finish`; ``checkpoint`` is the newest one.
@@ -170,10 +183,16 @@ class ArtifactPublisher:
         Then the progress is set to what that attempt reported at its end.
         """
         final = usable_pointer(self.writer.run, "final")
-        if final is None or not self.spec.total_timesteps <= checkpoint.timesteps <= final.timesteps:
+        details = checkpoint.manifest.details
+        stopped = details.get(EARLY_STOP, "")
+        ended = bool(stopped) or (final and self.spec.total_timesteps <= checkpoint.timesteps <= final.timesteps)
+        if final is None or not ended:
             return False
+        if stopped:
+            reason, _, message = stopped.partition(": ")
+            self.progress.early_stop = EarlyStop(reason, message)
         self.load_pointers()
-        stored = checkpoint.manifest.details.get(REWARD_MEAN)
+        stored = details.get(REWARD_MEAN)
         self.progress.stored_reward_mean = None if stored is None else float(stored)
         return True
 
@@ -200,6 +219,9 @@ class ArtifactPublisher:
         self.progress.evaluation_reward_mean = mean
         self.evaluation_results = replace(self.evaluation_results, last_reward_mean=mean)
         self._publish_if_best(model, mean)
+        if model.num_timesteps < self.spec.total_timesteps:
+            self.stop_rules.after_evaluation(mean)
+            self.progress.early_stop = self.stop_rules.stop
 
     def _rate_by_training(self, model: BaseAlgorithm) -> None:
         """Without an evaluation, the returns of the last training episodes decide which model is the best."""

@@ -30,7 +30,7 @@ from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import SessionsTooShort, SimulatorGone, StopRequested, TrainerError
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import Progress, mean_of
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
 from aisandbox_trainer.training.episode_capture import EpisodeCapture
@@ -86,9 +86,11 @@ class TrainingLoop:
         the simulator's permanent errors, and what publishing raises.
         """
         self.progress.activity = Activity.TRAINING
+        self.publisher.stop_rules.training_starts()
+        self.progress.early_stop = self.publisher.stop_rules.stop
         self._follow_pool()
         try:
-            while self.model.num_timesteps < self.total_timesteps:
+            while not self._is_over():
                 try:
                     self._train()
                 except Exception as error:
@@ -116,20 +118,39 @@ class TrainingLoop:
 
     def _train(self) -> None:
         """The loop itself, as of SB3's ``learn``; left by an exception, or to begin with more of them."""
-        steps = _start(self.model, self.total_timesteps, _Callback(self))
-        while self.model.num_timesteps < self.total_timesteps:
+        callback = _Callback(self)
+        steps = _start(self.model, self.total_timesteps, callback)
+        while not self._is_over():
             self.prepare_rollout()
             self.publisher.evaluate_if_due(self.model)
+            if self._is_over():
+                return
             self.publisher.save_if_due(self.model)
             if self._takes_joined():
                 return
             self._episode_capture.rollout_starts()
+            callback.episode_has_ended = False
             self.progress.collecting_starts()
             steps.collect()
             self.progress.update_starts()
             with self._update_guard:
                 steps.update()
             self.progress.update_ends()
+            self._look_at_rollout(callback.episode_has_ended)
+
+    def _is_over(self) -> bool:
+        """Whether all timesteps are trained, or a rule of ``stop_when`` is met."""
+        return self.model.num_timesteps >= self.total_timesteps or self.publisher.stop_rules.stop is not None
+
+    def _look_at_rollout(self, episode_has_ended: bool) -> None:
+        """Gives the rules of ``stop_when`` what the rollout has shown; at the end of the run none is met any more."""
+        if self.model.num_timesteps >= self.total_timesteps:
+            return
+        episodes = self.model.ep_info_buffer or ()
+        is_known = episode_has_ended and len(episodes) == _sb3_internals.statistics_window(self.model)
+        rules = self.publisher.stop_rules
+        rules.after_rollout(mean_of(self.model, "r") if is_known and rules.counts_training else None)
+        self.progress.early_stop = rules.stop
 
     def _takes_joined(self) -> bool:
         """Takes simulators that have joined the pool; new episodes start in all environments then."""
@@ -267,9 +288,13 @@ class _Callback(BaseCallback):
         bare = env_of(loop.model).unwrapped
         self._metrics = bare.episode_metrics if isinstance(bare, GrpcVecEnv) else []
         self._last = loop.total_timesteps if _ends_by_total(loop.model) else None
+        self._looks_for_ends = loop.publisher.stop_rules.counts_training
+        self.episode_has_ended = False
 
     def _on_step(self) -> bool:
         self._loop.after_step()
+        if self._looks_for_ends and self.locals["dones"].any():
+            self.episode_has_ended = True
         # False ends the rollout. One that counts episodes would not end where an episode never does.
         return self._last is None or self._loop.model.num_timesteps < self._last + self._longest_episode()
 
