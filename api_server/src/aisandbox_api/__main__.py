@@ -29,7 +29,10 @@ environment variables:
   REPLICAS_ADDRESS      host:port of the other replicas of this service, with commas (none)
   HTTP_PORT             the port of HTTP and WebSockets for simulators and pages (not served)
   HTTP_ORIGINS          the origins whose pages may use it, with commas; * means all (those of this machine and host)
-  METRICS_PORT          the port of /metrics for Prometheus (not served)
+  METRICS_PORT          the port of /metrics for Prometheus, /livez and /readyz (not served)
+  TLS_CERT_FILE, TLS_KEY_FILE  PEM, of the certificate: GRPC_PORT, HTTP_PORT and TRAINER_ADDRESS use TLS (no TLS)
+  TLS_CLIENT_CA_FILE    PEM, the authorities of clients, which need a certificate then (clients need none)
+  TLS_CA_FILE           PEM, the authorities of inference-servers and replicas, which are called with TLS then (no TLS)
 
 only with BACKEND=local:
   MAX_CONCURRENT_RUNS   trainer slots; further runs wait as Pending (the number of CPUs)

@@ -18,6 +18,7 @@ from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import policy_trainer_pb2_grpc
 from aisandbox_environment import SimulatorRelay
 from aisandbox_process.grpc_options import channel_options
+from aisandbox_process.tls import ServerCertificate
 from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 from google.protobuf.message import Message
 
@@ -48,9 +49,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class HttpApi:
-    """The HTTP server. ``grpc_address``: of this service. ``origins``: of pages; see HTTP_ORIGINS in settings.py."""
+    """The HTTP server. ``grpc_address``: of this service, without TLS.
 
-    def __init__(self, relay: SimulatorRelay, grpc_address: str, origins: Sequence[str], largest_message: int) -> None:
+    ``origins``: of pages; see HTTP_ORIGINS in settings.py. ``certificate``: None for no TLS.
+    """
+
+    def __init__(
+        self,
+        relay: SimulatorRelay,
+        grpc_address: str,
+        origins: Sequence[str],
+        largest_message: int,
+        certificate: ServerCertificate | None = None,
+    ) -> None:
+        self._certificate = certificate
         self._relay = relay
         self._origins = tuple(origins)
         self._largest_message = largest_message
@@ -67,7 +79,8 @@ class HttpApi:
     async def start(self, host: str, port: int) -> None:
         """Listens. Raises OSError."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
+        context = None if self._certificate is None else self._certificate.http_context()
+        await web.TCPSite(self._runner, host, port, ssl_context=context).start()
         self.port = self._runner.addresses[0][1]
 
     async def close(self) -> None:

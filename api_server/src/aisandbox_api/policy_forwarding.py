@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 import grpc
 from aisandbox_process.grpc_options import channel_options
+from aisandbox_process.grpc_tls import open_aio_channel
+from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 from aisandbox_wire import model_health_service
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -49,8 +51,8 @@ _CHANNEL_OPTIONS = [
 class _Connection:
     """A channel, its methods, and how many calls it has; closed when it is retired and has none."""
 
-    def __init__(self, target: str) -> None:
-        self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+    def __init__(self, target: str, security: ChannelSecurity) -> None:
+        self._channel = open_aio_channel(target, security, _CHANNEL_OPTIONS)
         self.act: Any = self._channel.unary_unary(SERVICE + "Act")
         self.act_batch: Any = self._channel.unary_unary(SERVICE + "ActBatch")
         self.act_stream: Any = self._channel.stream_stream(SERVICE + "ActStream")
@@ -87,13 +89,16 @@ class PolicyForwarder:
     """Forwards the five calls to the inference-servers, with deadlines, cancellation and metadata.
 
     ``address``: where they are, as gRPC understands it; or, with ``follows``, what they are called in errors, and
-    :meth:`use` says where they are. Takes and returns serialized messages. Must be created in the event loop that uses
-    it.
+    :meth:`use` says where they are. ``security``: of the channels to them. Takes and returns serialized messages. Must
+    be created in the event loop that uses it. Raises InvalidChannelSecurity.
     """
 
-    def __init__(self, address: str, *, follows: bool = False) -> None:
+    def __init__(self, address: str, *, follows: bool = False, security: ChannelSecurity = PLAINTEXT) -> None:
         self._address = address
-        self._connection = None if follows else _Connection(address)
+        self._security = security
+        self._target = "" if follows else address
+        self._connection: _Connection | None = None
+        self.connect_again()
         self._retiring: set[asyncio.Task[None]] = set()
         self._act_streams = 0
         self._stopping = asyncio.Event()
@@ -101,10 +106,19 @@ class PolicyForwarder:
     def use(self, addresses: Set[str]) -> None:
         """New calls go to these, host:port; calls under way stay where they are.
 
-        gRPC's channels share connections to an address, so those that stay are not opened again.
+        gRPC's channels share connections to an address, so those that stay are not opened again. Raises
+        InvalidChannelSecurity.
         """
-        before = self._connection
-        self._connection = _Connection(_target(addresses)) if addresses else None
+        self._target = _target(addresses) if addresses else ""
+        self.connect_again()
+
+    def connect_again(self) -> None:
+        """New calls use a new channel, which reads the files of ``security`` again; calls under way stay.
+
+        Raises InvalidChannelSecurity.
+        """
+        connection = _Connection(self._target, self._security) if self._target else None
+        before, self._connection = self._connection, connection
         if before is not None:
             task = asyncio.create_task(before.retire())
             self._retiring.add(task)

@@ -9,36 +9,35 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Callable, Set
-from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import grpc
 import structlog
 from aisandbox.v1 import policy_trainer_pb2, simulator_pool_pb2
-from aisandbox_environment import DIAGNOSTICS, AdapterFactory, Admit, RelayLimits, SimulatorRelay
+from aisandbox_environment import DIAGNOSTICS, AdapterFactory, Admit, SimulatorRelay
 from aisandbox_model_store import RunStore
-from aisandbox_process import InvalidHostPort, join_host_port, split_host_port
+from aisandbox_process import join_host_port, split_host_port
 from aisandbox_process.grpc_options import connection_age, server_options, unanswered_pings
+from aisandbox_process.grpc_probe import health_probe
 from aisandbox_process.grpc_reflection import REFLECTION_V1, reflected_names
 from aisandbox_process.metrics_server import MetricsServer
 from aisandbox_process.stop_signals import stop_signals
+from aisandbox_process.tls import ServerCertificate
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from prometheus_client import CollectorRegistry
 
-from aisandbox_api.backend import Backend, KnowsPods
+from aisandbox_api.backend import Backend
 from aisandbox_api.default_environment import HostedAdapter
 from aisandbox_api.errors import AddressInUse, StartupError
-from aisandbox_api.health import HealthMonitor, RunHealth
+from aisandbox_api.health import LIVENESS, HealthMonitor, RunHealth
 from aisandbox_api.http_api import HttpApi
 from aisandbox_api.listening import listen
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.method_handlers import add_service, handlers
 from aisandbox_api.metrics import Metrics
+from aisandbox_api.peers import Peers
 from aisandbox_api.policy_forwarding import PolicyForwarder, PolicyRefuser
-from aisandbox_api.policy_targets import TargetFollower, pods_of_service
 from aisandbox_api.progress_service import ProgressServicer
 from aisandbox_api.settings import LOOPBACK_HOSTS, Settings
 from aisandbox_api.trainer_port import ENVIRONMENT, PROGRESS, TrainerPort
@@ -142,7 +141,8 @@ class Server:
         self._admit_simulator = admit_simulator
         self._relay: SimulatorRelay | None = None
         self._forwarder: PolicyForwarder | None = None
-        self._followers: list[TargetFollower] = []
+        self._peers = Peers(settings, backend)
+        self._certificate = None if settings.tls is None else ServerCertificate(settings.tls)
         self._http: HttpApi | None = None
         self._training: TrainingServicer | None = None
         default = LOCAL_TRAINER_ADDRESS if settings.backend == "local" else None
@@ -218,8 +218,7 @@ class Server:
             group.create_task(self._backend.close())
         if self._training is not None:
             await self._training.close()
-        for follower in self._followers:
-            await follower.close()
+        await self._peers.close()
         if self._http is not None:
             await self._http.close()
         if self._relay is not None:
@@ -260,13 +259,13 @@ class Server:
             adapter_address,
         )
         add_service(self._grpc, POLICY_TRAINER, {**handlers(POLICY_TRAINER, self._training), **self._policy_handlers()})
-        self._relay = self._create_relay()
+        self._relay = self._peers.relay(self._admit_simulator)
         self._metrics.follow_simulators(self._relay)
         progress = ProgressServicer(self._backend, self._metrics)
         if self._trainers_listen_at is None:
             add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress))
         else:
-            self._trainer_port = TrainerPort(progress, self._relay, [*SERVER_OPTIONS, *age])
+            self._trainer_port = TrainerPort(progress, self._relay, [*SERVER_OPTIONS, *age], self._certificate)
             self._trainers_at = self._trainer_port.bind(self._trainers_listen_at)
         for service in (SIMULATOR_POOLS, ENVIRONMENT):
             add_service(self._grpc, service, handlers(service, self._relay, raw=True))
@@ -275,16 +274,14 @@ class Server:
         reflecting = handlers(REFLECTION, reflection.aio.ReflectionServicer(names))
         for name in (REFLECTION.full_name, REFLECTION_V1):
             self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, reflecting),))
-        self._address = listen(self._grpc, join_host_port(settings.grpc_host, settings.grpc_port), "GRPC_PORT")
-        if settings.metrics_port is not None:
-            try:
-                self._metrics_server = MetricsServer(self._metrics.registry, settings.grpc_host, settings.metrics_port)
-            except OSError as error:
-                raise AddressInUse(join_host_port(settings.grpc_host, settings.metrics_port), "METRICS_PORT") from error
-        for follower in self._followers:
-            await follower.start()
+        address = join_host_port(settings.grpc_host, settings.grpc_port)
+        self._address = own_address = listen(self._grpc, address, "GRPC_PORT", self._certificate)
+        if self._certificate is not None:  # for this process itself, which has no name that a certificate is for
+            own_address = listen(self._grpc, "127.0.0.1:0", "GRPC_PORT")
+        self._serve_metrics(own_address)
+        await self._peers.start()
         if settings.http_port is not None:
-            self._http = HttpApi(self._relay, self.address, settings.http_origins, LARGEST_MESSAGE)
+            self._http = HttpApi(self._relay, own_address, settings.http_origins, LARGEST_MESSAGE, self._certificate)
             try:
                 await self._http.start(settings.grpc_host, settings.http_port)
             except OSError as error:
@@ -296,44 +293,22 @@ class Server:
             await self._trainer_port.start()
         await self._monitor.start()
 
+    def _serve_metrics(self, own_address: str) -> None:
+        settings = self._settings
+        if settings.metrics_port is None:
+            return
+        probes = {"/livez": health_probe(own_address, LIVENESS), "/readyz": health_probe(own_address)}
+        try:
+            self._metrics_server = MetricsServer(
+                self._metrics.registry, settings.grpc_host, settings.metrics_port, probes
+            )
+        except OSError as error:
+            raise AddressInUse(join_host_port(settings.grpc_host, settings.metrics_port), "METRICS_PORT") from error
+
     def _policy_handlers(self) -> dict[str, Any]:
         calls = self._policy_calls
         if calls is None and self._settings.inference_address is not None:
-            calls = self._forwarder = self._create_forwarder(self._settings.inference_address)
+            calls = self._forwarder = self._peers.forwarder(self._settings.inference_address)
         calls = PolicyRefuser(self._backend) if calls is None else calls
         self._health.can_act = getattr(calls, "can_act", None)
         return handlers(POLICY_TRAINER, calls, raw=calls is self._forwarder)
-
-    def _create_forwarder(self, address: str) -> PolicyForwarder:
-        if not address.startswith("kubernetes:"):
-            return PolicyForwarder(address)
-        forwarder = PolicyForwarder(address, follows=True)
-        self._follow("INFERENCE_ADDRESS", address, "inference-servers", forwarder.use)
-        return forwarder
-
-    def _create_relay(self) -> SimulatorRelay:
-        limits = RelayLimits(simulators=self._settings.max_simulators)
-        relay = SimulatorRelay(version=version("aisandbox-api"), limits=limits, admit=self._admit_simulator)
-        address = self._settings.replicas_address
-        if address is not None and address.startswith("kubernetes:"):
-            self._follow("REPLICAS_ADDRESS", address, "api-servers", relay.replicas.use)
-        elif address is not None:
-            relay.replicas.use({_host_port(each) for each in address.split(",")})
-        return relay
-
-    def _follow(self, variable: str, address: str, what: str, use: Callable[[Set[str]], None]) -> None:
-        """Calls ``use`` with the addresses of the pods, from the start of the service on."""
-        pods = pods_of_service(address)
-        if pods is None:
-            raise StartupError(f"{variable} {address}: must be host:port or kubernetes:///SERVICE:PORT")
-        if not isinstance(self._backend, KnowsPods):
-            raise StartupError(f"{variable} {address}: only with BACKEND kubernetes")
-        read = partial(self._backend.pods_of_service, pods.service, pods.port)
-        self._followers.append(TargetFollower(read, use, what=what))
-
-
-def _host_port(text: str) -> str:
-    try:
-        return join_host_port(*split_host_port(text.strip()))
-    except InvalidHostPort as error:
-        raise StartupError(f"REPLICAS_ADDRESS {text.strip()[:80]!r} {error.problem}: must be host:port") from None

@@ -17,6 +17,7 @@ from aisandbox_process import (
     InvalidHostPort,
     InvalidSetting,
     choice,
+    is_loopback,
     log_level,
     port,
     positive_number,
@@ -25,6 +26,7 @@ from aisandbox_process import (
     switch,
     whole_number,
 )
+from aisandbox_process.tls import ServerFiles, server_files
 
 BACKENDS = ("local", "kubernetes")
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "[::1]", "localhost")
@@ -113,6 +115,15 @@ class Settings:
     progress not at ``grpc_port``. None: with the local backend a free port of 127.0.0.1, else ``grpc_port``.
     """
 
+    tls: ServerFiles | None = None
+    """TLS_CERT_FILE, TLS_KEY_FILE and, for clients with certificates of their own, TLS_CLIENT_CA_FILE. None: no TLS.
+
+    Of ``grpc_port``, ``http_port`` and, where it is not a loopback address, ``trainer_address``.
+    """
+
+    tls_ca_file: Path | None = None
+    """PEM: who may sign the certificates of inference-servers and other replicas. None: they are called without TLS."""
+
     max_simulators: int = 10_000
     """The number of simulators that may be attached to this process, 0 to 1,000,000; one beyond it is refused."""
 
@@ -152,7 +163,9 @@ class Settings:
                 environ, "MAX_CONNECTION_AGE_SECONDS", default.max_connection_age_seconds
             ),
             replicas_address=environ.get("REPLICAS_ADDRESS") or None,
-            trainer_address=_trainer_address(environ),
+            trainer_address=_trainer_address(environ, backend),
+            tls=server_files(environ),
+            tls_ca_file=Path(environ["TLS_CA_FILE"]).absolute() if environ.get("TLS_CA_FILE") else None,
             max_simulators=whole_number(environ, "MAX_SIMULATORS", default.max_simulators, 0, 1_000_000),
             http_port=port(environ, "HTTP_PORT", 0) if environ.get("HTTP_PORT") else None,
             http_origins=_origins(environ),
@@ -170,13 +183,16 @@ class Settings:
         )
 
 
-def _trainer_address(environ: Mapping[str, str]) -> str | None:
+def _trainer_address(environ: Mapping[str, str], backend: str) -> str | None:
     text = environ.get("TRAINER_ADDRESS") or None
     if text is not None:
         try:
-            split_host_port(text, lowest_port=0)
+            host, _ = split_host_port(text, lowest_port=0)
         except InvalidHostPort as error:
             raise InvalidSetting("TRAINER_ADDRESS", f"{text[:80]!r} {error.problem}: must be host:port") from None
+        if backend == "local" and environ.get("TLS_CERT_FILE") and not is_loopback(host):
+            rule = "must be an address of this machine only, where its trainers are, which do not use TLS"
+            raise InvalidSetting("TRAINER_ADDRESS", f"{rule}, got {text[:80]!r}")
     return text
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import grpc
 from aisandbox.v1 import environment_pb2, training_progress_pb2
 from aisandbox_environment import SimulatorRelay
+from aisandbox_process import is_loopback
 from aisandbox_process.grpc_options import Options
+from aisandbox_process.tls import ServerCertificate
 
 from aisandbox_api.listening import listen
 from aisandbox_api.method_handlers import add_service, handlers
@@ -20,16 +22,27 @@ ENVIRONMENT = environment_pb2.DESCRIPTOR.services_by_name["EnvironmentService"]
 
 
 class TrainerPort:
-    """Listens from :meth:`bind` on, answers from :meth:`start` on. For one event loop."""
+    """Listens from :meth:`bind` on, answers from :meth:`start` on. For one event loop.
 
-    def __init__(self, progress: ProgressServicer, relay: SimulatorRelay, options: Options) -> None:
+    With a ``certificate`` it uses TLS, but for trainers on this machine. They need no certificate of their own.
+    """
+
+    def __init__(
+        self,
+        progress: ProgressServicer,
+        relay: SimulatorRelay,
+        options: Options,
+        certificate: ServerCertificate | None = None,
+    ) -> None:
+        self._certificate = certificate
         self._grpc = grpc.aio.server(options=options)
         add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress))
         add_service(self._grpc, ENVIRONMENT, handlers(ENVIRONMENT, relay, raw=True))
 
     def bind(self, address: str) -> str:
         """Listens on host:port; returns where trainers on this machine dial. Raises AddressInUse."""
-        return listen(self._grpc, address, "TRAINER_ADDRESS")
+        local = is_loopback(address.rpartition(":")[0])
+        return listen(self._grpc, address, "TRAINER_ADDRESS", None if local else self._certificate)
 
     async def start(self) -> None:
         """Answers calls."""

@@ -36,6 +36,7 @@ class TrainerStart:
     ``attempt`` counts from 1 and is the fence of what is written; None: the trainer claims the next one from the run's
     folder. ``run_uid`` tells the run from an earlier one of the same name, whose files it must not take for its own.
     ``progress_address`` None: progress is not reported.
+    With ``progress_ca_file`` that is reached by TLS, with a certificate signed by one of the authorities in that file.
     The token is in ``progress_token`` or, where it is renewed, in ``progress_token_file``, read before each use.
     ``stop_with_parent``: end of file on stdin means SIGTERM.
     """
@@ -48,6 +49,7 @@ class TrainerStart:
     progress_address: str | None = None
     progress_token: str | None = None
     progress_token_file: Path | None = None
+    progress_ca_file: Path | None = None
     termination_message_path: Path | None = None
     log_level: str = "info"
     stop_with_parent: bool = False
@@ -65,6 +67,7 @@ class TrainerStart:
             "PROGRESS_ADDRESS": self.progress_address,
             "PROGRESS_TOKEN": self.progress_token,
             "PROGRESS_TOKEN_FILE": self.progress_token_file,
+            "PROGRESS_CA_FILE": self.progress_ca_file,
             "TERMINATION_MESSAGE_PATH": self.termination_message_path,
             "LOG_LEVEL": self.log_level,
             "STOP_WITH_PARENT": "true" if self.stop_with_parent else "false",
@@ -107,6 +110,7 @@ class TrainerStart:
             progress_address=environ.get("PROGRESS_ADDRESS") or None,
             progress_token=environ.get("PROGRESS_TOKEN") or None,
             progress_token_file=_path(environ.get("PROGRESS_TOKEN_FILE")),
+            progress_ca_file=_path(environ.get("PROGRESS_CA_FILE")),
             termination_message_path=_path(environ.get("TERMINATION_MESSAGE_PATH")),
             log_level=log_level,
             stop_with_parent=stop == "true",

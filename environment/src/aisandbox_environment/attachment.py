@@ -11,11 +11,22 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import grpc
 import structlog
 from aisandbox.v1 import simulator_pool_pb2 as pb
+from aisandbox_process import split_host_port
 from aisandbox_process.grpc_direct import ClientStream, StreamAborted, StreamEnded, open_stream
+from aisandbox_process.grpc_tls import channel_credentials, name_options
+from aisandbox_process.tls import (
+    PLAINTEXT,
+    ChannelSecurity,
+    InvalidChannelSecurity,
+    connection_problem,
+    speaks_tls,
+    split_scheme,
+)
 from google.protobuf.message import DecodeError
 
 from aisandbox_environment.addresses import single_address
@@ -53,18 +64,28 @@ def attach(
     instance: str = "",
     on_attached: Callable[[str], None] | None = None,
     reply_timeout: float = 0.0,
+    security: ChannelSecurity = PLAINTEXT,
 ) -> None:
-    """Attach ``simulation`` to ``pool`` of the service at ``address`` (``host:port``), and serve its sessions.
+    """Attach ``simulation`` to ``pool`` of the service at ``address``, and serve its sessions.
+
+    ``address``: ``host:port``, or ``https://host:port`` for TLS.
 
     Blocks: it is for a program that does nothing else. ``environments``: how many each session has. ``instance``: the
     name of this place in the pool; default: the host's and a number; ``on_attached`` gets it when there is a place.
-    ``reply_timeout``: as for :func:`create_environment_server`.
+    ``reply_timeout``: as for :func:`create_environment_server`. ``security``: TLS, and the token of who attaches; their
+    files are read again for each connection.
     A connection that is lost is made again. Raises AttachRefused if the service refuses the simulator for good,
-    InvalidAddress, InvalidValue for a wrong ``reply_timeout``; KeyboardInterrupt, and whatever a signal handler raises,
-    ends the place at once and is raised again.
+    InvalidAddress, InvalidChannelSecurity, InvalidValue for a wrong ``reply_timeout``; KeyboardInterrupt, and whatever
+    a signal handler raises, ends the place at once and is raised again.
     """
     Attachment(
-        simulation, address, pool, environments=environments, instance=instance, reply_timeout=reply_timeout
+        simulation,
+        address,
+        pool,
+        environments=environments,
+        instance=instance,
+        security=security,
+        reply_timeout=reply_timeout,
     ).run(on_attached)
 
 
@@ -79,12 +100,14 @@ class Attachment:
         *,
         environments: int = 1,
         instance: str = "",
+        security: ChannelSecurity = PLAINTEXT,
         first_pause: float = FIRST_PAUSE_SECONDS,
         direct: bool | None = None,
         reply_timeout: float = 0.0,
     ) -> None:
         self.instance = instance or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
-        self._address = single_address(address)
+        host_port, tls = split_scheme(address)
+        self._address = single_address(host_port)
         self._simulation = simulation
         self._register = pb.RegisterSimulator(
             pool=pool,
@@ -95,6 +118,7 @@ class Attachment:
             name=simulation.name,
             version=simulation.version,
         )
+        self._security = security if tls is None else replace(security, tls=tls)
         self._first_pause = first_pause
         self._direct = direct
         self._reply_timeout = check_reply_timeout(reply_timeout, "reply_timeout")
@@ -104,7 +128,7 @@ class Attachment:
 
     def run(self, on_attached: Callable[[str], None] | None = None) -> None:
         """Serve until :meth:`stop`. Raises as :func:`attach`."""
-        pause = self._first_pause
+        pause, attached = self._first_pause, False
         while not self._stopped.is_set():
             place = _Place(self._simulation, self._reply_timeout)
             try:
@@ -112,11 +136,18 @@ class Attachment:
             except StreamEnded as end:
                 if self._stopped.is_set():
                     return
-                if end.code in _FINAL:
+                # A token that was good may be about to be renewed.
+                expired = attached and end.code is grpc.StatusCode.UNAUTHENTICATED and self._security.token_file
+                if end.code in _FINAL and not expired:
                     raise AttachRefused(self._address, _sentence(end)) from None
                 if place.registered:
-                    pause = self._first_pause
-                self._log.warning("not attached, trying again", code=end.code.name, problem=end.details, seconds=pause)
+                    pause, attached = self._first_pause, True
+                problem = end.details if place.registered else self._problem(end)
+                self._log.warning("not attached, trying again", code=end.code.name, problem=problem, seconds=pause)
+            except InvalidChannelSecurity as error:
+                if not attached:
+                    raise
+                self._log.warning("not attached, trying again", problem=str(error), seconds=pause)
             finally:
                 place.end_session()
             self._stopped.wait(pause * _JITTER.uniform(0.8, 1.2))
@@ -129,10 +160,24 @@ class Attachment:
         if stream is not None:
             stream.cancel()
 
+    def _problem(self, end: StreamEnded) -> str:
+        """What is wrong, with a sentence about TLS if it is that."""
+        host, port = split_host_port(self._address.removeprefix("dns:///"))
+        security = self._security
+        said = connection_problem(end.details, name=security.server_name or host, ca_file=str(security.ca_file or ""))
+        if not security.tls and end.code is grpc.StatusCode.UNAVAILABLE and speaks_tls(host, port):
+            said = "the service uses TLS: use https:// or name the CA of its certificate"
+        return said or end.details
+
     def _serve(self, place: _Place, on_attached: Callable[[str], None]) -> None:
         """One stream, until it ends. Raises StreamEnded."""
         stream = self._stream = open_stream(
-            f"dns:///{self._address}", ATTACH_METHOD, ATTACH_OPTIONS, direct=self._direct
+            f"dns:///{self._address}",
+            ATTACH_METHOD,
+            [*ATTACH_OPTIONS, *name_options(self._security)],
+            metadata=self._security.metadata(self._address),
+            credentials=channel_credentials(self._security),
+            direct=self._direct,
         )
         try:
             if self._stopped.is_set():

@@ -14,6 +14,8 @@ from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import simulator_pool_pb2 as pool_pb
 from aisandbox.v1 import simulator_pool_pb2_grpc as pool_services
 from aisandbox_process.grpc_direct import ClientStream, open_stream
+from aisandbox_process.grpc_tls import channel_credentials, name_options, open_channel
+from aisandbox_process.tls import PLAINTEXT, ChannelSecurity, connection_problem
 from aisandbox_wire import WireError, parse_bounded
 from google.protobuf.message import DecodeError
 from grpc import StatusCode
@@ -62,15 +64,18 @@ _NO_ANSWER = "cannot be reached, or is no simulator"
 _UNIMPLEMENTED = "what answers there does not serve aisandbox.v1.EnvironmentService; is it the simulator's port?"
 
 
-def describe(address: str, timeout: float = 5.0, *, pool: str = "") -> pb.DescribeResponse:
+def describe(
+    address: str, timeout: float = 5.0, *, pool: str = "", security: ChannelSecurity = PLAINTEXT
+) -> pb.DescribeResponse:
     """What the simulator at ``address`` (one ``host:port``) is, within ``timeout`` seconds; its spec is checked.
 
-    With ``pool``, ``address`` is the service, and the answer is about the simulators of that pool. Raises
-    SimulatorError: SimulatorUnreachable, ProtocolMismatch (another version, or no simulator), InvalidReply,
-    InvalidAddress.
+    With ``pool``, ``address`` is the service, and the answer is about the simulators of that pool. ``security``: of the
+    channel to the service; simulators are dialled in plain text. Raises SimulatorError: SimulatorUnreachable,
+    ProtocolMismatch (another version, or no simulator), InvalidReply, InvalidAddress; InvalidChannelSecurity.
     """
     address = single_address(address)
-    with grpc.insecure_channel(_target(address, pool), client_options(largest_reply=LARGEST_SPEC)) as channel:
+    options = client_options(largest_reply=LARGEST_SPEC)
+    with open_channel(_target(address, pool), security if pool else PLAINTEXT, options) as channel:
         try:
             call: Any = channel.unary_unary(DESCRIBE_METHOD)  # bytes: gRPC would log what cannot be parsed
             data: bytes = call(pb.DescribeRequest().SerializeToString(), timeout=timeout, metadata=_metadata(pool))
@@ -96,13 +101,15 @@ def describe(address: str, timeout: float = 5.0, *, pool: str = "") -> pb.Descri
     return response
 
 
-def list_simulators(address: str, pool: str = "", timeout: float = 5.0) -> list[pool_pb.Simulator]:
+def list_simulators(
+    address: str, pool: str = "", timeout: float = 5.0, *, security: ChannelSecurity = PLAINTEXT
+) -> list[pool_pb.Simulator]:
     """The simulators that are attached to the service at ``address``; of one ``pool``, or of all.
 
-    Raises SimulatorError, as :func:`describe`.
+    Raises SimulatorError and InvalidChannelSecurity, as :func:`describe`.
     """
     address = single_address(address)
-    with grpc.insecure_channel(f"dns:///{address}", CLIENT_OPTIONS) as channel:
+    with open_channel(f"dns:///{address}", security, CLIENT_OPTIONS) as channel:
         try:
             response: pool_pb.ListSimulatorsResponse = pool_services.SimulatorPoolServiceStub(channel).ListSimulators(
                 pool_pb.ListSimulatorsRequest(pool=pool), timeout=timeout
@@ -118,15 +125,27 @@ def list_simulators(address: str, pool: str = "", timeout: float = 5.0) -> list[
 
 
 def open_session_stream(
-    address: str, *, pool: str = "", direct: bool | None = None, largest_reply: int = -1
+    address: str,
+    *,
+    pool: str = "",
+    security: ChannelSecurity = PLAINTEXT,
+    direct: bool | None = None,
+    largest_reply: int = -1,
 ) -> ClientStream:
     """A Session stream to ``address`` on a channel of its own; see ``aisandbox_process.grpc_direct.open_stream``.
 
     With ``pool``, ``address`` is the service, and the session is with a simulator of that pool. ``largest_reply``: in
-    bytes; -1: no limit. Raises InvalidAddress, SimulatorUnreachable; see :func:`target_of`.
+    bytes; -1: no limit. Raises InvalidAddress, SimulatorUnreachable; see :func:`target_of`; InvalidChannelSecurity.
     """
-    options, metadata = client_options(largest_reply=largest_reply), _metadata(pool)
-    return open_stream(_target(address, pool), SESSION_METHOD, options, metadata=metadata, direct=direct)
+    security = security if pool else PLAINTEXT
+    return open_stream(
+        _target(address, pool),
+        SESSION_METHOD,
+        [*client_options(largest_reply=largest_reply), *name_options(security)],
+        metadata=(*_metadata(pool), *security.metadata(address)),
+        credentials=channel_credentials(security),
+        direct=direct,
+    )
 
 
 def _target(address: str, pool: str) -> str:
@@ -150,6 +169,9 @@ def error_from_status(address: str, code: StatusCode, details: str, *, opened: b
     if not opened and code is StatusCode.OK:
         return SimulatorUnreachable(address, "ended the stream without a reply")
     if not opened:
+        host = address.rpartition(":")[0]
+        if problem := connection_problem(details, name=host, ca_file="the CA file"):
+            return SimulatorUnreachable(address, problem)
         return no_answer(address, f"cannot be reached, is it running? ({code.name}: {details})")
     if code is StatusCode.OK:
         return SimulatorLost(address, "ended the session")

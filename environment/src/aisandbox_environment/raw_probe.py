@@ -31,7 +31,10 @@ _HTTP_1_1_REQUIRED = 13
 _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 
 _NEEDED = "simulators are served with HTTP/2 without TLS"
-_TLS = f"a server with TLS answers there, and {_NEEDED}: turn TLS off on this port (in Kestrel, no UseHttps)"
+_TLS = (
+    f"a server with TLS answers there, and {_NEEDED}: turn TLS off on this port (in Kestrel, no UseHttps); for the "
+    "service itself, name the CA of its certificate"
+)
 _HTTP_1_1 = (
     f"an HTTP/1.1 server answers there, and {_NEEDED}: is it the simulator's port? In Kestrel, set "
     "Protocols = HttpProtocols.Http2 for this port"

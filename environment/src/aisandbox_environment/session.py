@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox_process.grpc_direct import ClientStream, StreamEnded
+from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 from aisandbox_wire import Array, BatchLeaf, WireError
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
@@ -101,6 +102,7 @@ class SimulatorSession:
         evaluation: bool = False,
         timeouts: Timeouts | None = None,
         pool: str = "",
+        security: ChannelSecurity = PLAINTEXT,
         stream: Callable[..., ClientStream] = open_session_stream,
     ) -> Self:
         """Open a session with ``environments`` environments at ``address`` (one ``host:port``).
@@ -108,8 +110,10 @@ class SimulatorSession:
         With ``pool``, ``address`` is the service, and the session is with the simulator of that pool that has the most
         environments, of those that are free and have at most ``environments``; :attr:`environments` is then its number.
 
-        ``options`` are the simulator's own settings: JSON values. ``stream`` is for tests and measurements.
-        Raises SimulatorError: SimulatorUnreachable, AtCapacity, ProtocolMismatch, RefusedRequest, InvalidReply, ...
+        ``options`` are the simulator's own settings: JSON values. ``security``: of the channel to the service, with
+        ``pool``. ``stream`` is for tests and measurements.
+        Raises InvalidChannelSecurity; SimulatorError: SimulatorUnreachable, AtCapacity, ProtocolMismatch,
+        RefusedRequest, InvalidReply, ...
         """
         if environments < 1:
             raise ValueError(f"environments: must be at least 1, got {environments}")
@@ -123,9 +127,8 @@ class SimulatorSession:
             run_id=run_id,
             evaluation=evaluation,
         )
-        session = cls(
-            address, environments, timeouts or Timeouts(), stream(address, pool=pool) if pool else stream(address)
-        )
+        opened = stream(address, pool=pool, security=security) if pool else stream(address)
+        session = cls(address, environments, timeouts or Timeouts(), opened)
         try:
             session._open(opening)
         except BaseException:

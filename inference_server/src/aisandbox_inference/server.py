@@ -16,9 +16,12 @@ import structlog
 from aisandbox_process import join_host_port
 from aisandbox_process.grpc_direct import MethodServer, serve_methods
 from aisandbox_process.grpc_options import connection_age, server_options
+from aisandbox_process.grpc_probe import health_probe
 from aisandbox_process.grpc_reflection import enable_reflection
+from aisandbox_process.grpc_tls import add_port
 from aisandbox_process.metrics_server import MetricsServer
 from aisandbox_process.small_requests import SmallRequests
+from aisandbox_process.tls import ServerCertificate
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
@@ -34,15 +37,17 @@ log = structlog.get_logger(__name__)
 _MAX_THREADS = 1000
 """Threads are started when they are needed: one for each stream of reflection, and one for each health check that waits
 for a model. (Without direct gRPC, one for each call about policies.)"""
+LOCAL = "127.0.0.1"
 LINGER_SECONDS = 1.0
 """How long connections stay open after the server has ended its streams, so that the clients read the status."""
 
 
 class Server:
-    """A server of published policies; used once."""
+    """A server of published policies; used once. Raises InvalidSetting for files of TLS that cannot be used."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._certificate = None if settings.tls is None else ServerCertificate(settings.tls)
         self._registry = CollectorRegistry()
         self._policies = create_policy_service(settings, self._registry)
         self._health = ModelHealth(self._policies)
@@ -72,10 +77,12 @@ class Server:
         enable_reflection(server, (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name))
         wanted = join_host_port(self._settings.grpc_host, self._settings.grpc_port)
         try:
-            self.port = server.add_insecure_port(wanted)
+            self.port = add_port(server, wanted, self._certificate)
         except RuntimeError as error:
             raise AddressInUse(wanted, "GRPC_PORT") from error
-        self._serve_metrics()
+        # For this process itself: a probe of the kubelet has no TLS.
+        local = self.address if self._certificate is None else join_host_port(LOCAL, add_port(server, f"{LOCAL}:0"))
+        self._serve_metrics(local)
         server.start()
         calls.start()
         self._grpc, self._calls = server, calls
@@ -113,16 +120,21 @@ class Server:
         log.info("draining", grace_seconds=self._settings.stop_grace_seconds)
         self.stop()
 
-    def _serve_metrics(self) -> None:
+    def _serve_metrics(self, local_address: str) -> None:
         port = self._settings.metrics_port
         if port is None:
             return
         try:
-            self._metrics_server = MetricsServer(self._registry, self._settings.grpc_host, port)
+            self._metrics_server = MetricsServer(
+                self._registry,
+                self._settings.grpc_host,
+                port,
+                {"/livez": health_probe(local_address), "/readyz": health_probe(local_address)},
+            )
         except OSError as error:
             raise AddressInUse(join_host_port(self._settings.grpc_host, port), "METRICS_PORT") from error
 
 
 def create_server(settings: Settings) -> Server:
-    """Return a server that is not started."""
+    """Return a server that is not started. Raises InvalidSetting."""
     return Server(settings)

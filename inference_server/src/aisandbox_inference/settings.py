@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aisandbox_process import InvalidSetting, log_level, port, seconds, whole_number
+from aisandbox_process.tls import ServerFiles, server_files
 
 _MIB = 1 << 20
 
@@ -25,8 +26,10 @@ class Settings:
     """The address to listen on."""
     grpc_port: int = 50051
     """The port to listen on; 0 picks a free one."""
+    tls: ServerFiles | None = None
+    """TLS_CERT_FILE, TLS_KEY_FILE and, for clients with certificates of their own, TLS_CLIENT_CA_FILE. None: no TLS."""
     metrics_port: int | None = None
-    """The port of /metrics for Prometheus, at GRPC_HOST; None (unset): no metrics are served."""
+    """The port of /metrics, /livez and /readyz, at GRPC_HOST, without TLS; None (unset): they are not served."""
     log_level: str = "info"
     """debug, info, warning or error."""
     model_cache_bytes: int = 1024 * _MIB
@@ -50,6 +53,7 @@ class Settings:
             models_dir=_folder(environ, "MODELS_DIR", default.models_dir),
             grpc_host=environ.get("GRPC_HOST") or default.grpc_host,
             grpc_port=port(environ, "GRPC_PORT", default.grpc_port),
+            tls=server_files(environ),
             metrics_port=port(environ, "METRICS_PORT", 0) if environ.get("METRICS_PORT") else None,
             log_level=log_level(environ, default.log_level),
             model_cache_bytes=whole_number(environ, "MODEL_CACHE_BYTES", default.model_cache_bytes, _MIB, 1 << 50),

@@ -1,12 +1,12 @@
 """How a process of the project begins: it reads its settings, sets up its log and gRPC's native core.
 
 The names in ``__all__`` are for others and need only the standard library. The modules :mod:`.log`,
-:mod:`.stop_signals`, :mod:`.fork_server`, :mod:`.passed_checks`, :mod:`.grpc_options`, :mod:`.metrics_server` (extra
-``metrics``), :mod:`.grpc_direct` and :mod:`.grpc_reflection` (extra ``grpc``) are for others too. Must not know what
-any process is for.
+:mod:`.stop_signals`, :mod:`.fork_server`, :mod:`.passed_checks`, :mod:`.grpc_options`, :mod:`.tls`,
+:mod:`.metrics_server` (extra ``metrics``), :mod:`.grpc_tls`, :mod:`.grpc_direct` and :mod:`.grpc_reflection` (extra
+``grpc``) are for others too. Must not know what any process is for.
 """
 
-from aisandbox_process.addresses import GRPC_SCHEMES, InvalidHostPort, join_host_port, split_host_port
+from aisandbox_process.addresses import GRPC_SCHEMES, InvalidHostPort, is_loopback, join_host_port, split_host_port
 from aisandbox_process.environ import (
     LOG_LEVELS,
     Environ,
@@ -36,6 +36,7 @@ __all__ = [
     "Network",
     "TokenBucket",
     "choice",
+    "is_loopback",
     "join_host_port",
     "log_level",
     "networks",

@@ -5,6 +5,7 @@ Must not resolve names or connect.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 GRPC_SCHEMES = (
@@ -41,3 +42,15 @@ def split_host_port(text: str, *, lowest_port: int = 1) -> tuple[str, int]:
 def join_host_port(host: str, port: int) -> str:
     """``host:port``; an IPv6 address gets brackets if it has none."""
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, a name or an IP address with or without brackets, is this machine's and reached by no other."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback

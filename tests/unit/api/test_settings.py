@@ -5,6 +5,7 @@ import pytest
 from aisandbox_api import Settings, StartupError, create_server
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_process.environ import InvalidSetting
+from aisandbox_process.tls import ServerFiles
 from aisandbox_trainer.runtime.settings import Settings as TrainerSettings
 
 
@@ -36,6 +37,12 @@ def test_settings_are_read_from_variables(tmp_path: Path) -> None:
             "MAX_CONNECTION_AGE_SECONDS": "8",
             "REPLICAS_ADDRESS": "other:50051",
             "TRAINER_ADDRESS": "0.0.0.0:50052",
+            "TLS_CERT_FILE": "/tls/tls.crt",
+            "TLS_KEY_FILE": "/tls/tls.key",
+            "TLS_CLIENT_CA_FILE": "/tls/ca.crt",
+            "TLS_CA_FILE": "/ca.crt",
+            "BACKEND": "kubernetes",
+            "POD_NAMESPACE": "sandbox",
             "MAX_SIMULATORS": "7",
             "HTTP_PORT": "8080",
             "HTTP_ORIGINS": "https://a.example, null",
@@ -47,6 +54,10 @@ def test_settings_are_read_from_variables(tmp_path: Path) -> None:
         replicas_address="other:50051",
         trainer_address="0.0.0.0:50052",
         max_simulators=7,
+        tls=ServerFiles(Path("/tls/tls.crt"), Path("/tls/tls.key"), Path("/tls/ca.crt")),
+        tls_ca_file=Path("/ca.crt"),
+        backend="kubernetes",
+        pod_namespace="sandbox",
         http_port=8080,
         http_origins=("https://a.example", "null"),
         simulator_diagnostics=False,
@@ -129,3 +140,10 @@ def test_adapter_cannot_be_served_to_pods(tmp_path: Path) -> None:
     settings = Settings(models_dir=tmp_path, backend="kubernetes", pod_namespace="lab")
     with pytest.raises(StartupError, match="adapter_factory"):
         create_server(settings, adapter_factory=lambda: None)  # type: ignore[arg-type,return-value]
+
+
+def test_local_trainers_are_not_asked_for_tls(tmp_path: Path) -> None:
+    environ = {"MODELS_DIR": str(tmp_path), "TLS_CERT_FILE": "c", "TLS_KEY_FILE": "k"}
+    with pytest.raises(InvalidSetting, match="TRAINER_ADDRESS: must be an address of this machine only"):
+        Settings.from_environ({**environ, "TRAINER_ADDRESS": "0.0.0.0:0"})
+    assert Settings.from_environ({**environ, "TRAINER_ADDRESS": "127.0.0.1:0"}).tls is not None

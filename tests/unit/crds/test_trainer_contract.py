@@ -24,6 +24,7 @@ FULL = TrainerStart(
     progress_address="127.0.0.1:50051",
     progress_token="secret",
     progress_token_file=Path("/var/token"),
+    progress_ca_file=Path("/var/ca.crt"),
     termination_message_path=Path("/dev/termination-log"),
     log_level="debug",
     stop_with_parent=True,

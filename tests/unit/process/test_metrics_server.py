@@ -1,7 +1,9 @@
 import errno
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -33,6 +35,19 @@ def test_metrics_server_serves_its_registry_until_it_is_closed() -> None:
         urllib.request.urlopen(url, timeout=60)
 
 
+def test_metrics_server_answers_probes() -> None:
+    answers = {"/livez": True, "/readyz": False}
+    probes = {path: partial(answers.__getitem__, path) for path in answers}
+    server = MetricsServer(CollectorRegistry(), "127.0.0.1", 0, probes)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/livez", timeout=60) as answer:
+            assert (answer.status, answer.read()) == (200, b"ok")
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(f"http://127.0.0.1:{server.port}/readyz", timeout=60)
+    finally:
+        server.close()
+
+
 def test_metrics_server_refuses_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
         MetricsServer(CollectorRegistry(), "127.0.0.1", other.getsockname()[1])
@@ -46,8 +61,12 @@ def test_metrics_server_on_all_addresses_answers_on_both_families(host: str) -> 
 
 
 def test_metrics_server_falls_back_to_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_ipv6(*_: Any) -> Any:
-        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+    make_server: Any = vars(metrics_server)["make_server"]
+
+    def without_ipv6(host: str, *rest: Any) -> Any:
+        if ":" in host:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return make_server(host, *rest)
 
     monkeypatch.setattr(metrics_server, "make_server", without_ipv6)
     server = MetricsServer(CollectorRegistry(), "::", 0)

@@ -167,11 +167,11 @@ class Stream:
 
 def test_session_that_is_open_stays_so_when_another_that_joins_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     streams: dict[int, Stream] = {}
-    monkeypatch.setattr(pool_sessions, "open_session_stream", lambda _address, pool: Stream())
+    monkeypatch.setattr(pool_sessions, "open_session_stream", lambda _address, **_: Stream())
 
     class Slow(ScriptedTarget):
         def open(self, environments: int, *, stream: Any = None, **_: Any) -> Any:
-            made = streams[environments] = stream(self.address, pool=self.pool.name)
+            made = streams[environments] = stream(self.address, pool=self.pool.name, security=self.security)
             if environments == 1:  # it loads a level until it is given up
                 assert made.cancelled.wait(60)
                 raise SimulatorUnreachable("a:1", "cancelled")

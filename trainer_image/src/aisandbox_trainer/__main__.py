@@ -20,6 +20,7 @@ Make one attempt at a run. What to do is read from environment variables:
   RUN_ATTEMPT                                                       number of the attempt; unset: the next one
   RUN_UID                                                           unique id of the run; its name may be reused
   PROGRESS_ADDRESS, PROGRESS_TOKEN or PROGRESS_TOKEN_FILE            where to report progress; unset: nowhere
+  PROGRESS_CA_FILE                     PEM, who may sign the certificate of that; unset: it is dialled without TLS
   TERMINATION_MESSAGE_PATH                                          file for the termination message
   LOG_LEVEL                                                         debug, info, warning, error
   STOP_WITH_PARENT                                                  true: end of file on stdin means SIGTERM

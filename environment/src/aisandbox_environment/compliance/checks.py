@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aisandbox.v1 import environment_pb2 as pb
+from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 from google.protobuf.struct_pb2 import Struct
 
 from aisandbox_environment.calls import describe, list_simulators
@@ -56,7 +57,7 @@ class SimulatorUnderTest:
     ``in_use``: environments, as Describe said; a capacity of 0 is no limit. ``spec``: what the first session declared.
 
     ``pool``: ``address`` is the service, and any free simulator of that pool is checked. ``place``: the environments of
-    the largest that is free, which every session has then; 0 without a pool.
+    the largest that is free, which every session has then; 0 without a pool. ``security``: of channels to the service.
     """
 
     address: str
@@ -68,21 +69,22 @@ class SimulatorUnderTest:
     spec: pb.EnvironmentSpec = field(default_factory=pb.EnvironmentSpec)
     pool: str = ""
     place: int = 0
+    security: ChannelSecurity = PLAINTEXT
     _frees: bool = True
 
     def describe(self) -> pb.DescribeResponse:
         """Call Describe. Raises SimulatorError."""
-        return describe(self.address, self.timeout, pool=self.pool)
+        return describe(self.address, self.timeout, pool=self.pool, security=self.security)
 
     def free_places(self) -> list[int]:
         """The environments of the simulators of the pool that are free. Raises SimulatorError."""
-        found = list_simulators(self.address, self.pool, self.timeout)
+        found = list_simulators(self.address, self.pool, self.timeout, security=self.security)
         return [simulator.environments for simulator in found if not simulator.in_session]
 
     def available(self, limit: int, sessions: int = 1) -> int:
         """How many environments each of ``sessions`` sessions may have, at most ``limit``; 0 if none are free."""
         if self.pool:
-            found = list_simulators(self.address, self.pool, self.timeout)
+            found = list_simulators(self.address, self.pool, self.timeout, security=self.security)
             return self.place if [each.environments for each in found].count(self.place) >= sessions else 0
         if self.capacity == 0:
             return limit

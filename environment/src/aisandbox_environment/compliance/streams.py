@@ -31,7 +31,9 @@ class RawStream:
         self._timeout = simulator.timeout
         # Not direct: checks send requests ahead of the replies.
         simulator.wait_for_place()
-        self._stream = open_session_stream(simulator.address, pool=simulator.pool, direct=False)
+        self._stream = open_session_stream(
+            simulator.address, pool=simulator.pool, security=simulator.security, direct=False
+        )
         self._timer = WatchdogTimer(self._stream.cancel)
 
     def send(self, request: pb.SimulatorRequest) -> None:

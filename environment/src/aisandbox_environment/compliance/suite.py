@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aisandbox_process.grpc_direct import StreamEnded
+from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 from aisandbox_wire import WireError
 
 from aisandbox_environment.compliance import episodes, open, reset, session, step  # noqa: A004 -- the request's name
@@ -24,6 +25,7 @@ def check_simulator(
     options: Mapping[str, Any] | None = None,
     *,
     pool: str = "",
+    security: ChannelSecurity = PLAINTEXT,
     timeout: float = 10.0,
     long_idle: bool = False,
     space_checks: Mapping[str, SpaceCheck] | None = None,
@@ -32,13 +34,14 @@ def check_simulator(
     """Check that the simulator at ``address`` (one ``host:port``) keeps to environment.proto.
 
     With ``pool``, ``address`` is the service, and one of the simulators that are attached to that pool is checked.
+    ``security``: of the channels to the service.
     ``options``: the simulator's own settings, JSON values. ``timeout``: seconds for each reply. ``long_idle``: also
     wait half a minute without a request, long enough for keepalive pings. ``space_checks``: further checks by their
     names, of what the declared spaces are good for; they come last. ``on_result`` gets each result as it comes.
     Takes about 2 s with a fast simulator, longer with a slow one, because episodes are played. The results end early
     if no session can be opened. Raises nothing for a simulator that breaks rules.
     """
-    simulator = SimulatorUnderTest(address, dict(options or {}), timeout, long_idle, pool=pool)
+    simulator = SimulatorUnderTest(address, dict(options or {}), timeout, long_idle, pool=pool, security=security)
     results: list[CheckResult] = []
 
     def run(name: str, check: Callable[[], str]) -> bool:

@@ -16,6 +16,7 @@ import grpc
 import structlog
 from aisandbox.v1 import environment_pb2, simulator_pool_pb2
 from aisandbox_process.grpc_direct import StreamAborted
+from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 
 from aisandbox_environment.channels import POOL_METADATA
 from aisandbox_environment.relay.frames import InvalidFrame, field_of, frame
@@ -72,6 +73,7 @@ class SimulatorRelay:
         version: str = "",
         limits: RelayLimits | None = None,
         admit: Admit | None = None,
+        replica_security: ChannelSecurity = PLAINTEXT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._version = version
@@ -84,7 +86,7 @@ class SimulatorRelay:
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
-        self.replicas = Replicas()
+        self.replicas = Replicas(security=replica_security)
 
     @property
     def attached(self) -> int:

@@ -15,6 +15,8 @@ import grpc
 import structlog
 from aisandbox.v1 import environment_pb2, simulator_pool_pb2
 from aisandbox_process.grpc_options import channel_options
+from aisandbox_process.grpc_tls import open_aio_channel
+from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 
 from aisandbox_environment.channels import DESCRIBE_METHOD, POOL_METADATA, SESSION_METHOD
 from aisandbox_environment.relay.links import Link
@@ -39,11 +41,9 @@ _ELSEWHERE = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 class _Replica:
     """A connection to one replica, which is closed when it is retired and has no session."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, security: ChannelSecurity) -> None:
         self.address = address
-        self._channel = grpc.aio.insecure_channel(
-            address, options=channel_options(ping_seconds=30, reconnect_seconds=2)
-        )
+        self._channel = open_aio_channel(address, security, channel_options(ping_seconds=30, reconnect_seconds=2))
         self.list: Any = self._channel.unary_unary(
             LIST_METHOD,
             simulator_pool_pb2.ListSimulatorsRequest.SerializeToString,
@@ -69,15 +69,19 @@ class _Replica:
 
 
 class Replicas:
-    """The other replicas. ``own_id``: of this one, so that a list of addresses may contain its own."""
+    """The other replicas. ``own_id``: of this one, so that a list of addresses may contain its own.
 
-    def __init__(self, own_id: str = "") -> None:
+    ``security``: of the channels to them.
+    """
+
+    def __init__(self, own_id: str = "", security: ChannelSecurity = PLAINTEXT) -> None:
         self.own_id = own_id or secrets.token_hex(8)
+        self._security = security
         self._replicas: dict[str, _Replica] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
     def use(self, addresses: Set[str]) -> None:
-        """The replicas are at these, host:port; sessions with others continue."""
+        """The replicas are at these, host:port; sessions with others continue. Raises InvalidChannelSecurity."""
         for gone in self._replicas.keys() - addresses:
             replica = self._replicas.pop(gone)
             replica.retired = True
@@ -85,7 +89,17 @@ class Replicas:
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
         for new in addresses - self._replicas.keys():
-            self._replicas[new] = _Replica(new)
+            self._replicas[new] = _Replica(new, self._security)
+
+    def connect_again(self) -> None:
+        """New calls use new connections, which read the files of ``security`` again; sessions continue.
+
+        Raises InvalidChannelSecurity.
+        """
+        addresses = set(self._replicas)
+        self._security.check()
+        self.use(set())
+        self.use(addresses)
 
     async def close(self) -> None:
         """Closes the connections."""

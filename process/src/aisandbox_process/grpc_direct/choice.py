@@ -57,15 +57,22 @@ def direct_is_used() -> bool:
 
 
 def open_stream(
-    address: str, method: str, options: Options = (), *, metadata: Metadata = (), direct: bool | None = None
+    address: str,
+    method: str,
+    options: Options = (),
+    *,
+    metadata: Metadata = (),
+    credentials: grpc.ChannelCredentials | None = None,
+    direct: bool | None = None,
 ) -> ClientStream:
     """A stream of ``method`` ("/package.Service/Method") at ``address``, on a channel of its own with ``options``.
 
-    ``metadata`` is sent with the call. Does not wait for the connection: the first reply shows whether there is one.
+    ``metadata`` is sent with the call. ``credentials``: of the channel; None: plain text. Does not wait for the
+    connection: the first reply shows whether there is one.
     ``direct``: whether the reader polls for its own messages; None: as :func:`direct_is_used` says.
     """
     use_direct = direct_is_used() if direct is None else direct
-    return (DirectStream if use_direct else PublicStream)(address, method, options, metadata)
+    return (DirectStream if use_direct else PublicStream)(address, method, options, metadata, credentials)
 
 
 def serve_streams(

@@ -65,11 +65,24 @@ class ClientStream(Protocol):
         """Free the stream and its channel; cancels a stream that has not ended."""
 
 
+def _channel(address: str, options: Options, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+    if credentials is None:
+        return grpc.insecure_channel(address, options)
+    return grpc.secure_channel(address, credentials, options)
+
+
 class DirectStream:
     """A stream whose reader waits on the call's own completion queue: no other Python thread takes part."""
 
-    def __init__(self, address: str, method: str, options: Options = (), metadata: Metadata = ()) -> None:
-        self._channel = grpc.insecure_channel(address, options)
+    def __init__(
+        self,
+        address: str,
+        method: str,
+        options: Options = (),
+        metadata: Metadata = (),
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self._channel = _channel(address, options, credentials)
         inner: Any = self._channel
         self._call = inner._channel.segregated_call(
             cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS,
@@ -154,8 +167,15 @@ class DirectStream:
 class PublicStream:
     """A stream with gRPC's public API. It also takes several requests before their replies are received."""
 
-    def __init__(self, address: str, method: str, options: Options = (), metadata: Metadata = ()) -> None:
-        self._channel = grpc.insecure_channel(address, options)
+    def __init__(
+        self,
+        address: str,
+        method: str,
+        options: Options = (),
+        metadata: Metadata = (),
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self._channel = _channel(address, options, credentials)
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._replies: Any = self._channel.stream_stream(method)(
             iter(self._requests.get, None),  # type: ignore[arg-type]

@@ -26,6 +26,7 @@ from aisandbox_crds import (
     effective_pool_range,
 )
 from aisandbox_environment import FakeExternalEnvAdapter, SimulatorSession, Timeouts, expand_addresses
+from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
@@ -46,7 +47,10 @@ from aisandbox_trainer.runtime.stop import Stop
 
 @dataclass(frozen=True, slots=True)
 class Environments:
-    """Makes the environments of one run. ``service_address``: the service, which has the pools of simulators."""
+    """Makes the environments of one run.
+
+    ``service_address``: the service, which has the pools of simulators; ``service_security``: of channels to it.
+    """
 
     spec: TrainingRunSpec
     hyperparameters: Hyperparameters
@@ -55,6 +59,7 @@ class Environments:
     settings: Settings
     patience: Patience = field(default_factory=Patience)
     service_address: str | None = None
+    service_security: ChannelSecurity = PLAINTEXT
 
     def training(self) -> VecEnv:
         """The bare environments to learn from; however many addresses come or go, their number stays.
@@ -100,7 +105,9 @@ class Environments:
             raise InvalidRun([FieldError("environment.pool", rule)])
         fewest, most = effective_pool_range(pool, self.hyperparameters)
         leave_one = self.spec.evaluation is not None and not pool.environments
-        return PoolTarget(self.service_address, pool, fewest, most, self.run_id, self._timeouts, leave_one)
+        return PoolTarget(
+            self.service_address, pool, fewest, most, self.run_id, self._timeouts, leave_one, self.service_security
+        )
 
     def _timeouts(self) -> Timeouts:
         settings = self.settings

@@ -28,6 +28,7 @@ from aisandbox_environment import (
     open_session_stream,
 )
 from aisandbox_process.grpc_direct import ClientStream
+from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 
 from aisandbox_trainer.runtime.stop import Stop
 
@@ -54,7 +55,7 @@ class PoolTarget:
     """A pool at the service's ``address``, and how a run opens sessions with its simulators.
 
     ``fewest`` and ``most`` are the environments of the run. ``leave_one``: one simulator stays free, for evaluation,
-    as long as there are ``fewest`` environments without it.
+    as long as there are ``fewest`` environments without it. ``security``: of channels to the service.
     """
 
     address: str
@@ -64,10 +65,11 @@ class PoolTarget:
     run_id: str
     timeouts: Callable[[], Timeouts]
     leave_one: bool = False
+    security: ChannelSecurity = PLAINTEXT
 
     def simulators(self) -> list[pb.Simulator]:
         """Those that are attached now. Raises SimulatorError."""
-        return list_simulators(self.address, self.pool.name)
+        return list_simulators(self.address, self.pool.name, security=self.security)
 
     def open(
         self, environments: int, *, evaluation: bool, stream: Callable[..., ClientStream] = open_session_stream
@@ -81,6 +83,7 @@ class PoolTarget:
             evaluation=evaluation,
             timeouts=self.timeouts(),
             pool=self.pool.name,
+            security=self.security,
             stream=stream,
         )
 
@@ -117,8 +120,8 @@ class _Openings:
         """A session for training, of at most so many environments. Raises SimulatorError."""
         made: list[ClientStream] = []
 
-        def stream(address: str, *, pool: str) -> ClientStream:
-            made.append(open_session_stream(address, pool=pool))
+        def stream(address: str, *, pool: str, security: ChannelSecurity) -> ClientStream:
+            made.append(open_session_stream(address, pool=pool, security=security))
             with self.lock:
                 self.streams += made
                 cancelled = self.cancelled

@@ -25,6 +25,7 @@ from aisandbox_crds import (
 )
 from aisandbox_environment import TransientSimulatorError
 from aisandbox_model_store import DiskFull, Published, RunStore, Writer
+from aisandbox_process.tls import ChannelSecurity
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -120,7 +121,7 @@ class Attempt:
         self._settings = settings
         self._writer = writer
         self._spec = start.spec
-        self._service_address = start.progress_address
+        self._service = start.progress_address, ChannelSecurity.with_ca(start.progress_ca_file)
         self._stop = stop
         self._progress = progress
         self._retry = SimulatorRetry(settings.simulator_patience, progress, stop)
@@ -140,7 +141,7 @@ class Attempt:
         run_id = self._writer.run.run_id
         patience = Patience(partial(self._progress.set_notice, "patience"))
         environments = Environments(
-            self._spec, self._hyperparameters, run_id, self._stop, self._settings, patience, self._service_address
+            self._spec, self._hyperparameters, run_id, self._stop, self._settings, patience, *self._service
         )
         bare = self._retry.call(environments.training)
         log.info("environments ready", environments=bare.num_envs)

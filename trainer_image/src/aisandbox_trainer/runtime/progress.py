@@ -18,6 +18,7 @@ import structlog
 from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox_crds import Activity, Artifact, EarlyStop, ProgressReport, TrainerStart
 from aisandbox_process.grpc_options import channel_options
+from aisandbox_process.tls import ChannelSecurity, InvalidChannelSecurity
 from aisandbox_wire import message_fields
 
 if TYPE_CHECKING:
@@ -200,32 +201,50 @@ class Reporter:
             self._thread.join(LAST_REPORT_SECONDS)
 
     def _run(self, address: str) -> None:
-        import grpc
         from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
+        from aisandbox_process.grpc_tls import open_channel
 
-        with grpc.insecure_channel(address, options=channel_options(ping_seconds=60, reconnect_seconds=2)) as channel:
-            stub = TrainingProgressServiceStub(channel)
-            while not self._closing:
-                self._send(stub, CALL_TIMEOUT_SECONDS)
+        options = channel_options(ping_seconds=60, reconnect_seconds=2)
+        security = ChannelSecurity.with_ca(self._start.progress_ca_file)
+        while not self._closing:
+            try:
+                # A channel reads the file of authorities once: after a failure another channel does.
+                with open_channel(address, security, options) as channel:
+                    stub = TrainingProgressServiceStub(channel)
+                    self._send_all(stub, until_failure=security.tls)
+            except InvalidChannelSecurity as error:
+                self._log_failure(str(error))
                 self._wake.wait(INTERVAL_SECONDS)
-            self._send(stub, LAST_REPORT_SECONDS)
 
-    def _send(self, stub: TrainingProgressServiceStub, timeout: float) -> None:
+    def _send_all(self, stub: TrainingProgressServiceStub, *, until_failure: bool) -> None:
+        sent = True
+        while not self._closing:
+            if not sent and until_failure:
+                return
+            sent = self._send(stub, CALL_TIMEOUT_SECONDS)
+            self._wake.wait(INTERVAL_SECONDS)
+        self._send(stub, LAST_REPORT_SECONDS)
+
+    def _send(self, stub: TrainingProgressServiceStub, timeout: float) -> bool:
+        """Whether the service knows the snapshot now."""
         import grpc
 
         try:
             report = self._snapshot()
-            if report == self._sent:
-                return
-            request = pb.ReportRequest(run_id=self._start.run_id, **message_fields(pb.ReportRequest, report))
-            stub.Report(request, timeout=timeout, metadata=self._metadata())
-            self._sent = report
+            if report != self._sent:
+                request = pb.ReportRequest(run_id=self._start.run_id, **message_fields(pb.ReportRequest, report))
+                stub.Report(request, timeout=timeout, metadata=self._metadata())
+                self._sent = report
         except (grpc.RpcError, OSError, ValueError) as error:
-            now = time.monotonic()
-            if now - self._logged_at > LOG_EVERY_SECONDS:
-                self._logged_at = now
-                detail = error.details() if isinstance(error, grpc.Call) else str(error)
-                log.warning("progress not reported", address=self._start.progress_address, error=detail)
+            self._log_failure(error.details() if isinstance(error, grpc.Call) else str(error))
+            return False
+        return True
+
+    def _log_failure(self, problem: str) -> None:
+        now = time.monotonic()
+        if now - self._logged_at > LOG_EVERY_SECONDS:
+            self._logged_at = now
+            log.warning("progress not reported", address=self._start.progress_address, error=problem)
 
     def _snapshot(self) -> ProgressReport:
         """The report now. While no step can be taken, the speed stays as it was: the activity says why."""
