@@ -185,12 +185,13 @@ async def code_of(channel: grpc.aio.Channel, method: str) -> str:
 
 CLIENT_CALLS = [
     *(f"aisandbox.v1.PolicyTrainerService/{name}" for name in ("ListTrainingRuns", "StartTrainingPPO", "Act")),
-    "aisandbox.v1.SimulatorPoolService/ListSimulators",
+    "aisandbox.v1.SimulatorPoolService/Attach",
     "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "grpc.health.v1.Health/Check",
 ]
 REPORT = "/aisandbox.v1.TrainingProgressService/Report"
 DESCRIBE = "/aisandbox.v1.EnvironmentService/Describe"
+LIST_SIMULATORS = "/aisandbox.v1.SimulatorPoolService/ListSimulators"
 
 
 async def test_trainers_port_serves_trainers_only_and_clients_report_no_progress(tmp_path: Path) -> None:
@@ -204,6 +205,7 @@ async def test_trainers_port_serves_trainers_only_and_clients_report_no_progress
             assert await code_of(trainers, f"/{method}") == "UNIMPLEMENTED", method
         assert await code_of(trainers, REPORT) == "NOT_FOUND", "the run of the report"
         assert await code_of(trainers, DESCRIBE) == "UNAVAILABLE", "the pool has no simulators"
+        assert await code_of(trainers, LIST_SIMULATORS) == "OK", "by it a run counts the environments of its pool"
         assert await code_of(clients, REPORT) == "UNIMPLEMENTED"
         assert await code_of(clients, DESCRIBE) == "UNAVAILABLE", "a client may check a pool's simulator"
 

@@ -111,8 +111,8 @@ class Settings:
     trainer_address: str | None = None
     """host:port to listen on for trainers and for nobody else; port 0 picks a free one.
 
-    Trainers report their progress there, and have sessions with attached simulators; nothing else is served there, and
-    progress not at ``grpc_port``. None: with the local backend a free port of 127.0.0.1, else ``grpc_port``.
+    Trainers report their progress there, list attached simulators and have sessions with them; nothing else is served
+    there, and progress not at ``grpc_port``. None: with the local backend a free port of 127.0.0.1, else ``grpc_port``.
     """
 
     tls: ServerFiles | None = None

@@ -7,7 +7,7 @@ Owns this gRPC server. Must not know what the calls do.
 from __future__ import annotations
 
 import grpc
-from aisandbox.v1 import environment_pb2, training_progress_pb2
+from aisandbox.v1 import environment_pb2, simulator_pool_pb2, training_progress_pb2
 from aisandbox_environment import SimulatorRelay
 from aisandbox_process import is_loopback
 from aisandbox_process.grpc_options import Options
@@ -19,6 +19,7 @@ from aisandbox_api.progress_service import ProgressServicer
 
 PROGRESS = training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressService"]
 ENVIRONMENT = environment_pb2.DESCRIPTOR.services_by_name["EnvironmentService"]
+SIMULATOR_POOLS = simulator_pool_pb2.DESCRIPTOR.services_by_name["SimulatorPoolService"]
 
 
 class TrainerPort:
@@ -38,6 +39,9 @@ class TrainerPort:
         self._grpc = grpc.aio.server(options=options)
         add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress))
         add_service(self._grpc, ENVIRONMENT, handlers(ENVIRONMENT, relay, raw=True))
+        # A run counts the simulators of its pool; it attaches none.
+        listing = {"ListSimulators": handlers(SIMULATOR_POOLS, relay, raw=True)["ListSimulators"]}
+        self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SIMULATOR_POOLS.full_name, listing),))
 
     def bind(self, address: str) -> str:
         """Listens on host:port; returns where trainers on this machine dial. Raises AddressInUse."""
