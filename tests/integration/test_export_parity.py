@@ -12,6 +12,7 @@ import torch as th
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_crds.spec import Algorithm
 from aisandbox_trainer.algorithms.builder import class_of
+from aisandbox_trainer.export.action_masks import sample_masks
 from dotnet_policies import chosen
 from exported_policies import (
     ACTIONS,
@@ -29,11 +30,11 @@ from exported_policies import (
     policy_input,
 )
 from gymnasium import spaces
-from sb3_contrib import TQC, CrossQ
+from masked_worlds import COUNTS, choices
+from sb3_contrib import TQC, CrossQ, MaskablePPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
-from stable_baselines3.common.policies import ActorCriticPolicy
 
 
 def test_every_algorithm_and_space_is_compared_here_and_in_csharp() -> None:
@@ -68,6 +69,27 @@ def test_exported_policy_predicts_as_sb3(case: Case) -> None:
     assert_golden_rows_replay(exported)
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.algorithm is MaskablePPO], ids=name_of)
+def test_exported_policy_with_masks_predicts_as_sb3_contrib(case: Case) -> None:
+    exported = export(case)
+    random = np.random.default_rng(11)
+    rows = observations(exported.observed, ROWS, random)
+    masks = sample_masks(COUNTS[case.action], ROWS, random)
+
+    actions = exported.act(rows, masks=masks)
+
+    np.testing.assert_array_equal(actions, exported.predict(rows, masks=masks.astype(bool)))
+    assert not np.array_equal(actions, exported.act(rows)), "masks that change nothing would prove nothing"
+    np.testing.assert_array_equal(exported.act(rows, masks=np.ones((1, masks.shape[1]))), exported.act(rows))
+    loud = 1e30 * random.standard_normal((ROWS, exported.description.noise_size))
+    for chosen_ones in (actions, exported.act(rows, loud, masks)):
+        assert all(mask[choices(case.action, one)].all() for mask, one in zip(masks, chosen_ones, strict=True))
+    masked = tensor(json.loads(exported.files["golden.json"])["action_mask"])
+    assert masked.shape[1] == exported.description.mask_size == masks.shape[1]
+    assert masked.all(axis=1).any()
+    assert not masked.all()
+
+
 def assert_golden_rows_replay(exported: Exported) -> None:
     golden = json.loads(exported.files["golden.json"])
     names = [value.name for value in exported.session.get_inputs()]
@@ -77,6 +99,8 @@ def assert_golden_rows_replay(exported: Exported) -> None:
     assert len(noise) >= 4
     assert not noise[0].any()
     assert noise.any()
+    if "action_mask" in golden:
+        feed["action_mask"] = tensor(golden["action_mask"])
     replayed = exported.session.run(["action"], {**feed, "noise": noise})[0]
     assert replayed.dtype == actions.dtype
     np.testing.assert_allclose(replayed, actions, rtol=1e-4, atol=1e-4)
@@ -150,19 +174,26 @@ def test_exported_gsde_policy_samples_sb3s_distribution(algorithm: type[BaseAlgo
         assert np.abs(gap).max() / draws < 0.043
 
 
+@pytest.mark.parametrize("algorithm", [A2C, MaskablePPO])
 @pytest.mark.parametrize("action", ["discrete", "multi_discrete", "multi_binary"])
-def test_exported_policy_given_noise_samples_the_policys_probabilities(action: str) -> None:
-    exported = export(Case(A2C, "dict", action))
+def test_exported_policy_given_noise_samples_the_policys_probabilities(
+    action: str, algorithm: type[BaseAlgorithm]
+) -> None:
+    exported = export(Case(algorithm, "dict", action))
     draws, random = 20_000, np.random.default_rng(2)
     one = observations(exported.observed, 1, np.random.default_rng(13))
     rows = {key: np.repeat(value, draws, axis=0) for key, value in one.items()}
-    policy = exported.model.policy
-    assert isinstance(policy, ActorCriticPolicy)
+    policy: Any = exported.model.policy
+    mask = sample_masks(COUNTS[action], 1, random) if algorithm is MaskablePPO else None
     with th.no_grad():
         for parameter in policy.action_net.parameters():
             parameter.mul_(0.3)
         shown_rows, _ = policy.obs_to_tensor(policy_input(exported.model, exported.observed, one))
-        found: Any = policy.get_distribution(shown_rows).distribution
+        if mask is None:
+            found: Any = policy.get_distribution(shown_rows).distribution
+        else:
+            distribution = policy.get_distribution(shown_rows, mask)
+            found = distribution.distributions if action != "discrete" else distribution.distribution
     parts = found if isinstance(found, list) else [found]
     probabilities = [part.probs[0].numpy() for part in parts]
     exported = exported_as_is(exported.model, exported.observed, exported.action_space, exported.normalize)
@@ -171,12 +202,13 @@ def test_exported_policy_given_noise_samples_the_policys_probabilities(action: s
     if action == "multi_binary":
         assert (kind, size) == (pb.NOISE_KIND_LOGISTIC, 3)
         noise = random.logistic(size=(draws, size))
-        probabilities = [np.array([1 - p, p]) for p in probabilities[0]]
+        if mask is None:
+            probabilities = [np.array([1 - p, p]) for p in probabilities[0]]
     else:
         assert (kind, size) == (pb.NOISE_KIND_GUMBEL, sum(len(p) for p in probabilities))
         noise = random.gumbel(size=(draws, size))
 
-    actions = exported.act(rows, noise).reshape(draws, -1)
+    actions = exported.act(rows, noise, mask).reshape(draws, -1)
 
     space = ACTIONS[action]
     start = int(space.start) if isinstance(space, spaces.Discrete) else 0

@@ -160,6 +160,86 @@ async def test_act_refused_says_why(
     assert (found, text in message) == (code, True), message
 
 
+MASKED = LinearPolicy(action=multi_discrete(3, 2), seed=4, masked=True)
+ONE_LEFT = [False, False, True, True, False]
+
+
+async def test_act_in_every_form_chooses_what_the_mask_allows(stub: Stub, tmp_path: Path) -> None:
+    publish(tmp_path, MASKED)
+    described = await stub.DescribeModel(pb.DescribeModelRequest(run_id="r"))
+    assert described.mask_size == 5
+    request = pb.ActRequest(run_id="r", observation=OBSERVATION, action_mask=ONE_LEFT)
+    for _ in range(6):  # with and without buffers that are bound
+        assert list((await stub.Act(request)).action) == [2, 0]
+        request.stochastic = not request.stochastic
+    request.ClearField("action_mask")
+    assert list((await stub.Act(request)).action) == expected(MASKED, OBSERVATION)
+    rows = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    masks = np.ones((30, 5), bool)
+    masks[::2] = ONE_LEFT
+    for given in (masks, masks.astype(np.uint8)):
+        batch = pb.ActBatchRequest(run_id="r", observations=[encode_tensor(rows)], action_masks=encode_tensor(given))
+        actions = decode_tensor((await stub.ActBatch(batch)).actions)
+        np.testing.assert_array_equal(actions, MASKED.act([rows], masks=masks))
+
+
+async def test_mask_of_a_stream_is_that_of_one_request(stub: Stub, tmp_path: Path) -> None:
+    publish(tmp_path, MASKED)
+    stream = stub.ActStream()
+    found = []
+    for mask in (ONE_LEFT, [], [True, False, True, False, False], ONE_LEFT):
+        request = pb.ActRequest(run_id="r", observation=OBSERVATION, action_mask=mask)
+        await stream.write(pb.ActStreamRequest(request=request))
+        reply = await stream.read()
+        assert isinstance(reply, pb.ActStreamResponse)
+        found.append(list(reply.response.action) or reply.error.message)
+    await stream.done_writing()
+    assert found[0] == found[3] == [2, 0]
+    assert found[1] == expected(MASKED, OBSERVATION)
+    assert "action_mask: the mask of row 0 allows no value of dimension 1" in str(found[2])
+
+
+@pytest.mark.parametrize(
+    ("run", "mask", "text"),
+    [
+        ("r", [True] * 4, "action_mask: has 4 values, and the masks of the model have 5"),
+        ("r", [False] * 5, "action_mask: the mask of row 0 allows no value of dimension 0"),
+        ("plain", [True] * 2, "action_mask: is set, and the model takes none: it was not trained with masks"),
+    ],
+)
+async def test_wrong_mask_is_refused(stub: Stub, tmp_path: Path, run: str, mask: list[bool], text: str) -> None:
+    publish(tmp_path, MASKED)
+    publish(tmp_path, POLICY, run="plain")
+    code, message = await code_and_message(
+        stub.Act(pb.ActRequest(run_id=run, observation=OBSERVATION, action_mask=mask))
+    )
+    assert (code, text in message) == (grpc.StatusCode.INVALID_ARGUMENT, True), message
+
+
+@pytest.mark.parametrize(
+    ("masks", "text"),
+    [
+        (np.ones((3, 5), bool), "action_masks: has shape [3, 5], expected [2, 5]"),
+        (np.ones((2, 4), bool), "action_masks: has 4 values"),
+        (np.ones((2, 5), np.float32), "action_masks: has dtype float32, expected bool or uint8"),
+        (np.full((2, 5), 2, np.uint8), "action_masks: has a value that is neither 0 nor 1"),
+        (
+            np.array([[1] * 5, [0, 0, 0, 1, 1]], np.uint8),
+            "action_masks: the mask of row 1 allows no value of dimension 0",
+        ),
+    ],
+)
+async def test_wrong_masks_of_a_batch_are_refused(
+    stub: Stub, tmp_path: Path, masks: np.ndarray[Any, Any], text: str
+) -> None:
+    publish(tmp_path, MASKED)
+    request = pb.ActBatchRequest(
+        run_id="r", observations=[encode_tensor(np.zeros((2, 4), np.float32))], action_masks=encode_tensor(masks)
+    )
+    code, message = await code_and_message(stub.ActBatch(request))
+    assert (code, text in message) == (grpc.StatusCode.INVALID_ARGUMENT, True), message
+
+
 async def test_bad_argument_carries_its_details(stub: Stub, tmp_path: Path) -> None:
     publish(tmp_path, POLICY)
     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -66,8 +66,8 @@ class Noisy(gym.Wrapper[Any, Any, Any, Any]):
         return observation, float(reward) + 0.1 * drawn, *rest
 
 
-def _watched(inner: str, noisy: bool = False) -> gym.Env[Any, Any]:
-    env = Watched(gym.make(inner))
+def _watched(inner: str, noisy: bool = False, **kwargs: Any) -> gym.Env[Any, Any]:
+    env = Watched(gym.make(inner, **kwargs))
     return Noisy(env) if noisy else env
 
 
@@ -75,8 +75,8 @@ entry_point: Any = _watched
 gym.register("Watched-v0", entry_point=entry_point, disable_env_checker=True, order_enforce=False)
 
 
-def watched(inner: str = "CartPole-v1", noisy: bool = False) -> GymnasiumEnvironment:
-    return GymnasiumEnvironment("Watched-v0", {"inner": inner, "noisy": noisy})
+def watched(inner: str = "CartPole-v1", noisy: bool = False, **kwargs: Any) -> GymnasiumEnvironment:
+    return GymnasiumEnvironment("Watched-v0", {"inner": inner, "noisy": noisy, **kwargs})
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +108,7 @@ def spec(algorithm: str, total: int = 384, environment: Environment | None = Non
     evaluation = more.pop("evaluation", None)
     if algorithm in ("SAC", "TD3", "TQC", "CrossQ"):
         environment = environment or PENDULUM
-    defaults = {"PPO": PPO, "DQN": DQN, "A2C": {}, "QRDQN": QRDQN}.get(algorithm, CONTINUOUS)
+    defaults = {"PPO": PPO, "MaskablePPO": PPO, "DQN": DQN, "A2C": {}, "QRDQN": QRDQN}.get(algorithm, CONTINUOUS)
     return TrainingRunSpec(
         algorithm=Algorithm(algorithm),
         total_timesteps=total,
@@ -240,6 +240,12 @@ CASES: dict[str, TrainingRunSpec] = {
     "PPO-2-normalized-stacked": spec("PPO", n_envs=2, normalize=True, frame_stack=3),
     "PPO-sde": spec("PPO", environment=PENDULUM, use_sde=True, sde_sample_freq=4, normalize=True),
     "PPO-kl": spec("PPO", environment=watched("Acrobot-v1"), n_envs=2, target_kl=0.001),
+    "PPO-masked": spec("PPO", environment=watched("masked_worlds:Masked-v0"), n_envs=2, normalize=True, frame_stack=2),
+    "MaskablePPO-evaluated": spec(
+        "MaskablePPO",
+        environment=watched("masked_worlds:Masked-v0", kind="multi_binary"),
+        evaluation=Evaluation(100, 2, stochastic=True),
+    ),
     "A2C": spec("A2C", total=256),
     "A2C-3-normalized": spec("A2C", total=512, n_envs=3, normalize=True, evaluation=Evaluation(100, 1)),
     "A2C-stacked": spec("A2C", total=256, frame_stack=2),

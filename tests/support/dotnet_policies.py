@@ -8,6 +8,7 @@ Each policy is a folder with the files of a published model and ``expected.json`
     modes         the actions for them
     noise         rows of the input "noise"
     samples       the actions with that noise
+    masks         rows of the input "action_mask", and "masked" and "masked_samples": the actions that they allow
     frames        with a frame stack: single observations of one episode, in order
     stacked       the actions for them, stacked by stable-baselines3's VecFrameStack
 """
@@ -23,7 +24,8 @@ from typing import Any
 import numpy as np
 from aisandbox_inference.observations import Observations
 from aisandbox_inference.onnx_session import SessionRunner, create_session
-from aisandbox_wire import draw_noise, leaves
+from aisandbox_trainer.export.action_masks import sample_masks
+from aisandbox_wire import MaskLayout, draw_noise, leaves
 from exported_policies import CASES, OBSERVATIONS, Case, Exported, export, name_of, observations
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
@@ -62,6 +64,12 @@ def _expected(exported: Exported, case: Case) -> dict[str, Any]:
         "noise": noise.tolist(),
         "samples": _act(exported, rows, noise).tolist(),
     }
+    if exported.description.mask_size:
+        (action,) = leaves(exported.description.action_space)
+        masks = sample_masks(MaskLayout.of(action).counts, _ROWS, random)
+        document["masks"] = masks.tolist()
+        document["masked"] = _act(exported, rows, masks=masks).tolist()
+        document["masked_samples"] = _act(exported, rows, noise, masks).tolist()
     if case.frame_stack > 1:
         plain: Any = OBSERVATIONS[case.observation]
         frames = observations(plain, 2 * case.frame_stack, random)
@@ -84,7 +92,7 @@ def _noise(exported: Exported, count: int, random: np.random.Generator) -> Array
     return draw_noise(random, description.noise_kind, count, description.noise_size, 0.5)
 
 
-def _act(exported: Exported, rows: Array, noise: Array | None = None) -> Array:
+def _act(exported: Exported, rows: Array, noise: Array | None = None, masks: Array | None = None) -> Array:
     """The actions of the inference-server, [N, numbers], one observation at a time as Act has them."""
     inputs = Observations(leaves(exported.description.observation_space, "observation_space"))
     runner = SessionRunner(create_session(exported.files["policy.onnx"]), "action")
@@ -93,6 +101,8 @@ def _act(exported: Exported, rows: Array, noise: Array | None = None) -> Array:
         feed = inputs.from_numbers(row.tolist())
         if noise is not None:
             feed["noise"] = noise[index : index + 1]
+        if masks is not None:
+            feed["action_mask"] = masks[index : index + 1]
         actions.append(runner.run(feed, 1).reshape(-1))
     return np.stack(actions)
 

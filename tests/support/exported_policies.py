@@ -15,7 +15,7 @@ from aisandbox_trainer.export.model_files import export_model
 from google.protobuf import json_format
 from gymnasium import spaces
 from numpy.typing import NDArray
-from sb3_contrib import QRDQN, TQC, CrossQ
+from sb3_contrib import QRDQN, TQC, CrossQ, MaskablePPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -96,17 +96,21 @@ class Exported:
     def description(self) -> pb.DescribeModelResponse:
         return json_format.Parse(self.files["metadata.json"], pb.DescribeModelResponse())
 
-    def act(self, rows: Any, noise: Array | None = None) -> Array:
+    def act(self, rows: Any, noise: Array | None = None, masks: Array | None = None) -> Array:
         feed = {}
         named = {f"observation.{key}": value for key, value in rows.items()} if isinstance(rows, dict) else rows
         for name, value in named.items() if isinstance(named, dict) else [("observation", named)]:
             feed[name] = value.astype(np.uint8 if value.dtype == np.uint8 else np.float32)
         if noise is not None:
             feed["noise"] = noise.astype(np.float32)
+        if masks is not None:
+            feed["action_mask"] = masks.astype(np.uint8)
         return np.asarray(self.session.run(["action"], feed)[0])
 
-    def predict(self, rows: Any, deterministic: bool = True) -> Array:
-        actions, _ = self.model.predict(policy_input(self.model, self.observed, rows), deterministic=deterministic)
+    def predict(self, rows: Any, deterministic: bool = True, masks: Array | None = None) -> Array:
+        given: Any = {} if masks is None else {"action_masks": masks}
+        shown = policy_input(self.model, self.observed, rows)
+        actions, _ = self.model.predict(shown, deterministic=deterministic, **given)
         return np.asarray(SpaceAdapter(self.observed, self.action_space).action(actions))
 
 
@@ -174,7 +178,7 @@ def export(case: Case) -> Exported:
     sizes: dict[str, Any] = (
         {"buffer_size": 10}
         if issubclass(case.algorithm, OffPolicyAlgorithm)
-        else {"n_steps": 4, **({"batch_size": 8} if case.algorithm is PPO else {})}
+        else {"n_steps": 4, **({} if case.algorithm is A2C else {"batch_size": 8})}
     )
     model = case.algorithm(name, venv, seed=5, device="cpu", policy_kwargs=kwargs, **sizes, **case.keywords)
     randomise(model)
@@ -255,6 +259,9 @@ CASES = [
         if algorithm is PPO or observation in ("vector", "dict")
     ),
     *(Case(DQN, observation, "discrete") for observation in OBSERVATIONS),
+    *(Case(MaskablePPO, "vector", action) for action in ("discrete", "multi_discrete", "multi_binary")),
+    Case(MaskablePPO, "dict_image", "multi_discrete"),
+    Case(MaskablePPO, "vector", "discrete", normalize={}, frame_stack=3),
     Case(PPO, "image_last", "box", policy="MlpPolicy"),
     Case(DQN, "image_first", "discrete", policy="MlpPolicy"),
     *(

@@ -74,8 +74,12 @@ class LinearPolicy:
         timesteps: int = 0,
         padding: int = 0,
         busy: int = 0,
+        masked: bool = False,
     ) -> None:
-        """``bias`` makes the scores constant; ``padding`` is a weight of so many bytes, ``busy`` a matrix product."""
+        """``bias`` makes the scores constant; ``padding`` is a weight of so many bytes, ``busy`` a matrix product.
+
+        ``masked``, for Discrete and MultiDiscrete: it takes action masks.
+        """
         self.observation_space = observation or box(4)
         self.action_space = action or discrete(2)
         self.leaves = leaves(self.observation_space)
@@ -93,14 +97,17 @@ class LinearPolicy:
         self.timesteps = timesteps
         self.padding = padding
         self.busy = busy
+        self.masked = masked
         self.random = random
 
     def scores(self, observations: Sequence[Array]) -> Array:
         flat = np.concatenate([leaf.reshape(len(leaf), -1).astype(np.float32) for leaf in observations], axis=1)
         return np.asarray(flat @ self.weights + self.bias)
 
-    def act(self, observations: Sequence[Array], noise: Array | float = 0.0) -> Array:
+    def act(self, observations: Sequence[Array], noise: Array | float = 0.0, masks: Array | None = None) -> Array:
         noisy = self.scores(observations) + noise
+        if masks is not None:
+            noisy = np.where(masks, noisy, -1e30)
         if self.head.kind == "box":
             assert self.head.low is not None
             assert self.head.high is not None
@@ -131,6 +138,7 @@ class LinearPolicy:
             noise_kind=kind if self.epsilon is None else pb.NOISE_KIND_EPSILON_GREEDY,
             noise_size=self.size,
             epsilon=self.epsilon or 0.0,
+            mask_size=self.size if self.masked else 0,
         )
         return json_format.MessageToJson(description).encode()
 
@@ -138,10 +146,14 @@ class LinearPolicy:
         observations = self.sample(2 * GOLDEN_ROWS)
         noise = self.random.normal(size=(2 * GOLDEN_ROWS, self.size)).astype(np.float32)
         noise[:GOLDEN_ROWS] = 0
+        masks = np.ones((2 * GOLDEN_ROWS, self.size), np.uint8) if self.masked else None
+        if masks is not None:
+            masks[::2, 0] = 0
         return GoldenExamples(
             observations=tuple(stored(leaf) for leaf in observations),
             noise=stored(noise),
-            actions=stored(self.act(observations, noise)),
+            actions=stored(self.act(observations, noise, masks)),
+            action_mask=None if masks is None else stored(masks),
         ).to_bytes()
 
     def onnx(self) -> bytes:
@@ -166,6 +178,13 @@ class LinearPolicy:
         nodes.append(helper.make_node("Add", [linear, "noise"], ["noisy"]))
         initializers.append(_constant("noise", np.zeros((1, self.size), np.float32)))
         inputs.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["M", self.size]))
+        if self.masked:
+            inputs.append(helper.make_tensor_value_info("action_mask", TensorProto.UINT8, ["K", self.size]))
+            initializers.append(_constant("action_mask", np.ones((1, self.size), np.uint8)))
+            initializers.append(_constant("lowest", np.full((), -1e30, np.float32)))
+            nodes[-1].output[0] = "unmasked"
+            nodes.append(helper.make_node("Cast", ["action_mask"], ["allowed"], to=TensorProto.BOOL))
+            nodes.append(helper.make_node("Where", ["allowed", "unmasked", "lowest"], ["noisy"]))
         nodes += self._head_nodes(initializers)
         element = TensorProto.FLOAT if self.head.kind == "box" else TensorProto.INT64
         output = helper.make_tensor_value_info("action", element, ["N", *self.head.shape])

@@ -26,9 +26,10 @@ from aisandbox_crds import (
     Hyperparameters,
     TrainingRun,
     TrainingRunSpec,
-    actions_problem,
     effective_environments,
+    for_algorithm,
     parse_hyperparameters,
+    trained_algorithm,
 )
 from aisandbox_environment import (
     LARGEST_SPEC,
@@ -51,7 +52,7 @@ from aisandbox_environment import (
 from aisandbox_model_store import OutsideRoot, RunStore
 
 from aisandbox_api.errors import FailedPrecondition, InvalidRequest, LimitReached
-from aisandbox_api.space_checks import declared_space, hyperparameter_errors, memory_problem
+from aisandbox_api.space_checks import choice_problem, hyperparameter_errors, memory_problem
 
 log = structlog.get_logger()
 
@@ -267,8 +268,10 @@ def _check_capacity(address: str, share: int, answer: _Answer) -> None:
 def _check_spaces(
     algorithm: Algorithm, hyperparameters: Hyperparameters, source: _Source, environments: int, spec: Spec
 ) -> None:
-    if problem := actions_problem(algorithm, declared_space(spec.action_space)):
+    if problem := choice_problem(algorithm, spec):
         raise InvalidRequest([FieldError(source.field, f"{source.words}: {problem}")])
+    algorithm = trained_algorithm(algorithm, spec.action_masks)
+    hyperparameters = for_algorithm(algorithm, hyperparameters)
     if errors := hyperparameter_errors(algorithm, hyperparameters, spec):
         where = f" (declared by {source.words})"
         raise InvalidRequest([FieldError(error.field, error.rule + where) for error in errors])

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from aisandbox.v1 import tensor_pb2
 from aisandbox.v1.environment_pb2 import EnvironmentSpec
 from aisandbox_crds import (
+    ALGORITHMS,
     MOST_BYTES,
     Algorithm,
     DeclaredLeaf,
@@ -21,9 +22,11 @@ from aisandbox_crds import (
     SpaceSize,
     actions_problem,
     default_memory_bound,
+    masks_problem,
     memory_need,
     parse_hyperparameters,
     space_errors,
+    trained_algorithm,
 )
 from aisandbox_environment import Spec, read_spec
 from aisandbox_process import whole_number
@@ -33,18 +36,26 @@ from aisandbox_wire import WIRE_DTYPES, Leaf, distinct_bounds, leaves
 def space_problems(spec: EnvironmentSpec) -> Mapping[str, str]:
     """For each algorithm why it cannot train on the spaces with its default hyperparameters, or "" if nothing is wrong.
 
-    Raises InvalidSpace.
+    Those that need masks are left out where none are declared. Raises InvalidSpace.
     """
     read = read_spec(spec)
-    return {str(algorithm): _problem(algorithm, read) for algorithm in Algorithm}
+    concerned = [each for each, traits in ALGORITHMS.items() if read.action_masks or not traits.masks]
+    return {str(algorithm): _problem(algorithm, read) for algorithm in concerned}
 
 
 def _problem(algorithm: Algorithm, spec: Spec) -> str:
-    hyperparameters = parse_hyperparameters(algorithm, {})
-    if problem := actions_problem(algorithm, declared_space(spec.action_space)):
+    if problem := choice_problem(algorithm, spec):
         return problem
+    algorithm = trained_algorithm(algorithm, spec.action_masks)
+    hyperparameters = parse_hyperparameters(algorithm, {})
     errors = hyperparameter_errors(algorithm, hyperparameters, spec)
     return "; ".join(map(str, errors)) or memory_problem(algorithm, hyperparameters, 1, spec)
+
+
+def choice_problem(algorithm: Algorithm, spec: Spec) -> str:
+    """Why the algorithm cannot choose from the actions, or not as their masks say; empty if it can."""
+    actions = actions_problem(algorithm, declared_space(spec.action_space))
+    return actions or masks_problem(algorithm, spec.action_masks)
 
 
 def hyperparameter_errors(algorithm: Algorithm, hyperparameters: Hyperparameters, spec: Spec) -> list[FieldError]:

@@ -4,7 +4,7 @@ What other members may use is exported here; the modules are internal. Needs onl
 ``python -m aisandbox_crds.generate`` makes the Kubernetes resource and the pages for users.
 """
 
-from aisandbox_crds.algorithms import ALGORITHMS, AlgorithmTraits, has_parameter
+from aisandbox_crds.algorithms import ALGORITHMS, AlgorithmTraits, has_parameter, trained_algorithm
 from aisandbox_crds.codec import (
     ENVIRONMENT_KINDS,
     camel_case,
@@ -28,6 +28,7 @@ from aisandbox_crds.hyperparameters import (
     ActionNoise,
     Hyperparameters,
     batch_conflict,
+    for_algorithm,
     frequency_conflict,
     parse_hyperparameters,
 )
@@ -59,6 +60,7 @@ from aisandbox_crds.space_rules import (
     DeclaredSpace,
     actions_problem,
     fitting_policy,
+    masks_problem,
     policy_problem,
     space_errors,
 )
@@ -188,6 +190,7 @@ __all__ = [
     "effective_pool_range",
     "explain_exit",
     "fitting_policy",
+    "for_algorithm",
     "format_precise_time",
     "format_time",
     "frequency_conflict",
@@ -197,6 +200,7 @@ __all__ = [
     "is_run_name",
     "is_training",
     "later_time",
+    "masks_problem",
     "memory_need",
     "normalized_output_path",
     "output_path_problem",
@@ -223,6 +227,7 @@ __all__ = [
     "status_after_report",
     "status_from_json",
     "status_to_json",
+    "trained_algorithm",
     "truncate_texts",
     "utc_now",
     "validate_names",

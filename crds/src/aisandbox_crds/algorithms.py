@@ -17,6 +17,7 @@ from aisandbox_crds.parameter_types import BoolType, FloatType, IntType, Optiona
 from aisandbox_crds.policy_kwargs import (
     ACTOR_CRITIC_KEYWORDS,
     BATCH_NORM_KEYWORDS,
+    DISCRETE_ACTOR_CRITIC_KEYWORDS,
     GAUSSIAN_ACTOR_KEYWORDS,
     POLICIES,
     Q_ACTOR_KEYWORDS,
@@ -29,6 +30,7 @@ from aisandbox_crds.spec import Algorithm
 ANY = ("box", "discrete", "multi_discrete", "multi_binary")
 DISCRETE = ("discrete",)
 BOX = ("box",)
+CHOICES = ("discrete", "multi_discrete", "multi_binary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,9 @@ class AlgorithmTraits:
 
     ``actions``: the kinds of action spaces it chooses from, as :class:`DeclaredLeaf` has them. ``off_policy``: it
     learns from a replay buffer. ``action_noise``: it takes noise_type and noise_std. ``masks``: it obeys the action
-    masks of a simulator. ``memory``: its policy has a state. ``width``: of a hidden layer by default.
+    masks of a simulator, and needs them. ``with_masks``: what is trained in its place where a simulator declares masks;
+    it has the same keywords, but for those of Box actions. ``memory``: its policy has a state. ``width``: of a hidden
+    layer by default.
     """
 
     title: str
@@ -47,6 +51,7 @@ class AlgorithmTraits:
     off_policy: bool = False
     action_noise: bool = False
     masks: bool = False
+    with_masks: Algorithm | None = None
     memory: bool = False
     width: int = 64
 
@@ -62,6 +67,26 @@ class AlgorithmTraits:
         return self.off_policy and self.actions == BOX
 
 
+_CLIPPED_POLICY = (
+    group.rate(3e-4, custom=True),
+    Parameter("n_steps", IntType(1, 1_000_000), 2048, "steps of each environment in a rollout", custom=True),
+    Parameter("batch_size", IntType(1, 10_000_000), 64, "size of a minibatch", custom=True),
+    Parameter("n_epochs", IntType(1, 1000), 10, "passes over a rollout", custom=True),
+    group.discount(custom=True),
+    Parameter(
+        "clip_range",
+        ScheduleType(POSITIVE),
+        0.2,
+        "clipping range of the policy's probability ratio",
+        custom=True,
+    ),
+    Parameter("clip_range_vf", OptionalType(ScheduleType(POSITIVE)), None, "the same for the value network"),
+    Parameter("normalize_advantage", BoolType(), True, "whether advantages are normalised in a minibatch"),
+    Parameter("vf_coef", COEFFICIENT, 0.5, "weight of the value network in the loss"),
+    Parameter("target_kl", OptionalType(POSITIVE), None, "ends an update early beyond 1.5 times this"),
+)
+"""The keywords of PPO."""
+
 _POLICY_DELAY = "gradient steps of the critics for each of the policy"
 
 ALGORITHMS: Mapping[Algorithm, AlgorithmTraits] = {
@@ -69,25 +94,11 @@ ALGORITHMS: Mapping[Algorithm, AlgorithmTraits] = {
         "Proximal Policy Optimization",
         ANY,
         (
-            group.rate(3e-4, custom=True),
-            Parameter("n_steps", IntType(1, 1_000_000), 2048, "steps of each environment in a rollout", custom=True),
-            Parameter("batch_size", IntType(1, 10_000_000), 64, "size of a minibatch", custom=True),
-            Parameter("n_epochs", IntType(1, 1000), 10, "passes over a rollout", custom=True),
-            group.discount(custom=True),
-            Parameter(
-                "clip_range",
-                ScheduleType(POSITIVE),
-                0.2,
-                "clipping range of the policy's probability ratio",
-                custom=True,
-            ),
-            Parameter("clip_range_vf", OptionalType(ScheduleType(POSITIVE)), None, "the same for the value network"),
-            Parameter("normalize_advantage", BoolType(), True, "whether advantages are normalised in a minibatch"),
-            Parameter("vf_coef", COEFFICIENT, 0.5, "weight of the value network in the loss"),
-            Parameter("target_kl", OptionalType(POSITIVE), None, "ends an update early beyond 1.5 times this"),
+            *_CLIPPED_POLICY,
             *group.on_policy(0.95),
             *group.common(ACTOR_CRITIC_KEYWORDS),
         ),
+        with_masks=Algorithm.MASKABLEPPO,
     ),
     Algorithm.A2C: AlgorithmTraits(
         "Advantage Actor Critic",
@@ -193,6 +204,16 @@ ALGORITHMS: Mapping[Algorithm, AlgorithmTraits] = {
         ),
         off_policy=True,
     ),
+    Algorithm.MASKABLEPPO: AlgorithmTraits(
+        "Proximal Policy Optimization that obeys action masks",
+        CHOICES,
+        (
+            *_CLIPPED_POLICY,
+            *group.on_policy(0.95, exploration=()),
+            *group.common(DISCRETE_ACTOR_CRITIC_KEYWORDS),
+        ),
+        masks=True,
+    ),
 }
 """Every algorithm."""
 
@@ -202,8 +223,15 @@ def has_parameter(algorithm: Algorithm, name: str) -> bool:
     return any(parameter.name == name for parameter in ALGORITHMS[algorithm].parameters)
 
 
+def trained_algorithm(algorithm: Algorithm, masks: bool) -> Algorithm:
+    """What is trained where ``algorithm`` was asked for; ``masks``: the simulator declares action masks."""
+    return ALGORITHMS[algorithm].with_masks or algorithm if masks else algorithm
+
+
 def algorithms_with(policy_or_action: str) -> tuple[Algorithm, ...]:
-    """The algorithms that take a kind of action space, or have a policy of this name."""
+    """The algorithms that take a kind of action space, or have a policy of this name, and need no masks."""
     return tuple(
-        algorithm for algorithm, traits in ALGORITHMS.items() if policy_or_action in (*traits.actions, *traits.policies)
+        algorithm
+        for algorithm, traits in ALGORITHMS.items()
+        if policy_or_action in (*traits.actions, *traits.policies) and not traits.masks
     )

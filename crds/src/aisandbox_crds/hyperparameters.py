@@ -8,7 +8,7 @@ and the trainer, which makes PyTorch's objects of the values.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,7 +16,7 @@ from aisandbox_crds.algorithms import ALGORITHMS, has_parameter
 from aisandbox_crds.errors import FieldError, InvalidParameter, InvalidRun, MalformedValue, short_repr
 from aisandbox_crds.hyperparameter_table import PARAMETERS, REFUSED, parameters_of
 from aisandbox_crds.parameter_values import ClassName, LinearSchedule, Normalize, Value
-from aisandbox_crds.policy_kwargs import check_dependent
+from aisandbox_crds.policy_kwargs import DEPENDENT_KEYWORDS, check_dependent
 from aisandbox_crds.spec import MAX_HYPERPARAMETERS, Algorithm
 from aisandbox_crds.value_parser import parse_value
 
@@ -73,6 +73,15 @@ def setting(algorithm: Algorithm, hyperparameters: Hyperparameters, name: str) -
     """The value that holds for a keyword of the algorithm's class, SB3's default included."""
     defaults = {parameter.name: parameter.default for parameter in PARAMETERS[algorithm]}
     return hyperparameters.keywords.get(name, defaults[name])
+
+
+def for_algorithm(algorithm: Algorithm, hyperparameters: Hyperparameters) -> Hyperparameters:
+    """Those of another algorithm without the keywords that the class of ``algorithm``, or its policy, does not have."""
+    keywords = {name: value for name, value in hyperparameters.keywords.items() if has_parameter(algorithm, name)}
+    if given := keywords.get("policy_kwargs"):
+        known = {*ALGORITHMS[algorithm].policy_keywords, *DEPENDENT_KEYWORDS}
+        keywords["policy_kwargs"] = {name: value for name, value in given.items() if name in known}
+    return replace(hyperparameters, keywords=keywords)
 
 
 def batch_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, environments: int) -> FieldError | None:
@@ -196,7 +205,7 @@ def _conflicts(algorithm: Algorithm, parsed: Hyperparameters) -> list[FieldError
         refuse("policy_kwargs" + error.path, error.rule)
     if has("normalize_advantage") and has("batch_size") and holds("normalize_advantage") and holds("batch_size") < 2:
         refuse("batch_size", "must be at least 2 to normalise advantages")
-    if kwargs.get("squash_output") and not holds("use_sde"):
+    if kwargs.get("squash_output") and not (has("use_sde") and holds("use_sde")):
         refuse("policy_kwargs.squash_output", "needs use_sde to be True")
     known = ALGORITHMS[algorithm].policy_keywords
     if "batch_norm" in known and kwargs.get("batch_norm", True) and holds("batch_size") < 2:

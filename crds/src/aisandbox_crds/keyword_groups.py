@@ -60,12 +60,12 @@ def exploration_by_state() -> tuple[Parameter, ...]:
     )
 
 
-def on_policy(gae_lambda: float) -> tuple[Parameter, ...]:
-    """What learns from rollouts."""
+def on_policy(gae_lambda: float, exploration: tuple[Parameter, ...] | None = None) -> tuple[Parameter, ...]:
+    """What learns from rollouts; ``exploration`` None: by state-dependent exploration, for Box actions."""
     return (
         Parameter("gae_lambda", FRACTION, gae_lambda, "trades bias (0) for variance (1) of the advantage (GAE)"),
         Parameter("ent_coef", COEFFICIENT, 0.0, "weight of the entropy in the loss"),
-        *exploration_by_state(),
+        *(exploration_by_state() if exploration is None else exploration),
         gradient_norm(0.5),
     )
 

@@ -95,7 +95,8 @@ def memory_need(
             weights += critics * (observation.features + action.features) * first
     else:
         steps = setting(algorithm, hyperparameters, "n_steps") * environments
-        buffer = steps * (observation.stored + action.stored + 6 * _FLOAT)
+        masks = action.features if traits.masks else 0
+        buffer = steps * (observation.stored + action.stored + (6 + masks) * _FLOAT)
         weights = 2 * observation.features * first + action.features * last
         batch = setting(algorithm, hyperparameters, "batch_size") if has_parameter(algorithm, "batch_size") else steps
         rows = max(min(batch, steps), environments)

@@ -129,6 +129,12 @@ ACTOR_CRITIC_KEYWORDS: Mapping[str, ParameterType] = {
     "share_features_extractor": BoolType(),
 }
 """Of an on-policy algorithm's policy."""
+DISCRETE_ACTOR_CRITIC_KEYWORDS: Mapping[str, ParameterType] = {
+    name: type_
+    for name, type_ in ACTOR_CRITIC_KEYWORDS.items()
+    if name not in ("log_std_init", "full_std", "use_expln", "squash_output")
+}
+"""The same, where actions are no Box."""
 Q_KEYWORDS: Mapping[str, ParameterType] = {"net_arch": NetArchType(), **_COMMON_KEYWORDS}
 """Of the policy of an algorithm that learns values of discrete actions."""
 Q_ACTOR_KEYWORDS: Mapping[str, ParameterType] = {

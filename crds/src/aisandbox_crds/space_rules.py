@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from aisandbox_crds.algorithms import ALGORITHMS, algorithms_with
+from aisandbox_crds.algorithms import ALGORITHMS, algorithms_with, trained_algorithm
 from aisandbox_crds.errors import FieldError
 from aisandbox_crds.hyperparameters import Hyperparameters
 from aisandbox_crds.parameter_values import ClassName, Normalize
@@ -101,6 +101,23 @@ def actions_problem(algorithm: Algorithm, actions: DeclaredSpace) -> str:
             f"Box actions are floating-point numbers, and they are a {leaf}; declare float32, or MultiDiscrete actions"
         )
     return ""
+
+
+def masks_problem(algorithm: Algorithm, masks: bool) -> str:
+    """Why the algorithm cannot train where action masks are declared, or (``masks`` False) are not; empty if it can."""
+    if ALGORITHMS[trained_algorithm(algorithm, masks)].masks == masks:
+        return ""
+    able = [each for each in Algorithm if ALGORITHMS[trained_algorithm(each, masks)].masks == masks]
+    if masks:
+        return (
+            f"{algorithm} cannot obey action masks, and they are declared; use {' or '.join(able)}, or declare no "
+            "masks and accept every action"
+        )
+    asked = [each for each, traits in ALGORITHMS.items() if traits.with_masks is algorithm]
+    return (
+        f"{algorithm} needs action masks, and none are declared; use {' or '.join(asked)}, or declare masks (in "
+        "Gymnasium, by a method action_masks)"
+    )
 
 
 def _alternatives(policy_or_action: str) -> str:

@@ -56,6 +56,7 @@ class Algorithm(StrEnum):
     TQC = "TQC"
     CROSSQ = "CrossQ"
     QRDQN = "QRDQN"
+    MASKABLEPPO = "MaskablePPO"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
-from aisandbox_wire import Array, WireError, space_to_proto
+from aisandbox_wire import MASKS_METHOD, Array, WireError, space_to_proto
 
 from aisandbox_environment.adapter_host import ObservationBuffers, copied
 from aisandbox_environment.errors import InvalidOptions
@@ -91,6 +91,7 @@ class GymnasiumBatch:
         self.spec = _spec(environments[0])
         self._environments = environments
         self._convert = _converter(environments[0].action_space)
+        self._mask_layout = self.spec.mask_layout
         n = len(environments)
         self._buffers = ObservationBuffers(self.spec, n)
         self._rewards: list[SupportsFloat] = [0.0] * n
@@ -101,7 +102,7 @@ class GymnasiumBatch:
         """See SimulationBatch."""
         for i, environment in enumerate(self._environments):
             self._buffers.put(i, environment.reset(seed=seeds[i] if seeds else None)[0])
-        return ResetResult(self._buffers.arrays)
+        return ResetResult(self._buffers.arrays, self._masks())
 
     def step(self, actions: Array) -> StepResult:
         """See SimulationBatch."""
@@ -124,11 +125,22 @@ class GymnasiumBatch:
             np.array(truncated, np.bool_),
             np.array(ended, np.intp) if ended else NO_EPISODE_ENDED,
             self._buffers.stack(finals),
+            self._masks(),
         )
 
     def close(self) -> None:
         """See SimulationBatch."""
         _close(self._environments)
+
+    def _masks(self) -> Array | None:
+        """What the environments allow now, [N, mask_width]; None if they have no masks."""
+        if not self.spec.action_masks:
+            return None
+        rows = [
+            self._mask_layout.read(environment.get_wrapper_attr(MASKS_METHOD)(), f"{MASKS_METHOD}() of environment {i}")
+            for i, environment in enumerate(self._environments)
+        ]
+        return np.stack(rows)
 
 
 def host_gymnasium(
@@ -171,6 +183,7 @@ def _spec(environment: gym.Env[Any, Any]) -> Spec:
     return make_spec(
         space_to_proto(environment.observation_space),
         space_to_proto(environment.action_space),
+        action_masks=environment.has_wrapper_attr(MASKS_METHOD),
         max_episode_steps=(spec.max_episode_steps or 0) if spec is not None else 0,
     )
 

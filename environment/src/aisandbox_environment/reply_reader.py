@@ -35,6 +35,7 @@ class ReplyReader:
         self._spec = spec
         self._n = environments
         self._mask_bytes = environments * spec.mask_width
+        self._mask_layout = spec.mask_layout
         values = environments * sum(leaf.size * leaf.dtype.itemsize for leaf in spec.observation_leaves)
         self.largest_reply = 2 * values + self._mask_bytes + environments * _OTHER_BYTES + _FRAMING_BYTES
         """In bytes: with the observations of every environment and the last ones of their episodes."""
@@ -104,7 +105,11 @@ class ReplyReader:
         if len(data) != self._mask_bytes:
             rows = f"{self._n} rows of {self._spec.mask_width} bytes"
             raise InvalidValue("action_masks", f"has {len(data)} bytes; {rows} need {self._mask_bytes}")
-        return _flags(data, len(data), "action_masks").reshape(self._n, -1) if data else None
+        if not data:
+            return None
+        masks = _flags(data, len(data), "action_masks").reshape(self._n, -1)
+        self._mask_layout.check(masks, "action_masks", "environment")
+        return masks
 
     @staticmethod
     def _metrics(metrics: pb.EpisodeMetrics, index: int, ended: Array) -> EpisodeMetrics:

@@ -19,6 +19,7 @@ from aisandbox_wire import (
     InvalidSpace,
     InvalidValue,
     Leaf,
+    MaskLayout,
     distinct_bounds,
     leaves,
 )
@@ -58,6 +59,11 @@ class Spec:
     def action_masks(self) -> bool:
         """Whether replies carry action masks."""
         return self.mask_width > 0
+
+    @property
+    def mask_layout(self) -> MaskLayout:
+        """What one row of action masks looks like; without masks it is empty."""
+        return MaskLayout.of(self.action_leaf) if self.action_masks else MaskLayout(())
 
     def to_proto(self) -> pb.EnvironmentSpec:
         """The form on the wire: the inverse of :func:`read_spec`."""
@@ -103,12 +109,11 @@ def read_spec(proto: pb.EnvironmentSpec, field: str = "spec") -> Spec:
         raise InvalidSpace(f"{action_field}.box", NO_ACTION_BOUNDS)
     mask_width = 0
     if proto.action_masks:
-        if action_leaf.kind == "discrete":
-            mask_width = action_leaf.n
-        elif action_leaf.nvec is not None:
-            mask_width = sum(action_leaf.nvec.tolist())  # in Python's numbers, which do not overflow
-        else:
-            raise InvalidSpace(f"{field}.action_masks", "only Discrete and MultiDiscrete actions have masks")
+        mask_width = MaskLayout.of(action_leaf).width
+        if not mask_width:
+            raise InvalidSpace(
+                f"{field}.action_masks", "only Discrete, MultiDiscrete and MultiBinary actions have masks"
+            )
         if mask_width > MOST_SPACE_ELEMENTS:
             rule = f"a row of masks would have {mask_width:,} bytes; at most {MOST_SPACE_ELEMENTS:,}"
             raise InvalidSpace(f"{field}.action_masks", rule)

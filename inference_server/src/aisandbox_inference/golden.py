@@ -23,16 +23,28 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Golden:
-    """N examples: ``observations``, an array [N, *shape] a leaf; ``noise`` float32 [N, size]; ``actions`` [N, ...]."""
+    """N examples: ``observations``, an array [N, *shape] a leaf; ``noise`` float32 [N, size]; ``actions`` [N, ...].
+
+    ``action_mask``: uint8 [N, size], None for a policy without masks.
+    """
 
     observations: tuple[Array, ...]
     noise: Array
     actions: Array
+    action_mask: Array | None = None
 
     def select(self, indices: Array) -> Golden:
         """Return the examples with these indices."""
         observations = tuple(leaf[indices] for leaf in self.observations)
-        return Golden(observations, self.noise[indices], self.actions[indices])
+        mask = None if self.action_mask is None else self.action_mask[indices]
+        return Golden(observations, self.noise[indices], self.actions[indices], mask)
+
+    def without_defaults(self) -> Golden:
+        """Return the examples without noise that allow every action: those that need no input with a default."""
+        plain = ~self.noise.any(axis=1)
+        if self.action_mask is not None:
+            plain &= self.action_mask.all(axis=1)
+        return self.select(np.flatnonzero(plain))
 
     def difference(self, actions: Array) -> str:
         """Describe how ``actions`` differ from the golden ones; empty if they are equal within the tolerances."""
@@ -55,7 +67,9 @@ class Golden:
 def parse_golden(data: bytes) -> Golden:
     """Return the examples of golden.json. Raises ValueError for anything else."""
     stored = GoldenExamples.from_bytes(data)
-    return Golden(tuple(_array(leaf) for leaf in stored.observations), _array(stored.noise), _array(stored.actions))
+    mask = None if stored.action_mask is None else _array(stored.action_mask)
+    observations = tuple(_array(leaf) for leaf in stored.observations)
+    return Golden(observations, _array(stored.noise), _array(stored.actions), mask)
 
 
 def _array(tensor: StoredTensor) -> Array:

@@ -19,6 +19,8 @@ from aisandbox_inference.onnx_runtime import ort
 
 Array = NDArray[Any]
 
+_Key = tuple[Any, ...]
+"""The number of observations, and the inputs that a run has."""
 _BIND_AFTER = 4
 """A binding costs more than a plain run, so it is made for a number of observations after so many runs."""
 _MAX_BINDINGS, _MAX_COUNTED = 4, 64
@@ -52,15 +54,15 @@ class SessionRunner:
         self._session = session
         self._output = output
         self._bindings_lock = threading.Lock()
-        self._bindings: dict[tuple[int, int], _Binding] = {}
-        self._runs: Counter[tuple[int, int]] = Counter()
+        self._bindings: dict[_Key, _Binding] = {}
+        self._runs: Counter[_Key] = Counter()
 
     def run(self, feed: Mapping[str, Array], count: int) -> Array:
         """Return the output for a feed of ``count`` observations, inputs [count, ...] by name."""
         if not self._bindings_lock.acquire(blocking=False):
             return self._run_unbound(feed)
         try:
-            key = (count, len(feed))  # with or without noise
+            key = (count, *feed)  # with or without noise and masks
             binding = self._bindings.get(key)
             if binding is not None:
                 return binding.run(feed)
@@ -70,7 +72,7 @@ class SessionRunner:
         finally:
             self._bindings_lock.release()
 
-    def _count(self, key: tuple[int, int], feed: Mapping[str, Array], output: Array) -> None:
+    def _count(self, key: _Key, feed: Mapping[str, Array], output: Array) -> None:
         """Count a run without binding, and bind after enough of them."""
         self._runs[key] += 1
         if self._runs[key] == _BIND_AFTER and sum(array.nbytes for array in feed.values()) <= _MAX_BOUND_BYTES:

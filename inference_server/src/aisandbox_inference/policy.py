@@ -12,13 +12,21 @@ from typing import Any
 import numpy as np
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_model_store import Bundle
-from aisandbox_model_store.served_model import ACTION_OUTPUT, GOLDEN_FILE, METADATA_FILE, NOISE_INPUT, POLICY_FILE
+from aisandbox_model_store.served_model import (
+    ACTION_OUTPUT,
+    GOLDEN_FILE,
+    MASK_INPUT,
+    METADATA_FILE,
+    NOISE_INPUT,
+    POLICY_FILE,
+)
 from aisandbox_wire import NOISE_KINDS, Leaf, WireError, all_finite, draw_noise, leaves
 from google.protobuf import json_format
 from numpy.typing import NDArray
 
 from aisandbox_inference.errors import InvalidField, UnusableModel
 from aisandbox_inference.golden import Golden, parse_golden
+from aisandbox_inference.masks import Masks
 from aisandbox_inference.observations import Feed, Observations
 from aisandbox_inference.onnx_file import problem_of
 from aisandbox_inference.onnx_session import SessionRunner, create_session
@@ -55,6 +63,7 @@ class Policy:
             if problem := problem_of(self.onnx):
                 raise UnusableModel(self.digest, f"{POLICY_FILE} {problem}")
             self._session = create_session(self.onnx)
+            self.masks = Masks(self.description.mask_size, self._action)
         except KeyError as error:
             raise UnusableModel(self.digest, f"the file {error} is missing") from error
         except (WireError, ValueError) as error:
@@ -94,8 +103,10 @@ class Policy:
         for name, dtype in expected.items():
             if _ONNX_TYPES.get(inputs[name]) != dtype:
                 raise UnusableModel(self.digest, f"its input {name} is {inputs[name]} instead of {dtype.name}")
-        if [entry.name for entry in self._session.get_overridable_initializers()] != [NOISE_INPUT]:
-            raise UnusableModel(self.digest, f'its one input with a default must be "{NOISE_INPUT}"')
+        optional = {NOISE_INPUT: "tensor(float)"} | ({MASK_INPUT: "tensor(uint8)"} if self.masks.size else {})
+        found = {entry.name: entry.type for entry in self._session.get_overridable_initializers()}
+        if found != optional:
+            raise UnusableModel(self.digest, f"its inputs with a default are {found} instead of {optional}")
         if ACTION_OUTPUT not in [entry.name for entry in self._session.get_outputs()]:
             raise UnusableModel(self.digest, f'it has no output "{ACTION_OUTPUT}"')
         if self.description.noise_kind not in NOISE_KINDS or self.description.noise_size < 1:
@@ -107,16 +118,20 @@ class Policy:
         shape, dtype = self._action.shape, np.float32 if self._action.kind == "box" else np.int64
         if golden.actions.shape[1:] != shape or golden.actions.dtype != dtype:
             raise UnusableModel(self.digest, "its golden actions are for another action space")
-        # Deterministic calls leave the input "noise" out: the examples without noise are replayed in that way too.
-        without_noise = golden.select(np.flatnonzero(~golden.noise.any(axis=1)))
-        for examples, noise in ((golden, golden.noise), (without_noise, None)):
-            if len(examples.actions) and (why := examples.difference(self._run_golden(examples, noise))):
+        if (0 if golden.action_mask is None else golden.action_mask.shape[1]) != self.masks.size:
+            raise UnusableModel(self.digest, "its golden examples have masks of another size")
+        # Most calls leave inputs with a default out: the examples that need none are replayed in that way too.
+        for examples, whole in ((golden, True), (golden.without_defaults(), False)):
+            if len(examples.actions) and (why := examples.difference(self._run_golden(examples, whole))):
                 raise UnusableModel(self.digest, f"it gives {why}")
 
-    def _run_golden(self, examples: Golden, noise: Array | None) -> Array:
+    def _run_golden(self, examples: Golden, whole: bool) -> Array:
+        """Return the actions; ``whole``: with noise and masks."""
         feed = dict(zip(self.observations.input_types, examples.observations, strict=True))
-        if noise is not None:
-            feed[NOISE_INPUT] = noise
+        if whole:
+            feed[NOISE_INPUT] = examples.noise
+            if examples.action_mask is not None:
+                feed[MASK_INPUT] = examples.action_mask
         try:
             action: Array = self._session.run([ACTION_OUTPUT], feed)[0]
         except Exception as error:  # the runtime's errors have no common base
@@ -131,7 +146,7 @@ class Policy:
 
     def _timed(self, examples: Golden) -> float:
         start = time.perf_counter()
-        self._run_golden(examples, None)
+        self._run_golden(examples, whole=False)
         return time.perf_counter() - start
 
 

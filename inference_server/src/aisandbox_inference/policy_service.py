@@ -88,6 +88,8 @@ class PolicyService:
             feed, count = read(request.observations, self._max_batch)
         else:
             feed, count = yield from wait_for(self._pool.submit(read, request.observations, self._max_batch))
+        if request.HasField("action_masks"):
+            feed = feed | policy.masks.from_tensor(request.action_masks, count)
         self._count_observations(count)
         if policy.expected_seconds(count) < _INLINE_SECONDS:
             actions = policy.act(feed, count, request.stochastic)
@@ -131,6 +133,8 @@ class PolicyService:
         if policy is None:
             policy = yield from self._policy(run_id, model)
         feed = policy.observations.from_numbers(request.observation)
+        if request.action_mask:
+            feed |= policy.masks.from_flags(request.action_mask)
         self._count_observations()
         if policy.expected_seconds(1) < _INLINE_SECONDS:
             actions = policy.act(feed, 1, stochastic)

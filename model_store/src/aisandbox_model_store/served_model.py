@@ -20,6 +20,8 @@ GOLDEN_FILE = "golden.json"
 
 NOISE_INPUT = "noise"
 """float32 [N or 1, noise_size]; its default is zeros [1, noise_size], which broadcast: the mode of the policy."""
+MASK_INPUT = "action_mask"
+"""uint8 [N or 1, mask_size], only of a policy with masks; its default is ones: every action is allowed."""
 ACTION_OUTPUT = "action"
 DESCRIPTION_PROPERTY = "aisandbox.description"
 """The metadata property of the ONNX file with the contents of METADATA_FILE, for a reader that has this file alone."""
@@ -53,20 +55,24 @@ class GoldenExamples:
     """N observations with noise, and the actions the trainer's own policy chose for them.
 
     ``observations``: one tensor [N, *shape] for each leaf of the observation space, in the dtype of the ONNX input.
-    ``noise``: float32 [N, noise_size]. ``actions``: float32 [N, *shape] for a Box, otherwise int64.
+    ``noise``: float32 [N, noise_size]. ``actions``: float32 [N, *shape] for a Box, otherwise int64. ``action_mask``:
+    uint8 [N, mask_size], None for a policy without masks.
     """
 
     observations: tuple[StoredTensor, ...]
     noise: StoredTensor
     actions: StoredTensor
+    action_mask: StoredTensor | None = None
 
     def to_bytes(self) -> bytes:
         """Return the contents of golden.json; a tensor is ``{"dtype", "shape", "data": base64}``."""
-        document = {
+        document: dict[str, Any] = {
             "observations": [_to_json(tensor) for tensor in self.observations],
             "noise": _to_json(self.noise),
             "actions": _to_json(self.actions),
         }
+        if self.action_mask is not None:
+            document["action_mask"] = _to_json(self.action_mask)
         return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
@@ -75,10 +81,11 @@ class GoldenExamples:
         try:
             document = json.loads(data)
             observations = tuple(_from_json(tensor) for tensor in document["observations"])
-            examples = cls(observations, _from_json(document["noise"]), _from_json(document["actions"]))
+            mask = _from_json(document["action_mask"]) if "action_mask" in document else None
+            examples = cls(observations, _from_json(document["noise"]), _from_json(document["actions"]), mask)
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{GOLDEN_FILE} has another form ({error!r})") from error
-        tensors = (*observations, examples.noise, examples.actions)
+        tensors = (*observations, examples.noise, examples.actions, *((mask,) if mask is not None else ()))
         counts = {tensor.shape[0] if tensor.shape else 0 for tensor in tensors}
         if len(counts) != 1 or min(counts) < 1:
             raise ValueError(f"{GOLDEN_FILE} has {sorted(counts)} examples, expected one number of at least 1")

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aisandbox_wire.action_masks import MASKS_METHOD, MaskLayout
     from aisandbox_wire.algorithm_names import ALGORITHM_NAMES
     from aisandbox_wire.batches import BatchLeaf
     from aisandbox_wire.bounded_messages import bounded_parser, parse_bounded
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from aisandbox_wire.wire_format import read_fields
 
 _NAMES = {
+    "action_masks": ("MASKS_METHOD", "MaskLayout"),
     "algorithm_names": ("ALGORITHM_NAMES",),
     "batches": ("BatchLeaf",),
     "bounded_messages": ("bounded_parser", "parse_bounded"),
@@ -61,6 +63,7 @@ _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "ALGORITHM_NAMES",
+    "MASKS_METHOD",
     "MOST_SPACE_ELEMENTS",
     "NOISE_KINDS",
     "NO_BOUND",
@@ -71,6 +74,7 @@ __all__ = [
     "InvalidTensor",
     "InvalidValue",
     "Leaf",
+    "MaskLayout",
     "OversizedMessage",
     "WireError",
     "all_finite",

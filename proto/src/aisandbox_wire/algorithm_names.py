@@ -17,6 +17,7 @@ ALGORITHM_NAMES: Mapping[int, str] = MappingProxyType(
         pb.ALGORITHM_TQC: "TQC",
         pb.ALGORITHM_CROSSQ: "CrossQ",
         pb.ALGORITHM_QRDQN: "QRDQN",
+        pb.ALGORITHM_MASKABLEPPO: "MaskablePPO",
     }
 )
 """By number; a number that this version does not know is not in it."""

@@ -15,6 +15,7 @@ from aisandbox_wire.errors import InvalidSpace, WireError
 from aisandbox_wire.tensors import encode_tensor
 
 BOX = tensor_pb2.Space(box=tensor_pb2.Box(dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[2]))
+BOUNDED = tensor_pb2.Space(box=tensor_pb2.Box(dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[2], low=[0], high=[1]))
 DISCRETE = tensor_pb2.Space(discrete=tensor_pb2.Discrete(n=2))
 BOTH = tensor_pb2.Space(
     dict=tensor_pb2.DictSpace(
@@ -120,6 +121,28 @@ def test_metrics_without_an_end_are_refused() -> None:
         ReplyReader(spec(), 3).step(reply)
 
 
+@pytest.mark.parametrize(
+    ("action", "masks", "message"),
+    [
+        (DISCRETE, b"\1\0\0\0\0\1", "action_masks: the mask of environment 1 allows no action"),
+        (
+            tensor_pb2.Space(multi_discrete=tensor_pb2.MultiDiscrete(n=[2, 3])),
+            b"\1\1\1\0\0" * 2 + b"\1\0\0\0\0",
+            "action_masks: the mask of environment 2 allows no value of dimension 1",
+        ),
+        (
+            tensor_pb2.Space(multi_binary=tensor_pb2.MultiBinary(n=2)),
+            b"\0\0\1\0" + b"\1\1\1\1" * 2,
+            "action_masks: the mask of environment 0 allows no value of dimension 0",
+        ),
+    ],
+)
+def test_mask_that_forbids_everything_is_refused(action: tensor_pb2.Space, masks: bytes, message: str) -> None:
+    found = read_spec(pb.EnvironmentSpec(observation_space=BOX, action_space=action, action_masks=True))
+    with pytest.raises(WireError, match=message):
+        ReplyReader(found, 3).step(step(action_masks=masks))
+
+
 def test_missing_masks_are_refused() -> None:
     with pytest.raises(WireError, match="action_masks: has 0 bytes; 3 rows of 2 bytes need 6"):
         ReplyReader(spec(masks=True), 3).step(step())
@@ -133,8 +156,8 @@ def test_missing_masks_are_refused() -> None:
         (lambda p: p.ClearField("action_space"), "spec.action_space: no kind"),
         (lambda p: p.ClearField("observation_space"), "spec.observation_space: no kind"),
         (
-            lambda p: p.action_space.CopyFrom(tensor_pb2.Space(multi_binary=tensor_pb2.MultiBinary(n=2))),
-            "spec.action_masks: only Discrete and MultiDiscrete",
+            lambda p: p.action_space.CopyFrom(BOUNDED),
+            "spec.action_masks: only Discrete, MultiDiscrete and MultiBinary",
         ),
     ],
 )

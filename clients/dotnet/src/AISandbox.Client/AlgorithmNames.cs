@@ -14,6 +14,7 @@ internal static class AlgorithmNames
         V1.Algorithm.Tqc => "TQC",
         V1.Algorithm.Crossq => "CrossQ",
         V1.Algorithm.Qrdqn => "QRDQN",
+        V1.Algorithm.Maskableppo => "MaskablePPO",
         V1.Algorithm.Unspecified => "",
         var other => other.ToString(),
     };

@@ -63,6 +63,9 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     /// <summary>How many numbers the noise of one action has.</summary>
     public int NoiseSize => _current.NoiseSize;
 
+    /// <summary>How many values the mask of one action has, each 0 or 1; 0 for a policy that was not trained with masks.</summary>
+    public int MaskSize => _current.Mask.Size;
+
     /// <summary>
     /// Loads a policy from an ONNX file of the service, or from the folder of a published model, and replays its golden examples.
     /// </summary>
@@ -144,7 +147,29 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     {
         lock (_gate)
         {
-            ActOnce(observation, action, stochastic ? _noise : null, default);
+            ActOnce(observation, default, action, stochastic ? _noise : null, default);
+        }
+    }
+
+    /// <summary>
+    /// As <see cref="Act(ReadOnlySpan{float}, Span{float})"/>, of the actions that a mask allows: <see cref="MaskSize"/> values, 0 or 1, one
+    /// for each choice of each dimension, as a simulator gives them (<c>context.Mask.AsSpan()</c>). An empty mask allows all.
+    /// </summary>
+    /// <exception cref="ArgumentException">
+    /// A length is wrong, a number is not finite or none of its space, or the mask allows nothing, or the policy takes none.
+    /// </exception>
+    public void Act(ReadOnlySpan<float> observation, ReadOnlySpan<byte> actionMask, Span<float> action) =>
+        Act(observation, actionMask, action, _stochastic);
+
+    /// <summary>As the one without <paramref name="stochastic"/>; samples the action, or takes the mode.</summary>
+    /// <exception cref="ArgumentException">
+    /// A length is wrong, a number is not finite or none of its space, or the mask allows nothing, or the policy takes none.
+    /// </exception>
+    public void Act(ReadOnlySpan<float> observation, ReadOnlySpan<byte> actionMask, Span<float> action, bool stochastic)
+    {
+        lock (_gate)
+        {
+            ActOnce(observation, actionMask, action, stochastic ? _noise : null, default);
         }
     }
 
@@ -153,7 +178,14 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     /// NoiseKind of the contract names. The same noise gives the same action everywhere.
     /// </summary>
     /// <exception cref="ArgumentException">A length is wrong, or a number is not finite or none of its space.</exception>
-    public void ActWithNoise(ReadOnlySpan<float> observation, ReadOnlySpan<float> noise, Span<float> action)
+    public void ActWithNoise(ReadOnlySpan<float> observation, ReadOnlySpan<float> noise, Span<float> action) =>
+        ActWithNoise(observation, noise, default, action);
+
+    /// <summary>As <see cref="ActWithNoise(ReadOnlySpan{float}, ReadOnlySpan{float}, Span{float})"/>, of the actions that a mask allows.</summary>
+    /// <exception cref="ArgumentException">
+    /// A length is wrong, a number is not finite or none of its space, or the mask allows nothing, or the policy takes none.
+    /// </exception>
+    public void ActWithNoise(ReadOnlySpan<float> observation, ReadOnlySpan<float> noise, ReadOnlySpan<byte> actionMask, Span<float> action)
     {
         lock (_gate)
         {
@@ -162,7 +194,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
                 throw new ArgumentException($"The noise has {noise.Length} numbers, and the policy takes {_current.NoiseSize}.", nameof(noise));
             }
 
-            ActOnce(observation, action, null, noise);
+            ActOnce(observation, actionMask, action, null, noise);
         }
     }
 
@@ -177,7 +209,14 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     /// <summary>Acts on one observation with the number of a Discrete action.</summary>
     /// <exception cref="ArgumentException">A length is wrong, or a number is not finite or none of its space.</exception>
     /// <exception cref="InvalidOperationException">The actions are not of a Discrete space.</exception>
-    public int ActDiscrete(ReadOnlySpan<float> observation)
+    public int ActDiscrete(ReadOnlySpan<float> observation) => ActDiscrete(observation, default);
+
+    /// <summary>As <see cref="ActDiscrete(ReadOnlySpan{float})"/>, of the actions that a mask allows.</summary>
+    /// <exception cref="ArgumentException">
+    /// A length is wrong, a number is not finite or none of its space, or the mask allows nothing, or the policy takes none.
+    /// </exception>
+    /// <exception cref="InvalidOperationException">The actions are not of a Discrete space.</exception>
+    public int ActDiscrete(ReadOnlySpan<float> observation, ReadOnlySpan<byte> actionMask)
     {
         if (Model.Description.ActionSpace.KindCase != Space.KindOneofCase.Discrete)
         {
@@ -186,7 +225,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
         }
 
         Span<float> action = stackalloc float[1];
-        Act(observation, action);
+        Act(observation, actionMask, action);
         return (int)action[0];
     }
 
@@ -198,7 +237,21 @@ public sealed class Policy : IDisposable, IAsyncDisposable
 
     /// <summary>As <see cref="ActBatch(ReadOnlySpan{float}, Span{float})"/>; samples the actions, or takes the modes.</summary>
     /// <exception cref="ArgumentException">A length is wrong, or a number is not finite or none of its space.</exception>
-    public void ActBatch(ReadOnlySpan<float> observations, Span<float> actions, bool stochastic)
+    public void ActBatch(ReadOnlySpan<float> observations, Span<float> actions, bool stochastic) =>
+        ActBatch(observations, default, actions, stochastic);
+
+    /// <summary>As <see cref="ActBatch(ReadOnlySpan{float}, Span{float})"/>, with one mask after another, one for each observation.</summary>
+    /// <exception cref="ArgumentException">
+    /// A length is wrong, a number is not finite or none of its space, or a mask allows nothing, or the policy takes none.
+    /// </exception>
+    public void ActBatch(ReadOnlySpan<float> observations, ReadOnlySpan<byte> actionMasks, Span<float> actions) =>
+        ActBatch(observations, actionMasks, actions, _stochastic);
+
+    /// <summary>As the one without <paramref name="stochastic"/>; samples the actions, or takes the modes.</summary>
+    /// <exception cref="ArgumentException">
+    /// A length is wrong, a number is not finite or none of its space, or a mask allows nothing, or the policy takes none.
+    /// </exception>
+    public void ActBatch(ReadOnlySpan<float> observations, ReadOnlySpan<byte> actionMasks, Span<float> actions, bool stochastic)
     {
         lock (_gate)
         {
@@ -218,7 +271,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
             }
 
             Numbers.CheckFinite(observations, _current.Leaves, 1);
-            _current.Act(observations, actions, count, stochastic ? _noise : null, default);
+            _current.Act(observations, actionMasks, actions, count, stochastic ? _noise : null, default);
         }
     }
 
@@ -338,7 +391,8 @@ public sealed class Policy : IDisposable, IAsyncDisposable
         return Follower.StartAsync(source, options, cancellationToken);
     }
 
-    private void ActOnce(ReadOnlySpan<float> observation, Span<float> action, NoiseSource? source, ReadOnlySpan<float> noise)
+    private void ActOnce(
+        ReadOnlySpan<float> observation, ReadOnlySpan<byte> mask, Span<float> action, NoiseSource? source, ReadOnlySpan<float> noise)
     {
         TakeNext();
         var model = _current;
@@ -354,6 +408,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
         }
 
         Numbers.CheckFinite(observation, model.Leaves, isFrame ? model.Frames : 1);
+        model.Mask.Check(mask, 1);
         if (isFrame)
         {
             _frames ??= new FrameStack(model.Leaves, model.Frames);
@@ -362,7 +417,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
             observation = _frames.Stacked;
         }
 
-        model.Act(observation, action, 1, source, noise);
+        model.Act(observation, mask, action, 1, source, noise);
     }
 
     private void TakeNext()

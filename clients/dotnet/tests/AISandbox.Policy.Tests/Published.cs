@@ -21,6 +21,9 @@ public sealed class Published
         Modes = Rows(root, "modes");
         Noise = Rows(root, "noise");
         Samples = Rows(root, "samples");
+        Masks = Rows(root, "masks").Select(row => Array.ConvertAll(row, value => (byte)value)).ToArray();
+        Masked = Rows(root, "masked");
+        MaskedSamples = Rows(root, "masked_samples");
         Frames = Rows(root, "frames");
         Stacked = Rows(root, "stacked");
     }
@@ -38,6 +41,13 @@ public sealed class Published
     public float[][] Noise { get; }
 
     public float[][] Samples { get; }
+
+    /// <summary>One for each observation; none for a policy without masks.</summary>
+    public byte[][] Masks { get; }
+
+    public float[][] Masked { get; }
+
+    public float[][] MaskedSamples { get; }
 
     public float[][] Frames { get; }
 

@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox_process.grpc_direct import StreamEnded
-from aisandbox_wire import Array, Leaf, WireError, encode_tensor
+from aisandbox_wire import Array, Leaf, MaskLayout, WireError, encode_tensor
 from google.protobuf.message import DecodeError
 
 from aisandbox_environment.calls import open_session_stream
@@ -235,16 +235,15 @@ def sample_actions(leaf: Leaf, n: int, random: np.random.Generator, masks: Array
         if leaf.dtype.kind == "f":
             return random.uniform(leaf.low, leaf.high, (n, *leaf.shape)).astype(leaf.dtype)
         return random.integers(leaf.low, leaf.high, (n, *leaf.shape), leaf.dtype, endpoint=True)
-    if leaf.kind == "multi_binary":
+    if leaf.kind == "multi_binary" and masks is None:
         return random.integers(0, 2, (n, *leaf.shape), np.int8)
-    counts = [leaf.n] if leaf.nvec is None else leaf.nvec.tolist()
     columns = []
     first = 0
-    for count in counts:
+    for count in MaskLayout.of(leaf).counts:
         weights = random.random((n, count))
         if masks is not None:
             weights = weights * masks[:, first : first + count]
         columns.append(weights.argmax(axis=1))
         first += count
-    actions = np.stack(columns, axis=1).astype(np.int64)
-    return actions if leaf.nvec is not None else actions[:, 0] + leaf.start
+    actions = np.stack(columns, axis=1).astype(leaf.dtype)
+    return actions[:, 0] + leaf.start if leaf.kind == "discrete" else actions

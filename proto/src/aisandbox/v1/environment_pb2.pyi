@@ -123,7 +123,9 @@ class EnvironmentSpec(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     SECONDS_PER_STEP_FIELD_NUMBER: _builtins.int
     action_masks: _builtins.bool
-    """Whether replies have action masks."""
+    """Whether replies have action masks: for Discrete, MultiDiscrete and MultiBinary actions. A trainer obeys them (PPO is
+    then trained as MaskablePPO; an algorithm that cannot is refused); see StepReply.action_masks.
+    """
     max_episode_steps: _builtins.int
     """The number of steps after which an episode is truncated; 0 if there is no limit. For people."""
     seconds_per_step: _builtins.float
@@ -430,8 +432,14 @@ class StepReply(_message.Message):
     episode counts as terminated.
     """
     action_masks: _builtins.bytes
-    """Only if EnvironmentSpec.action_masks: N rows of bytes, 0 or 1, that say which actions are allowed next.
-    A row has n bytes for Discrete and sum(n) for MultiDiscrete.
+    """Only if EnvironmentSpec.action_masks: N rows of bytes, 0 or 1, that say which actions are allowed next. A row has n
+    bytes for Discrete and sum(n) for MultiDiscrete, one for each value of each dimension. For MultiBinary it has 2n: for
+    each element whether it may be 0, then whether it may be 1. Of a Discrete, and of each dimension, at least one value
+    is allowed.
+
+    A trainer never sends an action that its mask forbids; other clients may. A simulator does with one what it wants:
+    it refuses the request with SIMULATOR_ERROR_CODE_INVALID_ARGUMENT (and changes nothing, for any environment), or it
+    takes the step, in which the action does nothing, or something else, or ends the episode. It does not end the session.
     """
     @_builtins.property
     def observations(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.Tensor]:

@@ -32,7 +32,9 @@ class _AlgorithmEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Algorithm.V
     ALGORITHM_UNSPECIFIED: _Algorithm.ValueType  # 0
     """Not an algorithm."""
     ALGORITHM_PPO: _Algorithm.ValueType  # 1
-    """Proximal Policy Optimization, for any action space."""
+    """Proximal Policy Optimization, for any action space. Where the simulator declares action masks, it is trained as
+    MaskablePPO.
+    """
     ALGORITHM_A2C: _Algorithm.ValueType  # 2
     """Advantage Actor Critic, for any action space."""
     ALGORITHM_DQN: _Algorithm.ValueType  # 3
@@ -47,6 +49,8 @@ class _AlgorithmEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Algorithm.V
     """CrossQ, for Box actions and observations that are vectors."""
     ALGORITHM_QRDQN: _Algorithm.ValueType  # 8
     """Quantile Regression DQN, for Discrete actions."""
+    ALGORITHM_MASKABLEPPO: _Algorithm.ValueType  # 10
+    """PPO that obeys the action masks of a simulator, for Discrete, MultiDiscrete and MultiBinary actions."""
 
 class Algorithm(_Algorithm, metaclass=_AlgorithmEnumTypeWrapper):
     """The algorithms, as implemented by stable-baselines3 and sb3-contrib. docs/hyperparameters.md has their keywords."""
@@ -54,7 +58,9 @@ class Algorithm(_Algorithm, metaclass=_AlgorithmEnumTypeWrapper):
 ALGORITHM_UNSPECIFIED: Algorithm.ValueType  # 0
 """Not an algorithm."""
 ALGORITHM_PPO: Algorithm.ValueType  # 1
-"""Proximal Policy Optimization, for any action space."""
+"""Proximal Policy Optimization, for any action space. Where the simulator declares action masks, it is trained as
+MaskablePPO.
+"""
 ALGORITHM_A2C: Algorithm.ValueType  # 2
 """Advantage Actor Critic, for any action space."""
 ALGORITHM_DQN: Algorithm.ValueType  # 3
@@ -69,6 +75,8 @@ ALGORITHM_CROSSQ: Algorithm.ValueType  # 7
 """CrossQ, for Box actions and observations that are vectors."""
 ALGORITHM_QRDQN: Algorithm.ValueType  # 8
 """Quantile Regression DQN, for Discrete actions."""
+ALGORITHM_MASKABLEPPO: Algorithm.ValueType  # 10
+"""PPO that obeys the action masks of a simulator, for Discrete, MultiDiscrete and MultiBinary actions."""
 Global___Algorithm: _TypeAlias = Algorithm  # noqa: Y015
 
 class _Phase:
@@ -1107,6 +1115,7 @@ class ActRequest(_message.Message):
     OBSERVATION_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     STOCHASTIC_FIELD_NUMBER: _builtins.int
+    ACTION_MASK_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run whose policy is asked."""
     model: _builtins.str
@@ -1121,6 +1130,13 @@ class ActRequest(_message.Message):
         Images are numbers 0 to 255.
         """
 
+    @_builtins.property
+    def action_mask(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """Which actions are allowed, as a row of StepReply.action_masks: mask_size of DescribeModel values, with at least one
+        that is true (for MultiDiscrete and MultiBinary: in each dimension). Empty: all are. Only for a model whose mask_size
+        is not 0.
+        """
+
     def __init__(
         self,
         *,
@@ -1128,10 +1144,11 @@ class ActRequest(_message.Message):
         observation: _abc.Iterable[_builtins.float] | None = ...,
         model: _builtins.str = ...,
         stochastic: _builtins.bool = ...,
+        action_mask: _abc.Iterable[_builtins.bool] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "observation", b"observation", "run_id", b"run_id", "stochastic", b"stochastic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_mask", b"action_mask", "model", b"model", "observation", b"observation", "run_id", b"run_id", "stochastic", b"stochastic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1179,6 +1196,7 @@ class ActBatchRequest(_message.Message):
     OBSERVATIONS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     STOCHASTIC_FIELD_NUMBER: _builtins.int
+    ACTION_MASKS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run whose policy is asked."""
     model: _builtins.str
@@ -1191,6 +1209,10 @@ class ActBatchRequest(_message.Message):
         or float32.
         """
 
+    @_builtins.property
+    def action_masks(self) -> _tensor_pb2.Tensor:
+        """N rows, bool or uint8 [N, mask_size], each as ActRequest.action_mask. Absent: all actions are allowed."""
+
     def __init__(
         self,
         *,
@@ -1198,10 +1220,11 @@ class ActBatchRequest(_message.Message):
         observations: _abc.Iterable[_tensor_pb2.Tensor] | None = ...,
         model: _builtins.str = ...,
         stochastic: _builtins.bool = ...,
+        action_masks: _tensor_pb2.Tensor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action_masks", b"action_masks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "observations", b"observations", "run_id", b"run_id", "stochastic", b"stochastic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_masks", b"action_masks", "model", b"model", "observations", b"observations", "run_id", b"run_id", "stochastic", b"stochastic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1416,8 +1439,9 @@ class DescribeModelResponse(_message.Message):
     """The inputs and outputs of a policy.
 
     The ONNX file. Inputs: one for each leaf of the observation space, float32 [N, *shape] (uint8 for a uint8 Box), named
-    "observation", or "observation.KEY" for the entries of a Dict; and "noise", which has a default of zeros. Output:
-    "action", float32 [N, *shape] for a Box, otherwise int64 [N] (Discrete) or [N, dimensions]. With the default
+    "observation", or "observation.KEY" for the entries of a Dict; and "noise", which has a default of zeros. If mask_size is
+    not 0, also "action_mask", uint8 [N, mask_size] of 0 and 1, which has a default of ones: what is 0 is not chosen,
+    whatever the noise. Output: "action", float32 [N, *shape] for a Box, otherwise int64 [N] (Discrete) or [N, dimensions]. With the default
     noise the action is the mode of the policy's distribution; to sample, fill "noise" (float32 [N, noise_size]) as
     noise_kind says. Everything else (normalisation, image layout, one-hot, rescaling, clipping) is inside the file.
 
@@ -1462,6 +1486,7 @@ class DescribeModelResponse(_message.Message):
     NOISE_SIZE_FIELD_NUMBER: _builtins.int
     EPSILON_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    MASK_SIZE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     model: _builtins.str
@@ -1482,6 +1507,10 @@ class DescribeModelResponse(_message.Message):
     """The number of noise values per observation."""
     epsilon: _builtins.float
     """For NOISE_KIND_EPSILON_GREEDY: the probability of a random action."""
+    mask_size: _builtins.int
+    """The number of values of one action mask, as of StepReply.action_masks: the input "action_mask". 0: the file has no
+    such input, because the policy was not trained with masks.
+    """
     @_builtins.property
     def observation_space(self) -> _tensor_pb2.Space:
         """The observations it takes: the space of the simulator, its names included, or, with frame_stack, that space stacked
@@ -1511,10 +1540,11 @@ class DescribeModelResponse(_message.Message):
         noise_size: _builtins.int = ...,
         epsilon: _builtins.float = ...,
         versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        mask_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action_space", b"action_space", "observation_space", b"observation_space"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_space", b"action_space", "algorithm", b"algorithm", "epsilon", b"epsilon", "frame_stack", b"frame_stack", "model", b"model", "model_timesteps", b"model_timesteps", "noise_kind", b"noise_kind", "noise_size", b"noise_size", "normalized_observations", b"normalized_observations", "observation_space", b"observation_space", "run_id", b"run_id", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_space", b"action_space", "algorithm", b"algorithm", "epsilon", b"epsilon", "frame_stack", b"frame_stack", "mask_size", b"mask_size", "model", b"model", "model_timesteps", b"model_timesteps", "noise_kind", b"noise_kind", "noise_size", b"noise_size", "normalized_observations", b"normalized_observations", "observation_space", b"observation_space", "run_id", b"run_id", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from aisandbox_trainer import _torch_internals
 from aisandbox_trainer.algorithms.dict_extractor import with_dict_extractor
-from aisandbox_trainer.errors import InvalidHyperparameter
+from aisandbox_trainer.errors import CannotExport, InvalidHyperparameter
 from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.dqn import FastDQN
 from aisandbox_trainer.fast_updates.ppo import FastPPO
@@ -63,6 +63,14 @@ def class_of(algorithm: Algorithm, *, fast_update: bool = True) -> type[BaseAlgo
     return fast.get(algorithm, PLAIN[algorithm])
 
 
+def algorithm_of(kind: type[BaseAlgorithm]) -> Algorithm:
+    """What a class of :func:`class_of`, or of the libraries, trains. Raises CannotExport for any other."""
+    for algorithm, plain in PLAIN.items():
+        if issubclass(kind, plain):
+            return algorithm
+    raise CannotExport(f"model: {kind.__name__} is none of {', '.join(PLAIN)}")
+
+
 def build(
     kind: type[BaseAlgorithm], hyperparameters: Hyperparameters, policy: str, env: VecEnv, seed: int
 ) -> BaseAlgorithm:
@@ -81,7 +89,7 @@ def build(
     try:
         return kind(policy, env, seed=seed, device=device, **keywords)
     except (TypeError, ValueError, AssertionError) as error:
-        raise InvalidHyperparameter(f"hyperparameters: {_name(kind)} refused them: {error}") from error
+        raise InvalidHyperparameter(f"hyperparameters: {algorithm_of(kind)} refused them: {error}") from error
 
 
 def action_noise(noise: ActionNoise, action_space: Space[Any]) -> NoiseProcess:
@@ -111,10 +119,6 @@ def check_device(device: str) -> None:
 def set_threads(policy: str, given: int | None) -> None:
     """PyTorch's threads: as given, else one for small networks (runs share a machine, and one is fastest)."""
     torch.set_num_threads(given or ((os.cpu_count() or 1) if policy == "CnnPolicy" else 1))
-
-
-def _name(kind: type[BaseAlgorithm]) -> str:
-    return next(str(algorithm) for algorithm, plain in PLAIN.items() if issubclass(kind, plain))
 
 
 def _value(value: Any) -> Any:

@@ -17,6 +17,7 @@ from aisandbox_crds import (
     Hyperparameters,
     actions_problem,
     fitting_policy,
+    masks_problem,
     policy_problem,
     space_errors,
 )
@@ -31,6 +32,12 @@ Space = gym.Space[Any]
 def check_actions(algorithm: Algorithm, action_space: Space) -> None:
     """Raises UnsupportedActionSpace if the algorithm cannot choose from ``action_space``."""
     if problem := actions_problem(algorithm, declared_space(action_space)):
+        raise UnsupportedActionSpace(f"the actions of the environment: {problem}")
+
+
+def check_masks(algorithm: Algorithm, masks: bool) -> None:
+    """Raises UnsupportedActionSpace if the algorithm needs masks that are not declared, or cannot obey them."""
+    if problem := masks_problem(algorithm, masks):
         raise UnsupportedActionSpace(f"the actions of the environment: {problem}")
 
 

@@ -27,6 +27,7 @@ from aisandbox_crds import (
 )
 from aisandbox_environment import FakeExternalEnvAdapter, SimulatorSession, Timeouts, expand_addresses
 from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
+from aisandbox_wire import MASKS_METHOD
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
@@ -139,6 +140,11 @@ def space_adapter_of(env: VecEnv) -> SpaceAdapter:
     if isinstance(bare, GrpcVecEnv):
         return bare.space_adapter
     return cast(SpaceAdapter, bare.get_attr("space_adapter", 0)[0])
+
+
+def declares_masks(env: VecEnv) -> bool:
+    """Whether the environments say which actions are allowed; known before they are reset."""
+    return bool(env.has_attr(MASKS_METHOD))
 
 
 def env_of(model: BaseAlgorithm) -> VecEnv:

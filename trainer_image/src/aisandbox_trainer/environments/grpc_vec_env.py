@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 from aisandbox_environment import SimulatorSession, StepResult, difference_of
 from aisandbox_process import printable
-from aisandbox_wire import join, space_from_proto
+from aisandbox_wire import MASKS_METHOD, join, space_from_proto
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
@@ -148,11 +148,14 @@ class GrpcVecEnv(VecEnv):
         self._sessions = []
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """``render_mode`` is None, ``action_masks`` rows of masks; the environments are in another process."""
+        """``render_mode`` is None, ``action_masks`` rows of masks, None before the first reset.
+
+        Raises AttributeError for others: the environments are in another process.
+        """
         if attr_name == "render_mode":
             return [None] * len(self._rows(indices))
-        if attr_name == "action_masks" and self._masks is not None:
-            return [self._masks[row] for row in self._rows(indices)]
+        if attr_name == MASKS_METHOD and self.spec.action_masks:
+            return [None if self._masks is None else self._masks[row] for row in self._rows(indices)]
         raise AttributeError(f"a simulator's environments have no attribute {attr_name!r}")
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:

@@ -5,6 +5,7 @@ Owns their wrapping so that SB3 sees the same spaces as over the wire. Must not 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, SupportsFloat
@@ -12,7 +13,16 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 import numpy as np
 from aisandbox_environment import ExternalEnvAdapter
-from aisandbox_wire import InvalidValue, Leaf, cast_exactly, leaves, space_from_proto, space_to_proto
+from aisandbox_wire import (
+    MASKS_METHOD,
+    InvalidValue,
+    Leaf,
+    MaskLayout,
+    cast_exactly,
+    leaves,
+    space_from_proto,
+    space_to_proto,
+)
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -129,6 +139,35 @@ def gymnasium_env(env_id: str, kwargs: Mapping[str, Any]) -> Env:
         ) from error
 
 
+class InProcessVecEnv(DummyVecEnv):
+    """Environments that step one after the other; those with the method ``action_masks`` have masks."""
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        """The results of a method; of ``action_masks``, bool [size] each.
+
+        Raises InvalidEnvironmentReply, with the environment's number, for what is no mask of the actions.
+        """
+        results: list[Any] = super().env_method(method_name, *method_args, indices=indices, **method_kwargs)
+        if method_name != MASKS_METHOD:
+            return results
+        return [
+            self._checked_mask(number, mask) for number, mask in zip(self._get_indices(indices), results, strict=True)
+        ]
+
+    def _checked_mask(self, number: int, mask: Any) -> Any:
+        try:
+            read = self._mask_layout.read(mask, f"{MASKS_METHOD} of environment {number}")
+            self._mask_layout.check(read[np.newaxis], MASKS_METHOD, "environment", number)
+        except InvalidValue as error:
+            raise InvalidEnvironmentReply(f"the environment returned {error}") from None
+        return read
+
+    @functools.cached_property
+    def _mask_layout(self) -> MaskLayout:
+        (action,) = leaves(space_to_proto(self.action_space))
+        return MaskLayout.of(action)
+
+
 def vectorized(make: Callable[[], Env], number: int) -> DummyVecEnv:
     """``number`` environments that step one after the other in this process, with episode statistics."""
-    return DummyVecEnv([lambda: Monitor(AdaptedEnv(make()))] * number)
+    return InProcessVecEnv([lambda: Monitor(AdaptedEnv(make()))] * number)

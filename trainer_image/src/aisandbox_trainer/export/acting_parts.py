@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch as th
+from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.crossq.policies import CrossQPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from sb3_contrib.tqc.policies import TQCPolicy
@@ -29,7 +31,8 @@ class ActingParts:
 
     ``extractor``, ``body`` and ``last`` follow each other; ``last`` gives logits, means or, if ``values``, the values
     of the actions. ``std`` is a tensor [actions], a module from the latent features to [N, actions], or with
-    ``by_state`` (gSDE) [latent, actions]. ``squashed``: tanh is applied to the action.
+    ``by_state`` (gSDE) [latent, actions]. ``squashed``: tanh is applied to the action. ``masked``: it chooses of the
+    actions that a mask allows.
     """
 
     extractor: nn.Module
@@ -39,6 +42,7 @@ class ActingParts:
     by_state: bool = False
     squashed: bool = False
     values: bool = False
+    masked: bool = False
 
 
 class StandardDeviation(nn.Module):
@@ -70,6 +74,22 @@ def _on_policy(policy: Any) -> ActingParts:
         std = std.detach().exp()
     extractor, body = policy.pi_features_extractor, policy.mlp_extractor.policy_net
     return ActingParts(extractor, body, policy.action_net, std, by_state, policy.squash_output)
+
+
+def _masked(policy: Any) -> ActingParts:
+    last = policy.action_net
+    if isinstance(policy.action_space, spaces.MultiBinary):
+        last = _difference(last)
+    return ActingParts(policy.pi_features_extractor, policy.mlp_extractor.policy_net, last, masked=True)
+
+
+def _difference(choices: nn.Linear) -> nn.Linear:
+    """The logits of bits, from the layer that gives for each bit the score of 0, then that of 1."""
+    with th.no_grad():
+        bits = nn.Linear(choices.in_features, choices.out_features // 2)
+        bits.weight.copy_(choices.weight[1::2].double() - choices.weight[::2].double())
+        bits.bias.copy_(choices.bias[1::2].double() - choices.bias[::2].double())
+    return bits
 
 
 def _values(policy: Any) -> ActingParts:
@@ -104,6 +124,7 @@ def _deterministic(policy: Any) -> ActingParts:
 
 _FAMILIES: Mapping[type[BasePolicy], Callable[[Any], ActingParts]] = {
     ActorCriticPolicy: _on_policy,
+    MaskableActorCriticPolicy: _masked,
     DQNPolicy: _values,
     QRDQNPolicy: _quantiles,
     SACPolicy: _squashed_gaussian,

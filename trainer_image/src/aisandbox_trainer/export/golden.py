@@ -1,4 +1,4 @@
-"""Golden examples: observations, noise and the actions torch chose, which every reader of a published model replays.
+"""Golden examples: observations, noise, masks and the actions torch chose, which every reader of a model replays.
 
 Owns the choice of the examples; aisandbox_model_store has their form. Must not know ONNX or the training loop.
 """
@@ -23,6 +23,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from aisandbox_trainer.export.action_heads import BitsHead, BoxHead, ChoicesHead
+from aisandbox_trainer.export.action_masks import sample_masks
 from aisandbox_trainer.export.policy_graph import LeafInput, PolicyGraph
 
 Array = NDArray[Any]
@@ -37,7 +38,7 @@ _SEED = 20_240
 
 
 def golden_examples(graph: PolicyGraph) -> GoldenExamples:
-    """Up to 2 * EXAMPLES examples, half of them without noise.
+    """Up to 2 * EXAMPLES examples, half of them without noise; with masks, about half of them allow every action.
 
     Examples for which another runtime's rounding could choose another action (or miss the tolerances) are left out, so
     a policy with equal scores may have fewer, but at least one. The random numbers are drawn from a generator with a
@@ -47,19 +48,21 @@ def golden_examples(graph: PolicyGraph) -> GoldenExamples:
     leaves = [th.from_numpy(sample(leaf, 2 * _CANDIDATES, random)) for leaf in graph.leaves]
     noise = th.from_numpy(_noise(graph, 2 * _CANDIDATES, random))
     noise[:_CANDIDATES] = 0.0
+    masks = _masks(graph, 2 * _CANDIDATES, random)
     with th.no_grad():
-        margin = margins(graph, leaves, noise)
+        margin = margins(graph, leaves, noise, masks)
         safe = margin > _MARGIN
         quiet = np.flatnonzero(safe[:_CANDIDATES])[:EXAMPLES]
         noisy = np.flatnonzero(safe[_CANDIDATES:])[:EXAMPLES] + _CANDIDATES
         best = [np.argmax(margin)] if not safe.any() else []
         rows = th.from_numpy(np.concatenate([quiet, noisy, best]).astype(np.int64))
-        leaves, noise = [leaf[rows] for leaf in leaves], noise[rows]
-        actions = graph(*leaves, noise)
+        leaves, noise, masks = [leaf[rows] for leaf in leaves], noise[rows], [mask[rows] for mask in masks]
+        actions = graph(*leaves, noise, *masks)
     return GoldenExamples(
         observations=tuple(_stored(leaf.numpy()) for leaf in leaves),
         noise=_stored(noise.numpy()),
         actions=_stored(actions.numpy()),
+        action_mask=_stored(masks[0].numpy()) if masks else None,
     )
 
 
@@ -95,7 +98,18 @@ def _noise(graph: PolicyGraph, count: int, random: np.random.Generator) -> Array
     return noise
 
 
-def margins(graph: PolicyGraph, leaves: Sequence[th.Tensor], noise: th.Tensor) -> Array:
+def _masks(graph: PolicyGraph, count: int, random: np.random.Generator) -> list[th.Tensor]:
+    """Masks as the graph takes them, of which every second one allows everything; none if it takes none."""
+    if graph.mask is None:
+        return []
+    masks = sample_masks(graph.mask.counts, count, random)
+    masks[1::2] = 1
+    return [th.from_numpy(masks)]
+
+
+def margins(
+    graph: PolicyGraph, leaves: Sequence[th.Tensor], noise: th.Tensor, masks: Sequence[th.Tensor] = ()
+) -> Array:
     """How far the scores may be off, relative to their size, before a reader would see another action. Shape [N]."""
     head = graph.head
     if isinstance(head, BoxHead):
@@ -104,8 +118,8 @@ def margins(graph: PolicyGraph, leaves: Sequence[th.Tensor], noise: th.Tensor) -
         allowed = GOLDEN_RELATIVE_TOLERANCE * np.abs(actions) + GOLDEN_ABSOLUTE_TOLERANCE
         return np.asarray((allowed / (extent + GOLDEN_ABSOLUTE_TOLERANCE)).min(axis=1))
     _, scores = graph.scores(leaves)
-    noisy = (scores + noise).numpy()
     size = 1 + np.abs(scores.numpy()).max(axis=1)
+    noisy = ((scores if graph.mask is None else graph.mask(scores, *masks)) + noise).numpy()
     if isinstance(head, BitsHead):
         return np.asarray(np.abs(noisy).min(axis=1) / size)
     counts = head.counts if isinstance(head, ChoicesHead) else [noisy.shape[1]]

@@ -11,22 +11,25 @@ import importlib.metadata
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch as th
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_model_store.served_model import (
     DESCRIPTION_PROPERTY,
     GOLDEN_FILE,
     GOLDEN_PROPERTY,
+    MASK_INPUT,
     METADATA_FILE,
+    NOISE_INPUT,
     POLICY_FILE,
 )
 from aisandbox_wire import space_to_proto
 from google.protobuf import json_format
+from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
-from aisandbox_trainer.algorithms.builder import PLAIN
-from aisandbox_trainer.errors import CannotExport
+from aisandbox_trainer.algorithms.builder import algorithm_of
 from aisandbox_trainer.export.golden import golden_examples
 from aisandbox_trainer.export.onnx_file import onnx_bytes
 from aisandbox_trainer.export.policy_graph import PolicyGraph, build_policy_graph
@@ -61,7 +64,7 @@ def export_model(
     names = [leaf.name for leaf in graph.leaves]
     description = pb.DescribeModelResponse(
         model_timesteps=timesteps,
-        algorithm=_algorithm(model),
+        algorithm=pb.Algorithm.Value(f"ALGORITHM_{algorithm_of(type(model)).name}"),
         observation_space=space_to_proto(observation_space),
         action_space=space_to_proto(action_space),
         normalized_observations=any(leaf.clip > 0 for leaf in graph.leaves),
@@ -70,12 +73,13 @@ def export_model(
         noise_size=graph.noise.size,
         epsilon=graph.noise.epsilon,
         versions=_versions(),
+        mask_size=graph.mask_size,
     )
     metadata = json_format.MessageToJson(description, sort_keys=True)
     golden = golden_examples(graph).to_bytes()
     properties = {DESCRIPTION_PROPERTY: metadata, GOLDEN_PROPERTY: golden.decode()}
     return {
-        POLICY_FILE: onnx_bytes(graph, names, examples, graph.noise.size, properties),
+        POLICY_FILE: onnx_bytes(graph, names, examples, _defaults(graph), properties),
         METADATA_FILE: metadata.encode(),
         GOLDEN_FILE: golden,
     }
@@ -87,11 +91,12 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _VERSIONED}
 
 
-def _algorithm(model: BaseAlgorithm) -> pb.Algorithm.ValueType:
-    for algorithm, kind in PLAIN.items():
-        if isinstance(model, kind):
-            return pb.Algorithm.Value(f"ALGORITHM_{algorithm.name}")
-    raise CannotExport(f"model: {type(model).__name__} is none of {', '.join(PLAIN)}")
+def _defaults(graph: PolicyGraph) -> dict[str, NDArray[Any]]:
+    """The inputs that may be left out, in the order of the graph's."""
+    defaults: dict[str, NDArray[Any]] = {NOISE_INPUT: np.zeros((1, graph.noise.size), np.float32)}
+    if graph.mask_size:
+        defaults[MASK_INPUT] = np.ones((1, graph.mask_size), np.uint8)
+    return defaults
 
 
 __all__ = ["PolicyGraph", "export_model"]

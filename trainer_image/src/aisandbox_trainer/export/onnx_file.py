@@ -1,6 +1,6 @@
 """A policy graph as the bytes of one ONNX file, and what its inputs and output are called.
 
-Owns the exporter's settings and the default of the input "noise". Must not know SB3, spaces or golden values.
+Owns the exporter's settings and the defaults of inputs. Must not know SB3, spaces or golden values.
 
 The TorchScript-based exporter takes tens of milliseconds for such a policy and needs no compiler; the newer one takes
 seconds. PyTorch will remove it: until then its version is bounded, see docs/decisions/0016.
@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import onnx
 import torch as th
-from aisandbox_model_store.served_model import ACTION_OUTPUT, NOISE_INPUT
+from aisandbox_model_store.served_model import ACTION_OUTPUT
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import nn
 
@@ -29,24 +30,26 @@ def onnx_bytes(
     graph: nn.Module,
     names: Sequence[str],
     examples: Sequence[th.Tensor],
-    noise_size: int,
+    defaults: Mapping[str, NDArray[Any]],
     properties: Mapping[str, str],
 ) -> bytes:
-    """The graph as an ONNX file with inputs ``names`` and "noise", the output "action", and a free batch dimension.
+    """The graph as an ONNX file with inputs ``names`` and those of ``defaults``, the output "action", and a free batch.
 
-    ``examples``: one batch of two for each name. "noise" is float32 [N, noise_size] and may be left out: its default is
-    zeros [1, noise_size], which broadcasts. ``properties`` become the metadata properties of the file.
+    ``examples``: one batch of two for each name. ``defaults``: what an input that may be left out is then, [1, size],
+    which broadcasts to [N, size]. ``properties`` become the metadata properties of the file.
     """
     buffer: Any = io.BytesIO()  # this exporter takes a file, though it is declared for both exporters to take a path
-    inputs = [*names, NOISE_INPUT]
+    inputs = [*names, *defaults]
+    pairs = [th.from_numpy(np.repeat(default, 2, axis=0)) for default in defaults.values()]
     with _silence(), th.no_grad():
         th.onnx.export(
             graph,
-            (*examples, th.zeros(2, noise_size)),
+            (*examples, *pairs),
             buffer,
             input_names=inputs,
             output_names=[ACTION_OUTPUT],
-            dynamic_axes={NOISE_INPUT: {0: "noise_batch"}} | {name: {0: "batch"} for name in (*names, ACTION_OUTPUT)},
+            dynamic_axes={name: {0: f"{name}_batch"} for name in defaults}
+            | {name: {0: "batch"} for name in (*names, ACTION_OUTPUT)},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -55,8 +58,8 @@ def onnx_bytes(
     if found != inputs:
         raise RuntimeError(f"the exporter made inputs {found}, expected {inputs}")
     # An initializer with the name of an input is that input's default (ONNX IR, "Graphs").
-    file.graph.initializer.append(numpy_helper.from_array(np.zeros((1, noise_size), np.float32), NOISE_INPUT))
-    _name_output_shape(file.graph.output[0], graph, examples, noise_size)
+    file.graph.initializer.extend(numpy_helper.from_array(default, name) for name, default in defaults.items())
+    _name_output_shape(file.graph.output[0], graph, (*examples, *pairs))
     file.producer_name = "aisandbox-trainer"
     helper.set_model_props(file, dict(properties))
     onnx.checker.check_model(file, full_check=False)
@@ -64,12 +67,10 @@ def onnx_bytes(
     return data
 
 
-def _name_output_shape(
-    output: onnx.ValueInfoProto, graph: nn.Module, examples: Sequence[th.Tensor], noise_size: int
-) -> None:
+def _name_output_shape(output: onnx.ValueInfoProto, graph: nn.Module, examples: Sequence[th.Tensor]) -> None:
     """Give the output the extents that the tracer loses behind a reshape, so that a reader of the file sees them."""
     with th.no_grad():
-        shape = graph(*examples, th.zeros(2, noise_size)).shape
+        shape = graph(*examples).shape
     elem_type = output.type.tensor_type.elem_type
     output.CopyFrom(helper.make_tensor_value_info(ACTION_OUTPUT, elem_type, ["batch", *shape[1:]]))
 

@@ -28,6 +28,7 @@ from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.errors import CannotExport
 from aisandbox_trainer.export.acting_parts import ActingParts, acting_parts
 from aisandbox_trainer.export.action_heads import BitsHead, BoxHead, ChoiceHead, ChoicesHead
+from aisandbox_trainer.export.action_masks import BitsMask, ChoicesMask
 
 Array = NDArray[Any]
 
@@ -111,17 +112,26 @@ class LeafInput(nn.Module):
 class PolicyGraph(nn.Module):
     """A copy of a policy's acting part with everything around it.
 
-    ``forward(*leaves, noise)``: one tensor a leaf of the observation space, then float32 [N or 1, noise.size]; gives
-    the actions: float32 [N, *shape] for a Box, otherwise int64 [N] or [N, dimensions]. With zero noise they are the
-    mode of the policy's distribution. It shares no tensor with the policy it was made from.
+    ``forward(*leaves, noise)``: one tensor a leaf of the observation space, then float32 [N or 1, noise.size]; with a
+    ``mask``, uint8 [N or 1, size] follows. It gives the actions: float32 [N, *shape] for a Box, otherwise int64 [N] or
+    [N, dimensions]. With zero noise they are the mode of the policy's distribution. It shares no tensor with the policy
+    it was made from.
     """
 
-    def __init__(self, inputs: Sequence[LeafInput], policy: _Actor, head: nn.Module, noise: Noise) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[LeafInput],
+        policy: _Actor,
+        head: nn.Module,
+        noise: Noise,
+        mask: ChoicesMask | BitsMask | None = None,
+    ) -> None:
         super().__init__()
         self.inputs = nn.ModuleList(inputs)
         self.actor = policy
         self.head = head
         self.noise = noise
+        self.mask = mask
         self.requires_grad_(False)
         self.eval()
 
@@ -136,10 +146,18 @@ class PolicyGraph(nn.Module):
         latent, scores = self.actor(values)
         return latent, scores
 
-    def forward(self, *leaves_and_noise: th.Tensor) -> th.Tensor:
-        """The actions for a batch of observations and noise."""
-        *leaves, noise = leaves_and_noise
-        latent, scores = self.scores(leaves)
+    @property
+    def mask_size(self) -> int:
+        """The number of values of a mask; 0 without one."""
+        return 0 if self.mask is None else sum(self.mask.counts)
+
+    def forward(self, *inputs: th.Tensor) -> th.Tensor:
+        """The actions for a batch of observations, noise and masks."""
+        count = len(self.inputs)
+        latent, scores = self.scores(inputs[:count])
+        noise, *masks = inputs[count:]
+        if self.mask is not None:
+            scores = self.mask(scores, *masks)
         actions: th.Tensor = self.head(latent, scores, noise)
         return actions
 
@@ -189,7 +207,7 @@ def build_policy_graph(
         noise = Noise(pb.NOISE_KIND_EPSILON_GREEDY, n[0], epsilon)
         return PolicyGraph(inputs, actor, ChoiceHead(_start(action_space)), noise)
     head, noise = _head(policy, parts, action_space)
-    return PolicyGraph(inputs, actor, head, noise)
+    return PolicyGraph(inputs, actor, head, noise, _mask(action_space) if parts.masked else None)
 
 
 def _head(policy: BasePolicy, parts: ActingParts, action_space: gym.Space[Any]) -> tuple[nn.Module, Noise]:
@@ -205,6 +223,11 @@ def _head(policy: BasePolicy, parts: ActingParts, action_space: gym.Space[Any]) 
     if isinstance(action_space, spaces.MultiDiscrete):
         return ChoicesHead(choices), Noise(pb.NOISE_KIND_GUMBEL, sum(choices))
     return BitsHead(), Noise(pb.NOISE_KIND_LOGISTIC, len(choices))
+
+
+def _mask(action_space: gym.Space[Any]) -> ChoicesMask | BitsMask:
+    choices = _same_choices(action_space, action_space)
+    return BitsMask(len(choices)) if isinstance(action_space, spaces.MultiBinary) else ChoicesMask(choices)
 
 
 def _same_choices(space: gym.Space[Any], policy_space: gym.Space[Any]) -> list[int]:

@@ -14,14 +14,18 @@ from pathlib import Path
 
 import structlog
 from aisandbox_crds import (
+    ALGORITHMS,
+    Algorithm,
     ExitCode,
     Hyperparameters,
     InvalidRun,
     TrainerStart,
     batch_conflict,
     effective_checkpoint_interval,
+    for_algorithm,
     frequency_conflict,
     parse_hyperparameters,
+    trained_algorithm,
 )
 from aisandbox_environment import TransientSimulatorError
 from aisandbox_model_store import DiskFull, Published, RunStore, Writer
@@ -34,10 +38,15 @@ from aisandbox_trainer.algorithms import builder
 from aisandbox_trainer.algorithms.builder import class_of
 from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.algorithms.memory_check import check_memory, most_environments
-from aisandbox_trainer.algorithms.policy_choice import check_actions, check_hyperparameters, choose_policy
+from aisandbox_trainer.algorithms.policy_choice import (
+    check_actions,
+    check_hyperparameters,
+    check_masks,
+    choose_policy,
+)
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
-from aisandbox_trainer.environments.factory import Environments, space_adapter_of
+from aisandbox_trainer.environments.factory import Environments, declares_masks, space_adapter_of
 from aisandbox_trainer.environments.patience import Patience
 from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.retry import SimulatorRetry
@@ -48,7 +57,7 @@ from aisandbox_trainer.runtime.memory_limit import limit_memory
 from aisandbox_trainer.runtime.progress import Progress, Reporter
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
-from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
+from aisandbox_trainer.training.artifact_publisher import ALGORITHM, ArtifactPublisher
 from aisandbox_trainer.training.artifacts import artifact_of
 from aisandbox_trainer.training.early_stopping import StopRules
 from aisandbox_trainer.training.evaluator import Evaluator
@@ -125,7 +134,7 @@ class Attempt:
         self._stop = stop
         self._progress = progress
         self._retry = SimulatorRetry(settings.simulator_patience, progress, stop)
-        self._algorithm = class_of(self._spec.algorithm, fast_update=settings.fast_update)
+        self._algorithm = self._spec.algorithm
         self._hyperparameters = parse_hyperparameters(self._spec.algorithm, self._spec.hyperparameters)
         seed = self._spec.seed
         self._seed = seed if seed is not None else random.SystemRandom().randrange(2**31)
@@ -145,12 +154,32 @@ class Attempt:
         )
         bare = self._retry.call(environments.training)
         log.info("environments ready", environments=bare.num_envs)
-        if bare.has_attr("action_masks"):
-            log.warning("action masks are not used, the simulator must accept every action")
         try:
+            self._choose_algorithm(declares_masks(bare), checkpoint)
             self._train(environments, bare, checkpoint)
         finally:
             bare.close()
+
+    def _choose_algorithm(self, masks: bool, checkpoint: Published | None) -> None:
+        """Sets the algorithm that is trained: the spec's, what obeys masks in its place, or that of the checkpoint.
+
+        ``masks``: the environments declare action masks. Raises UnsupportedActionSpace.
+        """
+        asked = self._spec.algorithm
+        if checkpoint is None:
+            check_masks(asked, masks)
+            self._algorithm = trained_algorithm(asked, masks)
+        else:
+            self._algorithm = Algorithm(checkpoint.manifest.details.get(ALGORITHM, asked))
+        if masks and not ALGORITHMS[self._algorithm].masks:  # of an earlier version, or the simulator had none
+            self._progress.set_notice(
+                "masks", "the run was begun without action masks, so it does not obey those that are declared now"
+            )
+        elif not masks:
+            check_masks(self._algorithm, masks)
+        if self._algorithm is not asked:
+            log.info("action masks are declared", requested=str(asked), trained=str(self._algorithm))
+            self._hyperparameters = for_algorithm(self._algorithm, self._hyperparameters)
 
     def _warn_of_damage(self, checkpoint: str, reason: str) -> None:
         self._progress.warning = (
@@ -161,7 +190,7 @@ class Attempt:
     def _train(self, environments: Environments, bare: VecEnv, checkpoint: Published | None) -> None:
         model, state = self._model(environments, bare, checkpoint)
         if isinstance(model, SelfTested):
-            model.configuration = configuration_of(self._spec, space_adapter_of(bare))
+            model.configuration = configuration_of(self._spec, self._algorithm, space_adapter_of(bare))
         self._progress.model = model
         model.set_logger(tensorboard_logger(self._writer.run.logs_path))
         publisher = self._publisher(self._evaluator(environments), state)
@@ -224,22 +253,22 @@ class Attempt:
         self, environments: Environments, bare: VecEnv, checkpoint: Published | None
     ) -> tuple[BaseAlgorithm, TrainingState | None]:
         adapter = space_adapter_of(bare)
-        check_actions(self._spec.algorithm, adapter.inner_action_space)
+        check_actions(self._algorithm, adapter.inner_action_space)
         if checkpoint is None:
             inner = adapter.inner_observation_space, adapter.inner_action_space
-            check_hyperparameters(self._spec.algorithm, self._hyperparameters, *inner)
+            check_hyperparameters(self._algorithm, self._hyperparameters, *inner)
         self._check_environments(bare.num_envs, self._hyperparameters)
         spaces = adapter.observation_space, adapter.action_space
-        learner = self._spec.algorithm, self._hyperparameters, *spaces
+        learner = self._algorithm, self._hyperparameters, *spaces
         check_memory(*learner, bare.num_envs, self._settings.memory_bytes)
         if isinstance(pool := bare.unwrapped, PoolVecEnv):
             pool.take_at_most(most_environments(*learner, pool.most, self._settings.memory_bytes))
         policy = choose_policy(self._hyperparameters.policy, adapter.observation_space)
         builder.set_threads(policy, self._settings.torch_threads)
         if checkpoint is None:
-            Rehearsal(environments, self._spec.algorithm, self._hyperparameters, policy).run(adapter)
+            Rehearsal(environments, self._algorithm, self._hyperparameters, policy).run(adapter)
             env = environments.wrap(bare)
-            return builder.build(self._algorithm, self._hyperparameters, policy, env, self._seed), None
+            return builder.build(self._class(), self._hyperparameters, policy, env, self._seed), None
         return self._restored(environments, bare, checkpoint, policy)
 
     def _restored(
@@ -248,7 +277,7 @@ class Attempt:
         folder: Path = checkpoint.path
         env = environments.wrap(bare, folder / checkpoints.NORMALIZATION)
         device = str(self._hyperparameters.keywords.get("device", builder.default_device(policy)))
-        model, state = checkpoints.load(folder, self._algorithm, env, device)
+        model, state = checkpoints.load(folder, self._class(), env, device)
         # Loading seeds everything as at the start. Environments in this process continue their generators, if not
         # their episodes; a simulator gets new seeds, or it would repeat the episodes of the start of the run.
         if state.random.environments is None:
@@ -259,6 +288,9 @@ class Attempt:
         reason = state.restart_reason or None
         log.info("resumed", timesteps=model.num_timesteps, checkpoint=checkpoint.relative, episodes_restarted=reason)
         return model, state
+
+    def _class(self) -> type[BaseAlgorithm]:
+        return class_of(self._algorithm, fast_update=self._settings.fast_update)
 
     def _publisher(self, evaluator: Evaluator | None = None, state: TrainingState | None = None) -> ArtifactPublisher:
         return ArtifactPublisher(
@@ -283,5 +315,5 @@ class Attempt:
 
     def _check_environments(self, environments: int, hyperparameters: Hyperparameters) -> None:
         for rule in (batch_conflict, frequency_conflict):
-            if (conflict := rule(self._spec.algorithm, hyperparameters, environments)) is not None:
+            if (conflict := rule(self._algorithm, hyperparameters, environments)) is not None:
                 raise InvalidRun([conflict])

@@ -11,12 +11,12 @@ import os
 from collections.abc import Sequence
 
 from aisandbox.v1.environment_pb2 import EnvironmentSpec
-from aisandbox_crds import Algorithm, GrpcEnvironment, TrainingRunSpec, parse_hyperparameters
+from aisandbox_crds import Algorithm, GrpcEnvironment, TrainingRunSpec, parse_hyperparameters, trained_algorithm
 from aisandbox_environment import read_spec
 from aisandbox_wire import WireError, space_from_proto
 
 from aisandbox_trainer.algorithms.memory_check import check_memory
-from aisandbox_trainer.algorithms.policy_choice import check_actions, check_hyperparameters, choose_policy
+from aisandbox_trainer.algorithms.policy_choice import check_actions, check_hyperparameters, check_masks, choose_policy
 from aisandbox_trainer.environments.factory import Environments
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import TrainerError
@@ -45,8 +45,10 @@ def rehearse_spaces(spec: EnvironmentSpec, algorithm: Algorithm) -> str:
 
 
 def _rehearse(message: EnvironmentSpec, algorithm: Algorithm, settings: Settings) -> None:
-    hyperparameters = parse_hyperparameters(algorithm, {})
     spec = read_spec(message)
+    check_masks(algorithm, spec.action_masks)
+    algorithm = trained_algorithm(algorithm, spec.action_masks)
+    hyperparameters = parse_hyperparameters(algorithm, {})
     inner = space_from_proto(spec.observation_space), space_from_proto(spec.action_space)
     adapter = SpaceAdapter(*inner)
     check_actions(algorithm, adapter.inner_action_space)

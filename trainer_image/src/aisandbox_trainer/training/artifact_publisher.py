@@ -18,6 +18,7 @@ from aisandbox_crds import Activity, EarlyStop, TrainingRunSpec, effective_evalu
 from aisandbox_model_store import CHECKPOINT_ZIP, Damaged, DiskFull, ModelNotFound, Published, Writer
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from aisandbox_trainer.algorithms.builder import algorithm_of
 from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
@@ -32,6 +33,8 @@ KEEP_CHECKPOINTS = 3
 KEEP_MODELS = 5
 FENCE_SECONDS = 5.0
 """How often to look for a newer attempt, also between publications: an older one keeps a simulator from the newer."""
+ALGORITHM = "algorithm"
+"""The detail of a checkpoint's manifest with the algorithm that is trained, which may be another than the spec's."""
 REWARD_MEAN = "episode_reward_mean"
 """The detail of a checkpoint's manifest with the mean return of the last training episodes."""
 EARLY_STOP = "early_stop"
@@ -128,7 +131,7 @@ class ArtifactPublisher:
 
     def _details(self, model: BaseAlgorithm, state: TrainingState) -> dict[str, str]:
         mean = mean_of(model, "r")
-        details = {"algorithm": str(self.spec.algorithm), "episodes": state.restart_reason or "go on"}
+        details = {ALGORITHM: str(algorithm_of(type(model))), "episodes": state.restart_reason or "go on"}
         if (stop := self.stop_rules.stop) is not None:
             details[EARLY_STOP] = f"{stop.reason}: {stop.message}"
         return details if mean is None else {**details, REWARD_MEAN: repr(mean)}

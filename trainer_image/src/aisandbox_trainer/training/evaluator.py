@@ -13,6 +13,8 @@ import numpy as np
 import structlog
 from aisandbox_crds import Evaluation
 from aisandbox_environment import TransientSimulatorError
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_masked_policy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization, unwrap_vec_normalize
@@ -78,8 +80,9 @@ class Evaluator:
         env = self._prepared(self._environments.evaluation(count), model)
         limit = _StepLimit(self._evaluation.episodes * self._longest(model), self._check)
         self._too_long = ""
+        evaluate: Callable[..., Any] = evaluate_masked_policy if isinstance(model, MaskablePPO) else evaluate_policy
         try:
-            rewards, _ = evaluate_policy(
+            rewards, _ = evaluate(
                 model,
                 env,
                 n_eval_episodes=self._evaluation.episodes,
@@ -126,7 +129,7 @@ class _LimitReached(Exception):
 class _StepLimit:
     """A callback of ``evaluate_policy``, once for each environment and step. Raises _LimitReached, what ``check`` does.
 
-    It reads these variables of ``evaluate_policy`` (stable-baselines3 2.9): ``episode_rewards`` and
+    It reads these variables of ``evaluate_policy`` (stable-baselines3 and sb3-contrib 2.9): ``episode_rewards`` and
     ``current_rewards``, the undiscounted returns of finished episodes and, by environment, of those in progress.
     """
 

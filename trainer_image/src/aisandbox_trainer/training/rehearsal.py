@@ -20,13 +20,14 @@ from aisandbox_model_store.served_model import (
     GOLDEN_ABSOLUTE_TOLERANCE,
     GOLDEN_FILE,
     GOLDEN_RELATIVE_TOLERANCE,
+    MASK_INPUT,
     NOISE_INPUT,
     POLICY_FILE,
     GoldenExamples,
     StoredTensor,
 )
 from aisandbox_process.passed_checks import PASSED_CHECKS
-from aisandbox_wire import WireError, space_to_proto
+from aisandbox_wire import MASKS_METHOD, MaskLayout, WireError, leaves, space_to_proto
 from gymnasium import spaces
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
@@ -38,6 +39,7 @@ from aisandbox_trainer.checkpoints.random_state import RandomState
 from aisandbox_trainer.environments.factory import Environments
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import RehearsalFailed, TrainerError
+from aisandbox_trainer.export.action_masks import sample_masks
 from aisandbox_trainer.training.policy_files import policy_files
 
 Array = NDArray[Any]
@@ -68,12 +70,12 @@ class Rehearsal:
         Raises RehearsalFailed, naming the spaces, and the errors that say themselves what is wrong: TrainerError,
         WireError, MemoryError, OSError.
         """
-        check = f"rehearsal of {configuration_of(self.environments.spec, adapter)}"
+        check = f"rehearsal of {configuration_of(self.environments.spec, self.algorithm, adapter)}"
         if check in PASSED_CHECKS:
             return
         before = RandomState.capture(adapter.action_space)
         try:
-            self._run(MadeUpEnv(adapter))
+            self._run(MadeUpEnv(adapter, masks=ALGORITHMS[self.algorithm].masks))
         except (TrainerError, WireError, MemoryError, OSError):
             raise
         except Exception as error:
@@ -106,30 +108,40 @@ class Rehearsal:
             check_parity(files)
 
 
-def configuration_of(spec: TrainingRunSpec, adapter: SpaceAdapter) -> str:
-    """All that decides which code trains a run and exports its policy: algorithm, hyperparameters and spaces."""
+def configuration_of(spec: TrainingRunSpec, algorithm: Algorithm, adapter: SpaceAdapter) -> str:
+    """All that decides which code trains a run and exports its policy: algorithm, hyperparameters and spaces.
+
+    ``algorithm``: the one that is trained.
+    """
     spaces_as_sent = adapter.inner_observation_space, adapter.inner_action_space
     texts = [space_to_proto(space).SerializeToString(deterministic=True).hex() for space in spaces_as_sent]
-    return json.dumps([spec.algorithm, dict(spec.hyperparameters), *texts], sort_keys=True)
+    return json.dumps([algorithm, dict(spec.hyperparameters), *texts], sort_keys=True)
 
 
 def check_parity(files: Mapping[str, bytes]) -> None:
     """Runs an exported policy on its golden examples. Raises ValueError for actions that are not those of PyTorch."""
     examples = GoldenExamples.from_bytes(files[GOLDEN_FILE])
     evaluator = ReferenceEvaluator(files[POLICY_FILE])
-    inputs = [*examples.observations, examples.noise]
-    names = [name for name in evaluator.input_names if name != NOISE_INPUT] + [NOISE_INPUT]
-    (actions,) = evaluator.run(None, {name: _array(stored) for name, stored in zip(names, inputs, strict=True)})
+    optional = {NOISE_INPUT: examples.noise, MASK_INPUT: examples.action_mask}
+    names = [name for name in evaluator.input_names if name not in optional]
+    inputs = dict(zip(names, examples.observations, strict=True)) | optional
+    feed = {name: _array(stored) for name, stored in inputs.items() if stored is not None}
+    (actions,) = evaluator.run(None, feed)
     expected = _array(examples.actions)
     if not np.allclose(actions, expected, GOLDEN_RELATIVE_TOLERANCE, GOLDEN_ABSOLUTE_TOLERANCE):
         raise ValueError("the exported policy acts differently from the trained one")
 
 
 class MadeUpEnv(VecEnv):
-    """Environments with an adapter's spaces that return random values, and end an episode every other step."""
+    """Environments with an adapter's spaces that return random values, and end an episode every other step.
 
-    def __init__(self, adapter: SpaceAdapter) -> None:
+    ``masks``: they have random action masks.
+    """
+
+    def __init__(self, adapter: SpaceAdapter, masks: bool = False) -> None:
         self._adapter = adapter
+        (action,) = leaves(space_to_proto(adapter.inner_action_space))
+        self._mask_layout = MaskLayout.of(action) if masks else None
         # Copies: VecNormalize changes the space it is given, and a model seeds that of its actions.
         super().__init__(ENVIRONMENTS, copy.deepcopy(adapter.observation_space), copy.deepcopy(adapter.action_space))
         self._random = np.random.default_rng(0)
@@ -164,6 +176,8 @@ class MadeUpEnv(VecEnv):
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """The adapter and the render mode. Raises AttributeError for others."""
         known = {"space_adapter": self._adapter, "render_mode": None}
+        if self._mask_layout is not None and attr_name == MASKS_METHOD:
+            return list(sample_masks(self._mask_layout.counts, ENVIRONMENTS, self._random).astype(bool))
         if attr_name not in known:
             raise AttributeError(attr_name)
         return [known[attr_name]] * ENVIRONMENTS
@@ -173,8 +187,10 @@ class MadeUpEnv(VecEnv):
         raise AttributeError(attr_name)
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """Not possible. Raises AttributeError."""
-        raise AttributeError(method_name)
+        """The masks. Raises AttributeError for others."""
+        if method_name != MASKS_METHOD:
+            raise AttributeError(method_name)
+        return self.get_attr(method_name, indices)
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: Any = None) -> list[bool]:
         """Never."""

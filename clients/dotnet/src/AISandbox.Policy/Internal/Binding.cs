@@ -14,19 +14,21 @@ internal sealed unsafe class Binding : IDisposable
     private readonly void*[] _inputs;
     private readonly Leaf[] _leaves;
     private readonly float* _noise;
+    private readonly byte* _masks;
     private readonly void* _output;
     private readonly int _noiseLength;
+    private readonly int _masksLength;
     private readonly int _outputLength;
     private readonly bool _isFloat;
     private readonly int _observationSize;
 
-    public Binding(InferenceSession session, Leaf[] leaves, Leaf action, bool isFloat, int noiseSize, int count)
+    public Binding(InferenceSession session, Leaf[] leaves, Leaf action, bool isFloat, int noiseSize, int maskSize, int count)
     {
         Count = count;
         _leaves = leaves;
         _isFloat = isFloat;
         _binding = session.CreateIoBinding();
-        _values = new OrtValue[leaves.Length + 2];
+        _values = new OrtValue[leaves.Length + (maskSize == 0 ? 2 : 3)];
         _inputs = new void*[leaves.Length];
         for (var i = 0; i < leaves.Length; i++)
         {
@@ -43,6 +45,13 @@ internal sealed unsafe class Binding : IDisposable
         _output = Allocate(leaves.Length + 1, isFloat ? TensorElementType.Float : TensorElementType.Int64, count, action.Shape);
         _outputLength = checked((int)(count * action.Size));
         _binding.BindOutput("action", _values[leaves.Length + 1]);
+        if (maskSize > 0)
+        {
+            _masks = (byte*)Allocate(leaves.Length + 2, TensorElementType.UInt8, count, [maskSize]);
+            _masksLength = checked(count * maskSize);
+            Masks.Fill(1);
+            _binding.BindInput("action_mask", _values[leaves.Length + 2]);
+        }
     }
 
     public int Count { get; }
@@ -54,6 +63,11 @@ internal sealed unsafe class Binding : IDisposable
     public bool IsNoisy { get; set; }
 
     public Span<float> Noise => new(_noise, _noiseLength);
+
+    /// <summary>Whether a mask may forbid something.</summary>
+    public bool IsMasked { get; set; }
+
+    public Span<byte> Masks => new(_masks, _masksLength);
 
     /// <summary>Copies observations, row after row, into the inputs. Throws ArgumentException for numbers that a leaf does not have.</summary>
     public void Write(ReadOnlySpan<float> observations)

@@ -6,17 +6,18 @@ using System.Text.Json;
 
 namespace AISandbox.Internal;
 
-/// <summary>Observations, noise and the actions that the trainer's policy chose for them (golden.json of a published model).</summary>
+/// <summary>Observations, noise, masks and the actions that the trainer's policy chose for them (golden.json of a published model).</summary>
 internal sealed class GoldenExamples
 {
     private const double RelativeTolerance = 1e-3;
     private const double AbsoluteTolerance = 1e-4;
 
-    private GoldenExamples(int count, float[][] observations, float[] noise, float[] actions, bool isFloat)
+    private GoldenExamples(int count, float[][] observations, float[] noise, byte[] masks, float[] actions, bool isFloat)
     {
         Count = count;
         Observations = observations;
         Noise = noise;
+        Masks = masks;
         Actions = actions;
         IsFloat = isFloat;
     }
@@ -27,6 +28,9 @@ internal sealed class GoldenExamples
     public float[][] Observations { get; }
 
     public float[] Noise { get; }
+
+    /// <summary>Empty for a policy without masks.</summary>
+    public byte[] Masks { get; }
 
     public float[] Actions { get; }
 
@@ -41,7 +45,8 @@ internal sealed class GoldenExamples
             var (noise, shape) = Tensor(root.GetProperty("noise"));
             var observations = root.GetProperty("observations").EnumerateArray().Select(each => Tensor(each).Values).ToArray();
             var actions = root.GetProperty("actions");
-            return new GoldenExamples(checked((int)shape[0]), observations, noise, Tensor(actions).Values, Dtype(actions) == "float32");
+            var masks = root.TryGetProperty("action_mask", out var mask) ? mask.GetProperty("data").GetBytesFromBase64() : [];
+            return new GoldenExamples(checked((int)shape[0]), observations, noise, masks, Tensor(actions).Values, Dtype(actions) == "float32");
         }
         catch (Exception error) when (error is JsonException or KeyNotFoundException or InvalidOperationException or FormatException or OverflowException
             or IndexOutOfRangeException or ArgumentException)

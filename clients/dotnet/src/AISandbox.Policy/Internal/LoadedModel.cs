@@ -28,6 +28,7 @@ internal sealed class LoadedModel : IDisposable
         IsFloat = description.ActionSpace.KindCase == Space.KindOneofCase.Box;
         ObservationSize = checked((int)Leaves.Sum(leaf => leaf.Size));
         Model = new PolicyModel(description, file.Digest, golden is not null);
+        Mask = new MaskLayout(Action, checked((int)description.MaskSize));
         CheckContract(file.Source);
         _last = Bind(1);
         if (golden is not null)
@@ -49,6 +50,8 @@ internal sealed class LoadedModel : IDisposable
     public int ActionSize => (int)Action.Size;
 
     public int NoiseSize => (int)Model.Description.NoiseSize;
+
+    public MaskLayout Mask { get; }
 
     public int Frames => Math.Max(1, (int)Model.Description.FrameStack);
 
@@ -94,7 +97,8 @@ internal sealed class LoadedModel : IDisposable
     public bool HasSpacesOf(LoadedModel other) =>
         Model.Description.ObservationSpace.Equals(other.Model.Description.ObservationSpace)
         && Model.Description.ActionSpace.Equals(other.Model.Description.ActionSpace)
-        && Frames == other.Frames;
+        && Frames == other.Frames
+        && Mask.Size == other.Mask.Size;
 
     /// <summary>The numbers of observations that there is memory for.</summary>
     public int[] BatchSizes() => _bindings.Select(binding => binding.Count).ToArray();
@@ -108,11 +112,26 @@ internal sealed class LoadedModel : IDisposable
         }
     }
 
-    /// <summary>Gives the actions for observations, row after row. The noise is given, drawn, or (both null) zero.</summary>
-    public void Act(ReadOnlySpan<float> observations, Span<float> actions, int count, NoiseSource? source, ReadOnlySpan<float> noise)
+    /// <summary>
+    /// Gives the actions for observations, row after row. The noise is given, drawn, or (both null) zero. Without masks all actions are allowed.
+    /// </summary>
+    public void Act(
+        ReadOnlySpan<float> observations, ReadOnlySpan<byte> masks, Span<float> actions, int count, NoiseSource? source, ReadOnlySpan<float> noise)
     {
+        Mask.Check(masks, count);
         var binding = _last.Count == count ? _last : Find(count);
         binding.Write(observations);
+        if (!masks.IsEmpty)
+        {
+            masks.CopyTo(binding.Masks);
+            binding.IsMasked = true;
+        }
+        else if (binding.IsMasked)
+        {
+            binding.Masks.Fill(1);
+            binding.IsMasked = false;
+        }
+
         if (source is not null)
         {
             source.Fill(binding.Noise, Model.Description.NoiseKind, NoiseSize, Model.Description.Epsilon);
@@ -184,7 +203,7 @@ internal sealed class LoadedModel : IDisposable
 
     private Binding Bind(int count)
     {
-        var binding = new Binding(_session, Leaves, Action, IsFloat, NoiseSize, count) { LastUse = _uses };
+        var binding = new Binding(_session, Leaves, Action, IsFloat, NoiseSize, Mask.Size, count) { LastUse = _uses };
         _bindings.Add(binding);
         return binding;
     }
@@ -203,6 +222,14 @@ internal sealed class LoadedModel : IDisposable
                 + "or no noise. The file and its description are of two models.");
         }
 
+        var hasMask = _session.OverridableInitializerMetadata.TryGetValue("action_mask", out var mask);
+        if (hasMask != Mask.Size > 0 || (hasMask && mask!.ElementDataType != TensorElementType.UInt8))
+        {
+            throw new PolicyException(
+                PolicyErrorReason.NotAPolicy,
+                $"{source} does not fit its description: it takes {(hasMask ? "masks" : "no masks")}, and {Mask.Size} values are one. They are of two models.");
+        }
+
         var type = IsFloat ? TensorElementType.Float : TensorElementType.Int64;
         if (!_session.OutputMetadata.TryGetValue("action", out var output) || output.ElementDataType != type)
         {
@@ -215,7 +242,8 @@ internal sealed class LoadedModel : IDisposable
         if (golden.Observations.Length != Leaves.Length
             || golden.Observations.Zip(Leaves, (values, leaf) => values.Length == leaf.Size * golden.Count).Contains(false)
             || golden.Actions.Length != ActionSize * golden.Count
-            || golden.Noise.Length != NoiseSize * golden.Count)
+            || golden.Noise.Length != NoiseSize * golden.Count
+            || golden.Masks.Length != Mask.Size * golden.Count)
         {
             throw new PolicyException(PolicyErrorReason.Damaged, $"The golden examples of {source} are of another model.");
         }
@@ -225,7 +253,8 @@ internal sealed class LoadedModel : IDisposable
         for (var i = 0; i < golden.Count; i++)
         {
             golden.CopyObservation(i, observation);
-            Act(observation, actions.AsSpan(i * ActionSize, ActionSize), 1, null, golden.Noise.AsSpan(i * NoiseSize, NoiseSize));
+            var masks = golden.Masks.AsSpan(i * Mask.Size, Mask.Size);
+            Act(observation, masks, actions.AsSpan(i * ActionSize, ActionSize), 1, null, golden.Noise.AsSpan(i * NoiseSize, NoiseSize));
         }
 
         if (golden.Difference(actions) is { } difference)
