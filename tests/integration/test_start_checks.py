@@ -157,6 +157,24 @@ async def test_hyperparameters_that_fit_the_spaces_are_accepted(start: Start, hy
     assert await start(Simulation(SPACES), hyperparameters)
 
 
+class Masked(Simulation):
+    """Says which actions are allowed; takes no options."""
+
+    def __init__(self) -> None:
+        super().__init__(VECTOR)
+        self.spec = make_spec(VECTOR, discrete(2), action_masks=True)
+
+
+async def test_algorithm_that_cannot_obey_masks_is_refused_with_those_that_can(start: Start) -> None:
+    message = await refusal(start(Masked(), method="StartTrainingA2C"))
+    assert message.startswith("environment.grpc.address: ")
+    assert "A2C cannot obey action masks, and they are declared; use PPO or MaskablePPO" in message
+
+
+async def test_ppo_is_accepted_where_masks_are_declared(start: Start) -> None:
+    assert await start(Masked(), {"sde_sample_freq": "4", "policy_kwargs": "dict(log_std_init=-1)"})
+
+
 async def test_option_that_the_simulator_does_not_know_is_refused(start: Start) -> None:
     message = await refusal(start(Simulation(VECTOR), options={"gravity": 3}))
     assert message.startswith("environment.grpc.options: the simulator at 127.0.0.1:")
