@@ -18,6 +18,7 @@ from aisandbox_environment import server as server_module
 from aisandbox_environment.adapter_host import AdapterBatch, AdapterSimulation
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
 from aisandbox_environment.compliance import CheckFailed, CheckResult, check_simulator
+from aisandbox_environment.errors import InvalidRequest
 from aisandbox_environment.gymnasium_host import GymnasiumSimulation
 from aisandbox_environment.server import EnvironmentServer, create_environment_server
 from aisandbox_environment.session_handler import Capacity, SessionHandler
@@ -76,26 +77,28 @@ def test_unreachable_address_is_one_failure() -> None:
     assert "is it running" in result.message
 
 
-class Masked(AdapterSimulation):
-    """Forbids what leads away from the middle; refuses it when it is done all the same."""
+FORBIDDEN = "forbidden actions do not end the session"
 
-    def __init__(self) -> None:
+
+class Masked(AdapterSimulation):
+    """Forbids what leads away from the middle; ``batch`` says what it does with it."""
+
+    def __init__(self, batch: type[AdapterBatch] | None = None) -> None:
         super().__init__(lambda: FakeExternalEnvAdapter(EPISODE_STEPS))
         self.spec = replace(self.spec, mask_width=2)
+        self._batch = batch or Refuses
 
     def make(self, environments: int, options: Mapping[str, Any]) -> AdapterBatch:
         batch = super().make(environments, options)
-        return MaskedBatch(batch.spec, batch._adapters)
+        return self._batch(batch.spec, batch._adapters)
 
 
-class MaskedBatch(AdapterBatch):
+class Accepts(AdapterBatch):
     def reset(self, seeds: Sequence[int] | None) -> ResetResult:
         result = super().reset(seeds)
         return replace(result, action_masks=self._masks(result.observations))
 
     def step(self, actions: np.ndarray) -> StepResult:
-        for allowed, action in zip(self._now, actions, strict=True):
-            assert allowed[action]
         result = super().step(actions)
         return result._replace(action_masks=self._masks(result.observations))
 
@@ -104,10 +107,44 @@ class MaskedBatch(AdapterBatch):
         self._now = np.stack([position >= 0, position < 0], axis=1)
         return self._now
 
+    def forbids(self, actions: np.ndarray) -> bool:
+        return not self._now[np.arange(len(actions)), actions].all()
 
-def test_masks_are_respected_by_the_checks() -> None:
-    with create_environment_server(Masked(), capacity=CAPACITY) as server:
-        assert failures(check_simulator(server.address)) == {}
+
+class Refuses(Accepts):
+    def step(self, actions: np.ndarray) -> StepResult:
+        if self.forbids(actions):
+            raise InvalidRequest("step.actions: an action is forbidden")
+        return super().step(actions)
+
+
+class RefusesTooLate(Accepts):
+    def step(self, actions: np.ndarray) -> StepResult:
+        forbidden = self.forbids(actions)
+        result = super().step(actions)
+        if forbidden:
+            raise InvalidRequest("step.actions: an action is forbidden")
+        return result
+
+
+class EndsSessions(Accepts):
+    def step(self, actions: np.ndarray) -> StepResult:
+        assert not self.forbids(actions)
+        return super().step(actions)
+
+
+class AllowsNothing(Accepts):
+    def _masks(self, observations: Sequence[np.ndarray]) -> np.ndarray:
+        return np.zeros((len(observations[0]), 2), np.bool_)
+
+
+@pytest.mark.parametrize("batch", [Refuses, Accepts])
+def test_forbidden_action_may_be_refused_or_taken(batch: type[AdapterBatch]) -> None:
+    with create_environment_server(Masked(batch), capacity=CAPACITY) as server:
+        results = check_simulator(server.address)
+    assert failures(results) == {}
+    (forbidden,) = (result for result in results if result.name == FORBIDDEN)
+    assert forbidden.message.startswith("refused: " if batch is Refuses else "taken, "), forbidden
 
 
 class WithoutMasks(Masked):
@@ -435,6 +472,7 @@ SHAPES = "observations have their shape and dtype, and are finite"
 WRONG_ACTIONS = "wrong actions are refused in band and change nothing"
 SEEDS = "seeds reproduce episodes"
 INDEPENDENT = "environments are independent of each other"
+MASKS = "action masks are N rows that each allow an action, if declared"
 EARLY, AGAIN = "a step before the first reset is refused in band", "a second open is refused in band"
 FIRST, NONE = "the first request must be open", "a session without environments is refused"
 UNKNOWN, VERSION = "unknown options are refused by name", "another protocol version is refused"
@@ -511,9 +549,14 @@ DEFECTS: dict[str, Defect] = {
         LIMITS, "at most max_episode_steps = 3", simulation=lambda: AdapterSimulation(lambda: Unlimited(EPISODE_STEPS))
     ),
     "masks that are missing": Defect(
-        "action masks are N rows, if declared", "need 8", simulation=WithoutMasks,
-        also=(EARLY, AGAIN, INDEPENDENT, LARGE),
+        MASKS, "need 8", simulation=WithoutMasks, also=(EARLY, AGAIN, INDEPENDENT, LARGE),
     ),
+    "masks that allow nothing": Defect(
+        MASKS, "the mask of environment 0 allows no action", simulation=lambda: Masked(AllowsNothing),
+        also=(EARLY, AGAIN, INDEPENDENT, LARGE, FORBIDDEN),
+    ),
+    "an end by a forbidden action": Defect(FORBIDDEN, "Refuse it with", simulation=lambda: Masked(EndsSessions)),
+    "a refusal that takes the step": Defect(FORBIDDEN, "change nothing", simulation=lambda: Masked(RefusesTooLate)),
     "metrics without an end": Defect(
         "episode metrics are of episodes that ended", "though no episode ended",
         session=tampering(lambda r: r.episode_metrics.add(environment=0)), also=(INDEPENDENT, LARGE),

@@ -204,7 +204,7 @@ CHECKS: dict[str, Callable[[Recording], str]] = {
     ),
     "episodes restart in the step that ends them": episodes_restart,
     "time limits truncate and do not terminate": time_limits_truncate,
-    "action masks are N rows, if declared": _keeps_rules_of(
+    "action masks are N rows that each allow an action, if declared": _keeps_rules_of(
         ("action_masks",), "masks as EnvironmentSpec.action_masks declares", "See StepReply.action_masks."
     ),
     "episode metrics are of episodes that ended": _keeps_rules_of(

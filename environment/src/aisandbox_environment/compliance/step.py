@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from aisandbox.v1 import environment_pb2 as pb
+from aisandbox_process.grpc_direct import StreamEnded
 from aisandbox_wire import Array, Leaf
 
 from aisandbox_environment.compliance.checks import CheckFailed, SimulatorUnderTest
@@ -16,6 +17,13 @@ from aisandbox_environment.compliance.streams import (
     reset_request,
     sample_actions,
     step_request,
+)
+
+_MOST_ALLOWED = 200
+"""Steps in which a forbidden action is looked for."""
+_FORBIDDEN_ADVICE = (
+    "Refuse it with INVALID_ARGUMENT before the first environment takes its step, or take the step; see "
+    "StepReply.action_masks."
 )
 
 
@@ -44,6 +52,42 @@ def wrong_actions_are_refused(simulator: SimulatorUnderTest) -> str:
         replies.extend(session.step(action) for action in actions)
     check_same(expected, replies, "a refused request to change nothing", "Check all actions first, then step.")
     return f"refused: {', '.join(tried)}"
+
+
+def forbidden_actions_do_not_end_the_session(simulator: SimulatorUnderTest) -> str:
+    """A forbidden action is refused in band and changes nothing, or is a step like any other."""
+    if not simulator.spec.action_masks:
+        return "no action masks are declared"
+    n = simulator.available(2)
+    random = np.random.default_rng(11)
+    with RawSession(simulator, n) as session:
+        session.reset(seeds_of(n))
+        before: list[Array] = []
+        while (forbidden := session.forbidden(random)) is None:
+            if len(before) == _MOST_ALLOWED:
+                return f"not seen: no action was forbidden in {_MOST_ALLOWED} random steps of {n} environments"
+            before.append(session.sample(random))
+            session.step(before[-1])
+        allowed = session.sample(random)
+        expected = session.step(allowed)
+    with RawSession(simulator, n) as session:
+        session.replay(seeds_of(n), before)
+        try:
+            reply = session.exchange(step_request(forbidden))
+        except StreamEnded as end:
+            ended = f"the end of the stream: {end.code.name} ({end.details})"
+            raise CheckFailed("a reply to a step with a forbidden action", ended, _FORBIDDEN_ADVICE) from None
+        if reply.WhichOneof("reply") == "step":
+            session.reader.step(reply.step)
+            session.keep_masks(reply.step.action_masks)
+            session.reader.step(session.step(session.sample(random)))
+            return "taken, as a step like any other"
+        if reply.error.code != pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT:
+            code = "an in-band error SIMULATOR_ERROR_CODE_INVALID_ARGUMENT, or `step`"
+            raise CheckFailed(code, kind_of(reply), _FORBIDDEN_ADVICE)
+        rule = "a refused request to change nothing"
+        check_same([expected], [session.step(allowed)], rule, "Check all actions first, then step.")
+        return f"refused: {reply.error.message}"
 
 
 def requests_sent_ahead_are_answered(simulator: SimulatorUnderTest) -> str:
@@ -98,5 +142,6 @@ def _wrong_actions(leaf: Leaf, n: int) -> Iterator[tuple[str, Array]]:
 CHECKS = {
     "a step before the first reset is refused in band": step_before_reset_is_refused,
     "wrong actions are refused in band and change nothing": wrong_actions_are_refused,
+    "forbidden actions do not end the session": forbidden_actions_do_not_end_the_session,
     "requests sent ahead are answered in order": requests_sent_ahead_are_answered,
 }

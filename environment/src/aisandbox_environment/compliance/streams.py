@@ -172,18 +172,37 @@ class RawSession(RawStream):
     def reset(self, seeds: Sequence[int] = ()) -> pb.ResetReply:
         """Reset; returns the reply unchecked."""
         reply = self.expect_reply(reset_request(seeds), "reset").reset
-        self._keep_masks(reply.action_masks)
+        self.keep_masks(reply.action_masks)
         return reply
 
     def step(self, actions: Array) -> pb.StepReply:
         """Step; returns the reply unchecked."""
         reply = self.expect_reply(step_request(actions), "step").step
-        self._keep_masks(reply.action_masks)
+        self.keep_masks(reply.action_masks)
         return reply
 
     def sample(self, random: np.random.Generator) -> Array:
         """Random actions [n, *shape] that the last masks allow."""
         return sample_actions(self.spec.action_leaf, self.n, random, self._masks)
+
+    def forbidden(self, random: np.random.Generator) -> Array | None:
+        """Random actions as of :meth:`sample`, but one that the mask forbids for each environment that has such a one.
+
+        None if the last masks forbid nothing.
+        """
+        if self._masks is None or self._masks.all():
+            return None
+        leaf = self.spec.action_leaf
+        actions = self.sample(random)
+        rows = actions.reshape(self.n, -1)  # a view
+        ends = np.cumsum(MaskLayout.of(leaf).counts)
+        for row, mask in zip(rows, self._masks, strict=True):
+            if mask.all():
+                continue
+            place = int(random.choice(np.flatnonzero(mask == 0)))
+            dimension = int(np.searchsorted(ends, place, "right"))
+            row[dimension] = leaf.start + place - (ends[dimension - 1] if dimension else 0)
+        return actions
 
     def record(self, seeds: Sequence[int], steps: int) -> tuple[list[Array], list[object]]:
         """Reset and take ``steps`` random steps; returns the actions, and the replies to the reset and each step."""
@@ -199,8 +218,8 @@ class RawSession(RawStream):
         """The replies to a reset and steps with these actions."""
         return [self.reset(seeds), *(self.step(action) for action in actions)]
 
-    def _keep_masks(self, data: bytes) -> None:
-        """Ignores masks of the wrong size: a check of its own finds them."""
+    def keep_masks(self, data: bytes) -> None:
+        """Remember the masks of a reply; those of the wrong size are ignored: a check of its own finds them."""
         width = self.spec.mask_width
         valid = bool(width) and len(data) == self.n * width
         self._masks = np.frombuffer(data, np.uint8).reshape(self.n, width) if valid else None
