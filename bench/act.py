@@ -159,7 +159,7 @@ def add_calls(server: Any, act: Any, act_stream: Any, act_batch: Any) -> None:
 
 def direct_methods(servicer: Echo) -> Methods:
     def method(request: Any, answer: Callable[[Any], Any]) -> UnaryMethod:
-        def work(message: bytes) -> Answer[bytes]:
+        def work(message: bytes, _caller: object) -> Answer[bytes]:
             yield from ()
             return answer(request.FromString(message)).SerializeToString()  # type: ignore[no-any-return]
 

@@ -19,6 +19,7 @@ from aisandbox.v1.policy_trainer_pb2_grpc import (
     PolicyTrainerServiceStub,
 )
 from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
+from aisandbox_access import AccessSettings
 from aisandbox_api import Server, Settings, create_server
 from aisandbox_api.errors import AddressInUse, LaunchFailed, StartupError
 from aisandbox_api.local import LocalBackend
@@ -195,8 +196,9 @@ LIST_SIMULATORS = "/aisandbox.v1.SimulatorPoolService/ListSimulators"
 
 
 async def test_trainers_port_serves_trainers_only_and_clients_report_no_progress(tmp_path: Path) -> None:
+    fields = {"grpc_host": "0.0.0.0", "access": AccessSettings(insecure=True)}
     async with (
-        serving(tmp_path, HeldLauncher(), fields={"grpc_host": "0.0.0.0"}) as (server, clients),
+        serving(tmp_path, HeldLauncher(), fields=fields) as (server, clients),
         grpc.aio.insecure_channel(server.trainer_address) as trainers,
     ):
         assert server.trainer_address.startswith("127.0.0.1:")

@@ -33,6 +33,14 @@ environment variables:
   TLS_CERT_FILE, TLS_KEY_FILE  PEM, of the certificate: GRPC_PORT, HTTP_PORT and TRAINER_ADDRESS use TLS (no TLS)
   TLS_CLIENT_CA_FILE    PEM, the authorities of clients, which need a certificate then (clients need none)
   TLS_CA_FILE           PEM, the authorities of inference-servers and replicas, which are called with TLS then (no TLS)
+  AUTH                  how callers are asked who they are: off, token, oidc or kubernetes (off)
+  TOKEN_FILE            with AUTH=token: the file of names, roles and digests of tokens (must be set)
+  OIDC_ISSUER           with AUTH=oidc: whose tokens are accepted (must be set; more of them: docs/security.md)
+  OIDC_AUDIENCE         with AUTH=oidc: the audience that tokens must have (must be set)
+  AUTH_AUDIENCE         with AUTH=kubernetes: the audience of tokens (the API server's)
+  SERVICE_TOKEN_FILE    the token with which this service calls its replicas and inference-servers (the client's)
+  INSECURE              true: listen for other machines without authentication or TLS (false)
+  MAX_STREAMS_PER_PEER  streams that one address may have open (2000)
 
 only with BACKEND=local:
   MAX_CONCURRENT_RUNS   trainer slots; further runs wait as Pending (the number of CPUs)

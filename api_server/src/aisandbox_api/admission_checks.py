@@ -143,22 +143,34 @@ async def check_simulators(spec: TrainingRunSpec, environment: GrpcEnvironment) 
         _check_evaluation(address, share, replies[0])
 
 
-def check_output(run: TrainingRun, others: Iterable[TrainingRun], store: RunStore) -> None:
+def check_output(
+    run: TrainingRun, others: Iterable[TrainingRun], store: RunStore, kept: frozenset[str] = frozenset()
+) -> None:
     """No other unfinished run may be about to write the same file. Raises OutsideRoot, FailedPrecondition. Blocking.
 
+    ``kept``: the names of the finished runs whose file must stay.
     The run itself may be among ``others``: another replica may have accepted a retry of the same start.
     """
     if not run.spec.model_output_path:
         return
     place = store.resolve_output(run.spec.model_output_path)
     for other in others:
-        if other.name != run.name and not other.status.phase.is_done and _resolved(other, store) == place:
+        is_over = other.status.phase.is_done and other.name not in kept
+        if other.name == run.name or is_over or _resolved(other, store) != place:
+            continue
+        if other.name in kept:
             raise FailedPrecondition(
-                "OutputPathInUse",
+                "OutputPathTaken",
                 run.spec.model_output_path,
-                f"model_output_path: {run.spec.model_output_path!r} is the output of run {other.name!r}, which has "
-                "not ended: choose another path, or cancel that run",
+                f"model_output_path: {run.spec.model_output_path!r} is the output of a run of another owner: choose "
+                "another path",
             )
+        raise FailedPrecondition(
+            "OutputPathInUse",
+            run.spec.model_output_path,
+            f"model_output_path: {run.spec.model_output_path!r} is the output of run {other.name!r}, which has "
+            "not ended: choose another path, or cancel that run",
+        )
 
 
 def check_suspended(runs: Iterable[TrainingRun], limit: int) -> None:

@@ -38,8 +38,8 @@ class Backend(Protocol):
     async def get(self, name: str) -> TrainingRun:
         """The run as it is now. Raises RunUnknown."""
 
-    async def find_request(self, request_id: str) -> TrainingRun | None:
-        """The run that was started with this request_id."""
+    async def find_request(self, request_id: str, owner: str = "") -> TrainingRun | None:
+        """The run that ``owner`` has started with this request_id."""
 
     async def list(self) -> Sequence[TrainingRun]:
         """Every run, in any order."""

@@ -18,6 +18,7 @@ from grpc_health.v1 import health, health_pb2
 
 from aisandbox_api.backend import Backend
 from aisandbox_api.background_tasks import cancel
+from aisandbox_api.status_codes import abort_on_error
 
 log = structlog.get_logger()
 
@@ -28,15 +29,22 @@ CHECK_SECONDS = 1.0
 """How often the backend is asked whether it is available."""
 
 CanAct = Callable[[str], Awaitable[bool | None]]
+Context = grpc.aio.ServicerContext[Any, Any]
+MayAsk = Callable[[str, Context], Awaitable[None]]
 _Response = health_pb2.HealthCheckResponse
 
 
 class RunHealth(health.aio.HealthServicer):  # type: ignore[misc]  # grpcio-health-checking has no types
-    """``can_act`` returns whether the policy of a run can act, None for an unknown run."""
+    """``can_act`` returns whether the policy of a run can act, None for an unknown run.
+
+    ``may_ask`` returns if the caller may know that; it raises AccessError or RunUnknown. The names of services are
+    for probes, which have no credentials.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.can_act: CanAct | None = None
+        self.may_ask: MayAsk | None = None
         self._statuses: dict[str, Any] = {}
 
     async def set(self, service: str, status: Any) -> None:
@@ -45,7 +53,7 @@ class RunHealth(health.aio.HealthServicer):  # type: ignore[misc]  # grpcio-heal
         await super().set(service, status)
 
     async def List(  # noqa: N802 -- the service's name; the base has none
-        self, request: health_pb2.HealthListRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: health_pb2.HealthListRequest, context: Context
     ) -> health_pb2.HealthListResponse:
         """The names that are set; not those of models."""
         return health_pb2.HealthListResponse(
@@ -53,12 +61,15 @@ class RunHealth(health.aio.HealthServicer):  # type: ignore[misc]  # grpcio-heal
         )
 
     async def Check(  # noqa: N802 -- the service's name
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:
         """See https://grpc.io/docs/guides/health-checking/."""
         run_id = run_of_health_service(request.service)
         if self.can_act is None or run_id is None:
             return await super().Check(request, context)
+        if self.may_ask is not None:
+            async with abort_on_error(context):
+                await self.may_ask(run_id, context)
         can_act = await self.can_act(run_id)
         if can_act is None:
             await context.abort(

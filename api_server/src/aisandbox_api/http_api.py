@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,16 @@ import grpc
 from aiohttp import web
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import policy_trainer_pb2_grpc
+from aisandbox_access import (
+    ACT_METHOD,
+    ATTACH_METHOD,
+    STATUS_METHOD,
+    AccessError,
+    Caller,
+    Gate,
+    set_caller,
+    status_of,
+)
 from aisandbox_environment import SimulatorRelay
 from aisandbox_process.grpc_options import channel_options
 from aisandbox_process.tls import ServerCertificate
@@ -23,7 +34,7 @@ from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 from google.protobuf.message import Message
 
 from aisandbox_api.settings import LOOPBACK_HOSTS
-from aisandbox_api.web_socket import serve_simulator
+from aisandbox_api.web_socket import TOKEN_PROTOCOL, serve_simulator
 
 LARGEST_BODY = 4 * 1024 * 1024
 """Bytes of an Act in JSON."""
@@ -57,6 +68,7 @@ class HttpApi:
     def __init__(
         self,
         relay: SimulatorRelay,
+        gate: Gate,
         grpc_address: str,
         origins: Sequence[str],
         largest_message: int,
@@ -64,14 +76,15 @@ class HttpApi:
     ) -> None:
         self._certificate = certificate
         self._relay = relay
+        self._gate = gate
         self._origins = tuple(origins)
         self._largest_message = largest_message
         self._channel = grpc.aio.insecure_channel(grpc_address, options=channel_options(ping_seconds=60))
         self._stub: Any = policy_trainer_pb2_grpc.PolicyTrainerServiceStub(self._channel)
         app = web.Application(client_max_size=LARGEST_BODY, middlewares=[self._check_origin])
-        app.router.add_get("/v1/simulators/{pool}", self._attach)
-        app.router.add_get("/v1/runs/{run}", self._status)
-        app.router.add_post("/v1/runs/{run}/act", self._act)
+        app.router.add_get("/v1/simulators/{pool}", self._admitting(ATTACH_METHOD, self._attach))
+        app.router.add_get("/v1/runs/{run}", self._admitting(STATUS_METHOD, self._status))
+        app.router.add_post("/v1/runs/{run}/act", self._admitting(ACT_METHOD, self._act))
         app.router.add_route("OPTIONS", "/v1/{path:.*}", self._preflight)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
         self.port = 0
@@ -87,6 +100,21 @@ class HttpApi:
         """Stops; the relay has ended the simulators before."""
         await self._runner.cleanup()
         await self._channel.close()
+
+    def _admitting(self, method: str, handler: Handler) -> Handler:
+        """``handler``, which is ``method`` over HTTP, for those who may call it; the body is not read before."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            peer = _peer(request)
+            try:
+                caller = await self._gate.admit(method, credentials(request))
+                set_caller(replace(caller, peer=peer))
+                return await handler(request)
+            except AccessError as error:
+                self._gate.record_refusal(error, Caller(method), peer)
+                return _error(status_of(error), str(error))
+
+        return handle
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
         return await serve_simulator(request, self._relay, request.match_info["pool"], self._largest_message)
@@ -108,8 +136,7 @@ class HttpApi:
         return await self._answer(self._stub.Act, message, request)
 
     async def _answer(self, call: Any, message: Message, request: web.Request) -> web.StreamResponse:
-        authorization = request.headers.get("Authorization")
-        metadata = (("authorization", authorization),) if authorization else None
+        metadata = tuple(credentials(request).items()) or None
         try:
             answer = await call(message, metadata=metadata)
         except grpc.aio.AioRpcError as error:
@@ -174,6 +201,28 @@ class HttpApi:
         except ValueError:
             return False
         return name in LOOPBACK_HOSTS or _address(name) is not None
+
+
+def credentials(request: web.Request) -> dict[str, str]:
+    """What says who calls, as a call's metadata.
+
+    A page cannot set headers of a WebSocket; its token is one of the protocols that it offers, as Kubernetes has it.
+    """
+    if header := request.headers.get("Authorization"):
+        return {"authorization": header}
+    for protocol in request.headers.get("Sec-WebSocket-Protocol", "").split(","):
+        name = protocol.strip()
+        if name.startswith(TOKEN_PROTOCOL):
+            return {"authorization": f"Bearer {name.removeprefix(TOKEN_PROTOCOL)}"}
+    return {}
+
+
+def _peer(request: web.Request) -> str:
+    """Where a request comes from, as gRPC writes it."""
+    found = request.transport.get_extra_info("peername") if request.transport is not None else None
+    if not found:
+        return str(request.remote or "")
+    return f"ipv6:[{found[0]}]:{found[1]}" if ":" in str(found[0]) else f"ipv4:{found[0]}:{found[1]}"
 
 
 def _is_at_loopback(request: web.Request) -> bool:

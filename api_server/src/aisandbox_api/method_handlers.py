@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any, TypeAlias
 
 import grpc
+from aisandbox_access import Gate, counted, recorded
 from aisandbox_wire import OversizedMessage, bounded_parser
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError
@@ -21,10 +22,15 @@ from google.protobuf.message_factory import GetMessageClass
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
-def handlers(service: ServiceDescriptor, calls: object, *, raw: bool = False) -> dict[str, Any]:
-    """A handler for every method of ``service`` that ``calls`` has by name. ``raw``: they take and return bytes."""
+def handlers(
+    service: ServiceDescriptor, calls: object, gate: Gate | None = None, *, raw: bool = False
+) -> dict[str, Any]:
+    """A handler for every method of ``service`` that ``calls`` has by name. ``raw``: they take and return bytes.
+
+    ``gate``: records the calls that change something, and bounds the streams of a peer; None: nothing does.
+    """
     return {
-        method.name: _handler(method, getattr(calls, method.name), raw)
+        method.name: _handler(method, getattr(calls, method.name), gate, raw)
         for method in service.methods
         if hasattr(calls, method.name)
     }
@@ -38,7 +44,7 @@ def add_service(server: grpc.aio.Server, service: ServiceDescriptor, methods: Ma
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, dict(methods)),))
 
 
-def _handler(method: MethodDescriptor, behavior: Callable[..., Any], raw: bool) -> Any:
+def _handler(method: MethodDescriptor, behavior: Callable[..., Any], gate: Gate | None, raw: bool) -> Any:
     makers = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
@@ -46,6 +52,9 @@ def _handler(method: MethodDescriptor, behavior: Callable[..., Any], raw: bool) 
         (True, True): grpc.stream_stream_rpc_method_handler,
     }
     maker = makers[method.client_streaming, method.server_streaming]
+    if gate is not None:
+        path = f"/{method.containing_service.full_name}/{method.name}"
+        behavior = counted(gate, path, behavior) if method.server_streaming else recorded(gate, path, behavior)
     if raw:
         return maker(behavior)
     parse = bounded_parser(GetMessageClass(method.input_type))

@@ -9,11 +9,14 @@ from typing import Any, Protocol
 
 import grpc
 from aisandbox.v1 import training_progress_pb2 as pb
+from aisandbox_access import Audit
 
 from aisandbox_api.backend import Backend
+from aisandbox_api.errors import ReportRefused
 from aisandbox_api.requests import progress_report
 from aisandbox_api.status_codes import abort_on_error, status_of
 
+REPORT_METHOD = "/aisandbox.v1.TrainingProgressService/Report"
 _SCHEME = "Bearer "
 
 
@@ -30,9 +33,10 @@ class Observer(Protocol):
 class ProgressServicer:
     """The method has the name and signature of the generated servicer."""
 
-    def __init__(self, backend: Backend, observer: Observer) -> None:
+    def __init__(self, backend: Backend, observer: Observer, audit: Audit | None = None) -> None:
         self._backend = backend
         self._observer = observer
+        self._audit = audit
 
     async def Report(  # noqa: N802
         self, request: pb.ReportRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -45,7 +49,10 @@ class ProgressServicer:
             try:
                 await self._backend.report(request.run_id, progress_report(request), token)
             except Exception as error:
-                self._observer.observe_refusal(status_of(error)[0].name)
+                status = status_of(error)[0].name
+                self._observer.observe_refusal(status)
+                if self._audit is not None and isinstance(error, ReportRefused):
+                    self._audit.record_refusal("", context.peer(), REPORT_METHOD, request.run_id, status, str(error))
                 raise
             self._observer.observe_report()
             return pb.ReportResponse()

@@ -16,6 +16,7 @@ from random import Random
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import training_progress_pb2 as progress_pb
+from aisandbox_access import ANONYMOUS, OWNER_ANNOTATION
 from aisandbox_crds import (
     EXPERIMENT_ANNOTATION,
     MAX_SEED,
@@ -67,11 +68,16 @@ ALGORITHMS = enumerators(Algorithm, pb.Algorithm.DESCRIPTOR)
 
 
 def new_run(
-    request: pb.TrainingRequest, algorithm: Algorithm | None, default_environment: str, random: Random
+    request: pb.TrainingRequest,
+    algorithm: Algorithm | None,
+    default_environment: str,
+    random: Random,
+    owner: str = ANONYMOUS,
 ) -> TrainingRun:
     """The run that a start asks for, with name and seed. ``default_environment``: "fake" or "adapter".
 
-    ``algorithm``: the one that the call names; None: the request has it. Raises InvalidRequest with every field
+    ``algorithm``: the one that the call names; None: the request has it. ``owner``: the name of who starts it; a
+    request_id is theirs, so two owners who choose the same one have two runs. Raises InvalidRequest with every field
     that breaks a rule.
     """
     if (size := request.ByteSize()) > LARGEST_START:
@@ -89,6 +95,8 @@ def new_run(
     if errors:
         raise InvalidRequest(errors)
     annotations = {EXPERIMENT_ANNOTATION: request.experiment_id}
+    if owner:
+        annotations[OWNER_ANNOTATION] = owner
     if request_id is not None:
         annotations[REQUEST_ANNOTATION] = request_id
     named = request.HasField("environment")
@@ -97,7 +105,8 @@ def new_run(
         annotations[DEFAULT_ENVIRONMENT_ANNOTATION] = default_environment
     if spec.seed is None:
         spec = replace(spec, seed=random.randrange(MAX_SEED + 1))
-    return TrainingRun(run_name(request.experiment_id, request_id, random), spec, annotations=annotations)
+    named_by = f"{owner}\n{request_id}" if owner and request_id is not None else request_id
+    return TrainingRun(run_name(request.experiment_id, named_by, random), spec, annotations=annotations)
 
 
 def _algorithm(request: pb.TrainingRequest, named: Algorithm | None, errors: list[FieldError]) -> Algorithm:

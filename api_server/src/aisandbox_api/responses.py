@@ -23,6 +23,7 @@ from aisandbox_wire import message_fields
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION
+from aisandbox_api.run_owner import owner_of
 
 
 def status_response(run: TrainingRun) -> pb.StatusResponse:
@@ -35,6 +36,7 @@ def status_response(run: TrainingRun) -> pb.StatusResponse:
         "run_id": run.name,
         "experiment_id": run.annotations.get(EXPERIMENT_ANNOTATION, ""),
         "environment": _environment(run),
+        "owner": owner_of(run),
         "timesteps_done": progress.timesteps,
         "is_done": status.phase.is_done,
         "last_checkpoint_path": last_checkpoint_path(run),

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox.v1 import policy_trainer_pb2, simulator_pool_pb2
+from aisandbox_access import AioAdmission
 from aisandbox_environment import DIAGNOSTICS, AdapterFactory, Admit, SimulatorRelay
 from aisandbox_model_store import RunStore
 from aisandbox_process import join_host_port, split_host_port
@@ -28,6 +29,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from prometheus_client import CollectorRegistry
 
 from aisandbox_api.backend import Backend
+from aisandbox_api.callers import Callers, check_exposures
 from aisandbox_api.default_environment import HostedAdapter
 from aisandbox_api.errors import AddressInUse, StartupError
 from aisandbox_api.health import LIVENESS, HealthMonitor, RunHealth
@@ -38,6 +40,7 @@ from aisandbox_api.method_handlers import add_service, handlers
 from aisandbox_api.metrics import Metrics
 from aisandbox_api.peers import Peers
 from aisandbox_api.policy_forwarding import PolicyForwarder, PolicyRefuser
+from aisandbox_api.policy_rights import PolicyRights
 from aisandbox_api.progress_service import ProgressServicer
 from aisandbox_api.settings import LOOPBACK_HOSTS, Settings
 from aisandbox_api.trainer_port import ENVIRONMENT, PROGRESS, TrainerPort
@@ -95,6 +98,7 @@ def create_server(
     Raises InvalidSetting, StartupError.
     """
     settings = settings or Settings.from_environ(os.environ)
+    check_exposures(settings)
     if not settings.simulator_diagnostics:
         os.environ[DIAGNOSTICS] = "off"  # read where simulators are called: here, and in the trainers started here
     metrics = Metrics(registry)
@@ -138,7 +142,6 @@ class Server:
         self._backend = backend
         self._adapter = HostedAdapter(adapter_factory) if adapter_factory is not None else None
         self._policy_calls = policy_calls
-        self._admit_simulator = admit_simulator
         self._relay: SimulatorRelay | None = None
         self._forwarder: PolicyForwarder | None = None
         self._peers = Peers(settings, backend)
@@ -149,6 +152,7 @@ class Server:
         self._trainers_listen_at = settings.trainer_address or default
         self._trainers_at = ""
         self._services = SERVICES if self._trainers_listen_at is not None else (*SERVICES, PROGRESS)
+        self._callers = Callers(settings, backend, admit_simulator)
         self._health = RunHealth()
         self._monitor = HealthMonitor(self._health, ("", *(each.full_name for each in self._services)), backend)
         self._grpc: grpc.aio.Server | None = None
@@ -186,6 +190,7 @@ class Server:
         """Opens the backend, listens, continues unfinished runs. Raises StartupError, with everything closed again."""
         began = time.monotonic()
         try:
+            await self._callers.open()
             await self._backend.open()
             await self._start()
         except BaseException:
@@ -229,6 +234,7 @@ class Server:
             await self._adapter.close()
         if self._metrics_server is not None:
             self._metrics_server.close()
+        await self._callers.close()
         if self._started:
             log.info("service stopped", address=self.address)
 
@@ -251,27 +257,31 @@ class Server:
         adapter_address = None if self._adapter is None else await self._adapter.start()
         age = connection_age(settings.max_connection_age_seconds)
         options = LOOPBACK_SERVER_OPTIONS if settings.grpc_host in LOOPBACK_HOSTS else SERVER_OPTIONS
-        self._grpc = grpc.aio.server(options=[*options, *age])
+        gate = self._callers.gate
+        interceptors = [AioAdmission(gate)] if gate.asks else None
+        self._grpc = grpc.aio.server(options=[*options, *age], interceptors=interceptors)
         self._training = TrainingServicer(
             self._backend,
             RunStore(settings.models_dir, settings.checkpoint_dir),
             secrets.SystemRandom(),
             adapter_address,
+            rights=self._callers.rights,
         )
-        add_service(self._grpc, POLICY_TRAINER, {**handlers(POLICY_TRAINER, self._training), **self._policy_handlers()})
-        self._relay = self._peers.relay(self._admit_simulator)
+        training = handlers(POLICY_TRAINER, self._training, gate)
+        add_service(self._grpc, POLICY_TRAINER, {**training, **self._policy_handlers()})
+        self._relay = self._peers.relay(self._callers.admit_to_pool)
         self._metrics.follow_simulators(self._relay)
-        progress = ProgressServicer(self._backend, self._metrics)
+        progress = ProgressServicer(self._backend, self._metrics, gate.audit)
         if self._trainers_listen_at is None:
-            add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress))
+            add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))
         else:
-            self._trainer_port = TrainerPort(progress, self._relay, [*SERVER_OPTIONS, *age], self._certificate)
+            self._trainer_port = TrainerPort(progress, self._relay, [*SERVER_OPTIONS, *age], gate, self._certificate)
             self._trainers_at = self._trainer_port.bind(self._trainers_listen_at)
         for service in (SIMULATOR_POOLS, ENVIRONMENT):
-            add_service(self._grpc, service, handlers(service, self._relay, raw=True))
-        add_service(self._grpc, HEALTH, handlers(HEALTH, self._health))
+            add_service(self._grpc, service, handlers(service, self._relay, gate, raw=True))
+        add_service(self._grpc, HEALTH, handlers(HEALTH, self._health, gate))
         names = reflected_names((*(service.full_name for service in self._services), HEALTH.full_name))
-        reflecting = handlers(REFLECTION, reflection.aio.ReflectionServicer(names))
+        reflecting = handlers(REFLECTION, reflection.aio.ReflectionServicer(names), gate)
         for name in (REFLECTION.full_name, REFLECTION_V1):
             self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, reflecting),))
         address = join_host_port(settings.grpc_host, settings.grpc_port)
@@ -281,7 +291,9 @@ class Server:
         self._serve_metrics(own_address)
         await self._peers.start()
         if settings.http_port is not None:
-            self._http = HttpApi(self._relay, own_address, settings.http_origins, LARGEST_MESSAGE, self._certificate)
+            self._http = HttpApi(
+                self._relay, gate, own_address, settings.http_origins, LARGEST_MESSAGE, self._certificate
+            )
             try:
                 await self._http.start(settings.grpc_host, settings.http_port)
             except OSError as error:
@@ -311,4 +323,9 @@ class Server:
             calls = self._forwarder = self._peers.forwarder(self._settings.inference_address)
         calls = PolicyRefuser(self._backend) if calls is None else calls
         self._health.can_act = getattr(calls, "can_act", None)
-        return handlers(POLICY_TRAINER, calls, raw=calls is self._forwarder)
+        raw = calls is self._forwarder
+        gate = self._callers.gate
+        if gate.asks:
+            calls = PolicyRights(calls, self._callers.rights, raw=raw)
+            self._health.may_ask = self._callers.may_ask_for_model
+        return handlers(POLICY_TRAINER, calls, gate, raw=raw)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aisandbox_access import AccessSettings
 from aisandbox_crds import MOST_BYTES, TRAINER_NUMBERS
 from aisandbox_environment import DIAGNOSTICS, simulator_networks
 from aisandbox_process import (
@@ -133,6 +134,9 @@ class Settings:
     http_origins: tuple[str, ...] = ()
     """The origins of pages that may use ``http_port``, with commas; * means all. Empty: this machine and host."""
 
+    access: AccessSettings = field(default_factory=AccessSettings)
+    """Who may call."""
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
@@ -169,6 +173,7 @@ class Settings:
             max_simulators=whole_number(environ, "MAX_SIMULATORS", default.max_simulators, 0, 1_000_000),
             http_port=port(environ, "HTTP_PORT", 0) if environ.get("HTTP_PORT") else None,
             http_origins=_origins(environ),
+            access=AccessSettings.from_environ(environ),
             metrics_port=port(environ, "METRICS_PORT", 0) if environ.get("METRICS_PORT") else None,
             simulator_diagnostics=switch(
                 environ, DIAGNOSTICS, default=grpc_host in LOOPBACK_HOSTS and backend == "local"

@@ -11,6 +11,8 @@ from typing import Any
 
 import grpc
 import structlog
+from aisandbox_access import AccessError
+from aisandbox_access import status_of as access_status_of
 from aisandbox_crds import FieldError, InvalidRun
 from aisandbox_model_store import DiskFull, InvalidRunId, OutsideRoot, unknown_run
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -66,6 +68,8 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, Message | None]:
             return grpc.StatusCode.PERMISSION_DENIED, None
         case errors.AttemptOver():
             return grpc.StatusCode.FAILED_PRECONDITION, None
+        case AccessError():
+            return access_status_of(error), None
         case errors.ServiceStopping() | errors.BackendUnavailable():
             return grpc.StatusCode.UNAVAILABLE, None
     return grpc.StatusCode.INTERNAL, None

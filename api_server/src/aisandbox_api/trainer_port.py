@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import grpc
 from aisandbox.v1 import environment_pb2, simulator_pool_pb2, training_progress_pb2
+from aisandbox_access import Gate
 from aisandbox_environment import SimulatorRelay
 from aisandbox_process import is_loopback
 from aisandbox_process.grpc_options import Options
@@ -33,14 +34,15 @@ class TrainerPort:
         progress: ProgressServicer,
         relay: SimulatorRelay,
         options: Options,
+        gate: Gate,
         certificate: ServerCertificate | None = None,
     ) -> None:
         self._certificate = certificate
         self._grpc = grpc.aio.server(options=options)
-        add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress))
-        add_service(self._grpc, ENVIRONMENT, handlers(ENVIRONMENT, relay, raw=True))
+        add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))
+        add_service(self._grpc, ENVIRONMENT, handlers(ENVIRONMENT, relay, gate, raw=True))
         # A run counts the simulators of its pool; it attaches none.
-        listing = {"ListSimulators": handlers(SIMULATOR_POOLS, relay, raw=True)["ListSimulators"]}
+        listing = {"ListSimulators": handlers(SIMULATOR_POOLS, relay, gate, raw=True)["ListSimulators"]}
         self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SIMULATOR_POOLS.full_name, listing),))
 
     def bind(self, address: str) -> str:

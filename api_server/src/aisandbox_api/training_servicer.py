@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_access import Gate, Right, current_caller
 from aisandbox_crds import (
     EXPERIMENT_ANNOTATION,
     REQUEST_ANNOTATION,
@@ -32,6 +33,8 @@ from aisandbox_api.default_environment import environment_to_train
 from aisandbox_api.errors import RequestIdTaken
 from aisandbox_api.requests import given_run_id, list_query, new_run, page_token
 from aisandbox_api.responses import status_response
+from aisandbox_api.run_owner import owner_of
+from aisandbox_api.run_rights import RunRights
 from aisandbox_api.status_codes import abort_on_error
 
 log = structlog.get_logger()
@@ -73,6 +76,7 @@ class TrainingServicer:
     """The methods have the names and signatures of the generated servicer.
 
     ``adapter_address``: of the service's own adapter; None: the default environment of a run is the fake one.
+    ``rights``: who may do what with a run; None: everybody everything.
     """
 
     def __init__(
@@ -82,10 +86,12 @@ class TrainingServicer:
         random: Random,
         adapter_address: str | None = None,
         check: Callable[[TrainingRunSpec], Awaitable[None]] = check_environment,
+        rights: RunRights | None = None,
     ) -> None:
         self._backend = backend
         self._store = store
         self._random = random
+        self._rights = rights or RunRights(Gate(), backend)
         self._adapter_address = adapter_address
         self._check = check
         self._accepting = asyncio.Lock()
@@ -118,14 +124,16 @@ class TrainingServicer:
     async def GetTrainingStatus(self, request: pb.StatusRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
         async with abort_on_error(context):
-            return status_response(await self._backend.get(given_run_id(request.run_id)))
+            run = await self._rights.run(Right.VIEW, given_run_id(request.run_id), context.peer())
+            return status_response(run)
 
     async def WatchTraining(  # noqa: N802
         self, request: pb.WatchTrainingRequest, context: Context
     ) -> AsyncIterator[pb.StatusResponse]:
         """See the proto."""
         async with abort_on_error(context):
-            async for run in self._backend.watch(given_run_id(request.run_id)):
+            run_id = await self._reachable(Right.VIEW, request.run_id, context)
+            async for run in self._backend.watch(run_id):
                 yield status_response(run)
 
     async def ListTrainingRuns(  # noqa: N802
@@ -136,7 +144,7 @@ class TrainingServicer:
             query = list_query(request)
             runs = [
                 run
-                for run in await self._backend.list()
+                for run in await self._rights.visible(await self._backend.list())
                 if (not query.experiment_id or run.annotations.get(EXPERIMENT_ANNOTATION) == query.experiment_id)
                 and (not query.phases or run.status.phase in query.phases)
                 and (query.after is None or (run.creation_time, run.name) < query.after)
@@ -149,25 +157,29 @@ class TrainingServicer:
     async def CancelTraining(self, request: pb.CancelTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
         async with abort_on_error(context):
-            return status_response(await self._backend.cancel(given_run_id(request.run_id)))
+            run_id = await self._reachable(Right.TRAIN, request.run_id, context)
+            return status_response(await self._backend.cancel(run_id))
 
     async def SuspendTraining(self, request: pb.SuspendTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
         async with abort_on_error(context):
-            return status_response(await self._backend.suspend(given_run_id(request.run_id)))
+            run_id = await self._reachable(Right.TRAIN, request.run_id, context)
+            return status_response(await self._backend.suspend(run_id))
 
     async def ResumeTraining(self, request: pb.ResumeTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
         async with abort_on_error(context):
-            return status_response(await self._backend.resume(given_run_id(request.run_id)))
+            run_id = await self._reachable(Right.TRAIN, request.run_id, context)
+            return status_response(await self._backend.resume(run_id))
 
     async def _start(
         self, request: pb.TrainingRequest, algorithm: Algorithm | None, context: Context
     ) -> pb.TrainingResponse:
         async with abort_on_error(context):
             default = "fake" if self._adapter_address is None else "adapter"
-            run = new_run(request, algorithm, default, self._random)
-            key = request.request_id or run.name
+            owner = current_caller().name
+            run = new_run(request, algorithm, default, self._random, owner)
+            key = f"{owner}\n{request.request_id or run.name}"
             start = self._starting.get(key)
             if start is None or start.task.cancelling():
                 start = self._starting[key] = _Start()
@@ -175,20 +187,22 @@ class TrainingServicer:
                 start.task.add_done_callback(lambda done: self._accepted(key, done))
             accepted = await start.wait()
             digest = REQUEST_DIGEST_ANNOTATION
-            if accepted.annotations.get(digest) != run.annotations[digest]:
+            if accepted.annotations.get(digest) != run.annotations[digest] or owner_of(accepted) != owner:
                 raise RequestIdTaken(request.request_id, accepted.name)
             return pb.TrainingResponse(run_id=accepted.name)
 
     async def _accept(self, run: TrainingRun, start: _Start) -> TrainingRun:
         request_id = run.annotations.get(REQUEST_ANNOTATION)
-        if request_id is not None and (known := await self._backend.find_request(request_id)) is not None:
+        owner = owner_of(run)
+        if request_id is not None and (known := await self._backend.find_request(request_id, owner)) is not None:
             return known
         environment = environment_to_train(run, self._adapter_address)
         await self._check(replace(run.spec, environment=environment))
         if run.spec.model_output_path:
             async with self._accepting:  # of two runs for one file, the second must see the first
                 others = await self._backend.list()
-                await asyncio.to_thread(check_output, run, others, self._store)
+                kept = await self._outputs_of_others(others)
+                await asyncio.to_thread(check_output, run, others, self._store, kept)
                 start.checked = True
                 accepted = await self._backend.create(run)
         else:
@@ -196,6 +210,20 @@ class TrainingServicer:
             accepted = await self._backend.create(run)
         log.info("run accepted", run=run.name, algorithm=run.spec.algorithm, total_timesteps=run.spec.total_timesteps)
         return accepted
+
+    async def _reachable(self, right: Right, run_id: str, context: Context) -> str:
+        """The run_id of a request whose run the caller may use so. Raises InvalidRequest, RunUnknown, AccessError."""
+        name = given_run_id(run_id)
+        if self._rights.asks:
+            await self._rights.run(right, name, context.peer())
+        return name
+
+    async def _outputs_of_others(self, runs: Sequence[TrainingRun]) -> frozenset[str]:
+        """The names of the runs that are done whose output the caller may not write over."""
+        if not self._rights.asks:
+            return frozenset()
+        done = (run for run in runs if run.status.phase.is_done and run.spec.model_output_path)
+        return frozenset([run.name for run in done if not await self._rights.may_replace(run)])
 
     def _accepted(self, key: str, task: asyncio.Task[TrainingRun]) -> None:
         if (start := self._starting.get(key)) is not None and start.task is task:

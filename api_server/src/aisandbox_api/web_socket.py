@@ -17,6 +17,11 @@ PING_SECONDS = 30.0
 FIRST_CLOSE_CODE = 4000
 """A close code of 4000 and more is the application's; the rest is the google.rpc.Code."""
 
+PROTOCOL = "aisandbox.v1"
+"""The protocol that is agreed on with a page that offers it; needed beside a token."""
+TOKEN_PROTOCOL = "bearer.aisandbox."  # noqa: S105 -- what is before the token
+"""Before a token in the list of protocols that a page offers."""
+
 _LONGEST_REASON = 123
 """Bytes of the reason of a close frame (RFC 6455)."""
 
@@ -48,7 +53,9 @@ async def serve_simulator(
     request: web.Request, relay: SimulatorRelay, pool: str, largest_message: int
 ) -> web.WebSocketResponse:
     """Serves one simulator of ``pool`` until its socket is closed."""
-    socket = web.WebSocketResponse(heartbeat=PING_SECONDS, max_msg_size=largest_message, compress=False)
+    socket = web.WebSocketResponse(
+        heartbeat=PING_SECONDS, max_msg_size=largest_message, compress=False, protocols=[PROTOCOL]
+    )
     await socket.prepare(request)
     metadata = {key.lower(): value for key, value in request.headers.items()}
     try:

@@ -9,6 +9,7 @@ from aisandbox_process import set_up_grpc
 
 set_up_grpc()  # before gRPC is imported, below
 
+from aisandbox_access import InvalidTokenFile  # noqa: E402
 from aisandbox_process import InvalidSetting, log  # noqa: E402
 
 from aisandbox_inference.errors import StartupError  # noqa: E402
@@ -22,7 +23,7 @@ def main() -> int:
         settings = Settings.from_environ(os.environ)
         log.configure(settings.log_level)
         create_server(settings).serve()
-    except (InvalidSetting, StartupError) as error:
+    except (InvalidSetting, InvalidTokenFile, StartupError) as error:
         print(f"aisandbox-inference: {error}", file=sys.stderr)
         return 2
     return 0

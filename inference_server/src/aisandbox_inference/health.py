@@ -6,6 +6,7 @@ Must not know how a policy is loaded.
 from __future__ import annotations
 
 import grpc
+from aisandbox_access import AccessError, status_of
 from aisandbox_model_store import unknown_run
 from aisandbox_wire import run_of_health_service
 from grpc_health.v1 import health_pb2
@@ -14,6 +15,7 @@ from grpc_health.v1.health import HealthServicer
 from aisandbox_inference.coroutines import run_blocking
 from aisandbox_inference.policy_service import PolicyService
 from aisandbox_inference.rpc_methods import SERVICE
+from aisandbox_inference.run_rights import RunRights
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -25,6 +27,7 @@ class ModelHealth(HealthServicer):  # type: ignore[misc]  # grpcio-health-checki
     def __init__(self, service: PolicyService) -> None:
         super().__init__()
         self._policies = service
+        self.rights: RunRights | None = None
 
     def ready(self) -> None:
         """Report that the server accepts calls."""
@@ -38,6 +41,11 @@ class ModelHealth(HealthServicer):  # type: ignore[misc]  # grpcio-health-checki
         run_id = run_of_health_service(request.service)
         if run_id is None:
             return super().Check(request, context)
+        if self.rights is not None:  # the other names are for probes, which have no credentials
+            try:
+                run_blocking(self.rights.may_act(context.invocation_metadata(), run_id, context.peer()))
+            except AccessError as error:
+                context.abort(status_of(error), str(error))
         can_act = run_blocking(self._policies.can_act(run_id))
         if can_act is None:
             context.abort(grpc.StatusCode.NOT_FOUND, unknown_run(run_id))

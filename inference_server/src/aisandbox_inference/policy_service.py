@@ -161,6 +161,11 @@ class ActStream:
         self._service = service
         self._run_id, self._model, self._stochastic = "", "", False
 
+    @property
+    def run_id(self) -> str:
+        """The run of the last request that named one."""
+        return self._run_id
+
     def reply(self, message: pb.ActStreamRequest) -> FutureCoroutine[pb.ActStreamResponse]:
         """Return the reply to the next request; an error is part of the reply."""
         request = message.request

@@ -1,11 +1,13 @@
 """The five calls as methods on bytes, for aisandbox_process.grpc_direct.
 
-Owns their names and serialization. Must not know which server calls them.
+Owns their names, serialization, and when a caller's right to a run is checked. Must not know which server calls them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
@@ -16,39 +18,63 @@ from grpc_status import rpc_status
 from aisandbox_inference.coroutines import FutureCoroutine
 from aisandbox_inference.errors import Stopping
 from aisandbox_inference.policy_service import PolicyService
+from aisandbox_inference.run_rights import RunRights
 from aisandbox_inference.status_codes import status_of
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PolicyTrainerService"].full_name
 
 
-def policy_methods(service: PolicyService) -> Methods:
-    """Return the methods of ``service``."""
-    return Methods(
+def policy_methods(service: PolicyService, rights: RunRights | None = None) -> Methods:
+    """Return the methods of ``service``. ``rights``: who may call; None: everybody."""
+    unary = partial(_unary, rights=rights)
+    methods = Methods(
         service=SERVICE,
         unary={
-            "Act": _unary(pb.ActRequest, service.act),
-            "ActBatch": _unary(pb.ActBatchRequest, service.act_batch),
-            "DescribeModel": _unary(pb.DescribeModelRequest, service.describe_model),
+            "Act": unary(pb.ActRequest, service.act),
+            "ActBatch": unary(pb.ActBatchRequest, service.act_batch),
+            "DescribeModel": unary(pb.DescribeModelRequest, service.describe_model),
         },
-        streaming={"GetModel": _get_model(service)},
-        bidirectional={"ActStream": lambda: _unary(pb.ActStreamRequest, service.act_stream().reply)},
+        streaming={"GetModel": _get_model(service, rights)},
+        bidirectional={"ActStream": lambda: _act_stream(service, rights)},
         status_of=lambda call, error: rpc_status.to_status(service.error_status(call, error)),
         stopping=rpc_status.to_status(status_of(Stopping())),
     )
+    return methods if rights is None else replace(methods, admit=rights.admit, stream=rights.stream)
 
 
-def _unary(request: Any, answer: Callable[[Any], FutureCoroutine[Any]]) -> UnaryMethod:
-    def method(message: bytes) -> FutureCoroutine[bytes]:
-        reply = yield from answer(parse_bounded(request, message))
+def _unary(request: Any, answer: Callable[[Any], FutureCoroutine[Any]], rights: RunRights | None) -> UnaryMethod:
+    def method(message: bytes, caller: Any) -> FutureCoroutine[bytes]:
+        parsed = parse_bounded(request, message)
+        if rights is not None:
+            yield from rights.check(caller, parsed.run_id)
+        reply = yield from answer(parsed)
         serialized: bytes = reply.SerializeToString()
         return serialized
 
     return method
 
 
-def _get_model(service: PolicyService) -> StreamingMethod:
-    def method(message: bytes) -> FutureCoroutine[Iterator[bytes]]:
-        parts = yield from service.get_model(parse_bounded(pb.GetModelRequest, message))
+def _act_stream(service: PolicyService, rights: RunRights | None) -> UnaryMethod:
+    """The method of one stream: a request for a run that the caller may not use ends it."""
+    stream = service.act_stream()
+
+    def method(message: bytes, caller: Any) -> FutureCoroutine[bytes]:
+        parsed = parse_bounded(pb.ActStreamRequest, message)
+        if rights is not None:  # also without a new run: the right may have been taken away
+            yield from rights.check(caller, parsed.request.run_id or stream.run_id)
+        reply = yield from stream.reply(parsed)
+        serialized: bytes = reply.SerializeToString()
+        return serialized
+
+    return method
+
+
+def _get_model(service: PolicyService, rights: RunRights | None) -> StreamingMethod:
+    def method(message: bytes, caller: Any) -> FutureCoroutine[Iterator[bytes]]:
+        parsed = parse_bounded(pb.GetModelRequest, message)
+        if rights is not None:
+            yield from rights.check(caller, parsed.run_id)
+        parts = yield from service.get_model(parsed)
         return (part.SerializeToString() for part in parts)
 
     return method

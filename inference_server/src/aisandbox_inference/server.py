@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import structlog
+from aisandbox_access import ThreadAdmission, ThreadGate, check_exposure, create_gate
+from aisandbox_model_store import RunStore
 from aisandbox_process import join_host_port
 from aisandbox_process.grpc_direct import MethodServer, serve_methods
 from aisandbox_process.grpc_options import connection_age, server_options
@@ -29,6 +31,7 @@ from aisandbox_inference.errors import AddressInUse
 from aisandbox_inference.health import ModelHealth
 from aisandbox_inference.policy_service import create_policy_service
 from aisandbox_inference.rpc_methods import SERVICE, policy_methods
+from aisandbox_inference.run_rights import RunRights
 from aisandbox_inference.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -50,6 +53,7 @@ class Server:
         self._certificate = None if settings.tls is None else ServerCertificate(settings.tls)
         self._registry = CollectorRegistry()
         self._policies = create_policy_service(settings, self._registry)
+        self._gate: ThreadGate | None = None
         self._health = ModelHealth(self._policies)
         self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="grpc")
         self._grpc: grpc.Server | None = None
@@ -63,16 +67,25 @@ class Server:
         return join_host_port(self._settings.grpc_host, self.port)
 
     def start(self) -> None:
-        """Listen. Raises AddressInUse."""
+        """Listen. Raises AddressInUse, InvalidSetting, InvalidTokenFile."""
+        access = self._settings.access
+        check_exposure(
+            self._settings.grpc_host,
+            authenticates=access.auth != "off",
+            tls=self._settings.tls,
+            insecure=access.insecure,
+            variable="GRPC_HOST",
+        )
+        rights = self._open_gate()
         options = server_options(
             ping_seconds=30, ping_timeout_seconds=10, largest_message=self._settings.max_message_bytes
         )
         server = grpc.server(
             self._threads,
-            interceptors=[SmallRequests()],
+            interceptors=[*([] if self._gate is None else [ThreadAdmission(self._gate, SERVICE)]), SmallRequests()],
             options=[*options, *connection_age(self._settings.max_connection_age_seconds)],
         )
-        calls = serve_methods(server, policy_methods(self._policies))
+        calls = serve_methods(server, policy_methods(self._policies, rights))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         enable_reflection(server, (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name))
         wanted = join_host_port(self._settings.grpc_host, self._settings.grpc_port)
@@ -102,6 +115,9 @@ class Server:
             self._grpc = self._calls = None
         if self._metrics_server is not None:
             self._metrics_server.close()
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
         self._policies.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         log.info("stopped")
@@ -119,6 +135,15 @@ class Server:
                 break
         log.info("draining", grace_seconds=self._settings.stop_grace_seconds)
         self.stop()
+
+    def _open_gate(self) -> RunRights | None:
+        """Who may call what; None: everybody, and nobody is asked who they are."""
+        settings = self._settings
+        if settings.access.auth == "off":
+            return None
+        self._gate = ThreadGate(lambda: create_gate(settings.access, settings.pod_namespace))
+        rights = self._health.rights = RunRights(self._gate, RunStore(settings.models_dir), SERVICE)
+        return rights
 
     def _serve_metrics(self, local_address: str) -> None:
         port = self._settings.metrics_port

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aisandbox_access import AccessSettings
 from aisandbox_process import InvalidSetting, log_level, port, seconds, whole_number
 from aisandbox_process.tls import ServerFiles, server_files
 
@@ -44,6 +45,10 @@ class Settings:
     """How long calls that are running at SIGTERM may take to end."""
     max_connection_age_seconds: float = 300.0
     """Seconds after which clients are asked to connect again, so that they find new servers; 0: never."""
+    access: AccessSettings = field(default_factory=AccessSettings)
+    """Who may call."""
+    pod_namespace: str = ""
+    """The namespace of the runs; needed with AUTH kubernetes."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -68,6 +73,8 @@ class Settings:
             max_connection_age_seconds=seconds(
                 environ, "MAX_CONNECTION_AGE_SECONDS", default.max_connection_age_seconds
             ),
+            access=AccessSettings.from_environ(environ),
+            pod_namespace=environ.get("POD_NAMESPACE") or "",
         )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from concurrent.futures import CancelledError
 
 import structlog
+from aisandbox_access import AccessError
+from aisandbox_access import status_of as access_status_of
 from aisandbox_model_store import Damaged, InvalidRunId, InvalidSelector, ModelNotFound, RunNotFound, unknown_run
 from aisandbox_wire import OversizedMessage, WireError
 from google.protobuf import any_pb2
@@ -38,6 +40,8 @@ def status_of(error: Exception) -> status_pb2.Status:
             return _status(code_pb2.DATA_LOSS, error)
         case Stopping():
             return _status(code_pb2.UNAVAILABLE, error)
+        case AccessError():
+            return _status(access_status_of(error).value[0], error)
         case CancelledError():
             return status_pb2.Status(code=code_pb2.CANCELLED, message="the client has cancelled the call")
         case DecodeError():

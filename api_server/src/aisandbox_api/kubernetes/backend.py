@@ -211,10 +211,10 @@ class KubernetesBackend:
             raise RunUnknown(name)
         return run
 
-    async def find_request(self, request_id: str) -> TrainingRun | None:
+    async def find_request(self, request_id: str, owner: str = "") -> TrainingRun | None:
         """The run of that request; one of another replica may be found only by its name, when it is created."""
         self._connection()
-        run = self._cache.of_request(request_id)
+        run = self._cache.of_request(request_id, owner)
         return None if run is None or run.deletion_time else self._views.runs[run.name]
 
     async def list(self) -> Sequence[TrainingRun]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from aisandbox_crds import REQUEST_ANNOTATION, TrainingRun
 
 from aisandbox_api.kubernetes.run_resources import RunEvent, RunList, UnreadableRun
+from aisandbox_api.run_owner import owner_of
 
 OnChange = Callable[[TrainingRun | None, TrainingRun | None], None]
 
@@ -25,7 +26,7 @@ class RunCache:
     def __init__(self, on_change: OnChange = lambda before, after: None) -> None:
         self._on_change = on_change
         self._runs: dict[str, TrainingRun] = {}
-        self._requests: dict[str, str] = {}
+        self._requests: dict[tuple[str, str], str] = {}
         self._position = 0
 
     @property
@@ -33,9 +34,9 @@ class RunCache:
         """By name."""
         return self._runs
 
-    def of_request(self, request_id: str) -> TrainingRun | None:
-        """The run that was started with this request_id."""
-        name = self._requests.get(request_id)
+    def of_request(self, request_id: str, owner: str = "") -> TrainingRun | None:
+        """The run that ``owner`` has started with this request_id."""
+        name = self._requests.get((request_id, owner))
         return self._runs.get(name) if name is not None else None
 
     def put(self, run: TrainingRun) -> None:
@@ -82,16 +83,16 @@ class RunCache:
             before = None
         self._runs[run.name] = run
         if request_id := run.annotations.get(REQUEST_ANNOTATION):
-            self._requests[request_id] = run.name
+            self._requests[request_id, owner_of(run)] = run.name
         self._on_change(before, run)
 
     def _remove(self, name: str) -> None:
         run = self._runs.pop(name, None)
         if run is None:
             return
-        request_id = run.annotations.get(REQUEST_ANNOTATION, "")
-        if self._requests.get(request_id) == name:
-            del self._requests[request_id]
+        request = (run.annotations.get(REQUEST_ANNOTATION, ""), owner_of(run))
+        if self._requests.get(request) == name:
+            del self._requests[request]
         self._on_change(run, None)
 
 

@@ -32,6 +32,7 @@ from aisandbox_api.local.launcher import Launcher, ProcessLauncher
 from aisandbox_api.local.records import RecordStore
 from aisandbox_api.local.run_supervisor import RunSupervisor, SupervisorContext
 from aisandbox_api.local.trainer_slots import TrainerSlots
+from aisandbox_api.run_owner import owner_of
 from aisandbox_api.settings import Settings
 
 log = structlog.get_logger()
@@ -146,10 +147,11 @@ class LocalBackend:
         """The run. Raises RunUnknown."""
         return self._find(name).run
 
-    async def find_request(self, request_id: str) -> TrainingRun | None:
+    async def find_request(self, request_id: str, owner: str = "") -> TrainingRun | None:
         """The run of that request."""
+        asked = (request_id, owner)
         runs = (supervisor.run for supervisor in self._supervisors.values())
-        return next((run for run in runs if run.annotations.get(REQUEST_ANNOTATION) == request_id), None)
+        return next((run for run in runs if (run.annotations.get(REQUEST_ANNOTATION), owner_of(run)) == asked), None)
 
     async def list(self) -> Sequence[TrainingRun]:
         """Every run."""

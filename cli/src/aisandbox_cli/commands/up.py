@@ -78,6 +78,13 @@ def up(
         str | None,
         typer.Option(envvar="LOG_LEVEL", metavar="LEVEL", show_default="info", help="debug, info, warning or error."),
     ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure",
+            help="Listen for other machines without asking callers who they are or without TLS (INSECURE=true).",
+        ),
+    ] = False,
     as_json: options.ReadyJson = False,
     stop_with_parent: options.StopWithParent = False,
 ) -> None:
@@ -99,6 +106,7 @@ def up(
         "CHECKPOINT_DIR": checkpoint_dir,
         "MAX_CONCURRENT_RUNS": max_concurrent_runs,
         "LOG_LEVEL": log_level,
+        "INSECURE": "true" if insecure else None,
     }
     environ = {**os.environ, **{name: str(value) for name, value in chosen.items() if value is not None}}
     if stop_with_parent:

@@ -13,10 +13,18 @@ what the bytes mean.
 from aisandbox_process.grpc_direct.choice import direct_is_used, open_stream, serve_methods, serve_streams
 from aisandbox_process.grpc_direct.client_stream import ClientStream, StreamEnded
 from aisandbox_process.grpc_direct.method_server import MethodServer
-from aisandbox_process.grpc_direct.methods import Answer, BidirectionalMethod, Methods, StreamingMethod, UnaryMethod
+from aisandbox_process.grpc_direct.methods import (
+    Admit,
+    Answer,
+    BidirectionalMethod,
+    Methods,
+    StreamingMethod,
+    UnaryMethod,
+)
 from aisandbox_process.grpc_direct.stream_server import StreamAborted, StreamHandler, StreamServer
 
 __all__ = [
+    "Admit",
     "Answer",
     "BidirectionalMethod",
     "ClientStream",

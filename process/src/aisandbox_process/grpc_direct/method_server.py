@@ -16,7 +16,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -117,7 +117,7 @@ class PublicMethodServer:
 
     def _unary(self, name: str, method: UnaryMethod) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         def reply(request: bytes, context: grpc.ServicerContext) -> bytes:
-            value: bytes = self._value_of(name, method(request), context)
+            value: bytes = self._value_of(name, method(request, self._caller(name, context)), context)
             return value
 
         return reply
@@ -126,7 +126,7 @@ class PublicMethodServer:
         self, name: str, method: StreamingMethod
     ) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
         def replies(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-            yield from self._value_of(name, method(request), context)
+            yield from self._value_of(name, method(request, self._caller(name, context)), context)
 
         return replies
 
@@ -134,10 +134,11 @@ class PublicMethodServer:
         self, name: str, new_method: BidirectionalMethod
     ) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
         def replies(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+            caller = self._caller(name, context)
             method = new_method()
-            with self._reader(requests) as reader:
+            with self._stream(name, context), self._reader(requests) as reader:
                 while (request := reader.read()) is not None:
-                    yield self._value_of(name, method(request), context)
+                    yield self._value_of(name, method(request, caller), context)
                     if self._stopping:
                         break
                 if self._stopping:
@@ -159,6 +160,20 @@ class PublicMethodServer:
             with self._lock:
                 self._streams.discard(reader)
             reader.close()
+
+    def _caller(self, name: str, context: grpc.ServicerContext) -> Any:
+        """Who makes the call; gRPC has read the request of a unary call by then."""
+        return self._value_of(name, self._methods.admit(name, context.invocation_metadata(), context.peer), context)
+
+    @contextmanager
+    def _stream(self, name: str, context: grpc.ServicerContext) -> Iterator[None]:
+        with ExitStack() as opened:
+            if self._methods.stream is not None:
+                try:
+                    opened.enter_context(self._methods.stream(context.peer()))
+                except Exception as error:
+                    _abort(context, self._methods.status_of(name, error))
+            yield
 
     def _value_of(self, name: str, answer: Answer[Any], context: grpc.ServicerContext) -> Any:
         try:

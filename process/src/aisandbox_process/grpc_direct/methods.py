@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -19,19 +20,29 @@ Answer: TypeAlias = Generator[Future[Any], None, T]
 return value is the reply. A server resumes it when the future is done. ``future.cancel()`` means that the client no
 longer waits for the reply; the generator is resumed all the same."""
 
-UnaryMethod: TypeAlias = Callable[[bytes], Answer[bytes]]
-StreamingMethod: TypeAlias = Callable[[bytes], Answer[Iterator[bytes]]]
+UnaryMethod: TypeAlias = Callable[[bytes, Any], Answer[bytes]]
+"""The second argument is the caller, as ``Methods.admit`` returns it."""
+StreamingMethod: TypeAlias = Callable[[bytes, Any], Answer[Iterator[bytes]]]
 """One request, several replies."""
 BidirectionalMethod: TypeAlias = Callable[[], UnaryMethod]
 """Called once for each stream; the result answers the stream's requests, one reply each."""
+Admit: TypeAlias = Callable[[str, Any, Callable[[], str]], Answer[Any]]
+"""Asked with the name of the method, the call's metadata and a function that says the peer, before the request is read.
+Its value is the caller; it raises to refuse the call."""
+
+
+def admit_all(_name: str, _metadata: Any, _peer: Callable[[], str]) -> Answer[Any]:
+    """Every call is admitted, and nobody is asked who makes it."""
+    yield from ()
 
 
 @dataclass(frozen=True, slots=True)
 class Methods:
     """The methods of ``service`` (its full name) by their names within it.
 
-    ``status_of(method, error)`` is the status a call ends with when its method raises ``error``. ``stopping`` is the
-    status a bidirectional stream ends with when the server stops.
+    ``status_of(method, error)`` is the status a call ends with when its method, or ``admit``, raises ``error``.
+    ``stopping`` is the status a bidirectional stream ends with when the server stops. ``stream(peer)`` is entered while
+    a bidirectional stream of the peer is open; it raises to refuse it.
     """
 
     service: str
@@ -40,3 +51,5 @@ class Methods:
     bidirectional: Mapping[str, BidirectionalMethod]
     status_of: Callable[[str, Exception], grpc.Status]
     stopping: grpc.Status
+    admit: Admit = admit_all
+    stream: Callable[[str], AbstractContextManager[None]] | None = None

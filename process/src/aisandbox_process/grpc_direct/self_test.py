@@ -109,7 +109,7 @@ class _EchoHandler:
         """Nothing is held."""
 
 
-def _echo(request: bytes) -> Answer[bytes]:
+def _echo(request: bytes, _caller: object) -> Answer[bytes]:
     yield from ()
     return request
 

@@ -51,7 +51,7 @@ class Call:
     """One call. Its events arrive in the polling thread; an answer that waited continues in another thread."""
 
     __slots__ = (
-        "_call", "_cancel_is_watched", "_ended", "_lock", "_metadata_is_sent", "_pending_batches", "_server",
+        "_call", "_caller", "_cancel_is_watched", "_ended", "_lock", "_metadata_is_sent", "_pending_batches", "_server",
         "_waits_for", "name", "path",
     )  # fmt: skip
 
@@ -60,6 +60,7 @@ class Call:
         self.path = f"/{server.methods.service}/{name}"
         self._server = server
         self._call: Any = None
+        self._caller: Any = None
         self._lock = threading.RLock()
         self._pending_batches = 1  # batches of operations that have not completed; the first one brings the call
         self._metadata_is_sent = False
@@ -75,7 +76,7 @@ class Call:
             return self, ()
         self._call = event.call
         self._server.request_call(type(self)(self._server, self.name))  # before anything can fail in this one
-        return self._handle(self._begin, event)
+        return self._handle(self._admit, event)
 
     def on_request(self, event: Any) -> _Handled:
         """A request has arrived, or there will be none."""
@@ -102,7 +103,16 @@ class Call:
         self._discard()
         return self, ()
 
-    def _begin(self, _event: Any) -> None:
+    def _admit(self, event: Any) -> None:
+        """Ask who calls before anything of the request is read."""
+        admit = self._server.methods.admit
+        self._advance(admit(self.name, event.invocation_metadata, lambda: _text(event.call.peer())), self._admitted)
+
+    def _admitted(self, caller: Any) -> None:
+        self._caller = caller
+        self._begin()
+
+    def _begin(self) -> None:
         self._start(self.on_request, cygrpc.ReceiveMessageOperation(0))
 
     def _receive(self, event: Any) -> None:
@@ -110,7 +120,7 @@ class Call:
         if message is None:  # the client has gone, or the message is over the limit: gRPC has answered it
             self._end(_NO_REQUEST)
         else:
-            self._advance(self._answer(message))
+            self._advance(self._answer(message), self._reply)
 
     def _answer(self, message: bytes) -> Answer[Any]:
         raise NotImplementedError
@@ -131,30 +141,31 @@ class Call:
             if self._waits_for is not None:
                 self._waits_for.cancel()
 
-    def _advance(self, answer: Answer[Any]) -> None:
+    def _advance(self, answer: Answer[Any], use: Callable[[Any], None]) -> None:
+        """Continue ``answer``; ``use`` gets its value."""
         if self._ended:
             answer.close()
             return
         try:
             future = next(answer)
         except StopIteration as end:
-            self._reply(end.value)
+            use(end.value)
         except Exception as error:
             self._end(self._server.methods.status_of(self.name, error))
         else:
             self._watch_cancel()
             self._wait_for(future)
-            future.add_done_callback(lambda _: self._resume(answer))
+            future.add_done_callback(lambda _: self._resume(answer, use))
 
     def _wait_for(self, future: Future[Any]) -> None:
         self._waits_for = future
         if self._ended:  # the client has cancelled in the meantime
             future.cancel()
 
-    def _resume(self, answer: Answer[Any]) -> None:
+    def _resume(self, answer: Answer[Any], use: Callable[[Any], None]) -> None:
         """Continue in the thread that has completed the future."""
         try:
-            self._advance(answer)
+            self._advance(answer, use)
         except Exception:
             self._fail()
 
@@ -199,7 +210,7 @@ class UnaryCall(Call):
     __slots__ = ()
 
     def _answer(self, message: bytes) -> Answer[Any]:
-        return self._server.methods.unary[self.name](message)
+        return self._server.methods.unary[self.name](message, self._caller)
 
     def _reply(self, value: bytes) -> None:
         self._end(None, value)
@@ -211,7 +222,7 @@ class StreamingCall(Call):
     __slots__ = ("_replies",)
 
     def _answer(self, message: bytes) -> Answer[Any]:
-        return self._server.methods.streaming[self.name](message)
+        return self._server.methods.streaming[self.name](message, self._caller)
 
     def _reply(self, value: Iterator[bytes]) -> None:
         self._replies = value
@@ -231,13 +242,25 @@ class StreamingCall(Call):
 class StreamCall(Call):
     """One reply a request, in order."""
 
-    __slots__ = ("_idle", "_method")
+    __slots__ = ("_idle", "_method", "_open")
 
-    def _begin(self, _event: Any) -> None:
-        self._method: UnaryMethod = self._server.methods.bidirectional[self.name]()
+    def _begin(self) -> None:
+        methods = self._server.methods
+        self._open = contextlib.ExitStack()
+        if methods.stream is not None:
+            try:
+                self._open.enter_context(methods.stream(_text(self._call.peer())))
+            except Exception as error:
+                self._end(methods.status_of(self.name, error))
+                return
+        self._method: UnaryMethod = methods.bidirectional[self.name]()
         self._idle = True
         self._watch_cancel()
-        self._server.streams.add(self)
+        with self._lock:
+            if self._ended:  # the client has cancelled while it was asked who calls
+                self._open.close()
+                return
+            self._server.streams.add(self)
         self._start(self.on_request, cygrpc.ReceiveMessageOperation(0), *self._initial_metadata())
         if self._server.stopping:
             self.stop()
@@ -249,7 +272,7 @@ class StreamCall(Call):
         if message is None:
             self._end(None)
         else:
-            self._advance(self._method(message))
+            self._advance(self._method(message, self._caller), self._reply)
 
     def _reply(self, value: bytes) -> None:
         with self._lock:
@@ -268,6 +291,12 @@ class StreamCall(Call):
 
     def _discard(self) -> None:
         self._server.streams.discard(self)
+        if hasattr(self, "_open"):  # else it was not admitted
+            self._open.close()
+
+
+def _text(peer: str | bytes) -> str:
+    return peer.decode("ascii", "replace") if isinstance(peer, bytes) else peer
 
 
 def _status_operation(status: grpc.Status | _Status | None) -> Any:

@@ -32,7 +32,9 @@ class PolicyTrainerServiceStub:
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
-    call can succeed (the client retries with backoff). Any other code is a bug of the service.
+    call can succeed (the client retries with backoff). Where the service asks its callers who they are, a call needs the
+    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
+    the caller lacks, for the run or at all. Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
     inference-server.
@@ -105,7 +107,9 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
-    call can succeed (the client retries with backoff). Any other code is a bug of the service.
+    call can succeed (the client retries with backoff). Where the service asks its callers who they are, a call needs the
+    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
+    the caller lacks, for the run or at all. Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
     inference-server.
@@ -174,7 +178,9 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
-    call can succeed (the client retries with backoff). Any other code is a bug of the service.
+    call can succeed (the client retries with backoff). Where the service asks its callers who they are, a call needs the
+    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
+    the caller lacks, for the run or at all. Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
     inference-server.

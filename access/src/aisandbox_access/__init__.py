@@ -1,0 +1,122 @@
+"""Who calls a server of the project, what they may do, and the record of it.
+
+:class:`Gate` admits calls; :func:`create_gate` makes the one that the settings name. The names are loaded when they are
+first used: tokens of issuers, clusters and gRPC need packages of their own (the extras ``oidc``, ``kubernetes`` and
+``grpc``). The modules are internal. Must not know what any method does.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aisandbox_access.aio_admission import AioAdmission, counted, recorded, status_of
+    from aisandbox_access.answer_cache import Answer, AnswerCache
+    from aisandbox_access.audit import Audit
+    from aisandbox_access.authorizers import Authorizer, RoleAuthorizer, Target
+    from aisandbox_access.cluster import ClusterAuthenticator, ClusterAuthorizer, review_token
+    from aisandbox_access.errors import (
+        AccessError,
+        CannotDecide,
+        InvalidTokenFile,
+        LimitReached,
+        NotAuthenticated,
+        NotPermitted,
+        Refused,
+    )
+    from aisandbox_access.exposure import check_exposure
+    from aisandbox_access.gate import RUN_METADATA, Authenticator, Gate, text_metadata
+    from aisandbox_access.gates import create_gate, service_token
+    from aisandbox_access.oidc import IssuerAuthenticator
+    from aisandbox_access.peers import PeerStreams
+    from aisandbox_access.principals import ANONYMOUS, OWNER_ANNOTATION, Caller, Principal, current_caller, set_caller
+    from aisandbox_access.rights import ACT_METHOD, ATTACH_METHOD, METHODS, ROLES, STATUS_METHOD, Right, Rule, Scope
+    from aisandbox_access.settings import AccessSettings, OidcSettings
+    from aisandbox_access.thread_admission import ThreadAdmission, ThreadGate
+    from aisandbox_access.token_file import TokenFile, token_line
+
+_MODULES = {
+    "aio_admission": ("AioAdmission", "counted", "recorded", "status_of"),
+    "answer_cache": ("Answer", "AnswerCache"),
+    "audit": ("Audit",),
+    "authorizers": ("Authorizer", "RoleAuthorizer", "Target"),
+    "cluster": ("ClusterAuthenticator", "ClusterAuthorizer", "review_token"),
+    "errors": (
+        "AccessError",
+        "CannotDecide",
+        "InvalidTokenFile",
+        "LimitReached",
+        "NotAuthenticated",
+        "NotPermitted",
+        "Refused",
+    ),
+    "exposure": ("check_exposure",),
+    "gate": ("RUN_METADATA", "Authenticator", "Gate", "text_metadata"),
+    "gates": ("create_gate", "service_token"),
+    "oidc": ("IssuerAuthenticator",),
+    "peers": ("PeerStreams",),
+    "principals": ("ANONYMOUS", "OWNER_ANNOTATION", "Caller", "Principal", "current_caller", "set_caller"),
+    "rights": ("ACT_METHOD", "ATTACH_METHOD", "METHODS", "ROLES", "STATUS_METHOD", "Right", "Rule", "Scope"),
+    "settings": ("AccessSettings", "OidcSettings"),
+    "thread_admission": ("ThreadAdmission", "ThreadGate"),
+    "token_file": ("TokenFile", "token_line"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "ACT_METHOD",
+    "ANONYMOUS",
+    "ATTACH_METHOD",
+    "METHODS",
+    "OWNER_ANNOTATION",
+    "ROLES",
+    "RUN_METADATA",
+    "STATUS_METHOD",
+    "AccessError",
+    "AccessSettings",
+    "AioAdmission",
+    "Answer",
+    "AnswerCache",
+    "Audit",
+    "Authenticator",
+    "Authorizer",
+    "Caller",
+    "CannotDecide",
+    "ClusterAuthenticator",
+    "ClusterAuthorizer",
+    "Gate",
+    "InvalidTokenFile",
+    "IssuerAuthenticator",
+    "LimitReached",
+    "NotAuthenticated",
+    "NotPermitted",
+    "OidcSettings",
+    "PeerStreams",
+    "Principal",
+    "Refused",
+    "Right",
+    "RoleAuthorizer",
+    "Rule",
+    "Scope",
+    "Target",
+    "ThreadAdmission",
+    "ThreadGate",
+    "TokenFile",
+    "check_exposure",
+    "counted",
+    "create_gate",
+    "current_caller",
+    "recorded",
+    "review_token",
+    "service_token",
+    "set_caller",
+    "status_of",
+    "text_metadata",
+    "token_line",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -1,0 +1,110 @@
+"""The gate of a grpc.aio server: every call passes it before its request is read.
+
+Needs the extra ``aisandbox-access[grpc]``. Must not know services.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import grpc
+
+from aisandbox_access.errors import AccessError, LimitReached
+from aisandbox_access.gate import Gate, status_name, text_metadata
+from aisandbox_access.principals import Caller, current_caller, set_caller
+from aisandbox_access.rights import Rule
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class AioAdmission(grpc.aio.ServerInterceptor):
+    """Admits the calls of a server. Only needed if the gate asks who calls."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
+        """The method's handler, or one that refuses the call without reading it."""
+        method: str = handler_call_details.method
+        try:
+            caller = await self._gate.admit(method, text_metadata(handler_call_details.invocation_metadata))
+        except AccessError as error:
+            return grpc.stream_stream_rpc_method_handler(self._refusal(method, error))
+        set_caller(caller)
+        return await continuation(handler_call_details)
+
+    def _refusal(self, method: str, error: AccessError) -> Callable[..., Awaitable[None]]:
+        async def refuse(_requests: Any, context: Context) -> None:
+            self._gate.record_refusal(error, Caller(method), context.peer())
+            await context.abort(status_of(error), str(error))
+
+        return refuse
+
+
+def status_of(error: AccessError) -> grpc.StatusCode:
+    """The gRPC status of an error."""
+    return grpc.StatusCode[status_name(error)]
+
+
+def recorded(gate: Gate, method: str, behavior: Callable[..., Any]) -> Callable[..., Any]:
+    """``behavior``, a method that takes one message: every call that changes something is recorded with its result."""
+    rule: Rule | None = gate.rule(method)
+    if rule is None or not rule.changes or inspect.isasyncgenfunction(behavior):
+        return behavior
+
+    async def reply(request: Any, context: Context) -> Any:
+        result = "CANCELLED"
+        run = getattr(request, "run_id", "")
+        why = ""
+        try:
+            answer = await behavior(request, context)
+            result = "OK"
+            run = getattr(answer, "run_id", run)
+            return answer
+        except BaseException:
+            code = context.code()
+            if isinstance(code, grpc.StatusCode):
+                result = code.name
+            why = str(context.details() or "")
+            raise
+        finally:
+            gate.audit.record(current_caller().name, context.peer(), method, run, result, why)
+
+    return reply
+
+
+def counted(gate: Gate, method: str, behavior: Callable[..., Any]) -> Callable[..., Any]:
+    """``behavior``, a method with a stream of messages: its streams count for their peer, who may have only so many."""
+
+    @contextlib.contextmanager
+    def stream(context: Context) -> Iterator[None]:
+        peer = context.peer()
+        with gate.streams.stream(peer):
+            set_caller(replace(current_caller(), method=method, peer=peer))
+            yield
+
+    if inspect.isasyncgenfunction(behavior):
+
+        async def replies(requests: Any, context: Context) -> AsyncIterator[Any]:
+            try:
+                with stream(context):
+                    async with contextlib.aclosing(behavior(requests, context)) as answers:
+                        async for reply in answers:
+                            yield reply
+            except LimitReached as error:
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+
+        return replies
+
+    async def serve(requests: Any, context: Context) -> None:
+        try:
+            with stream(context):
+                await behavior(requests, context)
+        except LimitReached as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+
+    return serve

@@ -1,0 +1,160 @@
+"""Callers of a Kubernetes cluster: their tokens are reviewed by it (TokenReview), and so are their rights
+(SubjectAccessReview).
+
+Owns the calls of the API server, which verbs and resources stand for the rights, and how long answers are kept. Tokens
+are not kept, only their digests. Must not know methods or runs.
+
+Sources: kubernetes.io, "Authentication" (webhook token reviews) and "Authorization Overview".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from aisandbox_kubernetes import CallFailed, Client, ClientClosed, Json
+
+from aisandbox_access.answer_cache import Answer, AnswerCache
+from aisandbox_access.authorizers import Target
+from aisandbox_access.errors import CannotDecide, NotAuthenticated
+from aisandbox_access.principals import Principal
+from aisandbox_access.rights import Right
+
+TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105 -- a path
+ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+GROUP = "aisandbox.dev"
+RESOURCE = "trainingruns"
+
+_VERBS: Mapping[Right, tuple[str, str, str]] = {
+    Right.VIEW: ("list", "get", ""),
+    Right.TRAIN: ("create", "patch", ""),
+    Right.ACT: ("create", "create", "act"),
+    Right.MODEL: ("get", "get", "model"),
+    Right.SIMULATE: ("create", "create", "simulate"),
+    Right.ADMINISTER: ("*", "*", ""),
+}
+"""The verb for the service as a whole, that for a run, and the subresource; of ``simulate`` the name is a pool's."""
+
+
+async def review_token(client: Client, token: str, audience: str) -> Mapping[str, Any] | str:
+    """The user of a token with ``audience`` (empty: the API server's), or why it is none. Raises CallFailed."""
+    spec: Json = {"token": token, **({"audiences": [audience]} if audience else {})}
+    answer = await client.create(
+        TOKEN_REVIEWS, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+    )
+    status = answer.get("status") or {}
+    is_meant = not audience or audience in (status.get("audiences") or ())
+    if status.get("authenticated") is not True or not is_meant:
+        return "the token is not valid for this service, or has expired"
+    user: Mapping[str, Any] = status.get("user") or {}
+    return user
+
+
+class ClusterAuthenticator:
+    """Says whose token it is, by asking the cluster; the client is its own. For one event loop."""
+
+    def __init__(self, client: Client, audience: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._audience = audience
+        self._answers: AnswerCache[Principal] = AnswerCache(clock)
+
+    async def start(self) -> None:
+        """Nothing to do."""
+
+    async def close(self) -> None:
+        """Closes the client."""
+        await self._client.close()
+
+    def known(self, token: str) -> Principal | None:
+        """See Authenticator."""
+        answer = self._answers.known(_digest(token))
+        return None if answer is None else _principal_of(answer)
+
+    async def identify(self, token: str) -> Principal:
+        """See Authenticator."""
+        return _principal_of(await self._answers.get(_digest(token), lambda: self._ask(token)))
+
+    async def _ask(self, token: str) -> Answer[Principal]:
+        try:
+            user = await review_token(self._client, token, self._audience)
+        except (CallFailed, ClientClosed) as error:
+            raise CannotDecide(f"the cluster does not say whose token it is: {error}") from error
+        if isinstance(user, str):
+            return Answer(None, user)
+        extra = {str(key): tuple(map(str, values)) for key, values in (user.get("extra") or {}).items()}
+        groups = tuple(map(str, user.get("groups") or ()))
+        return Answer(
+            Principal(str(user.get("username", "")), groups=groups, uid=str(user.get("uid", "")), extra=extra)
+        )
+
+
+class ClusterAuthorizer:
+    """Asks the cluster about rights in ``namespace``: RBAC decides, and nothing else. For one event loop."""
+
+    by_name = True
+
+    def __init__(self, client: Client, namespace: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._answers: AnswerCache[bool] = AnswerCache(clock, size=65_536)
+
+    def known(self, principal: Principal, right: Right, target: Target | None) -> bool | None:
+        """See Authorizer."""
+        for question in _questions(right, target):
+            answer = self._answers.known((principal, *question))
+            if answer is None:
+                return None
+            if answer.value:
+                return True
+        return False
+
+    async def allows(self, principal: Principal, right: Right, target: Target | None) -> bool:
+        """See Authorizer. Who may do it with all runs may do it with each."""
+        for question in _questions(right, target):
+            answer = await self._answers.get((principal, *question), partial(self._ask, principal, *question))
+            if answer.value:
+                return True
+        return False
+
+    async def _ask(self, principal: Principal, verb: str, subresource: str, name: str) -> Answer[bool]:
+        attributes = {
+            "namespace": self._namespace,
+            "group": GROUP,
+            "resource": RESOURCE,
+            "verb": verb,
+            **({"subresource": subresource} if subresource else {}),
+            **({"name": name} if name else {}),
+        }
+        spec: Json = {"user": principal.name, "groups": list(principal.groups), "resourceAttributes": attributes}
+        if principal.uid:
+            spec["uid"] = principal.uid
+        if principal.extra:
+            spec["extra"] = {key: list(values) for key, values in principal.extra.items()}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+        try:
+            answer = await self._client.create(ACCESS_REVIEWS, review)
+        except (CallFailed, ClientClosed) as error:
+            raise CannotDecide(f"the cluster does not say what {principal.name!r} may do: {error}") from error
+        allowed = (answer.get("status") or {}).get("allowed") is True
+        return Answer(True if allowed else None)
+
+
+def _questions(right: Right, target: Target | None) -> tuple[tuple[str, str, str], ...]:
+    """Verb, subresource and name of what is asked about, in order; an empty name means all."""
+    for_service, for_run, subresource = _VERBS[right]
+    if target is None:
+        return ((for_service, subresource, ""),)
+    return ((for_run, subresource, ""), (for_run, subresource, target.name))
+
+
+def _principal_of(answer: Answer[Principal]) -> Principal:
+    if answer.value is None:
+        raise NotAuthenticated(answer.why)
+    return answer.value
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,217 @@
+"""The gate of a server: who makes a call, whether they may, and the record of those who may not.
+
+Owns the order: credential, right, and later the run or the pool that the request names. Must not know gRPC or HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from aisandbox_access.audit import Audit
+from aisandbox_access.authorizers import Authorizer, Target
+from aisandbox_access.errors import AccessError, CannotDecide, NotAuthenticated, NotPermitted, Refused
+from aisandbox_access.peers import PeerStreams
+from aisandbox_access.principals import Caller, Principal
+from aisandbox_access.rights import METHODS, Right, Rule, Scope
+
+AUTHORIZATION = "authorization"
+RUN_METADATA = "aisandbox-run"
+"""The metadata of a trainer's call: its run. The token is the one that it reports with."""
+SCHEME = "Bearer "
+LONGEST_TOKEN = 16 * 1024
+"""Characters."""
+
+_HOW = "send the metadata `authorization: Bearer TOKEN`"
+
+TrainerCheck = Callable[[str, str, Mapping[str, str]], Awaitable[None]]
+"""Returns if a token is that of the trainer of a run, and the metadata asks for what that run has; raises Refused."""
+
+
+class Authenticator(Protocol):
+    """Says whose token it is."""
+
+    async def start(self) -> None:
+        """Begins what it does in the background."""
+
+    async def close(self) -> None:
+        """Ends it."""
+
+    def known(self, token: str) -> Principal | None:
+        """As :meth:`identify`, without waiting; None if that is not possible."""
+        ...
+
+    async def identify(self, token: str) -> Principal:
+        """Whose it is. Raises NotAuthenticated, CannotDecide."""
+        ...
+
+
+class Gate:
+    """Admits calls. ``authenticator`` None: everybody may do everything. ``trainers``: see TrainerCheck."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator | None = None,
+        authorizer: Authorizer | None = None,
+        *,
+        audit: Audit | None = None,
+        streams: PeerStreams | None = None,
+        methods: Mapping[str, Rule] = METHODS,
+    ) -> None:
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._methods = methods
+        self.audit = audit or Audit()
+        self.streams = streams or PeerStreams(1_000_000)
+        self.trainers: TrainerCheck | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether callers are asked who they are."""
+        return self._authenticator is not None
+
+    @property
+    def decides_by_owner(self) -> bool:
+        """Whether a right of somebody reaches as far as their own runs."""
+        return self._authorizer is not None and not self._authorizer.by_name
+
+    async def start(self) -> None:
+        """To be called before the first call."""
+        if self._authenticator is not None:
+            await self._authenticator.start()
+
+    async def close(self) -> None:
+        """To be called after the last call."""
+        if self._authenticator is not None:
+            await self._authenticator.close()
+
+    def rule(self, method: str) -> Rule | None:
+        """What the method needs; None: nobody may call it."""
+        return self._methods.get(method)
+
+    async def admit(self, method: str, metadata: Mapping[str, str]) -> Caller:
+        """Who makes the call, which may begin. Keys of ``metadata`` are in lower case.
+
+        Raises NotAuthenticated, NotPermitted, CannotDecide; a refusal is not recorded yet: the peer is known later.
+        """
+        if self._authenticator is None or self._authorizer is None:
+            return Caller(method)
+        return await self._admit(method, metadata, self._authenticator, self._authorizer)
+
+    async def _admit(
+        self, method: str, metadata: Mapping[str, str], authenticator: Authenticator, authorizer: Authorizer
+    ) -> Caller:
+        rule = self._methods.get(method)
+        if rule is not None and rule.trainers and (rule.right is None or RUN_METADATA in metadata):
+            return await self._admit_trainer(method, rule, metadata)
+        if rule is not None and rule.right is None:
+            return Caller(method)
+        token = token_of(metadata)
+        principal = authenticator.known(token) or await authenticator.identify(token)
+        caller = Caller(method, principal)
+        if rule is None:
+            raise NotPermitted(f"{method}: nobody may call this method")
+        if rule.right is None or await authorizer.allows(principal, rule.right, None):
+            return caller
+        if authorizer.by_name and rule.scope is not Scope.SERVICE:
+            return caller  # who may not do it with all runs may do it with this one, which is asked when it is known
+        raise _lacks(caller, rule.right)
+
+    def admit_now(self, method: str, metadata: Mapping[str, str]) -> Caller | None:
+        """As :meth:`admit` for methods that are no trainer's, without waiting; None if that is not possible."""
+        if self._authenticator is None or self._authorizer is None:
+            return Caller(method)
+        rule = self._methods.get(method)
+        if rule is None or rule.trainers or rule.right is None:
+            return None
+        principal = self._authenticator.known(token_of(metadata))
+        if principal is None:
+            return None
+        allowed = self._authorizer.known(principal, rule.right, None)
+        if allowed is None:
+            return None
+        if not allowed and not (self._authorizer.by_name and rule.scope is not Scope.SERVICE):
+            raise _lacks(Caller(method, principal), rule.right)
+        return Caller(method, principal)
+
+    def may_now(self, caller: Caller, right: Right, target: Target | None = None) -> bool | None:
+        """As :meth:`may`, without waiting; None if that is not possible."""
+        if self._authorizer is None:
+            return True
+        if caller.principal is None:
+            return False
+        return self._authorizer.known(caller.principal, right, target)
+
+    async def may(self, caller: Caller, right: Right, target: Target | None = None) -> bool:
+        """Whether the caller has a right, for a run or a pool or the service as a whole. Raises CannotDecide."""
+        if self._authorizer is None:
+            return True
+        if caller.principal is None:
+            return False
+        return await self._authorizer.allows(caller.principal, right, target)
+
+    async def check(self, caller: Caller, right: Right, target: Target, peer: str) -> None:
+        """Returns if the caller has the right for ``target``. Raises NotPermitted, which is recorded; CannotDecide."""
+        if not await self.may(caller, right, target):
+            raise self.refuse(_lacks(caller, right, target), caller, peer, target.name)
+
+    def refuse(self, error: Refused, caller: Caller, peer: str, run: str = "") -> Refused:
+        """The error, recorded unless every call of the method is."""
+        rule = self._methods.get(caller.method)
+        if rule is None or not rule.changes:
+            self.record_refusal(error, caller, peer, run)
+        return error
+
+    def record_refusal(self, error: AccessError, caller: Caller, peer: str, run: str = "") -> None:
+        """Writes the line of a call that was refused."""
+        self.audit.record_refusal(caller.name, peer, caller.method, run, status_name(error), str(error))
+
+    async def _admit_trainer(self, method: str, rule: Rule, metadata: Mapping[str, str]) -> Caller:
+        if rule.right is None:  # the method checks the token against the run that the message names
+            token_of(metadata)
+            return Caller(method)
+        run = metadata[RUN_METADATA]
+        if self.trainers is None:
+            raise NotPermitted(f"{method}: this server has no trainers")
+        await self.trainers(run, token_of(metadata), metadata)
+        return Caller(method, Principal(f"trainer of {run[:80]}"))
+
+
+def text_metadata(metadata: Any) -> Mapping[str, str]:
+    """The metadata of a call, without binary entries; the first of each key."""
+    found: dict[str, str] = {}
+    for key, value in metadata or ():
+        if isinstance(value, str):
+            found.setdefault(key, value)
+    return found
+
+
+def token_of(metadata: Mapping[str, str]) -> str:
+    """The token of a call. Raises NotAuthenticated if there is none."""
+    header = metadata.get(AUTHORIZATION, "")
+    if not header:
+        raise NotAuthenticated(f"this server asks its callers who they are: {_HOW}")
+    if header[: len(SCHEME)].lower() != SCHEME.lower() or len(header) == len(SCHEME):
+        raise NotAuthenticated(f"authorization: is not of the scheme Bearer: {_HOW}")
+    if len(header) > LONGEST_TOKEN:
+        raise NotAuthenticated("authorization: the token is too long to be one")
+    return header[len(SCHEME) :].strip()
+
+
+def status_name(error: AccessError) -> str:
+    """The name of the gRPC status of an error."""
+    match error:
+        case NotAuthenticated():
+            return "UNAUTHENTICATED"
+        case NotPermitted():
+            return "PERMISSION_DENIED"
+        case CannotDecide():
+            return "UNAVAILABLE"
+    return "RESOURCE_EXHAUSTED"
+
+
+def _lacks(caller: Caller, right: Right, target: Target | None = None) -> NotPermitted:
+    if target is None:
+        return NotPermitted(f"{caller.name!r} lacks the right {right.value!r}")
+    what = f"for pool {target.name[:80]!r}" if target.is_pool else f"for run {target.name[:80]!r}"
+    return NotPermitted(f"{caller.name!r} lacks the right {right.value!r} {what}")

@@ -1,0 +1,107 @@
+"""The rights, the roles that have them, and the right that each method needs.
+
+A method that stands in no row of the table may be called by nobody. Must not know how a principal is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+
+class Right(StrEnum):
+    """What somebody may do."""
+
+    VIEW = "view"
+    """See runs and their status, and attached simulators."""
+    TRAIN = "train"
+    """Start runs; cancel, suspend and resume them."""
+    ACT = "act"
+    """Ask policies for actions."""
+    MODEL = "model"
+    """Take policies away, as files."""
+    SIMULATE = "simulate"
+    """Attach simulators."""
+    ADMINISTER = "administer"
+    """Do what the other rights allow with the runs of everybody."""
+
+
+ROLES: Mapping[str, frozenset[Right]] = {
+    "viewer": frozenset({Right.VIEW}),
+    "actor": frozenset({Right.VIEW, Right.ACT, Right.MODEL}),
+    "trainer": frozenset({Right.VIEW, Right.TRAIN, Right.ACT, Right.MODEL}),
+    "simulator": frozenset({Right.SIMULATE}),
+    "admin": frozenset(Right),
+}
+"""What each role may do: with its own runs; ``admin`` with those of everybody."""
+
+
+def rights_of(roles: frozenset[str]) -> frozenset[Right]:
+    """What roles may do together; a name that is none counts for nothing."""
+    return frozenset(right for role in roles for right in ROLES.get(role, ()))
+
+
+class Scope(Enum):
+    """What a right is needed for."""
+
+    SERVICE = "service"
+    """For the service as a whole: the method names nothing."""
+    RUN = "run"
+    """For the run that the request names, which is checked when it has been read."""
+    POOL = "pool"
+    """For the pool of simulators that the request names, which is checked when it has been read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a method needs. ``right`` None: nothing, whoever calls.
+
+    ``changes``: every call is recorded. ``trainers``: the trainer of a run may call it too, with the token it reports
+    with; ``right`` None then means that nobody else may, and the method itself checks the token.
+    """
+
+    right: Right | None
+    scope: Scope = Scope.SERVICE
+    changes: bool = False
+    trainers: bool = False
+
+
+_RUNS = "/aisandbox.v1.PolicyTrainerService/"
+_START = Rule(Right.TRAIN, changes=True)
+_STEER = Rule(Right.TRAIN, Scope.RUN, changes=True)
+_OPEN = Rule(None)
+_REFLECTION = Rule(Right.VIEW)
+ATTACH_METHOD = "/aisandbox.v1.SimulatorPoolService/Attach"
+ACT_METHOD = f"{_RUNS}Act"
+STATUS_METHOD = f"{_RUNS}GetTrainingStatus"
+
+METHODS: Mapping[str, Rule] = {
+    f"{_RUNS}StartTraining": _START,
+    f"{_RUNS}StartTrainingPPO": _START,
+    f"{_RUNS}StartTrainingA2C": _START,
+    f"{_RUNS}StartTrainingDQN": _START,
+    STATUS_METHOD: Rule(Right.VIEW, Scope.RUN),
+    f"{_RUNS}WatchTraining": Rule(Right.VIEW, Scope.RUN),
+    f"{_RUNS}ListTrainingRuns": Rule(Right.VIEW),
+    f"{_RUNS}CancelTraining": _STEER,
+    f"{_RUNS}SuspendTraining": _STEER,
+    f"{_RUNS}ResumeTraining": _STEER,
+    ACT_METHOD: Rule(Right.ACT, Scope.RUN),
+    f"{_RUNS}ActBatch": Rule(Right.ACT, Scope.RUN),
+    f"{_RUNS}ActStream": Rule(Right.ACT, Scope.RUN),
+    f"{_RUNS}GetModel": Rule(Right.MODEL, Scope.RUN),
+    f"{_RUNS}DescribeModel": Rule(Right.MODEL, Scope.RUN),
+    ATTACH_METHOD: Rule(Right.SIMULATE, Scope.POOL, changes=True),
+    "/aisandbox.v1.SimulatorPoolService/ListSimulators": Rule(Right.VIEW),
+    "/aisandbox.v1.EnvironmentService/Describe": Rule(Right.TRAIN, trainers=True),
+    "/aisandbox.v1.EnvironmentService/Session": Rule(Right.TRAIN, trainers=True),
+    "/aisandbox.v1.TrainingProgressService/Report": Rule(None, trainers=True),
+    # Probes of the cluster and of load balancers have no credentials. That of a model asks for the right by itself.
+    "/grpc.health.v1.Health/Check": _OPEN,
+    "/grpc.health.v1.Health/List": _OPEN,
+    "/grpc.health.v1.Health/Watch": _OPEN,
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": _REFLECTION,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _REFLECTION,
+}
+"""The rule of every method by its full name."""

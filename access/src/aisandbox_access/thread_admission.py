@@ -1,0 +1,125 @@
+"""The gate of a synchronous gRPC server: of its handlers by an interceptor, of direct methods by an answer.
+
+Owns the event loop of the authenticators, in a thread of its own. Needs the extra ``aisandbox-access[grpc]``. Must not
+know services.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import grpc
+
+from aisandbox_access.aio_admission import status_of
+from aisandbox_access.authorizers import Target
+from aisandbox_access.errors import AccessError
+from aisandbox_access.gate import Gate, text_metadata
+from aisandbox_access.principals import Caller
+from aisandbox_access.rights import Right
+
+T = TypeVar("T")
+
+_MAKERS = {
+    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
+    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
+    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
+    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+}
+
+
+class ThreadGate:
+    """A gate whose questions are asked from any thread. ``make`` makes the gate, in the event loop."""
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, Gate]]) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="access", daemon=True)
+        self._thread.start()
+        try:
+            self.gate = self._run(make()).result()
+            self._run(self.gate.start()).result()
+        except BaseException:
+            self._end()
+            raise
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._run(self.gate.close()).result()
+        self._end()
+
+    def admit(self, method: str, metadata: Any) -> Generator[Future[Any], None, Caller]:
+        """Who makes the call; waits only for what is not known. Raises AccessError."""
+        texts = text_metadata(metadata)
+        if (caller := self.gate.admit_now(method, texts)) is not None:
+            return caller
+        return (yield from self._wait(self.gate.admit(method, texts)))
+
+    def check(self, caller: Caller, right: Right, target: Target, peer: str) -> Generator[Future[Any], None, None]:
+        """As Gate.check."""
+        if self.gate.may_now(caller, right, target):
+            return
+        yield from self._wait(self.gate.check(caller, right, target, peer))
+
+    def _wait(self, question: Coroutine[Any, Any, T]) -> Generator[Future[Any], None, T]:
+        future = self._run(question)
+        if not future.done():
+            yield future
+        return future.result()
+
+    def _run(self, question: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(question, self._loop)
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class ThreadAdmission(grpc.ServerInterceptor):
+    """Admits the calls of handlers in the thread of each, but those of ``service``, which are admitted where they are
+    served.
+    """
+
+    def __init__(self, gate: ThreadGate, service: str) -> None:
+        self._gate = gate
+        self._own = f"/{service}/"
+
+    def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
+        """The method's handler, which admits the call first."""
+        method: str = handler_call_details.method
+        handler = continuation(handler_call_details)
+        rule = self._gate.gate.rule(method)
+        if method.startswith(self._own) or (rule is not None and rule.right is None):
+            return handler
+        if handler is None or rule is None:
+            return grpc.stream_stream_rpc_method_handler(self._admitting(method, None))
+        name, make = _MAKERS[handler.request_streaming, handler.response_streaming]
+        return make(
+            self._admitting(method, getattr(handler, name)), handler.request_deserializer, handler.response_serializer
+        )
+
+    def _admitting(self, method: str, behavior: Callable[..., Any] | None) -> Callable[..., Any]:
+        def answer(request: Any, context: grpc.ServicerContext) -> Any:
+            try:
+                _blocking(self._gate.admit(method, context.invocation_metadata()))
+            except AccessError as error:
+                self._gate.gate.record_refusal(error, Caller(method), context.peer())
+                context.abort(status_of(error), str(error))
+            if behavior is None:
+                context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method}: there is no such method")
+            return behavior(request, context)
+
+        return answer
+
+
+def _blocking(answer: Generator[Future[Any], None, T]) -> T:
+    while True:
+        try:
+            future = next(answer)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        future.exception()

@@ -1,0 +1,47 @@
+"""What a caller may do with a run: the run itself, if the caller may.
+
+Must not know how callers are authenticated, or gRPC's handlers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aisandbox_access import Caller, Gate, Right, Target, current_caller
+from aisandbox_crds import TrainingRun
+
+from aisandbox_api.backend import Backend
+from aisandbox_api.run_owner import owner_of
+
+
+class RunRights:
+    """Asks ``gate`` about runs of ``backend``."""
+
+    def __init__(self, gate: Gate, backend: Backend) -> None:
+        self._gate = gate
+        self._backend = backend
+
+    @property
+    def asks(self) -> bool:
+        """Whether callers are asked who they are; if not, everybody may do everything."""
+        return self._gate.asks
+
+    async def run(self, right: Right, name: str, peer: str, caller: Caller | None = None) -> TrainingRun:
+        """The run, if the caller (default: of the present call) has the right. Raises RunUnknown, AccessError."""
+        run = await self._backend.get(name)
+        if self._gate.asks:
+            await self._gate.check(caller or current_caller(), right, Target(name, owner_of(run)), peer)
+        return run
+
+    async def visible(self, runs: Sequence[TrainingRun]) -> Sequence[TrainingRun]:
+        """Those of ``runs`` that the caller may see. Raises CannotDecide."""
+        if not self._gate.decides_by_owner:
+            return runs
+        caller = current_caller()
+        return [run for run in runs if await self._gate.may(caller, Right.VIEW, Target(run.name, owner_of(run)))]
+
+    async def may_replace(self, run: TrainingRun) -> bool:
+        """Whether the caller may write over what a run that is done has written. Raises CannotDecide."""
+        if not self._gate.asks:
+            return True
+        return await self._gate.may(current_caller(), Right.TRAIN, Target(run.name, owner_of(run)))

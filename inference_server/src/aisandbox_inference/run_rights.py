@@ -1,0 +1,98 @@
+"""Who may use the policies of a run, where callers are asked who they are.
+
+Owns what a run's owner is known from: the record of the run that a service on one machine keeps beside its models. The
+cluster decides by the run's name, and needs none. Must not know the calls.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from aisandbox_access import ANONYMOUS, METHODS, OWNER_ANNOTATION, AccessError, Caller, Right, Target, ThreadGate
+from aisandbox_model_store import Damaged, InvalidRunId, RunStore, read_regular
+
+from aisandbox_inference.coroutines import FutureCoroutine
+
+KEPT_SECONDS = 60.0
+"""How long a run's owner is kept."""
+LARGEST_RECORD = 16 * 1024 * 1024
+_CACHE_SIZE = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class CallOfPeer:
+    """A call that was admitted, and where it came from."""
+
+    caller: Caller
+    right: Right
+    peer: Callable[[], str]
+
+
+class RunRights:
+    """For any threads. ``service``: the full name of the one whose methods are called."""
+
+    def __init__(
+        self, gate: ThreadGate, store: RunStore, service: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._gate = gate
+        self._store = store
+        self._service = service
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._owners: OrderedDict[str, tuple[float, str | None]] = OrderedDict()
+
+    def admit(self, name: str, metadata: Any, peer: Callable[[], str]) -> FutureCoroutine[CallOfPeer]:
+        """See Methods.admit. Raises AccessError."""
+        method = f"/{self._service}/{name}"
+        try:
+            caller = yield from self._gate.admit(method, metadata)
+        except AccessError as error:
+            self._gate.gate.record_refusal(error, Caller(method), peer())
+            raise
+        return CallOfPeer(caller, METHODS[method].right or Right.ADMINISTER, peer)
+
+    def stream(self, peer: str) -> AbstractContextManager[None]:
+        """See Methods.stream. Raises LimitReached."""
+        return self._gate.gate.streams.stream(peer)
+
+    def check(self, call: CallOfPeer, run_id: str) -> FutureCoroutine[None]:
+        """Returns if the caller may do it with the run. Raises AccessError."""
+        target = Target(run_id, self._owner(run_id))
+        if not self._gate.gate.may_now(call.caller, call.right, target):
+            yield from self._gate.check(call.caller, call.right, target, call.peer())
+
+    def may_act(self, metadata: Any, run_id: str, peer: str) -> FutureCoroutine[None]:
+        """Returns if a call with that metadata might act with the run. Raises AccessError."""
+        call = yield from self.admit("Act", metadata, lambda: peer)
+        yield from self.check(call, run_id)
+
+    def _owner(self, run_id: str) -> str | None:
+        """See Target.owner."""
+        now = self._clock()
+        with self._lock:
+            known = self._owners.get(run_id)
+        if known is not None and known[0] > now:
+            return known[1]
+        owner = read_owner(self._store, run_id)
+        with self._lock:
+            self._owners[run_id] = (now + KEPT_SECONDS, owner)
+            if len(self._owners) > _CACHE_SIZE:
+                self._owners.popitem(last=False)
+        return owner
+
+
+def read_owner(store: RunStore, run_id: str) -> str | None:
+    """The owner in the record of a run; ANONYMOUS if it has none, None without a record that can be read."""
+    try:
+        record = json.loads(read_regular(store.run(run_id).record_path, LARGEST_RECORD))
+        annotations = record["metadata"].get("annotations") or {}
+        return str(annotations.get(OWNER_ANNOTATION, ANONYMOUS))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, Damaged, InvalidRunId):
+        return None

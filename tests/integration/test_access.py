@@ -1,0 +1,249 @@
+"""Who may call what, at every server: every method with every kind of credential that must not do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox.v1 import policy_trainer_pb2_grpc
+from aisandbox_access import ACT_METHOD, ATTACH_METHOD, METHODS, OWNER_ANNOTATION, STATUS_METHOD, AccessSettings
+from aisandbox_api import Server, Settings, create_server
+from aisandbox_api.local import LocalBackend
+from aisandbox_api.web_socket import PROTOCOL
+from aisandbox_inference import Settings as InferenceSettings
+from aisandbox_inference import create_server as create_inference_server
+from attached_simulators import registration
+from credentials import SERVICES, call, denials, metadata_of, methods_of, token_file
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pending_launcher import NeverReady
+from structlog.testing import capture_logs
+
+Code = grpc.StatusCode
+API = tuple(each for each in SERVICES if each.name != "TrainingProgressService")
+INFERENCE = tuple(each for each in SERVICES if each.name in ("PolicyTrainerService", "Health", "ServerReflection"))
+RUNS = "/aisandbox.v1.PolicyTrainerService/"
+ACT = f"{RUNS}Act"
+POLICY_CALLS = ("Act", "ActBatch", "ActStream", "GetModel", "DescribeModel")
+SERVED = (*POLICY_CALLS, "Check", "List", "ServerReflectionInfo")
+
+
+class Policies:
+    """Answers whoever gets here."""
+
+    async def Act(self, request: pb.ActRequest, context: Any) -> pb.ActResponse:
+        return pb.ActResponse(action=[1.0])
+
+    async def ActBatch(self, request: pb.ActBatchRequest, context: Any) -> pb.ActBatchResponse:
+        return pb.ActBatchResponse()
+
+    async def DescribeModel(self, request: pb.DescribeModelRequest, context: Any) -> pb.DescribeModelResponse:
+        return pb.DescribeModelResponse()
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Any) -> AsyncIterator[pb.GetModelResponse]:
+        yield pb.GetModelResponse()
+
+    async def ActStream(self, requests: Any, context: Any) -> AsyncIterator[pb.ActStreamResponse]:
+        async for _ in requests:
+            yield pb.ActStreamResponse()
+
+    async def can_act(self, run_id: str) -> bool | None:
+        return True
+
+
+@asynccontextmanager
+async def serving(folder: Path, **fields: Any) -> AsyncIterator[tuple[Server, grpc.aio.Channel, str]]:
+    """A service that asks its callers who they are, a channel to it, and a run of alice."""
+    access = AccessSettings(auth="token", token_file=token_file(folder))
+    settings = Settings(grpc_port=0, http_port=0, models_dir=folder / "models", access=access, **fields)
+    backend = LocalBackend(settings, NeverReady())
+    server = create_server(settings, backend=backend, policy_calls=Policies())
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            yield server, channel, await start(channel, "alice")
+    finally:
+        await server.stop(grace=0)
+
+
+def stub(channel: grpc.aio.Channel) -> Any:
+    return policy_trainer_pb2_grpc.PolicyTrainerServiceStub(channel)
+
+
+async def start(channel: grpc.aio.Channel, who: str, **fields: Any) -> str:
+    request = pb.TrainingRequest(experiment_id="walk", total_timesteps=100, **fields)
+    started = await stub(channel).StartTrainingPPO(request, metadata=metadata_of(who))
+    return str(started.run_id)
+
+
+async def refused_by(call: Any) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code(), caught.value.details() or ""
+
+
+async def deny_everywhere(channel: grpc.aio.Channel, methods: Mapping[str, Any], run: str) -> int:
+    """Calls every method with every credential that must not do; returns the number of calls."""
+    number = 0
+    for method in methods:
+        for denial in denials(method):
+            with capture_logs() as logs:
+                code, details = await call(channel, method, run, denial.who, sends=denial.kind == "foreign")
+            assert code is denial.code, (method, denial, details)
+            if denial.kind in ("insufficient", "foreign"):
+                right = METHODS[method].right
+                assert right is not None
+                assert f"lacks the right {right.value!r}" in details, (method, denial)
+            lines = [line for line in logs if line["event"] == "audit"]
+            assert [(line["method"], line["result"]) for line in lines] == [(method[1:], code.name)], (method, denial)
+            assert lines[0]["peer"], (method, denial)
+            number += 1
+    return number
+
+
+async def test_api_server_refuses_and_records_every_method(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (server, channel, run):
+        assert await deny_everywhere(channel, methods_of(API), run) == 91
+        async with grpc.aio.insecure_channel(server.trainer_address) as trainers:
+            report = "/aisandbox.v1.TrainingProgressService/Report"
+            with capture_logs() as logs:
+                for who in (None, "nobody", "old", "alice", "root"):
+                    assert (await call(trainers, report, run, who))[0] is Code.UNAUTHENTICATED
+            assert [line["result"] for line in logs if line["event"] == "audit"] == ["UNAUTHENTICATED"] * 5
+
+
+async def test_api_server_admits_who_has_the_right(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, channel, run):
+        for method in methods_of(API):
+            rule = METHODS[method]
+            if method.endswith(("Attach", "WatchTraining", "Health/Watch")) or rule.trainers:
+                continue  # they last
+            code, details = await call(channel, method, run, "alice")
+            assert code not in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED), (method, details)
+        code, _ = await call(channel, f"{RUNS}CancelTraining", run, "root")
+        assert code is Code.OK
+
+
+async def test_unknown_method_is_refused_before_it_is_looked_for(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, channel, _run):
+        method: Any = channel.unary_unary("/aisandbox.v1.PolicyTrainerService/Nothing")
+        assert (await refused_by(method(b"")))[0] is Code.UNAUTHENTICATED
+        assert (await refused_by(method(b"", metadata=metadata_of("root"))))[0] is Code.PERMISSION_DENIED
+
+
+def test_every_method_has_a_rule() -> None:
+    assert set(methods_of()) | {"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"} == METHODS.keys()
+
+
+@pytest.mark.parametrize("direct", ["on", "off"])
+async def test_inference_server_refuses_and_records_every_method(
+    tmp_path: Path, direct: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRPC_DIRECT", direct)
+    record = tmp_path / "runs" / "walk" / "trainingrun.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"metadata": {"annotations": {OWNER_ANNOTATION: "alice"}}}))
+    access = AccessSettings(auth="token", token_file=token_file(tmp_path))
+    server = create_inference_server(InferenceSettings(models_dir=tmp_path, grpc_port=0, access=access))
+    server.start()
+    try:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            methods = {method: each for method, each in methods_of(INFERENCE).items() if each.name in SERVED}
+            assert await deny_everywhere(channel, methods, "walk") == 29
+            # A run without a record, as on a cluster, is an administrator's.
+            assert (await call(channel, ACT, "other", "alice"))[0] is Code.PERMISSION_DENIED
+            for who, run in (("alice", "walk"), ("root", "other")):
+                for name in POLICY_CALLS:
+                    code, details = await call(channel, f"{RUNS}{name}", run, who)
+                    assert code in (Code.FAILED_PRECONDITION, Code.NOT_FOUND, Code.OK), (name, who, details)
+            health = health_pb2_grpc.HealthStub(channel)
+            assert (
+                await health.Check(health_pb2.HealthCheckRequest())
+            ).status == health_pb2.HealthCheckResponse.SERVING
+            code, _ = await refused_by(health.Check(health_pb2.HealthCheckRequest(service="model/walk")))
+            assert code is Code.UNAUTHENTICATED
+    finally:
+        server.stop(0)
+
+
+async def test_http_refuses_and_records_every_path(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (server, _, run), aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{server.http_port}/v1"
+        paths = {
+            STATUS_METHOD: ("GET", f"/runs/{run}"),
+            ACT_METHOD: ("POST", f"/runs/{run}/act"),
+            ATTACH_METHOD: ("GET", "/simulators/arena"),
+        }
+        number = 0
+        for method, (verb, path) in paths.items():
+            for denial in denials(method):
+                if method == ATTACH_METHOD and denial.kind == "foreign":
+                    continue  # the pool is refused when the simulator registers, below
+                with capture_logs() as logs:
+                    answer = await session.request(verb, url + path, headers=dict(metadata_of(denial.who)), json={})
+                assert answer.status == {Code.UNAUTHENTICATED: 401, Code.PERMISSION_DENIED: 403}[denial.code], denial
+                lines = [line for line in logs if line["event"] == "audit"]
+                assert [line["result"] for line in lines] == [denial.code.name], (method, denial)
+                number += 1
+        assert number == 14
+        async with session.ws_connect(
+            f"{url}/simulators/arena", protocols=(PROTOCOL, "bearer.aisandbox.TOKEN-bob")
+        ) as socket:
+            await socket.send_bytes(registration(pool="").SerializeToString())
+            closed = await socket.receive(60)
+            assert (socket.close_code, closed.extra) == (4007, "'bob' lacks the right 'simulate' for pool 'arena'")
+        headers = dict(metadata_of("alice"))
+        assert (await session.get(f"{url}/runs/{run}", headers=headers)).status == 200
+        assert (await session.post(f"{url}/runs/{run}/act", headers=headers, json={"observation": [1]})).status == 200
+
+
+async def test_runs_are_within_the_reach_of_their_owner(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, channel, run):
+        other = await start(channel, "bob")
+
+        async def seen_by(who: str) -> dict[str, str]:
+            page = await stub(channel).ListTrainingRuns(pb.ListTrainingRunsRequest(), metadata=metadata_of(who))
+            return {each.run_id: each.owner for each in page.runs}
+
+        assert await seen_by("alice") == {run: "alice"}
+        assert await seen_by("bob") == {other: "bob"}
+        assert await seen_by("vera") == {}
+        assert await seen_by("root") == {run: "alice", other: "bob"}
+
+
+async def test_request_id_is_its_owners(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, channel, _run):
+        first = await start(channel, "alice", request_id="one")
+        assert await start(channel, "alice", request_id="one") == first
+        assert await start(channel, "bob", request_id="one") != first
+
+
+async def test_output_of_another_owner_is_not_written_over(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, channel, _run):
+        first = await start(channel, "alice", model_output_path="policy.zip")
+        await stub(channel).CancelTraining(pb.CancelTrainingRequest(run_id=first), metadata=metadata_of("alice"))
+        code, details = await refused_by(start(channel, "bob", model_output_path="policy.zip"))
+        assert code is Code.FAILED_PRECONDITION
+        assert "'policy.zip' is the output of a run of another owner" in details
+        assert await start(channel, "alice", model_output_path="policy.zip") != first
+
+
+async def test_every_change_is_recorded(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, channel, run):
+        with capture_logs() as logs:
+            request = pb.SuspendTrainingRequest(run_id=run)
+            await stub(channel).SuspendTraining(request, metadata=metadata_of("alice"))
+            await refused_by(stub(channel).StartTraining(pb.TrainingRequest(), metadata=metadata_of("alice")))
+            await stub(channel).GetTrainingStatus(pb.StatusRequest(run_id=run), metadata=metadata_of("alice"))
+        lines = [line for line in logs if line["event"] == "audit"]
+        assert [(line["who"], line["method"].rpartition("/")[2], line["result"]) for line in lines] == [
+            ("alice", "SuspendTraining", "OK"),
+            ("alice", "StartTraining", "INVALID_ARGUMENT"),
+        ]
+        assert lines[0]["run"] == run
