@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from aisandbox_crds.spec import Environment, GrpcEnvironment, PoolEnvironment
-from aisandbox_model_store import CHECKPOINT_ZIP
-from aisandbox_trainer.checkpoints import files as checkpoints
-from aisandbox_trainer.checkpoints import replay_file
 from fault_tally import Fault, Rows
-from faulty_simulator import EPISODE, POOL, RUBBISH, Script, Simulator, reward_of, simulators
+from faulty_simulator import POOL, RUBBISH, Script, Simulator, simulators
 from faulty_trainers import TinyRun, Trainer, Trainers
 from pool_service import PoolService
-from stable_baselines3 import DQN
-from stable_baselines3.common.buffers import ReplayBuffer
+from served_transitions import ENVIRONMENTS, check_replay_buffer, check_rollouts, read_lines
 from waiting import wait_until
 
-ENVIRONMENTS = 2
 PATIENT = {"SIMULATOR_TIMEOUT_SECONDS": "0.6", "SIMULATOR_PATIENCE_SECONDS": "60"}
 TROUBLES = ("dies", "hangs", "answers rubbish", "comes back")
 
@@ -39,16 +31,13 @@ class Scene:
     simulator: Simulator
     served: Path
     trainer: Trainer | None = None
-    service: PoolService | None = None
+    attached: bool = False
 
     def lines(self) -> list[dict[str, Any]]:
-        if not self.served.exists():
-            return []
-        found = []
-        for line in self.served.read_text().splitlines():
-            with suppress(ValueError):  # the last one may be half written
-                found.append(json.loads(line))
-        return found
+        return read_lines(self.served)
+
+    def steps(self) -> int:
+        return sum("actions" in line for line in self.lines())
 
     def wait_for_trouble(self) -> None:
         wait_until(lambda: any("trouble" in line for line in self.lines()) or self.ended(), every=0.01)
@@ -58,9 +47,9 @@ class Scene:
 
     def recovered_since(self, moment: float) -> None:
         """Notes when the first step after now is served, if one is."""
-        before = len(self.lines())
-        wait_until(lambda: len(self.lines()) > before or self.ended(), every=0.01)
-        if len(self.lines()) > before:
+        before = self.steps()
+        wait_until(lambda: self.steps() > before or self.ended(), every=0.01)
+        if self.steps() > before:
             self.fault.recovered(time.monotonic() - moment)
 
 
@@ -108,8 +97,7 @@ def _scene(
     fault: Fault, trainers: Trainers, folder: Path, simulator: Simulator, service: PoolService | None = None
 ) -> None:
     chance = fault.random
-    troubles = TROUBLES if service is None else (*TROUBLES, "the service is killed")
-    trouble = troubles[fault.number % len(troubles)]
+    trouble = TROUBLES[fault.number % len(TROUBLES)]
     kind = chance.choice(["DQN", "DQN", "PPO", "A2C"])
     at = chance.randrange(1, 90)
     word = {"dies": "die", "hangs": "hang", "answers rubbish": chance.choice(RUBBISH), "comes back": "die"}.get(
@@ -124,14 +112,14 @@ def _scene(
     if service is not None:
         environment, settings["PROGRESS_ADDRESS"] = PoolEnvironment(POOL, ENVIRONMENTS), service.address
     run = TinyRun(trainers, folder, kind, environment=environment, settings=settings)
-    scene = Scene(fault, run, simulator, script.served, service=service)
+    scene = Scene(fault, run, simulator, script.served, attached=service is not None)
     scene.trainer = run.start()
     fault.injected(trouble, f"{kind}, {word} at step {at}")
     if word:
         scene.wait_for_trouble()
     may_fail = _ACTIONS[trouble](scene, script, process)
     _check_end(scene, may_fail)
-    _check_rollouts(scene, rollouts)
+    assert check_rollouts(scene.served, rollouts) or kind == "DQN" or not run.run.checkpoints()
 
 
 def _dies(scene: Scene, script: Script, process: Any) -> bool:
@@ -163,7 +151,7 @@ def _comes_back(scene: Scene, script: Script, process: Any) -> bool:
     """It is gone for longer, comes and goes, or what comes is another one or nothing of the kind."""
     process.join(30)
     chance = scene.fault.random
-    nonsense = [] if scene.service else ["as nonsense"]  # at the simulator's address, which an attached one has not
+    nonsense = [] if scene.attached else ["as nonsense"]  # at the simulator's address, which an attached one has not
     how = chance.choice(["after seconds", "and goes", "as another", *nonsense])
     scene.fault.cases.append(f"it comes back {how}")
     if how == "after seconds":
@@ -184,24 +172,11 @@ def _comes_back(scene: Scene, script: Script, process: Any) -> bool:
     return False
 
 
-def _service_is_killed(scene: Scene, script: Script, process: Any) -> bool:
-    """Simulators and the trainer lose it at a step, and find it again."""
-    assert scene.service is not None
-    at = scene.fault.random.randrange(1, 90)
-    wait_until(lambda: len(scene.lines()) >= at or scene.ended(), every=0.01)
-    scene.service.stop()
-    scene.fault.wait(0, 0.7)
-    scene.service.start()
-    scene.recovered_since(time.monotonic())
-    return False
-
-
 _ACTIONS: dict[str, Callable[[Scene, Script, Any], bool]] = {
     "dies": _dies,
     "hangs": _hangs,
     "answers rubbish": _answers_rubbish,
     "comes back": _comes_back,
-    "the service is killed": _service_is_killed,
 }
 
 
@@ -221,48 +196,4 @@ def _check_end(scene: Scene, may_fail: bool) -> None:
     if checkpoint is None:
         assert code != 0
     elif run.kind == "DQN":
-        _check_replay_buffer(scene, checkpoint.path)
-
-
-def _served(scene: Scene) -> dict[tuple[int, int], list[int]]:
-    return {(line["session"], line["step"]): line["actions"] for line in scene.lines() if "actions" in line}
-
-
-def _check_replay_buffer(scene: Scene, folder: Path) -> None:
-    model = DQN.load(folder / CHECKPOINT_ZIP, device="cpu")
-    assert model.replay_buffer is None or model.replay_buffer.size() == 0
-    space = model.observation_space
-    assert space is not None
-    buffer = ReplayBuffer(model.buffer_size, space, model.action_space, device="cpu", n_envs=ENVIRONMENTS)
-    replay_file.load(model, buffer, folder / checkpoints.REPLAY_BUFFER)
-    assert buffer.size() * ENVIRONMENTS == model.num_timesteps, "as many transitions as steps that count"
-    served, seen = _served(scene), set()
-    for place in range(buffer.size()):
-        for i in range(ENVIRONMENTS):
-            before, after = buffer.observations[place, i], buffer.next_observations[place, i]
-            session, step, environment, episode = (int(value) for value in after)
-            assert tuple(before) == (session, step - 1, environment, episode), f"{before} before {after}"
-            assert environment == i
-            assert served[session, step][i] == buffer.actions[place, i, 0], f"another action in {after}"
-            assert buffer.rewards[place, i] == np.float32(reward_of(session, step, i)), f"another reward in {after}"
-            assert buffer.dones[place, i] == ((step + i) % EPISODE == 0), f"another end in {after}"
-            assert (session, step, i) not in seen, f"{after} twice"
-            seen.add((session, step, i))
-
-
-def _check_rollouts(scene: Scene, folder: Path) -> None:
-    """Each is steps of one session, in order; nothing of a broken one is in it."""
-    served = _served(scene)
-    files = sorted(folder.iterdir(), key=lambda path: int(path.stem))
-    assert files or scene.run.kind == "DQN" or not scene.run.run.checkpoints()
-    for file in files:
-        with np.load(file) as rollout:
-            observations, actions = rollout["observations"], rollout["actions"]
-            rewards = rollout["rewards"]
-        first = observations[0, 0]
-        for place in range(len(observations)):
-            for i in range(ENVIRONMENTS):
-                session, step, environment, _ = (int(value) for value in observations[place, i])
-                assert (session, step, environment) == (int(first[0]), int(first[1]) + place, i)
-                assert served[session, step + 1][i] == int(actions[place, i].item())
-                assert rewards[place, i] == np.float32(reward_of(session, step + 1, i))
+        check_replay_buffer(scene.served, checkpoint.path)

@@ -19,13 +19,15 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 EPISODE = 7
 POOL = "arena"
+READS_AGAIN_SECONDS = 3.0
+"""For so long a simulator that reads no more does so: longer than a service that is told to waits for it."""
+
 RUBBISH = (
     "no number as reward", "infinite observation", "too few rewards", "too many observations", "another shape",
     "another data type", "another kind of reply", "an empty reply", "a flag of 7", "too few flags",
@@ -35,7 +37,8 @@ RUBBISH = (
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """``trouble`` ("", "die", "hang" or one of RUBBISH) comes at step ``at`` of session ``session`` of this process.
+    """``trouble`` ("", "die", "hang" or one of RUBBISH; if it is attached, "read no more") comes at step ``at`` of
+    session ``session`` of this process.
 
     ``first`` is the number of its first session; ``width`` of another simulator's observations is another.
     """
@@ -67,15 +70,21 @@ def serve(script: Script, port: int, told: Any) -> None:
 
 
 def attach(script: Script, address: str, told: Any) -> None:
-    """The process: attaches to the pool POOL of the service at ``address``, again and again, until it is killed."""
+    """The process: attaches to the pool POOL of the service at ``address``, again and again, until it is killed.
+
+    How each of its streams has ended is a line of what was served: ``left``, the name of the status, and its details.
+    """
     import grpc
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     servicer = _servicer(script)
     told.send(0)
     while True:
-        with suppress(grpc.RpcError), grpc.insecure_channel(address) as channel:
-            _serve_place(servicer, channel)
+        with grpc.insecure_channel(address) as channel:
+            try:
+                _serve_place(servicer, channel)
+            except grpc.RpcError as error:
+                servicer.tell(left=error.code().name, details=error.details())
         time.sleep(0.05)
 
 
@@ -100,6 +109,7 @@ def _serve_place(servicer: Any, channel: Any) -> None:
                 replies = servicer.Session(iter(requests.get, None), None)
             requests.put(response.request)
             sent.put(pool_pb.AttachRequest(reply=next(replies)))
+            servicer.reads.wait()
         elif kind == "session_ended":
             sent.put(pool_pb.AttachRequest(session_ended=pool_pb.SessionEnded()))
 
@@ -129,6 +139,10 @@ def _servicer(script: Script) -> Any:
             file.write(json.dumps(line) + "\n")
 
     class Simulator(services.EnvironmentServiceServicer):
+        def __init__(self) -> None:
+            self.tell, self.reads = tell, threading.Event()
+            self.reads.set()
+
         def Describe(self, request: Any, context: Any) -> Any:
             return pb.DescribeResponse(protocol_version=1, name="faulty", spec=spec())
 
@@ -164,6 +178,10 @@ def _servicer(script: Script) -> Any:
             if script.trouble == "hang":
                 os.kill(os.getpid(), signal.SIGSTOP)
                 return reply  # once it continues
+            if script.trouble == "read no more":
+                self.reads.clear()
+                threading.Timer(READS_AGAIN_SECONDS, self.reads.set).start()
+                return reply
             return spoilt(reply, script.trouble)
 
     def observe(number: int, step: int, episodes: list[int]) -> Any:

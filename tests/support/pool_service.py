@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from aisandbox.v1 import environment_pb2, simulator_pool_pb2
 from aisandbox_api.method_handlers import add_service, handlers
-from aisandbox_environment import SimulatorRelay, list_simulators
+from aisandbox_environment import RelayLimits, SimulatorRelay, list_simulators
 from aisandbox_process.grpc_options import server_options
 from waiting import wait_until
 
@@ -23,10 +23,11 @@ _SERVICES = (
 
 
 class PoolService:
-    """``port`` 0: a free one, which stays that of the next start."""
+    """``port`` 0: a free one, which stays that of the next start. ``limits``: the relay's."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: RelayLimits | None = None) -> None:
         self.port = 0
+        self._limits = limits
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._ending: asyncio.Event | None = None
@@ -61,7 +62,7 @@ class PoolService:
     async def _serve(self, listens: threading.Event) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
         server = grpc.aio.server(options=server_options(ping_seconds=30))
-        relay: Any = SimulatorRelay(version="1.2.3")
+        relay: Any = SimulatorRelay(version="1.2.3", limits=self._limits)
         for service in _SERVICES:
             add_service(server, service, handlers(service, relay, raw=True))
         self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
