@@ -6,21 +6,20 @@ Owns the channel's options and which calls are retried. Must not know any comman
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
 from aisandbox.v1 import policy_trainer_pb2_grpc as rpc
-from aisandbox_process import InvalidHostPort, split_host_port
 from aisandbox_process.grpc_options import channel_options
+from aisandbox_process.grpc_tls import open_channel
+from aisandbox_process.tls import InvalidChannelSecurity
 
-from aisandbox_cli import program
-from aisandbox_cli.errors import UsageError, from_rpc_error
+from aisandbox_cli.errors import UsageError
+from aisandbox_cli.rpc_errors import from_rpc_error
+from aisandbox_cli.service_address import ServiceAddress, service_address
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
-ADDRESS_VARIABLE = "AISANDBOX_ADDRESS"
 # Seconds a unary call may take, with all its retries.
 CALL_TIMEOUT = 15.0
 
@@ -61,15 +60,14 @@ _OPTIONS = [
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A stub of the service at ``address``. ``given``: --address was used, so hints must repeat it."""
+    """A stub of the service that ``at`` names."""
 
-    address: str
-    given: bool
+    at: ServiceAddress
     stub: rpc.PolicyTrainerServiceStub
 
     def command(self, text: str) -> str:
-        """The command line that a hint shows, with --address if it is needed."""
-        return program.command(text) + (f" --address {self.address}" if self.given else "")
+        """The command line that a hint shows, with the options that lead to the same service."""
+        return self.at.command(text)
 
 
 @contextmanager
@@ -79,32 +77,24 @@ def connect(address: str | None, model_of: str = "") -> Iterator[Connection]:
     ``model_of``: the run whose model the calls need; if it has none, the hint is to look at the run's status.
 
     Raises:
-        UsageError: the address is not ``host:port``.
+        UsageError: the address is none, or a file of TLS or of the token cannot be used.
         CliError: a call inside the context ended with another status than OK.
     """
-    target = checked_address(address or environment_address() or DEFAULT_ADDRESS)
-    with grpc.insecure_channel(target, options=_OPTIONS) as channel:
-        given = bool(address) and address not in (environment_address(), DEFAULT_ADDRESS)
-        service = Connection(target, given, rpc.PolicyTrainerServiceStub(channel))
-        try:
-            yield service
-        except grpc.RpcError as error:
-            failure = from_rpc_error(error, target)
-            if model_of and error.code() is grpc.StatusCode.FAILED_PRECONDITION:
-                failure.hint = f"`{service.command(f'status {model_of}')}` shows whether the run still trains."
-            raise failure from error
+    with connect_to(service_address(address), model_of) as service:
+        yield service
 
 
-def environment_address() -> str:
-    """The service's address from the environment variable AISANDBOX_ADDRESS, or an empty string."""
-    return os.environ.get(ADDRESS_VARIABLE, "")
-
-
-def checked_address(text: str) -> str:
-    """The address, HOST:PORT with or without ``dns:///``; blanks around it are no part of it. Raises UsageError."""
-    address = text.strip()
+@contextmanager
+def connect_to(at: ServiceAddress, model_of: str = "") -> Iterator[Connection]:
+    """As :func:`connect`."""
     try:
-        split_host_port(address.removeprefix("dns:///"))
-    except InvalidHostPort:
-        raise UsageError(f"address {address!r}: must be HOST:PORT, like {DEFAULT_ADDRESS}") from None
-    return address
+        with open_channel(at.target, at.security, _OPTIONS) as channel:
+            service = Connection(at, rpc.PolicyTrainerServiceStub(channel))
+            yield service
+    except InvalidChannelSecurity as error:
+        raise UsageError(str(error)) from error
+    except grpc.RpcError as error:
+        failure = from_rpc_error(error, at)
+        if model_of and error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+            failure.hint = f"`{at.command(f'status {model_of}')}` shows whether the run still trains."
+        raise failure from error

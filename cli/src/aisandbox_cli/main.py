@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextvars import copy_context
 from difflib import SequenceMatcher
 from importlib import import_module
 from typing import Any
@@ -26,6 +27,8 @@ COMMANDS = {
     "resume": ("commands.runs", "resume", TRAIN),
     "act": ("commands.act", "act", USE),
     "model": ("commands.model", "model", USE),
+    "login": ("commands.login", "login", SERVERS),
+    "logout": ("commands.login", "logout", SERVERS),
     "up": ("commands.up", "up", SERVERS),
     "host-gymnasium": ("commands.simulators", "host_gymnasium", SERVERS),
     "simulators": ("commands.simulators", "simulators", SERVERS),
@@ -55,7 +58,8 @@ def _run(given: list[str]) -> int:
 
     try:
         _check_known(given)
-        application(given[0] if given else "")(args=given, prog_name="aisandbox")
+        # In a context of its own: what its options say ends with the command.
+        copy_context().run(application(given[0] if given else ""), args=given, prog_name="aisandbox")
     except CliError as error:
         print(*error.lines(), sep="\n", file=sys.stderr)
         return error.exit_code
@@ -84,6 +88,8 @@ def application(command: str) -> Any:
     """The typer application with only ``command``, or with all commands if ``command`` is not one of them."""
     import typer
 
+    from aisandbox_cli.channel_options import with_channel_options
+
     typer_command, typer_group = _typer_classes()
     app = typer.Typer(
         name="aisandbox",
@@ -104,7 +110,7 @@ def application(command: str) -> Any:
             cls=typer_command,
             rich_help_panel=section,
             context_settings={"ignore_unknown_options": name in NEGATIVE_NUMBERS_ALLOWED},
-        )(getattr(import_module(f"aisandbox_cli.{module}"), function))
+        )(with_channel_options(getattr(import_module(f"aisandbox_cli.{module}"), function)))
     return app
 
 

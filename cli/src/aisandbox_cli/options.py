@@ -19,9 +19,9 @@ Address = Annotated[
     typer.Option(
         "--address",
         envvar="AISANDBOX_ADDRESS",
-        metavar="HOST:PORT",
-        show_default="127.0.0.1:50051",
-        help="The address of the service.",
+        metavar="[https://]HOST:PORT",
+        show_default="127.0.0.1:50051, or that of `aisandbox login`",
+        help="The address of the service; https:// for TLS.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts: one protobuf message per line.")]

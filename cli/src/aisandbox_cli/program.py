@@ -36,9 +36,9 @@ def _name(called: str) -> str:
         # `uv run` sets PATH only for the command it runs, not for the shell of the user.
         if shutil.which(NAME) and "UV_RUN_RECURSION_DEPTH" not in os.environ:
             return NAME
-        return _quoted(_shortest(path))
+        return quoted(_shortest(path))
     if path.name == "__main__.py" and path.parent.name == "aisandbox_cli" and not shutil.which(NAME):
-        return f"{_quoted(_shortest(Path(sys.executable)))} -m aisandbox_cli"
+        return f"{quoted(_shortest(Path(sys.executable)))} -m aisandbox_cli"
     return NAME
 
 
@@ -51,7 +51,8 @@ def _shortest(path: Path) -> str:
     return str(below) if len(below.parts) > 1 else os.path.join(os.curdir, below)
 
 
-def _quoted(path: str) -> str:
+def quoted(path: str) -> str:
+    """``path`` as a shell reads it."""
     return shlex.quote(path) if os.name == "posix" else f'"{path}"' if " " in path else path
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import grpc
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import policy_trainer_pb2_grpc as rpc
+from aisandbox_process.tls import connection_problem
 
 from aisandbox_cli.errors import Unavailable
 
@@ -56,7 +57,7 @@ def watch_training(
                     return
             reason, error = "the stream ended early", None
         except grpc.RpcError as caught:
-            if caught.code() not in RETRYABLE:
+            if caught.code() not in RETRYABLE or connection_problem(caught.details() or "", name="", ca_file=""):
                 raise
             reason, error = caught.details() or caught.code().name, caught
         now = clock()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from pathlib import Path
 
 from aisandbox_process import InvalidSetting, log, set_up_grpc
 
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     log.configure("info")
     set_up_grpc(few_connections=True)
     # These import gRPC, which reads its environment variables then.
+    from aisandbox_process.tls import ChannelSecurity, InvalidChannelSecurity
     from aisandbox_wire import WireError
 
     from aisandbox_environment.attachment import attach
@@ -34,12 +36,20 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.attach:
             simulation, number = GymnasiumSimulation(given.id), given.environments or 1
-            attach(simulation, given.attach, given.pool, environments=number, instance=given.instance)
+            security = ChannelSecurity(
+                tls=given.tls_ca is not None,
+                ca_file=given.tls_ca,
+                server_name=given.tls_server_name,
+                token_file=given.token_file,
+            )
+            attach(
+                simulation, given.attach, given.pool, environments=number, instance=given.instance, security=security
+            )
         else:
             host_gymnasium(given.id, given.environments or 64, given.host, given.port)
     except KeyboardInterrupt:
         return 0
-    except (InvalidAddress, InvalidOptions, InvalidSetting, WireError) as error:
+    except (InvalidAddress, InvalidChannelSecurity, InvalidOptions, InvalidSetting, WireError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (AttachRefused, OSError) as error:
@@ -66,9 +76,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     host.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     host.add_argument("--port", type=_port, default=50061, help="the port; 0 picks a free one")
-    host.add_argument("--attach", metavar="ADDRESS", help="dial the service at host:port instead of listening")
+    host.add_argument(
+        "--attach", metavar="ADDRESS", help="dial the service at [https://]host:port instead of listening"
+    )
     host.add_argument("--pool", metavar="NAME", help="the pool to attach to")
     host.add_argument("--instance", metavar="NAME", default="", help="the name in the pool")
+    host.add_argument(
+        "--tls-ca", metavar="FILE", type=Path, help="PEM: who signed the service's certificate; means TLS"
+    )
+    host.add_argument("--tls-server-name", metavar="NAME", default="", help="the name that the certificate is for")
+    host.add_argument("--token-file", metavar="FILE", type=Path, help="the file with the token for the service")
     return parser
 
 

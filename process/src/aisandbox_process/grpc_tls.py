@@ -53,7 +53,7 @@ def open_channel(address: str, security: ChannelSecurity, options: Options = ())
         channel = grpc.insecure_channel(address, options=all_options)
     else:
         channel = grpc.secure_channel(address, credentials, options=all_options)
-    if security.token_file is None:
+    if not security.has_token:
         return channel
     security.metadata(address)  # what is wrong with it is said here, not at the first call
     return grpc.intercept_channel(channel, _TokenSender(lambda: security.metadata(address)))

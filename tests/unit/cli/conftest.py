@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -108,10 +109,11 @@ def service() -> Iterator[Script]:
 
 
 @pytest.fixture(autouse=True)
-def _address(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def _address(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Commands of a test connect to its service, or to a port without a server."""
     address = request.getfixturevalue("service").address if "service" in request.fixturenames else "127.0.0.1:1"
     monkeypatch.setenv("AISANDBOX_ADDRESS", address)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("COLUMNS", "100")
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aisandbox_cli.connection import checked_address
 from aisandbox_cli.errors import UsageError
 from aisandbox_cli.main import COMMANDS, main
+from aisandbox_cli.service_address import checked_address
 
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/*.md"))]

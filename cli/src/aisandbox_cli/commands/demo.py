@@ -97,7 +97,7 @@ def _run(children: Children, base: Path, timesteps: int, episodes: int, seed: in
     address = str(service_process.wait_until_ready()["address"])
     print(f"  service    {address}  (process {service_process.pid})")
     print(f"  simulator  {simulator}  (process {simulator_process.pid}), {ENVIRONMENT}")
-    with connect(address) as service:
+    with connect(f"http://{address}") as service:
         print(f"\nTraining PPO for {timesteps:,} timesteps against the simulator, over gRPC ...", flush=True)
         status = _train(service, children, simulator, timesteps, seed)
         model = _better_model(status)

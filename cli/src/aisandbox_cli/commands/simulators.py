@@ -6,7 +6,6 @@ Must not know the contract of simulators, which :mod:`aisandbox_environment` imp
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import sys
@@ -16,13 +15,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from aisandbox_process.tls import PLAINTEXT, ChannelSecurity, InvalidChannelSecurity
 
 from aisandbox_cli import options
-from aisandbox_cli.connection import ADDRESS_VARIABLE, CALL_TIMEOUT, DEFAULT_ADDRESS, checked_address
+from aisandbox_cli.connection import CALL_TIMEOUT
 from aisandbox_cli.errors import Failed, Unavailable, UsageError
 from aisandbox_cli.processes import announce_ready, stop_when_stdin_ends
 from aisandbox_cli.program import WITH_TRAINER, command
 from aisandbox_cli.rendering import message_json, simulators_table
+from aisandbox_cli.service_address import ServiceAddress, checked_address, service_address
 from aisandbox_cli.space_checks import space_checks
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def host_gymnasium(
     ] = 50061,
     attach: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Dial the service at HOST:PORT instead of listening; needs --pool."),
+        typer.Option(
+            metavar="ADDRESS", help="Dial the service at [https://]HOST:PORT instead of listening; needs --pool."
+        ),
     ] = None,
     pool: Annotated[str, typer.Option(metavar="NAME", help="The pool to attach to.")] = "",
     instance: Annotated[
@@ -97,7 +100,7 @@ def host_gymnasium(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if attach:
-            place = _Place(environment, checked_address(attach), pool, environments or 1, instance)
+            place = _Place(environment, service_address(attach), pool, environments or 1, instance)
             _attach_gymnasium(place, settings, as_json=as_json, stop_with_parent=stop_with_parent)
         else:
             serve_gymnasium(environment, environments or 64, host, port, settings, ready)
@@ -105,7 +108,7 @@ def host_gymnasium(
         return
     except AttachRefused as error:
         raise Failed(str(error)) from error
-    except (InvalidOptions, WireError) as error:
+    except (InvalidChannelSecurity, InvalidOptions, WireError) as error:
         raise UsageError(str(error)) from error
     except OSError as error:
         raise Failed(str(error), "--port 0 chooses a free port.") from error
@@ -116,7 +119,7 @@ class _Place:
     """What --attach and the options beside it say."""
 
     id: str
-    address: str
+    service: ServiceAddress
     pool: str
     environments: int
     instance: str
@@ -128,7 +131,12 @@ def _attach_gymnasium(place: _Place, settings: dict[str, Any], *, as_json: bool,
 
     simulation = GymnasiumSimulation(place.id, settings)
     attachment = Attachment(
-        simulation, place.address, place.pool, environments=place.environments, instance=place.instance
+        simulation,
+        place.service.target,
+        place.pool,
+        environments=place.environments,
+        instance=place.instance,
+        security=place.service.security,
     )
     announced: list[str] = []
 
@@ -136,9 +144,9 @@ def _attach_gymnasium(place: _Place, settings: dict[str, Any], *, as_json: bool,
         if announced:  # it was attached before
             return
         announced.append(instance)
-        train = command(f"train ppo --pool {place.pool} --address {place.address}")
+        train = place.service.command(f"train ppo --pool {place.pool}")
         next_steps = ["", "In another terminal:", f"  {train}", ""]
-        announce_ready(f"simulator {place.id} {instance}", place.address, next_steps, as_json=as_json)
+        announce_ready(f"simulator {place.id} {instance}", place.service.target, next_steps, as_json=as_json)
 
     if stop_with_parent:
         stop_when_stdin_ends(attachment.stop)
@@ -159,18 +167,20 @@ def simulators(
     """  # noqa: D301 - \b keeps the lines apart
     from aisandbox_environment import SimulatorError, SimulatorUnreachable, list_simulators
 
-    service = checked_address(address or DEFAULT_ADDRESS)
+    service = service_address(address)
     try:
-        found = list_simulators(service, pool, CALL_TIMEOUT)
+        found = list_simulators(service.target, pool, CALL_TIMEOUT, security=service.security)
+    except InvalidChannelSecurity as error:
+        raise UsageError(str(error)) from error
     except SimulatorUnreachable as error:
-        raise Unavailable(f"no service answers at {service}", f"It {error.message}") from error
+        raise Unavailable(f"no service answers at {service.target}", f"It {error.message}") from error
     except SimulatorError as error:
         raise Failed(error.message) from error
     if as_json:
         for simulator in found:
             print(message_json(simulator))
     elif not found:
-        host = command(f"host-gymnasium CartPole-v1 --attach {service} --pool {pool or 'NAME'}")
+        host = command(f"host-gymnasium CartPole-v1 --attach {service.target} --pool {pool or 'NAME'}")
         print(f"No simulators are attached. To attach one: `{host}`.", file=sys.stderr)
     else:
         print(simulators_table(found, datetime.now(UTC)))
@@ -182,7 +192,7 @@ def check_simulator(
         typer.Argument(
             metavar="ADDRESS",
             show_default=False,
-            help="The HOST:PORT of the simulator; with --pool of the service (127.0.0.1:50051).",
+            help="The HOST:PORT of the simulator; with --pool that of the service (127.0.0.1:50051).",
         ),
     ] = None,
     pool: Annotated[
@@ -213,14 +223,23 @@ def check_simulator(
     """  # noqa: D301 - \b keeps the lines apart
     if not address and not pool:
         raise UsageError("ADDRESS: of the simulator is needed, or --pool")
-    address = checked_address(address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS)
+    service = service_address(address) if pool else None
+    target = checked_address(address or "") if service is None else service.target
+    security = PLAINTEXT if service is None else service.security
     from aisandbox_environment import check_simulator as run_checks
 
     settings = options.json_pairs(environment_option or [], "--environment-option")
-    _check_answers(address, timeout, pool)
+    _check_answers(target, timeout, pool, security)
     show = _print_json if as_json else _print_line
     results = run_checks(
-        address, settings, pool=pool, timeout=timeout, long_idle=long_idle, space_checks=space_checks(), on_result=show
+        target,
+        settings,
+        pool=pool,
+        security=security,
+        timeout=timeout,
+        long_idle=long_idle,
+        space_checks=space_checks(),
+        on_result=show,
     )
     failed = [result for result in results if not result.ok]
     if not as_json:
@@ -231,12 +250,14 @@ def check_simulator(
         raise typer.Exit(1)
 
 
-def _check_answers(address: str, timeout: float, pool: str) -> None:
-    """Raises Unavailable if no simulator answers; the checks report every other error."""
+def _check_answers(address: str, timeout: float, pool: str, security: ChannelSecurity) -> None:
+    """Raises Unavailable if no simulator answers, UsageError; the checks report every other error."""
     from aisandbox_environment import SimulatorError, SimulatorUnreachable, describe
 
     try:
-        describe(address, timeout, pool=pool)
+        describe(address, timeout, pool=pool, security=security)
+    except InvalidChannelSecurity as error:
+        raise UsageError(str(error)) from error
     except SimulatorUnreachable as error:
         if pool:
             raise Unavailable(

@@ -147,7 +147,8 @@ async def _serve(environ: Mapping[str, str], as_json: bool) -> None:
             await server.start()
         except (InvalidSetting, aisandbox_api.StartupError, aisandbox_inference.StartupError) as error:
             raise Failed(f"{error}{_options_named_by(str(error))}") from error
-        lines = [f"Runs and models: {settings.models_dir}", "", "Try it in another terminal:", _first_steps(), ""]
+        tls = [] if settings.tls is None else ["It uses TLS: use https:// and --tls-ca, or `aisandbox login`."]
+        lines = [f"Runs and models: {settings.models_dir}", *tls, "", "Try it in another terminal:", _first_steps(), ""]
         more = {} if server.http_port is None else {"httpPort": server.http_port}
         announce_ready("service", server.address, lines, as_json=as_json, more=more)
         await stop.wait()

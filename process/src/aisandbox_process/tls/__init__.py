@@ -8,6 +8,8 @@ from aisandbox_process.tls.channel_security import (
     PLAINTEXT,
     ChannelSecurity,
     InvalidChannelSecurity,
+    checked_token,
+    read_token,
     split_scheme,
 )
 from aisandbox_process.tls.problems import connection_problem, speaks_tls
@@ -20,7 +22,9 @@ __all__ = [
     "InvalidChannelSecurity",
     "ServerCertificate",
     "ServerFiles",
+    "checked_token",
     "connection_problem",
+    "read_token",
     "server_files",
     "speaks_tls",
     "split_scheme",

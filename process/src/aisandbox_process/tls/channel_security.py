@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aisandbox_process.addresses import InvalidHostPort, is_loopback, split_host_port
@@ -27,7 +27,8 @@ class ChannelSecurity:
 
     ``server_name``: the name that the certificate must be for; empty: the host that is dialled.
     ``certificate_file`` and ``key_file``: of the client, where the server asks for them.
-    ``token_file``: read before each call; its token is sent as ``authorization: Bearer TOKEN``.
+    ``token_file``: read before each call; its token is sent as ``authorization: Bearer TOKEN``. ``token``: the same
+    without a file.
     """
 
     tls: bool = False
@@ -36,6 +37,12 @@ class ChannelSecurity:
     certificate_file: Path | None = None
     key_file: Path | None = None
     token_file: Path | None = None
+    token: str = field(default="", repr=False)
+
+    @property
+    def has_token(self) -> bool:
+        """Whether calls carry a token."""
+        return bool(self.token) or self.token_file is not None
 
     @classmethod
     def with_ca(cls, ca_file: Path | None) -> ChannelSecurity:
@@ -79,13 +86,14 @@ class ChannelSecurity:
 
         Raises InvalidChannelSecurity if it cannot be read, or would be sent to another machine in plain text.
         """
-        if self.token_file is None:
+        if not self.has_token:
             return ()
         if not self.tls and not is_loopback(_host(address)):
             raise InvalidChannelSecurity(
                 f"a token is not sent to {address} in plain text: use https://{address}, or name a CA file"
             )
-        return (("authorization", f"Bearer {_read_token(self.token_file)}"),)
+        token = self.token if self.token_file is None else read_token(self.token_file)
+        return (("authorization", f"Bearer {token}"),)
 
 
 PLAINTEXT = ChannelSecurity()
@@ -107,16 +115,20 @@ def _host(address: str) -> str:
         return ""
 
 
-def _read_token(path: Path) -> str:
+def read_token(path: Path) -> str:
+    """The token in a file. Raises InvalidChannelSecurity."""
     try:
         token = path.read_text("ascii", "replace").strip()
     except OSError as error:
         raise InvalidChannelSecurity(f"the token file {path} cannot be read: {error.strerror or error}") from None
-    if not _TOKEN.fullmatch(token):
-        raise InvalidChannelSecurity(
-            f"the token file {path} must have one token of printable ASCII characters without blanks"
-        )
-    return token
+    return checked_token(token, f"the token file {path}")
+
+
+def checked_token(text: str, where: str) -> str:
+    """``text``. Raises InvalidChannelSecurity if it is no token; ``where`` it was found."""
+    if not _TOKEN.fullmatch(text):
+        raise InvalidChannelSecurity(f"{where} must have one token of printable ASCII characters without blanks")
+    return text
 
 
 def _machine_authorities() -> bytes | None:
