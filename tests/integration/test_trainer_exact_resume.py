@@ -94,6 +94,11 @@ DQN: dict[str, Any] = {
     "train_freq": 4,
 }
 QRDQN: dict[str, Any] = {**DQN, "policy_kwargs": "dict(net_arch=[16], n_quantiles=5)"}
+RECURRENT: dict[str, Any] = {
+    **PPO,
+    "n_epochs": 1,
+    "policy_kwargs": "dict(net_arch=[8], lstm_hidden_size=8)",
+}
 CONTINUOUS: dict[str, Any] = {
     "learning_starts": 60,
     "buffer_size": 200,
@@ -108,7 +113,8 @@ def spec(algorithm: str, total: int = 384, environment: Environment | None = Non
     evaluation = more.pop("evaluation", None)
     if algorithm in ("SAC", "TD3", "TQC", "CrossQ"):
         environment = environment or PENDULUM
-    defaults = {"PPO": PPO, "MaskablePPO": PPO, "DQN": DQN, "A2C": {}, "QRDQN": QRDQN}.get(algorithm, CONTINUOUS)
+    known = {"PPO": PPO, "MaskablePPO": PPO, "DQN": DQN, "A2C": {}, "QRDQN": QRDQN, "RecurrentPPO": RECURRENT}
+    defaults = known.get(algorithm, CONTINUOUS)
     return TrainingRunSpec(
         algorithm=Algorithm(algorithm),
         total_timesteps=total,
@@ -201,6 +207,7 @@ def everything(folder: Path, spec: TrainingRunSpec) -> dict[str, Any]:
             state.episodes.last_original_observation,
         ],
         "frames": state.episodes.frames,
+        "memory": state.episodes.memory,
         "discounted returns": state.episodes.returns,
         "final model": run.model("final").digest,
         "models": [(model.timesteps, model.digest) for model in run.models() if model.timesteps % 128 == 0],
@@ -264,6 +271,7 @@ CASES: dict[str, TrainingRunSpec] = {
     "TD3-2": spec("TD3", 512, n_envs=2, noise_type="ornstein-uhlenbeck", noise_std=0.2, frame_stack=2),
     "TQC": spec("TQC", 256, ent_coef="auto_0.5", evaluation=Evaluation(300, 1)),
     "CrossQ": spec("CrossQ", 256, normalize=True, gradient_steps=3),
+    "RecurrentPPO-2-normalized-stacked": spec("RecurrentPPO", n_envs=2, normalize=True, frame_stack=2, batch_size=64),
 }
 
 
@@ -443,9 +451,13 @@ ACTOR_CRITIC: dict[str, Callable[[Any, Any], None]] = {
 BATCH_NORM: dict[str, Callable[[Any, Any], Any]] = {
     "statistics of layers": lambda state, model: [each.zero_() for each in model.critic.buffers()],
 }
+MEMORY: dict[str, Callable[[Any, Any], Any]] = {
+    "memory": _drop(memory=lambda arrays: tuple(np.zeros_like(array) for array in arrays)),
+}
 PIECES = [("PPO", piece) for piece in [*BOTH, "what is due"]] + [("DQN", piece) for piece in [*BOTH, *OFF_POLICY]]
 PIECES += [("SAC", piece) for piece in ACTOR_CRITIC] + [("CrossQ", piece) for piece in BATCH_NORM]
-SLOW = {(algorithm, piece) for algorithm, piece in PIECES if piece in ACTOR_CRITIC and piece != "action noise"}
+PIECES += [("RecurrentPPO", piece) for piece in MEMORY]
+SLOW = {(algorithm, piece) for algorithm, piece in PIECES if piece in {*ACTOR_CRITIC, *MEMORY} - {"action noise"}}
 
 
 def _rich(algorithm: str) -> TrainingRunSpec:
@@ -491,6 +503,7 @@ def test_run_without_one_piece_of_the_state_ends_differently(
         **OFF_POLICY,
         **ACTOR_CRITIC,
         **BATCH_NORM,
+        **MEMORY,
         "what is due": _saved_now,
         "nothing": _nothing,
     }
@@ -498,7 +511,7 @@ def test_run_without_one_piece_of_the_state_ends_differently(
     monkeypatch.setattr(episode_capture, "SHARE_OF_TIME", -1.0)
 
     def of_episodes() -> bool:
-        return piece in ("discounted returns", "last observation", "frames", "last stored observation")
+        return piece in ("discounted returns", "last observation", "frames", "last stored observation", "memory")
 
     def forgetful_restore(self: Episodes, model: Any) -> None:
         if of_episodes():

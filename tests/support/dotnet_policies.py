@@ -9,6 +9,7 @@ Each policy is a folder with the files of a published model and ``expected.json`
     noise         rows of the input "noise"
     samples       the actions with that noise
     masks         rows of the input "action_mask", and "masked" and "masked_samples": the actions that they allow
+    firsts        the modes, each of the first observation of an episode: others than the ones above with memory only
     frames        with a frame stack: single observations of one episode, in order
     stacked       the actions for them, stacked by stable-baselines3's VecFrameStack
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from aisandbox_inference.episode_states import EpisodeStates
 from aisandbox_inference.observations import Observations
 from aisandbox_inference.onnx_session import SessionRunner, create_session
 from aisandbox_trainer.export.action_masks import sample_masks
@@ -63,6 +65,7 @@ def _expected(exported: Exported, case: Case) -> dict[str, Any]:
         "modes": _act(exported, rows).tolist(),
         "noise": noise.tolist(),
         "samples": _act(exported, rows, noise).tolist(),
+        "firsts": _act(exported, rows, firsts=True).tolist(),
     }
     if exported.description.mask_size:
         (action,) = leaves(exported.description.action_space)
@@ -92,18 +95,34 @@ def _noise(exported: Exported, count: int, random: np.random.Generator) -> Array
     return draw_noise(random, description.noise_kind, count, description.noise_size, 0.5)
 
 
-def _act(exported: Exported, rows: Array, noise: Array | None = None, masks: Array | None = None) -> Array:
-    """The actions of the inference-server, [N, numbers], one observation at a time as Act has them."""
+def _act(
+    exported: Exported,
+    rows: Array,
+    noise: Array | None = None,
+    masks: Array | None = None,
+    firsts: bool = False,
+) -> Array:
+    """The actions of the inference-server, [N, numbers], one observation at a time as Act has them.
+
+    Of a policy with memory those for one episode, or with ``firsts`` for the first observations of as many episodes.
+    """
     inputs = Observations(leaves(exported.description.observation_space, "observation_space"))
-    runner = SessionRunner(create_session(exported.files["policy.onnx"]), "action")
+    states = EpisodeStates(f"sha256:{'0' * 64}", exported.description.state)
+    runner = SessionRunner(create_session(exported.files["policy.onnx"]), ["action", *states.outputs])
     actions = []
+    memory = states.beginning(1)
     for index, row in enumerate(rows):
         feed = inputs.from_numbers(row.tolist())
+        if exported.description.state:
+            feed |= memory
         if noise is not None:
             feed["noise"] = noise[index : index + 1]
         if masks is not None:
             feed["action_mask"] = masks[index : index + 1]
-        actions.append(runner.run(feed, 1).reshape(-1))
+        action, *following = runner.run(feed, 1)
+        if following and not firsts:
+            memory = states.from_state(states.to_bytes(following)[0])
+        actions.append(action.reshape(-1))
     return np.stack(actions)
 
 

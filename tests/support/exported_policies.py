@@ -10,12 +10,13 @@ import numpy as np
 import onnxruntime as ort
 import torch as th
 from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_trainer.algorithms.features_extractors import with_fitting_extractor
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.export.model_files import export_model
 from google.protobuf import json_format
 from gymnasium import spaces
 from numpy.typing import NDArray
-from sb3_contrib import QRDQN, TQC, CrossQ, MaskablePPO
+from sb3_contrib import QRDQN, TQC, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -97,6 +98,29 @@ class Exported:
         return json_format.Parse(self.files["metadata.json"], pb.DescribeModelResponse())
 
     def act(self, rows: Any, noise: Array | None = None, masks: Array | None = None) -> Array:
+        """The actions; of a policy with memory those for the first observations of episodes."""
+        return self.act_in_episode(rows, None, noise, masks=masks)[0]
+
+    def act_in_episode(
+        self,
+        rows: Any,
+        memory: list[Array] | None,
+        noise: Array | None = None,
+        starts: Array | None = None,
+        masks: Array | None = None,
+    ) -> tuple[Array, list[Array]]:
+        """The actions, and the next memory; ``memory`` None: of the first observations of episodes."""
+        feed = self._feed(rows, noise, masks)
+        state, count = self.description.state, len(next(iter(feed.values())))
+        if state:
+            first = memory is None
+            memory = memory or [np.zeros((count, *tensor.shape), np.float32) for tensor in state]
+            feed |= {tensor.name: value for tensor, value in zip(state, memory, strict=True)}
+            feed["episode_start"] = np.full(count, first, np.float32) if starts is None else starts.astype(np.float32)
+        actions, *following = self.session.run(["action", *(f"next_{tensor.name}" for tensor in state)], feed)
+        return np.asarray(actions), following
+
+    def _feed(self, rows: Any, noise: Array | None, masks: Array | None) -> dict[str, Array]:
         feed = {}
         named = {f"observation.{key}": value for key, value in rows.items()} if isinstance(rows, dict) else rows
         for name, value in named.items() if isinstance(named, dict) else [("observation", named)]:
@@ -105,7 +129,7 @@ class Exported:
             feed["noise"] = noise.astype(np.float32)
         if masks is not None:
             feed["action_mask"] = masks.astype(np.uint8)
-        return np.asarray(self.session.run(["action"], feed)[0])
+        return feed
 
     def predict(self, rows: Any, deterministic: bool = True, masks: Array | None = None) -> Array:
         given: Any = {} if masks is None else {"action_masks": masks}
@@ -169,12 +193,16 @@ def export(case: Case) -> Exported:
         venv.step(np.array([venv.action_space.sample() for _ in range(2)]))
     image = "image" in case.observation
     default = "MultiInputPolicy" if case.observation.startswith("dict") else "CnnPolicy" if image else "MlpPolicy"
+    if case.algorithm is RecurrentPPO:
+        default = default.replace("Policy", "LstmPolicy")
     name = case.policy or default
     kwargs: dict[str, Any] = dict(case.policy_kwargs)
-    if name == "CnnPolicy":
+    if name.startswith("Cnn"):
         kwargs.setdefault("features_extractor_kwargs", {"features_dim": 16})
-    elif name == "MultiInputPolicy":
+    elif name.startswith("MultiInput"):
         kwargs.setdefault("features_extractor_kwargs", {"cnn_output_dim": 8})
+    if case.algorithm is RecurrentPPO:
+        kwargs = with_fitting_extractor(kwargs, venv.observation_space, recurrent=True)
     sizes: dict[str, Any] = (
         {"buffer_size": 10}
         if issubclass(case.algorithm, OffPolicyAlgorithm)
@@ -250,6 +278,7 @@ def name_of(case: Case) -> str:
 
 _SMALL: dict[str, Any] = {"net_arch": [32, 16]}
 _QUANTILES: dict[str, Any] = {"net_arch": [32], "n_quantiles": 7}
+_LSTM: dict[str, Any] = {"net_arch": [16], "lstm_hidden_size": 12}
 CASES = [
     *(
         Case(algorithm, observation, action)
@@ -303,4 +332,16 @@ CASES = [
     Case(TQC, "vector", "box", keywords={"use_sde": True}, policy_kwargs={**_SMALL, "clip_mean": 0.0}),
     Case(SAC, "vector", "box", policy_kwargs={"net_arch": []}),
     Case(TD3, "vector", "box", policy_kwargs={"net_arch": []}),
+    *(Case(RecurrentPPO, "vector", action, policy_kwargs=_LSTM) for action in ACTIONS),
+    Case(RecurrentPPO, "multi_discrete", "discrete", policy_kwargs=_LSTM),
+    Case(RecurrentPPO, "dict_image", "discrete", policy_kwargs=_LSTM),
+    Case(RecurrentPPO, "image_last", "box", policy_kwargs={**_LSTM, "share_features_extractor": False}),
+    Case(RecurrentPPO, "vector", "discrete", normalize={}, frame_stack=3, policy_kwargs={**_LSTM, "n_lstm_layers": 2}),
+    Case(RecurrentPPO, "vector", "box", keywords={"use_sde": True}, policy_kwargs=_LSTM),
+    Case(
+        RecurrentPPO,
+        "dict",
+        "discrete",
+        policy_kwargs={**_LSTM, "shared_lstm": True, "enable_critic_lstm": False, "lstm_kwargs": {"bias": False}},
+    ),
 ]

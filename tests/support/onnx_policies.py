@@ -100,6 +100,11 @@ class LinearPolicy:
         self.masked = masked
         self.random = random
 
+    @property
+    def state(self) -> dict[str, tuple[int, ...]]:
+        """The tensors of a policy with memory."""
+        return {}
+
     def scores(self, observations: Sequence[Array]) -> Array:
         flat = np.concatenate([leaf.reshape(len(leaf), -1).astype(np.float32) for leaf in observations], axis=1)
         return np.asarray(flat @ self.weights + self.bias)
@@ -139,6 +144,7 @@ class LinearPolicy:
             noise_size=self.size,
             epsilon=self.epsilon or 0.0,
             mask_size=self.size if self.masked else 0,
+            state=[pb.StateTensor(name=name, shape=shape) for name, shape in self.state.items()],
         )
         return json_format.MessageToJson(description).encode()
 
@@ -157,12 +163,12 @@ class LinearPolicy:
         ).to_bytes()
 
     def onnx(self) -> bytes:
-        nodes, inputs, parts, initializers = [], [], [], [_constant("W", self.weights), _constant("b", self.bias)]
+        nodes, inputs, parts, initializers = [], [], [], [constant("W", self.weights), constant("b", self.bias)]
         for index, leaf in enumerate(self.leaves):
             name = observation_input(leaf.key)
             element = TensorProto.UINT8 if leaf.dtype == np.uint8 else TensorProto.FLOAT
             inputs.append(helper.make_tensor_value_info(name, element, ["N", *leaf.shape]))
-            initializers.append(_constant(f"shape{index}", np.array([-1, leaf.size], np.int64)))
+            initializers.append(constant(f"shape{index}", np.array([-1, leaf.size], np.int64)))
             nodes.append(helper.make_node("Cast", [name], [f"float{index}"], to=TensorProto.FLOAT))
             nodes.append(helper.make_node("Reshape", [f"float{index}", f"shape{index}"], [f"flat{index}"]))
             parts.append(f"flat{index}")
@@ -170,54 +176,62 @@ class LinearPolicy:
         nodes.append(helper.make_node("Gemm", ["x", "W", "b"], ["linear"]))
         linear = "linear"
         if self.padding:
-            initializers.append(_constant("padding", np.zeros(self.padding // 4, np.float32)))
+            initializers.append(constant("padding", np.zeros(self.padding // 4, np.float32)))
             nodes.append(helper.make_node("ReduceSum", ["padding"], ["nothing"], keepdims=0))
             linear = _add_zero(nodes, linear, "nothing")
         if self.busy:
             linear = _add_zero(nodes, linear, _busy(nodes, initializers, self.busy))
+        element = TensorProto.FLOAT if self.head.kind == "box" else TensorProto.INT64
+        outputs = [helper.make_tensor_value_info("action", element, ["N", *self.head.shape])]
+        linear = self._memory_nodes(linear, nodes, inputs, outputs, initializers)
         nodes.append(helper.make_node("Add", [linear, "noise"], ["noisy"]))
-        initializers.append(_constant("noise", np.zeros((1, self.size), np.float32)))
+        initializers.append(constant("noise", np.zeros((1, self.size), np.float32)))
         inputs.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["M", self.size]))
         if self.masked:
             inputs.append(helper.make_tensor_value_info("action_mask", TensorProto.UINT8, ["K", self.size]))
-            initializers.append(_constant("action_mask", np.ones((1, self.size), np.uint8)))
-            initializers.append(_constant("lowest", np.full((), -1e30, np.float32)))
+            initializers.append(constant("action_mask", np.ones((1, self.size), np.uint8)))
+            initializers.append(constant("lowest", np.full((), -1e30, np.float32)))
             nodes[-1].output[0] = "unmasked"
             nodes.append(helper.make_node("Cast", ["action_mask"], ["allowed"], to=TensorProto.BOOL))
             nodes.append(helper.make_node("Where", ["allowed", "unmasked", "lowest"], ["noisy"]))
         nodes += self._head_nodes(initializers)
-        element = TensorProto.FLOAT if self.head.kind == "box" else TensorProto.INT64
-        output = helper.make_tensor_value_info("action", element, ["N", *self.head.shape])
-        graph = helper.make_graph(nodes, "policy", inputs, [output], initializers)
+        graph = helper.make_graph(nodes, "policy", inputs, outputs, initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         return bytes(model.SerializeToString())
+
+    def _memory_nodes(
+        self, linear: str, nodes: list[Any], inputs: list[Any], outputs: list[Any], initializers: list[Any]
+    ) -> str:
+        """The name of the scores, after what a policy with memory adds."""
+        del nodes, inputs, outputs, initializers
+        return linear
 
     def _head_nodes(self, initializers: list[Any]) -> list[Any]:
         head = self.head
         if head.kind == "box":
             assert head.low is not None
             assert head.high is not None
-            initializers += [_constant("low", np.array(head.low)), _constant("high", np.array(head.high))]
-            initializers.append(_constant("shape", np.array([-1, *head.shape], np.int64)))
+            initializers += [constant("low", np.array(head.low)), constant("high", np.array(head.high))]
+            initializers.append(constant("shape", np.array([-1, *head.shape], np.int64)))
             return [
                 helper.make_node("Reshape", ["noisy", "shape"], ["shaped"]),
                 helper.make_node("Max", ["shaped", "low"], ["above"]),
                 helper.make_node("Min", ["above", "high"], ["action"]),
             ]
         if head.kind == "multi_binary":
-            initializers.append(_constant("zero", np.zeros((), np.float32)))
+            initializers.append(constant("zero", np.zeros((), np.float32)))
             return [
                 helper.make_node("Greater", ["noisy", "zero"], ["bits"]),
                 helper.make_node("Cast", ["bits"], ["action"], to=TensorProto.INT64),
             ]
         if head.kind == "discrete":
-            initializers.append(_constant("start", np.array(head.start, np.int64)))
+            initializers.append(constant("start", np.array(head.start, np.int64)))
             return [
                 helper.make_node("ArgMax", ["noisy"], ["index"], axis=1, keepdims=0),
                 helper.make_node("Add", ["index", "start"], ["action"]),
             ]
         parts = [f"part{i}" for i in range(len(self.counts))]
-        initializers.append(_constant("counts", np.array(self.counts, np.int64)))
+        initializers.append(constant("counts", np.array(self.counts, np.int64)))
         nodes = [helper.make_node("Split", ["noisy", "counts"], parts, axis=1)]
         nodes += [helper.make_node("ArgMax", [part], [f"{part}_index"], axis=1, keepdims=1) for part in parts]
         nodes.append(helper.make_node("Concat", [f"{part}_index" for part in parts], ["action"], axis=1))
@@ -249,7 +263,7 @@ def _sample(leaf: Leaf, count: int, random: np.random.Generator) -> Array:
     return random.normal(size=shape).astype(np.float32)
 
 
-def _constant(name: str, array: Array) -> Any:
+def constant(name: str, array: Array) -> Any:
     return numpy_helper.from_array(array, name)
 
 
@@ -260,7 +274,7 @@ def _add_zero(nodes: list[Any], linear: str, zero: str) -> str:
 
 def _busy(nodes: list[Any], initializers: list[Any], size: int) -> str:
     """A product of two matrices of zeros that the runtime cannot compute in advance."""
-    initializers.append(_constant("square", np.zeros((size, size), np.float32)))
+    initializers.append(constant("square", np.zeros((size, size), np.float32)))
     nodes.append(helper.make_node("ReduceSum", ["linear"], ["total"], keepdims=0))
     nodes.append(helper.make_node("Mul", ["total", "square"], ["left"]))
     nodes.append(helper.make_node("MatMul", ["left", "square"], ["product"]))

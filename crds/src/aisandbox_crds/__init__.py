@@ -38,6 +38,7 @@ from aisandbox_crds.output_path import normalized_output_path, output_path_probl
 from aisandbox_crds.parameter_values import ClassName, LinearSchedule, Normalize
 from aisandbox_crds.pod_template import PodMetadata, PodSpec, PodTemplate, TrainerContainer
 from aisandbox_crds.pod_template_rules import pod_template_errors, volume_kinds
+from aisandbox_crds.policy_kwargs import OBSERVED_IMAGES
 from aisandbox_crds.progress import (
     PUBLISHED,
     REPORTED,
@@ -126,6 +127,7 @@ __all__ = [
     "MAX_SEED",
     "MAX_TIMESTEPS",
     "MOST_BYTES",
+    "OBSERVED_IMAGES",
     "PUBLISHED",
     "QUEUE_LABEL",
     "REPORTED",

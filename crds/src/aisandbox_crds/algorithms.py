@@ -8,21 +8,24 @@ stable-baselines3.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aisandbox_crds import keyword_groups as group
-from aisandbox_crds.keyword_groups import COEFFICIENT, POSITIVE
+from aisandbox_crds.keyword_groups import COEFFICIENT
 from aisandbox_crds.parameter import Parameter
-from aisandbox_crds.parameter_types import BoolType, FloatType, IntType, OptionalType, ParameterType, ScheduleType
+from aisandbox_crds.parameter_types import BoolType, FloatType, IntType, OptionalType, ParameterType
 from aisandbox_crds.policy_kwargs import (
     ACTOR_CRITIC_KEYWORDS,
     BATCH_NORM_KEYWORDS,
     DISCRETE_ACTOR_CRITIC_KEYWORDS,
     GAUSSIAN_ACTOR_KEYWORDS,
+    OBSERVED_VECTORS,
     POLICIES,
     Q_ACTOR_KEYWORDS,
     Q_KEYWORDS,
     QUANTILE_KEYWORDS,
+    RECURRENT_KEYWORDS,
+    RECURRENT_POLICIES,
     PolicyKwargsType,
 )
 from aisandbox_crds.spec import Algorithm
@@ -41,13 +44,14 @@ class AlgorithmTraits:
     learns from a replay buffer. ``action_noise``: it takes noise_type and noise_std. ``masks``: it obeys the action
     masks of a simulator, and needs them. ``with_masks``: what is trained in its place where a simulator declares masks;
     it has the same keywords, but for those of Box actions. ``memory``: its policy has a state. ``width``: of a hidden
-    layer by default.
+    layer by default. ``policies``: the names of its policies by what they observe, one of OBSERVED_VECTORS,
+    OBSERVED_IMAGES and OBSERVED_DICT.
     """
 
     title: str
     actions: tuple[str, ...]
     parameters: tuple[Parameter, ...]
-    policies: tuple[str, ...] = POLICIES
+    policies: Mapping[str, str] = field(default_factory=lambda: POLICIES)
     off_policy: bool = False
     action_noise: bool = False
     masks: bool = False
@@ -73,17 +77,7 @@ _CLIPPED_POLICY = (
     Parameter("batch_size", IntType(1, 10_000_000), 64, "size of a minibatch", custom=True),
     Parameter("n_epochs", IntType(1, 1000), 10, "passes over a rollout", custom=True),
     group.discount(custom=True),
-    Parameter(
-        "clip_range",
-        ScheduleType(POSITIVE),
-        0.2,
-        "clipping range of the policy's probability ratio",
-        custom=True,
-    ),
-    Parameter("clip_range_vf", OptionalType(ScheduleType(POSITIVE)), None, "the same for the value network"),
-    Parameter("normalize_advantage", BoolType(), True, "whether advantages are normalised in a minibatch"),
-    Parameter("vf_coef", COEFFICIENT, 0.5, "weight of the value network in the loss"),
-    Parameter("target_kl", OptionalType(POSITIVE), None, "ends an update early beyond 1.5 times this"),
+    *group.clipped_updates(custom=True),
 )
 """The keywords of PPO."""
 
@@ -186,7 +180,7 @@ ALGORITHMS: Mapping[Algorithm, AlgorithmTraits] = {
             *group.maximum_entropy(),
             *group.common({**GAUSSIAN_ACTOR_KEYWORDS, **BATCH_NORM_KEYWORDS}),
         ),
-        policies=("MlpPolicy",),
+        policies={OBSERVED_VECTORS: POLICIES[OBSERVED_VECTORS]},
         off_policy=True,
         action_noise=True,
         width=256,
@@ -214,6 +208,22 @@ ALGORITHMS: Mapping[Algorithm, AlgorithmTraits] = {
         ),
         masks=True,
     ),
+    Algorithm.RECURRENTPPO: AlgorithmTraits(
+        "Proximal Policy Optimization with a recurrent policy",
+        ANY,
+        (
+            group.rate(3e-4),
+            Parameter("n_steps", IntType(1, 1_000_000), 128, "steps of each environment in a rollout"),
+            Parameter("batch_size", OptionalType(IntType(1, 10_000_000)), 128, "size of a minibatch; None: all"),
+            Parameter("n_epochs", IntType(1, 1000), 10, "passes over a rollout"),
+            group.discount(),
+            *group.clipped_updates(),
+            *group.on_policy(0.95),
+            *group.common({**ACTOR_CRITIC_KEYWORDS, **RECURRENT_KEYWORDS}),
+        ),
+        policies=RECURRENT_POLICIES,
+        memory=True,
+    ),
 }
 """Every algorithm."""
 
@@ -228,10 +238,10 @@ def trained_algorithm(algorithm: Algorithm, masks: bool) -> Algorithm:
     return ALGORITHMS[algorithm].with_masks or algorithm if masks else algorithm
 
 
-def algorithms_with(policy_or_action: str) -> tuple[Algorithm, ...]:
-    """The algorithms that take a kind of action space, or have a policy of this name, and need no masks."""
+def algorithms_with(action_or_observed: str) -> tuple[Algorithm, ...]:
+    """The algorithms that take a kind of action space, or have a policy for what is observed, and need no masks."""
     return tuple(
         algorithm
         for algorithm, traits in ALGORITHMS.items()
-        if policy_or_action in (*traits.actions, *traits.policies) and not traits.masks
+        if action_or_observed in (*traits.actions, *traits.policies) and not traits.masks
     )

@@ -25,7 +25,7 @@ from aisandbox_crds.parameter_types import (
     value_text,
 )
 from aisandbox_crds.parameter_values import Value
-from aisandbox_crds.policy_kwargs import POLICIES
+from aisandbox_crds.policy_kwargs import POLICIES, RECURRENT_POLICIES
 from aisandbox_crds.spec import Algorithm
 
 NORMALIZE_KEYWORDS = DictType(
@@ -61,7 +61,10 @@ class NormalizeType:
 
 ZOO_PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
-        "policy", ChoiceType(POLICIES), None, "networks for vectors, images, a Dict; default: by the observation space"
+        "policy",
+        ChoiceType((*POLICIES.values(), *RECURRENT_POLICIES.values())),
+        None,
+        "networks for vectors, images, a Dict; default: by the observation space",
     ),
     Parameter("n_envs", IntType(1, 4096), None, "environments stepped together; see environment.grpc.environments"),
     Parameter("normalize", NormalizeType(), False, "running normalisation of observations and rewards (VecNormalize)"),

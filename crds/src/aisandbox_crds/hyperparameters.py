@@ -196,15 +196,19 @@ def _conflicts(algorithm: Algorithm, parsed: Hyperparameters) -> list[FieldError
         errors.append(FieldError(f"{_FIELD}.{key}", rule))
 
     kwargs = parsed.keywords.get("policy_kwargs", {})
-    policies = ALGORITHMS[algorithm].policies
+    policies = ALGORITHMS[algorithm].policies.values()
     if parsed.policy is not None and parsed.policy not in policies:
         refuse("policy", f"{algorithm} has only {' and '.join(policies)}")
     try:
         check_dependent(kwargs, parsed.policy, has("use_rms_prop") and holds("use_rms_prop"))
     except InvalidParameter as error:
         refuse("policy_kwargs" + error.path, error.rule)
-    if has("normalize_advantage") and has("batch_size") and holds("normalize_advantage") and holds("batch_size") < 2:
+    if has("normalize_advantage") and has("batch_size") and holds("normalize_advantage") and holds("batch_size") == 1:
         refuse("batch_size", "must be at least 2 to normalise advantages")
+    if kwargs.get("shared_lstm") and kwargs.get("enable_critic_lstm", True):
+        refuse("policy_kwargs.shared_lstm", "needs enable_critic_lstm to be False: the critic has one LSTM at most")
+    if kwargs.get("shared_lstm") and not kwargs.get("share_features_extractor", True):
+        refuse("policy_kwargs.shared_lstm", "needs share_features_extractor to be True")
     if kwargs.get("squash_output") and not (has("use_sde") and holds("use_sde")):
         refuse("policy_kwargs.squash_output", "needs use_sde to be True")
     known = ALGORITHMS[algorithm].policy_keywords

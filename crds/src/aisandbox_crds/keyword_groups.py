@@ -70,6 +70,18 @@ def on_policy(gae_lambda: float, exploration: tuple[Parameter, ...] | None = Non
     )
 
 
+def clipped_updates(*, custom: bool = False) -> tuple[Parameter, ...]:
+    """What PPO (Schulman et al. 2017) and what follows from it have for their loss."""
+    ratio = "clipping range of the policy's probability ratio"
+    return (
+        Parameter("clip_range", ScheduleType(POSITIVE), 0.2, ratio, custom),
+        Parameter("clip_range_vf", OptionalType(ScheduleType(POSITIVE)), None, "the same for the value network"),
+        Parameter("normalize_advantage", BoolType(), True, "whether advantages are normalised in a minibatch"),
+        Parameter("vf_coef", COEFFICIENT, 0.5, "weight of the value network in the loss"),
+        Parameter("target_kl", OptionalType(POSITIVE), None, "ends an update early beyond 1.5 times this"),
+    )
+
+
 def replay(
     buffer_size: int, batch_size: int, train_freq: int, tau: float | None, *, custom: bool = False
 ) -> tuple[Parameter, ...]:

@@ -22,6 +22,12 @@ _LEAST_BOUND = 2 * 1024**3
 _FLOAT = 4
 _COPIES_OF_WEIGHTS = 4
 """Weights, gradients and the two running averages of Adam."""
+_STATES_IN_ROLLOUT = 4
+"""The hidden and the cell state of the LSTMs of the policy and of the value network, stored with each step."""
+_GATES = 4
+"""Of an LSTM; each has weights for the inputs and for the hidden state."""
+_LSTM_HIDDEN_SIZE, _LSTM_LAYERS = 256, 1
+"""sb3-contrib's defaults."""
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -98,7 +104,12 @@ def memory_need(
         masks = action.features if traits.masks else 0
         buffer = steps * (observation.stored + action.stored + (6 + masks) * _FLOAT)
         weights = 2 * observation.features * first + action.features * last
-        batch = setting(algorithm, hyperparameters, "batch_size") if has_parameter(algorithm, "batch_size") else steps
+        if traits.memory:
+            layers, hidden = _memory_size(hyperparameters)
+            buffer += steps * _STATES_IN_ROLLOUT * layers * hidden * _FLOAT
+            weights += 2 * _GATES * hidden * (observation.features + (2 * layers - 1) * hidden)
+        given = setting(algorithm, hyperparameters, "batch_size") if has_parameter(algorithm, "batch_size") else None
+        batch = given or steps
         rows = max(min(batch, steps), environments)
     return MemoryNeed(
         buffer=buffer,
@@ -136,6 +147,12 @@ def _container_limit() -> int | None:
 
 def _policy_kwargs(hyperparameters: Hyperparameters) -> Mapping[str, Any]:
     return hyperparameters.keywords.get("policy_kwargs") or {}
+
+
+def _memory_size(hyperparameters: Hyperparameters) -> tuple[int, int]:
+    """Layers of the LSTM, and the numbers of a layer's hidden state."""
+    kwargs = _policy_kwargs(hyperparameters)
+    return kwargs.get("n_lstm_layers", _LSTM_LAYERS), kwargs.get("lstm_hidden_size", _LSTM_HIDDEN_SIZE)
 
 
 def _layers(hyperparameters: Hyperparameters, default: int) -> tuple[int, int]:

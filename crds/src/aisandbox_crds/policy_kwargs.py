@@ -54,13 +54,31 @@ EXTRACTORS: Mapping[str, Mapping[str, ParameterType]] = {
 }
 """The feature extractors and the keywords of each."""
 
-_EXTRACTOR_OF_POLICY = {
-    "MlpPolicy": "FlattenExtractor",
-    "CnnPolicy": "NatureCNN",
-    "MultiInputPolicy": "CombinedExtractor",
+OBSERVED_VECTORS, OBSERVED_IMAGES, OBSERVED_DICT = "vectors", "images", "a Dict"
+"""What a policy observes."""
+POLICIES: Mapping[str, str] = {
+    OBSERVED_VECTORS: "MlpPolicy",
+    OBSERVED_IMAGES: "CnnPolicy",
+    OBSERVED_DICT: "MultiInputPolicy",
 }
-POLICIES = tuple(_EXTRACTOR_OF_POLICY)
-"""SB3's policies, by the names that all algorithms have for them."""
+"""SB3's policies, by what they observe, with the names that algorithms without memory have for them."""
+RECURRENT_POLICIES: Mapping[str, str] = {
+    OBSERVED_VECTORS: "MlpLstmPolicy",
+    OBSERVED_IMAGES: "CnnLstmPolicy",
+    OBSERVED_DICT: "MultiInputLstmPolicy",
+}
+"""The same of sb3-contrib, with an LSTM behind the features."""
+
+_EXTRACTOR_FOR = {
+    OBSERVED_VECTORS: "FlattenExtractor",
+    OBSERVED_IMAGES: "NatureCNN",
+    OBSERVED_DICT: "CombinedExtractor",
+}
+_EXTRACTOR_OF_POLICY = {
+    policy: _EXTRACTOR_FOR[observed]
+    for policies in (POLICIES, RECURRENT_POLICIES)
+    for observed, policy in policies.items()
+}
 
 _PREFIXES = {"torch.": "th.", "th.nn.": "nn.", "optim.": "th.optim."}
 
@@ -135,6 +153,14 @@ DISCRETE_ACTOR_CRITIC_KEYWORDS: Mapping[str, ParameterType] = {
     if name not in ("log_std_init", "full_std", "use_expln", "squash_output")
 }
 """The same, where actions are no Box."""
+RECURRENT_KEYWORDS: Mapping[str, ParameterType] = {
+    "lstm_hidden_size": IntType(1, 8192),
+    "n_lstm_layers": IntType(1, 16),
+    "shared_lstm": BoolType(),
+    "enable_critic_lstm": BoolType(),
+    "lstm_kwargs": DictType({"bias": BoolType(), "dropout": FloatType(0, 1, below=True)}, refused={}),
+}
+"""In addition, of a policy with memory."""
 Q_KEYWORDS: Mapping[str, ParameterType] = {"net_arch": NetArchType(), **_COMMON_KEYWORDS}
 """Of the policy of an algorithm that learns values of discrete actions."""
 Q_ACTOR_KEYWORDS: Mapping[str, ParameterType] = {

@@ -13,6 +13,7 @@ from aisandbox_crds.algorithms import ALGORITHMS, algorithms_with, trained_algor
 from aisandbox_crds.errors import FieldError
 from aisandbox_crds.hyperparameters import Hyperparameters
 from aisandbox_crds.parameter_values import ClassName, Normalize
+from aisandbox_crds.policy_kwargs import OBSERVED_DICT, OBSERVED_IMAGES, OBSERVED_VECTORS, POLICIES
 from aisandbox_crds.spec import Algorithm
 
 SMALLEST_IMAGE = 36
@@ -73,7 +74,7 @@ def space_errors(
 ) -> Iterator[FieldError]:
     """What of the hyperparameters does not fit the spaces; every rule says what was declared and what works."""
     for field, rule in (
-        ("policy", _support_problem(algorithm, observations) or policy_problem(hyperparameters.policy, observations)),
+        ("policy", policy_problem(algorithm, hyperparameters.policy, observations)),
         ("policy_kwargs.features_extractor_class", _extractor_problem(hyperparameters, observations)),
         ("normalize", normalize_problem(hyperparameters, observations)),
         ("frame_stack", _frame_stack_problem(hyperparameters, observations)),
@@ -120,45 +121,41 @@ def masks_problem(algorithm: Algorithm, masks: bool) -> str:
     )
 
 
-def _alternatives(policy_or_action: str) -> str:
+def _alternatives(action_or_observed: str) -> str:
     """The algorithms that take it, as a list in words."""
-    *others, last = map(str, algorithms_with(policy_or_action))
+    *others, last = map(str, algorithms_with(action_or_observed))
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _support_problem(algorithm: Algorithm, observations: DeclaredSpace) -> str:
-    """Why the algorithm has no policy for the observations; empty if it has one."""
-    policies, fitting = ALGORITHMS[algorithm].policies, fitting_policy(observations)
-    if fitting in policies:
+def fitting_policy(algorithm: Algorithm, observations: DeclaredSpace) -> str | None:
+    """The algorithm's policy for the observations; None if it has none."""
+    return ALGORITHMS[algorithm].policies.get(_observed_kind(observations))
+
+
+def policy_problem(algorithm: Algorithm, given: str | None, observations: DeclaredSpace) -> str:
+    """Why no policy of the algorithm, or not the given one, fits the observations; empty if it does."""
+    policies, kind = ALGORITHMS[algorithm].policies, _observed_kind(observations)
+    fitting = policies.get(kind)
+    if fitting is None:
+        return (
+            f"{algorithm} has only {' and '.join(policies.values())}, and the observations, {observations}, need "
+            f"{POLICIES[kind]}; use {_alternatives(kind)}"
+        )
+    if given is None or given == fitting:
         return ""
+    needed = {policy: observed for observed, policy in policies.items()}.get(given, "other observations")
+    if needed == OBSERVED_IMAGES:
+        needed += f" (a Box of uint8, 0 to 255, height x width x channels, at least {SMALLEST_IMAGE} pixels a side)"
     return (
-        f"{algorithm} has only {' and '.join(policies)}, and the observations, {observations}, need {fitting}; use "
-        f"{_alternatives(fitting)}"
+        f"{given} needs {needed}, and the observations are {observations}; use {fitting}, or omit policy to choose it "
+        "automatically"
     )
 
 
-def fitting_policy(observations: DeclaredSpace) -> str:
-    """The policy for the observations: of a Dict, of an image, or of a vector."""
+def _observed_kind(observations: DeclaredSpace) -> str:
     if observations.is_dict:
-        return "MultiInputPolicy"
-    return "CnnPolicy" if observations.leaves[0].is_image else "MlpPolicy"
-
-
-def policy_problem(given: str | None, observations: DeclaredSpace) -> str:
-    """Why the given policy does not fit the observations; empty if it does, or if none is given."""
-    fitting = fitting_policy(observations)
-    if given is None or given == fitting:
-        return ""
-    observed = f"the observations are {observations}"
-    advice = f"use {fitting}, or omit policy to choose it automatically"
-    if given == "CnnPolicy":
-        return (
-            "CnnPolicy needs images (a Box of uint8, 0 to 255, height x width x channels, at least "
-            f"{SMALLEST_IMAGE} pixels a side), and {observed}; {advice}"
-        )
-    if given == "MultiInputPolicy":
-        return f"MultiInputPolicy needs a Dict, and {observed}; {advice}"
-    return f"MlpPolicy needs vectors, and {observed}; {advice}"
+        return OBSERVED_DICT
+    return OBSERVED_IMAGES if observations.leaves[0].is_image else OBSERVED_VECTORS
 
 
 def normalize_problem(hyperparameters: Hyperparameters, observations: DeclaredSpace) -> str:

@@ -57,6 +57,7 @@ class Algorithm(StrEnum):
     CROSSQ = "CrossQ"
     QRDQN = "QRDQN"
     MASKABLEPPO = "MaskablePPO"
+    RECURRENTPPO = "RecurrentPPO"
 
 
 @dataclass(frozen=True, slots=True)

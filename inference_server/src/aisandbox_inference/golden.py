@@ -25,19 +25,22 @@ Array = NDArray[Any]
 class Golden:
     """N examples: ``observations``, an array [N, *shape] a leaf; ``noise`` float32 [N, size]; ``actions`` [N, ...].
 
-    ``action_mask``: uint8 [N, size], None for a policy without masks.
+    ``action_mask``: uint8 [N, size], None for a policy without masks. ``episode_start``: float32 [N], for a policy with
+    memory; the examples are then those of episodes, in order.
     """
 
     observations: tuple[Array, ...]
     noise: Array
     actions: Array
     action_mask: Array | None = None
+    episode_start: Array | None = None
 
     def select(self, indices: Array) -> Golden:
         """Return the examples with these indices."""
         observations = tuple(leaf[indices] for leaf in self.observations)
         mask = None if self.action_mask is None else self.action_mask[indices]
-        return Golden(observations, self.noise[indices], self.actions[indices], mask)
+        starts = None if self.episode_start is None else self.episode_start[indices]
+        return Golden(observations, self.noise[indices], self.actions[indices], mask, starts)
 
     def without_defaults(self) -> Golden:
         """Return the examples without noise that allow every action: those that need no input with a default."""
@@ -68,8 +71,9 @@ def parse_golden(data: bytes) -> Golden:
     """Return the examples of golden.json. Raises ValueError for anything else."""
     stored = GoldenExamples.from_bytes(data)
     mask = None if stored.action_mask is None else _array(stored.action_mask)
+    starts = None if stored.episode_start is None else _array(stored.episode_start)
     observations = tuple(_array(leaf) for leaf in stored.observations)
-    return Golden(observations, _array(stored.noise), _array(stored.actions), mask)
+    return Golden(observations, _array(stored.noise), _array(stored.actions), mask, starts)
 
 
 def _array(tensor: StoredTensor) -> Array:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from aisandbox_inference.onnx_runtime import ort
 
 Array = NDArray[Any]
 
-_Key = tuple[Any, ...]
+_Key: TypeAlias = tuple[Any, ...]
 """The number of observations, and the inputs that a run has."""
 _BIND_AFTER = 4
 """A binding costs more than a plain run, so it is made for a number of observations after so many runs."""
@@ -50,15 +50,15 @@ def create_session(onnx: bytes) -> ort.InferenceSession:
 class SessionRunner:
     """Runs a session for any number of observations, from any threads; one thread at a time uses the bindings."""
 
-    def __init__(self, session: ort.InferenceSession, output: str) -> None:
+    def __init__(self, session: ort.InferenceSession, outputs: Sequence[str]) -> None:
         self._session = session
-        self._output = output
+        self._outputs = list(outputs)
         self._bindings_lock = threading.Lock()
         self._bindings: dict[_Key, _Binding] = {}
         self._runs: Counter[_Key] = Counter()
 
-    def run(self, feed: Mapping[str, Array], count: int) -> Array:
-        """Return the output for a feed of ``count`` observations, inputs [count, ...] by name."""
+    def run(self, feed: Mapping[str, Array], count: int) -> list[Array]:
+        """Return the outputs for a feed of ``count`` observations, inputs [count, ...] by name."""
         if not self._bindings_lock.acquire(blocking=False):
             return self._run_unbound(feed)
         try:
@@ -66,44 +66,47 @@ class SessionRunner:
             binding = self._bindings.get(key)
             if binding is not None:
                 return binding.run(feed)
-            output = self._run_unbound(feed)
-            self._count(key, feed, output)
-            return output
+            outputs = self._run_unbound(feed)
+            self._count(key, feed, outputs)
+            return outputs
         finally:
             self._bindings_lock.release()
 
-    def _count(self, key: _Key, feed: Mapping[str, Array], output: Array) -> None:
+    def _count(self, key: _Key, feed: Mapping[str, Array], outputs: Sequence[Array]) -> None:
         """Count a run without binding, and bind after enough of them."""
         self._runs[key] += 1
         if self._runs[key] == _BIND_AFTER and sum(array.nbytes for array in feed.values()) <= _MAX_BOUND_BYTES:
             if len(self._bindings) == _MAX_BINDINGS:
                 self._bindings.clear()
-            self._bindings[key] = _Binding(self._session, feed, self._output, output)
+            self._bindings[key] = _Binding(self._session, feed, dict(zip(self._outputs, outputs, strict=True)))
         if self._runs[key] >= _BIND_AFTER or len(self._runs) > _MAX_COUNTED:
             self._runs.clear()
 
-    def _run_unbound(self, feed: Mapping[str, Array]) -> Array:
-        output: Array = self._session.run([self._output], dict(feed))[0]
-        return output
+    def _run_unbound(self, feed: Mapping[str, Array]) -> list[Array]:
+        outputs: list[Array] = self._session.run(self._outputs, dict(feed))
+        return outputs
 
 
 class _Binding:
     """Runs a session for one number of observations. Not thread-safe."""
 
-    def __init__(self, session: ort.InferenceSession, inputs: Mapping[str, Array], name: str, output: Array) -> None:
-        """``inputs`` and ``output``, whose name is ``name``, are examples with the shapes and dtypes of all runs."""
+    def __init__(
+        self, session: ort.InferenceSession, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+    ) -> None:
+        """``inputs`` and ``outputs`` are examples by name, with the shapes and dtypes of all runs."""
         self._session = session
         self._inputs = {key: np.array(value, order="C") for key, value in inputs.items()}
-        self._output = np.array(output, order="C")
+        self._outputs = [np.array(value, order="C") for value in outputs.values()]
         self._binding = session.io_binding()
         # The OrtValues share the arrays' memory. (bind_cpu_input does not know inputs that have a default.)
         for key, buffer in self._inputs.items():
             self._binding.bind_ortvalue_input(key, ort.OrtValue.ortvalue_from_numpy(buffer))
-        self._binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(self._output))
+        for name, buffer in zip(outputs, self._outputs, strict=True):
+            self._binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(buffer))
 
-    def run(self, feed: Mapping[str, Array]) -> Array:
-        """Return a copy of the output."""
+    def run(self, feed: Mapping[str, Array]) -> list[Array]:
+        """Return copies of the outputs."""
         for key, buffer in self._inputs.items():
             buffer[...] = feed[key]
         self._session.run_with_iobinding(self._binding)
-        return self._output.copy()
+        return [output.copy() for output in self._outputs]

@@ -14,6 +14,7 @@ from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_model_store import Bundle
 from aisandbox_model_store.served_model import (
     ACTION_OUTPUT,
+    EPISODE_START_INPUT,
     GOLDEN_FILE,
     MASK_INPUT,
     METADATA_FILE,
@@ -24,6 +25,7 @@ from aisandbox_wire import NOISE_KINDS, Leaf, WireError, all_finite, draw_noise,
 from google.protobuf import json_format
 from numpy.typing import NDArray
 
+from aisandbox_inference.episode_states import EpisodeStates
 from aisandbox_inference.errors import InvalidField, UnusableModel
 from aisandbox_inference.golden import Golden, parse_golden
 from aisandbox_inference.masks import Masks
@@ -69,23 +71,31 @@ class Policy:
         except (WireError, ValueError) as error:
             raise UnusableModel(self.digest, str(error)) from error
         self.observations = Observations(observation_leaves)
+        self.states = EpisodeStates(self.digest, self.description.state) if self.description.state else None
         self.memory = memory_needed(len(self.onnx))
         self._check_contract()
         self._replay(golden, observation_leaves)
         self._first_seconds, self._next_seconds = self._measure(golden.select(np.zeros(1, np.int64)))
-        self._runner = SessionRunner(self._session, ACTION_OUTPUT)
+        self._runner = SessionRunner(self._session, self._outputs)
 
     def act(self, feed: Feed, count: int, stochastic: bool) -> Array:
         """Return ``count`` actions: float32 [count, *shape] for a Box, otherwise int64 [count] or [count, dimensions].
 
         Raises InvalidField if the observations are so large that the actions are not finite.
         """
+        return self.act_and_remember(feed, count, stochastic)[0]
+
+    def act_and_remember(self, feed: Feed, count: int, stochastic: bool) -> tuple[Array, list[bytes]]:
+        """As ``act``, with the next states, one for each observation; none if the policy has no memory.
+
+        ``feed`` has the inputs of ``observations`` and, if there are some, of ``states``.
+        """
         if stochastic:
             feed = {**feed, NOISE_INPUT: self._noise(count)}
-        actions = self._runner.run(feed, count)
+        actions, *memory = self._runner.run(feed, count)
         if actions.dtype.kind == "f" and not all_finite(actions):
             raise InvalidField("observation", "has numbers so large that the action is not finite")
-        return actions
+        return actions, self.states.to_bytes(memory) if self.states is not None else []
 
     def _noise(self, count: int) -> Array:
         description = self.description
@@ -95,9 +105,13 @@ class Policy:
         """Return about how long ``act`` takes for ``count`` observations, as measured when the policy was loaded."""
         return self._first_seconds + (count - 1) * self._next_seconds
 
+    @property
+    def _outputs(self) -> list[str]:
+        return [ACTION_OUTPUT, *(self.states.outputs if self.states is not None else ())]
+
     def _check_contract(self) -> None:
         inputs = {entry.name: entry.type for entry in self._session.get_inputs()}
-        expected = self.observations.input_types
+        expected = {**self.observations.input_types, **(self.states.input_types if self.states is not None else {})}
         if set(inputs) != set(expected):
             raise UnusableModel(self.digest, f"its inputs are {sorted(inputs)} instead of {sorted(expected)}")
         for name, dtype in expected.items():
@@ -107,8 +121,9 @@ class Policy:
         found = {entry.name: entry.type for entry in self._session.get_overridable_initializers()}
         if found != optional:
             raise UnusableModel(self.digest, f"its inputs with a default are {found} instead of {optional}")
-        if ACTION_OUTPUT not in [entry.name for entry in self._session.get_outputs()]:
-            raise UnusableModel(self.digest, f'it has no output "{ACTION_OUTPUT}"')
+        outputs = {entry.name for entry in self._session.get_outputs()}
+        if missing := [name for name in self._outputs if name not in outputs]:
+            raise UnusableModel(self.digest, f'it has no output "{missing[0]}"')
         if self.description.noise_kind not in NOISE_KINDS or self.description.noise_size < 1:
             raise UnusableModel(self.digest, f"{METADATA_FILE} has no noise_kind or no noise_size")
 
@@ -120,6 +135,8 @@ class Policy:
             raise UnusableModel(self.digest, "its golden actions are for another action space")
         if (0 if golden.action_mask is None else golden.action_mask.shape[1]) != self.masks.size:
             raise UnusableModel(self.digest, "its golden examples have masks of another size")
+        if (golden.episode_start is not None) != (self.states is not None):
+            raise UnusableModel(self.digest, "its golden examples are not those of a policy with the same memory")
         # Most calls leave inputs with a default out: the examples that need none are replayed in that way too.
         for examples, whole in ((golden, True), (golden.without_defaults(), False)):
             if len(examples.actions) and (why := examples.difference(self._run_golden(examples, whole))):
@@ -133,10 +150,24 @@ class Policy:
             if examples.action_mask is not None:
                 feed[MASK_INPUT] = examples.action_mask
         try:
+            if self.states is not None and examples.episode_start is not None:
+                return self._run_in_order(self.states, feed, examples.episode_start)
             action: Array = self._session.run([ACTION_OUTPUT], feed)[0]
         except Exception as error:  # the runtime's errors have no common base
             raise UnusableModel(self.digest, f"it fails on its golden examples: {error}") from error
         return action
+
+    def _run_in_order(self, states: EpisodeStates, feed: Feed, starts: Array) -> Array:
+        """The actions for examples of episodes, each with the state that the one before it has left."""
+        memory = states.beginning(1)
+        actions = []
+        for row in range(len(starts)):
+            one = {name: values[row : row + 1] for name, values in feed.items()}
+            memory[EPISODE_START_INPUT] = starts[row : row + 1]
+            action, *following = self._session.run(self._outputs, {**one, **memory})
+            memory = dict(zip(memory, [*following, memory[EPISODE_START_INPUT]], strict=True))
+            actions.append(action)
+        return np.concatenate(actions)
 
     def _measure(self, row: Golden) -> tuple[float, float]:
         """Return the seconds of a first observation and of each further one in a call; ``row`` is one example."""
@@ -145,8 +176,11 @@ class Policy:
         return one, max(0.0, min(self._timed(many) for _ in range(2)) - one) / (_MEASURED_BATCH - 1)
 
     def _timed(self, examples: Golden) -> float:
+        feed = dict(zip(self.observations.input_types, examples.observations, strict=True))
+        if self.states is not None:
+            feed |= self.states.beginning(len(examples.actions))
         start = time.perf_counter()
-        self._run_golden(examples, whole=False)
+        self._session.run(self._outputs, feed)
         return time.perf_counter() - start
 
 

@@ -13,13 +13,21 @@ from typing import Any
 
 import numpy as np
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_model_store import RUN_ID_REQUIRED, InvalidRunId, RunNotFound, RunStore
+from aisandbox_model_store import (
+    RUN_ID_REQUIRED,
+    InvalidRunId,
+    ModelNotFound,
+    RunNotFound,
+    RunStore,
+    parse_selector,
+)
 from aisandbox_wire import encode_tensor
 from google.rpc import code_pb2, status_pb2
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from aisandbox_inference.coroutines import FutureCoroutine, wait_for
+from aisandbox_inference.episode_states import model_of
 from aisandbox_inference.errors import InvalidField
 from aisandbox_inference.metrics import Metrics
 from aisandbox_inference.model_cache import ModelCache
@@ -35,6 +43,8 @@ _INLINE_SECONDS = 1e-3
 _INLINE_NUMBERS = 1 << 20
 """A batch of more numbers is read and checked in the thread pool: in the thread that serves, others would wait."""
 _PART_BYTES = 1 << 20
+
+NO_MEMORY = "the policy has no memory: leave it empty"
 
 
 class PolicyService:
@@ -75,7 +85,7 @@ class PolicyService:
     def act(self, request: pb.ActRequest) -> FutureCoroutine[pb.ActResponse]:
         """Return the action for one observation."""
         start = time.perf_counter()
-        response = yield from self._act(request, request.run_id, request.model, request.stochastic)
+        response = yield from self._act(request, request.run_id, request.model, request.stochastic, request.state)
         self._act_seconds(time.perf_counter() - start)
         return response
 
@@ -83,6 +93,8 @@ class PolicyService:
         """Return the actions of one model for many observations."""
         start = time.perf_counter()
         policy = yield from self._policy(request.run_id, request.model)
+        if request.state or policy.states is not None:
+            policy = yield from self._model_of_batch(request, policy)
         read = policy.observations.from_tensors
         if policy.observations.stated_numbers(request.observations) <= _INLINE_NUMBERS:
             feed, count = read(request.observations, self._max_batch)
@@ -90,14 +102,16 @@ class PolicyService:
             feed, count = yield from wait_for(self._pool.submit(read, request.observations, self._max_batch))
         if request.HasField("action_masks"):
             feed = feed | policy.masks.from_tensor(request.action_masks, count)
+        if policy.states is not None:
+            feed |= policy.states.from_states(request.state, request.episode_start, count)
         self._count_observations(count)
         if policy.expected_seconds(count) < _INLINE_SECONDS:
-            actions = policy.act(feed, count, request.stochastic)
+            actions, states = policy.act_and_remember(feed, count, request.stochastic)
         else:
-            actions = yield from self._act_in_pool(policy, feed, count, request.stochastic)
+            actions, states = yield from self._act_in_pool(policy, feed, count, request.stochastic)
         tensor = encode_tensor(actions)
         self._batch_seconds(time.perf_counter() - start)
-        return pb.ActBatchResponse(actions=tensor, model=policy.digest, model_timesteps=policy.timesteps)
+        return pb.ActBatchResponse(actions=tensor, model=policy.digest, model_timesteps=policy.timesteps, state=states)
 
     def act_stream(self) -> ActStream:
         """Return what answers one stream."""
@@ -114,12 +128,12 @@ class PolicyService:
         return _parts(policy)
 
     def act_in_stream(
-        self, request: pb.ActRequest, run_id: str, model: str, stochastic: bool
+        self, request: pb.ActRequest, run_id: str, model: str, stochastic: bool, state: bytes
     ) -> FutureCoroutine[pb.ActStreamResponse]:
         """Return the reply to one request of a stream; an error is part of the reply."""
         start = time.perf_counter()
         try:
-            response = yield from self._act(request, run_id, model, stochastic)
+            response = yield from self._act(request, run_id, model, stochastic, state)
         except Exception as error:
             status = self.error_status("ActStream", error)
             return pb.ActStreamResponse(error=pb.ActStreamError(code=status.code, message=status.message))
@@ -127,39 +141,87 @@ class PolicyService:
         return pb.ActStreamResponse(response=response)
 
     def _act(
-        self, request: pb.ActRequest, run_id: str, model: str, stochastic: bool
+        self, request: pb.ActRequest, run_id: str, model: str, stochastic: bool, state: bytes
     ) -> FutureCoroutine[pb.ActResponse]:
         policy = self.models.cached(run_id, model)
         if policy is None:
             policy = yield from self._policy(run_id, model)
+        if policy.states is None and request.state:
+            raise InvalidField("state", NO_MEMORY)
+        if policy.states is not None and not request.episode_start:
+            policy = yield from self._model_of_state(state, "state", policy, run_id, model)
         feed = policy.observations.from_numbers(request.observation)
         if request.action_mask:
             feed |= policy.masks.from_flags(request.action_mask)
+        if policy.states is not None:
+            feed |= policy.states.beginning(1) if request.episode_start else policy.states.from_state(state)
         self._count_observations()
         if policy.expected_seconds(1) < _INLINE_SECONDS:
-            actions = policy.act(feed, 1, stochastic)
+            actions, after = policy.act_and_remember(feed, 1, stochastic)
         else:
-            actions = yield from self._act_in_pool(policy, feed, 1, stochastic)
-        return pb.ActResponse(action=actions.ravel().tolist(), model=policy.digest, model_timesteps=policy.timesteps)
+            actions, after = yield from self._act_in_pool(policy, feed, 1, stochastic)
+        numbers = actions.ravel().tolist()
+        return pb.ActResponse(
+            action=numbers, model=policy.digest, model_timesteps=policy.timesteps, state=after[0] if after else b""
+        )
+
+    def _model_of_state(
+        self, state: bytes, field: str, selected: Policy, run_id: str, selector: str
+    ) -> FutureCoroutine[Policy]:
+        """The policy that gave the state; a selector that may name a newer one by now does not change it.
+
+        Raises InvalidField if the run does not have it, or the selector names another one for good.
+        """
+        digest = model_of(state, field)
+        if digest == selected.digest:
+            return selected
+        if not parse_selector(selector).pointer:
+            raise InvalidField(field, f"belongs to the model {digest}, and the request selects {selected.digest}")
+        try:
+            policy = yield from self.models.policy(run_id, digest)
+        except ModelNotFound:
+            rule = (
+                f"belongs to the model {digest}, which the run {run_id} does not have, or no longer has; send "
+                "episode_start, and begin a new episode with another model"
+            )
+            raise InvalidField(field, rule) from None
+        if policy.states is None:
+            raise InvalidField(field, f"belongs to the model {digest}, which has no memory")
+        return policy
+
+    def _model_of_batch(self, request: pb.ActBatchRequest, selected: Policy) -> FutureCoroutine[Policy]:
+        """The policy that gave the states, which is looked at in the first one that counts."""
+        if selected.states is None:
+            raise InvalidField("state", NO_MEMORY)
+        starts = request.episode_start
+        for row, state in enumerate(request.state):
+            if row >= len(starts) or not starts[row]:
+                return (
+                    yield from self._model_of_state(state, f"state[{row}]", selected, request.run_id, request.model)
+                )
+        return selected
 
     def _policy(self, run_id: str, model: str) -> FutureCoroutine[Policy]:
         if not run_id:
             raise InvalidField("run_id", RUN_ID_REQUIRED)
         return (yield from self.models.policy(run_id, model))
 
-    def _act_in_pool(self, policy: Policy, feed: Feed, count: int, stochastic: bool) -> FutureCoroutine[Array]:
-        return (yield from wait_for(self._pool.submit(policy.act, feed, count, stochastic)))
+    def _act_in_pool(
+        self, policy: Policy, feed: Feed, count: int, stochastic: bool
+    ) -> FutureCoroutine[tuple[Array, list[bytes]]]:
+        return (yield from wait_for(self._pool.submit(policy.act_and_remember, feed, count, stochastic)))
 
 
 class ActStream:
     """One stream of ActStream: the fields that a request leaves out have the values of the last one that had a run_id.
 
-    Answers one request at a time.
+    So has a state that is left out the value of the last response. Answers one request at a time.
     """
 
     def __init__(self, service: PolicyService) -> None:
         self._service = service
         self._run_id, self._model, self._stochastic = "", "", False
+        self._state = b""
 
     @property
     def run_id(self) -> str:
@@ -171,7 +233,11 @@ class ActStream:
         request = message.request
         if request.run_id:
             self._run_id, self._model, self._stochastic = request.run_id, request.model, request.stochastic
-        return self._service.act_in_stream(request, self._run_id, self._model, self._stochastic)
+        state = request.state or self._state
+        reply = yield from self._service.act_in_stream(request, self._run_id, self._model, self._stochastic, state)
+        if reply.HasField("response"):
+            self._state = reply.response.state
+        return reply
 
 
 def _parts(policy: Policy) -> Iterator[pb.GetModelResponse]:

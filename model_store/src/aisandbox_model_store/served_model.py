@@ -22,6 +22,10 @@ NOISE_INPUT = "noise"
 """float32 [N or 1, noise_size]; its default is zeros [1, noise_size], which broadcast: the mode of the policy."""
 MASK_INPUT = "action_mask"
 """uint8 [N or 1, mask_size], only of a policy with masks; its default is ones: every action is allowed."""
+EPISODE_START_INPUT = "episode_start"
+"""Of a policy with memory: float32 [N], 1 for the first observation of an episode."""
+HIDDEN_STATE_INPUT, CELL_STATE_INPUT = "state_h", "state_c"
+"""Of a policy with an LSTM: float32 [N, layers, hidden size]."""
 ACTION_OUTPUT = "action"
 DESCRIPTION_PROPERTY = "aisandbox.description"
 """The metadata property of the ONNX file with the contents of METADATA_FILE, for a reader that has this file alone."""
@@ -41,6 +45,11 @@ def observation_input(key: str) -> str:
     return f"observation.{key}" if key else "observation"
 
 
+def next_state_output(state_input: str) -> str:
+    """Return the name of the ONNX output whose value is the input ``state_input`` of the next observation."""
+    return f"next_{state_input}"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
     """An array: NumPy's name of its dtype, its shape, and its elements in C order, little-endian."""
@@ -56,13 +65,15 @@ class GoldenExamples:
 
     ``observations``: one tensor [N, *shape] for each leaf of the observation space, in the dtype of the ONNX input.
     ``noise``: float32 [N, noise_size]. ``actions``: float32 [N, *shape] for a Box, otherwise int64. ``action_mask``:
-    uint8 [N, mask_size], None for a policy without masks.
+    uint8 [N, mask_size], None for a policy without masks. ``episode_start``: float32 [N], only of a policy with memory;
+    each example has the state that the one before it has left, and is the first of an episode where it is 1.
     """
 
     observations: tuple[StoredTensor, ...]
     noise: StoredTensor
     actions: StoredTensor
     action_mask: StoredTensor | None = None
+    episode_start: StoredTensor | None = None
 
     def to_bytes(self) -> bytes:
         """Return the contents of golden.json; a tensor is ``{"dtype", "shape", "data": base64}``."""
@@ -73,6 +84,8 @@ class GoldenExamples:
         }
         if self.action_mask is not None:
             document["action_mask"] = _to_json(self.action_mask)
+        if self.episode_start is not None:
+            document["episode_start"] = _to_json(self.episode_start)
         return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
@@ -81,11 +94,14 @@ class GoldenExamples:
         try:
             document = json.loads(data)
             observations = tuple(_from_json(tensor) for tensor in document["observations"])
-            mask = _from_json(document["action_mask"]) if "action_mask" in document else None
-            examples = cls(observations, _from_json(document["noise"]), _from_json(document["actions"]), mask)
+            mask, starts = (
+                _from_json(document[name]) if name in document else None for name in ("action_mask", "episode_start")
+            )
+            noise, actions = _from_json(document["noise"]), _from_json(document["actions"])
+            examples = cls(observations, noise, actions, mask, starts)
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{GOLDEN_FILE} has another form ({error!r})") from error
-        tensors = (*observations, examples.noise, examples.actions, *((mask,) if mask is not None else ()))
+        tensors = (*observations, noise, actions, *(each for each in (mask, starts) if each is not None))
         counts = {tensor.shape[0] if tensor.shape else 0 for tensor in tensors}
         if len(counts) != 1 or min(counts) < 1:
             raise ValueError(f"{GOLDEN_FILE} has {sorted(counts)} examples, expected one number of at least 1")

@@ -18,6 +18,7 @@ ALGORITHM_NAMES: Mapping[int, str] = MappingProxyType(
         pb.ALGORITHM_CROSSQ: "CrossQ",
         pb.ALGORITHM_QRDQN: "QRDQN",
         pb.ALGORITHM_MASKABLEPPO: "MaskablePPO",
+        pb.ALGORITHM_RECURRENTPPO: "RecurrentPPO",
     }
 )
 """By number; a number that this version does not know is not in it."""

@@ -30,7 +30,18 @@ def test_act_with_json_names_the_model(service: Any, capsys: pytest.CaptureFixtu
     assert main(["act", "exp-1", "[[1, 2], [3, 4]]", "--json"]) == 0
     assert list(service.requests("Act")[0].observation) == [1, 2, 3, 4]
     answer = json.loads(capsys.readouterr().out)
-    assert answer == {"action": [1.0], "model": "sha256:ab", "modelTimesteps": "20"}
+    assert answer == {"action": [1.0], "model": "sha256:ab", "modelTimesteps": "20", "state": ""}
+    assert service.requests("Act")[0].episode_start
+
+
+def test_act_takes_the_state_of_the_answer_before(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    service.says("Act", pb.ActResponse(action=[1], state=b"\1\2"))
+    assert main(["act", "exp-1", "1", "--state", "AQI="]) == 0
+    request = service.requests("Act")[0]
+    assert (request.state, request.episode_start) == (b"\1\2", False)
+    assert main(["act", "exp-1", "1", "--state", "?"]) == 2
+    assert main(["act", "exp-1", "--state", "AQI="]) == 2
+    assert "--state: is not base64" in capsys.readouterr().err
 
 
 def test_act_lets_the_service_refuse_nan(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,6 +76,8 @@ def test_act_answers_every_line_of_stdin_in_order(
     requests = [message.request for message in service.requests("ActStream")]
     assert [list(request.observation) for request in requests] == [[1, 2], [3, 4], [6, 7]]
     assert [(request.run_id, request.model) for request in requests] == [("exp-1", "final"), ("", ""), ("", "")]
+    # An empty line begins an episode, with the next observation that is not refused.
+    assert [request.episode_start for request in requests] == [True, True, True]
 
 
 def test_act_sends_the_run_after_an_invalid_first_line(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def done(stdout: str = "", stderr: str = "", code: int = 0) -> Any:
 
 def test_rules_say_which_algorithms_take_the_spaces_and_why_others_do_not() -> None:
     said = RULES(CONTINUOUS)
-    assert said.startswith("PPO, A2C, SAC, TD3, TQC, CrossQ; not DQN: DQN takes only discrete actions")
+    assert said.startswith("PPO, A2C, SAC, TD3, TQC, CrossQ, RecurrentPPO; not DQN: DQN takes only discrete actions")
 
 
 def test_rules_fail_where_no_algorithm_takes_the_spaces() -> None:

@@ -11,6 +11,7 @@ from aisandbox_crds.spec import Algorithm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+RECURRENT_PPO = Algorithm.RECURRENTPPO
 PPO, A2C, DQN, SAC, TQC, CROSSQ = (
     Algorithm.PPO, Algorithm.A2C, Algorithm.DQN, Algorithm.SAC, Algorithm.TQC, Algorithm.CROSSQ
 )  # fmt: skip
@@ -350,6 +351,15 @@ def test_too_many_entries_are_refused() -> None:
         (SAC, {"noise_std": "0.1"}, "noise_std"),
         (CROSSQ, {"batch_size": "1"}, "batch_size"),
         (CROSSQ, {"policy": "CnnPolicy"}, "policy"),
+        (PPO, {"policy": "MlpLstmPolicy"}, "policy"),
+        (RECURRENT_PPO, {"policy": "MlpPolicy"}, "policy"),
+        (RECURRENT_PPO, {"batch_size": "1"}, "batch_size"),
+        (RECURRENT_PPO, {"policy_kwargs": "dict(shared_lstm=True)"}, "policy_kwargs.shared_lstm"),
+        (
+            RECURRENT_PPO,
+            {"policy_kwargs": "dict(shared_lstm=True, enable_critic_lstm=False, share_features_extractor=False)"},
+            "policy_kwargs.shared_lstm",
+        ),
         (TQC, {"top_quantiles_to_drop_per_net": "25"}, "top_quantiles_to_drop_per_net"),
         (
             TQC,
@@ -456,14 +466,16 @@ def test_zoos_own_hyperparameters_are_taken(mapping: dict[str, str]) -> None:
                          "policy_kwargs": "dict(net_arch=[400, 300])"}),
         (TQC, {"top_quantiles_to_drop_per_net": "5", "ent_coef": "auto", "train_freq": "(1, 'episode')",
                "gradient_steps": "-1", "policy_kwargs": "dict(n_quantiles=25, n_critics=2)"}),
+        (RECURRENT_PPO, {"policy": "MlpLstmPolicy", "normalize": "True", "n_envs": "8", "n_steps": "32",
+                         "batch_size": "256", "gae_lambda": "0.8", "learning_rate": "lin_0.001",
+                         "policy_kwargs": "dict(ortho_init=False, activation_fn=nn.ReLU, lstm_hidden_size=64, "
+                                          "enable_critic_lstm=True, net_arch=dict(pi=[64], vf=[64]))"}),
         (Algorithm.QRDQN, {"learning_rate": "!!float 2.3e-3", "exploration_fraction": "0.16",
                            "target_update_interval": "10",
                            "policy_kwargs": "dict(net_arch=[256, 256], n_quantiles=10)"}),
     ],
 )  # fmt: skip
-def test_zoos_own_hyperparameters_of_off_policy_algorithms_are_taken(
-    algorithm: Algorithm, mapping: dict[str, str]
-) -> None:
+def test_zoos_own_hyperparameters_of_other_algorithms_are_taken(algorithm: Algorithm, mapping: dict[str, str]) -> None:
     assert parse_hyperparameters(algorithm, mapping).keywords["policy_kwargs"]
 
 

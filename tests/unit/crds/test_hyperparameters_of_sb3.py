@@ -23,6 +23,7 @@ from aisandbox_crds.policy_kwargs import (
     REFUSED_POLICY_KEYWORDS,
 )
 from aisandbox_crds.spec import Algorithm
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common import torch_layers
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
@@ -82,7 +83,7 @@ def test_names_are_given_once() -> None:
 @pytest.mark.parametrize("algorithm", Algorithm)
 def test_policies_and_their_keywords_are_those_of_the_class(algorithm: Algorithm) -> None:
     traits = ALGORITHMS[algorithm]
-    assert CLASSES[algorithm].policy_aliases.keys() == set(traits.policies)
+    assert CLASSES[algorithm].policy_aliases.keys() == set(traits.policies.values())
     for policy in CLASSES[algorithm].policy_aliases.values():
         known = traits.policy_keywords.keys() | set(DEPENDENT_KEYWORDS)
         assert keywords(policy).keys() - REFUSED_POLICY_KEYWORDS.keys() == known
@@ -92,6 +93,9 @@ def test_policies_and_their_keywords_are_those_of_the_class(algorithm: Algorithm
 def test_traits_are_those_of_the_class(algorithm: Algorithm) -> None:
     traits, cls = ALGORITHMS[algorithm], CLASSES[algorithm]
     assert traits.off_policy == issubclass(cls, OffPolicyAlgorithm)
+    assert traits.memory == any(
+        issubclass(policy, RecurrentActorCriticPolicy) for policy in cls.policy_aliases.values()
+    )
     assert traits.action_noise == ("action_noise" in keywords(cls))
     source = inspect.getsource(cls.__init__).partition("supported_action_spaces=(")[2].partition("),")[0]
     kinds = {"Box": "box", "Discrete": "discrete", "MultiDiscrete": "multi_discrete", "MultiBinary": "multi_binary"}

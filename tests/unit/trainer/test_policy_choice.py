@@ -25,7 +25,7 @@ NAMED = spaces.Dict({"a": VECTOR, "b": IMAGE})
     ],
 )
 def test_policy_is_chosen_by_what_is_observed(space: spaces.Space[Any], policy: str) -> None:
-    assert choose_policy(None, space) == policy
+    assert choose_policy(Algorithm.PPO, None, space) == policy
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,11 @@ def test_policy_is_chosen_by_what_is_observed(space: spaces.Space[Any], policy: 
 )
 def test_policy_that_does_not_fit_is_refused_with_what_does(given: str, space: spaces.Space[Any]) -> None:
     with pytest.raises(InvalidHyperparameter, match=r"hyperparameters\.policy: .*(use|omit policy)"):
-        choose_policy(given, space)
+        choose_policy(Algorithm.PPO, given, space)
 
 
 def test_policy_that_fits_is_taken() -> None:
-    assert choose_policy("CnnPolicy", IMAGE) == "CnnPolicy"
+    assert choose_policy(Algorithm.PPO, "CnnPolicy", IMAGE) == "CnnPolicy"
 
 
 @pytest.mark.parametrize("space", [VECTOR, spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3)])

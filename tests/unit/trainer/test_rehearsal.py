@@ -12,6 +12,7 @@ import pytest
 import torch
 from aisandbox_crds.algorithms import ALGORITHMS, has_parameter
 from aisandbox_crds.hyperparameters import parse_hyperparameters
+from aisandbox_crds.policy_kwargs import OBSERVED_DICT
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.spec import Algorithm, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_crds.trainer_exit import ExitCode
@@ -51,7 +52,7 @@ def rehearse(
     )
     adapter = SpaceAdapter(observations, actions)
     check_hyperparameters(chosen, parsed, observations, actions)
-    policy = choose_policy(parsed.policy, adapter.observation_space)
+    policy = choose_policy(chosen, parsed.policy, adapter.observation_space)
     environments = Environments(spec, parsed, "run-1", Stop(), Settings())
     rehearsal.Rehearsal(environments, chosen, parsed, policy).run(adapter)
 
@@ -99,7 +100,7 @@ def test_rehearsal_trains_and_exports_every_algorithm(algorithm: Algorithm) -> N
         rehearse(Box(-1, 1, (), np.float32), actions, algorithm, noise_type="normal", noise_std=0.1)
     if has_parameter(algorithm, "use_sde") and "box" in traits.actions:
         rehearse(VECTOR, Box(-2, 3, (2,), np.float32), algorithm, use_sde=True)
-    if "MultiInputPolicy" in traits.policies:
+    if OBSERVED_DICT in traits.policies:
         rehearse(picture(7, 7, 3), actions, algorithm)
     else:
         with pytest.raises(InvalidHyperparameter, match="has only MlpPolicy"):

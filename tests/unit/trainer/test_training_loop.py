@@ -22,6 +22,7 @@ from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
 from aisandbox_trainer.training.loop import TrainingLoop
 from aisandbox_trainer.training.schedule import CheckpointSchedule
+from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 
@@ -29,6 +30,7 @@ KEYWORDS: dict[type[BaseAlgorithm], dict[str, Any]] = {
     sb3.PPO: {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "learning_rate": lambda left: 1e-3 * left},
     sb3.A2C: {},
     sb3.DQN: {"learning_starts": 20, "train_freq": 4, "buffer_size": 300, "target_update_interval": 30},
+    RecurrentPPO: {"n_steps": 32, "batch_size": 16, "n_epochs": 1, "policy_kwargs": {"lstm_hidden_size": 8}},
     FastPPO: {"n_steps": 32, "batch_size": 16, "n_epochs": 2},
     FastA2C: {},
     FastDQN: {"learning_starts": 20, "train_freq": (1, "episode"), "gradient_steps": -1, "buffer_size": 300},
@@ -52,7 +54,8 @@ class Recorder(Logger):
 
 def _model(kind: type[BaseAlgorithm], **keywords: Any) -> Any:
     env = vectorized(lambda: gym.make("CartPole-v1"), 1 if kind is FastDQN else 2)
-    model: Any = kind("MlpPolicy", env, seed=3, device="cpu", **{**KEYWORDS[kind], **keywords})
+    policy = "MlpLstmPolicy" if kind is RecurrentPPO else "MlpPolicy"
+    model: Any = kind(policy, env, seed=3, device="cpu", **{**KEYWORDS[kind], **keywords})
     model.set_logger(Recorder())
     return model
 

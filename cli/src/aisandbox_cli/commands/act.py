@@ -5,6 +5,7 @@ Owns how observations are parsed and actions are printed. Must not know how a po
 
 from __future__ import annotations
 
+import base64
 import json
 import queue
 import sys
@@ -34,6 +35,14 @@ def act(
     stochastic: Annotated[
         bool, typer.Option("--stochastic", help="Sample actions instead of taking the most likely one.")
     ] = False,
+    state: Annotated[
+        str,
+        typer.Option(
+            metavar="BASE64",
+            help="Of a policy with memory: the state of the answer before, from --json. Without it, the observation "
+            "is the first of an episode.",
+        ),
+    ] = "",
     as_json: options.Json = False,
     address: options.Address = None,
 ) -> None:
@@ -42,6 +51,8 @@ def act(
     Without numbers, each line of stdin is an observation (numbers or a JSON
     array) and each line of stdout is its action. All of them use one gRPC
     stream. A refused line gives an empty line and, at the end, exit code 1.
+    A policy with memory remembers the lines before; after an empty line, a
+    new episode begins.
 
     \b
     Examples:
@@ -51,17 +62,31 @@ def act(
     """  # noqa: D301 - \b keeps the lines apart
     if observation:
         request = pb.ActRequest(
-            run_id=run, observation=numbers(observation, "observation"), model=model, stochastic=stochastic
+            run_id=run,
+            observation=numbers(observation, "observation"),
+            model=model,
+            stochastic=stochastic,
+            state=_decoded(state),
+            episode_start=not state,
         )
         with connect(address, model_of=run) as service:
             response = service.stub.Act(request, timeout=CALL_TIMEOUT)
         print(_text(response, as_json))
         return
+    if state:
+        raise UsageError("--state: goes with the one observation of the command, not with those of stdin")
     if sys.stdin.isatty():
         print("Reading observations from the terminal, one per line; Ctrl-D ends the input.", file=sys.stderr)
-    first = pb.ActRequest(run_id=run, model=model, stochastic=stochastic)
+    first = pb.ActRequest(run_id=run, model=model, stochastic=stochastic, episode_start=True)
     with connect(address, model_of=run) as service:
         raise typer.Exit(_stream(service, first, sys.stdin, as_json))
+
+
+def _decoded(state: str) -> bytes:
+    try:
+        return base64.b64decode(state, validate=True)
+    except ValueError:
+        raise UsageError("--state: is not base64; give the state that --json has printed") from None
 
 
 def numbers(words: Iterable[str], field: str) -> list[float]:
@@ -103,6 +128,7 @@ def _stream(service: Connection, first: pb.ActRequest, lines: Iterable[str], as_
     try:
         for count, line in enumerate(lines, 1):
             if not line.strip():
+                request.episode_start = True
                 continue
             try:
                 request.observation[:] = numbers([line], f"line {count}")

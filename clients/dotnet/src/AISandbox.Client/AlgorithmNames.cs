@@ -15,6 +15,7 @@ internal static class AlgorithmNames
         V1.Algorithm.Crossq => "CrossQ",
         V1.Algorithm.Qrdqn => "QRDQN",
         V1.Algorithm.Maskableppo => "MaskablePPO",
+        V1.Algorithm.Recurrentppo => "RecurrentPPO",
         V1.Algorithm.Unspecified => "",
         var other => other.ToString(),
     };

@@ -13,7 +13,7 @@ from aisandbox_crds.hyperparameter_table import (
     ZOO_PARAMETERS,
 )
 from aisandbox_crds.parameter import Parameter
-from aisandbox_crds.parameter_types import OptionalType, ParameterType
+from aisandbox_crds.parameter_types import OptionalType
 from aisandbox_crds.parameter_values import Normalize
 from aisandbox_crds.policy_kwargs import EXTRACTORS, OPTIMIZERS, REFUSED_POLICY_KEYWORDS
 from aisandbox_crds.spec import Algorithm
@@ -76,8 +76,8 @@ A dict with any of these; the second column has the algorithms that take the key
 _OPTIONS = """\
 `optimizer_kwargs` and `features_extractor_kwargs` are dicts with any keyword of the class in use. Without
 `optimizer_class` that is Adam; A2C uses its own RMSprop unless `use_rms_prop` is False or an `optimizer_class` is
-given. Without `features_extractor_class` it is FlattenExtractor for MlpPolicy, NatureCNN for CnnPolicy,
-CombinedExtractor for MultiInputPolicy.
+given. Without `features_extractor_class` it is FlattenExtractor for vectors, NatureCNN for images, CombinedExtractor
+for a Dict.
 """
 
 
@@ -128,25 +128,24 @@ def _lines() -> Iterator[str]:
 def _algorithm(algorithm: Algorithm) -> tuple[str, ...]:
     traits = ALGORITHMS[algorithm]
     names = {"box": "Box", "discrete": "Discrete", "multi_discrete": "MultiDiscrete", "multi_binary": "MultiBinary"}
-    policies = {"MlpPolicy": "vectors", "CnnPolicy": "images", "MultiInputPolicy": "a Dict"}
     return (
         _code(algorithm),
         traits.title,
         ", ".join(names[kind] for kind in traits.actions),
         "a replay buffer" if traits.off_policy else "rollouts",
-        ", ".join(policies[policy] for policy in traits.policies),
+        ", ".join(traits.policies),
     )
 
 
 def _policy_keywords() -> Iterator[tuple[str, ...]]:
     """A row for each keyword and type, with the algorithms that take it."""
-    takers: dict[tuple[str, ParameterType], list[Algorithm]] = {}
+    takers: dict[tuple[str, str], list[Algorithm]] = {}
     for algorithm in Algorithm:
         for key, type_ in ALGORITHMS[algorithm].policy_keywords.items():
-            takers.setdefault((key, type_), []).append(algorithm)
+            takers.setdefault((key, str(type_)), []).append(algorithm)
     order = list(dict.fromkeys(key for key, _ in takers))
-    for (key, type_), algorithms in sorted(takers.items(), key=lambda entry: order.index(entry[0][0])):
-        yield _code(key), "all" if len(algorithms) == len(Algorithm) else ", ".join(algorithms), str(type_)
+    for (key, takes), algorithms in sorted(takers.items(), key=lambda entry: order.index(entry[0][0])):
+        yield _code(key), "all" if len(algorithms) == len(Algorithm) else ", ".join(algorithms), takes
 
 
 def _parameters(parameters: Iterable[Parameter]) -> Iterator[str]:

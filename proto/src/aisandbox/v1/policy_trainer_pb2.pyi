@@ -49,6 +49,8 @@ class _AlgorithmEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Algorithm.V
     """CrossQ, for Box actions and observations that are vectors."""
     ALGORITHM_QRDQN: _Algorithm.ValueType  # 8
     """Quantile Regression DQN, for Discrete actions."""
+    ALGORITHM_RECURRENTPPO: _Algorithm.ValueType  # 9
+    """Proximal Policy Optimization with an LSTM, for any action space. Its policy has a memory; see ActRequest.state."""
     ALGORITHM_MASKABLEPPO: _Algorithm.ValueType  # 10
     """PPO that obeys the action masks of a simulator, for Discrete, MultiDiscrete and MultiBinary actions."""
 
@@ -75,6 +77,8 @@ ALGORITHM_CROSSQ: Algorithm.ValueType  # 7
 """CrossQ, for Box actions and observations that are vectors."""
 ALGORITHM_QRDQN: Algorithm.ValueType  # 8
 """Quantile Regression DQN, for Discrete actions."""
+ALGORITHM_RECURRENTPPO: Algorithm.ValueType  # 9
+"""Proximal Policy Optimization with an LSTM, for any action space. Its policy has a memory; see ActRequest.state."""
 ALGORITHM_MASKABLEPPO: Algorithm.ValueType  # 10
 """PPO that obeys the action masks of a simulator, for Discrete, MultiDiscrete and MultiBinary actions."""
 Global___Algorithm: _TypeAlias = Algorithm  # noqa: Y015
@@ -1122,6 +1126,8 @@ class ActRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     STOCHASTIC_FIELD_NUMBER: _builtins.int
     ACTION_MASK_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    EPISODE_START_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run whose policy is asked."""
     model: _builtins.str
@@ -1130,6 +1136,16 @@ class ActRequest(_message.Message):
     """true: the action is sampled from the policy's distribution. false: it is the mode of the distribution. For DQN,
     which has no distribution, true means epsilon-greedy with the exploration rate at the time the model was published.
     """
+    state: _builtins.bytes
+    """For a policy with memory (DescribeModelResponse.state is not empty): ActResponse.state of the observation before
+    this one in the same episode. Such a policy needs it, or episode_start: without both the request is
+    INVALID_ARGUMENT; so is a state for a policy without memory. A state belongs to the model that gave it
+    (ActResponse.model), and that model answers while the episode lasts, also if the selector is latest, best or final
+    and names another one by now; with a selector that names another one by its step or digest, or for another run, the
+    state is INVALID_ARGUMENT. The bytes are the service's own: the client keeps and returns them.
+    """
+    episode_start: _builtins.bool
+    """Whether this is the first observation of an episode: the memory is then empty, and a state is ignored."""
     @_builtins.property
     def observation(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """One value of the observation space (DescribeModel): the elements of its leaves in C order, one leaf after another.
@@ -1151,10 +1167,12 @@ class ActRequest(_message.Message):
         model: _builtins.str = ...,
         stochastic: _builtins.bool = ...,
         action_mask: _abc.Iterable[_builtins.bool] | None = ...,
+        state: _builtins.bytes = ...,
+        episode_start: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_mask", b"action_mask", "model", b"model", "observation", b"observation", "run_id", b"run_id", "stochastic", b"stochastic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_mask", b"action_mask", "episode_start", b"episode_start", "model", b"model", "observation", b"observation", "run_id", b"run_id", "state", b"state", "stochastic", b"stochastic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1169,10 +1187,15 @@ class ActResponse(_message.Message):
     ACTION_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     MODEL_TIMESTEPS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The digest of the model that answered."""
     model_timesteps: _builtins.int
     """The environment steps that the model was trained with."""
+    state: _builtins.bytes
+    """Of a policy with memory: what the next request of the same episode sends as its state, at most some kilobytes; see
+    ActRequest.state. Any replica of the service can continue with it. Empty for a policy without memory.
+    """
     @_builtins.property
     def action(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """One number for each dimension of the action space; a Discrete action is one whole number."""
@@ -1183,10 +1206,11 @@ class ActResponse(_message.Message):
         action: _abc.Iterable[_builtins.float] | None = ...,
         model: _builtins.str = ...,
         model_timesteps: _builtins.int = ...,
+        state: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "model", b"model", "model_timesteps", b"model_timesteps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "model", b"model", "model_timesteps", b"model_timesteps", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1203,6 +1227,8 @@ class ActBatchRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     STOCHASTIC_FIELD_NUMBER: _builtins.int
     ACTION_MASKS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    EPISODE_START_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run whose policy is asked."""
     model: _builtins.str
@@ -1219,6 +1245,16 @@ class ActBatchRequest(_message.Message):
     def action_masks(self) -> _tensor_pb2.Tensor:
         """N rows, bool or uint8 [N, mask_size], each as ActRequest.action_mask. Absent: all actions are allowed."""
 
+    @_builtins.property
+    def state(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """As ActRequest.state, one for each of the N observations, or none at all; empty where episode_start is true. All
+        belong to one model, which answers: episodes that began with different models are asked for in different calls.
+        """
+
+    @_builtins.property
+    def episode_start(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """As ActRequest.episode_start, one for each of the N observations, or none at all."""
+
     def __init__(
         self,
         *,
@@ -1227,10 +1263,12 @@ class ActBatchRequest(_message.Message):
         model: _builtins.str = ...,
         stochastic: _builtins.bool = ...,
         action_masks: _tensor_pb2.Tensor | None = ...,
+        state: _abc.Iterable[_builtins.bytes] | None = ...,
+        episode_start: _abc.Iterable[_builtins.bool] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action_masks", b"action_masks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_masks", b"action_masks", "model", b"model", "observations", b"observations", "run_id", b"run_id", "stochastic", b"stochastic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_masks", b"action_masks", "episode_start", b"episode_start", "model", b"model", "observations", b"observations", "run_id", b"run_id", "state", b"state", "stochastic", b"stochastic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1245,6 +1283,7 @@ class ActBatchResponse(_message.Message):
     ACTIONS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     MODEL_TIMESTEPS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The digest of the model that answered; one model for the whole batch."""
     model_timesteps: _builtins.int
@@ -1253,16 +1292,21 @@ class ActBatchResponse(_message.Message):
     def actions(self) -> _tensor_pb2.Tensor:
         """A batch of N values of the action space: for a Box float32 [N, *shape], otherwise int64 [N] or [N, dimensions]."""
 
+    @_builtins.property
+    def state(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """As ActResponse.state, one for each observation; none for a policy without memory."""
+
     def __init__(
         self,
         *,
         actions: _tensor_pb2.Tensor | None = ...,
         model: _builtins.str = ...,
         model_timesteps: _builtins.int = ...,
+        state: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "model", b"model", "model_timesteps", b"model_timesteps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "model", b"model", "model_timesteps", b"model_timesteps", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1272,6 +1316,11 @@ Global___ActBatchResponse: _TypeAlias = ActBatchResponse  # noqa: Y015
 class ActStreamRequest(_message.Message):
     """One observation of a stream. A request without a run_id has the run_id, model and stochastic of the last request with
     one; its own model and stochastic are ignored. So only the first request of a stream needs them.
+
+    With a policy with memory, a request without a state and without episode_start has the state of the last response of the
+    stream; one that failed changes nothing. The first request of a stream needs one of them: a client whose stream has ended
+    in the middle of an episode (the server stopped, a replica died) opens another one with the state of the last response
+    it has got, and loses nothing.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1451,9 +1500,15 @@ class DescribeModelResponse(_message.Message):
     noise the action is the mode of the policy's distribution; to sample, fill "noise" (float32 [N, noise_size]) as
     noise_kind says. Everything else (normalisation, image layout, one-hot, rescaling, clipping) is inside the file.
 
+    A policy with memory has more of both, for each tensor of `state` an input NAME and an output "next_NAME", float32
+    [N, *shape]: what an output gives is the input for the next observation of the same episode. Its input
+    "episode_start", float32 [N], is 1 for the first observation of an episode, for which the state is taken as zeros, and
+    0 for the others. None of these inputs has a default.
+
     The file describes itself by two metadata properties: "aisandbox.description" is this message in protobuf's JSON form,
     without run_id and model; "aisandbox.golden" has examples of observations, noise and actions, which a reader replays
-    to see that its runtime gives the actions that were tested. Files of earlier versions have neither. When ONNX Runtime
+    to see that its runtime gives the actions that were tested (of a policy with memory in order, one after the other, with
+    the state of the one before; "episode_start" says where an episode begins). Files of earlier versions have neither. When ONNX Runtime
     loads a file with a default input, it logs a warning that "noise" may be overridden, which is intended: a log severity of
     errors (log_severity_level = 3, LogSeverityLevel in C#) in the session's options hides it.
     """
@@ -1493,6 +1548,7 @@ class DescribeModelResponse(_message.Message):
     EPSILON_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     MASK_SIZE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     model: _builtins.str
@@ -1531,6 +1587,10 @@ class DescribeModelResponse(_message.Message):
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The versions of the packages that made it: "stable-baselines3" -> "2.7.0"."""
 
+    @_builtins.property
+    def state(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateTensor]:
+        """The memory of the policy; empty if it has none."""
+
     def __init__(
         self,
         *,
@@ -1547,11 +1607,40 @@ class DescribeModelResponse(_message.Message):
         epsilon: _builtins.float = ...,
         versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         mask_size: _builtins.int = ...,
+        state: _abc.Iterable[Global___StateTensor] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action_space", b"action_space", "observation_space", b"observation_space"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_space", b"action_space", "algorithm", b"algorithm", "epsilon", b"epsilon", "frame_stack", b"frame_stack", "mask_size", b"mask_size", "model", b"model", "model_timesteps", b"model_timesteps", "noise_kind", b"noise_kind", "noise_size", b"noise_size", "normalized_observations", b"normalized_observations", "observation_space", b"observation_space", "run_id", b"run_id", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_space", b"action_space", "algorithm", b"algorithm", "epsilon", b"epsilon", "frame_stack", b"frame_stack", "mask_size", b"mask_size", "model", b"model", "model_timesteps", b"model_timesteps", "noise_kind", b"noise_kind", "noise_size", b"noise_size", "normalized_observations", b"normalized_observations", "observation_space", b"observation_space", "run_id", b"run_id", "state", b"state", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribeModelResponse: _TypeAlias = DescribeModelResponse  # noqa: Y015
+
+@_typing.final
+class StateTensor(_message.Message):
+    """One tensor of a policy's memory: an LSTM has its hidden state "state_h" and its cell state "state_c"."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The input of the ONNX file; the output is "next_" and this name."""
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of one observation: [layers, hidden size]."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "shape", b"shape"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StateTensor: _TypeAlias = StateTensor  # noqa: Y015

@@ -15,8 +15,17 @@ import sb3_contrib
 import stable_baselines3
 import structlog
 import torch
-from aisandbox_crds import ActionNoise, Algorithm, ClassName, Hyperparameters, LinearSchedule
+from aisandbox_crds import (
+    ALGORITHMS,
+    OBSERVED_IMAGES,
+    ActionNoise,
+    Algorithm,
+    ClassName,
+    Hyperparameters,
+    LinearSchedule,
+)
 from gymnasium import Space
+from sb3_contrib import RecurrentPPO
 from stable_baselines3.common import torch_layers
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise as NoiseProcess
@@ -26,7 +35,7 @@ from stable_baselines3.common.utils import LinearSchedule as TorchLinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from aisandbox_trainer import _torch_internals
-from aisandbox_trainer.algorithms.dict_extractor import with_dict_extractor
+from aisandbox_trainer.algorithms.features_extractors import with_fitting_extractor
 from aisandbox_trainer.errors import CannotExport, InvalidHyperparameter
 from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.dqn import FastDQN
@@ -81,9 +90,9 @@ def build(
     keywords = {key: _value(value) for key, value in hyperparameters.keywords.items()}
     device = keywords.pop("device", default_device(policy))
     check_device(device)
-    if policy == "MultiInputPolicy":
-        policy_kwargs = with_dict_extractor(keywords.get("policy_kwargs") or {}, env.observation_space)
-        keywords |= {"policy_kwargs": policy_kwargs} if policy_kwargs else {}
+    given = keywords.get("policy_kwargs") or {}
+    policy_kwargs = with_fitting_extractor(given, env.observation_space, recurrent=issubclass(kind, RecurrentPPO))
+    keywords |= {"policy_kwargs": policy_kwargs} if policy_kwargs else {}
     if hyperparameters.noise is not None:
         keywords["action_noise"] = action_noise(hyperparameters.noise, env.action_space)
     try:
@@ -100,7 +109,7 @@ def action_noise(noise: ActionNoise, action_space: Space[Any]) -> NoiseProcess:
 
 def default_device(policy: str) -> str:
     """The CPU for small networks (a copy to a GPU takes longer than their pass), else what is available."""
-    return "auto" if policy == "CnnPolicy" else "cpu"
+    return "auto" if policy in _policies_for(OBSERVED_IMAGES) else "cpu"
 
 
 def check_device(device: str) -> None:
@@ -118,7 +127,12 @@ def check_device(device: str) -> None:
 
 def set_threads(policy: str, given: int | None) -> None:
     """PyTorch's threads: as given, else one for small networks (runs share a machine, and one is fastest)."""
-    torch.set_num_threads(given or ((os.cpu_count() or 1) if policy == "CnnPolicy" else 1))
+    torch.set_num_threads(given or ((os.cpu_count() or 1) if policy in _policies_for(OBSERVED_IMAGES) else 1))
+
+
+def _policies_for(observed: str) -> frozenset[str]:
+    """The policies of all algorithms for what is observed."""
+    return frozenset(traits.policies[observed] for traits in ALGORITHMS.values() if observed in traits.policies)
 
 
 def _value(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """Another number of environments for a model that has learned already, between two rollouts.
 
-A rollout buffer is empty then and is made again. A replay buffer keeps its transitions: its arrays are
-[rows, environments, ...] in the order in which steps were taken, so they are seen with other rows, without a copy.
+A rollout buffer is empty then and is made again, and so is the memory of a recurrent policy, whose episodes are new. A
+replay buffer keeps its transitions: its arrays are [rows, environments, ...] in the order in which steps were taken, so
+they are seen with other rows, without a copy.
 Must not know where environments run.
 """
 
@@ -19,6 +20,8 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
+from aisandbox_trainer import _sb3_contrib_internals
+
 
 def set_environments(model: BaseAlgorithm, env: VecEnv) -> None:
     """Lets ``model`` go on with ``env``, whose number of environments may be another; they are reset first.
@@ -34,6 +37,7 @@ def set_environments(model: BaseAlgorithm, env: VecEnv) -> None:
     model.set_env(env)
     if isinstance(model, OnPolicyAlgorithm):
         model.rollout_buffer.n_envs = env.num_envs
+        _sb3_contrib_internals.fit_memory(model)
         model.rollout_buffer.reset()
     elif isinstance(model, OffPolicyAlgorithm):
         if model.replay_buffer is not None:

@@ -50,16 +50,18 @@ def check_hyperparameters(
         raise InvalidHyperparameter("; ".join(map(str, errors)))
 
 
-def choose_policy(given: str | None, observation_space: Space) -> str:
-    """The policy class for what is observed: the given one if it fits, else the one that does.
+def choose_policy(algorithm: Algorithm, given: str | None, observation_space: Space) -> str:
+    """The algorithm's policy class for what is observed: the given one if it fits, else the one that does.
 
-    ``given`` None chooses MlpPolicy for vectors, CnnPolicy for images (uint8, height x width x channels) and
-    MultiInputPolicy for a Dict. Raises InvalidHyperparameter.
+    ``given`` None chooses that for vectors, images (uint8, height x width x channels) or a Dict. Raises
+    InvalidHyperparameter.
     """
     observations = declared_space(observation_space)
-    if problem := policy_problem(given, observations):
+    fitting = fitting_policy(algorithm, observations)
+    problem = policy_problem(algorithm, given, observations)
+    if problem or fitting is None:
         raise InvalidHyperparameter(f"hyperparameters.policy: {problem}")
-    return given or fitting_policy(observations)
+    return fitting
 
 
 def declared_space(space: Space) -> DeclaredSpace:

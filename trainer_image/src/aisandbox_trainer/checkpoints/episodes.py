@@ -29,7 +29,7 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
-from aisandbox_trainer import _sb3_internals
+from aisandbox_trainer import _sb3_contrib_internals, _sb3_internals
 from aisandbox_trainer.checkpoints.compatibility import CompatibleUnpickler, current_attributes, current_class_name
 
 _FIXED = (EnvSpec, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
@@ -45,8 +45,9 @@ class NotStorable(Exception):
 class Episodes:
     """The environments' attributes as a pickle, what the wrappers around them hold, and the last observation.
 
+    Pickled by the order of its fields, so new ones come last; a checkpoint of an earlier version lacks them.
     ``last_observation`` is [environments, ...] or a dict of such arrays, ``started`` [environments] of bool,
-    ``returns`` [environments] the discounted returns of VecNormalize.
+    ``returns`` [environments] the discounted returns of VecNormalize, ``memory`` that of a recurrent policy.
     """
 
     environments: bytes
@@ -55,6 +56,7 @@ class Episodes:
     last_observation: Any
     last_original_observation: Any
     started: Any
+    memory: _sb3_contrib_internals.Memory | None = None
 
     @classmethod
     def capture(cls, model: BaseAlgorithm) -> Episodes:
@@ -75,6 +77,7 @@ class Episodes:
             last_observation=copy.deepcopy(last.normalized),
             last_original_observation=copy.deepcopy(last.original),
             started=copy.deepcopy(last.episode_starts),
+            memory=_sb3_contrib_internals.memory(model),
         )
 
     def restore(self, model: BaseAlgorithm) -> None:
@@ -96,6 +99,8 @@ class Episodes:
             _set_frames(stack.stacked_obs, self.frames)
         last = _sb3_internals.LastObservation(self.last_observation, self.last_original_observation, self.started)
         _sb3_internals.set_last_observation(model, copy.deepcopy(last))
+        if (memory := getattr(self, "memory", None)) is not None:
+            _sb3_contrib_internals.set_memory(model, memory)
 
     def _unpickled(self, layers: list[list[Any]]) -> tuple[list[list[str]], list[dict[str, Any]]]:
         try:

@@ -6,12 +6,13 @@ Owns one function for each family of policies. Must not know spaces of simulator
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.crossq.policies import CrossQPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from sb3_contrib.tqc.policies import TQCPolicy
@@ -29,10 +30,10 @@ from aisandbox_trainer.errors import CannotExport
 class ActingParts:
     """The modules from preprocessed observations to scores, and the distribution of Box actions around them.
 
-    ``extractor``, ``body`` and ``last`` follow each other; ``last`` gives logits, means or, if ``values``, the values
-    of the actions. ``std`` is a tensor [actions], a module from the latent features to [N, actions], or with
-    ``by_state`` (gSDE) [latent, actions]. ``squashed``: tanh is applied to the action. ``masked``: it chooses of the
-    actions that a mask allows.
+    ``extractor``, ``memory`` (if there is one), ``body`` and ``last`` follow each other; ``last`` gives logits, means
+    or, if ``values``, the values of the actions. ``std`` is a tensor [actions], a module from the latent features to
+    [N, actions], or with ``by_state`` (gSDE) [latent, actions]. ``squashed``: tanh is applied to the action.
+    ``masked``: it chooses of the actions that a mask allows.
     """
 
     extractor: nn.Module
@@ -43,6 +44,7 @@ class ActingParts:
     squashed: bool = False
     values: bool = False
     masked: bool = False
+    memory: nn.LSTM | None = None
 
 
 class StandardDeviation(nn.Module):
@@ -92,6 +94,10 @@ def _difference(choices: nn.Linear) -> nn.Linear:
     return bits
 
 
+def _recurrent(policy: Any) -> ActingParts:
+    return replace(_on_policy(policy), memory=policy.lstm_actor)
+
+
 def _values(policy: Any) -> ActingParts:
     net = policy.q_net
     return ActingParts(net.features_extractor, net.q_net[:-1], net.q_net[-1], values=True)
@@ -123,6 +129,7 @@ def _deterministic(policy: Any) -> ActingParts:
 
 
 _FAMILIES: Mapping[type[BasePolicy], Callable[[Any], ActingParts]] = {
+    RecurrentActorCriticPolicy: _recurrent,
     ActorCriticPolicy: _on_policy,
     MaskableActorCriticPolicy: _masked,
     DQNPolicy: _values,
@@ -132,4 +139,4 @@ _FAMILIES: Mapping[type[BasePolicy], Callable[[Any], ActingParts]] = {
     CrossQPolicy: _squashed_gaussian,
     TD3Policy: _deterministic,
 }
-"""By the class of the policy; subclasses follow it."""
+"""By the class of the policy, or of one that it is derived from: the first that fits."""

@@ -40,29 +40,71 @@ _SEED = 20_240
 def golden_examples(graph: PolicyGraph) -> GoldenExamples:
     """Up to 2 * EXAMPLES examples, half of them without noise; with masks, about half of them allow every action.
 
-    Examples for which another runtime's rounding could choose another action (or miss the tolerances) are left out, so
-    a policy with equal scores may have fewer, but at least one. The random numbers are drawn from a generator with a
-    fixed seed: they are the same each time, and no other generator is changed.
+    Of a policy with memory they are two episodes of that length. Examples for which another runtime's rounding could
+    choose another action (or miss the tolerances) are left out, so a policy with equal scores may have fewer, but at
+    least one. The random numbers are drawn from a generator with a fixed seed: they are the same each time, and no
+    other generator is changed.
     """
     random = np.random.default_rng(_SEED)
+    with th.no_grad():
+        return _episodes(graph, random) if graph.state else _observations(graph, random)
+
+
+def _observations(graph: PolicyGraph, random: np.random.Generator) -> GoldenExamples:
+    leaves, noise, masks = _candidates(graph, random)
+    margin = margins(graph, leaves, noise, masks)
+    safe = margin > _MARGIN
+    quiet = np.flatnonzero(safe[:_CANDIDATES])[:EXAMPLES]
+    noisy = np.flatnonzero(safe[_CANDIDATES:])[:EXAMPLES] + _CANDIDATES
+    best = [np.argmax(margin)] if not safe.any() else []
+    rows = th.from_numpy(np.concatenate([quiet, noisy, best]).astype(np.int64))
+    leaves, noise, masks = [leaf[rows] for leaf in leaves], noise[rows], [mask[rows] for mask in masks]
+    return _examples(leaves, noise, masks, graph(*leaves, noise, *masks))
+
+
+def _episodes(graph: PolicyGraph, random: np.random.Generator) -> GoldenExamples:
+    """The longest beginnings of episodes, of many candidates, in which every observation could be an example."""
+    starts = th.ones(2 * _CANDIDATES)
+    memory = [*(th.zeros((2 * _CANDIDATES, *tensor.shape)) for tensor in graph.state), starts]
+    steps, found = [], []
+    for _ in range(EXAMPLES):
+        leaves, noise, masks = _candidates(graph, random)
+        actions, *state = graph(*leaves, *memory, noise, *masks)
+        steps.append((*leaves, noise, actions, *masks))
+        found.append(margins(graph, leaves, noise, masks, memory))
+        memory = [*state, th.zeros_like(starts)]
+    margin = np.array(found)
+    safe_steps = np.cumprod(margin > _MARGIN, axis=0).sum(axis=0)
+    rank = safe_steps + margin[0] / (1 + margin[0].max())  # the margin decides between equal lengths only
+    chosen = [int(np.argmax(rank[:_CANDIDATES])), int(np.argmax(rank[_CANDIDATES:])) + _CANDIDATES]
+    places = [(row, step) for row in chosen for step in range(max(int(safe_steps[row]), 1))]
+    parts = [th.stack([steps[step][part][row] for row, step in places]) for part in range(len(steps[0]))]
+    count = len(graph.leaves)
+    noise, actions, *masks = parts[count:]
+    return _examples(parts[:count], noise, masks, actions, np.array([step == 0 for _, step in places], np.float32))
+
+
+def _candidates(graph: PolicyGraph, random: np.random.Generator) -> tuple[list[th.Tensor], th.Tensor, list[th.Tensor]]:
+    """2 * _CANDIDATES observations, noise, which is zero for the first half, and masks, if the graph takes some."""
     leaves = [th.from_numpy(sample(leaf, 2 * _CANDIDATES, random)) for leaf in graph.leaves]
     noise = th.from_numpy(_noise(graph, 2 * _CANDIDATES, random))
     noise[:_CANDIDATES] = 0.0
-    masks = _masks(graph, 2 * _CANDIDATES, random)
-    with th.no_grad():
-        margin = margins(graph, leaves, noise, masks)
-        safe = margin > _MARGIN
-        quiet = np.flatnonzero(safe[:_CANDIDATES])[:EXAMPLES]
-        noisy = np.flatnonzero(safe[_CANDIDATES:])[:EXAMPLES] + _CANDIDATES
-        best = [np.argmax(margin)] if not safe.any() else []
-        rows = th.from_numpy(np.concatenate([quiet, noisy, best]).astype(np.int64))
-        leaves, noise, masks = [leaf[rows] for leaf in leaves], noise[rows], [mask[rows] for mask in masks]
-        actions = graph(*leaves, noise, *masks)
+    return leaves, noise, _masks(graph, 2 * _CANDIDATES, random)
+
+
+def _examples(
+    leaves: Sequence[th.Tensor],
+    noise: th.Tensor,
+    masks: Sequence[th.Tensor],
+    actions: th.Tensor,
+    episode_start: Array | None = None,
+) -> GoldenExamples:
     return GoldenExamples(
         observations=tuple(_stored(leaf.numpy()) for leaf in leaves),
         noise=_stored(noise.numpy()),
         actions=_stored(actions.numpy()),
         action_mask=_stored(masks[0].numpy()) if masks else None,
+        episode_start=_stored(episode_start) if episode_start is not None else None,
     )
 
 
@@ -108,16 +150,23 @@ def _masks(graph: PolicyGraph, count: int, random: np.random.Generator) -> list[
 
 
 def margins(
-    graph: PolicyGraph, leaves: Sequence[th.Tensor], noise: th.Tensor, masks: Sequence[th.Tensor] = ()
+    graph: PolicyGraph,
+    leaves: Sequence[th.Tensor],
+    noise: th.Tensor,
+    masks: Sequence[th.Tensor] = (),
+    memory: Sequence[th.Tensor] = (),
 ) -> Array:
-    """How far the scores may be off, relative to their size, before a reader would see another action. Shape [N]."""
+    """How far the scores may be off, relative to their size, before a reader would see another action. Shape [N].
+
+    ``memory``: as of :meth:`PolicyGraph.scores`.
+    """
     head = graph.head
+    latent, scores, _ = graph.scores(leaves, memory)
     if isinstance(head, BoxHead):
         extent = np.maximum(np.abs(head.low.numpy()), np.abs(head.high.numpy()))
-        actions = graph(*leaves, noise).reshape(len(noise), -1).numpy()  # a bare number has no more axes
+        actions = head(latent, scores, noise).reshape(len(noise), -1).numpy()  # a bare number has no more axes
         allowed = GOLDEN_RELATIVE_TOLERANCE * np.abs(actions) + GOLDEN_ABSOLUTE_TOLERANCE
         return np.asarray((allowed / (extent + GOLDEN_ABSOLUTE_TOLERANCE)).min(axis=1))
-    _, scores = graph.scores(leaves)
     size = 1 + np.abs(scores.numpy()).max(axis=1)
     noisy = ((scores if graph.mask is None else graph.mask(scores, *masks)) + noise).numpy()
     if isinstance(head, BitsHead):

@@ -16,12 +16,14 @@ import torch as th
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_model_store.served_model import (
     DESCRIPTION_PROPERTY,
+    EPISODE_START_INPUT,
     GOLDEN_FILE,
     GOLDEN_PROPERTY,
     MASK_INPUT,
     METADATA_FILE,
     NOISE_INPUT,
     POLICY_FILE,
+    next_state_output,
 )
 from aisandbox_wire import space_to_proto
 from google.protobuf import json_format
@@ -62,6 +64,9 @@ def export_model(
     for leaf, example in zip(graph.leaves, examples, strict=True):
         example += leaf.start
     names = [leaf.name for leaf in graph.leaves]
+    if graph.state:
+        names += [*(tensor.name for tensor in graph.state), EPISODE_START_INPUT]
+        examples += [*(th.zeros((2, *tensor.shape)) for tensor in graph.state), th.zeros(2)]
     description = pb.DescribeModelResponse(
         model_timesteps=timesteps,
         algorithm=pb.Algorithm.Value(f"ALGORITHM_{algorithm_of(type(model)).name}"),
@@ -74,12 +79,14 @@ def export_model(
         epsilon=graph.noise.epsilon,
         versions=_versions(),
         mask_size=graph.mask_size,
+        state=[pb.StateTensor(name=tensor.name, shape=tensor.shape) for tensor in graph.state],
     )
     metadata = json_format.MessageToJson(description, sort_keys=True)
     golden = golden_examples(graph).to_bytes()
     properties = {DESCRIPTION_PROPERTY: metadata, GOLDEN_PROPERTY: golden.decode()}
+    states = [next_state_output(tensor.name) for tensor in graph.state]
     return {
-        POLICY_FILE: onnx_bytes(graph, names, examples, _defaults(graph), properties),
+        POLICY_FILE: onnx_bytes(graph, names, examples, _defaults(graph), properties, states),
         METADATA_FILE: metadata.encode(),
         GOLDEN_FILE: golden,
     }

@@ -32,14 +32,16 @@ def onnx_bytes(
     examples: Sequence[th.Tensor],
     defaults: Mapping[str, NDArray[Any]],
     properties: Mapping[str, str],
+    states: Sequence[str] = (),
 ) -> bytes:
-    """The graph as an ONNX file with inputs ``names`` and those of ``defaults``, the output "action", and a free batch.
+    """The graph as an ONNX file with inputs ``names`` and those of ``defaults``, and a free batch dimension.
 
-    ``examples``: one batch of two for each name. ``defaults``: what an input that may be left out is then, [1, size],
-    which broadcasts to [N, size]. ``properties`` become the metadata properties of the file.
+    Its outputs are "action" and ``states``, which are the rest of what the graph gives. ``examples``: one batch of two
+    for each name. ``defaults``: what an input that may be left out is then, [1, size], which broadcasts to [N, size].
+    ``properties`` become the metadata properties of the file.
     """
     buffer: Any = io.BytesIO()  # this exporter takes a file, though it is declared for both exporters to take a path
-    inputs = [*names, *defaults]
+    inputs, outputs = [*names, *defaults], [ACTION_OUTPUT, *states]
     pairs = [th.from_numpy(np.repeat(default, 2, axis=0)) for default in defaults.values()]
     with _silence(), th.no_grad():
         th.onnx.export(
@@ -47,9 +49,9 @@ def onnx_bytes(
             (*examples, *pairs),
             buffer,
             input_names=inputs,
-            output_names=[ACTION_OUTPUT],
+            output_names=outputs,
             dynamic_axes={name: {0: f"{name}_batch"} for name in defaults}
-            | {name: {0: "batch"} for name in (*names, ACTION_OUTPUT)},
+            | {name: {0: "batch"} for name in (*names, *outputs)},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -59,7 +61,7 @@ def onnx_bytes(
         raise RuntimeError(f"the exporter made inputs {found}, expected {inputs}")
     # An initializer with the name of an input is that input's default (ONNX IR, "Graphs").
     file.graph.initializer.extend(numpy_helper.from_array(default, name) for name, default in defaults.items())
-    _name_output_shape(file.graph.output[0], graph, (*examples, *pairs))
+    _name_output_shapes(file.graph.output, graph, (*examples, *pairs))
     file.producer_name = "aisandbox-trainer"
     helper.set_model_props(file, dict(properties))
     onnx.checker.check_model(file, full_check=False)
@@ -67,12 +69,15 @@ def onnx_bytes(
     return data
 
 
-def _name_output_shape(output: onnx.ValueInfoProto, graph: nn.Module, examples: Sequence[th.Tensor]) -> None:
-    """Give the output the extents that the tracer loses behind a reshape, so that a reader of the file sees them."""
+def _name_output_shapes(
+    outputs: Sequence[onnx.ValueInfoProto], graph: nn.Module, examples: Sequence[th.Tensor]
+) -> None:
+    """Give the outputs the extents that the tracer loses behind a reshape, so that a reader of the file sees them."""
     with th.no_grad():
-        shape = graph(*examples).shape
-    elem_type = output.type.tensor_type.elem_type
-    output.CopyFrom(helper.make_tensor_value_info(ACTION_OUTPUT, elem_type, ["batch", *shape[1:]]))
+        values = graph(*examples)
+    for output, value in zip(outputs, values if isinstance(values, tuple) else (values,), strict=True):
+        elem_type = output.type.tensor_type.elem_type
+        output.CopyFrom(helper.make_tensor_value_info(output.name, elem_type, ["batch", *value.shape[1:]]))
 
 
 @contextlib.contextmanager

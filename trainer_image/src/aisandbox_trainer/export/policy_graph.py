@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_model_store.served_model import observation_input
+from aisandbox_model_store.served_model import CELL_STATE_INPUT, HIDDEN_STATE_INPUT, observation_input
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -109,13 +109,48 @@ class LeafInput(nn.Module):
         return (self.shape[2], *self.shape[:2]) if self.transposed else self.shape
 
 
+@dataclass(frozen=True, slots=True)
+class StateTensor:
+    """A part of a policy's memory: the name of its input, and the shape for one observation."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class Memory(nn.Module):
+    """The LSTM of a policy, which takes one observation of each of N episodes at a time."""
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.lstm = lstm
+
+    @property
+    def state(self) -> tuple[StateTensor, ...]:
+        """The tensors of its state."""
+        shape = self.lstm.num_layers, self.lstm.hidden_size
+        return StateTensor(HIDDEN_STATE_INPUT, shape), StateTensor(CELL_STATE_INPUT, shape)
+
+    def forward(
+        self, features: th.Tensor, hidden: th.Tensor, cell: th.Tensor, episode_start: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """What follows the features [N, size], and the next state.
+
+        States are [N, layers, hidden size]; where ``episode_start`` [N] is 1, they are zeros.
+        """
+        kept = (1.0 - episode_start).reshape(1, -1, 1)
+        before = hidden.transpose(0, 1) * kept, cell.transpose(0, 1) * kept
+        output, (hidden, cell) = self.lstm(features.unsqueeze(0), before)
+        return output.squeeze(0), hidden.transpose(0, 1), cell.transpose(0, 1)
+
+
 class PolicyGraph(nn.Module):
     """A copy of a policy's acting part with everything around it.
 
-    ``forward(*leaves, noise)``: one tensor a leaf of the observation space, then float32 [N or 1, noise.size]; with a
-    ``mask``, uint8 [N or 1, size] follows. It gives the actions: float32 [N, *shape] for a Box, otherwise int64 [N] or
-    [N, dimensions]. With zero noise they are the mode of the policy's distribution. It shares no tensor with the policy
-    it was made from.
+    ``forward(*leaves, *state, noise)``: one tensor a leaf of the observation space, then, for a policy with memory, one
+    for each of ``state`` and float32 [N] (1: an episode starts), then float32 [N or 1, noise.size]; with a ``mask``,
+    uint8 [N or 1, size] follows. Gives the actions, float32 [N, *shape] for a Box, otherwise int64 [N] or
+    [N, dimensions]; for a policy with memory a tuple of them and of the next state. With zero noise the actions are the
+    mode of the policy's distribution. It shares no tensor with the policy it was made from.
     """
 
     def __init__(
@@ -140,26 +175,38 @@ class PolicyGraph(nn.Module):
         """The inputs, in the order of the observation space's leaves."""
         return [leaf for leaf in self.inputs if isinstance(leaf, LeafInput)]
 
-    def scores(self, leaves: Sequence[th.Tensor]) -> tuple[th.Tensor, th.Tensor]:
-        """The latent features and the last layer's output (logits, means or Q-values) for a batch of observations."""
-        values = [leaf(value) for leaf, value in zip(self.inputs, leaves, strict=True)]
-        latent, scores = self.actor(values)
-        return latent, scores
+    @property
+    def state(self) -> tuple[StateTensor, ...]:
+        """The memory of the policy; empty if it has none."""
+        memory = self.actor.memory
+        return memory.state if memory is not None else ()
 
     @property
     def mask_size(self) -> int:
         """The number of values of a mask; 0 without one."""
         return 0 if self.mask is None else sum(self.mask.counts)
 
-    def forward(self, *inputs: th.Tensor) -> th.Tensor:
-        """The actions for a batch of observations, noise and masks."""
-        count = len(self.inputs)
-        latent, scores = self.scores(inputs[:count])
-        noise, *masks = inputs[count:]
+    def scores(
+        self, leaves: Sequence[th.Tensor], memory: Sequence[th.Tensor] = ()
+    ) -> tuple[th.Tensor, th.Tensor, tuple[th.Tensor, ...]]:
+        """For a batch of observations the latent features, the last layer's output, and the next state.
+
+        That output are logits, means or Q-values. ``memory``: the state and the starts of episodes.
+        """
+        values = [leaf(value) for leaf, value in zip(self.inputs, leaves, strict=True)]
+        latent, scores, state = self.actor(values, memory)
+        return latent, scores, state
+
+    def forward(self, *inputs: th.Tensor) -> th.Tensor | tuple[th.Tensor, ...]:
+        """The actions for a batch of observations, noise and masks, and the next state of a policy with memory."""
+        leaves = len(self.inputs)
+        known = leaves + (len(self.state) + 1 if self.state else 0)
+        latent, scores, state = self.scores(inputs[:leaves], inputs[leaves:known])
+        noise, *masks = inputs[known:]
         if self.mask is not None:
             scores = self.mask(scores, *masks)
         actions: th.Tensor = self.head(latent, scores, noise)
-        return actions
+        return (actions, *state) if state else actions
 
 
 class _Actor(nn.Module):
@@ -172,15 +219,22 @@ class _Actor(nn.Module):
         self.normalize_images = policy.normalize_images
         # A copy, because export happens during training, which must not notice: no mode is switched, no device changed.
         self.extractor, self.body, self.last = copy.deepcopy((parts.extractor, parts.body, parts.last))
+        self.memory = Memory(copy.deepcopy(parts.memory)) if parts.memory is not None else None
         self.to("cpu")
 
-    def forward(self, values: list[th.Tensor]) -> tuple[th.Tensor, th.Tensor]:
+    def forward(
+        self, values: list[th.Tensor], memory: Sequence[th.Tensor]
+    ) -> tuple[th.Tensor, th.Tensor, tuple[th.Tensor, ...]]:
         observation: Any = values[0]
         if isinstance(self.observation_space, spaces.Dict):
             observation = dict(zip(self.keys, values, strict=True))
         features = self.extractor(preprocess_obs(observation, self.observation_space, self.normalize_images))
+        state: tuple[th.Tensor, ...] = ()
+        if self.memory is not None:
+            features, *following = self.memory(features, *memory)
+            state = tuple(following)
         latent = self.body(features)
-        return latent, self.last(latent)
+        return latent, self.last(latent), state
 
 
 def build_policy_graph(

@@ -263,7 +263,7 @@ class Attempt:
         check_memory(*learner, bare.num_envs, self._settings.memory_bytes)
         if isinstance(pool := bare.unwrapped, PoolVecEnv):
             pool.take_at_most(most_environments(*learner, pool.most, self._settings.memory_bytes))
-        policy = choose_policy(self._hyperparameters.policy, adapter.observation_space)
+        policy = choose_policy(self._spec.algorithm, self._hyperparameters.policy, adapter.observation_space)
         builder.set_threads(policy, self._settings.torch_threads)
         if checkpoint is None:
             Rehearsal(environments, self._algorithm, self._hyperparameters, policy).run(adapter)

@@ -55,7 +55,7 @@ def _rehearse(message: EnvironmentSpec, algorithm: Algorithm, settings: Settings
     check_hyperparameters(algorithm, hyperparameters, adapter.inner_observation_space, adapter.inner_action_space)
     outer = adapter.observation_space, adapter.action_space
     check_memory(algorithm, hyperparameters, *outer, 1, settings.memory_bytes)
-    policy = choose_policy(hyperparameters.policy, adapter.observation_space)
+    policy = choose_policy(algorithm, hyperparameters.policy, adapter.observation_space)
     run = TrainingRunSpec(algorithm=algorithm, total_timesteps=1, environment=GrpcEnvironment("127.0.0.1:1"))
     environments = Environments(run, hyperparameters, "rehearsal", Stop(), settings)
     Rehearsal(environments, algorithm, hyperparameters, policy).run(adapter)

@@ -16,21 +16,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from aisandbox_crds import ALGORITHMS, Algorithm, Hyperparameters, TrainingRunSpec, has_parameter
-from aisandbox_model_store.served_model import (
-    GOLDEN_ABSOLUTE_TOLERANCE,
-    GOLDEN_FILE,
-    GOLDEN_RELATIVE_TOLERANCE,
-    MASK_INPUT,
-    NOISE_INPUT,
-    POLICY_FILE,
-    GoldenExamples,
-    StoredTensor,
-)
 from aisandbox_process.passed_checks import PASSED_CHECKS
 from aisandbox_wire import MASKS_METHOD, MaskLayout, WireError, leaves, space_to_proto
 from gymnasium import spaces
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -40,6 +29,7 @@ from aisandbox_trainer.environments.factory import Environments
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import RehearsalFailed, TrainerError
 from aisandbox_trainer.export.action_masks import sample_masks
+from aisandbox_trainer.export.parity import check_parity
 from aisandbox_trainer.training.policy_files import policy_files
 
 Array = NDArray[Any]
@@ -116,20 +106,6 @@ def configuration_of(spec: TrainingRunSpec, algorithm: Algorithm, adapter: Space
     spaces_as_sent = adapter.inner_observation_space, adapter.inner_action_space
     texts = [space_to_proto(space).SerializeToString(deterministic=True).hex() for space in spaces_as_sent]
     return json.dumps([algorithm, dict(spec.hyperparameters), *texts], sort_keys=True)
-
-
-def check_parity(files: Mapping[str, bytes]) -> None:
-    """Runs an exported policy on its golden examples. Raises ValueError for actions that are not those of PyTorch."""
-    examples = GoldenExamples.from_bytes(files[GOLDEN_FILE])
-    evaluator = ReferenceEvaluator(files[POLICY_FILE])
-    optional = {NOISE_INPUT: examples.noise, MASK_INPUT: examples.action_mask}
-    names = [name for name in evaluator.input_names if name not in optional]
-    inputs = dict(zip(names, examples.observations, strict=True)) | optional
-    feed = {name: _array(stored) for name, stored in inputs.items() if stored is not None}
-    (actions,) = evaluator.run(None, feed)
-    expected = _array(examples.actions)
-    if not np.allclose(actions, expected, GOLDEN_RELATIVE_TOLERANCE, GOLDEN_ABSOLUTE_TOLERANCE):
-        raise ValueError("the exported policy acts differently from the trained one")
 
 
 class MadeUpEnv(VecEnv):
@@ -221,7 +197,3 @@ def _values(space: Any, random: np.random.Generator) -> Array:
 
 def _leaves(space: gym.Space[Any]) -> Sequence[gym.Space[Any]]:
     return list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
-
-
-def _array(stored: StoredTensor) -> Array:
-    return np.frombuffer(stored.data, np.dtype(stored.dtype).newbyteorder("<")).reshape(stored.shape)

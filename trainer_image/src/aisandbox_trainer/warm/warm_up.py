@@ -68,7 +68,7 @@ def _train_small_model() -> None:
     from aisandbox_trainer.environments.factory import space_adapter_of
     from aisandbox_trainer.environments.in_process import AdapterEnv, vectorized
     from aisandbox_trainer.export.model_files import export_model
-    from aisandbox_trainer.training.rehearsal import check_parity
+    from aisandbox_trainer.export.parity import check_parity
 
     env = vectorized(lambda: AdapterEnv(FakeExternalEnvAdapter()), 1)
     settings = {"n_steps": "16", "batch_size": "16", "n_epochs": "1", "device": "cpu"}

@@ -1,9 +1,10 @@
-"""The features of a Dict whose entries SB3's CombinedExtractor cannot take: names and small pictures.
+"""The features of observations that SB3's own extractors cannot take.
 
-PyTorch allows no name with a dot and none that its ModuleDict has itself ("type", "keys", "training"), and NatureCNN
-needs pictures of a certain size. Owns the names inside the extractor; outside of it the entries keep theirs. Used only
-where it is needed, so that a stored policy of other spaces loads with stable-baselines3 alone. Must not know
-algorithms.
+Of a Dict, entries by their names, and small pictures: PyTorch allows no name with a dot and none that its ModuleDict
+has itself ("type", "keys", "training"), and NatureCNN needs pictures of a certain size. Of a MultiDiscrete, whose
+features SB3 counts in NumPy's integers, which PyTorch's LSTM does not take for its size. Owns the names inside the
+extractor; outside of it the entries keep theirs. Used only where it is needed, so that a stored policy of other spaces
+loads with stable-baselines3 alone. Must not know algorithms.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch as th
 from aisandbox_crds import SMALLEST_IMAGE
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 from torch import nn
 
 from aisandbox_trainer.algorithms.policy_choice import fits_nature_cnn
@@ -44,7 +45,7 @@ class DictExtractor(BaseFeaturesExtractor):
                 total += cnn_output_dim
             else:
                 extractors.append((name, nn.Flatten()))
-                total += get_flattened_obs_dim(space)
+                total += int(get_flattened_obs_dim(space))
         self.extractors = nn.ModuleDict(dict(extractors))
         self._features_dim = total
 
@@ -54,14 +55,26 @@ class DictExtractor(BaseFeaturesExtractor):
         return th.cat([extractor(observations[key]) for key, extractor in parts], dim=1)
 
 
-def with_dict_extractor(policy_kwargs: dict[str, Any], space: gym.Space[Any]) -> dict[str, Any]:
-    """``policy_kwargs`` with DictExtractor where ``space`` is a Dict on which their CombinedExtractor fails.
+class PlainCountExtractor(FlattenExtractor):
+    """As SB3's FlattenExtractor, with the number of features as a plain int."""
 
-    Its pictures are as SB3 gets them, before it transposes them.
+    def __init__(self, observation_space: gym.Space[Any]) -> None:
+        super().__init__(observation_space)
+        self._features_dim = int(self._features_dim)
+
+
+def with_fitting_extractor(policy_kwargs: dict[str, Any], space: gym.Space[Any], *, recurrent: bool) -> dict[str, Any]:
+    """``policy_kwargs`` with an extractor of this module where their own fails on ``space``.
+
+    ``recurrent``: the features go into an LSTM. The pictures of a Dict are as SB3 gets them, before it transposes them.
     """
-    given = policy_kwargs.get("features_extractor_class", CombinedExtractor)
-    if given is not CombinedExtractor or not isinstance(space, spaces.Dict):
+    given = policy_kwargs.get("features_extractor_class")
+    if isinstance(space, spaces.MultiDiscrete) and recurrent and given in (None, FlattenExtractor):
+        return {**policy_kwargs, "features_extractor_class": PlainCountExtractor}
+    if given not in (None, CombinedExtractor) or not isinstance(space, spaces.Dict):
         return policy_kwargs
+    if recurrent and any(isinstance(entry, spaces.MultiDiscrete) for entry in space.spaces.values()):
+        return {**policy_kwargs, "features_extractor_class": DictExtractor}
     normalized = bool(policy_kwargs.get("features_extractor_kwargs", {}).get("normalized_image", False))
     taken = nn.ModuleDict()
     for key, entry in space.spaces.items():
