@@ -59,7 +59,15 @@ RIGHTS = (
         "authentication.k8s.io",
         "tokenreviews",
         ("create",),
-        "whose token a report of progress has",
+        "whose token a report of progress has, or a call with AUTH=kubernetes",
+        CLUSTER,
+    ),
+    Right(
+        "aisandbox-api",
+        "authorization.k8s.io",
+        "subjectaccessreviews",
+        ("create",),
+        "what the maker of a call may do, with AUTH=kubernetes",
         CLUSTER,
     ),
 )

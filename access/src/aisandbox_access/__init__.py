@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from aisandbox_access.exposure import check_exposure
     from aisandbox_access.gate import RUN_METADATA, Authenticator, Gate, text_metadata
-    from aisandbox_access.gates import create_gate, service_token
+    from aisandbox_access.gates import ServiceToken, create_gate
     from aisandbox_access.oidc import IssuerAuthenticator
     from aisandbox_access.peers import PeerStreams
     from aisandbox_access.principals import ANONYMOUS, OWNER_ANNOTATION, Caller, Principal, current_caller, set_caller
@@ -51,7 +51,7 @@ _MODULES = {
     ),
     "exposure": ("check_exposure",),
     "gate": ("RUN_METADATA", "Authenticator", "Gate", "text_metadata"),
-    "gates": ("create_gate", "service_token"),
+    "gates": ("ServiceToken", "create_gate"),
     "oidc": ("IssuerAuthenticator",),
     "peers": ("PeerStreams",),
     "principals": ("ANONYMOUS", "OWNER_ANNOTATION", "Caller", "Principal", "current_caller", "set_caller"),
@@ -97,6 +97,7 @@ __all__ = [
     "RoleAuthorizer",
     "Rule",
     "Scope",
+    "ServiceToken",
     "Target",
     "ThreadAdmission",
     "ThreadGate",
@@ -107,7 +108,6 @@ __all__ = [
     "current_caller",
     "recorded",
     "review_token",
-    "service_token",
     "set_caller",
     "status_of",
     "text_metadata",

@@ -5,17 +5,24 @@ Must not know servers.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import structlog
 from aisandbox_process import InvalidSetting
 
 from aisandbox_access.audit import Audit
 from aisandbox_access.authorizers import RoleAuthorizer
-from aisandbox_access.errors import CannotDecide
-from aisandbox_access.gate import Gate
+from aisandbox_access.gate import AUTHORIZATION, SCHEME, Gate
 from aisandbox_access.peers import PeerStreams
 from aisandbox_access.settings import AccessSettings
 from aisandbox_access.token_file import TokenFile
+
+log = structlog.get_logger(__name__)
+
+TOKEN_SECONDS = 5.0
+"""How long a token of this process is used before its file is read again."""
 
 
 async def create_gate(settings: AccessSettings, namespace: str = "") -> Gate:
@@ -55,14 +62,27 @@ async def _cluster_gate(settings: AccessSettings, namespace: str, audit: Audit, 
     return Gate(authenticator, ClusterAuthorizer(client, namespace), audit=audit, streams=streams)
 
 
-def service_token(path: Path | None) -> str:
-    """The token that this process calls other servers with, as it is in its file now; empty if there is none.
+class ServiceToken:
+    """The token that this process calls other servers with, as it is in the file at ``path``; None: it has none.
 
-    Raises CannotDecide.
+    ``clock``: seconds, monotonic.
     """
-    if path is None:
-        return ""
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise CannotDecide(f"SERVICE_TOKEN_FILE: {path} cannot be read: {error.strerror or error}") from error
+
+    def __init__(self, path: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._token = ""
+        self._read_at: float | None = None
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The metadata of a call. Without a file, or where it cannot be read, none."""
+        if self._path is None:
+            return ()
+        now = self._clock()
+        if self._read_at is None or now - self._read_at > TOKEN_SECONDS:
+            self._read_at = now
+            try:
+                self._token = self._path.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                log.warning("SERVICE_TOKEN_FILE cannot be read", path=str(self._path), problem=str(error))
+        return ((AUTHORIZATION, f"{SCHEME}{self._token}"),) if self._token else ()

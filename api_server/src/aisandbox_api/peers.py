@@ -1,7 +1,7 @@
 """The other servers of the service: where the inference-servers and the replicas are, and how they are called.
 
-Owns what INFERENCE_ADDRESS, REPLICAS_ADDRESS and TLS_CA_FILE mean, and the tasks that follow what changes: pods, and
-the files of TLS. Must not know what is called.
+Owns what INFERENCE_ADDRESS, REPLICAS_ADDRESS, TLS_CA_FILE and SERVICE_TOKEN_FILE mean, and the tasks that follow what
+changes: pods, and the files of TLS. Must not know what is called.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import partial
 from importlib.metadata import version
 
 import structlog
+from aisandbox_access import ServiceToken
 from aisandbox_environment import Admit, RelayLimits, SimulatorRelay
 from aisandbox_process import InvalidHostPort, InvalidSetting, join_host_port, split_host_port
 from aisandbox_process.tls import ChannelSecurity, InvalidChannelSecurity
@@ -34,6 +35,7 @@ class Peers:
     def __init__(self, settings: Settings, backend: Backend) -> None:
         self._settings = settings
         self._backend = backend
+        self._token = ServiceToken(settings.access.service_token_file)
         self._tasks: list[TargetFollower | ChannelRenewal] = []
         try:
             self._security("").check()
@@ -44,7 +46,7 @@ class Peers:
         """What forwards calls to the inference-servers at ``address``. Raises StartupError."""
         follows = address.startswith("kubernetes:")
         security = self._security(address)
-        forwarder = PolicyForwarder(address, follows=follows, security=security)
+        forwarder = PolicyForwarder(address, follows=follows, security=security, token=self._token.metadata)
         self._tasks.append(ChannelRenewal(security, forwarder.connect_again, RENEWAL_SECONDS))
         if follows:
             self._follow("INFERENCE_ADDRESS", address, "inference-servers", forwarder.use)
@@ -59,6 +61,7 @@ class Peers:
             limits=RelayLimits(simulators=self._settings.max_simulators),
             admit=admit,
             replica_security=security,
+            replica_token=self._token.metadata,
         )
         self._tasks.append(ChannelRenewal(security, relay.replicas.connect_again, RENEWAL_SECONDS))
         if address is not None and address.startswith("kubernetes:"):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Set
-from typing import Any, NoReturn
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Set
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from aisandbox_process.grpc_options import channel_options
@@ -26,6 +26,9 @@ from aisandbox_api.status_codes import abort_on_error
 
 SERVICE = "/aisandbox.v1.PolicyTrainerService/"
 Context = grpc.aio.ServicerContext[Any, Any]
+Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
+
+AUTHORIZATION = "authorization"
 
 _RETRIED = [
     {"service": SERVICE.strip("/"), "method": name} for name in ("Act", "ActBatch", "DescribeModel", "GetModel")
@@ -89,12 +92,21 @@ class PolicyForwarder:
     """Forwards the five calls to the inference-servers, with deadlines, cancellation and metadata.
 
     ``address``: where they are, as gRPC understands it; or, with ``follows``, what they are called in errors, and
-    :meth:`use` says where they are. ``security``: of the channels to them. Takes and returns serialized messages. Must
+    :meth:`use` says where they are. ``security``: of the channels to them. ``token``: this service's own, as metadata,
+    which replaces that of the client; empty: theirs is passed on. Takes and returns serialized messages. Must
     be created in the event loop that uses it. Raises InvalidChannelSecurity.
     """
 
-    def __init__(self, address: str, *, follows: bool = False, security: ChannelSecurity = PLAINTEXT) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        follows: bool = False,
+        security: ChannelSecurity = PLAINTEXT,
+        token: Callable[[], Metadata] = tuple,
+    ) -> None:
         self._address = address
+        self._token = token
         self._security = security
         self._target = "" if follows else address
         self._connection: _Connection | None = None
@@ -131,7 +143,7 @@ class PolicyForwarder:
         request = health_pb2.HealthCheckRequest(service=model_health_service(run_id))
         with self._connection.call() as connection:
             try:
-                answer = await connection.health.Check(request)
+                answer = await connection.health.Check(request, metadata=self._token() or None)
             except grpc.aio.AioRpcError as error:
                 return None if error.code() is grpc.StatusCode.NOT_FOUND else False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
@@ -199,9 +211,7 @@ class PolicyForwarder:
         with (await self._connected(context)).call() as connection:
             method = getattr(connection, name)
             try:
-                reply: bytes = await method(
-                    request, timeout=context.time_remaining(), metadata=_client_metadata(context)
-                )
+                reply: bytes = await method(request, timeout=context.time_remaining(), metadata=self._metadata(context))
             except grpc.aio.AioRpcError as error:
                 await self._abort(error, context)
         return reply
@@ -209,7 +219,7 @@ class PolicyForwarder:
     async def _stream(self, name: str, requests: Any, context: Context) -> AsyncGenerator[bytes, None]:
         with (await self._connected(context)).call() as connection:
             method = getattr(connection, name)
-            call = method(requests, timeout=context.time_remaining(), metadata=_client_metadata(context))
+            call = method(requests, timeout=context.time_remaining(), metadata=self._metadata(context))
             try:
                 async for reply in call:
                     yield reply
@@ -217,6 +227,11 @@ class PolicyForwarder:
                 await self._abort(error, context)
             finally:
                 call.cancel()  # the client has disconnected; no effect otherwise
+
+    def _metadata(self, context: Context) -> Metadata | None:
+        own = self._token()
+        given = _client_metadata(context)
+        return (*((key, value) for key, value in given if key != AUTHORIZATION or not own), *own) or None
 
     async def _connected(self, context: Context) -> _Connection:
         if self._connection is None:
@@ -239,11 +254,10 @@ def _target(addresses: Set[str]) -> str:
     return f"{family}:{','.join(sorted(addresses))}"
 
 
-def _client_metadata(context: Context) -> tuple[tuple[str, str | bytes], ...] | None:
+def _client_metadata(context: Context) -> Metadata:
     """The client's own metadata; grpc-* and the user agent belong to the connection."""
     metadata = context.invocation_metadata() or ()
-    own = tuple((key, value) for key, value in metadata if key != "user-agent" and not key.startswith("grpc-"))
-    return own or None
+    return tuple((key, value) for key, value in metadata if key != "user-agent" and not key.startswith("grpc-"))
 
 
 class PolicyRefuser:

@@ -5,14 +5,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from aisandbox_access.answer_cache import ACCEPTED_SECONDS, ASKED_AT_ONCE, REJECTED_SECONDS
 from aisandbox_api.errors import BackendUnavailable, NotAuthenticated, NotPermitted
-from aisandbox_api.kubernetes.token_reviewer import (
-    ACCEPTED_SECONDS,
-    LONGEST_TOKEN,
-    REJECTED_SECONDS,
-    REVIEWS_AT_ONCE,
-    TokenReviewer,
-)
+from aisandbox_api.kubernetes.token_reviewer import LONGEST_TOKEN, TokenReviewer
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_kubernetes import Client, Forbidden, Json, NotFound
@@ -139,9 +134,9 @@ async def test_result_is_cached_for_a_while() -> None:
 async def test_reviews_are_limited_by_a_token_bucket() -> None:
     api = Api()
     reviewer = api.reviewer()
-    for number in range(int(REVIEWS_AT_ONCE)):
+    for number in range(int(ASKED_AT_ONCE)):
         await reviewer.check(f"token {number}", RUN)
-    with pytest.raises(BackendUnavailable, match="too many tokens"):
+    with pytest.raises(BackendUnavailable, match="too many callers"):
         await reviewer.check("one more", RUN)
     await reviewer.check("token 0", RUN)
     api.now = 1.0

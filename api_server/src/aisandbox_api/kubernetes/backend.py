@@ -31,7 +31,7 @@ from aisandbox_api.errors import (
 from aisandbox_api.kubernetes.deleted_runs import DeletedRuns
 from aisandbox_api.kubernetes.live_progress import accept_report, is_urgent
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
-from aisandbox_api.kubernetes.own_rights import OwnRights
+from aisandbox_api.kubernetes.own_rights import FOR_CALLERS, NEEDED, OwnRights
 from aisandbox_api.kubernetes.progress_writer import ProgressWriter
 from aisandbox_api.kubernetes.run_cache import RunCache
 from aisandbox_api.kubernetes.run_lookup import RunLookup
@@ -102,6 +102,7 @@ class KubernetesBackend:
         settings = self._settings
         resources = RunResources(client, settings.pod_namespace)
         watch = RunWatch(resources, self._cache, self._metrics)
+        needed = (*NEEDED, *((FOR_CALLERS,) if settings.access.auth == "kubernetes" else ()))
         self._connected = _Connection(
             client,
             resources,
@@ -109,7 +110,7 @@ class KubernetesBackend:
             RunLookup(resources, self._cache),
             ProgressWriter(resources, self._cache, self._views.live, self._metrics),
             TokenReviewer(client, settings.pod_namespace, settings.progress_audience),
-            OwnRights(client, settings.pod_namespace, self._metrics),
+            OwnRights(client, settings.pod_namespace, self._metrics, needed=needed),
         )
         self._metrics.read_age_from(watch.age)
         watch.start()

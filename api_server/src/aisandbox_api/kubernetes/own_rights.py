@@ -50,9 +50,14 @@ NEEDED = (
     Right("patch", GROUP, "trainingruns", "runs cannot be cancelled, suspended and resumed"),
 )
 
+FOR_CALLERS = Right(
+    "create", "authorization.k8s.io", "subjectaccessreviews", "nobody can be told what they may do", is_clusters=True
+)
+"""Needed with AUTH=kubernetes."""
+
 
 class OwnRights:
-    """Asks between :meth:`start` and :meth:`close`. For one event loop."""
+    """Asks between :meth:`start` and :meth:`close`. For one event loop. ``needed``: the rights."""
 
     def __init__(
         self,
@@ -61,7 +66,9 @@ class OwnRights:
         metrics: ClusterMetrics,
         check_seconds: float = CHECK_SECONDS,
         missing_check_seconds: float = MISSING_CHECK_SECONDS,
+        needed: tuple[Right, ...] = NEEDED,
     ) -> None:
+        self._needed = needed
         self._client = client
         self._namespace = namespace
         self._metrics = metrics
@@ -92,11 +99,11 @@ class OwnRights:
     async def _check(self) -> None:
         """What cannot be asked leaves the answer of before."""
         try:
-            missing = tuple([right for right in NEEDED if not await self._may(right)])
+            missing = tuple([right for right in self._needed if not await self._may(right)])
         except ApiError as error:
             log.info("own rights cannot be checked", why=str(error)[:300])
             return
-        for right in NEEDED:
+        for right in self._needed:
             self._metrics.observe_right(right.verb, right.resource, right in missing)
         if missing == self._missing:
             return

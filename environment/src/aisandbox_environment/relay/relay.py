@@ -74,6 +74,7 @@ class SimulatorRelay:
         limits: RelayLimits | None = None,
         admit: Admit | None = None,
         replica_security: ChannelSecurity = PLAINTEXT,
+        replica_token: Callable[[], tuple[tuple[str, str], ...]] = tuple,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._version = version
@@ -86,7 +87,7 @@ class SimulatorRelay:
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
-        self.replicas = Replicas(security=replica_security)
+        self.replicas = Replicas(security=replica_security, token=replica_token)
 
     @property
     def attached(self) -> int:

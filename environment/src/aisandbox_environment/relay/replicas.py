@@ -71,12 +71,18 @@ class _Replica:
 class Replicas:
     """The other replicas. ``own_id``: of this one, so that a list of addresses may contain its own.
 
-    ``security``: of the channels to them.
+    ``security``: of the channels to them. ``token``: metadata that says who calls, where they ask.
     """
 
-    def __init__(self, own_id: str = "", security: ChannelSecurity = PLAINTEXT) -> None:
+    def __init__(
+        self,
+        own_id: str = "",
+        security: ChannelSecurity = PLAINTEXT,
+        token: Callable[[], tuple[tuple[str, str], ...]] = tuple,
+    ) -> None:
         self.own_id = own_id or secrets.token_hex(8)
         self._security = security
+        self._token = token
         self._replicas: dict[str, _Replica] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -162,7 +168,8 @@ class Replicas:
         return found
 
     def _metadata(self, joining: bool = False) -> tuple[tuple[str, str], ...]:
-        return ((REPLICA_METADATA, self.own_id), *(((JOINING_METADATA, "yes"),) if joining else ()))
+        joins = ((JOINING_METADATA, "yes"),) if joining else ()
+        return ((REPLICA_METADATA, self.own_id), *joins, *self._token())
 
     async def _session_with(
         self, replica: _Replica, link: Link, pool: str, opening: environment_pb2.OpenRequest

@@ -1,0 +1,129 @@
+"""Callers of a cluster: what is asked of it, how often, and what RBAC's answers mean."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from aisandbox_access import (
+    CannotDecide,
+    ClusterAuthenticator,
+    ClusterAuthorizer,
+    Gate,
+    NotAuthenticated,
+    NotPermitted,
+    Principal,
+    Right,
+    Target,
+)
+from aisandbox_kubernetes import Client, Forbidden, Json
+
+RUNS = "/aisandbox.v1.PolicyTrainerService/"
+USER = {"username": "alice", "uid": "u1", "groups": ["rl"], "extra": {"scopes": ["a"]}}
+
+
+class Api:
+    """Knows the token "good", and allows what is in ``allowed``: (verb, subresource, name)."""
+
+    def __init__(self, *allowed: tuple[str, str, str]) -> None:
+        self.allowed = set(allowed)
+        self.asked: list[Any] = []
+        self.now = 0.0
+        self.error: Exception | None = None
+
+    async def create(self, path: str, body: Json) -> Json:
+        spec = body["spec"]
+        self.asked.append(spec)
+        if self.error is not None:
+            raise self.error
+        if path.endswith("tokenreviews"):
+            known = spec["token"] == "good"
+            return {"status": {"authenticated": known, "user": USER, "audiences": spec.get("audiences", [])}}
+        assert path == "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        assert (spec["user"], spec["uid"], spec["groups"], spec["extra"]) == ("alice", "u1", ["rl"], {"scopes": ["a"]})
+        wanted = spec["resourceAttributes"]
+        assert (wanted["namespace"], wanted["group"], wanted["resource"]) == (
+            "sandbox",
+            "aisandbox.dev",
+            "trainingruns",
+        )
+        question = (wanted["verb"], wanted.get("subresource", ""), wanted.get("name", ""))
+        return {"status": {"allowed": question in self.allowed}}
+
+    async def close(self) -> None: ...
+
+    def gate(self) -> Gate:
+        client = cast(Client, self)
+        return Gate(
+            ClusterAuthenticator(client, "api", lambda: self.now),
+            ClusterAuthorizer(client, "sandbox", lambda: self.now),
+        )
+
+
+def metadata(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+async def test_token_is_that_of_its_user_and_is_reviewed_once_a_minute() -> None:
+    api = Api(("list", "", ""))
+    gate = api.gate()
+    for _ in range(2):
+        caller = await gate.admit(f"{RUNS}ListTrainingRuns", metadata("good"))
+        assert caller.name == "alice"
+    assert len(api.asked) == 2, "one review of the token, one of the right"
+    assert gate.admit_now(f"{RUNS}ListTrainingRuns", metadata("good")) == caller
+    api.now = 60.0
+    assert gate.admit_now(f"{RUNS}ListTrainingRuns", metadata("good")) is None
+    await gate.admit(f"{RUNS}ListTrainingRuns", metadata("good"))
+    assert len(api.asked) == 4
+
+
+async def test_token_that_the_cluster_does_not_know_is_refused() -> None:
+    with pytest.raises(NotAuthenticated, match="not valid for this service"):
+        await Api().gate().admit(f"{RUNS}Act", metadata("bad"))
+
+
+async def test_right_to_one_run_does_not_reach_another() -> None:
+    gate = Api(("create", "act", "mine")).gate()
+    caller = await gate.admit(f"{RUNS}Act", metadata("good"))
+    assert await gate.may(caller, Right.ACT, Target("mine"))
+    assert not await gate.may(caller, Right.ACT, Target("theirs"))
+    assert gate.may_now(caller, Right.ACT, Target("mine"))
+    with pytest.raises(NotPermitted, match="'alice' lacks the right 'act' for run 'theirs'"):
+        await gate.check(caller, Right.ACT, Target("theirs"), "ipv4:127.0.0.1:1")
+
+
+async def test_right_to_start_is_no_right_to_change_what_others_have_started() -> None:
+    gate = Api(("create", "", "")).gate()
+    caller = await gate.admit(f"{RUNS}StartTraining", metadata("good"))
+    assert not await gate.may(caller, Right.TRAIN, Target("theirs"))
+
+
+@pytest.mark.parametrize(
+    ("right", "of_service", "of_target"),
+    [
+        (Right.VIEW, ("list", "", ""), ("get", "", "it")),
+        (Right.TRAIN, ("create", "", ""), ("patch", "", "it")),
+        (Right.ACT, ("create", "act", ""), ("create", "act", "it")),
+        (Right.MODEL, ("get", "model", ""), ("get", "model", "it")),
+        (Right.SIMULATE, ("create", "simulate", ""), ("create", "simulate", "it")),
+    ],
+)
+async def test_right_is_a_verb_on_a_resource(right: Right, of_service: Any, of_target: Any) -> None:
+    principal = Principal("alice", groups=("rl",), uid="u1", extra={"scopes": ("a",)})
+    for question, target in ((of_service, None), (of_target, Target("it"))):
+        authorizer = ClusterAuthorizer(cast(Client, Api(question)), "sandbox")
+        assert await authorizer.allows(principal, right, target)
+        assert not await authorizer.allows(principal, Right.ADMINISTER, target)
+
+
+async def test_method_of_the_service_needs_the_right_for_all() -> None:
+    with pytest.raises(NotPermitted, match="'alice' lacks the right 'view'"):
+        await Api(("get", "", "mine")).gate().admit(f"{RUNS}ListTrainingRuns", metadata("good"))
+
+
+async def test_cluster_that_does_not_answer_admits_nobody() -> None:
+    api = Api()
+    api.error = Forbidden("create", "no", status=403)
+    with pytest.raises(CannotDecide, match="does not say whose token"):
+        await api.gate().admit(f"{RUNS}Act", metadata("good"))
