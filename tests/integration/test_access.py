@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from aisandbox.v1 import policy_trainer_pb2_grpc
 from aisandbox_access import ACT_METHOD, ATTACH_METHOD, METHODS, OWNER_ANNOTATION, STATUS_METHOD, AccessSettings
 from aisandbox_api import Server, Settings, create_server
 from aisandbox_api.local import LocalBackend
+from aisandbox_api.settings import OwnerQuotas
 from aisandbox_api.web_socket import PROTOCOL
 from aisandbox_inference import Settings as InferenceSettings
 from aisandbox_inference import create_server as create_inference_server
@@ -60,7 +62,12 @@ class Policies:
 @asynccontextmanager
 async def serving(folder: Path, **fields: Any) -> AsyncIterator[tuple[Server, grpc.aio.Channel, str]]:
     """A service that asks its callers who they are, a channel to it, and a run of alice."""
-    access = AccessSettings(auth="token", token_file=token_file(folder))
+    access = AccessSettings(
+        auth="token",
+        token_file=token_file(folder),
+        max_streams_per_peer=fields.pop("max_streams", 1000),
+        max_connections=fields.pop("max_connections", 0),
+    )
     settings = Settings(grpc_port=0, http_port=0, models_dir=folder / "models", access=access, **fields)
     backend = LocalBackend(settings, NeverReady())
     server = create_server(settings, backend=backend, policy_calls=Policies())
@@ -247,3 +254,47 @@ async def test_every_change_is_recorded(tmp_path: Path) -> None:
             ("alice", "StartTraining", "INVALID_ARGUMENT"),
         ]
         assert lines[0]["run"] == run
+
+
+async def test_owner_at_a_limit_is_told_which(tmp_path: Path) -> None:
+    quotas = OwnerQuotas(max_pending_runs_per_owner=2)
+    async with serving(tmp_path, quotas=quotas, max_concurrent_runs=1) as (_, channel, run):
+        await start(channel, "alice", request_id="one")
+        await start(channel, "alice", request_id="two")
+        code, details = await refused_by(start(channel, "alice"))
+        assert code is Code.RESOURCE_EXHAUSTED
+        assert details.startswith("'alice' has 2 pending runs, and the limit MAX_PENDING_RUNS_PER_OWNER is 2")
+        assert await start(channel, "alice", request_id="two") != run, "a retry is no start"
+        await start(channel, "bob")
+
+
+async def test_peer_with_many_streams_is_told_so(tmp_path: Path) -> None:
+    async with serving(tmp_path, max_streams=3) as (_, channel, run):
+        watches = []
+        for _ in range(3):
+            watch = stub(channel).WatchTraining(pb.WatchTrainingRequest(run_id=run), metadata=metadata_of("alice"))
+            assert (await watch.read()).run_id == run
+            watches.append(watch)
+        request = pb.WatchTrainingRequest(run_id=run)
+        code, details = await refused_by(stub(channel).WatchTraining(request, metadata=metadata_of("alice")).read())
+        assert code is Code.RESOURCE_EXHAUSTED
+        assert details.startswith("MAX_STREAMS_PER_PEER: 127.0.0.1 has 3 streams open at this server already")
+        for watch in watches:
+            watch.cancel()
+
+
+async def test_idle_connections_do_not_take_the_files_of_the_server(tmp_path: Path) -> None:
+    async with serving(tmp_path, max_connections=8) as (server, channel, _):
+        async with asyncio.timeout(60):
+            opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(12)]
+            first = await asyncio.gather(*(reader.read(1) for reader, _ in opened))
+        assert sum(bool(each) for each in first) == 7, "the channel has one of the 8; the others are closed at once"
+        await start(channel, "alice")
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_run_of_a_start_call_gets_the_default_deadline(tmp_path: Path) -> None:
+    async with serving(tmp_path, default_deadline_seconds=3600) as (_, _channel, run):
+        record = json.loads((tmp_path / "models" / "runs" / run / "trainingrun.json").read_text())
+        assert record["spec"]["activeDeadlineSeconds"] == 3600

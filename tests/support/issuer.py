@@ -39,7 +39,7 @@ class Issuer:
         now = time.time()
         all_claims = {"iss": self.url, "aud": AUDIENCE, "sub": "alice", "iat": now, "exp": now + 3600, **claims}
         given = {name: value for name, value in all_claims.items() if value is not None}
-        signing = None if algorithm == "none" else key or own
+        signing: Any = None if algorithm == "none" else key or own
         return jwt.encode(given, signing, algorithm=algorithm, headers={"kid": name})
 
     def answer(self, path: str) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
 def serving_issuer() -> Iterator[Issuer]:
     """The issuer answers in the block."""
     issuer = Issuer()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, issuer)) as server:  # type: ignore[arg-type]
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, issuer)) as server:
         issuer.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()

@@ -58,6 +58,9 @@ class AccessSettings:
     max_streams_per_peer: int = 2_000
     """Streams that one address may have open, 1 to 1,000,000."""
 
+    max_connections: int = 0
+    """Connections that a server may have, up to 1,000,000; 0: three quarters of the files that it may have open."""
+
     @classmethod
     def from_environ(cls, environ: Environ) -> AccessSettings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
@@ -72,6 +75,7 @@ class AccessSettings:
             max_streams_per_peer=whole_number(
                 environ, "MAX_STREAMS_PER_PEER", cls().max_streams_per_peer, 1, 1_000_000
             ),
+            max_connections=whole_number(environ, "MAX_CONNECTIONS", 0, 0, 1_000_000),
         )
 
 

@@ -41,6 +41,14 @@ environment variables:
   SERVICE_TOKEN_FILE    the token with which this service calls its replicas and inference-servers (the client's)
   INSECURE              true: listen for other machines without authentication or TLS (false)
   MAX_STREAMS_PER_PEER  streams that one address may have open (2000)
+  MAX_CONNECTIONS       connections in all; one more is closed at once (3/4 of the files that it may open)
+  DEFAULT_DEADLINE_SECONDS  how long a run that a start call begins may train (no limit)
+
+only with AUTH, of one owner; 0 means any number:
+  MAX_UNFINISHED_RUNS_PER_OWNER  runs that wait, train or are suspended (100)
+  MAX_PENDING_RUNS_PER_OWNER     runs that wait for a trainer (50)
+  MAX_RUNS_PER_OWNER             runs that are kept (0)
+  MAX_STARTS_PER_MINUTE          starts (60)
 
 only with BACKEND=local:
   MAX_CONCURRENT_RUNS   trainer slots; further runs wait as Pending (the number of CPUs)

@@ -17,8 +17,8 @@ from aisandbox.v1 import policy_trainer_pb2, simulator_pool_pb2
 from aisandbox_access import AioAdmission
 from aisandbox_environment import DIAGNOSTICS, AdapterFactory, Admit, SimulatorRelay
 from aisandbox_model_store import RunStore
-from aisandbox_process import join_host_port, split_host_port
-from aisandbox_process.grpc_options import connection_age, server_options, unanswered_pings
+from aisandbox_process import join_host_port, most_connections, raise_open_files, split_host_port
+from aisandbox_process.grpc_options import connection_age, connection_limit, server_options, unanswered_pings
 from aisandbox_process.grpc_probe import health_probe
 from aisandbox_process.grpc_reflection import REFLECTION_V1, reflected_names
 from aisandbox_process.metrics_server import MetricsServer
@@ -38,6 +38,7 @@ from aisandbox_api.listening import listen
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.method_handlers import add_service, handlers
 from aisandbox_api.metrics import Metrics
+from aisandbox_api.owner_quotas import OwnerLimits
 from aisandbox_api.peers import Peers
 from aisandbox_api.policy_forwarding import PolicyForwarder, PolicyRefuser
 from aisandbox_api.policy_rights import PolicyRights
@@ -255,17 +256,20 @@ class Server:
     async def _start(self) -> None:
         settings = self._settings
         adapter_address = None if self._adapter is None else await self._adapter.start()
-        age = connection_age(settings.max_connection_age_seconds)
+        most = settings.access.max_connections or most_connections(raise_open_files())
+        connections = [*connection_age(settings.max_connection_age_seconds), *connection_limit(most)]
         options = LOOPBACK_SERVER_OPTIONS if settings.grpc_host in LOOPBACK_HOSTS else SERVER_OPTIONS
         gate = self._callers.gate
         interceptors = [AioAdmission(gate)] if gate.asks else None
-        self._grpc = grpc.aio.server(options=[*options, *age], interceptors=interceptors)
+        self._grpc = grpc.aio.server(options=[*options, *connections], interceptors=interceptors)
         self._training = TrainingServicer(
             self._backend,
             RunStore(settings.models_dir, settings.checkpoint_dir),
             secrets.SystemRandom(),
             adapter_address,
             rights=self._callers.rights,
+            limits=OwnerLimits(settings.quotas),
+            default_deadline_seconds=settings.default_deadline_seconds,
         )
         training = handlers(POLICY_TRAINER, self._training, gate)
         add_service(self._grpc, POLICY_TRAINER, {**training, **self._policy_handlers()})
@@ -275,7 +279,9 @@ class Server:
         if self._trainers_listen_at is None:
             add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))
         else:
-            self._trainer_port = TrainerPort(progress, self._relay, [*SERVER_OPTIONS, *age], gate, self._certificate)
+            self._trainer_port = TrainerPort(
+                progress, self._relay, [*SERVER_OPTIONS, *connections], gate, self._certificate
+            )
             self._trainers_at = self._trainer_port.bind(self._trainers_listen_at)
         for service in (SIMULATOR_POOLS, ENVIRONMENT):
             add_service(self._grpc, service, handlers(service, self._relay, gate, raw=True))

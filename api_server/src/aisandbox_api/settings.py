@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from aisandbox_access import AccessSettings
@@ -36,6 +36,23 @@ TRAINER_SWITCHES = ("FAST_UPDATE", "GRPC_DIRECT")
 """What trainers inherit, as TRAINER_NUMBERS, and is on or off."""
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerQuotas:
+    """What one owner may have; 0: any number."""
+
+    max_unfinished_runs_per_owner: int = 100
+    """Runs that wait, train or are suspended."""
+
+    max_pending_runs_per_owner: int = 50
+    """Runs that wait for a trainer."""
+
+    max_runs_per_owner: int = 0
+    """Runs that are kept, those that are done too."""
+
+    max_starts_per_minute: int = 60
+    """Starts in a minute; a retry with the same request_id is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +154,12 @@ class Settings:
     access: AccessSettings = field(default_factory=AccessSettings)
     """Who may call."""
 
+    quotas: OwnerQuotas = OwnerQuotas()
+    """What one owner may have, where callers are asked who they are."""
+
+    default_deadline_seconds: int = 0
+    """The activeDeadlineSeconds of runs that a start call begins, up to 10 years; 0: none."""
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
@@ -174,6 +197,8 @@ class Settings:
             http_port=port(environ, "HTTP_PORT", 0) if environ.get("HTTP_PORT") else None,
             http_origins=_origins(environ),
             access=AccessSettings.from_environ(environ),
+            quotas=_quotas(environ),
+            default_deadline_seconds=whole_number(environ, "DEFAULT_DEADLINE_SECONDS", 0, 0, 10 * 365 * 86_400),
             metrics_port=port(environ, "METRICS_PORT", 0) if environ.get("METRICS_PORT") else None,
             simulator_diagnostics=switch(
                 environ, DIAGNOSTICS, default=grpc_host in LOOPBACK_HOSTS and backend == "local"
@@ -186,6 +211,16 @@ class Settings:
                 environ, "DELETED_RUN_RETENTION_SECONDS", default.deleted_run_retention_seconds, 10 * 365 * 86_400
             ),
         )
+
+
+def _quotas(environ: Mapping[str, str]) -> OwnerQuotas:
+    default = OwnerQuotas()
+    return OwnerQuotas(
+        **{
+            each.name: whole_number(environ, each.name.upper(), getattr(default, each.name), 0, 1_000_000)
+            for each in fields(OwnerQuotas)
+        }
+    )
 
 
 def _trainer_address(environ: Mapping[str, str], backend: str) -> str | None:

@@ -31,6 +31,7 @@ from aisandbox_api.admission_checks import check_environment, check_output
 from aisandbox_api.backend import Backend
 from aisandbox_api.default_environment import environment_to_train
 from aisandbox_api.errors import RequestIdTaken
+from aisandbox_api.owner_quotas import OwnerLimits
 from aisandbox_api.requests import given_run_id, list_query, new_run, page_token
 from aisandbox_api.responses import status_response
 from aisandbox_api.run_owner import owner_of
@@ -76,7 +77,8 @@ class TrainingServicer:
     """The methods have the names and signatures of the generated servicer.
 
     ``adapter_address``: of the service's own adapter; None: the default environment of a run is the fake one.
-    ``rights``: who may do what with a run; None: everybody everything.
+    ``rights``: who may do what with a run; None: everybody everything. ``limits``: what an owner may have, where
+    callers are asked who they are. ``default_deadline_seconds``: of the runs that are started; 0: none.
     """
 
     def __init__(
@@ -87,10 +89,14 @@ class TrainingServicer:
         adapter_address: str | None = None,
         check: Callable[[TrainingRunSpec], Awaitable[None]] = check_environment,
         rights: RunRights | None = None,
+        limits: OwnerLimits | None = None,
+        default_deadline_seconds: int = 0,
     ) -> None:
         self._backend = backend
         self._store = store
         self._random = random
+        self._limits = limits
+        self._deadline = default_deadline_seconds or None
         self._rights = rights or RunRights(Gate(), backend)
         self._adapter_address = adapter_address
         self._check = check
@@ -179,6 +185,8 @@ class TrainingServicer:
             default = "fake" if self._adapter_address is None else "adapter"
             owner = current_caller().name
             run = new_run(request, algorithm, default, self._random, owner)
+            if self._deadline is not None and run.spec.active_deadline_seconds is None:
+                run = replace(run, spec=replace(run.spec, active_deadline_seconds=self._deadline))
             key = f"{owner}\n{request.request_id or run.name}"
             start = self._starting.get(key)
             if start is None or start.task.cancelling():
@@ -196,6 +204,12 @@ class TrainingServicer:
         owner = owner_of(run)
         if request_id is not None and (known := await self._backend.find_request(request_id, owner)) is not None:
             return known
+        if not self._rights.asks or self._limits is None:
+            return await self._create(run, start)
+        with self._limits.start(owner, await self._backend.list()):
+            return await self._create(run, start)
+
+    async def _create(self, run: TrainingRun, start: _Start) -> TrainingRun:
         environment = environment_to_train(run, self._adapter_address)
         await self._check(replace(run.spec, environment=environment))
         if run.spec.model_output_path:

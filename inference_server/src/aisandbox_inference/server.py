@@ -15,9 +15,9 @@ import grpc
 import structlog
 from aisandbox_access import ThreadAdmission, ThreadGate, check_exposure, create_gate
 from aisandbox_model_store import RunStore
-from aisandbox_process import join_host_port
+from aisandbox_process import join_host_port, most_connections, raise_open_files
 from aisandbox_process.grpc_direct import MethodServer, serve_methods
-from aisandbox_process.grpc_options import connection_age, server_options
+from aisandbox_process.grpc_options import connection_age, connection_limit, server_options
 from aisandbox_process.grpc_probe import health_probe
 from aisandbox_process.grpc_reflection import enable_reflection
 from aisandbox_process.grpc_tls import add_port
@@ -83,7 +83,11 @@ class Server:
         server = grpc.server(
             self._threads,
             interceptors=[*([] if self._gate is None else [ThreadAdmission(self._gate, SERVICE)]), SmallRequests()],
-            options=[*options, *connection_age(self._settings.max_connection_age_seconds)],
+            options=[
+                *options,
+                *connection_age(self._settings.max_connection_age_seconds),
+                *connection_limit(access.max_connections or most_connections(raise_open_files())),
+            ],
         )
         calls = serve_methods(server, policy_methods(self._policies, rights))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -24,6 +24,7 @@ from aisandbox_process.environ import (
     whole_number,
 )
 from aisandbox_process.grpc_runtime import set_up_grpc
+from aisandbox_process.open_files import most_connections, raise_open_files
 from aisandbox_process.texts import printable
 from aisandbox_process.token_bucket import TokenBucket
 
@@ -39,10 +40,12 @@ __all__ = [
     "is_loopback",
     "join_host_port",
     "log_level",
+    "most_connections",
     "networks",
     "port",
     "positive_number",
     "printable",
+    "raise_open_files",
     "required",
     "seconds",
     "set_up_grpc",

@@ -78,6 +78,11 @@ def connection_age(seconds: float) -> Options:
     return [("grpc.max_connection_age_ms", round(seconds * 1000))] if seconds else []
 
 
+def connection_limit(number: int) -> Options:
+    """Options of a server that has at most so many connections: one more is closed at once."""
+    return [("grpc.max_allowed_incoming_connections", number)]
+
+
 def _pings(seconds: float, timeout_seconds: float) -> Options:
     return [
         ("grpc.keepalive_time_ms", round(seconds * 1000)),

@@ -41,3 +41,17 @@ async def test_trainer_slot_is_not_assigned_to_a_task_cancelled_in_the_queue() -
     leaving.cancel()
     slots.release()
     await asyncio.wait_for(slots.acquire("c"), 1)
+
+
+async def test_trainer_slot_goes_to_the_owner_who_has_the_fewest() -> None:
+    slots = TrainerSlots(2)
+    await slots.acquire("1", "alice")
+    await slots.acquire("2", "alice")
+    waiting = {
+        order: asyncio.create_task(slots.acquire(order, owner))
+        for order, owner in (("3", "alice"), ("4", "alice"), ("5", "bob"), ("6", "bob"))
+    }
+    assert [await is_done(task) for task in waiting.values()] == [False] * 4
+    for order, owner in (("5", "alice"), ("3", "alice"), ("4", "alice"), ("6", "bob")):
+        slots.release(owner)
+        assert await is_done(waiting[order]), order

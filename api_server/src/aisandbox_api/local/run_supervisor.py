@@ -34,6 +34,7 @@ from aisandbox_api.local.records import RecordStore
 from aisandbox_api.local.run_state import RunState
 from aisandbox_api.local.status_updates import AttemptEnd
 from aisandbox_api.local.trainer_slots import TrainerSlots
+from aisandbox_api.run_owner import owner_of
 
 WAIT_NOTICE_SECONDS = 2.0
 """How often a run that waits for a slot looks at what those that have one do."""
@@ -144,7 +145,7 @@ class RunSupervisor:
                     delay = await self._run_attempt()
                 finally:
                     self._context.slots.holders.pop(self.run.name, None)
-                    self._context.slots.release()
+                    self._context.slots.release(owner_of(self.run))
             else:
                 delay = 0.0
 
@@ -164,7 +165,7 @@ class RunSupervisor:
         await asyncio.sleep(delay)
         notice = asyncio.ensure_future(self._show_what_it_waits_for())
         try:
-            await self._context.slots.acquire(self.run.creation_time + self.run.name)
+            await self._context.slots.acquire(self.run.creation_time + self.run.name, owner_of(self.run))
         finally:
             notice.cancel()
         if self.run.status.progress.warning.startswith(status_updates.WAITING_FOR_A_SLOT):
