@@ -25,6 +25,7 @@ from aisandbox_crds.status import (
     ConditionType,
     EarlyStop,
     Failure,
+    LessonProgress,
     Phase,
     Progress,
     TrainingRunStatus,
@@ -37,6 +38,7 @@ from kubernetes import client
 
 SPEC: dict[str, Any] = {"algorithm": "PPO", "totalTimesteps": 1000}
 NOW = "2025-01-01T00:00:00Z"
+UNTIL: dict[str, Any] = {"name": "a", "until": {"episodes": 5}}
 CHANGED = "cannot be changed once the run is created; create another run"
 LABEL_KEYS = "must have keys that are Kubernetes label keys"
 LABEL_VALUES = "must have values that are Kubernetes label values"
@@ -174,6 +176,7 @@ def run(runs: Resource) -> str:
             "environment": {"gymnasium": {"id": "CartPole-v1", "kwargs": {"deep": {"list": [1, None]}}}},
             "hyperparameters": {"gamma": "0.9"},
             "evaluation": {},
+            "lessons": [{"name": "only", "parameters": {"distance": {"uniform": [1, 2]}}}],
             "tolerations": [{"operator": "Exists"}],
             "labels": {"team": "a"},
         }
@@ -213,6 +216,14 @@ def test_a_spec_with_everything_comes_back_as_it_was(runs: Resource, algorithm: 
         "modelOutputPath": "./team/my_model.zip",
         "checkpointEveryTimesteps": 5000,
         "evaluation": {"everyTimesteps": 10, "episodes": 20, "stochastic": True},
+        "lessons": [
+            {
+                "name": "near",
+                "parameters": {"distance": {"uniform": [1, 2.5]}, "floor": {"choice": ["ice"]}, "wind": True},
+                "until": {"reward": 0.5, "overEpisodes": 20, "episodes": 500, "timesteps": 10**6},
+            },
+            {"name": "far"},
+        ],
         "suspend": True,
         "cancel": True,
         "backoffLimit": 0,
@@ -358,6 +369,9 @@ def test_a_spec_with_everything_comes_back_as_it_was(runs: Resource, algorithm: 
         ({"tolerations": [{"key": "a", "effect": "No"}]}, "spec.tolerations[0].effect", '"NoSchedule"'),
         ({"tolerations": [{"key": "a b"}]}, "spec.tolerations[0].key", "must be the key of a taint"),
         ({"tolerations": [{"key": "a", "value": "b c"}]}, "spec.tolerations[0].value", "must be the value of a taint"),
+        ({"lessons": [UNTIL, {"name": "a"}]}, "spec.lessons", "must have lessons of different names"),
+        ({"lessons": [{"name": "a"}, {"name": "b"}]}, "spec.lessons", "must have an until in every lesson"),
+        ({"lessons": [{"name": "a", "until": {}}, {"name": "b"}]}, "spec.lessons[0].until", "at least one of reward"),
         ({"priorityClassName": "Not_A_Name"}, "spec.priorityClassName", "must be the name of a PriorityClass"),
     ],
 )  # fmt: skip
@@ -427,6 +441,13 @@ TOLERATIONS = [
     {}, {"key": ""}, {"key": "-"}, {"key": "a", "operator": ""}, {"operator": "Exists", "value": "a"},
     {"key": "a", "tolerationSeconds": 0},
 ]  # fmt: skip
+LESSONS: list[list[dict[str, Any]]] = [
+    [], [{"name": "a"}], [{"name": "a b.c-d_e"}], [UNTIL, {"name": "b"}],
+    [UNTIL, {**UNTIL, "name": "b"}, {"name": "c"}],
+    [UNTIL], [{"name": "a"}, {"name": "b"}], [UNTIL, {"name": "b"}, {"name": "c"}], [UNTIL, {"name": "a"}],
+    [{"name": "a "}], [{"name": "é"}], [{"name": "a", "until": {}}, {"name": "b"}],
+    [{"name": "a", "until": {"overEpisodes": 2, "episodes": 3}}, {"name": "b"}],
+]  # fmt: skip
 CLASSES = ["", "high", "system-node-critical", "a.b-c", "High", "a_b", "-a", "a..b", "a\n"]
 
 
@@ -440,6 +461,7 @@ CLASSES = ["", "high", "system-node-critical", "a.b-c", "High", "a_b", "-a", "a.
         *({"nodeSelector": labels} for labels in LABELS),
         *({"resources": {"limits": {"cpu": text}}} for text in QUANTITIES),
         *({"priorityClassName": name} for name in CLASSES),
+        *({"lessons": lessons} for lessons in LESSONS),
         *({"tolerations": [toleration]} for toleration in TOLERATIONS),
     ],
 )
@@ -477,6 +499,7 @@ def test_a_hyperparameter_of_another_algorithm_only_is_refused(runs: Resource, a
         {"checkpointEveryTimesteps": 5},
         {"evaluation": {"episodes": 5}},
         {"evaluation": None},
+        {"lessons": [{"name": "only", "parameters": {"distance": {"uniform": [1, 3]}}}]},
         {"backoffLimit": 5},
         {"activeDeadlineSeconds": 5},
     ],
@@ -556,7 +579,8 @@ def condition(kind: ConditionType, status: ConditionStatus = ConditionStatus.TRU
 
 def test_a_full_status_comes_back_as_it_was(runs: Resource, run: str) -> None:
     artifact = Artifact("checkpoints/500", 500, "sha256:1", 487.5, NOW)
-    progress = Progress(500, 1000, 50.0, 812.5, 3.5, 487.5, 200.0, 490.0, "training", "slow", NOW, 2)
+    lesson = LessonProgress("ice", 2, 3, 10, 500, 1.5)
+    progress = Progress(500, 1000, 50.0, 812.5, 3.5, 487.5, 200.0, 490.0, "training", "slow", NOW, 2, 40, lesson)
     status = TrainingRunStatus(
         Phase.FAILED, NOW, NOW, progress, artifact, artifact, artifact, artifact, 2, 1, 1, 1, 50,
         Failure("OutOfMemory", "Use less."), EarlyStop("TimeReached", "9 s."), 1, tuple(map(condition, ConditionType)),

@@ -170,8 +170,15 @@ class Unlimited(FakeExternalEnvAdapter):
 class Unseeded(FakeExternalEnvAdapter):
     randomness = np.random.default_rng(0)
 
-    def reset(self, seed: int | None = None) -> np.ndarray:
+    def reset(self, seed: int | None = None, parameters: Mapping[str, Any] | None = None) -> np.ndarray:
         return super().reset(int(self.randomness.integers(10**6)))
+
+
+class OtherDefaults(FakeExternalEnvAdapter):
+    """Starts nearer where the default of its parameter is given."""
+
+    def reset(self, seed: int | None = None, parameters: Mapping[str, Any] | None = None) -> np.ndarray:
+        return super().reset(seed, {"start": 0.5} if parameters else None)
 
 
 class TakesAnyOption(AdapterSimulation):
@@ -336,6 +343,16 @@ class AnySeeds(SessionHandler):
         return super().handle(message.SerializeToString())
 
 
+class AnyParameters(SessionHandler):
+    """Ignores parameters, wrong ones too."""
+
+    def handle(self, request: bytes) -> bytes:
+        message = pb.SimulatorRequest.FromString(request)
+        if message.HasField("reset"):
+            message.reset.ClearField("parameters")
+        return super().handle(message.SerializeToString())
+
+
 def tampering(change: Callable[[pb.StepReply], object]) -> type[SessionHandler]:
     """A session that changes each reply to a step."""
 
@@ -480,6 +497,7 @@ WRONG_SEEDS, AHEAD = "the wrong number of seeds is refused in band", "requests s
 LIMITS, APART = "time limits truncate and do not terminate", "sessions do not influence each other"
 RESTART = "episodes restart in the step that ends them"
 LARGE = "a large batch works"
+PARAMETERS, WRONG_PARAMETERS = "declared parameters are taken", "wrong parameters are refused in band"
 
 DEFECTS: dict[str, Defect] = {
     "no name": Defect("Describe answers", "a name", simulation=lambda: Nameless(short)),
@@ -495,7 +513,9 @@ DEFECTS: dict[str, Defect] = {
     "endless patience": Defect(FIRST, "INVALID_ARGUMENT", session=Patient, also=(NONE, UNKNOWN)),
     "one environment at least": Defect(NONE, "at least 1", session=AtLeastOne),
     "any option": Defect(UNKNOWN, "misspelt", simulation=lambda: TakesAnyOption(short)),
-    "no patience": Defect(EARLY, "keep the stream", session=Strict, also=(AGAIN, WRONG_SEEDS, WRONG_ACTIONS)),
+    "no patience": Defect(
+        EARLY, "keep the stream", session=Strict, also=(AGAIN, WRONG_SEEDS, WRONG_ACTIONS, WRONG_PARAMETERS),
+    ),
     "no reset needed": Defect(EARLY, "no episode yet", session=NeedsNoReset),
     "opens again": Defect(AGAIN, "opens once", session=OpensAgain),
     "any seeds": Defect(WRONG_SEEDS, "one for each environment", session=AnySeeds),
@@ -503,7 +523,7 @@ DEFECTS: dict[str, Defect] = {
     "moves, then refuses": Defect(WRONG_ACTIONS, "change nothing", session=Hasty),
     "unseeded": Defect(
         SEEDS, "same seeds", simulation=lambda: AdapterSimulation(lambda: Unseeded(EPISODE_STEPS)),
-        also=(WRONG_ACTIONS, INDEPENDENT, AHEAD, APART),
+        also=(WRONG_ACTIONS, INDEPENDENT, AHEAD, APART, PARAMETERS),
     ),
     "seeds in another order": Defect(INDEPENDENT, "alone", simulation=lambda: ReversedSeeds(short)),
     "only the latest request": Defect(AHEAD, "one reply each", streams=DropsOvertakenResets),
@@ -561,6 +581,11 @@ DEFECTS: dict[str, Defect] = {
         "episode metrics are of episodes that ended", "though no episode ended",
         session=tampering(lambda r: r.episode_metrics.add(environment=0)), also=(INDEPENDENT, LARGE),
     ),
+    "other defaults": Defect(
+        PARAMETERS, "the defaults to give the episodes",
+        simulation=lambda: AdapterSimulation(lambda: OtherDefaults(EPISODE_STEPS)),
+    ),
+    "any parameters": Defect(WRONG_PARAMETERS, "an unknown parameter", session=AnyParameters),
     "shared environments": Defect(APART, "must not share", simulation=lambda: Shared(short)),
     "no capacity": Defect("the capacity is kept", "RESOURCE_EXHAUSTED", capacity=NeverRefuses),
     "an endless stream": Defect("a half-close ends the session with OK", "half-close", streams=NeverEnds, timeout=8),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,11 @@ import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
 from aisandbox_api import Settings, create_server
+from aisandbox_api.admission_checks import check_environment
+from aisandbox_api.errors import InvalidRequest
 from aisandbox_api.local import LocalBackend
+from aisandbox_crds import spec_from_json
+from aisandbox_environment import Parameter
 from aisandbox_environment.errors import InvalidOptions
 from aisandbox_environment.server import create_environment_server
 from aisandbox_environment.spec import Spec, make_spec
@@ -46,11 +50,11 @@ class Simulation:
 
     name, version = "test", ""
 
-    def __init__(self, observations: Any) -> None:
+    def __init__(self, observations: Any, parameters: Sequence[Parameter] = ()) -> None:
         self.observations = observations
         self.made: list[Mapping[str, Any]] = []
         self.closed = 0
-        self.spec = make_spec(observations, discrete(2))
+        self.spec = make_spec(observations, discrete(2), parameters=parameters)
 
     def _close(self) -> None:
         self.closed += 1
@@ -85,6 +89,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             evaluation: pb.Evaluation | None = None,
             environments: int = 0,
             beside: Any = None,
+            lessons: Sequence[pb.Lesson] = (),
         ) -> str:
             addresses = []
             for each in filter(None, (simulation, beside)):
@@ -103,6 +108,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
                 environment=pb.Environment(grpc=grpc_environment),
                 hyperparameters=hyperparameters,
                 evaluation=evaluation,
+                lessons=lessons,
             )
             try:
                 run_id: str = (await getattr(stub, method)(request)).run_id
@@ -301,3 +307,34 @@ async def test_environment_that_cannot_be_made_here_is_left_to_the_trainer(
     start_gymnasium: Start, environment: str, kwargs: dict[str, Any]
 ) -> None:
     assert await start_gymnasium(environment, **kwargs)
+
+
+def lesson(**parameters: Any) -> pb.Lesson:
+    made = pb.Lesson(name="only")
+    made.parameters.update(parameters)
+    return made
+
+
+async def test_lessons_that_do_not_fit_the_simulator_are_refused(start: Start) -> None:
+    declares = Simulation(VECTOR, [Parameter("distance", 2.0, minimum=1.0, maximum=9.0)])
+    said = await refusal(start(declares, lessons=[lesson(distance=3, distanse=3)]))
+    assert "lessons[0].parameters.distanse: is unknown; the simulator at 127.0.0.1:" in said
+    assert said.endswith("declares distance")
+    assert "at least 1 and at most 9, got 10" in await refusal(start(declares, lessons=[lesson(distance=10)]))
+    said = await refusal(start(Simulation(VECTOR), lessons=[lesson()]))
+    assert said.startswith("lessons: need parameters, and the simulator at 127.0.0.1:")
+    assert said.endswith("declares none")
+    assert await start(declares, lessons=[lesson(distance={"uniform": [1, 9]})])
+
+
+async def test_lessons_for_an_environment_of_gymnasium_without_parameters_are_refused() -> None:
+    spec = spec_from_json(
+        {
+            "algorithm": "PPO",
+            "totalTimesteps": 100,
+            "environment": {"gymnasium": {"id": "CartPole-v1"}},
+            "lessons": [{"name": "only"}],
+        }
+    )
+    with pytest.raises(InvalidRequest, match="lessons: need parameters, and CartPole-v1 declares none"):
+        await check_environment(spec)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from threading import Lock
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from aisandbox_crds import ALGORITHMS
+from aisandbox_crds import ALGORITHMS, Lesson, LessonEnd
 from aisandbox_crds.spec import (
     Algorithm,
     Environment,
@@ -66,9 +66,26 @@ class Noisy(gym.Wrapper[Any, Any, Any, Any]):
         return observation, float(reward) + 0.1 * drawn, *rest
 
 
-def _watched(inner: str, noisy: bool = False, **kwargs: Any) -> gym.Env[Any, Any]:
+class Taught(gym.Wrapper[Any, Any, Any, Any]):
+    """Has a parameter, which each episode is rewarded by."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.metadata = {"parameters": {"bonus": {"default": 0.0, "minimum": 0.0, "maximum": 9.0}}}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        assert options is not None
+        self.bonus = options["bonus"]
+        return self.env.reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        observation, reward, *rest = self.env.step(action)
+        return observation, float(reward) + self.bonus, *rest
+
+
+def _watched(inner: str, noisy: bool = False, taught: bool = False, **kwargs: Any) -> gym.Env[Any, Any]:
     env = Watched(gym.make(inner, **kwargs))
-    return Noisy(env) if noisy else env
+    return Taught(env) if taught else Noisy(env) if noisy else env
 
 
 entry_point: Any = _watched
@@ -206,6 +223,7 @@ def everything(folder: Path, spec: TrainingRunSpec) -> dict[str, Any]:
             state.episodes.started,
             state.episodes.last_original_observation,
         ],
+        "lessons": None if state.lessons is None else asdict(state.lessons),
         "frames": state.episodes.frames,
         "memory": state.episodes.memory,
         "discounted returns": state.episodes.returns,
@@ -240,6 +258,12 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
     return {name.partition("[")[0].partition(".")[0] for name in different}
 
 
+LESSONS = (
+    Lesson("low", {"bonus": {"uniform": [0, 1]}}, LessonEnd(episodes=6)),
+    Lesson("middle", {"bonus": {"choice": [1, 2]}}, LessonEnd(reward=25.0, over_episodes=4, timesteps=100)),
+    Lesson("high", {"bonus": {"log_uniform": [1, 9]}}),
+)
+TAUGHT = GymnasiumEnvironment("Watched-v0", {"inner": "CartPole-v1", "taught": True})
 CASES: dict[str, TrainingRunSpec] = {
     "PPO": spec("PPO"),
     "PPO-3": spec("PPO", total=768, n_envs=3),
@@ -272,6 +296,8 @@ CASES: dict[str, TrainingRunSpec] = {
     "TQC": spec("TQC", 256, ent_coef="auto_0.5", evaluation=Evaluation(300, 1)),
     "CrossQ": spec("CrossQ", 256, normalize=True, gradient_steps=3),
     "RecurrentPPO-2-normalized-stacked": spec("RecurrentPPO", n_envs=2, normalize=True, frame_stack=2, batch_size=64),
+    "PPO-2-lessons": replace(spec("PPO", 512, environment=TAUGHT, n_envs=2), lessons=LESSONS),
+    "DQN-lessons-evaluated": replace(spec("DQN", environment=TAUGHT, evaluation=Evaluation(100, 1)), lessons=LESSONS),
 }
 
 
@@ -305,6 +331,8 @@ def test_interrupted_run_ends_like_one_that_was_not(
     assert differences(expected, found) == set()
     if case.environment == watched():
         assert "learning curve[3][0]" in found, "episodes have ended"
+    if case.lessons:
+        assert found["lessons.lesson"] == len(case.lessons) - 1, "lessons have ended"
 
 
 @pytest.mark.parametrize(

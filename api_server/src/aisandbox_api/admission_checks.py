@@ -28,6 +28,7 @@ from aisandbox_crds import (
     TrainingRunSpec,
     effective_environments,
     for_algorithm,
+    parameter_errors,
     parse_hyperparameters,
     trained_algorithm,
 )
@@ -115,7 +116,9 @@ def check_gymnasium(spec: TrainingRunSpec, environment: GymnasiumEnvironment) ->
         return
     hyperparameters = parse_hyperparameters(spec.algorithm, spec.hyperparameters)
     count = effective_environments(spec, hyperparameters, 1)
-    _check_spaces(spec.algorithm, hyperparameters, _Source(_GYMNASIUM, environment.id), count, found)
+    source = _Source(_GYMNASIUM, environment.id)
+    _check_spaces(spec.algorithm, hyperparameters, source, count, found)
+    _check_lessons(spec, source, found)
 
 
 async def check_simulators(spec: TrainingRunSpec, environment: GrpcEnvironment) -> None:
@@ -137,6 +140,7 @@ async def check_simulators(spec: TrainingRunSpec, environment: GrpcEnvironment) 
             if answer.spec is not None:
                 source = _Source(_ADDRESS, f"the simulator at {address}")
                 _check_spaces(spec.algorithm, hyperparameters, source, count, answer.spec)
+                _check_lessons(spec, source, answer.spec)
     _check_alike([(address, answer.spec) for (address, _), answer in zip(shares, replies, strict=True) if answer])
     address, share = shares[0]
     if replies[0] is not None and spec.evaluation is not None:
@@ -289,6 +293,11 @@ def _check_spaces(
         raise InvalidRequest([FieldError(error.field, error.rule + where) for error in errors])
     if rule := memory_problem(algorithm, hyperparameters, environments, spec):
         raise InvalidRequest([FieldError(source.field, f"with the spaces of {source.words}, {rule}")])
+
+
+def _check_lessons(spec: TrainingRunSpec, source: _Source, declared: Spec) -> None:
+    if errors := list(parameter_errors(spec.lessons, declared.parameters, source.words)):
+        raise InvalidRequest(errors)
 
 
 def _check_alike(answers: Iterable[tuple[str, Spec | None]]) -> None:

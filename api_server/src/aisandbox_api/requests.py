@@ -30,6 +30,8 @@ from aisandbox_crds import (
     GrpcEnvironment,
     GymnasiumEnvironment,
     InvalidRun,
+    Lesson,
+    LessonEnd,
     Phase,
     PoolEnvironment,
     ProgressReport,
@@ -163,6 +165,7 @@ def _spec(request: pb.TrainingRequest, algorithm: Algorithm, errors: list[FieldE
         checkpoint_every_timesteps=request.checkpoint_every_timesteps,
         evaluation=evaluation,
         stop_when=_stop_when(request),
+        lessons=tuple(_lesson(lesson, f"lessons[{i}]", errors) for i, lesson in enumerate(request.lessons)),
         **placement_fields(request.placement, errors),
     )
 
@@ -172,6 +175,11 @@ def _stop_when(request: pb.TrainingRequest) -> StopWhen | None:
         return None
     asked = dataclass_of(StopWhen, request.stop_when)
     return replace(asked, times_in_a_row=asked.times_in_a_row or 1)
+
+
+def _lesson(lesson: pb.Lesson, field: str, errors: list[FieldError]) -> Lesson:
+    until = dataclass_of(LessonEnd, lesson.until) if lesson.HasField("until") else None
+    return Lesson(lesson.name, struct_values(lesson.parameters, f"{field}.parameters", errors), until)
 
 
 def _output_path(text: str) -> str:

@@ -19,6 +19,7 @@ from aisandbox_cli.connection import Connection
 from aisandbox_cli.rendering import (
     details,
     duration,
+    lesson_text,
     message_json,
     metrics,
     number,
@@ -178,6 +179,8 @@ def _short_metrics(status: pb.StatusResponse) -> list[str]:
     found = []
     if status.HasField("episode_reward_mean"):
         found.append(f"reward {number(status.episode_reward_mean)}")
+    if status.HasField("lesson"):
+        found.append(lesson_text(status))
     if status.fps:
         found.append(f"{status.fps:,.0f}/s")
     if status.HasField("estimated_remaining_seconds"):

@@ -84,17 +84,24 @@ def state_text(status: pb.StatusResponse) -> str:
 
 
 def metrics(status: pb.StatusResponse) -> list[str]:
-    """The metrics of a run that are known: reward, evaluation, speed, time left."""
+    """The metrics of a run that are known: reward, evaluation, lesson, speed, time left."""
     found = []
     if status.HasField("episode_reward_mean"):
         found.append(f"reward {number(status.episode_reward_mean)}")
     if status.HasField("evaluation_reward_mean"):
         found.append(f"evaluation {number(status.evaluation_reward_mean)}")
+    if status.HasField("lesson"):
+        found.append(f"{lesson_text(status)} {printable(status.lesson.name)}")
     if status.fps and not status.is_done:
         found.append(f"{status.fps:,.0f} steps/s")
     if status.HasField("estimated_remaining_seconds") and not status.is_done:
         found.append(f"{duration(status.estimated_remaining_seconds)} left")
     return found
+
+
+def lesson_text(status: pb.StatusResponse) -> str:
+    """``lesson 2/3``."""
+    return f"lesson {status.lesson.number}/{status.lesson.count}"
 
 
 def fraction_done(status: pb.StatusResponse) -> float:

@@ -32,6 +32,13 @@ from aisandbox_crds.hyperparameters import (
     frequency_conflict,
     parse_hyperparameters,
 )
+from aisandbox_crds.lesson_rules import (
+    DeclaredParameter,
+    Draw,
+    parameter_errors,
+    read_draw,
+)
+from aisandbox_crds.lessons import Lesson, LessonEnd
 from aisandbox_crds.memory import MOST_BYTES, SpaceSize, default_memory_bound, memory_need
 from aisandbox_crds.naming import MAX_NAME_LENGTH, is_run_name, request_digest, request_suffix, run_name
 from aisandbox_crds.output_path import normalized_output_path, output_path_problem
@@ -86,6 +93,7 @@ from aisandbox_crds.status import (
     ConditionType,
     EarlyStop,
     Failure,
+    LessonProgress,
     Phase,
     Progress,
     ProgressReport,
@@ -148,7 +156,9 @@ __all__ = [
     "ConditionType",
     "CrdError",
     "DeclaredLeaf",
+    "DeclaredParameter",
     "DeclaredSpace",
+    "Draw",
     "EarlyStop",
     "Environment",
     "Evaluation",
@@ -160,6 +170,9 @@ __all__ = [
     "GymnasiumEnvironment",
     "Hyperparameters",
     "InvalidRun",
+    "Lesson",
+    "LessonEnd",
+    "LessonProgress",
     "LinearSchedule",
     "Normalize",
     "Phase",
@@ -206,12 +219,14 @@ __all__ = [
     "memory_need",
     "normalized_output_path",
     "output_path_problem",
+    "parameter_errors",
     "parse_hyperparameters",
     "parse_time",
     "pod_template_errors",
     "pod_template_from_json",
     "policy_problem",
     "quantity",
+    "read_draw",
     "report_errors",
     "request_digest",
     "request_suffix",

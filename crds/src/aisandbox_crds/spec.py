@@ -21,6 +21,7 @@ from aisandbox_crds.label_rules import (
     RESERVED_LABEL_RULES,
     object_name,
 )
+from aisandbox_crds.lessons import MAX_LESSONS, Lesson
 from aisandbox_crds.pod_template import PodTemplate
 
 MAX_TIMESTEPS = 10**12
@@ -434,6 +435,26 @@ class TrainingRunSpec:
         metadata=about(
             "What ends the run before totalTimesteps. It has succeeded then, status.earlyStop says why, and its final "
             "model is the best one. Without it, the run trains to totalTimesteps.",
+        ),
+    )
+    lessons: tuple[Lesson, ...] = field(
+        default=(),
+        metadata=about(
+            "Parameters of the environment that change as the policy learns, as lessons, one after the other. "
+            "Evaluations use the last one. Without it, the environment's defaults.",
+            max_entries=MAX_LESSONS,
+            schema=ATOMIC,
+            cel=(
+                CelRule(
+                    "self.all(lesson, self.exists_one(other, other.name == lesson.name))",
+                    "must have lessons of different names",
+                ),
+                CelRule(
+                    "self.size() == 0 || !has(self[self.size() - 1].until) && self.filter(lesson, "
+                    "!has(lesson.until)).size() == 1",
+                    "must have an until in every lesson but the last, which lasts to the end of the run",
+                ),
+            ),
         ),
     )
     suspend: bool = field(

@@ -111,6 +111,21 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class LessonProgress:
+    """The lesson that the run is in."""
+
+    name: str = field(metadata=about("Its name."))
+    number: int = field(metadata=about("Its number, from 1.", bits=32))
+    count: int = field(metadata=about("How many lessons the run has.", bits=32))
+    episodes: int = field(default=0, metadata=about("How many of its episodes have ended."))
+    timesteps: int = field(default=0, metadata=about("Environment steps taken in it, over all environments."))
+    reward_mean: float | None = field(
+        default=None,
+        metadata=about("Mean undiscounted return of its last episodes, as many as its end is decided by."),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ProgressReport:
     """A snapshot of a run by its trainer: the fields of ReportRequest in training_progress.proto, apart from its run.
 
@@ -133,6 +148,7 @@ class ProgressReport:
     unsaved: str = ""
     timesteps_dropped: int = 0
     early_stop: EarlyStop | None = None
+    lesson: LessonProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +235,12 @@ class Progress:
         metadata=about(
             "Environment steps that this attempt has taken and dropped: rollouts that a stop or the simulator "
             "interrupted.",
+        ),
+    )
+    lesson: LessonProgress | None = field(
+        default=None,
+        metadata=about(
+            "The lesson that the run is in. Without lessons, none.",
         ),
     )
 

@@ -25,6 +25,7 @@ from aisandbox_crds.hyperparameters import (
     frequency_conflict,
     parse_hyperparameters,
 )
+from aisandbox_crds.lesson_rules import lesson_errors
 from aisandbox_crds.output_path import output_path_problem
 from aisandbox_crds.scheduling import scheduling_errors
 from aisandbox_crds.spec import (
@@ -100,6 +101,7 @@ def _errors(spec: TrainingRunSpec) -> Iterator[FieldError]:
         yield from object_errors(spec.evaluation, "evaluation.")
     if spec.stop_when is not None:
         yield from object_errors(spec.stop_when, "stop_when.")
+    yield from lesson_errors(spec.lessons, spec.total_timesteps)
     environment = spec.environment
     if isinstance(environment, GrpcEnvironment):
         yield from object_errors(environment, "environment.grpc.")

@@ -26,7 +26,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aisandbox_environment.adapter_host import AdapterFactory, AdapterSimulation
+    from aisandbox_environment.adapter_host import AdapterFactory, AdapterSimulation, reset_adapter
     from aisandbox_environment.adapters import Action, ExternalEnvAdapter, FakeExternalEnvAdapter, Observation
     from aisandbox_environment.addresses import distribute_environments, expand_addresses
     from aisandbox_environment.attachment import Attachment, attach
@@ -55,12 +55,19 @@ if TYPE_CHECKING:
         TransientSimulatorError,
     )
     from aisandbox_environment.grpc_adapter import GrpcExternalEnvAdapter
-    from aisandbox_environment.gymnasium_host import GymnasiumSimulation, builtin_spec, host_gymnasium
+    from aisandbox_environment.gymnasium_host import (
+        GymnasiumSimulation,
+        builtin_spec,
+        gymnasium_parameters,
+        host_gymnasium,
+    )
+    from aisandbox_environment.parameters import Parameter, ParameterValue, default_values
     from aisandbox_environment.relay import Admit, Registration, RelayLimits, SimulatorRelay
     from aisandbox_environment.server import EnvironmentServer, create_environment_server
-    from aisandbox_environment.session import SimulatorSession, Timeouts
+    from aisandbox_environment.session import EpisodeParameters, SimulatorSession, Timeouts
     from aisandbox_environment.simulation import (
         EpisodeMetrics,
+        ParameterizedBatch,
         ResetResult,
         Simulation,
         SimulationBatch,
@@ -71,7 +78,7 @@ if TYPE_CHECKING:
     from aisandbox_environment.watchdog import WatchdogTimer
 
 _NAMES = {
-    "adapter_host": ("AdapterFactory", "AdapterSimulation"),
+    "adapter_host": ("AdapterFactory", "AdapterSimulation", "reset_adapter"),
     "adapters": ("Action", "ExternalEnvAdapter", "FakeExternalEnvAdapter", "Observation"),
     "attachment": ("Attachment", "attach"),
     "addresses": ("distribute_environments", "expand_addresses"),
@@ -100,11 +107,19 @@ _NAMES = {
         "TransientSimulatorError",
     ),
     "grpc_adapter": ("GrpcExternalEnvAdapter",),
-    "gymnasium_host": ("GymnasiumSimulation", "builtin_spec", "host_gymnasium"),
+    "gymnasium_host": ("GymnasiumSimulation", "builtin_spec", "gymnasium_parameters", "host_gymnasium"),
+    "parameters": ("Parameter", "ParameterValue", "default_values"),
     "relay": ("Admit", "Registration", "RelayLimits", "SimulatorRelay"),
     "server": ("EnvironmentServer", "create_environment_server"),
-    "session": ("SimulatorSession", "Timeouts"),
-    "simulation": ("EpisodeMetrics", "ResetResult", "Simulation", "SimulationBatch", "StepResult"),
+    "session": ("EpisodeParameters", "SimulatorSession", "Timeouts"),
+    "simulation": (
+        "EpisodeMetrics",
+        "ParameterizedBatch",
+        "ResetResult",
+        "Simulation",
+        "SimulationBatch",
+        "StepResult",
+    ),
     "spec": ("NO_ACTION_BOUNDS", "PROTOCOL_VERSION", "Spec", "difference_of", "make_spec", "read_spec"),
     "targets": ("DIAGNOSTICS", "NETWORKS", "simulator_networks", "target_of"),
     "watchdog": ("WatchdogTimer",),
@@ -131,6 +146,7 @@ __all__ = [
     "CheckSkipped",
     "EnvironmentServer",
     "EpisodeMetrics",
+    "EpisodeParameters",
     "ExternalEnvAdapter",
     "FakeExternalEnvAdapter",
     "GrpcExternalEnvAdapter",
@@ -140,6 +156,9 @@ __all__ = [
     "InvalidReply",
     "InvalidRequest",
     "Observation",
+    "Parameter",
+    "ParameterValue",
+    "ParameterizedBatch",
     "PermanentSimulatorError",
     "ProtocolMismatch",
     "RefusalError",
@@ -168,15 +187,18 @@ __all__ = [
     "builtin_spec",
     "check_simulator",
     "create_environment_server",
+    "default_values",
     "describe",
     "difference_of",
     "distribute_environments",
     "expand_addresses",
+    "gymnasium_parameters",
     "host_gymnasium",
     "list_simulators",
     "make_spec",
     "open_session_stream",
     "read_spec",
+    "reset_adapter",
     "simulator_networks",
     "target_of",
 ]

@@ -13,6 +13,7 @@ from aisandbox_wire import Array, Leaf, cast_exactly
 
 from aisandbox_environment.adapters import ExternalEnvAdapter, Observation
 from aisandbox_environment.errors import InvalidOptions
+from aisandbox_environment.parameters import ParameterValue
 from aisandbox_environment.simulation import NO_EPISODE_ENDED, ResetResult, StepResult
 from aisandbox_environment.spec import Spec, make_spec
 
@@ -63,11 +64,16 @@ class AdapterBatch:
         self._rewards = np.zeros(len(adapters), np.float32)
         self._terminated = np.zeros(len(adapters), np.bool_)
         self._truncated = np.zeros(len(adapters), np.bool_)
+        self._parameters: list[Mapping[str, ParameterValue]] = [{}] * len(adapters)
+
+    def set_parameters(self, environment: int, values: Mapping[str, ParameterValue]) -> None:
+        """See ParameterizedBatch."""
+        self._parameters[environment] = values
 
     def reset(self, seeds: Sequence[int] | None) -> ResetResult:
         """See SimulationBatch."""
-        for i, adapter in enumerate(self._adapters):
-            self._buffers.put(i, adapter.reset(seeds[i] if seeds else None))
+        for i in range(len(self._adapters)):
+            self._buffers.put(i, self._reset(i, seeds[i] if seeds else None))
         return ResetResult(self._buffers.arrays)
 
     def step(self, actions: Array) -> StepResult:
@@ -82,7 +88,7 @@ class AdapterBatch:
                 ended.append(i)
                 # A copy: an adapter may write its next observation into the array of the last one.
                 finals.append(copied(observation))
-                observation = adapter.reset(None)
+                observation = self._reset(i, None)
             self._buffers.put(i, observation)
         return StepResult(
             self._buffers.arrays,
@@ -97,6 +103,19 @@ class AdapterBatch:
         """See SimulationBatch."""
         for adapter in self._adapters:
             adapter.close()
+
+    def _reset(self, environment: int, seed: int | None) -> Observation:
+        return reset_adapter(self._adapters[environment], seed, self._parameters[environment])
+
+
+def reset_adapter(
+    adapter: ExternalEnvAdapter, seed: int | None, parameters: Mapping[str, ParameterValue]
+) -> Observation:
+    """The first observation of an episode with these parameters; where there are none, it has the defaults."""
+    if not parameters:
+        return adapter.reset(seed)
+    first: Observation = adapter.reset(seed, parameters=dict(parameters))  # type: ignore[call-arg]
+    return first
 
 
 class ObservationBuffers:
@@ -146,4 +165,5 @@ def _spec(adapter: ExternalEnvAdapter) -> Spec:
         adapter.observation_space,
         adapter.action_space,
         max_episode_steps=getattr(adapter, "max_episode_steps", 0),
+        parameters=getattr(adapter, "parameters", ()),
     )

@@ -5,11 +5,14 @@ Must not know batches, sessions or learning algorithms.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from aisandbox.v1 import tensor_pb2 as pb
 from aisandbox_wire import Array
+
+from aisandbox_environment.parameters import Parameter, ParameterValue
 
 Observation = Array | dict[str, Array]
 """An array of the observation space's shape and dtype; for a Dict one array a key."""
@@ -27,6 +30,10 @@ class ExternalEnvAdapter(Protocol):
 
     Optional member: ``max_episode_steps`` (int), after how many steps the environment truncates an episode; 0 or
     absent: it declares no limit. It is read once, with the spaces. Nothing truncates an episode for the environment.
+
+    Optional member: ``parameters`` (a sequence of :class:`~aisandbox_environment.Parameter`), what a run's lessons may
+    choose for episodes; read once, with the spaces. Once a client has chosen, each reset gets them:
+    ``reset(seed, parameters={"distance": 3.0})``, every parameter by its name, checked. Before, it has the defaults.
 
     Action masks, episode metrics and options are not part of this interface: implement
     :class:`~aisandbox_environment.Simulation` for these.
@@ -79,8 +86,12 @@ class FakeExternalEnvAdapter:
 
     In memory, deterministic, learned within seconds. The observation is the position, float32 [1]; a step moves by
     0.1; the reward is 1 - abs(position); an episode is truncated after ``episode_steps`` steps and never terminates.
-    The best policy earns more than 0.9 a step once it is near 0.
+    The best policy earns more than 0.9 a step once it is near 0. The parameter ``start`` bounds the first position.
     """
+
+    parameters: Sequence[Parameter] = (
+        Parameter("start", 1.0, minimum=0.0, maximum=1.0, description="the greatest distance from 0 of the start"),
+    )
 
     def __init__(self, episode_steps: int = 50) -> None:
         self._episode_steps = episode_steps
@@ -103,11 +114,12 @@ class FakeExternalEnvAdapter:
         """After how many steps an episode is truncated."""
         return self._episode_steps
 
-    def reset(self, seed: int | None = None) -> Array:
+    def reset(self, seed: int | None = None, parameters: Mapping[str, ParameterValue] | None = None) -> Array:
         """Start at a random position."""
         if seed is not None:
             self._random = np.random.default_rng(seed)
-        self._position = float(self._random.uniform(-1, 1))
+        start = float((parameters or {}).get("start", 1.0))
+        self._position = float(self._random.uniform(-start, start))
         self._steps = 0
         return self._observe()
 

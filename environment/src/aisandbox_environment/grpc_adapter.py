@@ -13,14 +13,15 @@ from aisandbox.v1 import tensor_pb2 as pb
 from aisandbox_wire import Array
 
 from aisandbox_environment.adapters import Action, Observation
-from aisandbox_environment.session import SimulatorSession, Timeouts
+from aisandbox_environment.parameters import Parameter, ParameterValue
+from aisandbox_environment.session import EpisodeParameters, SimulatorSession, Timeouts
 
 
 class GrpcExternalEnvAdapter:
     """An ExternalEnvAdapter over a session with one environment. The constructor and every method raise SimulatorError.
 
     When an episode ends, the simulator has already begun the next one: the :meth:`reset` that follows returns its
-    first observation, and sends a request only if it has a seed or no episode has begun.
+    first observation, and sends a request only if it has a seed or other parameters, or no episode has begun.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class GrpcExternalEnvAdapter:
         )
         self._next_observation: Observation | None = None
         self._ended = False
+        self._given: dict[str, ParameterValue] | None = None
 
     @property
     def observation_space(self) -> pb.Space:
@@ -53,13 +55,25 @@ class GrpcExternalEnvAdapter:
         """After how many steps an episode is truncated; 0 if there is no limit."""
         return self._session.spec.max_episode_steps
 
-    def reset(self, seed: int | None = None) -> Observation:
-        """Start an episode; returns its first observation."""
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What may be chosen for an episode."""
+        return self._session.spec.parameters
+
+    def reset(self, seed: int | None = None, parameters: EpisodeParameters | None = None) -> Observation:
+        """Start an episode; returns its first observation.
+
+        ``parameters``: values by name, the others have their defaults; None: those of the last reset.
+        """
         begun, self._next_observation = self._next_observation, None
         self._ended = False
-        if seed is None and begun is not None:
+        changed = parameters is not None and dict(parameters) != self._given
+        if seed is None and begun is not None and not changed:
             return begun
-        return self._first(self._session.reset(None if seed is None else [seed]).observations)
+        values = None if parameters is None else {0: parameters}
+        observations = self._session.reset(None if seed is None else [seed], values).observations
+        self._given = self._given if parameters is None else dict(parameters)
+        return self._first(observations)
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Take one step; returns observation, reward, terminated, truncated, info.

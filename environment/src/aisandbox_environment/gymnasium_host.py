@@ -1,5 +1,9 @@
 """Serves any Gymnasium environment as a simulation. Needs the extra ``gymnasium``.
 
+An environment declares parameters of its episodes in its metadata, and gets them as the options of ``reset``::
+
+    metadata = {"parameters": {"distance": {"default": 10.0, "minimum": 1.0, "maximum": 30.0}}}
+
 Owns the batch that steps N environments one after the other with same-step autoreset. Must not know gRPC beyond
 starting a server.
 """
@@ -17,6 +21,7 @@ from aisandbox_wire import MASKS_METHOD, Array, WireError, space_to_proto
 
 from aisandbox_environment.adapter_host import ObservationBuffers, copied
 from aisandbox_environment.errors import InvalidOptions
+from aisandbox_environment.parameters import Parameter, ParameterValue, parameters_from_metadata
 from aisandbox_environment.server import EnvironmentServer, create_environment_server
 from aisandbox_environment.simulation import NO_EPISODE_ENDED, ResetResult, StepResult
 from aisandbox_environment.spec import Spec, make_spec
@@ -97,11 +102,17 @@ class GymnasiumBatch:
         self._rewards: list[SupportsFloat] = [0.0] * n
         self._terminated = [False] * n
         self._truncated = [False] * n
+        self._options: list[dict[str, Any] | None] = [None] * n
+
+    def set_parameters(self, environment: int, values: Mapping[str, ParameterValue]) -> None:
+        """See ParameterizedBatch."""
+        self._options[environment] = dict(values)
 
     def reset(self, seeds: Sequence[int] | None) -> ResetResult:
         """See SimulationBatch."""
         for i, environment in enumerate(self._environments):
-            self._buffers.put(i, environment.reset(seed=seeds[i] if seeds else None)[0])
+            seed = seeds[i] if seeds else None
+            self._buffers.put(i, environment.reset(seed=seed, options=self._options[i])[0])
         return ResetResult(self._buffers.arrays, self._masks())
 
     def step(self, actions: Array) -> StepResult:
@@ -116,7 +127,7 @@ class GymnasiumBatch:
                 ended.append(i)
                 # A copy: an environment may write its next observation into the array of the last one.
                 finals.append(copied(observation))
-                observation = environment.reset()[0]
+                observation = environment.reset(options=self._options[i])[0]
             put(i, observation)
         return StepResult(
             self._buffers.arrays,
@@ -185,7 +196,13 @@ def _spec(environment: gym.Env[Any, Any]) -> Spec:
         space_to_proto(environment.action_space),
         action_masks=environment.has_wrapper_attr(MASKS_METHOD),
         max_episode_steps=(spec.max_episode_steps or 0) if spec is not None else 0,
+        parameters=gymnasium_parameters(environment),
     )
+
+
+def gymnasium_parameters(environment: gym.Env[Any, Any]) -> tuple[Parameter, ...]:
+    """What the environment declares in its metadata; none without. Raises InvalidSpace."""
+    return parameters_from_metadata(environment.metadata.get("parameters", {}))
 
 
 def _close(environments: Sequence[gym.Env[Any, Any]]) -> None:

@@ -30,11 +30,15 @@ from aisandbox_environment.errors import (
     SimulatorHung,
     SimulatorUnreachable,
 )
+from aisandbox_environment.parameters import ParameterValue, to_struct
 from aisandbox_environment.reply_reader import ReplyReader
 from aisandbox_environment.request_words import words_of
 from aisandbox_environment.simulation import ResetResult, StepResult
 from aisandbox_environment.spec import PROTOCOL_VERSION, Spec, check_reply_timeout, read_spec
 from aisandbox_environment.watchdog import WatchdogTimer
+
+EpisodeParameters = Mapping[str, ParameterValue]
+"""Values for parameters of one episode, by their names; those that are missing have their defaults."""
 
 FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.01, 1.0
 """The pause before a request that a busy simulator refused is sent again; doubled each time."""
@@ -136,15 +140,20 @@ class SimulatorSession:
             raise
         return session
 
-    def reset(self, seeds: Sequence[int] | None = None) -> ResetResult:
+    def reset(
+        self, seeds: Sequence[int] | None = None, parameters: Mapping[int, EpisodeParameters] | None = None
+    ) -> ResetResult:
         """Start an episode in every environment; returns the first observations.
 
         ``seeds``: one unsigned 64-bit number for each environment, or None: each continues with its random generator.
-        Raises SimulatorError; ValueError for the wrong number of seeds.
+        ``parameters``: values for environments, by their numbers from 0; the others keep those they were given last.
+        Raises SimulatorError (RefusedRequest for values that are not declared or out of range); ValueError for the
+        wrong number of seeds, and for parameters where the simulator declares none.
         """
         if seeds is not None and len(seeds) != self.environments:
             raise ValueError(f"seeds: got {len(seeds)}, expected one for each of {self.environments} environments")
-        request = pb.SimulatorRequest(reset=pb.ResetRequest(seeds=seeds))
+        values = self._structs(parameters or {})
+        request = pb.SimulatorRequest(reset=pb.ResetRequest(seeds=seeds, environment_parameters=values))
         self._send(request.SerializeToString(), "reset")
         reply = self._receive("reset", self._timeouts.reset)
         try:
@@ -152,17 +161,25 @@ class SimulatorSession:
         except WireError as error:
             raise self._invalid(str(error)) from None
 
-    def send_step(self, actions: Array) -> None:
+    def send_step(self, actions: Array, next_parameters: Mapping[int, EpisodeParameters] | None = None) -> None:
         """Send one action for each environment and return at once, so that several sessions may step together.
 
-        ``actions``: an array [N, *shape] of the action space, converted to its dtype. Raises InvalidValue (of
-        aisandbox_wire) for a wrong shape, NaN or infinity, or a number outside a discrete range.
+        ``actions``: an array [N, *shape] of the action space, converted to its dtype. ``next_parameters``: values for
+        the next episodes of environments, by their numbers from 0; see StepRequest. Raises InvalidValue (of
+        aisandbox_wire) for a wrong shape, NaN or infinity, or a number outside a discrete range; ValueError for
+        parameters where the simulator declares none.
         """
         leaf = self.spec.action_leaf
         batch = np.asarray(actions, leaf.dtype)
         leaf.check_batch(batch, self.environments, "actions")
         self._actions.data = batch.tobytes()
+        step = self._step_request.step
+        if next_parameters:
+            for number, struct in self._structs(next_parameters).items():
+                step.next_parameters[number].CopyFrom(struct)
         self._send(self._step_request.SerializeToString(), "step")
+        if next_parameters:
+            step.next_parameters.clear()
 
     def receive_step(self) -> StepResult:
         """Wait for the result of the last step sent. Raises SimulatorError.
@@ -242,6 +259,11 @@ class SimulatorSession:
         empty = BatchLeaf(self.spec.action_leaf, self.environments).empty()
         self._step_request = pb.SimulatorRequest(step=pb.StepRequest(actions=empty))
         self._actions = self._step_request.step.actions
+
+    def _structs(self, parameters: Mapping[int, EpisodeParameters]) -> dict[int, Struct]:
+        if parameters and not self.spec.parameters:
+            raise ValueError(f"parameters: simulator {self.address} declares none")
+        return {number: to_struct(values) for number, values in parameters.items()}
 
     def _check_connected(self) -> None:
         """Called by the watchdog's thread when the time allowed for connecting has passed."""

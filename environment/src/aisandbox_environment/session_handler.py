@@ -6,20 +6,22 @@ Owns the order of requests, the check of every request, and which errors are in 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import grpc
 import structlog
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox_process.grpc_direct import StreamAborted
-from aisandbox_wire import BatchLeaf, WireError
+from aisandbox_wire import BatchLeaf, InvalidValue, WireError
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
 
 from aisandbox_environment.errors import Busy, InvalidOptions, RefusalError
+from aisandbox_environment.parameters import Parameter, ParameterValue, read_values
 from aisandbox_environment.reply_writer import ReplyWriter
-from aisandbox_environment.simulation import Simulation, SimulationBatch
+from aisandbox_environment.simulation import ParameterizedBatch, Simulation, SimulationBatch
 from aisandbox_environment.spec import PROTOCOL_VERSION
 
 log = structlog.get_logger(__name__)
@@ -138,6 +140,9 @@ class SessionHandler:
         except BaseException:
             self._capacity.release(n)
             raise
+        if batch.spec.parameters and not isinstance(batch, ParameterizedBatch):
+            self._capacity.release(n)
+            raise TypeError(f"{type(batch).__name__} declares parameters and has no method set_parameters")
         self._batch, self._n = batch, n
         self._log = log.bind(run=request.run_id, environments=n, evaluation=request.evaluation)
         self._log.info("session opened")
@@ -151,7 +156,9 @@ class SessionHandler:
         if seeds and len(seeds) != self._n:
             what = f"reset.seeds: got {len(seeds)}, expected none or one for each of {self._n} environments"
             return _refusal(pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT, what)
+        values = self._reset_values(batch.spec.parameters, request)
         try:
+            self._set_parameters(batch, values)
             reply = self._replies.reset(batch.reset(seeds or None))
         except WireError as error:
             raise _misfit("reset", error) from None
@@ -163,10 +170,35 @@ class SessionHandler:
             return _refusal(pb.SIMULATOR_ERROR_CODE_OUT_OF_ORDER, "step: the first step needs a reset before it")
         actions = self._action_batch.read(request.actions, "step.actions")
         self._action_batch.leaf.check_bounds(actions, "step.actions")
+        values: Mapping[int, Mapping[str, ParameterValue]] = {}
+        if request.next_parameters:
+            values = self._values(batch.spec.parameters, request.next_parameters, "step.next_parameters")
         try:
+            self._set_parameters(batch, values)
             return self._replies.step(batch.step(actions))
         except WireError as error:
             raise _misfit("step", error) from None
+
+    def _reset_values(
+        self, parameters: Sequence[Parameter], request: pb.ResetRequest
+    ) -> Mapping[int, Mapping[str, ParameterValue]]:
+        values: dict[int, Mapping[str, ParameterValue]] = {}
+        if request.HasField("parameters"):
+            values |= dict.fromkeys(range(self._n), read_values(parameters, request.parameters, "reset.parameters"))
+        return values | self._values(parameters, request.environment_parameters, "reset.environment_parameters")
+
+    def _values(
+        self, parameters: Sequence[Parameter], by_environment: Mapping[int, Struct], field: str
+    ) -> dict[int, Mapping[str, ParameterValue]]:
+        for number in by_environment:
+            if number >= self._n:
+                raise InvalidValue(f"{field}[{number}]", f"the environments are numbered from 0 to {self._n - 1}")
+        return {n: read_values(parameters, struct, f"{field}[{n}]") for n, struct in sorted(by_environment.items())}
+
+    def _set_parameters(self, batch: SimulationBatch, values: Mapping[int, Mapping[str, ParameterValue]]) -> None:
+        """Nothing of a request has been refused when this is called."""
+        for number, each in values.items():
+            cast(ParameterizedBatch, batch).set_parameters(number, each)
 
 
 def _misfit(kind: str, error: WireError) -> StreamAborted:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from aisandbox_wire import Array
 
+from aisandbox_environment.parameters import ParameterValue
 from aisandbox_environment.spec import Spec
 
 NO_EPISODE_ENDED: Array = np.zeros(0, np.intp)
@@ -91,6 +92,20 @@ class SimulationBatch(Protocol):
 
     def close(self) -> None:
         """Free the environments."""
+        ...
+
+
+@runtime_checkable
+class ParameterizedBatch(Protocol):
+    """What a batch whose spec declares parameters has beside the methods of SimulationBatch."""
+
+    def set_parameters(self, environment: int, values: Mapping[str, ParameterValue]) -> None:
+        """From its next episode on, the environment of this number (from 0) has these parameters.
+
+        ``values``: every parameter of the spec by its name, checked; until the first call an environment has the
+        defaults. Called before ``reset`` and before ``step``, also with the values that it has; the episode that such a
+        reset begins, or that follows an episode that ends in that step, has them. Must not fail.
+        """
         ...
 
 

@@ -24,6 +24,8 @@ from aisandbox_wire import (
     leaves,
 )
 
+from aisandbox_environment.parameters import Parameter, checked_parameters, read_parameters
+
 NO_ACTION_BOUNDS = (
     f"an action space must have finite bounds, each of a magnitude under {NO_BOUND:g} (float.MaxValue counts as no "
     "bound): actions are scaled to them"
@@ -43,7 +45,7 @@ class Spec:
     action space. ``mask_width``: the number of bytes of one row of action masks, 0 without masks.
     ``max_episode_steps``: after how many steps an episode is truncated, 0 without a limit. ``metrics``: the names of
     the numbers an episode may end with. ``seconds_per_step``: how many seconds of the simulated world a step is, 0 if
-    that is not known.
+    that is not known. ``parameters``: what a client may choose for episodes.
     """
 
     observation_space: tensor_pb2.Space
@@ -54,6 +56,7 @@ class Spec:
     max_episode_steps: int = 0
     metrics: tuple[str, ...] = ()
     seconds_per_step: float = 0.0
+    parameters: tuple[Parameter, ...] = ()
 
     @property
     def action_masks(self) -> bool:
@@ -74,6 +77,7 @@ class Spec:
             max_episode_steps=self.max_episode_steps,
             metrics=self.metrics,
             seconds_per_step=self.seconds_per_step,
+            parameters=[parameter.to_proto() for parameter in self.parameters],
         )
 
 
@@ -85,6 +89,7 @@ def make_spec(
     max_episode_steps: int = 0,
     metrics: Sequence[str] = (),
     seconds_per_step: float = 0.0,
+    parameters: Sequence[Parameter] = (),
 ) -> Spec:
     """A spec of these spaces; see EnvironmentSpec in environment.proto. Raises InvalidSpace if it breaks a rule."""
     return read_spec(
@@ -95,6 +100,7 @@ def make_spec(
             max_episode_steps=max_episode_steps,
             metrics=metrics,
             seconds_per_step=seconds_per_step,
+            parameters=[parameter.to_proto() for parameter in checked_parameters(parameters)],
         )
     )
 
@@ -130,6 +136,7 @@ def read_spec(proto: pb.EnvironmentSpec, field: str = "spec") -> Spec:
         max_episode_steps=proto.max_episode_steps,
         metrics=tuple(proto.metrics),
         seconds_per_step=proto.seconds_per_step,
+        parameters=read_parameters(proto.parameters, f"{field}.parameters"),
     )
 
 

@@ -11,6 +11,7 @@ from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION, en
 from aisandbox_api.errors import FailedPrecondition, InvalidRequest
 from aisandbox_api.requests import LARGEST_START, list_query, new_run, page_token, progress_report
 from aisandbox_api.responses import last_checkpoint_path, status_response
+from aisandbox_crds import Lesson, LessonEnd
 from aisandbox_crds.pod_template import PodMetadata, PodSpec, PodTemplate
 from aisandbox_crds.spec import Algorithm, Evaluation, FakeEnvironment, GrpcEnvironment, GymnasiumEnvironment
 from aisandbox_crds.status import Activity, Artifact, Phase
@@ -38,6 +39,17 @@ def test_request_becomes_a_spec_with_nothing_filled_in_but_the_seed() -> None:
     assert run.spec.evaluation == Evaluation(0, 10, False)
     assert run.annotations[EXPERIMENT_ANNOTATION] == "Lander 1"
     assert run.name.startswith("lander-1-")
+
+
+def test_lessons_become_those_of_the_spec() -> None:
+    first = pb.Lesson(name="near", until=pb.LessonEnd(reward=0.0, over_episodes=3))
+    first.parameters.update({"distance": {"uniform": [1, 2]}})
+    run = made(lessons=[first, pb.Lesson(name="far")])
+    until = LessonEnd(reward=0.0, over_episodes=3)
+    assert run.spec.lessons == (Lesson("near", {"distance": {"uniform": [1, 2]}}, until), Lesson("far"))
+    with pytest.raises(InvalidRequest) as refused:
+        made(lessons=[pb.Lesson(name="near", until=pb.LessonEnd(episodes=0)), pb.Lesson(name="far")])
+    assert [error.field for error in refused.value.errors] == ["lessons[0].until.episodes"]
 
 
 def test_every_algorithm_of_the_contract_may_be_asked_for() -> None:

@@ -14,11 +14,19 @@ from aisandbox.v1 import training_progress_pb2 as progress_pb
 from aisandbox_api.requests import progress_report
 from aisandbox_api.responses import status_response
 from aisandbox_crds.progress import REPORTED, status_after_report
-from aisandbox_crds.status import Activity, Artifact, EarlyStop, Progress, ProgressReport, TrainingRunStatus
+from aisandbox_crds.status import (
+    Activity,
+    Artifact,
+    EarlyStop,
+    LessonProgress,
+    Progress,
+    ProgressReport,
+    TrainingRunStatus,
+)
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_trainer.runtime import progress as trainer
-from aisandbox_wire.dataclass_messages import message_fields
+from aisandbox_wire.dataclass_messages import dataclass_of, message_fields
 
 ROOT = Path(__file__).parents[3]
 MADE = Artifact("models/1", 1, "sha256:1", 0.5)
@@ -38,6 +46,7 @@ FULL = ProgressReport(
     unsaved="disk full",
     timesteps_dropped=40,
     early_stop=EarlyStop("RewardReached", "enough"),
+    lesson=LessonProgress("ice", 2, 3, 10, 500, 1.5),
 )
 REPORT = {field.name for field in fields(ProgressReport)}
 STATUS = {field.name for field in fields(TrainingRunStatus)}
@@ -77,6 +86,8 @@ def test_status_response_has_every_reported_field(run: TrainingRun) -> None:
             value = Artifact(value.path, value.timesteps, value.digest, value.reward_mean)
         if isinstance(expected, EarlyStop):
             value = EarlyStop(value.reason, value.message)
+        if isinstance(expected, LessonProgress):
+            value = dataclass_of(LessonProgress, value)
         if isinstance(expected, Activity):
             value = progress_pb.TrainerActivity.Name(value).removeprefix("TRAINER_ACTIVITY_")
             expected = expected.name
@@ -85,8 +96,9 @@ def test_status_response_has_every_reported_field(run: TrainingRun) -> None:
 
 def test_trainer_reports_the_attribute_of_the_same_name() -> None:
     model: Any = SimpleNamespace(num_timesteps=600, ep_info_buffer=[{"r": -1.5, "l": 80.0}])
-    state = trainer.Progress(model=model)
-    for name in REPORT - {"attempt", "fps", "timesteps", "episode_reward_mean", "episode_length_mean"}:
+    state = trainer.Progress(model=model, plan=SimpleNamespace(progress=lambda: FULL.lesson))
+    computed = {"attempt", "fps", "timesteps", "episode_reward_mean", "episode_length_mean", "lesson"}
+    for name in REPORT - computed:
         setattr(state, name, getattr(FULL, name))
     assert state.report(attempt=3, fps=25.0) == FULL
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+import yaml
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_cli.main import main
 from aisandbox_cli.watch import watch_training
@@ -266,3 +267,50 @@ def test_train_names_a_rule_that_it_cannot_send(
 ) -> None:
     assert main(["train", "ppo", "--stop-when", rule]) == 2
     assert message in capsys.readouterr().err
+
+
+LESSONS = """
+- name: near
+  parameters: {distance: {uniform: [1, 2]}}
+  until: {reward: 0.5, overEpisodes: 20}
+- name: far
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [LESSONS, "lessons:" + LESSONS, json.dumps(yaml.safe_load(LESSONS)).replace("overEpisodes", "over_episodes")],
+)
+def test_train_reads_lessons_from_yaml_and_json(service: Any, tmp_path: Path, text: str) -> None:
+    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-1"))
+    file = tmp_path / "lessons.yaml"
+    file.write_text(text)
+    assert main(["train", "ppo", "--lessons", str(file), "--detach"]) == 0
+    near, far = service.requests("StartTrainingPPO")[0].lessons
+    assert json_format.MessageToDict(near.parameters) == {"distance": {"uniform": [1, 2]}}
+    assert (near.until.reward, near.until.over_episodes, far.name) == (0.5, 20, "far")
+    assert not far.HasField("until")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "cannot be read"),
+        ("- [", "is neither YAML nor JSON"),
+        ("5", "must be a list of lessons"),
+        ("[]", "must be a list of lessons"),
+        ("- {name: a, untill: {}}", 'no field named "untill"'),
+        ("- {name: a, until: {episodes: many}}", "episodes"),
+        ("- " + "x" * 300_000, "has more than 262,144 bytes"),
+    ],
+)
+def test_train_says_what_is_wrong_with_a_file_of_lessons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, says: str
+) -> None:
+    file = tmp_path / "lessons.yaml"
+    if text is not None:
+        file.write_text(text)
+    assert main(["train", "ppo", "--lessons", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert "--lessons" in error
+    assert says in error

@@ -32,7 +32,7 @@ STATUS: Schema = SCHEMA["properties"]["status"]
 CHANGEABLE = {"suspend", "cancel", "ttlSecondsAfterFinished"}
 WHILE_IDLE = {"resources", "nodeSelector", "tolerations", "priorityClassName", "labels", "podTemplate"}
 FREE_FORM = {
-    *("kwargs", "options", "affinity", "securityContext"),
+    *("kwargs", "options", "parameters", "affinity", "securityContext"),
     *("topologySpreadConstraints[]", "volumes[]", "volumeMounts[]"),
 }
 
@@ -200,7 +200,7 @@ def test_the_hyperparameters_named_are_those_of_the_table(algorithm: Algorithm) 
 RANGES = [
     (path, bound, beyond)
     for path, _, _, schema in FIELDS
-    if path.startswith("spec.") and schema["type"] == "integer"
+    if path.startswith("spec.") and "[]" not in path and schema["type"] == "integer"
     for bound, beyond in ((schema["minimum"], schema["minimum"] - 1), (schema["maximum"], schema["maximum"] + 1))
 ]
 

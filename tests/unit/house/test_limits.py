@@ -8,9 +8,20 @@ from pathlib import Path
 import pytest
 from aisandbox_api import http_api, requests, server, status_size, training_servicer
 from aisandbox_api.settings import Settings as ApiSettings
-from aisandbox_crds import MAX_NAME_LENGTH, MAX_SEED, MAX_TIMESTEPS, addresses, codec, progress, spec, validation
+from aisandbox_crds import (
+    MAX_NAME_LENGTH,
+    MAX_SEED,
+    MAX_TIMESTEPS,
+    addresses,
+    codec,
+    lesson_rules,
+    lessons,
+    progress,
+    spec,
+    validation,
+)
 from aisandbox_crds.value_parser import MAX_LENGTH
-from aisandbox_environment import RelayLimits, calls
+from aisandbox_environment import RelayLimits, calls, parameters
 from aisandbox_environment.relay import registrations
 from aisandbox_inference import policy_service
 from aisandbox_inference.settings import Settings as InferenceSettings
@@ -64,6 +75,7 @@ def binary(size: int) -> str:
             "`environment.grpc.options`, `environment.pool.options`, `environment.gymnasium.kwargs`",
             f"nested {codec.MAX_DEPTH} deep",
         ),
+        ("`lessons`", f"{lessons.MAX_LESSONS}, each with {lesson_rules.MAX_PARAMETERS} parameters"),
         ("`model_output_path`", f"{spec.MAX_PATH_LENGTH:,} characters"),
         ("one text of a status (a warning, a message)", f"{progress.MAX_TEXT:,} characters; longer ones are cut"),
         ("numbers in one value of a space, over all its leaves", f"2^{spaces.MOST_SPACE_ELEMENTS.bit_length() - 1}"),
@@ -91,3 +103,9 @@ def test_limit_in_the_table_is_the_one_that_is_checked(row: str, value: str) -> 
 
 def test_comments_of_the_api_name_the_table() -> None:
     assert "docs/limits.md" in (ROOT / "proto/aisandbox/v1/policy_trainer.proto").read_text(encoding="utf-8")
+
+
+def test_limits_of_parameters_are_those_of_lessons() -> None:
+    assert parameters.MOST_PARAMETERS == lesson_rules.MAX_PARAMETERS
+    assert parameters.LONGEST_TEXT == lesson_rules.LONGEST_TEXT
+    assert parameters.MOST_WHOLE == lesson_rules.MOST_WHOLE

@@ -28,6 +28,7 @@ def test_state_with_flat_module_paths_is_read() -> None:
     assert isinstance(state, TrainingState)
     assert state.evaluation_results == EvaluationResults(1.5, 1.25, 32)
     assert state.saved_at == 32
+    assert state.lessons is None, "new since"
 
 
 def test_state_with_flat_module_paths_continues_its_episodes() -> None:

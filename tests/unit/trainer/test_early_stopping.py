@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from aisandbox_crds.spec import StopWhen
-from aisandbox_trainer.checkpoints.files import EarlyStopping, TrainingState, completed
+from aisandbox_trainer.checkpoints.compatibility import with_new_fields
+from aisandbox_trainer.checkpoints.files import EarlyStopping, TrainingState
 from aisandbox_trainer.training.early_stopping import StopRules
 
 
@@ -82,4 +83,4 @@ def test_message_says_what_was_reached() -> None:
 def test_state_of_an_earlier_version_has_counted_nothing() -> None:
     state = TrainingState.__new__(TrainingState)
     object.__setattr__(state, "random", None)
-    assert completed(state).early_stopping == EarlyStopping()
+    assert with_new_fields(state).early_stopping == EarlyStopping()

@@ -52,7 +52,7 @@ class Made:
     def __init__(self, make: Callable[[int], VecEnv]) -> None:
         self.evaluation = make
 
-    def wrap(self, env: VecEnv) -> VecEnv:
+    def wrap_evaluation(self, env: VecEnv, seed: int) -> VecEnv:
         return env
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +19,7 @@ from aisandbox_cli import options
 from aisandbox_cli import placement as place
 from aisandbox_cli.connection import CALL_TIMEOUT, connect
 from aisandbox_cli.errors import UsageError
+from aisandbox_cli.lessons_file import read_lessons
 from aisandbox_cli.progress import show_until_done
 from aisandbox_cli.rendering import message_json
 
@@ -152,6 +154,10 @@ def train(
             f"Rules: {', '.join(STOP_RULES)}.",
         ),
     ] = None,
+    lessons: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Lessons: parameters of the environment by progress, as YAML or JSON."),
+    ] = None,
     request_id: Annotated[
         str | None,
         typer.Option(
@@ -183,6 +189,7 @@ def train(
       aisandbox train sac --gymnasium Pendulum-v1 -t 20000
       aisandbox train ppo -t 1e6 --evaluate --stop-when evaluation_reward_mean=475
       aisandbox train ppo --pool arena --environments 8 --minimum 2
+      aisandbox train ppo --simulator 127.0.0.1:50061 --lessons lessons.yaml
       aisandbox train dqn --gymnasium CartPole-v1 -p learning_rate=lin_2e-3
       aisandbox train ppo --gymnasium Pendulum-v1 -p normalize=True
                           -p "policy_kwargs=dict(net_arch=[64, 64])"
@@ -199,6 +206,7 @@ def train(
         request_id=request_id or str(uuid.uuid4()),
         algorithm=algorithm,  # type: ignore[arg-type]
         checkpoint_every_timesteps=_within_int64(checkpoint_every, "--checkpoint-every"),
+        lessons=read_lessons(lessons) if lessons else (),
         placement=place.placement(
             requests, limits, queue, priority_class, label, node_selector, toleration, pod_template
         ),

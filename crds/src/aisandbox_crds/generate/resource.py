@@ -16,6 +16,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from aisandbox_crds.codec import ENVIRONMENT_KINDS, camel_case
 from aisandbox_crds.field_rules import CelRule, FieldRule, rule_of
 from aisandbox_crds.hyperparameter_table import parameters_of
+from aisandbox_crds.lessons import LessonEnd
 from aisandbox_crds.spec import (
     Algorithm,
     Environment,
@@ -110,6 +111,13 @@ _ONE_ENVIRONMENT = CelRule(
     "environment must have exactly one of gymnasium, grpc, pool and fake",
 )
 _ACROSS_FIELDS: Mapping[type, tuple[CelRule, ...]] = {
+    LessonEnd: (
+        CelRule(
+            "has(self.reward) || has(self.episodes) || has(self.timesteps)",
+            "must have at least one of reward, episodes and timesteps",
+        ),
+        CelRule("!has(self.overEpisodes) || has(self.reward)", "must have a reward to have overEpisodes"),
+    ),
     PoolEnvironment: (
         CelRule(
             "self.environments == 0 || self.minimum <= self.environments",
@@ -150,7 +158,8 @@ _ACROSS_FIELDS: Mapping[type, tuple[CelRule, ...]] = {
         ),
     ),
 }
-"""Rules that concern several fields of one object. Their Python is in validation.py, stop_rules.py, scheduling.py."""
+"""Rules that concern several fields of one object. Their Python is in validation.py, stop_rules.py, lesson_rules.py
+and scheduling.py."""
 
 _EVALUATION_INTERVAL = (
     "(self.evaluation.everyTimesteps > 0 ? self.evaluation.everyTimesteps : self.checkpointEveryTimesteps > 0 ? "

@@ -9,7 +9,7 @@ from aisandbox_process.grpc_direct import StreamEnded
 from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 from aisandbox_wire import WireError
 
-from aisandbox_environment.compliance import episodes, open, reset, session, step  # noqa: A004 -- the request's name
+from aisandbox_environment.compliance import episodes, open, parameters, reset, session, step  # noqa: A004 -- the request's name
 from aisandbox_environment.compliance.checks import (
     CheckFailed,
     CheckResult,
@@ -54,7 +54,8 @@ def check_simulator(
     for name, check in open.CHECKS.items():
         if not run(name, lambda check=check: check(simulator)) and name in open.NEEDED_BY_ALL:  # type: ignore[misc]
             return results
-    for name, check in (reset.CHECKS | step.CHECKS).items():
+    of_parameters = parameters.CHECKS if simulator.spec.parameters else {}
+    for name, check in (reset.CHECKS | step.CHECKS | of_parameters).items():
         run(name, lambda check=check: check(simulator))  # type: ignore[misc]
     recordings: list[episodes.Recording] = []
 

@@ -26,7 +26,7 @@ from aisandbox.v1 import tensor_pb2 as aisandbox_dot_v1_dot_tensor__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61isandbox/v1/environment.proto\x12\x0c\x61isandbox.v1\x1a\x19\x61isandbox/v1/tensor.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x9a\x01\n\x10\x44\x65scribeResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12+\n\x04spec\x18\x04 \x01(\x0b\x32\x1d.aisandbox.v1.EnvironmentSpec\x12\x10\n\x08\x63\x61pacity\x18\x05 \x01(\r\x12\x0e\n\x06in_use\x18\x06 \x01(\r\"\xc8\x01\n\x0f\x45nvironmentSpec\x12.\n\x11observation_space\x18\x01 \x01(\x0b\x32\x13.aisandbox.v1.Space\x12)\n\x0c\x61\x63tion_space\x18\x02 \x01(\x0b\x32\x13.aisandbox.v1.Space\x12\x14\n\x0c\x61\x63tion_masks\x18\x03 \x01(\x08\x12\x19\n\x11max_episode_steps\x18\x04 \x01(\x04\x12\x0f\n\x07metrics\x18\x05 \x03(\t\x12\x18\n\x10seconds_per_step\x18\x06 \x01(\x01\"\xa0\x01\n\x10SimulatorRequest\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.aisandbox.v1.OpenRequestH\x00\x12+\n\x05reset\x18\x02 \x01(\x0b\x32\x1a.aisandbox.v1.ResetRequestH\x00\x12)\n\x04step\x18\x03 \x01(\x0b\x32\x19.aisandbox.v1.StepRequestH\x00\x42\t\n\x07request\"\xc5\x01\n\x0eSimulatorReply\x12\'\n\x04open\x18\x01 \x01(\x0b\x32\x17.aisandbox.v1.OpenReplyH\x00\x12)\n\x05reset\x18\x02 \x01(\x0b\x32\x18.aisandbox.v1.ResetReplyH\x00\x12\'\n\x04step\x18\x03 \x01(\x0b\x32\x17.aisandbox.v1.StepReplyH\x00\x12-\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1c.aisandbox.v1.SimulatorErrorH\x00\x42\x07\n\x05reply\"\x8b\x01\n\x0bOpenRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x14\n\x0c\x65nvironments\x18\x02 \x01(\r\x12(\n\x07options\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x12\n\nevaluation\x18\x05 \x01(\x08\"m\n\tOpenReply\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.aisandbox.v1.EnvironmentSpec\x12\x1d\n\x15reply_timeout_seconds\x18\x02 \x01(\x01\x12\x14\n\x0c\x65nvironments\x18\x03 \x01(\r\"\x1d\n\x0cResetRequest\x12\r\n\x05seeds\x18\x01 \x03(\x04\"N\n\nResetReply\x12*\n\x0cobservations\x18\x01 \x03(\x0b\x32\x14.aisandbox.v1.Tensor\x12\x14\n\x0c\x61\x63tion_masks\x18\x02 \x01(\x0c\"4\n\x0bStepRequest\x12%\n\x07\x61\x63tions\x18\x01 \x01(\x0b\x32\x14.aisandbox.v1.Tensor\"\xee\x01\n\tStepReply\x12*\n\x0cobservations\x18\x01 \x03(\x0b\x32\x14.aisandbox.v1.Tensor\x12\x0f\n\x07rewards\x18\x02 \x01(\x0c\x12\x12\n\nterminated\x18\x03 \x01(\x0c\x12\x11\n\ttruncated\x18\x04 \x01(\x0c\x12\x30\n\x12\x66inal_observations\x18\x05 \x03(\x0b\x32\x14.aisandbox.v1.Tensor\x12\x14\n\x0c\x61\x63tion_masks\x18\x06 \x01(\x0c\x12\x35\n\x0f\x65pisode_metrics\x18\x07 \x03(\x0b\x32\x1c.aisandbox.v1.EpisodeMetrics\"\x8e\x01\n\x0e\x45pisodeMetrics\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\r\x12\x38\n\x06values\x18\x02 \x03(\x0b\x32(.aisandbox.v1.EpisodeMetrics.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"Q\n\x0eSimulatorError\x12.\n\x04\x63ode\x18\x01 \x01(\x0e\x32 .aisandbox.v1.SimulatorErrorCode\x12\x0f\n\x07message\x18\x02 \x01(\t*\xab\x01\n\x12SimulatorErrorCode\x12$\n SIMULATOR_ERROR_CODE_UNSPECIFIED\x10\x00\x12%\n!SIMULATOR_ERROR_CODE_OUT_OF_ORDER\x10\x01\x12)\n%SIMULATOR_ERROR_CODE_INVALID_ARGUMENT\x10\x02\x12\x1d\n\x19SIMULATOR_ERROR_CODE_BUSY\x10\x03\x32\xac\x01\n\x12\x45nvironmentService\x12I\n\x08\x44\x65scribe\x12\x1d.aisandbox.v1.DescribeRequest\x1a\x1e.aisandbox.v1.DescribeResponse\x12K\n\x07Session\x12\x1e.aisandbox.v1.SimulatorRequest\x1a\x1c.aisandbox.v1.SimulatorReply(\x01\x30\x01\x42]\n\x10\x64\x65v.aisandbox.v1B\x10\x45nvironmentProtoP\x01Z&aisandbox.dev/aisandbox/v1;aisandboxv1\xaa\x02\x0c\x41ISandbox.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61isandbox/v1/environment.proto\x12\x0c\x61isandbox.v1\x1a\x19\x61isandbox/v1/tensor.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x9a\x01\n\x10\x44\x65scribeResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12+\n\x04spec\x18\x04 \x01(\x0b\x32\x1d.aisandbox.v1.EnvironmentSpec\x12\x10\n\x08\x63\x61pacity\x18\x05 \x01(\r\x12\x0e\n\x06in_use\x18\x06 \x01(\r\"\xfc\x01\n\x0f\x45nvironmentSpec\x12.\n\x11observation_space\x18\x01 \x01(\x0b\x32\x13.aisandbox.v1.Space\x12)\n\x0c\x61\x63tion_space\x18\x02 \x01(\x0b\x32\x13.aisandbox.v1.Space\x12\x14\n\x0c\x61\x63tion_masks\x18\x03 \x01(\x08\x12\x19\n\x11max_episode_steps\x18\x04 \x01(\x04\x12\x0f\n\x07metrics\x18\x05 \x03(\t\x12\x18\n\x10seconds_per_step\x18\x06 \x01(\x01\x12\x32\n\nparameters\x18\x07 \x03(\x0b\x32\x1e.aisandbox.v1.EpisodeParameter\"\xc2\x01\n\x10\x45pisodeParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\'\n\x07\x64\x65\x66\x61ult\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x14\n\x07minimum\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05whole\x18\x06 \x01(\x08\x12\x0f\n\x07\x63hoices\x18\x07 \x03(\tB\n\n\x08_minimumB\n\n\x08_maximum\"\xa0\x01\n\x10SimulatorRequest\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.aisandbox.v1.OpenRequestH\x00\x12+\n\x05reset\x18\x02 \x01(\x0b\x32\x1a.aisandbox.v1.ResetRequestH\x00\x12)\n\x04step\x18\x03 \x01(\x0b\x32\x19.aisandbox.v1.StepRequestH\x00\x42\t\n\x07request\"\xc5\x01\n\x0eSimulatorReply\x12\'\n\x04open\x18\x01 \x01(\x0b\x32\x17.aisandbox.v1.OpenReplyH\x00\x12)\n\x05reset\x18\x02 \x01(\x0b\x32\x18.aisandbox.v1.ResetReplyH\x00\x12\'\n\x04step\x18\x03 \x01(\x0b\x32\x17.aisandbox.v1.StepReplyH\x00\x12-\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1c.aisandbox.v1.SimulatorErrorH\x00\x42\x07\n\x05reply\"\x8b\x01\n\x0bOpenRequest\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x14\n\x0c\x65nvironments\x18\x02 \x01(\r\x12(\n\x07options\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x12\n\nevaluation\x18\x05 \x01(\x08\"m\n\tOpenReply\x12+\n\x04spec\x18\x01 \x01(\x0b\x32\x1d.aisandbox.v1.EnvironmentSpec\x12\x1d\n\x15reply_timeout_seconds\x18\x02 \x01(\x01\x12\x14\n\x0c\x65nvironments\x18\x03 \x01(\r\"\xf8\x01\n\x0cResetRequest\x12\r\n\x05seeds\x18\x01 \x03(\x04\x12+\n\nparameters\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12U\n\x16\x65nvironment_parameters\x18\x03 \x03(\x0b\x32\x35.aisandbox.v1.ResetRequest.EnvironmentParametersEntry\x1aU\n\x1a\x45nvironmentParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"N\n\nResetReply\x12*\n\x0cobservations\x18\x01 \x03(\x0b\x32\x14.aisandbox.v1.Tensor\x12\x14\n\x0c\x61\x63tion_masks\x18\x02 \x01(\x0c\"\xcc\x01\n\x0bStepRequest\x12%\n\x07\x61\x63tions\x18\x01 \x01(\x0b\x32\x14.aisandbox.v1.Tensor\x12\x46\n\x0fnext_parameters\x18\x02 \x03(\x0b\x32-.aisandbox.v1.StepRequest.NextParametersEntry\x1aN\n\x13NextParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"\xee\x01\n\tStepReply\x12*\n\x0cobservations\x18\x01 \x03(\x0b\x32\x14.aisandbox.v1.Tensor\x12\x0f\n\x07rewards\x18\x02 \x01(\x0c\x12\x12\n\nterminated\x18\x03 \x01(\x0c\x12\x11\n\ttruncated\x18\x04 \x01(\x0c\x12\x30\n\x12\x66inal_observations\x18\x05 \x03(\x0b\x32\x14.aisandbox.v1.Tensor\x12\x14\n\x0c\x61\x63tion_masks\x18\x06 \x01(\x0c\x12\x35\n\x0f\x65pisode_metrics\x18\x07 \x03(\x0b\x32\x1c.aisandbox.v1.EpisodeMetrics\"\x8e\x01\n\x0e\x45pisodeMetrics\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\r\x12\x38\n\x06values\x18\x02 \x03(\x0b\x32(.aisandbox.v1.EpisodeMetrics.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"Q\n\x0eSimulatorError\x12.\n\x04\x63ode\x18\x01 \x01(\x0e\x32 .aisandbox.v1.SimulatorErrorCode\x12\x0f\n\x07message\x18\x02 \x01(\t*\xab\x01\n\x12SimulatorErrorCode\x12$\n SIMULATOR_ERROR_CODE_UNSPECIFIED\x10\x00\x12%\n!SIMULATOR_ERROR_CODE_OUT_OF_ORDER\x10\x01\x12)\n%SIMULATOR_ERROR_CODE_INVALID_ARGUMENT\x10\x02\x12\x1d\n\x19SIMULATOR_ERROR_CODE_BUSY\x10\x03\x32\xac\x01\n\x12\x45nvironmentService\x12I\n\x08\x44\x65scribe\x12\x1d.aisandbox.v1.DescribeRequest\x1a\x1e.aisandbox.v1.DescribeResponse\x12K\n\x07Session\x12\x1e.aisandbox.v1.SimulatorRequest\x1a\x1c.aisandbox.v1.SimulatorReply(\x01\x30\x01\x42]\n\x10\x64\x65v.aisandbox.v1B\x10\x45nvironmentProtoP\x01Z&aisandbox.dev/aisandbox/v1;aisandboxv1\xaa\x02\x0c\x41ISandbox.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,38 +34,48 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aisandbox.v1.environment_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.aisandbox.v1B\020EnvironmentProtoP\001Z&aisandbox.dev/aisandbox/v1;aisandboxv1\252\002\014AISandbox.V1'
+  _globals['_RESETREQUEST_ENVIRONMENTPARAMETERSENTRY']._loaded_options = None
+  _globals['_RESETREQUEST_ENVIRONMENTPARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_STEPREQUEST_NEXTPARAMETERSENTRY']._loaded_options = None
+  _globals['_STEPREQUEST_NEXTPARAMETERSENTRY']._serialized_options = b'8\001'
   _globals['_EPISODEMETRICS_VALUESENTRY']._loaded_options = None
   _globals['_EPISODEMETRICS_VALUESENTRY']._serialized_options = b'8\001'
-  _globals['_SIMULATORERRORCODE']._serialized_start=1735
-  _globals['_SIMULATORERRORCODE']._serialized_end=1906
+  _globals['_SIMULATORERRORCODE']._serialized_start=2357
+  _globals['_SIMULATORERRORCODE']._serialized_end=2528
   _globals['_DESCRIBEREQUEST']._serialized_start=105
   _globals['_DESCRIBEREQUEST']._serialized_end=122
   _globals['_DESCRIBERESPONSE']._serialized_start=125
   _globals['_DESCRIBERESPONSE']._serialized_end=279
   _globals['_ENVIRONMENTSPEC']._serialized_start=282
-  _globals['_ENVIRONMENTSPEC']._serialized_end=482
-  _globals['_SIMULATORREQUEST']._serialized_start=485
-  _globals['_SIMULATORREQUEST']._serialized_end=645
-  _globals['_SIMULATORREPLY']._serialized_start=648
-  _globals['_SIMULATORREPLY']._serialized_end=845
-  _globals['_OPENREQUEST']._serialized_start=848
-  _globals['_OPENREQUEST']._serialized_end=987
-  _globals['_OPENREPLY']._serialized_start=989
-  _globals['_OPENREPLY']._serialized_end=1098
-  _globals['_RESETREQUEST']._serialized_start=1100
-  _globals['_RESETREQUEST']._serialized_end=1129
-  _globals['_RESETREPLY']._serialized_start=1131
-  _globals['_RESETREPLY']._serialized_end=1209
-  _globals['_STEPREQUEST']._serialized_start=1211
-  _globals['_STEPREQUEST']._serialized_end=1263
-  _globals['_STEPREPLY']._serialized_start=1266
-  _globals['_STEPREPLY']._serialized_end=1504
-  _globals['_EPISODEMETRICS']._serialized_start=1507
-  _globals['_EPISODEMETRICS']._serialized_end=1649
-  _globals['_EPISODEMETRICS_VALUESENTRY']._serialized_start=1604
-  _globals['_EPISODEMETRICS_VALUESENTRY']._serialized_end=1649
-  _globals['_SIMULATORERROR']._serialized_start=1651
-  _globals['_SIMULATORERROR']._serialized_end=1732
-  _globals['_ENVIRONMENTSERVICE']._serialized_start=1909
-  _globals['_ENVIRONMENTSERVICE']._serialized_end=2081
+  _globals['_ENVIRONMENTSPEC']._serialized_end=534
+  _globals['_EPISODEPARAMETER']._serialized_start=537
+  _globals['_EPISODEPARAMETER']._serialized_end=731
+  _globals['_SIMULATORREQUEST']._serialized_start=734
+  _globals['_SIMULATORREQUEST']._serialized_end=894
+  _globals['_SIMULATORREPLY']._serialized_start=897
+  _globals['_SIMULATORREPLY']._serialized_end=1094
+  _globals['_OPENREQUEST']._serialized_start=1097
+  _globals['_OPENREQUEST']._serialized_end=1236
+  _globals['_OPENREPLY']._serialized_start=1238
+  _globals['_OPENREPLY']._serialized_end=1347
+  _globals['_RESETREQUEST']._serialized_start=1350
+  _globals['_RESETREQUEST']._serialized_end=1598
+  _globals['_RESETREQUEST_ENVIRONMENTPARAMETERSENTRY']._serialized_start=1513
+  _globals['_RESETREQUEST_ENVIRONMENTPARAMETERSENTRY']._serialized_end=1598
+  _globals['_RESETREPLY']._serialized_start=1600
+  _globals['_RESETREPLY']._serialized_end=1678
+  _globals['_STEPREQUEST']._serialized_start=1681
+  _globals['_STEPREQUEST']._serialized_end=1885
+  _globals['_STEPREQUEST_NEXTPARAMETERSENTRY']._serialized_start=1807
+  _globals['_STEPREQUEST_NEXTPARAMETERSENTRY']._serialized_end=1885
+  _globals['_STEPREPLY']._serialized_start=1888
+  _globals['_STEPREPLY']._serialized_end=2126
+  _globals['_EPISODEMETRICS']._serialized_start=2129
+  _globals['_EPISODEMETRICS']._serialized_end=2271
+  _globals['_EPISODEMETRICS_VALUESENTRY']._serialized_start=2226
+  _globals['_EPISODEMETRICS_VALUESENTRY']._serialized_end=2271
+  _globals['_SIMULATORERROR']._serialized_start=2273
+  _globals['_SIMULATORERROR']._serialized_end=2354
+  _globals['_ENVIRONMENTSERVICE']._serialized_start=2531
+  _globals['_ENVIRONMENTSERVICE']._serialized_end=2703
 # @@protoc_insertion_point(module_scope)

@@ -32,7 +32,9 @@ class _SimulatorErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Si
     SIMULATOR_ERROR_CODE_OUT_OF_ORDER: _SimulatorErrorCode.ValueType  # 1
     """A `step` before the first `reset`, or a second `open`."""
     SIMULATOR_ERROR_CODE_INVALID_ARGUMENT: _SimulatorErrorCode.ValueType  # 2
-    """An action outside its space, a tensor of the wrong type or shape, the wrong number of seeds."""
+    """An action outside its space, a tensor of the wrong type or shape, the wrong number of seeds, a parameter that is
+    not declared or out of its range.
+    """
     SIMULATOR_ERROR_CODE_BUSY: _SimulatorErrorCode.ValueType  # 3
     """The simulator cannot do this now; the same request may succeed later."""
 
@@ -44,7 +46,9 @@ SIMULATOR_ERROR_CODE_UNSPECIFIED: SimulatorErrorCode.ValueType  # 0
 SIMULATOR_ERROR_CODE_OUT_OF_ORDER: SimulatorErrorCode.ValueType  # 1
 """A `step` before the first `reset`, or a second `open`."""
 SIMULATOR_ERROR_CODE_INVALID_ARGUMENT: SimulatorErrorCode.ValueType  # 2
-"""An action outside its space, a tensor of the wrong type or shape, the wrong number of seeds."""
+"""An action outside its space, a tensor of the wrong type or shape, the wrong number of seeds, a parameter that is
+not declared or out of its range.
+"""
 SIMULATOR_ERROR_CODE_BUSY: SimulatorErrorCode.ValueType  # 3
 """The simulator cannot do this now; the same request may succeed later."""
 Global___SimulatorErrorCode: _TypeAlias = SimulatorErrorCode  # noqa: Y015
@@ -122,6 +126,7 @@ class EnvironmentSpec(_message.Message):
     MAX_EPISODE_STEPS_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     SECONDS_PER_STEP_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
     action_masks: _builtins.bool
     """Whether replies have action masks: for Discrete, MultiDiscrete and MultiBinary actions. A trainer obeys them (PPO is
     then trained as MaskablePPO; an algorithm that cannot is refused); see StepReply.action_masks.
@@ -144,6 +149,12 @@ class EnvironmentSpec(_message.Message):
     def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The names of the metrics at the end of an episode, for people; see EpisodeMetrics."""
 
+    @_builtins.property
+    def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___EpisodeParameter]:
+        """The parameters of an episode that a client may choose, at most 64, each name once. A client sends none to a
+        simulator that declares none.
+        """
+
     def __init__(
         self,
         *,
@@ -153,14 +164,76 @@ class EnvironmentSpec(_message.Message):
         max_episode_steps: _builtins.int = ...,
         metrics: _abc.Iterable[_builtins.str] | None = ...,
         seconds_per_step: _builtins.float = ...,
+        parameters: _abc.Iterable[Global___EpisodeParameter] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action_space", b"action_space", "observation_space", b"observation_space"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_masks", b"action_masks", "action_space", b"action_space", "max_episode_steps", b"max_episode_steps", "metrics", b"metrics", "observation_space", b"observation_space", "seconds_per_step", b"seconds_per_step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_masks", b"action_masks", "action_space", b"action_space", "max_episode_steps", b"max_episode_steps", "metrics", b"metrics", "observation_space", b"observation_space", "parameters", b"parameters", "seconds_per_step", b"seconds_per_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnvironmentSpec: _TypeAlias = EnvironmentSpec  # noqa: Y015
+
+@_typing.final
+class EpisodeParameter(_message.Message):
+    """A parameter of an episode: how far the goal is, how strong the wind. A run's lessons set it; see
+    TrainingRequest.lessons.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    DEFAULT_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name: 1 to 64 letters, digits, "_", "-" and ".", beginning with a letter."""
+    description: _builtins.str
+    """What it does, for people."""
+    minimum: _builtins.float
+    """The least value of a number; absent: no bound."""
+    maximum: _builtins.float
+    """The greatest value of a number; absent: no bound."""
+    whole: _builtins.bool
+    """Whether a number is a whole number, of a magnitude of at most 2^53."""
+    @_builtins.property
+    def default(self) -> _struct_pb2.Value:
+        """The value of an episode for which the client has chosen none: a finite number, a string or a bool. Its values are
+        of the same type.
+        """
+
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The values of a string; empty: any of at most 1,024 characters."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        default: _struct_pb2.Value | None = ...,
+        minimum: _builtins.float | None = ...,
+        maximum: _builtins.float | None = ...,
+        whole: _builtins.bool = ...,
+        choices: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "default", b"default", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "choices", b"choices", "default", b"default", "description", b"description", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "whole", b"whole"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
+    _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__minimum: _TypeAlias = _typing.Literal["minimum"]  # noqa: Y015
+    _WhichOneofArgType__minimum: _TypeAlias = _typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum) -> _WhichOneofReturnType__minimum | None: ...
+
+Global___EpisodeParameter: _TypeAlias = EpisodeParameter  # noqa: Y015
 
 @_typing.final
 class SimulatorRequest(_message.Message):
@@ -329,25 +402,66 @@ Global___OpenReply: _TypeAlias = OpenReply  # noqa: Y015
 
 @_typing.final
 class ResetRequest(_message.Message):
-    """Starts a new episode in every environment, whatever state it is in."""
+    """Starts a new episode in every environment, whatever state it is in.
+
+    Parameters. What they change holds from the first observation of an episode to its end. An environment that is given
+    the same seed, parameters and actions behaves the same.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class EnvironmentParametersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        @_builtins.property
+        def value(self) -> _struct_pb2.Struct: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: _struct_pb2.Struct | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SEEDS_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_PARAMETERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def seeds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Empty: each environment continues with its random generator. Otherwise one seed for each environment, and an
         environment that is reset with the same seed and given the same actions behaves the same.
         """
 
+    @_builtins.property
+    def parameters(self) -> _struct_pb2.Struct:
+        """The parameters of the episodes of every environment, by the names that the spec declares. A parameter that is not
+        named has its default. Absent, and without an entry of environment_parameters: an environment keeps the parameters
+        that it was given last, or, before it was given any, has the defaults. An unknown name, or a value of another type
+        or out of its range, gets SimulatorReply.error (INVALID_ARGUMENT).
+        """
+
+    @_builtins.property
+    def environment_parameters(self) -> _containers.MessageMap[_builtins.int, _struct_pb2.Struct]:
+        """The same for single environments, by their numbers, in place of `parameters`."""
+
     def __init__(
         self,
         *,
         seeds: _abc.Iterable[_builtins.int] | None = ...,
+        parameters: _struct_pb2.Struct | None = ...,
+        environment_parameters: _abc.Mapping[_builtins.int, _struct_pb2.Struct] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["seeds", b"seeds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment_parameters", b"environment_parameters", "parameters", b"parameters", "seeds", b"seeds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -387,19 +501,49 @@ class StepRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class NextParametersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        @_builtins.property
+        def value(self) -> _struct_pb2.Struct: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: _struct_pb2.Struct | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ACTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PARAMETERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def actions(self) -> _tensor_pb2.Tensor:
         """The actions, a batch of N values of the action space (see Space); one leaf, because an action space is never a Dict."""
+
+    @_builtins.property
+    def next_parameters(self) -> _containers.MessageMap[_builtins.int, _struct_pb2.Struct]:
+        """The parameters of the next episodes of environments, by the numbers of these; see ResetRequest.parameters. They
+        hold for every episode that begins from this step on, the one that follows an end in this very step included
+        (autoreset), until others are given. The episode in progress is not changed.
+        """
 
     def __init__(
         self,
         *,
         actions: _tensor_pb2.Tensor | None = ...,
+        next_parameters: _abc.Mapping[_builtins.int, _struct_pb2.Struct] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "next_parameters", b"next_parameters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

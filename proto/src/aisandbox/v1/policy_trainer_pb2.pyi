@@ -200,6 +200,7 @@ class TrainingRequest(_message.Message):
     PLACEMENT_FIELD_NUMBER: _builtins.int
     ALGORITHM_FIELD_NUMBER: _builtins.int
     STOP_WHEN_FIELD_NUMBER: _builtins.int
+    LESSONS_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
     """A name that groups runs: 1 to 128 printable characters. The run's id begins with it."""
     total_timesteps: _builtins.int
@@ -247,6 +248,13 @@ class TrainingRequest(_message.Message):
     def stop_when(self) -> Global___StopWhen:
         """What ends the run before total_timesteps. Absent: nothing."""
 
+    @_builtins.property
+    def lessons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lesson]:
+        """Parameters of the environment that change as the policy learns: at most 32 lessons, one after the other. Empty: the
+        environment's defaults. Parameters that the environment does not declare, and values out of their range, are
+        INVALID_ARGUMENT if it answers within 2 s; else the run fails with the reason InvalidRun.
+        """
+
     def __init__(
         self,
         *,
@@ -262,10 +270,11 @@ class TrainingRequest(_message.Message):
         placement: Global___Placement | None = ...,
         algorithm: Global___Algorithm.ValueType = ...,
         stop_when: Global___StopWhen | None = ...,
+        lessons: _abc.Iterable[Global___Lesson] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "environment", b"environment", "evaluation", b"evaluation", "placement", b"placement", "seed", b"seed", "stop_when", b"stop_when"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "algorithm", b"algorithm", "checkpoint_every_timesteps", b"checkpoint_every_timesteps", "environment", b"environment", "evaluation", b"evaluation", "experiment_id", b"experiment_id", "hyperparameters", b"hyperparameters", "model_output_path", b"model_output_path", "placement", b"placement", "request_id", b"request_id", "seed", b"seed", "stop_when", b"stop_when", "total_timesteps", b"total_timesteps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "algorithm", b"algorithm", "checkpoint_every_timesteps", b"checkpoint_every_timesteps", "environment", b"environment", "evaluation", b"evaluation", "experiment_id", b"experiment_id", "hyperparameters", b"hyperparameters", "lessons", b"lessons", "model_output_path", b"model_output_path", "placement", b"placement", "request_id", b"request_id", "seed", b"seed", "stop_when", b"stop_when", "total_timesteps", b"total_timesteps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
@@ -290,7 +299,8 @@ class StopWhen(_message.Message):
     TRAINING_SECONDS_FIELD_NUMBER: _builtins.int
     episode_reward_mean: _builtins.float
     """A mean undiscounted return of training that is enough: that of the last 100 training episodes (or
-    stats_window_size), once there have been so many. It is looked at after each rollout in which an episode has ended.
+    stats_window_size), once there have been so many. It is looked at after each rollout in which an episode has ended. With
+    lessons: only episodes of the last one.
     """
     evaluation_reward_mean: _builtins.float
     """A mean return of an evaluation that is enough."""
@@ -323,6 +333,99 @@ class StopWhen(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__evaluation_reward_mean) -> _WhichOneofReturnType__evaluation_reward_mean | None: ...
 
 Global___StopWhen: _TypeAlias = StopWhen  # noqa: Y015
+
+@_typing.final
+class Lesson(_message.Message):
+    """A part of a training: parameters for its episodes, and when the next lesson begins. Each episode gets values of its
+    own, which the run's seed decides. Evaluations use the last lesson.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """1 to 64 letters, digits, blanks, "_", "." and "-", beginning and ending with a letter or digit; each name once."""
+    @_builtins.property
+    def parameters(self) -> _struct_pb2.Struct:
+        """Values for parameters that the environment declares (EnvironmentSpec.parameters); one that is not named has its
+        default. A number, a string or a bool is the value itself; others are drawn for each episode:
+
+            {"uniform": [1, 5]}          a number from 1 to 5; of a parameter that is a whole number, 1, 2, 3, 4 or 5
+            {"log_uniform": [0.01, 1]}   the same, with a logarithm that is uniform
+            {"choice": ["ice", "sand"]}  one of these, each as likely
+        """
+
+    @_builtins.property
+    def until(self) -> Global___LessonEnd:
+        """When the lesson ends. The last lesson has none: it lasts to the end of the run."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        parameters: _struct_pb2.Struct | None = ...,
+        until: Global___LessonEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "parameters", b"parameters", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lesson: _TypeAlias = Lesson  # noqa: Y015
+
+@_typing.final
+class LessonEnd(_message.Message):
+    """When a lesson ends: as soon as one of these is reached; at least one is set. Only episodes that began in the lesson
+    count.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REWARD_FIELD_NUMBER: _builtins.int
+    OVER_EPISODES_FIELD_NUMBER: _builtins.int
+    EPISODES_FIELD_NUMBER: _builtins.int
+    TIMESTEPS_FIELD_NUMBER: _builtins.int
+    reward: _builtins.float
+    """The mean undiscounted return of the last over_episodes episodes is at least this."""
+    over_episodes: _builtins.int
+    """1 to 10,000; absent: 100. Only with reward."""
+    episodes: _builtins.int
+    """So many episodes have ended; 1 to 10^12."""
+    timesteps: _builtins.int
+    """So many environment steps were taken in the lesson, over all environments; 1 to 10^12."""
+    def __init__(
+        self,
+        *,
+        reward: _builtins.float | None = ...,
+        over_episodes: _builtins.int | None = ...,
+        episodes: _builtins.int | None = ...,
+        timesteps: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_episodes", b"_episodes", "_over_episodes", b"_over_episodes", "_reward", b"_reward", "_timesteps", b"_timesteps", "episodes", b"episodes", "over_episodes", b"over_episodes", "reward", b"reward", "timesteps", b"timesteps"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_episodes", b"_episodes", "_over_episodes", b"_over_episodes", "_reward", b"_reward", "_timesteps", b"_timesteps", "episodes", b"episodes", "over_episodes", b"over_episodes", "reward", b"reward", "timesteps", b"timesteps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__episodes: _TypeAlias = _typing.Literal["episodes"]  # noqa: Y015
+    _WhichOneofArgType__episodes: _TypeAlias = _typing.Literal["_episodes", b"_episodes"]  # noqa: Y015
+    _WhichOneofReturnType__over_episodes: _TypeAlias = _typing.Literal["over_episodes"]  # noqa: Y015
+    _WhichOneofArgType__over_episodes: _TypeAlias = _typing.Literal["_over_episodes", b"_over_episodes"]  # noqa: Y015
+    _WhichOneofReturnType__reward: _TypeAlias = _typing.Literal["reward"]  # noqa: Y015
+    _WhichOneofArgType__reward: _TypeAlias = _typing.Literal["_reward", b"_reward"]  # noqa: Y015
+    _WhichOneofReturnType__timesteps: _TypeAlias = _typing.Literal["timesteps"]  # noqa: Y015
+    _WhichOneofArgType__timesteps: _TypeAlias = _typing.Literal["_timesteps", b"_timesteps"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__episodes) -> _WhichOneofReturnType__episodes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__over_episodes) -> _WhichOneofReturnType__over_episodes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reward) -> _WhichOneofReturnType__reward | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timesteps) -> _WhichOneofReturnType__timesteps | None: ...
+
+Global___LessonEnd: _TypeAlias = LessonEnd  # noqa: Y015
 
 @_typing.final
 class Placement(_message.Message):
@@ -904,6 +1007,7 @@ class StatusResponse(_message.Message):
     COMPLETION_TIME_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     EARLY_STOP_FIELD_NUMBER: _builtins.int
+    LESSON_FIELD_NUMBER: _builtins.int
     timesteps_done: _builtins.int
     """Environment steps done, over all environments and attempts."""
     is_done: _builtins.bool
@@ -986,6 +1090,10 @@ class StatusResponse(_message.Message):
     def early_stop(self) -> _training_progress_pb2.EarlyStop:
         """Why the run ended before total_timesteps, by TrainingRequest.stop_when; absent if it did not."""
 
+    @_builtins.property
+    def lesson(self) -> _training_progress_pb2.LessonProgress:
+        """The lesson that the run is in; absent without lessons, and before the first report."""
+
     def __init__(
         self,
         *,
@@ -1018,10 +1126,11 @@ class StatusResponse(_message.Message):
         completion_time: _timestamp_pb2.Timestamp | None = ...,
         owner: _builtins.str = ...,
         early_stop: _training_progress_pb2.EarlyStop | None = ...,
+        lesson: _training_progress_pb2.LessonProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "failure", b"failure", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "failure", b"failure", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "activity", b"activity", "algorithm", b"algorithm", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "experiment_id", b"experiment_id", "failure", b"failure", "fps", b"fps", "is_done", b"is_done", "last_checkpoint_path", b"last_checkpoint_path", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "owner", b"owner", "phase", b"phase", "restarts", b"restarts", "resumed_from", b"resumed_from", "run_id", b"run_id", "seed", b"seed", "start_time", b"start_time", "timesteps_done", b"timesteps_done", "timesteps_lost", b"timesteps_lost", "total_timesteps", b"total_timesteps", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "activity", b"activity", "algorithm", b"algorithm", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "experiment_id", b"experiment_id", "failure", b"failure", "fps", b"fps", "is_done", b"is_done", "last_checkpoint_path", b"last_checkpoint_path", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "owner", b"owner", "phase", b"phase", "restarts", b"restarts", "resumed_from", b"resumed_from", "run_id", b"run_id", "seed", b"seed", "start_time", b"start_time", "timesteps_done", b"timesteps_done", "timesteps_lost", b"timesteps_lost", "total_timesteps", b"total_timesteps", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__episode_length_mean: _TypeAlias = _typing.Literal["episode_length_mean"]  # noqa: Y015
     _WhichOneofArgType__episode_length_mean: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean"]  # noqa: Y015

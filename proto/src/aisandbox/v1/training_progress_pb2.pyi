@@ -85,6 +85,7 @@ class ReportRequest(_message.Message):
     UNSAVED_FIELD_NUMBER: _builtins.int
     TIMESTEPS_DROPPED_FIELD_NUMBER: _builtins.int
     EARLY_STOP_FIELD_NUMBER: _builtins.int
+    LESSON_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     attempt: _builtins.int
@@ -141,6 +142,10 @@ class ReportRequest(_message.Message):
     def early_stop(self) -> Global___EarlyStop:
         """Why the run ends before its total_timesteps; absent while no rule of TrainingRequest.stop_when is met."""
 
+    @_builtins.property
+    def lesson(self) -> Global___LessonProgress:
+        """The lesson that the run is in; absent without lessons."""
+
     def __init__(
         self,
         *,
@@ -161,10 +166,11 @@ class ReportRequest(_message.Message):
         unsaved: _builtins.str = ...,
         timesteps_dropped: _builtins.int = ...,
         early_stop: Global___EarlyStop | None = ...,
+        lesson: Global___LessonProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_early_stop", b"_early_stop", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_resumed_from", b"_resumed_from", "best_model", b"best_model", "early_stop", b"early_stop", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_early_stop", b"_early_stop", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_lesson", b"_lesson", "_resumed_from", b"_resumed_from", "best_model", b"best_model", "early_stop", b"early_stop", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_early_stop", b"_early_stop", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_resumed_from", b"_resumed_from", "activity", b"activity", "attempt", b"attempt", "best_model", b"best_model", "early_stop", b"early_stop", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "fps", b"fps", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "resumed_from", b"resumed_from", "run_id", b"run_id", "timesteps", b"timesteps", "timesteps_dropped", b"timesteps_dropped", "timesteps_lost", b"timesteps_lost", "unsaved", b"unsaved", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_early_stop", b"_early_stop", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_lesson", b"_lesson", "_resumed_from", b"_resumed_from", "activity", b"activity", "attempt", b"attempt", "best_model", b"best_model", "early_stop", b"early_stop", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "fps", b"fps", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "run_id", b"run_id", "timesteps", b"timesteps", "timesteps_dropped", b"timesteps_dropped", "timesteps_lost", b"timesteps_lost", "unsaved", b"unsaved", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_model: _TypeAlias = _typing.Literal["best_model"]  # noqa: Y015
     _WhichOneofArgType__best_model: _TypeAlias = _typing.Literal["_best_model", b"_best_model"]  # noqa: Y015
@@ -180,6 +186,8 @@ class ReportRequest(_message.Message):
     _WhichOneofArgType__latest_checkpoint: _TypeAlias = _typing.Literal["_latest_checkpoint", b"_latest_checkpoint"]  # noqa: Y015
     _WhichOneofReturnType__latest_model: _TypeAlias = _typing.Literal["latest_model"]  # noqa: Y015
     _WhichOneofArgType__latest_model: _TypeAlias = _typing.Literal["_latest_model", b"_latest_model"]  # noqa: Y015
+    _WhichOneofReturnType__lesson: _TypeAlias = _typing.Literal["lesson"]  # noqa: Y015
+    _WhichOneofArgType__lesson: _TypeAlias = _typing.Literal["_lesson", b"_lesson"]  # noqa: Y015
     _WhichOneofReturnType__resumed_from: _TypeAlias = _typing.Literal["resumed_from"]  # noqa: Y015
     _WhichOneofArgType__resumed_from: _TypeAlias = _typing.Literal["_resumed_from", b"_resumed_from"]  # noqa: Y015
     @_typing.overload
@@ -196,6 +204,8 @@ class ReportRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latest_checkpoint) -> _WhichOneofReturnType__latest_checkpoint | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latest_model) -> _WhichOneofReturnType__latest_model | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lesson) -> _WhichOneofReturnType__lesson | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resumed_from) -> _WhichOneofReturnType__resumed_from | None: ...
 
@@ -226,6 +236,50 @@ class EarlyStop(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EarlyStop: _TypeAlias = EarlyStop  # noqa: Y015
+
+@_typing.final
+class LessonProgress(_message.Message):
+    """The lesson that a run is in; see TrainingRequest.lessons."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    EPISODES_FIELD_NUMBER: _builtins.int
+    TIMESTEPS_FIELD_NUMBER: _builtins.int
+    REWARD_MEAN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    number: _builtins.int
+    """Its number, from 1."""
+    count: _builtins.int
+    """How many lessons the run has."""
+    episodes: _builtins.int
+    """How many of its episodes have ended."""
+    timesteps: _builtins.int
+    """Environment steps taken in it, over all environments."""
+    reward_mean: _builtins.float
+    """The mean undiscounted return of its last episodes, as many as its end is decided by; absent before the first."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        number: _builtins.int = ...,
+        count: _builtins.int = ...,
+        episodes: _builtins.int = ...,
+        timesteps: _builtins.int = ...,
+        reward_mean: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reward_mean", b"_reward_mean", "reward_mean", b"reward_mean"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reward_mean", b"_reward_mean", "count", b"count", "episodes", b"episodes", "name", b"name", "number", b"number", "reward_mean", b"reward_mean", "timesteps", b"timesteps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__reward_mean: _TypeAlias = _typing.Literal["reward_mean"]  # noqa: Y015
+    _WhichOneofArgType__reward_mean: _TypeAlias = _typing.Literal["_reward_mean", b"_reward_mean"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reward_mean) -> _WhichOneofReturnType__reward_mean | None: ...
+
+Global___LessonProgress: _TypeAlias = LessonProgress  # noqa: Y015
 
 @_typing.final
 class Artifact(_message.Message):

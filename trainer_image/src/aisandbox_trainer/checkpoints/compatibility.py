@@ -1,4 +1,4 @@
-"""Names in checkpoints of earlier versions: where the pickled classes are defined now.
+"""Checkpoints of earlier versions: where the pickled classes are defined now, and fields that are new since.
 
 A checkpoint holds pickles, which name classes by module. Owns the tables from old names to new ones; each entry stays
 as long as checkpoints with the old name may exist. Must not know what the classes hold.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 _ROOT = "aisandbox_trainer"
@@ -38,8 +39,23 @@ class CompatibleUnpickler(pickle.Unpickler):
 
 
 def load_pickle(data: bytes) -> Any:
-    """The object in ``data``, which a trainer wrote. Raises what unpickling raises."""
-    return CompatibleUnpickler(io.BytesIO(data)).load()
+    """The object in ``data``, which a trainer wrote; fields that are new since have their defaults.
+
+    Raises what unpickling raises.
+    """
+    return with_new_fields(CompatibleUnpickler(io.BytesIO(data)).load())
+
+
+def with_new_fields(value: Any) -> Any:
+    """The same; fields that a dataclass with slots, or one in it, lacks after unpickling get their defaults."""
+    for field in fields(value) if is_dataclass(value) else ():
+        if hasattr(value, field.name):
+            with_new_fields(getattr(value, field.name))
+        else:
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            if default is not MISSING:
+                object.__setattr__(value, field.name, default)
+    return value
 
 
 def current_class_name(name: str) -> str:

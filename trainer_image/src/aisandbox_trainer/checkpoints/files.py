@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from aisandbox_trainer.checkpoints.compatibility import load_pickle
 from aisandbox_trainer.checkpoints.episodes import Episodes, NotStorable
 from aisandbox_trainer.checkpoints.random_state import RandomState
 from aisandbox_trainer.checkpoints.rollback import truncate_stored_episodes
+from aisandbox_trainer.lessons.lessons_env import plan_of
+from aisandbox_trainer.lessons.plan import LessonState
 
 REPLAY_BUFFER = "replay_buffer.bin"
 NORMALIZATION = "vecnormalize.pkl"
@@ -35,11 +37,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResults:
-    """The mean rewards that evaluations have shown so far, and the timesteps of the last one."""
+    """The mean rewards that evaluations have shown so far, and the timesteps of the last one.
+
+    ``lesson``: the one, from 0, whose training episodes decided on the best model. Pickled like TrainingState.
+    """
 
     best_reward_mean: float | None = None
     last_reward_mean: float | None = None
     last_timesteps: int = 0
+    lesson: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,8 @@ class TrainingState:
     """What is not in SB3's own zip. Pickled by the order of its fields, so new ones come last and have a default.
 
     ``saved_at`` are the timesteps when all that was due was last saved: at a stop, something may still be due. Without
-    ``episodes`` (those in progress) new ones are started, for the reason ``restart_reason``.
+    ``episodes`` (those in progress) new ones are started, for the reason ``restart_reason``. ``lessons``: where the run
+    is in its lessons.
     """
 
     random: RandomState
@@ -73,6 +80,7 @@ class TrainingState:
     episodes: Episodes | None = None
     restart_reason: str = ""
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    lessons: LessonState | None = None
 
     @classmethod
     def capture(
@@ -84,19 +92,13 @@ class TrainingState:
     ) -> TrainingState:
         """The state now."""
         random = RandomState.capture(model.action_space, model.get_env())
-        counted = early_stopping or EarlyStopping()
+        counted, plan = early_stopping or EarlyStopping(), plan_of(model.get_env())
+        lessons = None if plan is None else plan.state
         try:
-            return cls(random, evaluation_results, saved_at, Episodes.capture(model), early_stopping=counted)
+            episodes = Episodes.capture(model)
         except NotStorable as error:
-            return cls(random, evaluation_results, saved_at, None, str(error), counted)
-
-
-def completed(state: TrainingState) -> TrainingState:
-    """The same; one of an earlier version gets the defaults of the fields that it lacks."""
-    for each in fields(state):
-        if not hasattr(state, each.name) and each.default_factory is not MISSING:
-            object.__setattr__(state, each.name, each.default_factory())
-    return state
+            return cls(random, evaluation_results, saved_at, None, str(error), counted, lessons)
+        return cls(random, evaluation_results, saved_at, episodes, "", counted, lessons)
 
 
 def save(folder: Path, model: BaseAlgorithm, spec: TrainingRunSpec, state: TrainingState) -> None:
@@ -141,7 +143,9 @@ def load(folder: Path, algorithm: type[BaseAlgorithm], env: Any, device: str) ->
         fit_action_noise(model)
         if model.replay_buffer is not None:
             replay_file.load(model, model.replay_buffer, folder / REPLAY_BUFFER)
-    state = completed(load_pickle((folder / STATE).read_bytes()))  # a trainer's, verified by the store
+    state: TrainingState = load_pickle((folder / STATE).read_bytes())  # a trainer's, verified by the store
+    if (plan := plan_of(model.get_env())) is not None and state.lessons is not None:
+        plan.restore(state.lessons)
     state = _continue_episodes(model, state)
     if state.episodes is None:
         truncate_stored_episodes(model)

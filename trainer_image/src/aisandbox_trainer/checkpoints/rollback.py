@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.checkpoints.episodes import Episodes, NotStorable
 from aisandbox_trainer.checkpoints.random_state import RandomState
+from aisandbox_trainer.lessons.lessons_env import plan_of
+from aisandbox_trainer.lessons.plan import LessonState
 
 log = structlog.get_logger(__name__)
 
@@ -44,11 +46,12 @@ class RollbackPoint:
     random: RandomState
     statistics: dict[str, Any] | None
     episodes: Episodes | None = None
+    lessons: LessonState | None = None
 
     @classmethod
     def capture(cls, model: BaseAlgorithm, episodes: Episodes | None = None) -> RollbackPoint:
         """The state now; ``episodes`` are those in progress now, if they were captured."""
-        normalize = model.get_vec_normalize_env()
+        normalize, plan = model.get_vec_normalize_env(), plan_of(model.get_env())
         return cls(
             timesteps=model.num_timesteps,
             episode_count=_sb3_internals.episode_count(model),
@@ -57,12 +60,13 @@ class RollbackPoint:
             random=RandomState.capture(model.action_space, model.get_env()),
             statistics=None if normalize is None else _statistics(normalize),
             episodes=episodes,
+            lessons=None if plan is None else plan.state,
         )
 
     def restore(self, model: BaseAlgorithm, *, random: bool = True) -> None:
         """Returns the model to this point. Environments that cannot return are reset when learning starts again.
 
-        ``random`` False leaves the generators as they are.
+        ``random`` False leaves the generators as they are, and the draws of lessons.
         """
         moved = model.num_timesteps > self.timesteps
         model.num_timesteps = self.timesteps
@@ -70,6 +74,9 @@ class RollbackPoint:
         window = _sb3_internals.statistics_window(model)
         model.ep_info_buffer = deque(self.finished, maxlen=window)
         model.ep_success_buffer = deque(self.successes, maxlen=window)
+        plan = plan_of(model.get_env())
+        if plan is not None and self.lessons is not None:
+            plan.restore(self.lessons if random else replace(self.lessons, drawn=plan.state.drawn))
         if (moved or self.episodes is not None) and not self._restore_episodes(model):
             _sb3_internals.reset_environments_at_next_start(model)
         if random:

@@ -42,6 +42,8 @@ from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.sessions import open_sessions
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import InvalidHyperparameter
+from aisandbox_trainer.lessons.lessons_env import LessonsEnv
+from aisandbox_trainer.lessons.plan import LessonPlan
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
 
@@ -51,6 +53,7 @@ class Environments:
     """Makes the environments of one run.
 
     ``service_address``: the service, which has the pools of simulators; ``service_security``: of channels to it.
+    ``plan``: the lessons of training.
     """
 
     spec: TrainingRunSpec
@@ -61,6 +64,7 @@ class Environments:
     patience: Patience = field(default_factory=Patience)
     service_address: str | None = None
     service_security: ChannelSecurity = PLAINTEXT
+    plan: LessonPlan | None = None
 
     def training(self) -> VecEnv:
         """The bare environments to learn from; however many addresses come or go, their number stays.
@@ -77,6 +81,15 @@ class Environments:
             connect = partial(evaluation_session, self._pool(self.spec.environment), self.stop)
             return GrpcVecEnv(connect, self.stop, self.patience)
         return self._make(number, evaluation=True)
+
+    def wrap_training(self, env: VecEnv, normalization: Path | None = None) -> VecEnv:
+        """As :meth:`wrap`, for the environments of training, which have the lessons too. Raises InvalidRun."""
+        return self.wrap(env if self.plan is None else LessonsEnv(env, self.plan), normalization)
+
+    def wrap_evaluation(self, env: VecEnv, seed: int) -> VecEnv:
+        """As :meth:`wrap`, for environments of evaluation, where the last lesson is taught. Raises InvalidRun."""
+        lessons = self.spec.lessons[-1:]
+        return self.wrap(LessonsEnv(env, LessonPlan(lessons, seed)) if lessons else env)
 
     def wrap(self, env: VecEnv, normalization: Path | None = None) -> VecEnv:
         """The wrappers the hyperparameters ask for; ``normalization`` is a stored VecNormalize to continue."""

@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import structlog
-from aisandbox_environment import SimulatorSession, StepResult, difference_of
+from aisandbox_environment import ParameterValue, SimulatorSession, StepResult, difference_of
 from aisandbox_process import printable
 from aisandbox_wire import MASKS_METHOD, join, space_from_proto
 from numpy.typing import NDArray
@@ -70,6 +70,8 @@ class GrpcVecEnv(VecEnv):
         self._metric_names: set[str] = set()
         self._metrics_are_cut = False
         self._masks: Array | None
+        self._parameters: dict[int, Mapping[str, ParameterValue]]
+        self._given: dict[int, Mapping[str, ParameterValue]]
         self._infos: list[dict[str, Any]]
         self._finished: list[int]
         self._returns: Array
@@ -93,8 +95,9 @@ class GrpcVecEnv(VecEnv):
         _sb3_internals.clear_pending_seeds(self)
         self._returns[:] = 0
         self._lengths[:] = 0
+        parameters = self._taken_parameters()
         replies = self._stop.interruptibly(
-            lambda: self._patience.wait(self._reply_timeout, lambda: self._reset_sessions(seeds))
+            lambda: self._patience.wait(self._reply_timeout, lambda: self._reset_sessions(seeds, parameters))
         )
         self._masks = _joined([reply.action_masks for reply in replies])
         return self._observation([reply.observations for reply in replies])
@@ -102,10 +105,15 @@ class GrpcVecEnv(VecEnv):
     def step_async(self, actions: Array) -> None:
         """Sends every session its actions and returns at once."""
         inner = self.space_adapter.action(actions)
+        parameters = self._taken_parameters()
         first = 0
         for session in self._sessions:
-            session.send_step(inner[first : first + session.environments])
-            first += session.environments
+            end = first + session.environments
+            if parameters:
+                session.send_step(inner[first:end], _of_session(parameters, first, end))
+            else:
+                session.send_step(inner[first:end])
+            first = end
 
     def step_wait(self) -> tuple[Any, Array, Array, list[dict[str, Any]]]:
         """Receives every session's answer: observations, rewards (float32), dones (bool), infos."""
@@ -163,7 +171,16 @@ class GrpcVecEnv(VecEnv):
         raise AttributeError(f"a simulator's environments have no attribute {attr_name!r}")
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        """``action_masks``, as sb3-contrib asks for them; anything else raises AttributeError."""
+        """``action_masks``, as sb3-contrib asks for them, and those of lessons; anything else raises AttributeError.
+
+        ``declared_parameters``: what may be chosen for episodes. ``set_parameters``: what the next episode gets.
+        """
+        if method_name == "declared_parameters":
+            return [self.spec.parameters] * len(self._rows(indices))
+        if method_name == "set_parameters":
+            for row in self._rows(indices):
+                self._set_parameters(row, *method_args)
+            return [None] * len(self._rows(indices))
         return self.get_attr(method_name, indices)
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
@@ -184,6 +201,7 @@ class GrpcVecEnv(VecEnv):
         if number != self.num_envs:
             _sb3_internals.set_number_of_environments(self, number)
         self._masks = None
+        self._parameters, self._given = {}, {}
         self._infos = [{} for _ in range(number)]
         self._finished = []
         self._returns = np.zeros(number)
@@ -197,6 +215,18 @@ class GrpcVecEnv(VecEnv):
     def _number(self) -> int:
         return sum(session.environments for session in self._sessions)
 
+    def _set_parameters(self, environment: int, values: Mapping[str, ParameterValue]) -> None:
+        """They are sent with the next reset or step, if they are other ones than were sent last."""
+        self._parameters.pop(environment, None)
+        if self._given.get(environment) != values:
+            self._parameters[environment] = values
+
+    def _taken_parameters(self) -> Mapping[int, Mapping[str, ParameterValue]]:
+        """What is to be sent now; if that fails, the sessions are reset, or others take their place."""
+        parameters, self._parameters = self._parameters, {}
+        self._given.update(parameters)
+        return parameters
+
     def _receive_steps(self) -> list[StepResult]:
         return [session.receive_step() for session in self._sessions]
 
@@ -208,11 +238,15 @@ class GrpcVecEnv(VecEnv):
                     f"the simulator at {session.address} has other spaces than {reference}: {difference}"
                 )
 
-    def _reset_sessions(self, seeds: list[int] | None) -> list[Any]:
+    def _reset_sessions(
+        self, seeds: list[int] | None, parameters: Mapping[int, Mapping[str, ParameterValue]]
+    ) -> list[Any]:
         calls, first = [], 0
         for session in self._sessions:
-            calls.append(partial(session.reset, None if seeds is None else seeds[first : first + session.environments]))
-            first += session.environments
+            end = first + session.environments
+            call = partial(session.reset, None if seeds is None else seeds[first:end])
+            calls.append(partial(call, _of_session(parameters, first, end)) if parameters else call)
+            first = end
         return call_concurrently(calls, self._cancel)
 
     def _cancel(self) -> None:
@@ -254,6 +288,13 @@ class GrpcVecEnv(VecEnv):
             if len(name) <= LONGEST_METRIC_NAME:
                 self._metric_names.add(name)
         return {printable(name): value for name, value in metrics.items() if name in self._metric_names}
+
+
+def _of_session(
+    parameters: Mapping[int, Mapping[str, ParameterValue]], first: int, end: int
+) -> dict[int, Mapping[str, ParameterValue]]:
+    """Those of environments ``first`` to ``end``, by their numbers in their session."""
+    return {number - first: values for number, values in parameters.items() if first <= number < end}
 
 
 def _joined(masks: Iterable[Array | None]) -> Array | None:

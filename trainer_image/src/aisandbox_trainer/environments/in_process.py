@@ -12,7 +12,14 @@ from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
-from aisandbox_environment import ExternalEnvAdapter
+from aisandbox_environment import (
+    ExternalEnvAdapter,
+    Parameter,
+    ParameterValue,
+    gymnasium_parameters,
+    make_spec,
+    reset_adapter,
+)
 from aisandbox_wire import (
     MASKS_METHOD,
     InvalidValue,
@@ -40,6 +47,8 @@ class AdaptedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     _leaves: Sequence[tuple[Leaf, str]] | None = None
     """Made when it is first used: an environment restored from a checkpoint of an earlier version has none."""
+    _parameters: Mapping[str, ParameterValue] | None = None
+    """Those of the next episode; on the class for the same reason."""
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
@@ -49,8 +58,19 @@ class AdaptedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode."""
+        if options is None and self._parameters is not None:
+            options = dict(self._parameters)
         observation, info = self.env.reset(seed=seed, options=options)
         return self._checked(observation), info
+
+    def declared_parameters(self) -> Sequence[Parameter]:
+        """The parameters that lessons may set. Raises InvalidSpace."""
+        inner = self.env.unwrapped
+        return inner.parameters if isinstance(inner, AdapterEnv) else gymnasium_parameters(self.env)
+
+    def set_parameters(self, values: Mapping[str, ParameterValue]) -> None:
+        """From the next reset on, episodes have these parameters."""
+        self._parameters = values
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Takes an action SB3 chose. Raises InvalidEnvironmentReply."""
@@ -112,13 +132,22 @@ class AdapterEnv(gym.Env[Any, Any]):
         self.observation_space = space_from_proto(adapter.observation_space)
         self.action_space = space_from_proto(adapter.action_space)
 
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What the adapter declares. Raises InvalidSpace."""
+        return make_spec(
+            self._adapter.observation_space,
+            self._adapter.action_space,
+            parameters=getattr(self._adapter, "parameters", ()),
+        ).parameters
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode; the first one is always seeded, so that a restored generator decides what is played."""
         super().reset(seed=seed)
         if seed is None and not self._seeded:
             seed = int(self.np_random.integers(2**31))
         self._seeded = True
-        return self._adapter.reset(seed), {}
+        return reset_adapter(self._adapter, seed, options or {}), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One step of the adapter."""

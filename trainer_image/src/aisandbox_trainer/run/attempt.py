@@ -52,6 +52,7 @@ from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone, StopRequested
 from aisandbox_trainer.fast_updates.self_test import SelfTested
+from aisandbox_trainer.lessons.plan import LessonPlan
 from aisandbox_trainer.run.exit_status import DONE, exit_status_of, write_termination_message
 from aisandbox_trainer.runtime.memory_limit import limit_memory
 from aisandbox_trainer.runtime.progress import Progress, Reporter
@@ -149,8 +150,10 @@ class Attempt:
                 return
         run_id = self._writer.run.run_id
         patience = Patience(partial(self._progress.set_notice, "patience"))
+        lessons = self._spec.lessons
+        plan = LessonPlan(lessons, self._seed) if lessons else None
         environments = Environments(
-            self._spec, self._hyperparameters, run_id, self._stop, self._settings, patience, *self._service
+            self._spec, self._hyperparameters, run_id, self._stop, self._settings, patience, *self._service, plan
         )
         bare = self._retry.call(environments.training)
         log.info("environments ready", environments=bare.num_envs)
@@ -191,7 +194,7 @@ class Attempt:
         model, state = self._model(environments, bare, checkpoint)
         if isinstance(model, SelfTested):
             model.configuration = configuration_of(self._spec, self._algorithm, space_adapter_of(bare))
-        self._progress.model = model
+        self._progress.model, self._progress.plan = model, environments.plan
         model.set_logger(tensorboard_logger(self._writer.run.logs_path))
         publisher = self._publisher(self._evaluator(environments), state)
         publisher.load_pointers()
@@ -206,7 +209,7 @@ class Attempt:
             stop,
             restored,
             stop_grace_seconds=self._settings.stop_grace,
-            wrap=environments.wrap,
+            wrap=environments.wrap_training,
         )
         try:
             loop.run()
@@ -267,7 +270,7 @@ class Attempt:
         builder.set_threads(policy, self._settings.torch_threads)
         if checkpoint is None:
             Rehearsal(environments, self._algorithm, self._hyperparameters, policy).run(adapter)
-            env = environments.wrap(bare)
+            env = environments.wrap_training(bare)
             return builder.build(self._class(), self._hyperparameters, policy, env, self._seed), None
         return self._restored(environments, bare, checkpoint, policy)
 
@@ -275,7 +278,7 @@ class Attempt:
         self, environments: Environments, bare: VecEnv, checkpoint: Published, policy: str
     ) -> tuple[BaseAlgorithm, TrainingState]:
         folder: Path = checkpoint.path
-        env = environments.wrap(bare, folder / checkpoints.NORMALIZATION)
+        env = environments.wrap_training(bare, folder / checkpoints.NORMALIZATION)
         device = str(self._hyperparameters.keywords.get("device", builder.default_device(policy)))
         model, state = checkpoints.load(folder, self._class(), env, device)
         # Loading seeds everything as at the start. Environments in this process continue their generators, if not

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from aisandbox.v1 import training_progress_pb2 as pb
-from aisandbox_crds import Activity, Artifact, EarlyStop, ProgressReport, TrainerStart
+from aisandbox_crds import Activity, Artifact, EarlyStop, LessonProgress, ProgressReport, TrainerStart
 from aisandbox_process.grpc_options import channel_options
 from aisandbox_process.tls import ChannelSecurity, InvalidChannelSecurity
 from aisandbox_wire import message_fields
@@ -49,13 +49,15 @@ class Progress:
     the speed over the last rollout and its update, if that update was a long one.
 
     ``model`` is the SB3 algorithm once there is one: its step counter and its last 100 episodes are read from it.
-    ``stored_reward_mean`` stands for the latter where a run is finished and nothing is learned any more.
+    ``plan`` has the lessons of the run, if there are any. ``stored_reward_mean`` stands for the mean return of the
+    episodes where a run is finished and nothing is learned any more.
     """
 
     activity: Activity = Activity.STARTING
     warning: str = ""
     unsaved: str = ""
     model: Any = None
+    plan: Any = None
     latest_checkpoint: Artifact | None = None
     latest_model: Artifact | None = None
     best_model: Artifact | None = None
@@ -127,6 +129,11 @@ class Progress:
     def episode_length_mean(self) -> float | None:
         """The mean length of the same episodes, in environment steps."""
         return mean_of(self.model, "l")
+
+    @property
+    def lesson(self) -> LessonProgress | None:
+        """The lesson that the run is in, if it has lessons."""
+        return None if self.plan is None else self.plan.progress()
 
     def report(self, attempt: int, fps: float = 0.0) -> ProgressReport:
         """The snapshot; a field of ProgressReport is the attribute of the same name."""

@@ -22,6 +22,7 @@ from aisandbox_trainer.algorithms.builder import algorithm_of
 from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
+from aisandbox_trainer.lessons.lessons_env import plan_of
 from aisandbox_trainer.runtime.progress import Progress, mean_of
 from aisandbox_trainer.training.artifacts import artifact_of, artifact_of_pointer, usable_pointer
 from aisandbox_trainer.training.early_stopping import StopRules
@@ -227,13 +228,21 @@ class ArtifactPublisher:
             self.progress.early_stop = self.stop_rules.stop
 
     def _rate_by_training(self, model: BaseAlgorithm) -> None:
-        """Without an evaluation, the returns of the last training episodes decide which model is the best."""
-        episodes = model.ep_info_buffer
+        """Without an evaluation, the returns of the last training episodes decide which model is the best.
+
+        Those of another lesson are not compared: the best model is of the newest lesson.
+        """
         not_evaluated = self.evaluator is None or (
             self.evaluator.warning and self.evaluation_results.last_reward_mean is None
         )
-        if not_evaluated and episodes:
-            self._publish_if_best(model, fmean(float(episode["r"]) for episode in episodes))
+        plan = plan_of(model.get_env())
+        returns = [float(each["r"]) for each in model.ep_info_buffer or ()] if plan is None else plan.returns
+        if not (not_evaluated and returns):
+            return
+        results = self.evaluation_results
+        if plan is not None and plan.lesson != results.lesson:
+            self.evaluation_results = replace(results, best_reward_mean=None, lesson=plan.lesson)
+        self._publish_if_best(model, fmean(returns))
 
     def _publish_if_best(self, model: BaseAlgorithm, mean: float) -> None:
         best = self.evaluation_results.best_reward_mean

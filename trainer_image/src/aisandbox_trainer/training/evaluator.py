@@ -31,7 +31,7 @@ SEED_DISTANCE = 10_007
 
 
 class Evaluator:
-    """Plays evaluation episodes of one run.
+    """Plays evaluation episodes of one run, those of its last lesson.
 
     The environments are opened for each evaluation, so that a session of the simulator is occupied only that long.
     """
@@ -108,8 +108,9 @@ class Evaluator:
         return max(self._episode_steps, 10 * max(lengths, default=0.0))
 
     def _prepared(self, bare: VecEnv, model: BaseAlgorithm) -> VecEnv:
-        bare.seed(self._seed + SEED_DISTANCE)
-        env = _sb3_internals.wrap_for(model, self._environments.wrap(bare))
+        seed = self._seed + SEED_DISTANCE
+        bare.seed(seed)
+        env = _sb3_internals.wrap_for(model, self._environments.wrap_evaluation(bare, seed))
         if (normalize := unwrap_vec_normalize(env)) is not None:
             normalize.training = False
             normalize.norm_reward = False

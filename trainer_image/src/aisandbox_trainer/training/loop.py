@@ -30,6 +30,7 @@ from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import SessionsTooShort, SimulatorGone, StopRequested, TrainerError
+from aisandbox_trainer.lessons.lessons_env import plan_of
 from aisandbox_trainer.runtime.progress import Progress, mean_of
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
@@ -146,8 +147,10 @@ class TrainingLoop:
         """Gives the rules of ``stop_when`` what the rollout has shown; at the end of the run none is met any more."""
         if self.model.num_timesteps >= self.total_timesteps:
             return
-        episodes = self.model.ep_info_buffer or ()
-        is_known = episode_has_ended and len(episodes) == _sb3_internals.statistics_window(self.model)
+        episodes, window = self.model.ep_info_buffer or (), _sb3_internals.statistics_window(self.model)
+        is_known = episode_has_ended and len(episodes) == window
+        if (plan := plan_of(self.model.get_env())) is not None:  # returns of easier lessons end no run
+            is_known = is_known and plan.is_last and plan.progress().episodes >= window
         rules = self.publisher.stop_rules
         rules.after_rollout(mean_of(self.model, "r") if is_known and rules.counts_training else None)
         self.progress.early_stop = rules.stop
