@@ -36,6 +36,7 @@ ORDER = (
     "test_backup",
     "test_rollouts",
     "test_second_installation",
+    "test_tls",
     "test_trouble",
     "test_aftermath",
 )

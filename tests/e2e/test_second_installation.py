@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cluster import SHORT, Cluster, manifest_of
+from installed_images import replacements
 from kubectl import Kubectl
 from waiting import wait_until
 
@@ -31,7 +32,7 @@ def second(cluster: Cluster) -> Iterator[Cluster]:
         "kind": "Kustomization",
         "namespace": NAMESPACE,
         "resources": ["../../../deploy/overlays/kind"],
-        "images": [_replacement(image) for image in _images(cluster)],
+        "images": replacements(cluster, SERVERS),
     }
     (FOLDER / "kustomization.yaml").write_text(json.dumps(overlay))
     place = Cluster(cluster.kubectl.context, NAMESPACE)
@@ -43,19 +44,6 @@ def second(cluster: Cluster) -> Iterator[Cluster]:
     finally:  # not the definition, which is the first one's too
         cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
         cluster.kubectl("delete", "clusterrolebinding", NAMESPACE, "--ignore-not-found")
-
-
-def _images(cluster: Cluster) -> list[str]:
-    found = [cluster.trainer_image()]
-    for name in SERVERS:
-        template = cluster.kubectl.json("get", "deployment", name)["spec"]["template"]
-        found.append(template["spec"]["containers"][0]["image"])
-    return found
-
-
-def _replacement(image: str) -> dict[str, str]:
-    name, _, tag = image.rpartition(":")
-    return {"name": f"localhost:5001/aisandbox/{name.rpartition('/')[2]}", "newName": name, "newTag": tag}
 
 
 def train(place: Cluster, name: str) -> dict[str, Any]:

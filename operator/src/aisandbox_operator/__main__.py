@@ -27,6 +27,7 @@ environment variables:
   TRAINER_POD_ALLOWED        JSON, what runs may ask for in spec.podTemplate (see docs/kubernetes.md)
   MODELS_CLAIM               the PersistentVolumeClaim of runs and models (aisandbox-models)
   PROGRESS_ADDRESS           host:port that trainers report to (they do not report)
+  PROGRESS_CA_SECRET         the Secret whose ca.crt signed the certificate of that; means TLS (no TLS)
   PROGRESS_AUDIENCE          the audience of the token they report with (aisandbox-progress)
   TERMINATION_GRACE_SECONDS  how long a trainer may take to write a checkpoint (120)
   START_DEADLINE_SECONDS     how long a pod may fail to start before the run fails (600)

@@ -45,6 +45,7 @@ RESUMED_ANNOTATION = f"{GROUP}/resumed-generation"
 USER = 65532
 MODELS_PATH = Path("/var/lib/aisandbox")
 SECRETS_PATH = PurePosixPath("/var/run/secrets/aisandbox")
+_CA_FILE = "service-ca.crt"
 SCRATCH_PATH = "/dev/shm"  # noqa: S108 - of the pod's own
 """Where the trainer may write beside the volume: every pod has it, in memory. (A pod with a volume emptyDir would keep
 ``kubectl drain`` and the cluster autoscaler from emptying its node.)"""
@@ -266,6 +267,7 @@ def _environment(name: str, uid: str, spec: TrainingRunSpec, settings: Settings)
         checkpoint_dir=MODELS_PATH,
         progress_address=settings.progress_address,
         progress_token_file=Path(SECRETS_PATH / "progress-token"),
+        progress_ca_file=Path(SECRETS_PATH / _CA_FILE) if settings.progress_ca_secret else None,
         termination_message_path=TERMINATION_LOG,
         log_level=settings.log_level,
     )
@@ -301,7 +303,11 @@ def _memory_bound(resources: Mapping[str, Any], settings: Settings) -> list[Mani
 
 def _volumes(settings: Settings) -> list[Manifest]:
     token = {"path": "progress-token", "audience": settings.progress_audience, "expirationSeconds": TOKEN_SECONDS}
+    sources: list[Manifest] = [{"serviceAccountToken": token}]
+    if settings.progress_ca_secret:  # and not the key beside it
+        items = [{"key": "ca.crt", "path": _CA_FILE}]
+        sources.append({"secret": {"name": settings.progress_ca_secret, "items": items}})
     return [
         {"name": "models", "persistentVolumeClaim": {"claimName": settings.models_claim}},
-        {"name": "progress-token", "projected": {"sources": [{"serviceAccountToken": token}]}},
+        {"name": "progress-token", "projected": {"sources": sources}},
     ]

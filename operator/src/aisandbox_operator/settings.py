@@ -72,6 +72,9 @@ class Settings:
     progress_address: str | None = None
     """host:port of the TrainingProgressService that trainers report to. None: they report to no service."""
 
+    progress_ca_secret: str = ""
+    """The Secret whose ``ca.crt`` signed the certificate of ``progress_address``. Empty: that has no TLS."""
+
     progress_audience: str = "aisandbox-progress"
     """The audience of the token that trainers report with; the api-server has the same setting."""
 
@@ -151,6 +154,7 @@ class Settings:
             trainer_service_account=environ.get("TRAINER_SERVICE_ACCOUNT") or default.trainer_service_account,
             models_claim=environ.get("MODELS_CLAIM") or default.models_claim,
             progress_address=environ.get("PROGRESS_ADDRESS") or default.progress_address,
+            progress_ca_secret=environ.get("PROGRESS_CA_SECRET") or default.progress_ca_secret,
             progress_audience=environ.get("PROGRESS_AUDIENCE") or default.progress_audience,
             trainer_resources=_resources(environ, default.trainer_resources),
             trainer_pod_template=_pod_template(environ),

@@ -60,6 +60,16 @@ def test_trainer_reads_its_start_from_the_environment() -> None:
     assert str(start.termination_message_path) == "/dev/termination-log"
 
 
+def test_trainer_gets_the_authority_of_the_service_and_not_its_key() -> None:
+    made = job_manifest("walk", RUN_UID, spec(), replace(SETTINGS, progress_ca_secret="api-tls"), 0, False)
+    start = TrainerStart.from_environ(environ(made))
+    assert str(start.progress_ca_file) == "/var/run/secrets/aisandbox/service-ca.crt"
+    (token,) = (each for each in pod(made)["volumes"] if each["name"] == "progress-token")
+    ca = {"secret": {"name": "api-tls", "items": [{"key": "ca.crt", "path": "service-ca.crt"}]}}
+    assert token["projected"]["sources"][1:] == [ca]
+    assert TrainerStart.from_environ(environ(manifest())).progress_ca_file is None
+
+
 def test_kubelet_expands_nothing_in_what_the_user_wrote() -> None:
     (container,) = pod(manifest(environment=GymnasiumEnvironment("X-v0", {"a": "$(HOME)"})))["containers"]
     (value,) = (each["value"] for each in container["env"] if each["name"] == "RUN_SPEC")
