@@ -128,8 +128,7 @@ async def test_api_server_refuses_and_records_every_method(tmp_path: Path) -> No
 async def test_api_server_admits_who_has_the_right(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, channel, run):
         for method in methods_of(API):
-            rule = METHODS[method]
-            if method.endswith(("Attach", "WatchTraining", "Health/Watch")) or rule.trainers:
+            if method.endswith(("Attach", "WatchTraining", "Health/Watch")) or "EnvironmentService" in method:
                 continue  # they last
             code, details = await call(channel, method, run, "alice")
             assert code not in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED), (method, details)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Refused,
     )
     from aisandbox_access.exposure import check_exposure
-    from aisandbox_access.gate import RUN_METADATA, Authenticator, Gate, text_metadata
+    from aisandbox_access.gate import Authenticator, Gate, text_metadata
     from aisandbox_access.gates import ServiceToken, create_gate
     from aisandbox_access.oidc import IssuerAuthenticator
     from aisandbox_access.peers import PeerStreams
@@ -50,7 +50,7 @@ _MODULES = {
         "Refused",
     ),
     "exposure": ("check_exposure",),
-    "gate": ("RUN_METADATA", "Authenticator", "Gate", "text_metadata"),
+    "gate": ("Authenticator", "Gate", "text_metadata"),
     "gates": ("ServiceToken", "create_gate"),
     "oidc": ("IssuerAuthenticator",),
     "peers": ("PeerStreams",),
@@ -69,7 +69,6 @@ __all__ = [
     "METHODS",
     "OWNER_ANNOTATION",
     "ROLES",
-    "RUN_METADATA",
     "STATUS_METHOD",
     "AccessError",
     "AccessSettings",

@@ -5,7 +5,7 @@ Owns the order: credential, right, and later the run or the pool that the reques
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from aisandbox_access.audit import Audit
@@ -16,16 +16,11 @@ from aisandbox_access.principals import Caller, Principal
 from aisandbox_access.rights import METHODS, Right, Rule, Scope
 
 AUTHORIZATION = "authorization"
-RUN_METADATA = "aisandbox-run"
-"""The metadata of a trainer's call: its run. The token is the one that it reports with."""
 SCHEME = "Bearer "
 LONGEST_TOKEN = 16 * 1024
 """Characters."""
 
 _HOW = "send the metadata `authorization: Bearer TOKEN`"
-
-TrainerCheck = Callable[[str, str, Mapping[str, str]], Awaitable[None]]
-"""Returns if a token is that of the trainer of a run, and the metadata asks for what that run has; raises Refused."""
 
 
 class Authenticator(Protocol):
@@ -47,7 +42,7 @@ class Authenticator(Protocol):
 
 
 class Gate:
-    """Admits calls. ``authenticator`` None: everybody may do everything. ``trainers``: see TrainerCheck."""
+    """Admits calls. ``authenticator`` None: everybody may do everything."""
 
     def __init__(
         self,
@@ -63,7 +58,6 @@ class Gate:
         self._methods = methods
         self.audit = audit or Audit()
         self.streams = streams or PeerStreams(1_000_000)
-        self.trainers: TrainerCheck | None = None
 
     @property
     def asks(self) -> bool:
@@ -102,9 +96,9 @@ class Gate:
         self, method: str, metadata: Mapping[str, str], authenticator: Authenticator, authorizer: Authorizer
     ) -> Caller:
         rule = self._methods.get(method)
-        if rule is not None and rule.trainers and (rule.right is None or RUN_METADATA in metadata):
-            return await self._admit_trainer(method, rule, metadata)
         if rule is not None and rule.right is None:
+            if rule.trainers:
+                token_of(metadata)
             return Caller(method)
         token = token_of(metadata)
         principal = authenticator.known(token) or await authenticator.identify(token)
@@ -165,16 +159,6 @@ class Gate:
     def record_refusal(self, error: AccessError, caller: Caller, peer: str, run: str = "") -> None:
         """Writes the line of a call that was refused."""
         self.audit.record_refusal(caller.name, peer, caller.method, run, status_name(error), str(error))
-
-    async def _admit_trainer(self, method: str, rule: Rule, metadata: Mapping[str, str]) -> Caller:
-        if rule.right is None:  # the method checks the token against the run that the message names
-            token_of(metadata)
-            return Caller(method)
-        run = metadata[RUN_METADATA]
-        if self.trainers is None:
-            raise NotPermitted(f"{method}: this server has no trainers")
-        await self.trainers(run, token_of(metadata), metadata)
-        return Caller(method, Principal(f"trainer of {run[:80]}"))
 
 
 def text_metadata(metadata: Any) -> Mapping[str, str]:

@@ -57,8 +57,8 @@ class Scope(Enum):
 class Rule:
     """What a method needs. ``right`` None: nothing, whoever calls.
 
-    ``changes``: every call is recorded. ``trainers``: the trainer of a run may call it too, with the token it reports
-    with; ``right`` None then means that nobody else may, and the method itself checks the token.
+    ``changes``: every call is recorded. ``trainers``: trainers call it, with the token that they report with, and the
+    method itself checks whose it is.
     """
 
     right: Right | None
@@ -94,8 +94,8 @@ METHODS: Mapping[str, Rule] = {
     f"{_RUNS}DescribeModel": Rule(Right.MODEL, Scope.RUN),
     ATTACH_METHOD: Rule(Right.SIMULATE, Scope.POOL, changes=True),
     "/aisandbox.v1.SimulatorPoolService/ListSimulators": Rule(Right.VIEW),
-    "/aisandbox.v1.EnvironmentService/Describe": Rule(Right.TRAIN, trainers=True),
-    "/aisandbox.v1.EnvironmentService/Session": Rule(Right.TRAIN, trainers=True),
+    "/aisandbox.v1.EnvironmentService/Describe": Rule(Right.TRAIN),
+    "/aisandbox.v1.EnvironmentService/Session": Rule(Right.TRAIN),
     "/aisandbox.v1.TrainingProgressService/Report": Rule(None, trainers=True),
     # Probes of the cluster and of load balancers have no credentials. That of a model asks for the right by itself.
     "/grpc.health.v1.Health/Check": _OPEN,

@@ -7,6 +7,7 @@ server and who may call it from a page of another origin. Must not know what the
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from aisandbox.v1 import policy_trainer_pb2_grpc
 from aisandbox_access import (
     ACT_METHOD,
     ATTACH_METHOD,
+    METHODS,
     STATUS_METHOD,
     AccessError,
     Caller,
@@ -28,11 +30,14 @@ from aisandbox_access import (
     status_of,
 )
 from aisandbox_environment import SimulatorRelay
+from aisandbox_model_store import ModelStoreError
 from aisandbox_process.grpc_options import channel_options
 from aisandbox_process.tls import ServerCertificate
 from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 from google.protobuf.message import Message
 
+from aisandbox_api.errors import ApiError
+from aisandbox_api.run_rights import RunRights
 from aisandbox_api.settings import LOOPBACK_HOSTS
 from aisandbox_api.web_socket import TOKEN_PROTOCOL, serve_simulator
 
@@ -69,6 +74,7 @@ class HttpApi:
         self,
         relay: SimulatorRelay,
         gate: Gate,
+        rights: RunRights,
         grpc_address: str,
         origins: Sequence[str],
         largest_message: int,
@@ -77,6 +83,7 @@ class HttpApi:
         self._certificate = certificate
         self._relay = relay
         self._gate = gate
+        self._rights = rights
         self._origins = tuple(origins)
         self._largest_message = largest_message
         self._channel = grpc.aio.insecure_channel(grpc_address, options=channel_options(ping_seconds=60))
@@ -108,13 +115,24 @@ class HttpApi:
             peer = _peer(request)
             try:
                 caller = await self._gate.admit(method, credentials(request))
-                set_caller(replace(caller, peer=peer))
-                return await handler(request)
             except AccessError as error:
                 self._gate.record_refusal(error, Caller(method), peer)
                 return _error(status_of(error), str(error))
+            set_caller(replace(caller, peer=peer))
+            try:
+                await self._check_run(method, caller, request.match_info.get("run", ""), peer)
+            except AccessError as error:  # recorded with the peer, which a call of this process has not
+                return _error(status_of(error), str(error))
+            return await handler(request)
 
         return handle
+
+    async def _check_run(self, method: str, caller: Caller, run: str, peer: str) -> None:
+        """Raises AccessError if the caller may not use the run so. The call that follows says whether there is one."""
+        right = METHODS[method].right
+        if self._rights.asks and run and right is not None:
+            with contextlib.suppress(ApiError, ModelStoreError):
+                await self._rights.run(right, run, peer, caller)
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
         return await serve_simulator(request, self._relay, request.match_info["pool"], self._largest_message)

@@ -298,7 +298,13 @@ class Server:
         await self._peers.start()
         if settings.http_port is not None:
             self._http = HttpApi(
-                self._relay, gate, own_address, settings.http_origins, LARGEST_MESSAGE, self._certificate
+                self._relay,
+                gate,
+                self._callers.rights,
+                own_address,
+                settings.http_origins,
+                LARGEST_MESSAGE,
+                self._certificate,
             )
             try:
                 await self._http.start(settings.grpc_host, settings.http_port)
