@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -21,6 +22,7 @@ from kubectl import Kubectl
 from pod_logs import PodLogs
 from port_forward import PortForward
 
+API = "aisandbox-api"
 PORT = 50051
 PULLING = "aisandbox-e2e-pull"
 WITHOUT_TRAINER = ("test_trainingrun_resource", "test_manifests")
@@ -32,6 +34,7 @@ ORDER = (
     "test_manifests",
     "test_training",
     "test_api_server",
+    "test_simulator_pools",
     "test_operator",
     "test_backup",
     "test_rollouts",
@@ -97,6 +100,21 @@ def trainer_in_nodes(kubectl: Kubectl) -> None:
 def _trainer_where_it_is_needed(request: pytest.FixtureRequest) -> None:
     if request.path.stem not in WITHOUT_TRAINER:
         request.getfixturevalue("trainer_in_nodes")
+
+
+@pytest.fixture
+def replica_addresses(cluster: Cluster) -> Iterator[dict[str, str]]:
+    """Two api-servers, each called by itself: their addresses by the names of their pods."""
+    cluster.kubectl("scale", f"deployment/{API}", "--replicas=2")
+    try:
+        cluster.until_rolled_out(API)
+        pods = [pod.metadata.name for pod in cluster.pods_with(f"app.kubernetes.io/name={API}")]
+        with ExitStack() as stack:
+            forwards = {pod: PortForward(cluster.kubectl, f"pod/{pod}", PORT) for pod in pods[:2]}
+            yield {pod: stack.enter_context(forward).address for pod, forward in forwards.items()}
+    finally:
+        cluster.kubectl("scale", f"deployment/{API}", "--replicas=1")
+        cluster.until_rolled_out(API)
 
 
 @pytest.fixture

@@ -36,24 +36,9 @@ def trained(cluster: Cluster, run_name: Callable[[str], str]) -> str:
 
 
 @pytest.fixture
-def replica_addresses(cluster: Cluster) -> Iterator[list[str]]:
-    """Two api-servers, each called by itself."""
-    cluster.kubectl("scale", f"deployment/{API}", "--replicas=2")
-    try:
-        cluster.until_rolled_out(API)
-        pods = [pod.metadata.name for pod in cluster.pods_with(f"app.kubernetes.io/name={API}")]
-        with ExitStack() as stack:
-            forwards = [PortForward(cluster.kubectl, f"pod/{pod}", 50051) for pod in pods[:2]]
-            yield [stack.enter_context(forward).address for forward in forwards]
-    finally:
-        cluster.kubectl("scale", f"deployment/{API}", "--replicas=1")
-        cluster.until_rolled_out(API)
-
-
-@pytest.fixture
-def replicas(replica_addresses: list[str]) -> Iterator[list[PolicyTrainerServiceStub]]:
+def replicas(replica_addresses: dict[str, str]) -> Iterator[list[PolicyTrainerServiceStub]]:
     with ExitStack() as stack:
-        channels = [stack.enter_context(grpc.insecure_channel(address)) for address in replica_addresses]
+        channels = [stack.enter_context(grpc.insecure_channel(each)) for each in replica_addresses.values()]
         yield [PolicyTrainerServiceStub(channel) for channel in channels]
 
 
@@ -118,10 +103,10 @@ def test_two_replicas_that_are_asked_at_once_start_one_run(
 
 
 @pytest.mark.smoke
-async def test_simulator_serves_the_sessions_of_every_replica(replica_addresses: list[str]) -> None:
+async def test_simulator_serves_the_sessions_of_every_replica(replica_addresses: dict[str, str]) -> None:
     """It is attached to one; the other lists it, describes its pool and passes sessions on to it."""
     pool = f"pool-{secrets.token_hex(3)}"
-    own, other = (grpc.aio.insecure_channel(address) for address in replica_addresses)
+    own, other = (grpc.aio.insecure_channel(address) for address in replica_addresses.values())
     async with own, other, serving(own, registration(pool=pool, environments=2)):
         async with asyncio.timeout(60):  # the replicas look for each other every second
             while not await simulators_of(other, pool):  # noqa: ASYNC110

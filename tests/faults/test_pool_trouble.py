@@ -16,7 +16,7 @@ from aisandbox_crds.spec import PoolEnvironment
 from aisandbox_environment import POOL_METADATA, RelayLimits, list_simulators
 from aisandbox_model_store import RunFolder, RunStore
 from fault_tally import Fault, Rows
-from faulty_simulator import POOL, Script, Simulator, simulators
+from faulty_simulator import POOL, READ_AGAIN, Script, Simulator, simulators
 from faulty_trainers import INTERVAL, KINDS, TOTAL, TinyRun, Trainer, Trainers
 from pool_peers import OPTIONS, Peer, registration, silent_trainer, spec_of
 from pool_service import PoolService
@@ -28,6 +28,8 @@ SETTINGS = {"SIMULATOR_PATIENCE_SECONDS": "60"}
 IMPATIENT = {"SIMULATOR_TIMEOUT_SECONDS": "0.6"}
 """For a simulator that is to be missed soon; elsewhere one that is slow must not be."""
 LIMITS = RelayLimits(burst=20, per_second=1.0, end_seconds=1.0)
+START_SECONDS = 300.0
+"""How long a trainer that is started by the service may take until it has come as far as it must."""
 AHEAD = 3_000
 """Steps that a trainer sends and does not read the replies of: more than a stream holds."""
 
@@ -62,12 +64,12 @@ def test_service_killed_with_simulators_attached(row: Rows, trainers: Trainers, 
 
 def _kill(fault: Fault, service: ServiceProcess, served: Path, ended: Callable[[], bool]) -> None:
     at = fault.random.randrange(1, 90)
-    wait_until(lambda: steps_of(served) >= at or ended(), every=0.01)
+    wait_until(lambda: steps_of(served) >= at or ended(), every=0.01, seconds=START_SECONDS)
     service.end(signal.SIGKILL)
     fault.wait(0, 0.7)
     before, began = steps_of(served), time.monotonic()
     service.start()
-    wait_until(lambda: steps_of(served) > before or ended(), every=0.02, seconds=120)
+    wait_until(lambda: steps_of(served) > before or ended(), every=0.02, seconds=START_SECONDS)
     fault.recovered(time.monotonic() - began)
 
 
@@ -88,7 +90,7 @@ def _kill_the_service_and_its_trainer(
 
     fault.injected("the service and its trainer", f"run {run}")
     _kill(fault, service, script.served, lambda: bool(status().is_done))
-    done = wait_until(status, lambda status: status.is_done, seconds=120)
+    done = wait_until(status, lambda status: status.is_done, seconds=START_SECONDS)
     assert done.phase == pb.PHASE_SUCCEEDED, f"{done}\n{service.tail()}"
     assert done.timesteps_done >= TOTAL
     record = json.loads((service.models_dir / "runs" / run / "trainingrun.json").read_text())
@@ -301,7 +303,7 @@ def _train_beside(pool: Pool, kind: str, trainers: Trainers, folder: Path) -> No
 def _train_with_one_that_reads_no_more(pool: Pool, trainers: Trainers, folder: Path) -> None:
     """The simulator of the run reads no more; it loses its session, and then its place. Another one goes on."""
     at = pool.fault.random.randrange(1, 60)
-    pool.simulator.start(Script(pool.served, trouble="read no more", at=at))
+    process = pool.simulator.start(Script(pool.served, trouble="read no more", at=at))
     pool.service.wait_for(ENVIRONMENTS)
     run, trainer, rollouts = _train(pool.fault, trainers, folder, pool.service.address, **IMPATIENT)
     pool.fault.injected(READS_NO_MORE, f"{run.kind}, at step {at}")
@@ -311,6 +313,8 @@ def _train_with_one_that_reads_no_more(pool: Pool, trainers: Trainers, folder: P
     wait_until(lambda: steps_of(pool.served) > before or trainer.changed.is_set(), every=0.01)
     pool.fault.recovered(time.monotonic() - began)
     _check_run(run, trainer, pool.served, rollouts)
+    wait_until(lambda: not any(each.instance.startswith(f"{process.pid}-") for each in _listed(pool)), every=0.05)
+    (folder / READ_AGAIN).touch()
     sentence = "session_ended: the simulator did not end its side of the session within 1 s"
     told = wait_until(lambda: [line for line in read_lines(pool.served) if "left" in line], every=0.05)
     assert (told[0]["left"], told[0]["details"]) == ("UNAVAILABLE", sentence)

@@ -25,8 +25,8 @@ from typing import Any
 
 EPISODE = 7
 POOL = "arena"
-READS_AGAIN_SECONDS = 3.0
-"""For so long a simulator that reads no more does so: longer than a service that is told to waits for it."""
+READ_AGAIN = "read-again"
+"""A simulator that reads no more reads again when a file with this name is beside what it has served."""
 
 RUBBISH = (
     "no number as reward", "infinite observation", "too few rewards", "too many observations", "another shape",
@@ -109,7 +109,7 @@ def _serve_place(servicer: Any, channel: Any) -> None:
                 replies = servicer.Session(iter(requests.get, None), None)
             requests.put(response.request)
             sent.put(pool_pb.AttachRequest(reply=next(replies)))
-            servicer.reads.wait()
+            servicer.rest()
         elif kind == "session_ended":
             sent.put(pool_pb.AttachRequest(session_ended=pool_pb.SessionEnded()))
 
@@ -140,8 +140,12 @@ def _servicer(script: Script) -> Any:
 
     class Simulator(services.EnvironmentServiceServicer):
         def __init__(self) -> None:
-            self.tell, self.reads = tell, threading.Event()
-            self.reads.set()
+            self.tell, self.rests = tell, False
+
+        def rest(self) -> None:
+            """Returns when the next message may be read."""
+            while self.rests and not script.served.with_name(READ_AGAIN).exists():
+                time.sleep(0.05)
 
         def Describe(self, request: Any, context: Any) -> Any:
             return pb.DescribeResponse(protocol_version=1, name="faulty", spec=spec())
@@ -179,8 +183,7 @@ def _servicer(script: Script) -> Any:
                 os.kill(os.getpid(), signal.SIGSTOP)
                 return reply  # once it continues
             if script.trouble == "read no more":
-                self.reads.clear()
-                threading.Timer(READS_AGAIN_SECONDS, self.reads.set).start()
+                self.rests = True
                 return reply
             return spoilt(reply, script.trouble)
 

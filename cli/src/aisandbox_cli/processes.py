@@ -30,13 +30,19 @@ STOP_TIMEOUT = 45.0
 
 
 def announce_ready(
-    name: str, address: str, lines: Sequence[str], *, as_json: bool, more: Mapping[str, object] | None = None
+    name: str,
+    address: str,
+    lines: Sequence[str],
+    *,
+    as_json: bool,
+    more: Mapping[str, object] | None = None,
+    does: str = "listens on",
 ) -> None:
-    """Prints that the server ``name`` listens on ``address``; for people ``lines``, the next steps, else ``more``."""
+    """Prints what ``name`` ``does`` at ``address``; for people ``lines``, the next steps, else ``more``."""
     if as_json:
         print(json.dumps({"address": address, "pid": os.getpid(), **(more or {})}), flush=True)
         return
-    print(f"The {name} listens on {address}. Press Ctrl-C to stop it.", *lines, sep="\n", flush=True)
+    print(f"The {name} {does} {address}. Press Ctrl-C to stop it.", *lines, sep="\n", flush=True)
 
 
 def stop_when_stdin_ends(stop: Callable[[], None]) -> None:

@@ -207,6 +207,7 @@ def test_evaluation_without_a_free_simulator_is_given_up_with_the_reason(monkeyp
 def test_pool_is_waited_for_longer_than_a_simulator_and_the_status_says_so() -> None:
     now = iter(range(0, 100_000, 1000))
     progress = Progress()
+    progress.set_notice("pool", "training with 3 of 4 environments")
     retry = SimulatorRetry(30.0, progress, Stop(), clock=lambda: float(next(now)))
     tries = iter(range(4))
 
@@ -217,6 +218,7 @@ def test_pool_is_waited_for_longer_than_a_simulator_and_the_status_says_so() -> 
             Activity.WAITING_FOR_SIMULATOR,
             "2 of 4 environments are there",
         )
+        assert progress.notices == {}, "how many it trained with before is no longer so"
         return "sessions"
 
     assert retry.call(connect) == "sessions"

@@ -146,7 +146,8 @@ def _attach_gymnasium(place: _Place, settings: dict[str, Any], *, as_json: bool,
         announced.append(instance)
         train = place.service.command(f"train ppo --pool {place.pool}")
         next_steps = ["", "In another terminal:", f"  {train}", ""]
-        announce_ready(f"simulator {place.id} {instance}", place.service.target, next_steps, as_json=as_json)
+        does = f"is attached as {instance} to pool {place.pool} of the service at"
+        announce_ready(f"simulator {place.id}", place.service.target, next_steps, as_json=as_json, does=does)
 
     if stop_with_parent:
         stop_when_stdin_ends(attachment.stop)
@@ -206,6 +207,9 @@ def check_simulator(
         bool, typer.Option("--long-idle", help="Also test a pause of half a minute, as during an update of the policy.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per check.")] = False,
+    of_service: Annotated[
+        str | None, typer.Option("--address", metavar="HOST:PORT", show_default=False, help="As ADDRESS, with --pool.")
+    ] = None,
 ) -> None:
     """Test whether a simulator follows the rules of EnvironmentService; exit code 0 if it follows all of them.
 
@@ -223,7 +227,9 @@ def check_simulator(
     """  # noqa: D301 - \b keeps the lines apart
     if not address and not pool:
         raise UsageError("ADDRESS: of the simulator is needed, or --pool")
-    service = service_address(address) if pool else None
+    if of_service and (address or not pool):
+        raise UsageError("--address: of the service, with --pool and without ADDRESS")
+    service = service_address(address or of_service) if pool else None
     target = checked_address(address or "") if service is None else service.target
     security = PLAINTEXT if service is None else service.security
     from aisandbox_environment import check_simulator as run_checks

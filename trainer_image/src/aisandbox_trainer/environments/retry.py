@@ -73,6 +73,7 @@ class SimulatorRetry:
                     log.warning("waiting for the pool", waited_seconds=round(waited, 1), problem=error.message)
                 self._progress.activity = Activity.WAITING_FOR_SIMULATOR
                 self._progress.warning = error.message
+                self._progress.set_notice("pool", "")  # with how many it trained before
                 self._stop.sleep(delay * _JITTER.uniform(0.8, 1.2))
                 delay = min(delay * 1.6, LONGEST_LOOK_SECONDS)
             except TransientSimulatorError as error:
