@@ -65,9 +65,13 @@ class TargetFollower:
         await self._looks.close()
 
     async def _look(self) -> None:
-        """What cannot be read leaves the addresses as they are."""
+        """What cannot be read or used leaves the addresses as they are, and is tried again."""
         try:
             addresses = await self._read()
+            if addresses != self._used:
+                log.info(f"{self._what} have changed", addresses=sorted(addresses))
+                self._use(addresses)
+                self._used = addresses
         except ApiError as error:
             self._note(str(error))
             return
@@ -75,13 +79,9 @@ class TargetFollower:
             self._note(f"{type(error).__name__} {error}")
             return
         self._problem = ""
-        if addresses != self._used:
-            log.info(f"{self._what} have changed", addresses=sorted(addresses))
-            self._used = addresses
-            self._use(addresses)
 
     def _note(self, problem: str) -> None:
         """Logs a problem once while it lasts."""
         if problem != self._problem:
-            log.warning(f"{self._what} cannot be listed", why=problem[:300])
+            log.warning(f"{self._what} cannot be followed", why=problem[:300])
         self._problem = problem

@@ -12,6 +12,7 @@ from aisandbox_api.kubernetes.service_pods import pods_of_service
 from aisandbox_api.policy_targets import PodsOfService, TargetFollower
 from aisandbox_api.policy_targets import pods_of_service as parsed
 from aisandbox_kubernetes import Client, Configuration
+from aisandbox_process.tls import InvalidChannelSecurity
 from fake_kubernetes import NAMESPACE, FakeKubernetes
 from structlog.testing import capture_logs
 
@@ -83,9 +84,10 @@ def test_address_of_a_service_is_known_by_its_form(address: str, meaning: PodsOf
     assert parsed(address) == meaning
 
 
-async def test_answer_that_cannot_be_read_does_not_end_the_following() -> None:
+async def test_answer_that_cannot_be_read_or_used_does_not_end_the_following() -> None:
     answers: list[Any] = [ValueError("not an answer"), frozenset({"10.0.0.1:1"})]
     used: list[Set[str]] = []
+    refusals = [InvalidChannelSecurity("the CA file is half")]
     known = asyncio.Event()
 
     async def read() -> Set[str]:
@@ -95,6 +97,8 @@ async def test_answer_that_cannot_be_read_does_not_end_the_following() -> None:
         return frozenset(answer)
 
     def use(addresses: Set[str]) -> None:
+        if refusals:
+            raise refusals.pop()
         used.append(addresses)
         known.set()
 
@@ -105,4 +109,7 @@ async def test_answer_that_cannot_be_read_does_not_end_the_following() -> None:
             await known.wait()
     await follower.close()
     assert used == [{"10.0.0.1:1"}]
-    assert [entry["why"] for entry in logs if entry["log_level"] == "warning"] == ["ValueError not an answer"]
+    assert [entry["why"] for entry in logs if entry["log_level"] == "warning"] == [
+        "ValueError not an answer",
+        "InvalidChannelSecurity the CA file is half",
+    ]

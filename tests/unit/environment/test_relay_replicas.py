@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ import pytest
 from aisandbox.v1 import environment_pb2, simulator_pool_pb2
 from aisandbox_environment import SimulatorRelay
 from aisandbox_environment.relay.replicas import Replicas
+from aisandbox_process.tls import ChannelSecurity, InvalidChannelSecurity
 from attached_simulators import (
     SECONDS,
     AttachedSimulator,
@@ -23,6 +25,7 @@ from attached_simulators import (
     serving,
     simulators_of,
 )
+from certificates import Certificates
 
 Code = grpc.StatusCode
 A, B = 0, 1
@@ -103,6 +106,22 @@ async def test_replica_that_is_retired_while_it_is_asked_is_left_out() -> None:
         await asyncio.wait_for(asked.wait(), SECONDS)
         replicas.use(set())
         assert await asyncio.wait_for(listing, SECONDS) == []
+
+
+async def test_replicas_stay_while_the_files_of_their_connections_cannot_be_read(tmp_path: Path) -> None:
+    made = Certificates(tmp_path)
+    replicas = Replicas(security=ChannelSecurity(tls=True, ca_file=made.ca))
+    replicas.use({"127.0.0.1:1"})
+    made.ca.write_bytes(b"half")
+    for attempt in (replicas.connect_again, lambda: replicas.use({"127.0.0.1:1", "127.0.0.1:2"})):
+        with pytest.raises(InvalidChannelSecurity):
+            attempt()
+        assert "127.0.0.1:1" in replicas._replicas
+    made.write()
+    replicas.use({"127.0.0.1:1", "127.0.0.1:2"})
+    replicas.connect_again()
+    assert replicas._replicas.keys() == {"127.0.0.1:1", "127.0.0.1:2"}
+    await replicas.close()
 
 
 async def test_describe_and_list_are_about_all_replicas(replicas: list[Replica]) -> None:

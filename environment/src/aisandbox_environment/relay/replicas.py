@@ -89,11 +89,7 @@ class Replicas:
     def use(self, addresses: Set[str]) -> None:
         """The replicas are at these, host:port; sessions with others continue. Raises InvalidChannelSecurity."""
         for gone in self._replicas.keys() - addresses:
-            replica = self._replicas.pop(gone)
-            replica.retired = True
-            task = asyncio.create_task(replica.close_if_unused())
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._retire(self._replicas.pop(gone))
         for new in addresses - self._replicas.keys():
             self._replicas[new] = _Replica(new, self._security)
 
@@ -102,10 +98,16 @@ class Replicas:
 
         Raises InvalidChannelSecurity.
         """
-        addresses = set(self._replicas)
-        self._security.check()
-        self.use(set())
-        self.use(addresses)
+        made = {address: _Replica(address, self._security) for address in self._replicas}
+        former, self._replicas = self._replicas, made
+        for replica in former.values():
+            self._retire(replica)
+
+    def _retire(self, replica: _Replica) -> None:
+        replica.retired = True
+        task = asyncio.create_task(replica.close_if_unused())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     async def close(self) -> None:
         """Closes the connections."""
