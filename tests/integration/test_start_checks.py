@@ -317,8 +317,8 @@ def lesson(**parameters: Any) -> pb.Lesson:
 
 async def test_lessons_that_do_not_fit_the_simulator_are_refused(start: Start) -> None:
     declares = Simulation(VECTOR, [Parameter("distance", 2.0, minimum=1.0, maximum=9.0)])
-    said = await refusal(start(declares, lessons=[lesson(distance=3, distanse=3)]))
-    assert "lessons[0].parameters.distanse: is unknown; the simulator at 127.0.0.1:" in said
+    said = await refusal(start(declares, lessons=[lesson(distance=3, speed=3)]))
+    assert "lessons[0].parameters.speed: is unknown; the simulator at 127.0.0.1:" in said
     assert said.endswith("declares distance")
     assert "at least 1 and at most 9, got 10" in await refusal(start(declares, lessons=[lesson(distance=10)]))
     said = await refusal(start(Simulation(VECTOR), lessons=[lesson()]))

@@ -299,7 +299,7 @@ def test_train_reads_lessons_from_yaml_and_json(service: Any, tmp_path: Path, te
         ("- [", "is neither YAML nor JSON"),
         ("5", "must be a list of lessons"),
         ("[]", "must be a list of lessons"),
-        ("- {name: a, untill: {}}", 'no field named "untill"'),
+        ("- {name: a, when: {}}", 'no field named "when"'),
         ("- {name: a, until: {episodes: many}}", "episodes"),
         ("- " + "x" * 300_000, "has more than 262,144 bytes"),
     ],

@@ -82,7 +82,7 @@ def test_lesson_that_the_steps_of_the_run_cannot_reach_is_refused() -> None:
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"distanse": 3}, "lessons[0].parameters.distanse: is unknown; the simulator declares distance, walls, floor"),
+        ({"speed": 3}, "lessons[0].parameters.speed: is unknown; the simulator declares distance, walls, floor"),
         (
             {"distance": 31},
             "lessons[0].parameters.distance: must be a finite number of at least 1 and at most 30, got 31",
