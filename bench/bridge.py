@@ -25,12 +25,14 @@ import multiprocessing
 import os
 import socket
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
+from unittest import mock
 
 from aisandbox_process.grpc_runtime import set_up_grpc
 
@@ -178,16 +180,26 @@ def run_on(processors: set[int], target: Callable[..., None], *arguments: Any) -
     target(*arguments)
 
 
+_STARTING = threading.Lock()
+"""The variables of a child are those of this process when it starts."""
+
+
 @contextmanager
-def process(target: Callable[..., None], *arguments: Any, processors: set[int]) -> Iterator[Any]:
-    """Runs a server in a process of its own; gives what it says when it is ready, mostly its port."""
+def process(
+    target: Callable[..., None], *arguments: Any, processors: set[int], environ: Mapping[str, str] | None = None
+) -> Iterator[Any]:
+    """Runs a server in a process of its own; gives what it says when it is ready, mostly its port.
+
+    ``environ``: variables that only this process has.
+    """
     context = multiprocessing.get_context("spawn")
     mine, its = context.Pipe()
     child = context.Process(target=run_on, args=(processors, target, its, *arguments), daemon=True)
-    child.start()
+    with _STARTING, mock.patch.dict(os.environ, environ or {}):
+        child.start()
     try:
-        if not mine.poll(60):
-            raise RuntimeError(f"{target.__name__} did not start within 60 s")
+        if not mine.poll(180):
+            raise RuntimeError(f"{target.__name__} did not start within 180 s")
         yield mine.recv()
     finally:
         child.kill()

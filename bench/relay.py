@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ from rich.console import Console
 from rich.table import Table
 
 POOL = "bench"
-IDLE_SECONDS = 30.0
+IDLE_SECONDS = 10.0
 """How long the processor time of idle simulators is measured."""
 
 
@@ -60,6 +62,22 @@ def serve_service(ready: Connection) -> None:
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve())
+
+
+@contextlib.contextmanager
+def service() -> Iterator[tuple[int, int]]:
+    """A service in a process of its own, which waits at its sockets as a server of many clients; its port and pid."""
+    with process(serve_service, processors=set(), environ={"GRPC_POLL_STRATEGY": "epoll1"}) as (port, pid):
+        yield port, pid
+
+
+def at_once(stack: ExitStack, parts: Sequence[AbstractContextManager[Any]]) -> list[Any]:
+    """Enters all at the same time: a process needs seconds to import what it needs."""
+    with ThreadPoolExecutor(len(parts)) as threads:
+        values = list(threads.map(lambda part: part.__enter__(), parts))
+    for part in parts:
+        stack.push(part)
+    return values
 
 
 def simulate(ready: Connection, port: int, environments: int, slow: bool = False) -> None:
@@ -82,12 +100,13 @@ def session_step(port: int, environments: int, pool: str, stack: ExitStack) -> S
 def measure_sessions(seconds: float) -> list[dict[str, Any]]:
     """One row for each number of environments."""
     rows = []
-    with process(serve_sessions, processors=set()) as direct, process(serve_service, processors=set()) as (service, _):
+    with ExitStack() as programs:
+        direct, (port, _) = at_once(programs, [process(serve_sessions, processors=set()), service()])
         for n in ENVIRONMENTS:
-            with process(simulate, service, n, processors=set()), ExitStack() as stack:
+            with process(simulate, port, n, processors=set()), ExitStack() as stack:
                 ways = {
                     "direct": session_step(direct, n, "", stack),
-                    "relay": session_step(service, n, POOL, stack),
+                    "relay": session_step(port, n, POOL, stack),
                 }
                 rates = medians(ways, seconds)
             steps = {way: rate * n for way, rate in rates.items()}
@@ -113,13 +132,12 @@ def several_step(sessions: Sequence[SimulatorSession]) -> Step:
 def measure_slow(seconds: float) -> dict[str, Any]:
     """Steps a second of eight simulators that need time."""
     with ExitStack() as stack:
-        ports = [stack.enter_context(process(serve_sessions, True, processors=set())) for _ in range(COPIES)]
-        service, _ = stack.enter_context(process(serve_service, processors=set()))
-        for _ in range(COPIES):
-            stack.enter_context(process(simulate, service, 1, True, processors=set()))
+        servers = [process(serve_sessions, True, processors=set()) for _ in range(COPIES)]
+        (port, _), *ports = at_once(stack, [service(), *servers])
+        at_once(stack, [process(simulate, port, 1, True, processors=set()) for _ in range(COPIES)])
         connect = SimulatorSession.connect
-        dialled = [stack.enter_context(connect(f"127.0.0.1:{port}", 1)) for port in ports]
-        attached = [stack.enter_context(connect(f"127.0.0.1:{service}", 1, pool=POOL)) for _ in range(COPIES)]
+        dialled = [stack.enter_context(connect(f"127.0.0.1:{each}", 1)) for each in ports]
+        attached = [stack.enter_context(connect(f"127.0.0.1:{port}", 1, pool=POOL)) for _ in range(COPIES)]
         rates = medians({"dialled": several_step(dialled), "attached": several_step(attached)}, seconds)
     return {way: rate * COPIES for way, rate in rates.items()} | {"ratio": rates["attached"] / rates["dialled"]}
 
@@ -160,7 +178,7 @@ def hold_idle(ready: Connection, port: int, count: int) -> None:
 
 def measure_idle(count: int, seconds: float) -> dict[str, Any]:
     """The memory and processor time of the service with ``count`` simulators that wait."""
-    with process(serve_service, processors=set()) as (port, pid):
+    with service() as (port, pid):
         time.sleep(2)  # what starts up is done
         before, spent = resident_bytes(pid), processor_seconds(pid)
         time.sleep(seconds)
@@ -208,7 +226,7 @@ def show(sessions: list[dict[str, Any]], slow: dict[str, Any], idle: dict[str, A
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long each way is measured")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long each way is measured")
     parser.add_argument("--idle", type=int, default=1000, help="how many simulators wait")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     arguments = parser.parse_args()

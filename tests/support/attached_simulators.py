@@ -14,7 +14,7 @@ import grpc
 from aisandbox.v1 import environment_pb2, environment_pb2_grpc, simulator_pool_pb2, simulator_pool_pb2_grpc
 from aisandbox_environment import POOL_METADATA, AdapterSimulation, FakeExternalEnvAdapter, SimulatorRelay
 from aisandbox_environment.session_handler import Capacity, SessionHandler
-from aisandbox_process.grpc_direct import StreamAborted
+from aisandbox_process.grpc_direct import StreamAborted, async_streams
 
 SECONDS = 60.0
 """How long a test waits for a message."""
@@ -152,7 +152,7 @@ async def serving(channel: grpc.aio.Channel, *registrations: AttachRequest) -> A
 @contextlib.asynccontextmanager
 async def serve(relay: SimulatorRelay) -> AsyncIterator[tuple[str, grpc.aio.Channel]]:
     """Serves a relay on a port; gives its address and a channel to it."""
-    server = grpc.aio.server()
+    server, streams = grpc.aio.server(), await async_streams()
     for service, names in (
         ("SimulatorPoolService", {"Attach": True, "ListSimulators": False}),
         ("EnvironmentService", {"Session": True, "Describe": False}),
@@ -164,11 +164,15 @@ async def serve(relay: SimulatorRelay) -> AsyncIterator[tuple[str, grpc.aio.Chan
             for name, streams in names.items()
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"aisandbox.v1.{service}", methods),))
+    for name in ("SimulatorPoolService/Attach", "EnvironmentService/Session"):
+        streams.take_over(server, f"/aisandbox.v1.{name}", getattr(relay, name.partition("/")[2]), ())
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    streams.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield f"127.0.0.1:{port}", channel
     await server.stop(0)
+    await streams.close()
 
 
 async def simulators_of(channel: grpc.aio.Channel, pool: str = POOL) -> list[Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -80,12 +80,10 @@ def recorded(gate: Gate, method: str, behavior: Callable[..., Any]) -> Callable[
 def counted(gate: Gate, method: str, behavior: Callable[..., Any]) -> Callable[..., Any]:
     """``behavior``, a method with a stream of messages: its streams count for their peer, who may have only so many."""
 
-    @contextlib.contextmanager
-    def stream(context: Context) -> Iterator[None]:
+    def stream(context: Context) -> contextlib.AbstractContextManager[None]:
         peer = context.peer()
-        with gate.streams.stream(peer):
-            set_caller(replace(current_caller(), method=method, peer=peer))
-            yield
+        set_caller(replace(current_caller(), method=method, peer=peer))
+        return gate.streams.stream(peer)
 
     if inspect.isasyncgenfunction(behavior):
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from aisandbox_access.errors import LimitReached
 
@@ -26,20 +25,38 @@ class PeerStreams:
         self._lock = threading.Lock()
         self._open: Counter[str] = Counter()
 
-    @contextmanager
-    def stream(self, peer: str) -> Iterator[None]:
-        """A stream of the peer is open in the block. Raises LimitReached."""
-        host = host_of(peer)
+    def stream(self, peer: str) -> AbstractContextManager[None]:
+        """A stream of the peer is open in the block, which raises LimitReached where it begins."""
+        return _OpenStream(self, host_of(peer))
+
+    def begin(self, host: str) -> None:
+        """Counts a stream. Raises LimitReached."""
         with self._lock:
             if self._open[host] >= self._limit:
                 raise LimitReached(
                     f"MAX_STREAMS_PER_PEER: {host} has {self._limit:,} streams open at this server already; close some"
                 )
             self._open[host] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._open[host] -= 1
-                if not self._open[host]:
-                    del self._open[host]
+
+    def end(self, host: str) -> None:
+        """Counts it no more."""
+        with self._lock:
+            self._open[host] -= 1
+            if not self._open[host]:
+                del self._open[host]
+
+
+class _OpenStream(AbstractContextManager[None]):
+    """Small: thousands of simulators may be attached, and wait."""
+
+    __slots__ = ("_host", "_streams")
+
+    def __init__(self, streams: PeerStreams, host: str) -> None:
+        self._streams = streams
+        self._host = host
+
+    def __enter__(self) -> None:
+        self._streams.begin(self._host)
+
+    def __exit__(self, *_error: object) -> None:
+        self._streams.end(self._host)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import grpc
 from aisandbox_access import Gate, counted, recorded
+from aisandbox_environment import SimulatorRelay
+from aisandbox_process.grpc_direct import AsyncStreams
 from aisandbox_wire import OversizedMessage, bounded_parser
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError
@@ -42,6 +44,26 @@ def add_service(server: grpc.aio.Server, service: ServiceDescriptor, methods: Ma
     if missing:
         raise ValueError(f"{service.full_name} lacks {', '.join(sorted(missing))}")
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, dict(methods)),))
+
+
+def add_relay(
+    server: grpc.aio.Server,
+    service: ServiceDescriptor,
+    relay: SimulatorRelay,
+    gate: Gate,
+    streams: AsyncStreams,
+    interceptors: Sequence[Any],
+) -> None:
+    """Lets ``server`` serve ``service`` by the relay's methods; messages of its streams take the way of ``streams``.
+
+    ``interceptors``: those of the server.
+    """
+    methods = handlers(service, relay, gate, raw=True)
+    add_service(server, service, methods)
+    for method in service.methods:
+        if method.client_streaming:
+            behavior = methods[method.name].stream_stream
+            streams.take_over(server, f"/{service.full_name}/{method.name}", behavior, interceptors)
 
 
 def _handler(method: MethodDescriptor, behavior: Callable[..., Any], gate: Gate | None, raw: bool) -> Any:

@@ -18,6 +18,7 @@ from aisandbox_access import AioAdmission
 from aisandbox_environment import DIAGNOSTICS, AdapterFactory, Admit, SimulatorRelay
 from aisandbox_model_store import RunStore
 from aisandbox_process import join_host_port, most_connections, raise_open_files, split_host_port
+from aisandbox_process.grpc_direct import AsyncStreams, async_streams
 from aisandbox_process.grpc_options import connection_age, connection_limit, server_options, unanswered_pings
 from aisandbox_process.grpc_probe import health_probe
 from aisandbox_process.grpc_reflection import REFLECTION_V1, reflected_names
@@ -36,7 +37,7 @@ from aisandbox_api.health import LIVENESS, HealthMonitor, RunHealth
 from aisandbox_api.http_api import HttpApi
 from aisandbox_api.listening import listen
 from aisandbox_api.local import LocalBackend
-from aisandbox_api.method_handlers import add_service, handlers
+from aisandbox_api.method_handlers import add_relay, add_service, handlers
 from aisandbox_api.metrics import Metrics
 from aisandbox_api.owner_quotas import OwnerLimits
 from aisandbox_api.peers import Peers
@@ -144,6 +145,7 @@ class Server:
         self._adapter = HostedAdapter(adapter_factory) if adapter_factory is not None else None
         self._policy_calls = policy_calls
         self._relay: SimulatorRelay | None = None
+        self._streams: AsyncStreams | None = None
         self._forwarder: PolicyForwarder | None = None
         self._peers = Peers(settings, backend)
         self._certificate = None if settings.tls is None else ServerCertificate(settings.tls)
@@ -222,6 +224,8 @@ class Server:
                 if server is not None:
                     group.create_task(server.stop(min(grace, LONGEST_CALL_GRACE_SECONDS)))
             group.create_task(self._backend.close())
+        if self._streams is not None:
+            await self._streams.close()
         if self._training is not None:
             await self._training.close()
         await self._peers.close()
@@ -260,7 +264,7 @@ class Server:
         connections = [*connection_age(settings.max_connection_age_seconds), *connection_limit(most)]
         options = LOOPBACK_SERVER_OPTIONS if settings.grpc_host in LOOPBACK_HOSTS else SERVER_OPTIONS
         gate = self._callers.gate
-        interceptors = [AioAdmission(gate)] if gate.asks else None
+        interceptors = [AioAdmission(gate)] if gate.asks else []
         self._grpc = grpc.aio.server(options=[*options, *connections], interceptors=interceptors)
         self._training = TrainingServicer(
             self._backend,
@@ -276,15 +280,16 @@ class Server:
         self._relay = self._peers.relay(self._callers.admit_to_pool)
         self._metrics.follow_simulators(self._relay)
         progress = ProgressServicer(self._backend, self._metrics, gate.audit)
+        self._streams = await async_streams()
         if self._trainers_listen_at is None:
             add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))
         else:
             self._trainer_port = TrainerPort(
-                progress, self._relay, [*SERVER_OPTIONS, *connections], gate, self._certificate
+                progress, self._relay, self._streams, [*SERVER_OPTIONS, *connections], gate, self._certificate
             )
             self._trainers_at = self._trainer_port.bind(self._trainers_listen_at)
         for service in (SIMULATOR_POOLS, ENVIRONMENT):
-            add_service(self._grpc, service, handlers(service, self._relay, gate, raw=True))
+            add_relay(self._grpc, service, self._relay, gate, self._streams, interceptors)
         add_service(self._grpc, HEALTH, handlers(HEALTH, self._health, gate))
         names = reflected_names((*(service.full_name for service in self._services), HEALTH.full_name))
         reflecting = handlers(REFLECTION, reflection.aio.ReflectionServicer(names), gate)
@@ -315,6 +320,7 @@ class Server:
         await self._grpc.start()
         if self._trainer_port is not None:
             await self._trainer_port.start()
+        self._streams.start()
         await self._monitor.start()
 
     def _serve_metrics(self, own_address: str) -> None:

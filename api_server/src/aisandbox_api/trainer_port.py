@@ -6,16 +6,19 @@ Owns this gRPC server. Must not know what the calls do.
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 from aisandbox.v1 import environment_pb2, simulator_pool_pb2, training_progress_pb2
 from aisandbox_access import Gate
 from aisandbox_environment import SimulatorRelay
 from aisandbox_process import is_loopback
+from aisandbox_process.grpc_direct import AsyncStreams
 from aisandbox_process.grpc_options import Options
 from aisandbox_process.tls import ServerCertificate
 
 from aisandbox_api.listening import listen
-from aisandbox_api.method_handlers import add_service, handlers
+from aisandbox_api.method_handlers import add_relay, add_service, handlers
 from aisandbox_api.progress_service import ProgressServicer
 
 PROGRESS = training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressService"]
@@ -33,14 +36,16 @@ class TrainerPort:
         self,
         progress: ProgressServicer,
         relay: SimulatorRelay,
+        streams: AsyncStreams,
         options: Options,
         gate: Gate,
         certificate: ServerCertificate | None = None,
     ) -> None:
         self._certificate = certificate
-        self._grpc = grpc.aio.server(options=options)
+        interceptors: list[Any] = []
+        self._grpc = grpc.aio.server(options=options, interceptors=interceptors)
         add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))
-        add_service(self._grpc, ENVIRONMENT, handlers(ENVIRONMENT, relay, gate, raw=True))
+        add_relay(self._grpc, ENVIRONMENT, relay, gate, streams, interceptors)
         # A run counts the simulators of its pool; it attaches none.
         listing = {"ListSimulators": handlers(SIMULATOR_POOLS, relay, gate, raw=True)["ListSimulators"]}
         self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SIMULATOR_POOLS.full_name, listing),))

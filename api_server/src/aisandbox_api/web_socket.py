@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from aiohttp import WSCloseCode, WSMsgType, web
 from aisandbox_environment import SimulatorRelay
-from aisandbox_process.grpc_direct import StreamAborted
+from aisandbox_process.grpc_direct import StreamAborted, Take
 
 PING_SECONDS = 30.0
 FIRST_CLOSE_CODE = 4000
@@ -29,12 +29,17 @@ _LONGEST_REASON = 123
 class WebSocketLink:
     """A Link of the relay (aisandbox_environment) over a WebSocket."""
 
+    exchange = None
+
     def __init__(self, socket: web.WebSocketResponse, peer: str, metadata: Mapping[str, str]) -> None:
         self._socket = socket
         self.peer = peer
         self.metadata = metadata
 
-    async def read(self) -> bytes | None:
+    def ask(self) -> None:
+        """See Link."""
+
+    async def read(self, _take: Take | None = None) -> bytes | None:
         """See Link."""
         message = await self._socket.receive()
         if message.type is WSMsgType.BINARY:

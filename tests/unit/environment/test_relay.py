@@ -283,6 +283,7 @@ class PlainLink:
     """A link of a peer that sends ``messages`` and nothing after them; after so many ``reads`` it reads no more."""
 
     peer = "192.0.2.1"
+    exchange = None
 
     def __init__(self, *messages: Any, reads: int = 1) -> None:
         self.metadata = {POOL_METADATA: "arena"}
@@ -290,7 +291,9 @@ class PlainLink:
         self._reads = reads
         self.stalled = asyncio.Event()
 
-    async def read(self) -> bytes | None:
+    def ask(self) -> None: ...
+
+    async def read(self, _take: Any = None) -> bytes | None:
         return self._messages.pop(0) if self._messages else await asyncio.Future()
 
     async def write(self, message: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import threading
 from collections.abc import Callable
 
 import grpc
@@ -30,12 +31,19 @@ REGISTER, REPLY, SIMULATOR_ENDED = 1, 2, 3
 """The fields of AttachRequest."""
 REGISTERED, REQUEST, SERVICE_ENDED = 1, 2, 3
 """The fields of AttachResponse."""
-_STEP_TAG = 3 << 3 | 2
+_REPLY_TAG = bytes((REPLY << 3 | 2,))
+"""The first byte of an AttachRequest that is a `reply`."""
+_STEP_TAG = bytes((3 << 3 | 2,))
 """The first byte of a SimulatorReply that is a `step`."""
 
 
 class Place:
     """A simulator that has registered. ``ended`` is the end of its stream."""
+
+    __slots__ = (
+        "_changing", "_clock", "_end_seconds", "_ending", "_link", "_over", "_session", "_timer", "_writing",
+        "attach_time", "ended", "free_since", "registration", "run_id", "steps",
+    )  # fmt: skip
 
     def __init__(self, link: Link, registration: Registration, clock: Callable[[], float], end_seconds: float) -> None:
         self.registration = registration
@@ -48,10 +56,10 @@ class Place:
         self._clock = clock
         self._end_seconds = end_seconds
         self._writing = asyncio.Lock()
+        self._changing = threading.Lock()  # held where a session ends, and where its link's thread sends for it
         self._session: Session | None = None
         self._ending = False  # a side has ended the session, the other has not
-        self._over = asyncio.Event()  # no session, or a place that has ended
-        self._over.set()
+        self._over: asyncio.Event | None = None  # there is no session any more, or the place has ended
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -74,7 +82,7 @@ class Place:
         else:
             self.ended.set_exception(status)
             self.ended.exception()  # seen, also if nobody waits any more
-        self._over.set()
+        self._set_over()
         if self._timer is not None:
             self._timer.cancel()
         session, self._session = self._session, None
@@ -87,14 +95,14 @@ class Place:
     def begin(self, session: Session, run_id: str) -> None:
         """The place, which is free, belongs to the session from now on."""
         self._session = session
-        self._over.clear()
+        self._over = asyncio.Event()
         self.run_id = run_id
         self.log.info("session begins", run=run_id)
 
     async def read_messages(self) -> None:
         """Handles what the simulator sends until it ends; then ``ended`` is done."""
         try:
-            while (message := await self._link.read()) is not None:
+            while (message := await self._link.read(self._take)) is not None:
                 await self._handle(message)
             self.end(None)
         except StreamAborted as error:
@@ -103,6 +111,37 @@ class Place:
             self.end(aborted(grpc.StatusCode.UNAVAILABLE, str(error)))
         except Exception as error:
             self.end(aborted(grpc.StatusCode.UNAVAILABLE, f"the stream broke ({type(error).__name__})"))
+
+    def _take(self, message: bytes) -> bool:
+        """Passes a reply of an open session on at once; see Link.read."""
+        session = self._session
+        pass_on = None if session is None else session.pass_reply_on
+        if pass_on is None or message[:1] != _REPLY_TAG:
+            return False
+        try:
+            _, payload = field_of(message)
+        except InvalidFrame:
+            return False
+        self._count(payload)
+        pass_on(payload)
+        return True
+
+    def take_request(self, session: Session, message: bytes) -> bool:
+        """Passes a request of the session on at once, in the thread of the trainer's link; whether it could."""
+        exchange = self._link.exchange
+        with self._changing:
+            if exchange is None or self._session is not session:
+                return False
+            exchange(frame(REQUEST, message))
+        return True
+
+    def ask(self) -> None:
+        """Sees to it that what the simulator sends by itself is read, also while the trainer sends nothing."""
+        self._link.ask()
+
+    def _count(self, reply: bytes) -> None:
+        if reply[:1] == _STEP_TAG:
+            self.steps += self.registration.environments
 
     async def request(self, session: Session, message: bytes) -> None:
         """Sends a request of the session; nothing if it is over."""
@@ -114,7 +153,9 @@ class Place:
         """The trainer has ended the session; nothing if the simulator has done so before."""
         if self._session is not session:
             return
-        self._session, self._ending = None, True
+        with self._changing:
+            self._session, self._ending = None, True
+        self._link.ask()
         self._timer = asyncio.get_running_loop().call_later(self._end_seconds, self._give_up)
         await self._send_ended(status)
 
@@ -130,8 +171,7 @@ class Place:
             raise invalid("message", "is not an AttachRequest with exactly one field") from None
         if field == REPLY:
             if self._session is not None:
-                if payload[:1] == bytes((_STEP_TAG,)):
-                    self.steps += self.registration.environments
+                self._count(payload)
                 await self._session.reply(payload)
             elif not self._ending:  # a reply that was on its way when the session ended is discarded
                 raise invalid("reply", "came outside a session, which begins with a request `open`")
@@ -144,9 +184,10 @@ class Place:
 
     async def _simulator_ended(self, payload: bytes) -> None:
         status = ended_status(parsed(simulator_pool_pb2.SessionEnded, payload, "session_ended"))
-        session, self._session = self._session, None
+        session = self._session
         if session is not None:
-            self._ending = True
+            with self._changing:
+                self._session, self._ending = None, True
             session.end(status)
             await self._send_ended(None)
         elif not self._ending:
@@ -154,12 +195,18 @@ class Place:
         if self._timer is not None:
             self._timer.cancel()
         self._ending, self.run_id, self.free_since = False, "", self._clock()
-        self._over.set()
+        self._set_over()
         self.log.info("session ended", status="OK" if status is None else status.code.name)
 
     async def wait_until_over(self) -> None:
         """Waits until both sides have ended the session, or the simulator is lost."""
-        await self._over.wait()
+        if self._over is not None:
+            await self._over.wait()
+
+    def _set_over(self) -> None:
+        over, self._over = self._over, None
+        if over is not None:
+            over.set()
 
     def _give_up(self) -> None:
         self.end(
@@ -200,13 +247,25 @@ class Session:
         with contextlib.suppress(Exception):
             await self._trainer.write(message)
 
+    def ask(self) -> None:
+        """See Place.ask."""
+        self._place.ask()
+
+    @property
+    def pass_reply_on(self) -> Callable[[bytes], None] | None:
+        """Passes a reply on at once, in the thread of the simulator's link; None: this session cannot, or not yet."""
+        return self._trainer.exchange if self._is_open else None
+
+    def _take(self, message: bytes) -> bool:
+        return self._place.take_request(self, message)
+
     async def pass_requests(self, opening: pb.OpenRequest) -> None:
         """Passes the requests on until the trainer or the simulator ends the session; then the place knows it."""
         opening.environments = self._place.registration.environments
         ended = False
         try:
             await self._place.request(self, pb.SimulatorRequest(open=opening).SerializeToString())
-            while not self.ended.done() and (message := await self._trainer.read()) is not None:
+            while not self.ended.done() and (message := await self._trainer.read(self._take)) is not None:
                 await self._place.request(self, message)
             ended = True
         except Exception as error:

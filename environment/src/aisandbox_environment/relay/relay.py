@@ -20,7 +20,7 @@ from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 
 from aisandbox_environment.channels import POOL_METADATA
 from aisandbox_environment.relay.frames import InvalidFrame, field_of, frame
-from aisandbox_environment.relay.links import Context, GrpcLink, Link, text_metadata
+from aisandbox_environment.relay.links import Context, Link, link_of, text_metadata
 from aisandbox_environment.relay.place import REGISTER, REGISTERED, Place, Session
 from aisandbox_environment.relay.places import Places, joining_message, simulator_message
 from aisandbox_environment.relay.rate_limit import RateLimit
@@ -41,6 +41,9 @@ from aisandbox_environment.spec import read_spec
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+_ASK_SECONDS = 0.2
+"""How long the end of a simulator whose trainer sends nothing may stay unnoticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class SimulatorRelay:
         self._streams = 0
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asking: asyncio.Task[None] | None = None
         self._stopping = False
         self.replicas = Replicas(security=replica_security, token=replica_token)
 
@@ -103,7 +107,7 @@ class SimulatorRelay:
 
     async def Attach(self, _requests: Any, context: Context) -> None:  # noqa: N802 -- the service's name
         """See the proto."""
-        await _call(self.attach(GrpcLink(context)), context)
+        await _call(self.attach(link_of(context)), context)
 
     async def ListSimulators(self, request: bytes, context: Context) -> bytes:  # noqa: N802
         """See the proto."""
@@ -117,7 +121,7 @@ class SimulatorRelay:
 
     async def Session(self, _requests: Any, context: Context) -> None:  # noqa: N802
         """See the proto."""
-        await _call(self.serve_session(GrpcLink(context)), context)
+        await _call(self.serve_session(link_of(context)), context)
 
     # What they do.
 
@@ -155,6 +159,8 @@ class SimulatorRelay:
         session = Session(link, place)
         place.begin(session, opening.run_id)
         self._sessions.add(session)
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_simulators())
         self._run(session.pass_requests(opening))
         try:
             await asyncio.shield(session.ended)
@@ -162,6 +168,13 @@ class SimulatorRelay:
             self._sessions.discard(session)
             session.end(None)
             self._run(session.leave())  # at once: the last request may wait for a simulator that does not read
+
+    async def _ask_simulators(self) -> None:
+        """A simulator is asked for a reply with each request; here, while its trainer sends none, for its end."""
+        while self._sessions:
+            await asyncio.sleep(_ASK_SECONDS)
+            for session in self._sessions:
+                session.ask()
 
     def stop_streams(self) -> bool:
         """Ends every stream with UNAVAILABLE and refuses new ones; returns whether there were any."""

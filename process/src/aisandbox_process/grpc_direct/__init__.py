@@ -10,7 +10,14 @@ Needs the extra ``aisandbox-process[grpc]``, which bounds the versions of gRPC. 
 what the bytes mean.
 """
 
-from aisandbox_process.grpc_direct.choice import direct_is_used, open_stream, serve_methods, serve_streams
+from aisandbox_process.grpc_direct.async_streams import AsyncStreams
+from aisandbox_process.grpc_direct.choice import (
+    async_streams,
+    direct_is_used,
+    open_stream,
+    serve_methods,
+    serve_streams,
+)
 from aisandbox_process.grpc_direct.client_stream import ClientStream, StreamEnded
 from aisandbox_process.grpc_direct.method_server import MethodServer
 from aisandbox_process.grpc_direct.methods import (
@@ -21,21 +28,26 @@ from aisandbox_process.grpc_direct.methods import (
     StreamingMethod,
     UnaryMethod,
 )
+from aisandbox_process.grpc_direct.served_stream import ServedStream, Take
 from aisandbox_process.grpc_direct.stream_server import StreamAborted, StreamHandler, StreamServer
 
 __all__ = [
     "Admit",
     "Answer",
+    "AsyncStreams",
     "BidirectionalMethod",
     "ClientStream",
     "MethodServer",
     "Methods",
+    "ServedStream",
     "StreamAborted",
     "StreamEnded",
     "StreamHandler",
     "StreamServer",
     "StreamingMethod",
+    "Take",
     "UnaryMethod",
+    "async_streams",
     "direct_is_used",
     "open_stream",
     "serve_methods",

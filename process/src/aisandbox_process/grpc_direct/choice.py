@@ -14,6 +14,7 @@ import structlog
 
 from aisandbox_process.environ import switch
 from aisandbox_process.grpc_direct import self_test
+from aisandbox_process.grpc_direct.async_streams import AsyncStreams, DirectAsyncStreams, PublicAsyncStreams
 from aisandbox_process.grpc_direct.client_stream import ClientStream, DirectStream, Metadata, Options, PublicStream
 from aisandbox_process.grpc_direct.method_server import DirectMethodServer, MethodServer, PublicMethodServer
 from aisandbox_process.grpc_direct.methods import Methods
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 _CHECK = f"direct use of gRPC {grpc.__version__}"
 _lock = threading.Lock()
 _works: bool | None = None
+_async_work: bool | None = None
 
 
 def direct_is_used() -> bool:
@@ -73,6 +75,28 @@ def open_stream(
     """
     use_direct = direct_is_used() if direct is None else direct
     return (DirectStream if use_direct else PublicStream)(address, method, options, metadata, credentials)
+
+
+async def async_streams(*, direct: bool | None = None) -> AsyncStreams:
+    """Bidirectional methods of grpc.aio servers of the running event loop.
+
+    ``direct``: whether threads of their own poll for their messages; None: as :func:`direct_is_used` says, if a test of
+    its own, some milliseconds at the first call, succeeds too.
+    """
+    use_direct = direct_is_used() and await _async_streams_work() if direct is None else direct
+    return DirectAsyncStreams() if use_direct else PublicAsyncStreams()
+
+
+async def _async_streams_work() -> bool:
+    global _async_work
+    if _async_work is None:
+        problem = await self_test.find_async_problem()
+        if problem:
+            log.warning(
+                "direct streams of grpc.aio failed their self-test, using the slower public API", problem=problem
+            )
+        _async_work = not problem
+    return _async_work
 
 
 def serve_streams(

@@ -5,6 +5,7 @@ Must not know the setting, or what uses the result.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from typing import Any
 
 import grpc
 
+from aisandbox_process.grpc_direct.async_streams import DirectAsyncStreams
 from aisandbox_process.grpc_direct.client_stream import DirectStream, StreamEnded
 from aisandbox_process.grpc_direct.method_server import DirectMethodServer
 from aisandbox_process.grpc_direct.methods import Answer, Methods
+from aisandbox_process.grpc_direct.served_stream import ServedStream
 from aisandbox_process.grpc_direct.stream_server import DirectStreamServer
 from aisandbox_process.grpc_options import channel_options
 
@@ -23,7 +26,7 @@ TIMEOUT_SECONDS = 5.0
 """How long the self-test may take; some milliseconds are usual."""
 
 _SERVICE = "aisandbox.SelfTest"
-_MESSAGE = b"self-test"
+_MESSAGE, _LAST_MESSAGE = b"self-test", b"the last one"
 _OPTIONS: list[tuple[str, int | str]] = [
     *channel_options(ping_seconds=60),
     ("grpc.use_local_subchannel_pool", 1),
@@ -46,6 +49,46 @@ def find_problem(timeout: float = TIMEOUT_SECONDS) -> str:
     thread.start()
     thread.join(timeout)
     return results[0] if results else f"no result within {timeout:g} s"
+
+
+async def find_async_problem() -> str:
+    """As :func:`find_problem`, of the streams of grpc.aio servers, in the running event loop."""
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await _exchange_with_aio_server()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+async def _exchange_with_aio_server() -> None:
+    """Send messages that are echoed by the queue's threads, and one that is echoed by the event loop."""
+    server, streams, method = grpc.aio.server(), DirectAsyncStreams(), f"/{_SERVICE}/Async"
+    streams.take_over(server, method, _echo_stream, ())
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    streams.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", _OPTIONS) as channel:
+            call: Any = channel.stream_stream(method)()
+            for message in (_MESSAGE, _MESSAGE, _LAST_MESSAGE):
+                await call.write(message)
+                _check("the reply of an aio server", await call.read(), message)
+            await call.done_writing()
+            _check("the status of an aio server", await call.code(), grpc.StatusCode.OK)
+    finally:
+        await server.stop(0)
+        await streams.close()
+
+
+async def _echo_stream(_requests: Any, stream: ServedStream) -> None:
+    def take(message: bytes) -> bool:
+        if message == _MESSAGE:
+            stream.exchange(message)
+        return message == _MESSAGE
+
+    while (message := await stream.read(take)) is not None:
+        await stream.write(message)
 
 
 def _exchange_messages() -> None:
