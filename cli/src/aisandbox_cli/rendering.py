@@ -121,6 +121,7 @@ def details(status: pb.StatusResponse) -> list[tuple[str, str]]:
     rows = [
         ("run", status.run_id),
         ("experiment", status.experiment_id),
+        ("owner", status.owner),
         ("algorithm", f"{algorithm_name(status.algorithm)}, seed {status.seed}"),
         ("environment", environment_text(status.environment)),
         ("phase", state_text(status)),

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_cli.main import main
+from aisandbox_cli.rendering import details
 
 Status = Callable[..., pb.StatusResponse]
 
@@ -96,3 +97,9 @@ def test_cancel_of_a_run_that_is_done_fails_with_the_message_of_the_service(
     service.says("CancelTraining", service.refusal(grpc.StatusCode.FAILED_PRECONDITION, "run 'a' has succeeded"))
     assert main(["cancel", "a"]) == 1
     assert capsys.readouterr().err == "error: run 'a' has succeeded (FAILED_PRECONDITION)\n"
+
+
+def test_status_names_the_owner_where_there_is_one() -> None:
+    owned = dict(details(pb.StatusResponse(run_id="walk", algorithm=pb.ALGORITHM_PPO, owner="alice")))
+    assert owned["owner"] == "alice"
+    assert "owner" not in dict(details(pb.StatusResponse(run_id="walk", algorithm=pb.ALGORITHM_PPO)))
