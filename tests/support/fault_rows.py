@@ -131,7 +131,7 @@ ROWS = (
         "50 each",
         "the run continues or fails with the reason, no wrong transition learned",
         200,
-        8,
+        4,
         200,
     ),
     Row(
