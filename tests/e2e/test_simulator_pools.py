@@ -73,7 +73,7 @@ def _until_each_has_one(cluster: Cluster, pool: str, addresses: dict[str, str]) 
         here = [_attached(address, pool, here=True) for address in addresses.values()]
         if sum(len(found) for found in here) == SIMULATORS and not all(here):
             instance = str(next(found for found in here if found)[0].instance)
-            cluster.kubectl("delete", "pod", instance.rsplit("-", 2)[0], "--wait=false")
+            cluster.kubectl("delete", "pod", instance.rsplit("-", 2)[0], "--ignore-not-found", "--wait=false")
         return sum(len(found) for found in here) == SIMULATORS and all(here)
 
     wait_until(spread, seconds=180, every=2)
