@@ -97,6 +97,11 @@ async def test_start_without_environment_sends_none(service: Any) -> None:
         ({"request_id": "x" * 129}, "request_id"),
         ({"checkpoint_every_timesteps": -1}, "checkpoint_every_timesteps"),
         ({"evaluation": pb.Evaluation(episodes=10_001)}, "evaluation.episodes"),
+        ({"start_from": pb.StartFrom()}, "start_from"),
+        ({"start_from": pb.StartFrom(run="nobody")}, "start_from.run"),
+        ({"start_from": pb.StartFrom(zip="nothing.zip")}, "start_from.zip"),
+        ({"start_from": pb.StartFrom(zip="runs/a.zip")}, "start_from.zip"),
+        ({"stop_when": pb.StopWhen(evaluation_reward_mean=1)}, "stop_when.evaluation_reward_mean"),
     ],
 )
 async def test_start_refuses_a_bad_field_by_name(service: Any, fields: dict[str, Any], field: str) -> None:
@@ -130,6 +135,17 @@ async def test_start_refuses_an_output_path_another_unfinished_run_will_write(se
     await service.stub.CancelTraining(pb.CancelTrainingRequest(run_id=run))
     await service.done(run)
     await service.begin(model_output_path="a.zip")
+
+
+async def test_start_takes_what_another_run_has_learned_if_it_fits(service: Any) -> None:
+    first = await service.begin()
+    await service.done(first)
+    start = pb.StartFrom(run=first, checkpoint="latest")
+    assert (await service.done(await service.begin(start_from=start))).phase == pb.PHASE_SUCCEEDED
+    request = service.request(start_from=start)
+    request.hyperparameters.clear()
+    refusal = await service.refused(service.stub.StartTrainingA2C(request))
+    assert "is trained with PPO, and this run with A2C" in violations(refusal)["start_from.run"]
 
 
 async def test_start_with_the_same_request_id_is_the_same_run(service: Any) -> None:

@@ -149,6 +149,8 @@ def _beyond(schema: dict[str, Any], path: list[str], keyword: str, number: int, 
 def _value_beyond(schema: dict[str, Any], keyword: str, number: int) -> Any:
     if keyword == "maxItems":
         known = schema["items"].get("properties", {})
+        if choices := schema["items"].get("enum"):
+            return choices[:1] * (number + 1)
         entry = {"operator": "Exists"} if "operator" in known else {"name": "trainer"} if "name" in known else {}
         return [entry] * (number + 1)
     if keyword == "maxProperties":
@@ -224,6 +226,14 @@ def test_a_spec_with_everything_comes_back_as_it_was(runs: Resource, algorithm: 
             },
             {"name": "far"},
         ],
+        "startFrom": {"run": "a", "checkpoint": "step:5", "take": ["optimizer"], "digest": "sha256:" + "0" * 64},
+        "stopWhen": {
+            "episodeRewardMean": -1.5,
+            "evaluationRewardMean": 475.0,
+            "timesInARow": 3,
+            "evaluationsWithoutImprovement": 5,
+            "trainingSeconds": 9,
+        },
         "suspend": True,
         "cancel": True,
         "backoffLimit": 0,
@@ -353,6 +363,32 @@ def test_a_spec_with_everything_comes_back_as_it_was(runs: Resource, algorithm: 
             {"podTemplate": {"spec": {"serviceAccountName": "A"}}},
             "spec.podTemplate.spec.serviceAccountName",
             "must be the name of a ServiceAccount",
+        ),
+        ({"stopWhen": {}}, "spec.stopWhen", "must have at least one of episodeRewardMean"),
+        ({"stopWhen": {"trainingSeconds": 5, "timesInARow": 2}}, "spec.stopWhen", "timesInARow counts how often"),
+        ({"stopWhen": {"evaluationRewardMean": 5}}, "spec", "are never reached without evaluations"),
+        (
+            {"evaluation": {"everyTimesteps": 300}, "stopWhen": {"evaluationRewardMean": 5, "timesInARow": 4}},
+            "spec",
+            "fewer evaluations before the end than timesInARow",
+        ),
+        (
+            {"evaluation": {}, "stopWhen": {"evaluationsWithoutImprovement": 9}},
+            "spec",
+            "stopWhen.evaluationsWithoutImprovement is never reached",
+        ),
+        ({"activeDeadlineSeconds": 5, "stopWhen": {"trainingSeconds": 5}}, "spec", "fails after its activeDeadline"),
+        ({"startFrom": {}}, "spec.startFrom", "must have exactly one of run and zip"),
+        ({"startFrom": {"run": "a", "zip": "b.zip"}}, "spec.startFrom", "must have exactly one of run and zip"),
+        ({"startFrom": {"run": "a", "model": "best", "checkpoint": "latest"}}, "spec.startFrom", "one of model and"),
+        ({"startFrom": {"zip": "b.zip", "model": "best"}}, "spec.startFrom", "zip must be set without model"),
+        ({"startFrom": {"run": "a", "take": ["optimizer"]}}, "spec.startFrom", "are parts of a checkpoint only"),
+        ({"startFrom": {"run": "a", "take": ["all"]}}, "spec.startFrom.take[0]", 'supported values: "normalization"'),
+        ({"startFrom": {"zip": "../b.zip"}}, "spec.startFrom.zip", "must not contain '..'"),
+        (
+            {"startFrom": {"run": "a", "checkpoint": "latest", "take": ["replayBuffer"]}},
+            "spec",
+            "startFrom.take has replayBuffer, which the algorithm does not have",
         ),
         ({"tolerations": [{"value": "a"}]}, "spec.tolerations[0]", "must have a key, or the operator Exists"),
         (
@@ -583,7 +619,8 @@ def test_a_full_status_comes_back_as_it_was(runs: Resource, run: str) -> None:
     progress = Progress(500, 1000, 50.0, 812.5, 3.5, 487.5, 200.0, 490.0, "training", "slow", NOW, 2, 40, lesson)
     status = TrainingRunStatus(
         Phase.FAILED, NOW, NOW, progress, artifact, artifact, artifact, artifact, 2, 1, 1, 1, 50,
-        Failure("OutOfMemory", "Use less."), EarlyStop("TimeReached", "9 s."), 1, tuple(map(condition, ConditionType)),
+        Failure("OutOfMemory", "Use less."), EarlyStop("TimeReached", "9 s."), artifact, 1,
+        tuple(map(condition, ConditionType)),
     )  # fmt: skip
     runs.apply_status(run, status_to_json(status), "aisandbox-operator")
     assert status_from_json(runs.get(run)["status"]) == status

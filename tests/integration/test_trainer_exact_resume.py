@@ -38,6 +38,7 @@ from aisandbox_model_store import CHECKPOINT_ZIP, RunFolder, RunStore
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints import random_state
 from aisandbox_trainer.checkpoints.episodes import Episodes
+from aisandbox_trainer.checkpoints.weights import WEIGHTS, read_weights, read_zip
 from aisandbox_trainer.errors import StopRequested
 from aisandbox_trainer.run.attempt import run_attempt
 from aisandbox_trainer.runtime.stop import Stop
@@ -363,12 +364,17 @@ def test_interrupted_run_ends_like_one_that_was_not(
 def test_interrupted_run_ends_early_where_one_does_that_was_not(
     case: TrainingRunSpec, reason: str, tmp_path: Path
 ) -> None:
+    case = replace(case, model_output_path="final.zip")
     expected = uninterrupted(tmp_path / "a", case)
     message, run = message_of(tmp_path / "a"), run_of(tmp_path / "a")
     assert message.early_stop is not None
     assert message.early_stop.reason == reason
     assert message.timesteps < case.total_timesteps
-    assert run.model("final").digest == run.model("best").digest
+    best = run.model("best")
+    assert run.model("final").digest == best.digest
+    weights = read_weights(run.weights_of(best).path / WEIGHTS).policy
+    zipped = read_zip(tmp_path / "a/final.zip", 1 << 20).policy
+    assert all(torch.equal(tensor, zipped[name]) for name, tensor in weights.items())
     assert differences(expected, interrupted(tmp_path / "b", case, after=70)) == set()
     assert attempt(tmp_path / "a", case) == 0, "a finished run is not trained further"
     again = message_of(tmp_path / "a")

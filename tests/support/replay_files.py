@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import math
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ def read_replay_file(path: Path) -> dict[str, Any]:
     """``pos``, ``full`` and ``arrays`` by their names; each is as long as it is filled."""
     data = path.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
-    header = pickle.loads(data[8:start])
+    header = json.loads(data[8:start])
     arrays = {}
     for name, dtype, shape in header.pop("layout"):
         size = math.prod(shape) * np.dtype(dtype).itemsize

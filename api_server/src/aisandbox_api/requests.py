@@ -35,7 +35,9 @@ from aisandbox_crds import (
     Phase,
     PoolEnvironment,
     ProgressReport,
+    StartFrom,
     StopWhen,
+    TakenPart,
     TrainingRun,
     TrainingRunSpec,
     normalized_output_path,
@@ -66,6 +68,7 @@ LARGEST_START = 256 * 1024
 """Bytes of a TrainingRequest. Parsing it blocks all other calls, and a run's record repeats it."""
 
 PHASES = enumerators(Phase, pb.Phase.DESCRIPTOR)
+TAKEN_PARTS = enumerators(TakenPart, pb.TakenPart.DESCRIPTOR)
 ALGORITHMS = enumerators(Algorithm, pb.Algorithm.DESCRIPTOR)
 
 
@@ -164,10 +167,21 @@ def _spec(request: pb.TrainingRequest, algorithm: Algorithm, errors: list[FieldE
         model_output_path=_output_path(request.model_output_path),
         checkpoint_every_timesteps=request.checkpoint_every_timesteps,
         evaluation=evaluation,
+        start_from=_start_from(request, errors),
         stop_when=_stop_when(request),
         lessons=tuple(_lesson(lesson, f"lessons[{i}]", errors) for i, lesson in enumerate(request.lessons)),
         **placement_fields(request.placement, errors),
     )
+
+
+def _start_from(request: pb.TrainingRequest, errors: list[FieldError]) -> StartFrom | None:
+    if not request.HasField("start_from"):
+        return None
+    asked = request.start_from
+    if any(part not in TAKEN_PARTS for part in asked.take):
+        errors.append(FieldError("start_from.take", f"must have none but {', '.join(TakenPart)}"))
+    take = tuple(TAKEN_PARTS[part] for part in asked.take if part in TAKEN_PARTS)
+    return StartFrom(asked.run, asked.model, asked.checkpoint, _output_path(asked.zip), take, asked.digest)
 
 
 def _stop_when(request: pb.TrainingRequest) -> StopWhen | None:

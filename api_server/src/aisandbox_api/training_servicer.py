@@ -22,6 +22,7 @@ from aisandbox_crds import (
     REQUEST_ANNOTATION,
     REQUEST_DIGEST_ANNOTATION,
     Algorithm,
+    FieldError,
     TrainingRun,
     TrainingRunSpec,
 )
@@ -30,12 +31,13 @@ from aisandbox_model_store import RunStore
 from aisandbox_api.admission_checks import check_environment, check_output
 from aisandbox_api.backend import Backend
 from aisandbox_api.default_environment import environment_to_train
-from aisandbox_api.errors import RequestIdTaken
+from aisandbox_api.errors import InvalidRequest, RequestIdTaken, RunUnknown
 from aisandbox_api.owner_quotas import OwnerLimits
 from aisandbox_api.requests import given_run_id, list_query, new_run, page_token
 from aisandbox_api.responses import status_response
 from aisandbox_api.run_owner import owner_of
 from aisandbox_api.run_rights import RunRights
+from aisandbox_api.source_checks import check_source, starting_digest, writers_of
 from aisandbox_api.status_codes import abort_on_error
 
 log = structlog.get_logger()
@@ -191,7 +193,7 @@ class TrainingServicer:
             start = self._starting.get(key)
             if start is None or start.task.cancelling():
                 start = self._starting[key] = _Start()
-                start.task = asyncio.create_task(self._accept(run, start))
+                start.task = asyncio.create_task(self._accept(run, start, context.peer()))
                 start.task.add_done_callback(lambda done: self._accepted(key, done))
             accepted = await start.wait()
             digest = REQUEST_DIGEST_ANNOTATION
@@ -199,11 +201,12 @@ class TrainingServicer:
                 raise RequestIdTaken(request.request_id, accepted.name)
             return pb.TrainingResponse(run_id=accepted.name)
 
-    async def _accept(self, run: TrainingRun, start: _Start) -> TrainingRun:
+    async def _accept(self, run: TrainingRun, start: _Start, peer: str) -> TrainingRun:
         request_id = run.annotations.get(REQUEST_ANNOTATION)
         owner = owner_of(run)
         if request_id is not None and (known := await self._backend.find_request(request_id, owner)) is not None:
             return known
+        await self._check_source(run, peer)
         if not self._rights.asks or self._limits is None:
             return await self._create(run, start)
         with self._limits.start(owner, await self._backend.list()):
@@ -212,6 +215,7 @@ class TrainingServicer:
     async def _create(self, run: TrainingRun, start: _Start) -> TrainingRun:
         environment = environment_to_train(run, self._adapter_address)
         await self._check(replace(run.spec, environment=environment))
+        run = await self._with_starting_point(run)
         if run.spec.model_output_path:
             async with self._accepting:  # of two runs for one file, the second must see the first
                 others = await self._backend.list()
@@ -238,6 +242,29 @@ class TrainingServicer:
             return frozenset()
         done = (run for run in runs if run.status.phase.is_done and run.spec.model_output_path)
         return frozenset([run.name for run in done if not await self._rights.may_replace(run)])
+
+    async def _check_source(self, run: TrainingRun, peer: str) -> None:
+        """Whether the caller may take what the run starts from, and it fits. Raises InvalidRequest, AccessError."""
+        start = run.spec.start_from
+        if start is None:
+            return
+        if start.run:
+            try:
+                source = await self._rights.run(Right.MODEL, start.run, peer)
+            except RunUnknown as error:
+                raise InvalidRequest([FieldError("start_from.run", str(error))]) from error
+            check_source(run.spec, source)
+        elif self._rights.asks:
+            for writer in writers_of(start.zip, await self._backend.list()):
+                await self._rights.run(Right.MODEL, writer, peer)
+
+    async def _with_starting_point(self, run: TrainingRun) -> TrainingRun:
+        """The run with the digest of what it starts from; the same if it starts from nothing. Raises InvalidRequest."""
+        start = run.spec.start_from
+        if start is None:
+            return run
+        digest = await asyncio.to_thread(starting_digest, self._store, start)
+        return replace(run, spec=replace(run.spec, start_from=replace(start, digest=digest)))
 
     def _accepted(self, key: str, task: asyncio.Task[TrainingRun]) -> None:
         if (start := self._starting.get(key)) is not None and start.task is task:

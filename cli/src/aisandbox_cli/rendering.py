@@ -124,6 +124,7 @@ def details(status: pb.StatusResponse) -> list[tuple[str, str]]:
         ("owner", status.owner),
         ("algorithm", f"{algorithm_name(status.algorithm)}, seed {status.seed}"),
         ("environment", environment_text(status.environment)),
+        ("started from", status.started_from.path),
         ("phase", state_text(status)),
         ("timesteps", f"{status.timesteps_done:,} of {status.total_timesteps:,} ({fraction_done(status):.0%})"),
         ("metrics", ", ".join(metrics(status))),

@@ -82,7 +82,9 @@ from aisandbox_crds.spec import (
     GrpcEnvironment,
     GymnasiumEnvironment,
     PoolEnvironment,
+    StartFrom,
     StopWhen,
+    TakenPart,
     TrainingRunSpec,
 )
 from aisandbox_crds.status import (
@@ -184,7 +186,9 @@ __all__ = [
     "ProgressReport",
     "Reason",
     "SpaceSize",
+    "StartFrom",
     "StopWhen",
+    "TakenPart",
     "TerminationMessage",
     "TrainerContainer",
     "TrainerStart",

@@ -35,7 +35,7 @@ MAX_TEXT = 1000
 PUBLISHED = ("latest_checkpoint", "latest_model", "best_model")
 """What a trainer publishes: fields of a report and of the status; one that a report lacks stays as it was."""
 
-REPORTED = ("progress", *PUBLISHED, "resumed_from", "timesteps_lost", "early_stop")
+REPORTED = ("progress", *PUBLISHED, "resumed_from", "timesteps_lost", "early_stop", "started_from")
 """The fields of a status that follow from reports. Beside them, the condition CheckpointsSaved does."""
 
 _MEASURED = tuple(
@@ -133,6 +133,7 @@ def status_after_report(
         resumed_from=report.resumed_from if running else status.resumed_from,
         timesteps_lost=lost,
         early_stop=report.early_stop or status.early_stop,
+        started_from=report.started_from or status.started_from,
         conditions=_with_saved(status.conditions, report, now),
         **_published(report, status),
     )
@@ -160,6 +161,7 @@ def status_after_last_report(
         progress=_of_total(progress, total),
         timesteps_lost=lost,
         early_stop=report.early_stop or status.early_stop,
+        started_from=report.started_from or status.started_from,
         **_published(report, status),
     )
     if after == status:

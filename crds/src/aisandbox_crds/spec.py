@@ -43,6 +43,30 @@ _BLANKS = "[[:space:]]*"
 _TARGET = f"{_BLANKS}(dns:///)?{_HOST}:[0-9]{{1,5}}{_BLANKS}"
 
 
+VOLUME_PATH_RULES = (
+    CelRule("!self.startsWith('/')", "must be relative to the volume of models, not absolute"),
+    CelRule("!self.matches('(^|/)[.][.](/|$)')", "must not contain '..'"),
+    CelRule(
+        r"!self.contains(':') && !self.contains('\\')",
+        "must have / between folders, and no backslash or colon",
+    ),
+    CelRule("!self.matches('(^|/)[.]?$') || self == ''", "must end in a file name"),
+    CelRule(
+        "!self.matches('(?i)^([.]?/+)*runs(/|$)')",
+        "must not be in the folder 'runs', which holds the service's own files",
+    ),
+    CelRule(
+        r"!self.matches(r'[\p{C}\p{Zl}\p{Zp}\x{A0}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}]')",
+        "must have no control characters",
+    ),
+    CelRule(
+        "!self.matches('(?i)( |[^/.][.]+|(^|/)[.]{3,}|(^|/)(con|prn|aux|nul|com[0-9]|lpt[0-9])([.][^/]*)?)(/|$)')",
+        "must have no name that ends in a dot or space or is a device on Windows",
+    ),
+)
+"""Of a path below the volume of models, for files of users; its Python is in output_path.py."""
+
+
 class Algorithm(StrEnum):
     """The learning algorithms, by the names of their classes in stable-baselines3 and sb3-contrib.
 
@@ -219,6 +243,83 @@ class Evaluation:
     )
 
 
+class TakenPart(StrEnum):
+    """What a run can take over beside the weights, as ``startFrom.take`` spells it."""
+
+    NORMALIZATION = "normalization"
+    OPTIMIZER = "optimizer"
+    REPLAY_BUFFER = "replayBuffer"
+
+
+@dataclass(frozen=True, slots=True)
+class StartFrom:
+    """What a run starts from, instead of random weights: exactly one of run and zip."""
+
+    run: str = field(
+        default="",
+        metadata=about(
+            "The run whose weights it starts from, by its name. It is in the same namespace and has the same "
+            "algorithm; the spaces and the networks are the same too.",
+            max_length=52,
+            pattern=Pattern(
+                "([a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?)?",
+                "must be the name of a run: at most 52 lower-case letters, digits and '-'",
+            ),
+        ),
+    )
+    model: str = field(
+        default="",
+        metadata=about(
+            "Which of its models: latest, best, final, step:N or sha256:DIGEST. Without it and without checkpoint, "
+            "final if there is one, else latest.",
+            max_length=71,
+            pattern=Pattern(
+                "(latest|best|final|step:[0-9]{1,18}|sha256:[0-9a-f]{64})?",
+                "must be latest, best, final, step:N or sha256: and 64 hexadecimal digits",
+            ),
+        ),
+    )
+    checkpoint: str = field(
+        default="",
+        metadata=about(
+            "One of its checkpoints instead of a model: latest, step:N or sha256:DIGEST. Only a checkpoint has an "
+            "optimizer and a replay buffer.",
+            max_length=71,
+            pattern=Pattern(
+                "(latest|step:[0-9]{1,18}|sha256:[0-9a-f]{64})?",
+                "must be latest, step:N or sha256: and 64 hexadecimal digits",
+            ),
+        ),
+    )
+    zip: str = field(
+        default="",
+        metadata=about(
+            "Instead of a run, a zip file that stable-baselines3 has saved, relative to the volume of models, as "
+            "team/my_model.zip. What is pickled in it is not read.",
+            max_length=MAX_PATH_LENGTH,
+            cel=VOLUME_PATH_RULES,
+        ),
+    )
+    take: tuple[TakenPart, ...] = field(
+        default=(),
+        metadata=about(
+            "What is taken over beside the weights (and the entropy coefficient): normalization (the statistics of "
+            "VecNormalize), optimizer, replayBuffer. Without it, nothing.",
+            max_entries=3,
+            schema={"x-kubernetes-list-type": "set"},
+        ),
+    )
+    digest: str = field(
+        default="",
+        metadata=about(
+            "The digest that the model, the checkpoint or the zip file must have, as sha256:...; a start over gRPC "
+            "fills it in. Without it, the one found when the first attempt begins.",
+            max_length=71,
+            pattern=Pattern("(sha256:[0-9a-f]{64})?", "must be sha256: and 64 hexadecimal digits"),
+        ),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class StopWhen:
     """What ends a run before totalTimesteps, as Succeeded: whichever of them comes first."""
@@ -388,28 +489,7 @@ class TrainingRunSpec:
             "volume of models, as team/my_model.zip; .zip is added to a name without a suffix. Without it, or "
             "empty, no copy is made; checkpoints and models are in the run's own folder in any case.",
             max_length=MAX_PATH_LENGTH,
-            cel=(
-                CelRule("!self.startsWith('/')", "must be relative to the volume of models, not absolute"),
-                CelRule("!self.matches('(^|/)[.][.](/|$)')", "must not contain '..'"),
-                CelRule(
-                    r"!self.contains(':') && !self.contains('\\')",
-                    "must have / between folders, and no backslash or colon",
-                ),
-                CelRule("!self.matches('(^|/)[.]?$') || self == ''", "must end in a file name"),
-                CelRule(
-                    "!self.matches('(?i)^([.]?/+)*runs(/|$)')",
-                    "must not be in the folder 'runs', which holds the service's own files",
-                ),
-                CelRule(
-                    r"!self.matches(r'[\p{C}\p{Zl}\p{Zp}\x{A0}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}]')",
-                    "must have no control characters",
-                ),
-                CelRule(
-                    "!self.matches('(?i)( |[^/.][.]+|(^|/)[.]{3,}|"
-                    "(^|/)(con|prn|aux|nul|com[0-9]|lpt[0-9])([.][^/]*)?)(/|$)')",
-                    "must have no name that ends in a dot or space or is a device on Windows",
-                ),
-            ),
+            cel=VOLUME_PATH_RULES,
         ),
     )
     checkpoint_every_timesteps: int = field(
@@ -428,6 +508,13 @@ class TrainingRunSpec:
         metadata=about(
             "Episodes played during training on an environment of their own; the best model is that of the "
             "best evaluation. Without it there is no evaluation.",
+        ),
+    )
+    start_from: StartFrom | None = field(
+        default=None,
+        metadata=about(
+            "What the run starts from: the weights of another run, or of a file. Its first attempt saves a checkpoint "
+            "of them at step 0, from which it is resumed. Without it, random weights.",
         ),
     )
     stop_when: StopWhen | None = field(

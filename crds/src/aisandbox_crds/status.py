@@ -149,6 +149,7 @@ class ProgressReport:
     timesteps_dropped: int = 0
     early_stop: EarlyStop | None = None
     lesson: LessonProgress | None = None
+    started_from: Artifact | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,6 +427,13 @@ class TrainingRunStatus:
         default=None,
         metadata=about(
             "Why the run ended before totalTimesteps, by spec.stopWhen; its final model is the best one then.",
+            schema=_ATOMIC,
+        ),
+    )
+    started_from: Artifact | None = field(
+        default=None,
+        metadata=about(
+            "What the run started from, by spec.startFrom; its path is relative to the volume.",
             schema=_ATOMIC,
         ),
     )

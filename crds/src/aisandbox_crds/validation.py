@@ -34,6 +34,7 @@ from aisandbox_crds.spec import (
     PoolEnvironment,
     TrainingRunSpec,
 )
+from aisandbox_crds.start_rules import start_errors
 from aisandbox_crds.stop_rules import stop_errors
 
 _DEEPEST = 3
@@ -55,6 +56,7 @@ def validate_spec(spec: TrainingRunSpec) -> None:
         errors.extend(error.errors)
     else:
         errors.extend(_environment_count_errors(spec, hyperparameters))
+        errors.extend(start_errors(spec, hyperparameters))
         errors.extend(stop_errors(spec, hyperparameters))
     if not errors:
         fields = spec_to_json(spec)
@@ -99,6 +101,9 @@ def _errors(spec: TrainingRunSpec) -> Iterator[FieldError]:
     yield from _problem("model_output_path", output_path_problem(spec.model_output_path))
     if spec.evaluation is not None:
         yield from object_errors(spec.evaluation, "evaluation.")
+    if spec.start_from is not None:
+        yield from object_errors(spec.start_from, "start_from.")
+        yield from _problem("start_from.zip", output_path_problem(spec.start_from.zip))
     if spec.stop_when is not None:
         yield from object_errors(spec.stop_when, "stop_when.")
     yield from lesson_errors(spec.lessons, spec.total_timesteps)

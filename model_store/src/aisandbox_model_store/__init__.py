@@ -11,6 +11,7 @@ from aisandbox_model_store.artifacts import Bundle, Published
 from aisandbox_model_store.atomic_file import create_folder, write_atomically
 from aisandbox_model_store.errors import (
     RUN_ID_REQUIRED,
+    CheckpointNotFound,
     Damaged,
     DiskFull,
     Fenced,
@@ -31,6 +32,7 @@ from aisandbox_model_store.regular_file import open_regular, read_regular
 from aisandbox_model_store.run_folder import RunFolder
 from aisandbox_model_store.run_store import RunStore
 from aisandbox_model_store.selection import ModelSelector, Pointer, parse_selector
+from aisandbox_model_store.starting_points import StartingPoint, file_digest, find_file, find_published
 from aisandbox_model_store.writer import Writer
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "RUNS_FOLDER",
     "RUN_ID_REQUIRED",
     "Bundle",
+    "CheckpointNotFound",
     "Damaged",
     "DiskFull",
     "Fenced",
@@ -57,8 +60,12 @@ __all__ = [
     "RunNotFound",
     "RunReplaced",
     "RunStore",
+    "StartingPoint",
     "Writer",
     "create_folder",
+    "file_digest",
+    "find_file",
+    "find_published",
     "open_regular",
     "parse_selector",
     "read_regular",

@@ -5,6 +5,7 @@
     ├── InvalidRunId         not a valid name of a run; permanent
     ├── InvalidSelector      not latest, best, final, step:N or sha256:...; permanent
     ├── ModelNotFound        the run has no such model (transient while it trains)
+    ├── CheckpointNotFound   the run has no such checkpoint (transient while it trains)
     ├── InvalidArtifact      files that cannot be published: not a flat set of regular files; permanent
     ├── OutsideRoot          an output path that leaves MODELS_DIR or is reserved; permanent
     ├── Damaged              the bytes on disk are not the bytes that were published; permanent
@@ -63,6 +64,16 @@ class ModelNotFound(ModelStoreError):
 
     def __init__(self, run: str, selector: str, why: str) -> None:
         super().__init__(f"run {run!r} has no model {selector!r}: {why}")
+        self.run = run
+        self.selector = selector
+        self.why = why
+
+
+class CheckpointNotFound(ModelStoreError):
+    """The run ``run`` has no checkpoint ``selector``, because of ``why``."""
+
+    def __init__(self, run: str, selector: str, why: str) -> None:
+        super().__init__(f"run {run!r} has no checkpoint {selector!r}: {why}")
         self.run = run
         self.selector = selector
         self.why = why

@@ -3,6 +3,8 @@
     MODELS_DIR/runs/RUN/{uid,trainingrun.json}
     MODELS_DIR/runs/RUN/models/STEP/{manifest.json and the files of aisandbox_model_store.served_model}
     MODELS_DIR/runs/RUN/models/{latest,best,final}
+    MODELS_DIR/runs/RUN/weights/STEP/{manifest.json and the trainer's files}
+    MODELS_DIR/runs/RUN/started-from.json
     MODELS_DIR/runs/RUN/{attempts,logs}/
     CHECKPOINT_DIR/runs/RUN/checkpoints/STEP/{manifest.json, model.zip, the trainer's other files}
 
@@ -11,12 +13,16 @@ Runs that exist have these names: none may change. Must not know how the files a
 
 RUNS_FOLDER = "runs"
 MODELS_FOLDER = "models"
+WEIGHTS_FOLDER = "weights"
+"""The weights of each published model, for runs that start from it; models themselves can only act."""
 CHECKPOINTS_FOLDER = "checkpoints"
 LOGS_FOLDER = "logs"
 ATTEMPTS_FOLDER = "attempts"
 RECORD_FILE = "trainingrun.json"
 """The run's record, which the local backend keeps."""
 UID_FILE = "uid"
+SOURCE_FILE = "started-from.json"
+"""What the run starts from, as its first attempt has found it."""
 MANIFEST_FILE = "manifest.json"
 CHECKPOINT_ZIP = "model.zip"
 """The file of a checkpoint that Stable-Baselines3 can load."""

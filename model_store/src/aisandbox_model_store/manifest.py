@@ -104,13 +104,13 @@ def describe_folder(folder: Path, kind: str, timesteps: int, details: Mapping[st
     for name in sorted(os.listdir(folder)):
         if not _is_plain(name) or not stat.S_ISREG(os.lstat(folder / name).st_mode):
             raise InvalidArtifact(name, "an artifact is a flat folder of regular files")
-        files[name] = _entry_of(folder / name)
+        files[name] = entry_of(folder / name)
     if not files:
         raise InvalidArtifact(str(timesteps), "an artifact has at least one file")
     return Manifest(kind, timesteps, files, dict(details))
 
 
-def _entry_of(path: Path) -> FileEntry:
+def entry_of(path: Path) -> FileEntry:
     """Return a file's size and digest without holding it in memory: a replay buffer may have gigabytes."""
     digest, size = hashlib.sha256(), 0
     for chunk in _chunks(path):
@@ -129,7 +129,7 @@ def verify_folder(folder: Path, manifest: Manifest) -> None:
     """Compare every byte of a folder with its manifest. Raises Damaged naming the first difference, OSError."""
     check_names(folder, manifest)
     for name, entry in manifest.files.items():
-        _check(folder, name, entry, _entry_of(folder / name))
+        _check(folder, name, entry, entry_of(folder / name))
 
 
 def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:

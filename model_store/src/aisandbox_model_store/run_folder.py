@@ -20,9 +20,9 @@ from aisandbox_model_store.artifacts import (
     read_published,
 )
 from aisandbox_model_store.checkpoint_recovery import newest_intact_checkpoint
-from aisandbox_model_store.errors import Damaged, ModelNotFound, RunNotFound
-from aisandbox_model_store.layout import LOGS_FOLDER, MODELS_FOLDER, RECORD_FILE
-from aisandbox_model_store.manifest import read_files
+from aisandbox_model_store.errors import CheckpointNotFound, Damaged, InvalidSelector, ModelNotFound, RunNotFound
+from aisandbox_model_store.layout import LOGS_FOLDER, MODELS_FOLDER, RECORD_FILE, SOURCE_FILE, WEIGHTS_FOLDER
+from aisandbox_model_store.manifest import read_files, verify_folder
 from aisandbox_model_store.ownership import uid_of
 from aisandbox_model_store.regular_file import read_regular
 from aisandbox_model_store.selection import ModelSelector, Pointer, decode_pointer, parse_selector
@@ -30,6 +30,8 @@ from aisandbox_model_store.selection import ModelSelector, Pointer, decode_point
 if TYPE_CHECKING:
     from aisandbox_model_store.writer import Writer
 
+MODEL_DETAIL = "model"
+"""The detail of the manifest of weights with the digest of their model."""
 LARGEST_POINTER = 64 * 1024
 """Bytes."""
 _LOAD_ATTEMPTS = 8
@@ -49,6 +51,16 @@ class RunFolder:
     def models_path(self) -> Path:
         """The folder of the models and the pointers to them."""
         return self.path / MODELS_FOLDER
+
+    @property
+    def weights_path(self) -> Path:
+        """The folder of the weights of the models."""
+        return self.path / WEIGHTS_FOLDER
+
+    @property
+    def source_path(self) -> Path:
+        """The file that says what the run starts from; only of a run that starts from something."""
+        return self.path / SOURCE_FILE
 
     @property
     def logs_path(self) -> Path:
@@ -109,6 +121,36 @@ class RunFolder:
             if parsed.timesteps == published.timesteps or parsed.digest == published.digest:
                 return published
         raise self._not_found(selector, parsed)
+
+    def checkpoint(self, selector: str) -> Published:
+        """Return the checkpoint that ``selector`` names: latest, step:N or sha256:...; its files are not read.
+
+        For a run that starts from this one: nothing here is changed. Raises InvalidSelector, RunNotFound,
+        CheckpointNotFound.
+        """
+        parsed = parse_selector(selector)
+        if parsed.pointer not in ("", "latest"):
+            raise InvalidSelector(selector, "must be latest, step:N or sha256: and 64 hexadecimal digits")
+        checkpoints = self.checkpoints()
+        for published in checkpoints:
+            if parsed.pointer or parsed.timesteps == published.timesteps or parsed.digest == published.digest:
+                return published
+        if not self.path.is_dir():
+            raise RunNotFound(self.run_id)
+        steps = ", ".join(str(published.timesteps) for published in checkpoints)
+        why = f"it has checkpoints of the steps {steps}" if steps else "no checkpoint is published yet"
+        raise CheckpointNotFound(self.run_id, selector, why)
+
+    def weights_of(self, model: Published) -> Published:
+        """Return the weights of a model. Raises ModelNotFound for one of a version that did not publish them."""
+        for published in list_published(self.weights_path):
+            if published.manifest.details.get(MODEL_DETAIL) == model.digest:
+                return published
+        raise ModelNotFound(self.run_id, model.digest, "its weights are not published; a checkpoint has them too")
+
+    def verify(self, published: Published) -> None:
+        """Compare every byte of an artifact with its manifest. Raises Damaged, OSError."""
+        verify_folder(published.path, published.manifest)
 
     def pointer(self, name: str) -> Pointer | None:
         """Return what ``name`` (latest, best, final) points to now, or None. Raises Damaged, OSError."""

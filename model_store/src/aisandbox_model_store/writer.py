@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from aisandbox_model_store.artifacts import Published, artifact_order, next_name
+from aisandbox_model_store.artifacts import Published, artifact_order, list_published, next_name
 from aisandbox_model_store.atomic_file import (
     create_folder,
     discard,
@@ -37,7 +37,7 @@ from aisandbox_model_store.errors import Damaged, DiskFull, InvalidArtifact
 from aisandbox_model_store.layout import ATTEMPTS_FOLDER, MANIFEST_FILE, POINTERS
 from aisandbox_model_store.manifest import describe_folder, digest_of, verify_folder
 from aisandbox_model_store.ownership import check_owner, take_ownership
-from aisandbox_model_store.run_folder import RunFolder
+from aisandbox_model_store.run_folder import MODEL_DETAIL, RunFolder
 from aisandbox_model_store.selection import Pointer, encode_pointer
 
 _TEMPORARY = re.compile(r"\.tmp-([0-9]+)-[0-9a-f]+")
@@ -52,7 +52,7 @@ def claim(run: RunFolder, attempt: int | None, uid: str = "") -> Writer:
     with raise_disk_full(run.path.parent):
         for root in run.roots if uid else ():
             take_ownership(root, uid)
-        for folder in (attempts, run.models_path, run.checkpoints_path, run.logs_path):
+        for folder in (attempts, run.models_path, run.weights_path, run.checkpoints_path, run.logs_path):
             create_folder(folder)
         attempt = claim_attempt(attempts, attempt)
         sync_folder(attempts)
@@ -63,7 +63,7 @@ def claim(run: RunFolder, attempt: int | None, uid: str = "") -> Writer:
 
 
 def _remove_leftovers(run: RunFolder, attempt: int) -> None:
-    for parent in (run.models_path, run.checkpoints_path):
+    for parent in (run.models_path, run.weights_path, run.checkpoints_path):
         for name in os.listdir(parent):
             match = _TEMPORARY.fullmatch(name)
             if name.startswith(_REMOVED):
@@ -113,14 +113,30 @@ class Writer:
         self, timesteps: int, files: Mapping[str, bytes], details: Mapping[str, str] | None = None
     ) -> Published:
         """Publish a model with these contents by file name. Raises also InvalidArtifact."""
+        return self._publish_files(self.run.models_path, "model", timesteps, files, details or {})
+
+    def publish_weights(self, model: Published, files: Mapping[str, bytes]) -> Published:
+        """Publish the weights of a published model, with these contents by file name. Raises also InvalidArtifact."""
+        details = {MODEL_DETAIL: model.digest}
+        return self._publish_files(self.run.weights_path, "weights", model.timesteps, files, details)
+
+    def record_source(self, data: bytes) -> None:
+        """Write what the run starts from."""
+        with self._temporary(self.run.weights_path) as temporary:
+            write_durably(temporary, data)
+            self._rename(temporary, self.run.source_path)
+
+    def _publish_files(
+        self, parent: Path, kind: str, timesteps: int, files: Mapping[str, bytes], details: Mapping[str, str]
+    ) -> Published:
         for name in files:
             if Path(name).name != name:
                 raise InvalidArtifact(name, "must be a plain file name")
-        with self._temporary(self.run.models_path) as folder:
+        with self._temporary(parent) as folder:
             folder.mkdir()
             for name, data in files.items():
                 (folder / name).write_bytes(data)
-            return self._publish(folder, "model", timesteps, details or {})
+            return self._publish(folder, kind, timesteps, details)
 
     def _publish(self, folder: Path, kind: str, timesteps: int, details: Mapping[str, str]) -> Published:
         if not 0 <= timesteps < 10**18:
@@ -142,8 +158,7 @@ class Writer:
 
     def _already_published(self, parent: Path, timesteps: int, digest: str) -> Published | None:
         """Return an intact artifact with the same contents, which an earlier attempt may have published."""
-        listed = self.run.models() if parent == self.run.models_path else self.run.checkpoints()
-        for published in listed:
+        for published in list_published(parent):
             if published.timesteps == timesteps and published.digest == digest:
                 with contextlib.suppress(Damaged, OSError):
                     verify_folder(published.path, published.manifest)
@@ -187,20 +202,27 @@ class Writer:
         return self._retain(checkpoints, keep, frozenset())
 
     def retain_models(self, keep: int) -> list[str]:
-        """Remove all but the newest ``keep`` models and those with a pointer; return the removed, as above."""
+        """Remove all but the newest ``keep`` models and those with a pointer; return the removed, as above.
+
+        Weights go with their model.
+        """
         pointers = [self.run.pointer(name) for name in POINTERS]
-        return self._retain(self.run.models(), keep, frozenset(p.folder for p in pointers if p is not None))
+        removed = self._retain(self.run.models(), keep, frozenset(p.folder for p in pointers if p is not None))
+        kept = {published.digest for published in self.run.models()}
+        weights = list_published(self.run.weights_path)
+        old = [each for each in weights if each.manifest.details.get(MODEL_DETAIL) not in kept]
+        return removed + self._remove(old)
 
     def _retain(self, newest_first: list[Published], keep: int, protected: frozenset[str]) -> list[str]:
         if keep < 1:
             raise ValueError(f"keep: must be at least 1, got {keep}")
-        removed = []
-        for published in newest_first[keep:]:
-            if published.path.name not in protected:
-                self.check_fencing_token()
-                _remove_atomically(published.path)
-                removed.append(published.relative)
-        return removed
+        return self._remove([each for each in newest_first[keep:] if each.path.name not in protected])
+
+    def _remove(self, artifacts: list[Published]) -> list[str]:
+        for published in artifacts:
+            self.check_fencing_token()
+            _remove_atomically(published.path)
+        return [published.relative for published in artifacts]
 
     def _rename(self, temporary: Path, path: Path) -> None:
         """Check the fencing token, rename, and flush: the only way in which a file of a run becomes visible."""

@@ -217,6 +217,7 @@ def read_termination_message(text: object) -> tuple[TerminationMessage | None, s
         latest_model=_valid(message.latest_model),
         best_model=_valid(message.best_model),
         resumed_from=_valid(message.resumed_from),
+        started_from=_valid(message.started_from),
         early_stop=message.early_stop and bounded_early_stop(message.early_stop),
     ), ""
 

@@ -69,7 +69,7 @@ def own_fields(status: TrainingRunStatus) -> dict[str, Any]:
     """What the operator applies of a status, as JSON; counts are written even when they are 0."""
     own = tuple(each for each in status.conditions if each.type in OWN or status.phase.is_done)
     document = status_to_json(replace(status, conditions=own))
-    names = (*_OWN, *PUBLISHED, "early_stop", *(("resumed_from",) if status.phase.is_done else ()))
+    names = (*_OWN, *PUBLISHED, "early_stop", "started_from", *(("resumed_from",) if status.phase.is_done else ()))
     fields = {camel_case(name): document[camel_case(name)] for name in names if camel_case(name) in document}
     for name in _COUNTS:
         fields[camel_case(name)] = getattr(status, name)

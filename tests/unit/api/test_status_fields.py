@@ -47,6 +47,7 @@ FULL = ProgressReport(
     timesteps_dropped=40,
     early_stop=EarlyStop("RewardReached", "enough"),
     lesson=LessonProgress("ice", 2, 3, 10, 500, 1.5),
+    started_from=MADE,
 )
 REPORT = {field.name for field in fields(ProgressReport)}
 STATUS = {field.name for field in fields(TrainingRunStatus)}

@@ -314,3 +314,37 @@ def test_train_says_what_is_wrong_with_a_file_of_lessons(
     error = capsys.readouterr().err
     assert "--lessons" in error
     assert says in error
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        (["--start-from", "exp-1"], pb.StartFrom(run="exp-1")),
+        (["--start-from", "exp-1:best"], pb.StartFrom(run="exp-1", model="best")),
+        (["--start-from", "exp-1:step:500"], pb.StartFrom(run="exp-1", model="step:500")),
+        (
+            ["--start-from", "exp-1:checkpoint", "--take", "replay-buffer", "--take", "optimizer"],
+            pb.StartFrom(run="exp-1", checkpoint="latest", take=[pb.TAKEN_PART_REPLAY_BUFFER, pb.TAKEN_PART_OPTIMIZER]),
+        ),
+        (["--start-from", "exp-1:checkpoint:500"], pb.StartFrom(run="exp-1", checkpoint="step:500")),
+        (["--start-from", "team/a.zip"], pb.StartFrom(zip="team/a.zip")),
+    ],
+)
+def test_train_sends_what_a_run_starts_from(service: Any, options: list[str], sent: pb.StartFrom) -> None:
+    service.says("StartTrainingPPO", pb.TrainingResponse(run_id="exp-2"))
+    assert main(["train", "ppo", "--detach", *options]) == 0
+    assert service.requests("StartTrainingPPO")[0].start_from == sent
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--take", "optimizer"], "--take: only with --start-from"),
+        (["--start-from", "exp-1", "--take", "all"], "--take all: must be one of normalization, optimizer"),
+    ],
+)
+def test_train_names_a_part_that_it_cannot_send(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "ppo", *options]) == 2
+    assert message in capsys.readouterr().err

@@ -24,7 +24,9 @@ from aisandbox_crds.spec import (
     GrpcEnvironment,
     GymnasiumEnvironment,
     PoolEnvironment,
+    StartFrom,
     StopWhen,
+    TakenPart,
     TrainingRunSpec,
 )
 from aisandbox_crds.validation import validate_names, validate_spec
@@ -421,3 +423,42 @@ def test_stop_that_means_nothing_or_is_never_reached_is_refused(spec: TrainingRu
         found = str(error)
     assert refused in found
     assert bool(refused) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("start", "refused"),
+    [
+        (StartFrom("walker-1", "best"), ""),
+        (StartFrom(zip="team/a.zip"), ""),
+        (StartFrom("walker-1", checkpoint="step:500", take=(TakenPart.OPTIMIZER, TakenPart.REPLAY_BUFFER)), ""),
+        (StartFrom(), "start_from: must have exactly one of run and zip"),
+        (StartFrom("walker-1", zip="a.zip"), "start_from: must have exactly one of run and zip"),
+        (StartFrom("Walker"), "start_from.run: must be the name of a run"),
+        (StartFrom("walker-1", "newest"), "start_from.model: must be latest, best, final, step:N or sha256:"),
+        (StartFrom("walker-1", "best", "latest"), "start_from.checkpoint: must not be set beside model"),
+        (StartFrom("walker-1", checkpoint="best"), "start_from.checkpoint: must be latest, step:N or sha256:"),
+        (StartFrom("best", zip="", digest="sha256:1"), "start_from.digest: must be sha256: and 64 hexadecimal digits"),
+        (StartFrom(zip="../a.zip"), "start_from.zip: must not contain '..'"),
+        (StartFrom(zip="runs/walker-1/a.zip"), "start_from.zip: must not be in the folder 'runs'"),
+        (StartFrom(model="best", zip="a.zip"), "start_from.model: is of a run"),
+        (StartFrom("walker-1", take=(TakenPart.OPTIMIZER,)), "optimizer is a part of a checkpoint only"),
+        (StartFrom(zip="a.zip", take=(TakenPart.REPLAY_BUFFER,)), "replayBuffer is a part of a checkpoint only"),
+        (StartFrom(zip="a.zip", take=(TakenPart.NORMALIZATION,)), "a zip file of stable-baselines3 has no norm"),
+        (StartFrom("walker-1", take=(TakenPart.NORMALIZATION,)), "normalization needs the hyperparameter normalize"),
+        (StartFrom("a", checkpoint="latest", take=(TakenPart.OPTIMIZER,) * 2), "must have each part once"),
+    ],
+)
+def test_source_that_means_nothing_is_refused(start: StartFrom, refused: str) -> None:
+    try:
+        validate_spec(TrainingRunSpec(Algorithm.SAC, 1000, start_from=start))
+        found = ""
+    except InvalidRun as error:
+        found = str(error)
+    assert refused in found
+    assert bool(refused) == bool(found)
+
+
+def test_replay_buffer_is_taken_over_by_algorithms_that_have_one() -> None:
+    start = StartFrom("walker-1", checkpoint="latest", take=(TakenPart.REPLAY_BUFFER,))
+    with pytest.raises(InvalidRun, match="PPO has no replay buffer; DQN, SAC"):
+        validate_spec(replace(SPEC, start_from=start))

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import errno
+import json
+import pickle
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +109,23 @@ def test_checkpoint_of_a_replay_buffer_has_only_what_is_filled(tmp_path: Path) -
     assert (tmp_path / checkpoints.REPLAY_BUFFER).stat().st_size < 20_000
 
 
-def test_checkpoint_of_a_full_replay_buffer_goes_round(tmp_path: Path) -> None:
+def _with_pickled_header(path: Path) -> None:
+    """As an earlier version wrote it."""
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = pickle.dumps(json.loads(data[8:start]))
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data[start:])
+
+
+@pytest.mark.parametrize("change", [lambda path: None, _with_pickled_header], ids=["now", "earlier version"])
+def test_checkpoint_of_a_full_replay_buffer_goes_round(change: Callable[[Path], None], tmp_path: Path) -> None:
     env = vectorized(lambda: gym.make("CartPole-v1"), 1)
     model = DQN("MlpPolicy", env, buffer_size=50, learning_starts=1000, device="cpu")
     model.learn(70)
     checkpoints.save(
         tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), TrainingState.capture(model, EvaluationResults(), 0)
     )
+    change(tmp_path / checkpoints.REPLAY_BUFFER)
     loaded, _ = checkpoints.load(tmp_path, DQN, vectorized(lambda: gym.make("CartPole-v1"), 1), "cpu")
     assert isinstance(loaded, DQN)
     assert loaded.replay_buffer is not None

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -186,6 +187,12 @@ def count_updates(model: Any, updates: int) -> int:
 def vec_normalize(model: BaseAlgorithm) -> VecNormalize | None:
     """The VecNormalize with which a replay buffer's rows are normalised."""
     return model._vec_normalize_env
+
+
+def variables_of(model: BaseAlgorithm) -> dict[str, torch.Tensor]:
+    """The tensors of the algorithm itself that it trains, by their names: log_ent_coef, where it is not fixed."""
+    names = model._get_torch_save_params()[1]
+    return {name: tensor for name in names if (tensor := getattr(model, name)).requires_grad}
 
 
 class Unsaved(BaseAlgorithm):

@@ -11,6 +11,7 @@
     │   ├── SimulatorChanged         the simulator came back with other spaces
     │   ├── InvalidEnvironmentReply  an environment of this process that violates its own spaces
     │   ├── NonFiniteTraining        the policy's weights became NaN or infinite
+    │   ├── CannotStartFrom          what the run starts from does not exist, is damaged or does not fit
     │   ├── NotEnoughMemory          the buffers and networks need more than the trainer may take
     │   └── CannotExport             a policy that cannot be written as an ONNX file
     └── RetryableError               another attempt may succeed
@@ -88,6 +89,12 @@ class NonFiniteTraining(PermanentError):
     """An update left weights that are NaN or infinite."""
 
     reason = Reason.NON_FINITE_TRAINING
+
+
+class CannotStartFrom(PermanentError):
+    """What the run is to start from does not exist, is damaged, or does not fit it; the message names both."""
+
+    reason = Reason.CANNOT_START_FROM
 
 
 class NotEnoughMemory(PermanentError):

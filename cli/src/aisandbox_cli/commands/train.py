@@ -29,6 +29,13 @@ NUMBERS: Mapping[str, int] = {name.lower(): number for number, name in ALGORITHM
 STOP_RULES = pb.StopWhen.DESCRIPTOR.fields_by_name
 """The names of --stop-when and their fields."""
 
+PARTS: Mapping[str, int] = {
+    name.removeprefix("TAKEN_PART_").lower().replace("_", "-"): number
+    for name, number in pb.TakenPart.items()
+    if number
+}
+"""The values of --take."""
+
 _SERVICE = pb.DESCRIPTOR.services_by_name["PolicyTrainerService"]
 
 
@@ -146,6 +153,18 @@ def train(
     evaluate_stochastic: Annotated[
         bool, typer.Option("--evaluate-stochastic", help="Sample actions in evaluations.")
     ] = False,
+    start_from: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help="Start from the weights of RUN, RUN:best (or latest, final, step:N), RUN:checkpoint, "
+            "RUN:checkpoint:N, or of an SB3 zip file, relative to MODELS_DIR.",
+        ),
+    ] = "",
+    take: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help=f"What else to take over from --start-from: {', '.join(PARTS)}; repeatable."),
+    ] = None,
     stop_when: Annotated[
         list[str] | None,
         typer.Option(
@@ -187,6 +206,7 @@ def train(
       aisandbox train ppo -t 20000
       aisandbox train ppo --simulator 127.0.0.1:50061 -t 1e6 --evaluate
       aisandbox train sac --gymnasium Pendulum-v1 -t 20000
+      aisandbox train sac --gymnasium Pendulum-v1 --start-from RUN:best
       aisandbox train ppo -t 1e6 --evaluate --stop-when evaluation_reward_mean=475
       aisandbox train ppo --pool arena --environments 8 --minimum 2
       aisandbox train ppo --simulator 127.0.0.1:50061 --lessons lessons.yaml
@@ -221,6 +241,8 @@ def train(
                 stochastic=evaluate_stochastic,
             )
         )
+    if start_from or take:
+        request.start_from.CopyFrom(_start_from(start_from, take or []))
     if stop_when:
         request.stop_when.CopyFrom(_stop_when(stop_when))
     with connect(address) as service:
@@ -231,6 +253,25 @@ def train(
             print(f"Started {response.run_id}.", flush=True)
         if not detach:
             raise typer.Exit(show_until_done(service, response.run_id, as_json=as_json))
+
+
+def _start_from(source: str, take: list[str]) -> pb.StartFrom:
+    """The message of ``--start-from SOURCE --take PART``; the service checks the names."""
+    if not source:
+        raise UsageError("--take: only with --start-from")
+    parts = [part.lower().replace("_", "-") for part in take]
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise UsageError(f"--take {unknown[0]}: must be one of {', '.join(PARTS)}")
+    start = pb.StartFrom(take=[PARTS[part] for part in parts])  # type: ignore[misc]
+    run, _, selector = source.partition(":")
+    kind, _, step = selector.partition(":")
+    if source.lower().endswith(".zip") or "/" in source:
+        start.zip = source
+    elif kind == "checkpoint":
+        start.run, start.checkpoint = run, f"step:{step}" if step.isdecimal() else step or "latest"
+    else:
+        start.run, start.model = run, selector
+    return start
 
 
 def _stop_when(rules: list[str]) -> pb.StopWhen:

@@ -27,6 +27,9 @@ public sealed record Training
     /// <summary>Episodes played with the policy during training, in an environment of their own. Null: none.</summary>
     public EvaluationPlan? Evaluation { get; init; }
 
+    /// <summary>What the run starts from: what another run, or a file, has learned. Null: random weights.</summary>
+    public StartingPoint? StartFrom { get; init; }
+
     /// <summary>What ends the run before <see cref="TotalTimesteps"/>, with its best model as the final one. Null: nothing.</summary>
     public StopRules? StopWhen { get; init; }
 
@@ -76,6 +79,11 @@ public sealed record Training
             request.Evaluation = Evaluation.ToMessage();
         }
 
+        if (StartFrom is not null)
+        {
+            request.StartFrom = StartFrom.ToMessage();
+        }
+
         if (StopWhen is not null)
         {
             request.StopWhen = StopWhen.ToMessage();
@@ -111,6 +119,75 @@ public sealed record EvaluationPlan
         Episodes = Training.ToUnsigned(Episodes ?? 0, "Evaluation.Episodes"),
         Stochastic = Stochastic,
     };
+}
+
+/// <summary>What a run can take over beside the weights.</summary>
+[Flags]
+public enum TakenParts
+{
+    /// <summary>Nothing.</summary>
+    None = 0,
+
+    /// <summary>The statistics with which observations are normalised; needs the hyperparameter Normalize.</summary>
+    Normalization = 1,
+
+    /// <summary>The state of the optimizers; of a checkpoint only.</summary>
+    Optimizer = 2,
+
+    /// <summary>The replay buffer; of a checkpoint only.</summary>
+    ReplayBuffer = 4,
+}
+
+/// <summary>What a run starts from, instead of random weights.</summary>
+public sealed record StartingPoint
+{
+    private StartingPoint()
+    {
+    }
+
+    private string? Run { get; init; }
+
+    private string Selector { get; init; } = "";
+
+    private bool IsCheckpoint { get; init; }
+
+    private string? Zip { get; init; }
+
+    /// <summary>What is taken over beside the weights. Default: nothing.</summary>
+    public TakenParts Take { get; init; }
+
+    /// <summary>A model of a run.</summary>
+    /// <param name="run">The run, by its name.</param>
+    /// <param name="selector">latest, best, final, step:N or sha256:DIGEST; null: final if there is one, else latest.</param>
+    public static StartingPoint Model(string run, string? selector = null) => new() { Run = run, Selector = selector ?? "" };
+
+    /// <summary>A checkpoint of a run, which has an optimizer and a replay buffer too.</summary>
+    /// <param name="run">The run, by its name.</param>
+    /// <param name="selector">latest, step:N or sha256:DIGEST.</param>
+    public static StartingPoint Checkpoint(string run, string selector = "latest") => new() { Run = run, Selector = selector, IsCheckpoint = true };
+
+    /// <summary>A zip file that stable-baselines3 has saved.</summary>
+    /// <param name="path">Relative to the service's folder of models.</param>
+    public static StartingPoint File(string path) => new() { Zip = path };
+
+    internal V1.StartFrom ToMessage()
+    {
+        var message = new V1.StartFrom
+        {
+            Run = Run ?? "",
+            Model = IsCheckpoint ? "" : Selector,
+            Checkpoint = IsCheckpoint ? Selector : "",
+            Zip = Zip ?? "",
+        };
+        var parts = new[]
+        {
+            (TakenParts.Normalization, V1.TakenPart.Normalization),
+            (TakenParts.Optimizer, V1.TakenPart.Optimizer),
+            (TakenParts.ReplayBuffer, V1.TakenPart.ReplayBuffer),
+        };
+        message.Take.AddRange(parts.Where(each => Take.HasFlag(each.Item1)).Select(each => each.Item2));
+        return message;
+    }
 }
 
 /// <summary>What ends a run early: whichever of them comes first. The run has succeeded then.</summary>

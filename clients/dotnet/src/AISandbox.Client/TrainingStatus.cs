@@ -109,6 +109,9 @@ public sealed record TrainingStatus
     /// <summary>Why the run failed; null unless it did.</summary>
     public TrainingFailure? Failure { get; init; }
 
+    /// <summary>What the run started from, by <see cref="Training.StartFrom"/>; its path is relative to the folder of models.</summary>
+    public TrainingArtifact? StartedFrom { get; init; }
+
     /// <summary>Why the run ended before <see cref="TotalTimesteps"/>; null if it did not.</summary>
     public EarlyStop? EarlyStop { get; init; }
 
@@ -170,6 +173,7 @@ public sealed record TrainingStatus
         StepsPerSecond = status.Fps,
         EstimatedRemaining = status.HasEstimatedRemainingSeconds ? Remaining(status.EstimatedRemainingSeconds) : null,
         Failure = status.Failure is { } failure ? new TrainingFailure(failure.Reason, failure.Message) : null,
+        StartedFrom = Artifact(status.StartedFrom),
         EarlyStop = status.EarlyStop is { } stop ? new EarlyStop(stop.Reason, stop.Message) : null,
         Warning = status.Warning,
         Activity = status.Activity is >= V1.TrainerActivity.Starting and <= V1.TrainerActivity.WaitingForStep

@@ -84,6 +84,20 @@ public class TrainingTests
     }
 
     [Fact]
+    public void Starting_point_is_a_model_a_checkpoint_or_a_file()
+    {
+        var checkpoint = StartingPoint.Checkpoint("walker-1") with { Take = TakenParts.Optimizer | TakenParts.ReplayBuffer };
+        var message = new Training { Experiment = "e", TotalTimesteps = 1, StartFrom = checkpoint }.ToRequest().StartFrom;
+        Assert.Equal(new V1.StartFrom { Run = "walker-1", Checkpoint = "latest", Take = { V1.TakenPart.Optimizer, V1.TakenPart.ReplayBuffer } }, message);
+        Assert.Equal(new V1.StartFrom { Run = "walker-1", Model = "best" }, StartingPoint.Model("walker-1", "best").ToMessage());
+        Assert.Equal(new V1.StartFrom { Run = "walker-1" }, StartingPoint.Model("walker-1").ToMessage());
+        Assert.Equal(new V1.StartFrom { Zip = "team/a.zip" }, StartingPoint.File("team/a.zip").ToMessage());
+        Assert.Null(new Training { Experiment = "e", TotalTimesteps = 1 }.ToRequest().StartFrom);
+        var status = TrainingStatus.From(new V1.StatusResponse { StartedFrom = new V1.Artifact { Path = "runs/walker-1/models/5", Timesteps = 5, Digest = "sha256:1" } });
+        Assert.Equal(new TrainingArtifact("runs/walker-1/models/5", 5, "sha256:1", null), status.StartedFrom);
+    }
+
+    [Fact]
     public void Rules_that_end_a_run_early_are_sent_as_they_are_set()
     {
         var rules = new StopRules { EvaluationRewardMean = 475.5, TimesInARow = 2, TrainingTime = TimeSpan.FromMinutes(1.5) };

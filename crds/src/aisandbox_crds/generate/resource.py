@@ -13,6 +13,7 @@ from enum import StrEnum
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from aisandbox_crds.algorithms import ALGORITHMS
 from aisandbox_crds.codec import ENVIRONMENT_KINDS, camel_case
 from aisandbox_crds.field_rules import CelRule, FieldRule, rule_of
 from aisandbox_crds.hyperparameter_table import parameters_of
@@ -22,6 +23,7 @@ from aisandbox_crds.spec import (
     Environment,
     PoolEnvironment,
     Resources,
+    StartFrom,
     StopWhen,
     Toleration,
     TrainingRunSpec,
@@ -124,6 +126,26 @@ _ACROSS_FIELDS: Mapping[type, tuple[CelRule, ...]] = {
             "minimum must not be more than environments",
         ),
     ),
+    StartFrom: (
+        CelRule(
+            "(has(self.run) && self.run != '') != (has(self.zip) && self.zip != '')",
+            "must have exactly one of run and zip",
+        ),
+        CelRule(
+            "!has(self.zip) || self.zip == '' || (!has(self.model) || self.model == '') && (!has(self.checkpoint) || "
+            "self.checkpoint == '') && !(has(self.take) && 'normalization' in self.take)",
+            "zip must be set without model, checkpoint and the part normalization",
+        ),
+        CelRule(
+            "!has(self.model) || self.model == '' || !has(self.checkpoint) || self.checkpoint == ''",
+            "must have one of model and checkpoint only",
+        ),
+        CelRule(
+            "has(self.checkpoint) && self.checkpoint != '' || !has(self.take) || !('optimizer' in self.take || "
+            "'replayBuffer' in self.take)",
+            "optimizer and replayBuffer are parts of a checkpoint only: set checkpoint",
+        ),
+    ),
     StopWhen: (
         CelRule(
             "has(self.episodeRewardMean) || has(self.evaluationRewardMean) || "
@@ -161,6 +183,11 @@ _ACROSS_FIELDS: Mapping[type, tuple[CelRule, ...]] = {
 """Rules that concern several fields of one object. Their Python is in validation.py, stop_rules.py, lesson_rules.py
 and scheduling.py."""
 
+_START_RULE = CelRule(
+    "!has(self.startFrom) || !has(self.startFrom.take) || !('replayBuffer' in self.startFrom.take) || "
+    f"self.algorithm in [{', '.join(repr(str(each)) for each, traits in ALGORITHMS.items() if traits.off_policy)}]",
+    "startFrom.take has replayBuffer, which the algorithm does not have",
+)
 _EVALUATION_INTERVAL = (
     "(self.evaluation.everyTimesteps > 0 ? self.evaluation.everyTimesteps : self.checkpointEveryTimesteps > 0 ? "
     "self.checkpointEveryTimesteps : self.totalTimesteps > 1000000 ? 100000 : self.totalTimesteps > 10 ? "
@@ -243,7 +270,7 @@ def resource() -> Schema:
 def run_schema() -> Schema:
     """The OpenAPI schema of the resource."""
     spec = object_schema(TrainingRunSpec, _SPEC)
-    spec[_RULES] = [*_immutability_rules(), *_hyperparameter_rules(), *map(_rule, _STOP_RULES)]
+    spec[_RULES] = [*_immutability_rules(), *_hyperparameter_rules(), *map(_rule, (_START_RULE, *_STOP_RULES))]
     return {
         "type": "object",
         "description": _RUN,
@@ -331,8 +358,14 @@ def _map_schema(rule: FieldRule, entry: Any, is_quantities: bool) -> Schema:
 
 def _list_schema(rule: FieldRule, entry: Any) -> Schema:
     shape: Any = rule.shape or (entry if is_dataclass(entry) else None)
-    items = {"type": "object", _PRESERVE: True} if shape is None else object_schema(shape, _summary(shape))
+    items = _items_schema(entry) if shape is None else object_schema(shape, _summary(shape))
     return {"type": "array", "maxItems": rule.max_entries, "description": rule.doc, "items": items}
+
+
+def _items_schema(entry: Any) -> Schema:
+    if isinstance(entry, type) and issubclass(entry, StrEnum):
+        return {"type": "string", "enum": [member.value for member in entry]}
+    return {"type": "object", _PRESERVE: True}
 
 
 def _environment_schema(rule: FieldRule) -> Schema:

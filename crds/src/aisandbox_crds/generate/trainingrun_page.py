@@ -15,8 +15,8 @@ from aisandbox_crds.generate.resource import run_schema
 
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _INLINE = (
-    *("gymnasium", "grpc", "pool", "fake", "evaluation", "lessons", "until", "resources", "tolerations", "conditions"),
-    *("lesson", "podTemplate", "metadata", "spec", "containers", "imagePullSecrets"),
+    *("gymnasium", "grpc", "pool", "fake", "evaluation", "startFrom", "stopWhen", "lessons", "until", "resources"),
+    *("tolerations", "conditions", "lesson", "podTemplate", "metadata", "spec", "containers", "imagePullSecrets"),
 )
 """Objects whose fields stand in the table of the object around them."""
 
@@ -64,7 +64,8 @@ def _type(inner: Mapping[str, Any]) -> str:
     if "additionalProperties" in inner:
         return "map of quantities" if "anyOf" in inner["additionalProperties"] else "map of text to text"
     if inner["type"] == "array":
-        return "list of objects"
+        choices = inner["items"].get("enum")
+        return "list of " + (", ".join(f"`{value}`" for value in choices) if choices else "objects")
     if inner["type"] == "integer":
         bounds = [inner.get("minimum"), inner.get("maximum")]
         return "integer" if None in bounds else f"integer, {bounds[0]:,} to {bounds[1]:,}"

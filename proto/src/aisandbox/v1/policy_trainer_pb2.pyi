@@ -83,6 +83,34 @@ ALGORITHM_MASKABLEPPO: Algorithm.ValueType  # 10
 """PPO that obeys the action masks of a simulator, for Discrete, MultiDiscrete and MultiBinary actions."""
 Global___Algorithm: _TypeAlias = Algorithm  # noqa: Y015
 
+class _TakenPart:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TakenPartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TakenPart.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TAKEN_PART_UNSPECIFIED: _TakenPart.ValueType  # 0
+    """Nothing."""
+    TAKEN_PART_NORMALIZATION: _TakenPart.ValueType  # 1
+    """The statistics of VecNormalize; needs the hyperparameter normalize."""
+    TAKEN_PART_OPTIMIZER: _TakenPart.ValueType  # 2
+    """The state of the optimizers; of a checkpoint only."""
+    TAKEN_PART_REPLAY_BUFFER: _TakenPart.ValueType  # 3
+    """The replay buffer; of a checkpoint only, for algorithms that have one. Its buffer_size must hold it."""
+
+class TakenPart(_TakenPart, metaclass=_TakenPartEnumTypeWrapper):
+    """What a run can take over beside the weights."""
+
+TAKEN_PART_UNSPECIFIED: TakenPart.ValueType  # 0
+"""Nothing."""
+TAKEN_PART_NORMALIZATION: TakenPart.ValueType  # 1
+"""The statistics of VecNormalize; needs the hyperparameter normalize."""
+TAKEN_PART_OPTIMIZER: TakenPart.ValueType  # 2
+"""The state of the optimizers; of a checkpoint only."""
+TAKEN_PART_REPLAY_BUFFER: TakenPart.ValueType  # 3
+"""The replay buffer; of a checkpoint only, for algorithms that have one. Its buffer_size must hold it."""
+Global___TakenPart: _TypeAlias = TakenPart  # noqa: Y015
+
 class _Phase:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -199,6 +227,7 @@ class TrainingRequest(_message.Message):
     EVALUATION_FIELD_NUMBER: _builtins.int
     PLACEMENT_FIELD_NUMBER: _builtins.int
     ALGORITHM_FIELD_NUMBER: _builtins.int
+    START_FROM_FIELD_NUMBER: _builtins.int
     STOP_WHEN_FIELD_NUMBER: _builtins.int
     LESSONS_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
@@ -245,6 +274,10 @@ class TrainingRequest(_message.Message):
         """
 
     @_builtins.property
+    def start_from(self) -> Global___StartFrom:
+        """What the run starts from. Absent: random weights."""
+
+    @_builtins.property
     def stop_when(self) -> Global___StopWhen:
         """What ends the run before total_timesteps. Absent: nothing."""
 
@@ -269,18 +302,76 @@ class TrainingRequest(_message.Message):
         evaluation: Global___Evaluation | None = ...,
         placement: Global___Placement | None = ...,
         algorithm: Global___Algorithm.ValueType = ...,
+        start_from: Global___StartFrom | None = ...,
         stop_when: Global___StopWhen | None = ...,
         lessons: _abc.Iterable[Global___Lesson] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "environment", b"environment", "evaluation", b"evaluation", "placement", b"placement", "seed", b"seed", "stop_when", b"stop_when"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "environment", b"environment", "evaluation", b"evaluation", "placement", b"placement", "seed", b"seed", "start_from", b"start_from", "stop_when", b"stop_when"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "algorithm", b"algorithm", "checkpoint_every_timesteps", b"checkpoint_every_timesteps", "environment", b"environment", "evaluation", b"evaluation", "experiment_id", b"experiment_id", "hyperparameters", b"hyperparameters", "lessons", b"lessons", "model_output_path", b"model_output_path", "placement", b"placement", "request_id", b"request_id", "seed", b"seed", "stop_when", b"stop_when", "total_timesteps", b"total_timesteps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "algorithm", b"algorithm", "checkpoint_every_timesteps", b"checkpoint_every_timesteps", "environment", b"environment", "evaluation", b"evaluation", "experiment_id", b"experiment_id", "hyperparameters", b"hyperparameters", "lessons", b"lessons", "model_output_path", b"model_output_path", "placement", b"placement", "request_id", b"request_id", "seed", b"seed", "start_from", b"start_from", "stop_when", b"stop_when", "total_timesteps", b"total_timesteps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
 
 Global___TrainingRequest: _TypeAlias = TrainingRequest  # noqa: Y015
+
+@_typing.final
+class StartFrom(_message.Message):
+    """What a run starts from, instead of random weights: a model or checkpoint of another run, or a file. Exactly one of run
+    and zip is set. The weights are always taken over (of algorithms with one, the entropy coefficient too), and what
+    `take` names. Everything else is the new run's: seed, timesteps, schedules, environment.
+
+    Errors of the start: INVALID_ARGUMENT if there is no such run, model, checkpoint or file, if it is damaged, lacks what
+    `take` names or is of another algorithm. Whether the spaces and the networks fit is known when the trainer has seen the
+    environment: if they do not, the run fails at once with the reason CannotStartFrom, and the message names both. The
+    digest of what was found at the start is recorded with the run; if that is deleted before the trainer begins, the run
+    fails with the same reason. From then on the run depends on nothing else: its first checkpoint is at step 0.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    ZIP_FIELD_NUMBER: _builtins.int
+    TAKE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """The run whose weights it starts from."""
+    model: _builtins.str
+    """Which of its models, by the selector of ActRequest; empty, without a checkpoint: final if there is one, else latest."""
+    checkpoint: _builtins.str
+    """One of its checkpoints instead: "latest", "step:20000" or "sha256:...". Only a checkpoint has an optimizer and a
+    replay buffer.
+    """
+    zip: _builtins.str
+    """Instead of a run, a zip file that stable-baselines3 has saved, relative to MODELS_DIR. What is pickled in it is not
+    read.
+    """
+    digest: _builtins.str
+    """The digest that it must have; empty: the one that it has at the start."""
+    @_builtins.property
+    def take(self) -> _containers.RepeatedScalarFieldContainer[Global___TakenPart.ValueType]:
+        """What is taken over beside the weights."""
+
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        model: _builtins.str = ...,
+        checkpoint: _builtins.str = ...,
+        zip: _builtins.str = ...,
+        take: _abc.Iterable[Global___TakenPart.ValueType] | None = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "digest", b"digest", "model", b"model", "run", b"run", "take", b"take", "zip", b"zip"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartFrom: _TypeAlias = StartFrom  # noqa: Y015
 
 @_typing.final
 class StopWhen(_message.Message):
@@ -1008,6 +1099,7 @@ class StatusResponse(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     EARLY_STOP_FIELD_NUMBER: _builtins.int
     LESSON_FIELD_NUMBER: _builtins.int
+    STARTED_FROM_FIELD_NUMBER: _builtins.int
     timesteps_done: _builtins.int
     """Environment steps done, over all environments and attempts."""
     is_done: _builtins.bool
@@ -1094,6 +1186,10 @@ class StatusResponse(_message.Message):
     def lesson(self) -> _training_progress_pb2.LessonProgress:
         """The lesson that the run is in; absent without lessons, and before the first report."""
 
+    @_builtins.property
+    def started_from(self) -> _training_progress_pb2.Artifact:
+        """What the run started from, by TrainingRequest.start_from; its path is relative to MODELS_DIR."""
+
     def __init__(
         self,
         *,
@@ -1127,10 +1223,11 @@ class StatusResponse(_message.Message):
         owner: _builtins.str = ...,
         early_stop: _training_progress_pb2.EarlyStop | None = ...,
         lesson: _training_progress_pb2.LessonProgress | None = ...,
+        started_from: _training_progress_pb2.Artifact | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "failure", b"failure", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "failure", b"failure", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "start_time", b"start_time", "started_from", b"started_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "activity", b"activity", "algorithm", b"algorithm", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "experiment_id", b"experiment_id", "failure", b"failure", "fps", b"fps", "is_done", b"is_done", "last_checkpoint_path", b"last_checkpoint_path", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "owner", b"owner", "phase", b"phase", "restarts", b"restarts", "resumed_from", b"resumed_from", "run_id", b"run_id", "seed", b"seed", "start_time", b"start_time", "timesteps_done", b"timesteps_done", "timesteps_lost", b"timesteps_lost", "total_timesteps", b"total_timesteps", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "activity", b"activity", "algorithm", b"algorithm", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "experiment_id", b"experiment_id", "failure", b"failure", "fps", b"fps", "is_done", b"is_done", "last_checkpoint_path", b"last_checkpoint_path", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "owner", b"owner", "phase", b"phase", "restarts", b"restarts", "resumed_from", b"resumed_from", "run_id", b"run_id", "seed", b"seed", "start_time", b"start_time", "started_from", b"started_from", "timesteps_done", b"timesteps_done", "timesteps_lost", b"timesteps_lost", "total_timesteps", b"total_timesteps", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__episode_length_mean: _TypeAlias = _typing.Literal["episode_length_mean"]  # noqa: Y015
     _WhichOneofArgType__episode_length_mean: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean"]  # noqa: Y015

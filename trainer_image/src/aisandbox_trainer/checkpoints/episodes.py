@@ -68,7 +68,7 @@ class Episodes:
             raise NotStorable(f"the environment cannot be stored: {type(error).__name__}: {error}") from error
         last = _sb3_internals.last_observation(model)
         if last is None:
-            raise NotStorable("the episodes were aborted")
+            raise NotStorable("no episodes are in progress")
         normalize, stack = _wrapper(model, VecNormalize), _wrapper(model, VecFrameStack)
         return cls(
             environments=environments,

@@ -24,6 +24,7 @@ from aisandbox_trainer.checkpoints.compatibility import load_pickle
 from aisandbox_trainer.checkpoints.episodes import Episodes, NotStorable
 from aisandbox_trainer.checkpoints.random_state import RandomState
 from aisandbox_trainer.checkpoints.rollback import truncate_stored_episodes
+from aisandbox_trainer.checkpoints.weights import STATISTICS, statistics_bytes
 from aisandbox_trainer.lessons.lessons_env import plan_of
 from aisandbox_trainer.lessons.plan import LessonState
 
@@ -125,6 +126,7 @@ def _save(folder: Path, model: BaseAlgorithm, spec: TrainingRunSpec, state: Trai
     normalize = model.get_vec_normalize_env()
     if normalize is not None:
         normalize.save(str(folder / NORMALIZATION))
+        (folder / STATISTICS).write_bytes(statistics_bytes(normalize))
     if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
         replay_file.save(model, model.replay_buffer, folder / REPLAY_BUFFER)
     (folder / STATE).write_bytes(pickle.dumps(state))

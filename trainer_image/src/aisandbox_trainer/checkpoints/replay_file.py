@@ -1,15 +1,16 @@
 """A replay buffer as a file, written and read without a copy: a buffer may fill most of a trainer's memory.
 
-The file is a length (8 bytes, little-endian), that many bytes of a pickle that names the arrays, and the bytes of the
+The file is a length (8 bytes, little-endian), that many bytes of JSON that name the arrays, and the bytes of the
 arrays. Must not know the rest of a checkpoint.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import structlog
@@ -18,10 +19,12 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from aisandbox_trainer.algorithms.environment_count import can_regroup, clear, regroup
+from aisandbox_trainer.checkpoints.weights import Unreadable
 
 _KINDS_OF_ARRAYS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 """Replay buffers that are whole with their arrays and their position."""
 _LENGTH = 8
+_LARGEST_HEADER = 1 << 20
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +38,7 @@ def save(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
     filled = buffer.buffer_size if buffer.full else min(buffer.pos + 1, buffer.buffer_size)
     arrays = list(_arrays(buffer))
     layout = [(name, array.dtype.str, (filled, *array.shape[1:])) for name, array in arrays]
-    header = pickle.dumps({"pos": buffer.pos, "full": buffer.full, "layout": layout})
+    header = json.dumps({"pos": buffer.pos, "full": buffer.full, "layout": layout}).encode()
     with path.open("wb") as file:
         file.write(len(header).to_bytes(_LENGTH, "little") + header)
         for _, array in arrays:
@@ -50,24 +53,52 @@ def load(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
     if type(buffer) not in _KINDS_OF_ARRAYS:
         model.load_replay_buffer(path)
         return
-    rows, number = buffer.buffer_size, buffer.n_envs
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(_LENGTH), "little")
-        header = pickle.loads(file.read(length))  # noqa: S301  (written by a trainer, verified by the store)
-        _take_layout(buffer, header)
-        own = dict(_arrays(buffer))
-        layout: list[tuple[Any, Any, Any]] = [
-            (own.get(name), np.dtype(dtype), shape) for name, dtype, shape in header["layout"]
-        ]
-        targets = [array[: shape[0]] for array, dtype, shape in layout if _fits(array, dtype, shape)]
-        if len(targets) < len(layout):
+        data = file.read(int.from_bytes(file.read(_LENGTH), "little"))
+        # A pickle is of an earlier version of this run's trainer, verified by the store.
+        header = json.loads(data) if data.startswith(b"{") else pickle.loads(data)  # noqa: S301
+        if not _fill(buffer, header, file):
             log.warning("the stored replay buffer does not fit and is dropped", layout=header["layout"])
-            clear(buffer, rows, number)
-            return
-        for target in targets:
-            file.readinto(_bytes_of(target))
+
+
+def take(buffer: ReplayBuffer, path: Path) -> None:
+    """Fills an empty buffer from the file of another run. Raises Unreadable if it does not fit, OSError."""
+    if type(buffer) not in _KINDS_OF_ARRAYS:
+        raise Unreadable(f"a {type(buffer).__name__} cannot be taken over without reading a pickle")
+    with path.open("rb") as file:
+        data = file.read(min(int.from_bytes(file.read(_LENGTH), "little"), _LARGEST_HEADER))
+        if not data.startswith(b"{"):
+            raise Unreadable("the replay buffer was saved by an earlier version, with a pickle")
+        try:
+            header = json.loads(data)
+            rows, environments = header["layout"][0][2][:2]
+            stored, size = int(rows) * int(environments), buffer.buffer_size * buffer.n_envs
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+            raise Unreadable(f"the replay buffer has another form ({error!r})") from error
+        if stored > size or (header["full"] and stored != size):
+            fits = f"the replay buffer of {stored:,} transitions does not fit in buffer_size={size}"
+            raise Unreadable(f"{fits}: set buffer_size={stored}")
+        if not _fill(buffer, header, file):
+            raise Unreadable("the replay buffer has other observations or actions")
+
+
+def _fill(buffer: ReplayBuffer, header: dict[str, Any], file: BinaryIO) -> bool:
+    """Reads what ``header`` describes into the buffer; False, and an empty buffer, if it does not fit."""
+    size, number = buffer.buffer_size, buffer.n_envs
+    _take_layout(buffer, header)
+    own = dict(_arrays(buffer))
+    layout: list[tuple[Any, Any, Any]] = [
+        (own.get(name), np.dtype(dtype), tuple(shape)) for name, dtype, shape in header["layout"]
+    ]
+    targets = [array[: shape[0]] for array, dtype, shape in layout if _fits(array, dtype, shape)]
+    if len(targets) < len(layout):
+        clear(buffer, size, number)
+        return False
+    for target in targets:
+        file.readinto(_bytes_of(target))  # type: ignore[attr-defined]
     buffer.pos, buffer.full = header["pos"], header["full"]
     regroup(buffer, number)
+    return True
 
 
 def _take_layout(buffer: ReplayBuffer, header: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from aisandbox_crds import (
     trained_algorithm,
 )
 from aisandbox_environment import TransientSimulatorError
-from aisandbox_model_store import DiskFull, Published, RunStore, Writer
+from aisandbox_model_store import DiskFull, Published, RunStore, StartingPoint, Writer
 from aisandbox_process.tls import ChannelSecurity
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
@@ -46,6 +46,7 @@ from aisandbox_trainer.algorithms.policy_choice import (
 )
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
+from aisandbox_trainer.checkpoints.weights import weights_of
 from aisandbox_trainer.environments.factory import Environments, declares_masks, space_adapter_of
 from aisandbox_trainer.environments.patience import Patience
 from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
@@ -54,6 +55,7 @@ from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone, StopReque
 from aisandbox_trainer.fast_updates.self_test import SelfTested
 from aisandbox_trainer.lessons.plan import LessonPlan
 from aisandbox_trainer.run.exit_status import DONE, exit_status_of, write_termination_message
+from aisandbox_trainer.run.source import find_source, read_source, recorded_source
 from aisandbox_trainer.runtime.memory_limit import limit_memory
 from aisandbox_trainer.runtime.progress import Progress, Reporter
 from aisandbox_trainer.runtime.settings import Settings
@@ -65,12 +67,14 @@ from aisandbox_trainer.training.evaluator import Evaluator
 from aisandbox_trainer.training.loop import TrainingLoop
 from aisandbox_trainer.training.rehearsal import Rehearsal, configuration_of
 from aisandbox_trainer.training.schedule import CheckpointSchedule
+from aisandbox_trainer.training.take_over import take_over
 from aisandbox_trainer.training.tensorboard_files import tensorboard_logger
 
 log = structlog.get_logger(__name__)
 
 DISK_PAUSE_SECONDS = 5.0
 CLAIM_PAUSE_SECONDS = 1.0
+_SPARE_BYTES = 1 << 20
 
 
 def run_attempt(start: TrainerStart, stop: Stop, settings: Settings | None = None) -> ExitCode:
@@ -132,6 +136,8 @@ class Attempt:
         self._writer = writer
         self._spec = start.spec
         self._service = start.progress_address, ChannelSecurity.with_ca(start.progress_ca_file)
+        self._store = RunStore(start.models_dir, start.checkpoint_dir)
+        self._source: StartingPoint | None = None
         self._stop = stop
         self._progress = progress
         self._retry = SimulatorRetry(settings.simulator_patience, progress, stop)
@@ -148,6 +154,7 @@ class Attempt:
             if self._publisher().is_finished(checkpoint):
                 log.info("the run is finished already", timesteps=checkpoint.timesteps)
                 return
+        self._find_source(checkpoint)
         run_id = self._writer.run.run_id
         patience = Patience(partial(self._progress.set_notice, "patience"))
         lessons = self._spec.lessons
@@ -184,6 +191,15 @@ class Attempt:
             log.info("action masks are declared", requested=str(asked), trained=str(self._algorithm))
             self._hyperparameters = for_algorithm(self._algorithm, self._hyperparameters)
 
+    def _find_source(self, checkpoint: Published | None) -> None:
+        """Finds what the run starts from, unless it has a checkpoint of its own. Raises CannotStartFrom."""
+        start = self._spec.start_from
+        if start is None:
+            return
+        if checkpoint is None:
+            self._source = find_source(self._store, start, self._writer)
+        self._progress.started_from = recorded_source(self._writer.run)
+
     def _warn_of_damage(self, checkpoint: str, reason: str) -> None:
         self._progress.warning = (
             f"checkpoint {checkpoint} is damaged ({reason}) and was moved away; an older one is used"
@@ -198,6 +214,8 @@ class Attempt:
         model.set_logger(tensorboard_logger(self._writer.run.logs_path))
         publisher = self._publisher(self._evaluator(environments), state)
         publisher.load_pointers()
+        if self._source is not None:
+            publisher.save_start(model)
         total, stop = self._spec.total_timesteps, self._stop
         restored = state is not None and state.episodes is not None
         loop = TrainingLoop(
@@ -271,8 +289,21 @@ class Attempt:
         if checkpoint is None:
             Rehearsal(environments, self._algorithm, self._hyperparameters, policy).run(adapter)
             env = environments.wrap_training(bare)
-            return builder.build(self._class(), self._hyperparameters, policy, env, self._seed), None
+            model = builder.build(self._class(), self._hyperparameters, policy, env, self._seed)
+            self._start_from_source(model)
+            return model, None
         return self._restored(environments, bare, checkpoint, policy)
+
+    def _start_from_source(self, model: BaseAlgorithm) -> None:
+        """Takes over what the run is to start from. Raises CannotStartFrom."""
+        start = self._spec.start_from
+        if start is None or self._source is None:
+            return
+        # An optimizer has two numbers for each weight, SB3's zip the target networks too, and both some text.
+        largest = 4 * weights_of(model).size + _SPARE_BYTES
+        learned = read_source(self._source, start.take, largest)
+        take_over(model, learned, start.take)
+        log.info("weights taken over", source=self._source.name, take=list(start.take))
 
     def _restored(
         self, environments: Environments, bare: VecEnv, checkpoint: Published, policy: str
@@ -283,7 +314,8 @@ class Attempt:
         model, state = checkpoints.load(folder, self._class(), env, device)
         # Loading seeds everything as at the start. Environments in this process continue their generators, if not
         # their episodes; a simulator gets new seeds, or it would repeat the episodes of the start of the run.
-        if state.random.environments is None:
+        # At step 0 nothing was played: the environments begin with the run's seeds.
+        if state.random.environments is None or checkpoint.timesteps == 0:
             bare.seed((self._seed + checkpoint.timesteps) % 2**32)
         else:
             _sb3_internals.clear_pending_seeds(bare)

@@ -66,6 +66,7 @@ class Progress:
     stored_reward_mean: float | None = None
     timesteps_dropped: int = 0
     early_stop: EarlyStop | None = None
+    started_from: Artifact | None = None
     notices: Mapping[str, str] = field(default_factory=dict)
     cycle_fps: float | None = None
     clock: Callable[[], float] = time.monotonic

@@ -7,10 +7,14 @@ where they are stored.
 from __future__ import annotations
 
 import contextlib
+import copy
+import io
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from statistics import fmean
 
 import structlog
@@ -18,15 +22,18 @@ from aisandbox_crds import Activity, EarlyStop, TrainingRunSpec, effective_evalu
 from aisandbox_model_store import CHECKPOINT_ZIP, Damaged, DiskFull, ModelNotFound, Published, Writer
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.algorithms.builder import algorithm_of
 from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
+from aisandbox_trainer.checkpoints.weights import WEIGHTS, Unreadable, read_weights, weights_bytes
 from aisandbox_trainer.lessons.lessons_env import plan_of
 from aisandbox_trainer.runtime.progress import Progress, mean_of
 from aisandbox_trainer.training.artifacts import artifact_of, artifact_of_pointer, usable_pointer
 from aisandbox_trainer.training.early_stopping import StopRules
 from aisandbox_trainer.training.evaluator import Evaluator
+from aisandbox_trainer.training.learner_file import LEARNER, Learner
 from aisandbox_trainer.training.policy_files import policy_files
 from aisandbox_trainer.training.schedule import CheckpointSchedule, is_due
 
@@ -103,6 +110,11 @@ class ArtifactPublisher:
             if due:
                 self.save_model(model)
 
+    def save_start(self, model: BaseAlgorithm) -> None:
+        """Saves what the run starts from as its first checkpoint, so that it depends on no other run."""
+        with self._full_disk_is_a_warning(model):
+            self.save_checkpoint(model)
+
     @contextlib.contextmanager
     def _full_disk_is_a_warning(self, model: BaseAlgorithm) -> Iterator[None]:
         """The next interval tries again."""
@@ -119,7 +131,7 @@ class ArtifactPublisher:
         state = TrainingState.capture(model, self.evaluation_results, self.schedule.saved_at, self.stop_rules.capture())
         published = self.writer.publish_checkpoint(
             model.num_timesteps,
-            lambda folder: checkpoints.save(folder, model, self.spec, state),
+            partial(self._write_checkpoint, model, state),
             self._details(model, state),
         )
         self.progress.latest_checkpoint = artifact_of(published)
@@ -129,6 +141,10 @@ class ArtifactPublisher:
         self.schedule.saved(seconds, published.manifest.size)
         log.info("checkpoint", timesteps=published.timesteps, seconds=round(seconds, 3))
         return published
+
+    def _write_checkpoint(self, model: BaseAlgorithm, state: TrainingState, folder: Path) -> None:
+        checkpoints.save(folder, model, self.spec, state)
+        (folder / LEARNER).write_bytes(Learner.of(model).to_bytes())
 
     def _details(self, model: BaseAlgorithm, state: TrainingState) -> dict[str, str]:
         mean = mean_of(model, "r")
@@ -141,6 +157,8 @@ class ArtifactPublisher:
         """Publishes the policy as the latest model; once for each state of the model."""
         if self._model is None or self._model.timesteps != model.num_timesteps:
             self._model = self.writer.publish_model(model.num_timesteps, policy_files(model, self.frame_stack))
+            learner = Learner.of(model)
+            self.writer.publish_weights(self._model, {WEIGHTS: weights_bytes(model), LEARNER: learner.to_bytes()})
             self.writer.point("latest", self._model)
             self.progress.latest_model = artifact_of(self._model)
             self._retain_models()
@@ -170,16 +188,37 @@ class ArtifactPublisher:
             self._evaluate(model, self.evaluator)
         self._rate_by_training(model)
         checkpoint = self.save_checkpoint(model)
-        latest = self.save_model(model)
+        final = self._final(self.save_model(model))
         if self.spec.model_output_path:
             path = normalized_output_path(self.spec.model_output_path)
-            self.writer.write_output(str(path), checkpoint.path / CHECKPOINT_ZIP)
-        self.writer.point("final", self._final(latest))  # last, because it marks the run as finished
+            is_last = final.timesteps == model.num_timesteps
+            last = checkpoint.path / CHECKPOINT_ZIP
+            self.writer.write_output(str(path), last if is_last else self._zip_of(final, model, last))
+        self.writer.point("final", final)  # last, because it marks the run as finished
 
     def _final(self, latest: Published) -> Published:
         if self.stop_rules.stop is None or usable_pointer(self.writer.run, "best") is None:
             return latest
         return self.writer.run.model("best")
+
+    def _zip_of(self, final: Published, model: BaseAlgorithm, otherwise: Path) -> bytes | Path:
+        """SB3's zip with the weights of an earlier model; ``model`` is as before afterwards.
+
+        ``otherwise``: the zip to be copied if those weights are damaged or were not published.
+        """
+        try:
+            weights = read_weights(self.writer.run.weights_of(final).path / WEIGHTS)
+        except (ModelNotFound, Unreadable, FileNotFoundError) as error:
+            log.warning("the zip file has the last weights and not the best ones", error=str(error))
+            return otherwise
+        present = copy.deepcopy(model.policy.state_dict())
+        file = io.BytesIO()
+        try:
+            model.policy.load_state_dict(dict(weights.policy))
+            model.save(file, exclude=_sb3_internals.LAST_OBSERVATION)
+        finally:
+            model.policy.load_state_dict(present)
+        return file.getvalue()
 
     def is_finished(self, checkpoint: Published) -> bool:
         """Whether an earlier attempt has completed :meth:`finish`; ``checkpoint`` is the newest one.

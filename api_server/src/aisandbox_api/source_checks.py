@@ -1,0 +1,70 @@
+"""Checks of what a run is to start from: another run that fits it, and files that exist.
+
+Whether the spaces and the networks fit is known to the trainer, before its first step. Must not know backends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from aisandbox_crds import (
+    FieldError,
+    InvalidRun,
+    StartFrom,
+    TakenPart,
+    TrainingRun,
+    TrainingRunSpec,
+    normalized_output_path,
+    parse_hyperparameters,
+    trained_algorithm,
+)
+from aisandbox_model_store import ModelStoreError, OutsideRoot, RunStore, find_file, find_published
+
+from aisandbox_api.errors import InvalidRequest
+
+
+def check_source(spec: TrainingRunSpec, source: TrainingRun) -> None:
+    """Whether a run with ``spec`` may start from the run ``source``, by what both ask for. Raises InvalidRequest.
+
+    Whoever may call, and whose the source is, is for the caller to know.
+    """
+    start = spec.start_from
+    if start is None:
+        return
+    errors = []
+    if trained_algorithm(source.spec.algorithm, masks=True) != trained_algorithm(spec.algorithm, masks=True):
+        rule = f"{source.name!r} is trained with {source.spec.algorithm}, and this run with {spec.algorithm}"
+        errors.append(FieldError("start_from.run", rule))
+    elif TakenPart.NORMALIZATION in start.take and not _normalizes(source.spec):
+        errors.append(FieldError("start_from.take", f"{source.name!r} is trained without normalize"))
+    if errors:
+        raise InvalidRequest(errors)
+
+
+def writers_of(path: str, runs: Iterable[TrainingRun]) -> list[str]:
+    """The names of the runs that write, or have written, their final zip file to ``path``."""
+    wanted = PurePosixPath(path)
+    return [run.name for run in runs if normalized_output_path(run.spec.model_output_path) == wanted]
+
+
+def starting_digest(store: RunStore, start: StartFrom) -> str:
+    """The digest of what a run is to start from. Raises InvalidRequest if it is not there or damaged. Blocking."""
+    try:
+        if start.zip:
+            return find_file(store, start.zip, start.digest).digest
+        return find_published(store, start.run, start.model, start.checkpoint, start.digest).digest
+    except FileNotFoundError as error:
+        raise InvalidRequest([FieldError("start_from.zip", f"there is no file {start.zip!r} in MODELS_DIR")]) from error
+    except OutsideRoot as error:
+        raise InvalidRequest([FieldError("start_from.zip", error.rule)]) from error
+    except ModelStoreError as error:
+        field = "zip" if start.zip else "checkpoint" if start.checkpoint else "model" if start.model else "run"
+        raise InvalidRequest([FieldError(f"start_from.{field}", str(error))]) from error
+
+
+def _normalizes(spec: TrainingRunSpec) -> bool:
+    try:
+        return parse_hyperparameters(spec.algorithm, spec.hyperparameters).normalize is not None
+    except InvalidRun:  # of an earlier version; its trainer knows better
+        return True

@@ -1,0 +1,74 @@
+"""What a run can start from: a model or checkpoint of another run, or a file of users.
+
+The one place that knows where it is below MODELS_DIR and CHECKPOINT_DIR, for the service that accepts the run and for
+the trainer that reads it. Must not write, nor know what is in the files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aisandbox_model_store.artifacts import Published
+from aisandbox_model_store.errors import Damaged
+from aisandbox_model_store.layout import RUNS_FOLDER
+from aisandbox_model_store.manifest import check_names, entry_of
+from aisandbox_model_store.run_folder import RunFolder
+from aisandbox_model_store.run_store import RunStore
+
+
+@dataclass(frozen=True, slots=True)
+class StartingPoint:
+    """What was found: ``relative`` is to the volume, ``digest`` the identity of the artifact or of the file's bytes.
+
+    ``run`` and ``published`` are None for a file of users.
+    """
+
+    name: str
+    path: Path
+    relative: str
+    timesteps: int
+    digest: str
+    run: RunFolder | None = None
+    published: Published | None = None
+
+
+def find_published(store: RunStore, run_id: str, model: str, checkpoint: str, digest: str = "") -> StartingPoint:
+    """Return a model or checkpoint of a run by its selector, or by its digest.
+
+    Without either selector it is the model final if the run has one, else latest. Their files are not read, and are
+    there with their sizes. Raises InvalidRunId, InvalidSelector, RunNotFound, ModelNotFound, CheckpointNotFound,
+    Damaged, OSError.
+    """
+    run = store.run(run_id)
+    if checkpoint:
+        published = run.checkpoint(digest or checkpoint)
+    else:
+        published = run.model(digest or model or ("final" if run.pointer("final") is not None else "latest"))
+        check(run.weights_of(published))
+    check(published)
+    name = f"the {published.manifest.kind} {published.relative} of the run {run_id!r}"
+    relative = f"{RUNS_FOLDER}/{run_id}/{published.relative}"
+    return StartingPoint(name, published.path, relative, published.timesteps, published.digest, run, published)
+
+
+def find_file(store: RunStore, path: str, digest: str = "") -> StartingPoint:
+    """Return a file of users below MODELS_DIR.
+
+    Raises OutsideRoot, FileNotFoundError, Damaged (it has another digest), OSError.
+    """
+    resolved = store.resolve_output(path)
+    found = file_digest(resolved)
+    if digest not in ("", found):
+        raise Damaged(resolved, f"its digest is {found}, and not {digest}")
+    return StartingPoint(f"the file {path!r}", resolved, path, 0, found)
+
+
+def file_digest(path: Path) -> str:
+    """Return ``"sha256:"`` and the digest of a file's bytes. Raises Damaged for what is no regular file, OSError."""
+    return f"sha256:{entry_of(path).sha256}"
+
+
+def check(published: Published) -> None:
+    """Raise Damaged if a file is missing or has another size."""
+    check_names(published.path, published.manifest)

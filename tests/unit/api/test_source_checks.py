@@ -1,0 +1,101 @@
+"""What a run may start from: the checks of a start call, by field."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aisandbox_api.errors import InvalidRequest
+from aisandbox_api.source_checks import check_source, starting_digest
+from aisandbox_crds.spec import Algorithm, StartFrom, TakenPart, TrainingRunSpec
+from aisandbox_crds.trainingrun import TrainingRun
+from aisandbox_model_store import Published, RunStore, file_digest
+
+SPEC = TrainingRunSpec(Algorithm.PPO, 100, start_from=StartFrom("first"))
+
+
+def refused(call: Any, *arguments: Any) -> str:
+    with pytest.raises(InvalidRequest) as caught:
+        call(*arguments)
+    return str(caught.value)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    return RunStore(tmp_path)
+
+
+@pytest.fixture
+def model(store: RunStore) -> Published:
+    writer = store.run("first").claim(None)
+    old = writer.publish_model(100, {"policy.onnx": b"old"})
+    writer.publish_weights(old, {"weights.npz": b"0"})
+    model = writer.publish_model(200, {"policy.onnx": b"new"})
+    writer.publish_weights(model, {"weights.npz": b"1"})
+    writer.point("latest", model)
+    writer.publish_checkpoint(200, lambda folder: _write(folder / "model.zip", b"2"))
+    return model
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def test_digest_is_that_of_what_is_named(store: RunStore, model: Published) -> None:
+    run = store.run("first")
+    assert starting_digest(store, StartFrom("first")) == model.digest
+    assert starting_digest(store, StartFrom("first", "step:100")) == run.model("step:100").digest
+    assert starting_digest(store, StartFrom("first", digest=model.digest)) == model.digest
+    assert starting_digest(store, StartFrom("first", checkpoint="latest")) == run.checkpoint("latest").digest
+    run.claim(None).point("final", run.model("step:100"))
+    assert starting_digest(store, StartFrom("first")) == run.model("step:100").digest, "the end of a run comes first"
+    _write(store.models_dir / "a.zip", b"zip")
+    digest = file_digest(store.models_dir / "a.zip")
+    assert starting_digest(store, StartFrom(zip="a.zip", digest=digest)) == digest
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (StartFrom("second"), "start_from.run: run 'second' does not exist"),
+        (StartFrom("first", "final"), "start_from.model: run 'first' has no model 'final'"),
+        (StartFrom("first", "best"), "start_from.model: run 'first' has no model 'best'"),
+        (StartFrom("first", checkpoint="step:7"), "start_from.checkpoint: run 'first' has no checkpoint 'step:7'"),
+        (StartFrom(zip="b.zip"), "start_from.zip: there is no file 'b.zip'"),
+        (StartFrom(zip="out/b.zip"), "start_from.zip: must not leave MODELS_DIR through a link"),
+        (StartFrom(zip="pipe"), "start_from.zip:"),
+    ],
+)
+def test_what_is_not_there_is_refused_by_its_field(
+    start: StartFrom, message: str, store: RunStore, model: Published
+) -> None:
+    (store.models_dir / "out").symlink_to("/tmp")
+    (store.models_dir / "pipe").mkdir()
+    assert message in refused(starting_digest, store, start)
+
+
+def test_what_is_damaged_or_has_no_weights_is_refused(store: RunStore, model: Published) -> None:
+    weights = store.run("first").weights_of(model).path
+    (weights / "weights.npz").unlink()
+    assert "weights.npz is missing" in refused(starting_digest, store, StartFrom("first"))
+    store.run("first").claim(None).publish_model(300, {"policy.onnx": b"earlier version"})
+    text = refused(starting_digest, store, StartFrom("first", "step:300"))
+    assert "its weights are not published; a checkpoint has them too" in text
+
+
+def test_weights_are_removed_with_their_model(store: RunStore, model: Published) -> None:
+    writer = store.run("first").claim(None)
+    assert sorted(writer.retain_models(1)) == ["models/100", "weights/100"]
+    assert starting_digest(store, StartFrom("first")) == model.digest
+
+
+def test_run_of_another_algorithm_or_without_normalization_is_refused() -> None:
+    source = TrainingRun("first", TrainingRunSpec(Algorithm.PPO, 100))
+    check_source(SPEC, source)
+    text = refused(check_source, replace(SPEC, algorithm=Algorithm.A2C), source)
+    assert text == "start_from.run: 'first' is trained with PPO, and this run with A2C"
+    asking = replace(SPEC, start_from=StartFrom("first", take=(TakenPart.NORMALIZATION,)))
+    assert "start_from.take: 'first' is trained without normalize" in refused(check_source, asking, source)
+    check_source(asking, replace(source, spec=replace(source.spec, hyperparameters={"normalize": "True"})))

@@ -1,0 +1,115 @@
+"""What a run starts from: found on the volume, held to its digest, and read.
+
+What was found first is recorded in the run's own folder, so that every attempt uses the same. Where it can be is for
+:mod:`aisandbox_model_store` to know. Must not know models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import structlog
+from aisandbox_crds import Artifact, StartFrom, TakenPart
+from aisandbox_model_store import (
+    CHECKPOINT_ZIP,
+    Damaged,
+    ModelStoreError,
+    RunFolder,
+    RunStore,
+    StartingPoint,
+    Writer,
+    file_digest,
+    find_file,
+    find_published,
+    read_regular,
+)
+
+from aisandbox_trainer.checkpoints.files import REPLAY_BUFFER
+from aisandbox_trainer.checkpoints.weights import (
+    STATISTICS,
+    WEIGHTS,
+    Unreadable,
+    read_statistics,
+    read_weights,
+    read_zip,
+)
+from aisandbox_trainer.errors import CannotStartFrom
+from aisandbox_trainer.training.learner_file import LEARNER, Learner
+from aisandbox_trainer.training.take_over import Learned
+
+_LARGEST_RECORD = 64 * 1024
+_LARGEST_LEARNER = 16 * 1024 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+def recorded_source(run: RunFolder) -> Artifact | None:
+    """What an earlier attempt has found; None if none has."""
+    try:
+        return Artifact(**json.loads(read_regular(run.source_path, _LARGEST_RECORD)))
+    except FileNotFoundError:
+        return None
+    except (Damaged, ValueError, TypeError) as error:
+        log.warning("the record of what the run starts from is damaged", error=str(error))
+        return None
+
+
+def find_source(store: RunStore, start: StartFrom, writer: Writer) -> StartingPoint:
+    """Finds the source and records it. Raises CannotStartFrom, what the writer raises, OSError."""
+    recorded = recorded_source(writer.run)
+    digest = start.digest or (recorded.digest if recorded is not None else "")
+    try:
+        if start.zip:
+            found = find_file(store, start.zip, digest)
+        else:
+            found = find_published(store, start.run, start.model, start.checkpoint, digest)
+    except FileNotFoundError as error:
+        raise CannotStartFrom(f"start_from: {start.zip or start.run!r} has no such file: {error}") from error
+    except ModelStoreError as error:
+        raise CannotStartFrom(f"start_from: {error}") from error
+    artifact = Artifact(found.relative, found.timesteps, found.digest)
+    if recorded != artifact:
+        writer.record_source(json.dumps(asdict(artifact)).encode())
+    log.info("the run starts from", path=artifact.path, digest=artifact.digest)
+    return found
+
+
+def read_source(source: StartingPoint, take: Collection[TakenPart], largest: int) -> Learned:
+    """Reads what a new run takes over. ``largest``: bytes that a file of tensors may have.
+
+    Raises CannotStartFrom if it is damaged, was removed meanwhile or lacks a part, OSError.
+    """
+    try:
+        if source.published is None or source.run is None:
+            if file_digest(source.path) != source.digest:
+                raise Unreadable("it has changed since the run was started")
+            return Learned(source.name, read_zip(source.path, largest))
+        source.run.verify(source.published)
+        if source.published.manifest.kind == "checkpoint":
+            return _checkpoint(source, take, largest)
+        weights = source.run.weights_of(source.published)
+        source.run.verify(weights)
+        return Learned(source.name, read_weights(weights.path / WEIGHTS), _learner(weights.path))
+    except (ModelStoreError, Unreadable, FileNotFoundError) as error:
+        raise CannotStartFrom(f"start_from: {source.name} cannot be used: {error}") from error
+
+
+def _checkpoint(source: StartingPoint, take: Collection[TakenPart], largest: int) -> Learned:
+    folder = source.path
+    weights = read_zip(folder / CHECKPOINT_ZIP, largest, optimizers=TakenPart.OPTIMIZER in take)
+    if TakenPart.NORMALIZATION in take and (folder / STATISTICS).exists():
+        weights = replace(weights, statistics=read_statistics(folder / STATISTICS))
+    buffer = folder / REPLAY_BUFFER
+    return Learned(source.name, weights, _learner(folder), buffer if buffer.exists() else None)
+
+
+def _learner(folder: Path) -> Learner | None:
+    try:
+        return Learner.from_bytes(read_regular(folder / LEARNER, _LARGEST_LEARNER))
+    except FileNotFoundError:
+        return None  # of an earlier version: the shapes of the weights are compared
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
