@@ -16,7 +16,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -49,8 +49,8 @@ class Task:
 
     @property
     def name(self) -> str:
-        """ALGORITHM/ENVIRONMENT."""
-        return f"{self.algorithm}/{self.environment}"
+        """ALGORITHM/ENVIRONMENT, without the module that the environment is in."""
+        return f"{self.algorithm}/{self.environment.rpartition(':')[2]}"
 
 
 NUMBERS: Mapping[str, pb.Algorithm.ValueType] = {
@@ -138,6 +138,12 @@ TASKS = (
         "noise_type": "ornstein-uhlenbeck", "noise_std": "0.5",
     }),
     Task("TQC", "MountainCarContinuous-v0", 50_000, 1, 63.641, None, _CAR),
+    Task("RecurrentPPO", "aisandbox_environment.without_velocities:CartPoleNoVel-v1", 100_000, 8, 500.0, 475.0, {
+        "normalize": "True", "n_steps": "32", "batch_size": "256", "gae_lambda": "0.8", "gamma": "0.98",
+        "n_epochs": "20", "ent_coef": "0.0", "learning_rate": "lin_0.001", "clip_range": "lin_0.2",
+        "policy_kwargs": "dict(ortho_init=False, activation_fn=nn.ReLU, lstm_hidden_size=64, enable_critic_lstm=True, "
+                         "net_arch=dict(pi=[64], vf=[64]))",
+    }),
 )  # fmt: skip
 
 
@@ -181,14 +187,21 @@ def evaluate(stub: rpc.PolicyTrainerServiceStub, run_id: str, simulator: str) ->
     finished: list[list[float]] = [[] for _ in range(EVALUATION_ENVIRONMENTS)]
     with SimulatorSession.connect(simulator, environments=EVALUATION_ENVIRONMENTS, evaluation=True) as session:
         observations = session.reset([10_000 + i for i in range(EVALUATION_ENVIRONMENTS)]).observations
+        states: Sequence[bytes] = ()
+        starts = np.ones(EVALUATION_ENVIRONMENTS, bool)
         while any(len(episodes) < EPISODES_EACH for episodes in finished):
             tensors = [encode_tensor(leaf) for leaf in observations]
-            request = pb.ActBatchRequest(run_id=run_id, model="final", observations=tensors)
-            session.send_step(decode_tensor(stub.ActBatch(request).actions))
+            request = pb.ActBatchRequest(
+                run_id=run_id, model="final", observations=tensors, state=states, episode_start=starts.tolist()
+            )
+            response = stub.ActBatch(request)
+            states = response.state  # none of a policy without memory
+            session.send_step(decode_tensor(response.actions))
             step = session.receive_step()
             observations = step.observations
             returns += step.rewards
-            for i in np.flatnonzero(step.terminated | step.truncated):
+            starts = step.terminated | step.truncated
+            for i in np.flatnonzero(starts):
                 finished[i].append(float(returns[i]))
                 returns[i] = 0.0
     return [value for episodes in finished for value in episodes[:EPISODES_EACH]]

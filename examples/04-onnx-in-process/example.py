@@ -33,6 +33,22 @@ def newest_finished_run(trainer: rpc.PolicyTrainerServiceStub) -> str:
     sys.exit("no run has finished; start one with: aisandbox train ppo --gymnasium CartPole-v1")
 
 
+def act_in_one_episode(policy: onnxruntime.InferenceSession, observations: np.ndarray) -> list[np.ndarray]:
+    """The actions for the observations of an episode, [steps, 1, *shape]."""
+    # A policy with memory (RecurrentPPO) has its state as inputs and outputs: "next_state_h" is the next "state_h".
+    states = [value for value in policy.get_inputs() if value.name.startswith("state_")]
+    memory = {value.name: np.zeros([1, *value.shape[1:]], np.float32) for value in states}
+    actions = []
+    for step, observation in enumerate(observations):
+        feed = {"observation": observation, **memory}
+        if states:
+            feed["episode_start"] = np.array([step == 0], np.float32)
+        action, *following = policy.run(["action", *(f"next_{name}" for name in memory)], feed)
+        memory = dict(zip(memory, following, strict=True))
+        actions.append(action[0])
+    return actions
+
+
 def main() -> None:
     address = os.environ.get("AISANDBOX_ADDRESS", "127.0.0.1:50051")
     with grpc.insecure_channel(address, NO_PROXY) as channel:
@@ -42,23 +58,25 @@ def main() -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: it warns that the input `noise` has a default, which is intended
         policy = onnxruntime.InferenceSession(download(trainer, run), options)
-        inputs = policy.get_inputs()
-        if [value.type for value in inputs] != ["tensor(float)"]:
+        inputs = {value.name: value for value in policy.get_inputs()}
+        if "observation" not in inputs or inputs["observation"].type != "tensor(float)":
             sys.exit(f"run {run}: this example needs a policy whose observation is one float32 array")
 
         # One observation as a batch of one; for CartPole-v1 float32 [1, 4].
-        shape = inputs[0].shape[1:]
-        observation = np.full([1, *shape], 0.01, dtype=np.float32)
-        print("action in this process:", policy.run(["action"], {"observation": observation})[0][0])
+        shape = inputs["observation"].shape[1:]
+        observations = np.random.default_rng(0).normal(0, 0.1, [20, 1, *shape]).astype(np.float32)
+        here = act_in_one_episode(policy, observations)
+        print("action in this process:", here[0])
 
-        # The service answers with the same file.
-        observations = np.random.default_rng(0).normal(0, 0.1, [20, *shape]).astype(np.float32)
-        here = policy.run(["action"], {"observation": observations})[0].reshape(20, -1)
-        there = [
-            trainer.Act(pb.ActRequest(run_id=run, model="final", observation=row.ravel())).action
-            for row in observations
-        ]
-        print("the same actions:", np.allclose(here, np.array(there), atol=1e-5))
+        # The service answers with the same file. The state is empty, unless the policy has a memory.
+        there, state = [], b""
+        for step, observation in enumerate(observations):
+            request = pb.ActRequest(run_id=run, model="final", observation=observation.ravel())
+            request.state, request.episode_start = state, step == 0
+            response = trainer.Act(request)
+            there.append(np.array(response.action))
+            state = response.state
+        print("the same actions:", np.allclose(np.array(here).reshape(20, -1), np.array(there), atol=1e-5))
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def _train(
     run = TinyRun(
         trainers,
         folder,
-        fault.random.choice(["DQN", "PPO", "A2C"]),
+        fault.random.choice(["DQN", "PPO", "A2C", "RecurrentPPO"]),
         environment=PoolEnvironment(POOL, ENVIRONMENTS),
         settings={**SETTINGS, **settings, "FAULTS_ROLLOUTS": str(rollouts), "PROGRESS_ADDRESS": service},
     )

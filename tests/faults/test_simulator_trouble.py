@@ -69,7 +69,7 @@ def test_simulator_trouble_adds_no_wrong_transition(row: Rows, trainers: Trainer
         tally.run(one_round, workers=2)
         tally.note(
             "After each of these, every transition in the replay buffer (DQN) and every step of a rollout that was "
-            "learned from (PPO, A2C) was one that a simulator had written down as served, with the action it had got."
+            "learned from (the others) was one that a simulator had written down as served, with the action it had got."
         )
 
 
@@ -98,7 +98,7 @@ def _scene(
 ) -> None:
     chance = fault.random
     trouble = TROUBLES[fault.number % len(TROUBLES)]
-    kind = chance.choice(["DQN", "DQN", "PPO", "A2C"])
+    kind = chance.choice(["DQN", "DQN", "PPO", "A2C", "RecurrentPPO"])
     at = chance.randrange(1, 90)
     word = {"dies": "die", "hangs": "hang", "answers rubbish": chance.choice(RUBBISH), "comes back": "die"}.get(
         trouble, ""

@@ -29,10 +29,12 @@ PROGRAM = TrainerProgram()
 PATIENCE_SECONDS = 120.0
 INTERVAL = 64
 TOTAL = 192
+SMALL_LSTM = "dict(lstm_hidden_size=8, net_arch=[8])"
 KINDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "PPO": ("PPO", {"n_steps": 32, "batch_size": 32, "n_epochs": 1}),
     "PPO, normalised": ("PPO", {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "n_envs": 2, "normalize": True}),
     "A2C": ("A2C", {"n_steps": 8}),
+    "RecurrentPPO": ("RecurrentPPO", {"n_steps": 32, "batch_size": 32, "n_epochs": 1, "policy_kwargs": SMALL_LSTM}),
     "DQN": ("DQN", {"learning_starts": 16, "buffer_size": 500, "train_freq": 4, "batch_size": 16}),
 }  # fmt: skip
 """Tiny runs: a checkpoint every INTERVAL steps is at a boundary of each."""

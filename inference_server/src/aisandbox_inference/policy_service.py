@@ -93,7 +93,7 @@ class PolicyService:
         """Return the actions of one model for many observations."""
         start = time.perf_counter()
         policy = yield from self._policy(request.run_id, request.model)
-        if request.state or policy.states is not None:
+        if policy.states is not None or any(request.state):
             policy = yield from self._model_of_batch(request, policy)
         read = policy.observations.from_tensors
         if policy.observations.stated_numbers(request.observations) <= _INLINE_NUMBERS:
