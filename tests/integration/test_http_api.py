@@ -32,7 +32,8 @@ class Policies:
     async def Act(self, request: pb.ActRequest, context: Any) -> pb.ActResponse:
         if request.run_id == "none":
             await context.abort(Code.NOT_FOUND, "there is no run 'none'")
-        return pb.ActResponse(action=[sum(request.observation)], model=request.model, model_timesteps=4096)
+        action, state = [sum(request.observation)], request.state[::-1]
+        return pb.ActResponse(action=action, model=request.model, model_timesteps=4096, state=state)
 
     ActBatch = DescribeModel = GetModel = ActStream = Act
 
@@ -124,6 +125,8 @@ async def test_act_is_answered_in_json(tmp_path: Path) -> None:
         answer = await session.post(f"{url}/v1/runs/some/act", json={"observation": [1, 2.5], "model": "best"})
         assert answer.status == 200
         assert await answer.json() == {"action": [3.5], "model": "best", "modelTimesteps": "4096"}
+        answer = await session.post(f"{url}/v1/runs/some/act", json={"observation": [1], "state": "AQI="})
+        assert (await answer.json())["state"] == "AgE="
 
 
 ERRORS = [

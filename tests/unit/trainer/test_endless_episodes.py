@@ -23,6 +23,7 @@ from aisandbox_trainer.training.evaluator import Evaluator
 from aisandbox_trainer.training.loop import TrainingLoop
 from aisandbox_trainer.training.schedule import CheckpointSchedule
 from gymnasium import spaces
+from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -136,3 +137,23 @@ def test_best_model_is_chosen_by_training_where_no_evaluation_is_possible(tmp_pa
     publisher.evaluate_if_due(model)
     publisher._rate_by_training(model)
     assert (BEST, progress.report(1).warning) == ([7.0, 10.0], "")
+
+
+def test_evaluation_gives_a_policy_with_memory_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    env, small = vectorized(Endless, 1), {"lstm_hidden_size": 4}
+    model: Any = RecurrentPPO("MlpLstmPolicy", env, n_steps=8, device="cpu", policy_kwargs=small)
+    given: list[tuple[Any, list[bool]]] = []
+    left: list[Any] = []
+    predict = model.predict
+
+    def watched(observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False) -> Any:
+        given.append((state, list(episode_start)))
+        action, after = predict(observation, state, episode_start, deterministic)
+        left.append(after)
+        return action, after
+
+    monkeypatch.setattr(model, "predict", watched)
+    assert _evaluator(3, 2, 100.0).mean_reward(model, 1) == 3.0
+    assert [starts for _, starts in given] == [[True], [False], [False]] * 2
+    assert given[0][0] is None
+    assert all(state is before for (state, _), before in zip(given[1:], left, strict=False))
