@@ -185,8 +185,8 @@ async def test_end_of_messages_is_told_from_a_cancellation() -> None:
 
     async def method(_requests: Any, stream: ServedStream) -> None:
         async def tell() -> None:
-            while await stream.read() is not None:
-                pass
+            while (message := await stream.read()) is not None:
+                await stream.write(message)
             await told.put(await stream.is_cancelled())
 
         await asyncio.shield(asyncio.create_task(tell()))
@@ -197,6 +197,7 @@ async def test_end_of_messages_is_told_from_a_cancellation() -> None:
         await closed.done_writing()
         assert await told.get() is False
         await cancelled.write(b"message")
+        assert await cancelled.read() == b"message"  # a method that is cancelled before it begins tells nothing
         cancelled.cancel()
         assert await told.get() is True
 
