@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+import structlog
 from hypothesis import HealthCheck, settings
 
 # A shell without job control (`make test &` in a script, some CI) starts its background commands with SIGINT ignored,
@@ -22,3 +23,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # How long an example takes says how busy the machine is.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+# What tests log is read when they fail. structlog's default draws tracebacks with all local variables, which takes
+# a second for one of a trainer.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)

@@ -542,6 +542,6 @@ gym.register("Sampled-v0", entry_point=lambda **kwargs: Sampled(**kwargs), disab
 @pytest.mark.parametrize("algorithm", ["PPO", "A2C"])
 def test_policy_fits_what_is_observed_and_is_restored(runs: Runs, kind: str, algorithm: str) -> None:
     environment = GymnasiumEnvironment("Sampled-v0", {"kind": kind})
-    assert runs.attempt(environment, algorithm, total=64, evaluation=Evaluation(0, 1)) == 0
-    assert runs.attempt(environment, algorithm, total=128, evaluation=Evaluation(0, 1)) == 0
-    assert runs.run.model("final").timesteps >= 128
+    assert runs.attempt(environment, algorithm, total=16, every=16, n_steps=8, evaluation=Evaluation(0, 1)) == 0
+    assert runs.attempt(environment, algorithm, total=32, every=16, n_steps=8, evaluation=Evaluation(0, 1)) == 0
+    assert runs.run.model("final").timesteps >= 32

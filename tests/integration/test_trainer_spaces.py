@@ -81,6 +81,7 @@ def train(
     spec = TrainingRunSpec(
         algorithm=Algorithm(algorithm),
         total_timesteps=32,
+        checkpoint_every_timesteps=32,
         environment=environment,
         seed=1,
         hyperparameters={key: str(value) for key, value in {**small, **hyperparameters}.items()},
