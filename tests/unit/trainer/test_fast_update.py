@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,31 @@ import numpy as np
 import pytest
 import stable_baselines3 as sb3
 import torch as th
+from aisandbox_trainer.environments.in_process import vectorized
 from aisandbox_trainer.errors import NonFiniteTraining
 from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.dqn import FastDQN
-from aisandbox_trainer.fast_updates.ppo import FastPPO
+from aisandbox_trainer.fast_updates.ppo import FastMaskablePPO, FastPPO
 from gymnasium import spaces
+from masked_worlds import ACTIONS as MASKED
+from masked_worlds import MaskedWorld
+from sb3_contrib import MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
-FAST: dict[type[BaseAlgorithm], type[BaseAlgorithm]] = {sb3.PPO: FastPPO, sb3.A2C: FastA2C, sb3.DQN: FastDQN}
+FAST: dict[type[BaseAlgorithm], type[BaseAlgorithm]] = {
+    sb3.PPO: FastPPO,
+    sb3.A2C: FastA2C,
+    sb3.DQN: FastDQN,
+    MaskablePPO: FastMaskablePPO,
+}
 SIZES: dict[type[BaseAlgorithm], dict[str, Any]] = {
     sb3.PPO: {"n_steps": 32, "batch_size": 16, "n_epochs": 3},
     sb3.A2C: {"n_steps": 5},
+    MaskablePPO: {"n_steps": 32, "batch_size": 16, "n_epochs": 3},
     sb3.DQN: {"learning_starts": 20, "train_freq": 4, "buffer_size": 300, "target_update_interval": 30},
 }
 VECTOR = spaces.Box(-1.0, 1.0, (3,), np.float32)
@@ -50,6 +61,10 @@ class Drill(gym.Env[Any, Any]):
             self.observation_space.seed(seed)
         self._steps = 0
         return self.observation_space.sample(), {}
+
+    def action_masks(self) -> Any:
+        assert isinstance(self.action_space, spaces.Discrete)
+        return np.arange(self.action_space.n) != self._steps % self.action_space.n
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self._steps += 1
@@ -134,6 +149,16 @@ def same_log(ours: list[tuple[str, Any]], theirs: list[tuple[str, Any]]) -> None
 @pytest.mark.parametrize("algorithm", [sb3.PPO, sb3.A2C])
 def test_fast_update_gives_the_results_of_sb3(algorithm: type[BaseAlgorithm], action: str) -> None:
     assert_same_learning(algorithm, lambda: environment(action))
+
+
+@pytest.mark.parametrize("action", MASKED)
+def test_fast_update_with_masks_gives_the_results_of_sb3_contrib(action: str) -> None:
+    MaskedWorld.forbidden = 0
+    terms = {"ent_coef": 0.02, "target_kl": 0.05, "clip_range_vf": 0.3}
+    ours = assert_same_learning(MaskablePPO, lambda: vectorized(partial(MaskedWorld, action), 2), **terms)
+    assert {"forward pass", "update"} <= ours._tested
+    assert not ours._differs
+    assert MaskedWorld.forbidden == 0
 
 
 @pytest.mark.parametrize("action", ACTIONS)

@@ -39,12 +39,13 @@ from aisandbox_trainer.algorithms.features_extractors import with_fitting_extrac
 from aisandbox_trainer.errors import CannotExport, InvalidHyperparameter
 from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.dqn import FastDQN
-from aisandbox_trainer.fast_updates.ppo import FastPPO
+from aisandbox_trainer.fast_updates.ppo import FastMaskablePPO, FastPPO
 
 FAST: Mapping[Algorithm, type[BaseAlgorithm]] = {
     Algorithm.PPO: FastPPO,
     Algorithm.A2C: FastA2C,
     Algorithm.DQN: FastDQN,
+    Algorithm.MASKABLEPPO: FastMaskablePPO,
 }
 """The algorithms with a fast update."""
 

@@ -1,4 +1,4 @@
-"""Updates of PPO, A2C and DQN that compute what stable-baselines3 computes, in less time. Must not know runs.
+"""Updates of PPO, MaskablePPO, A2C and DQN that compute what their libraries compute, in less time. Must not know runs.
 
 For the small networks that policies usually have, SB3 spends its time in Python and autograd. Here gradients are
 formulas, a rollout is preprocessed once, and a minibatch is a slice. Covered are SB3's MlpPolicy and MultiInputPolicy
@@ -19,5 +19,6 @@ Where this differs from SB3 2.9:
 6. A gradient that is NaN or infinite raises NonFiniteTraining before the weights change; SB3 has NaN weights then.
 7. Losses are logged from tensors that are averaged once at the end of an update, not from one number a minibatch.
 8. During a rollout the policy acts without autograd's bookkeeping; DQN computes its greedy action directly.
-9. SB3's PPO approximates the entropy of a distribution without closed form; such distributions are not covered here.
+9. MaskablePPO normalises the advantages of a minibatch of one row too, which gives NaN; here it leaves them, as PPO.
+10. SB3's PPO approximates the entropy of a distribution without closed form; such distributions are not covered here.
 """

@@ -16,6 +16,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch as th
+from sb3_contrib.common.maskable.distributions import (
+    MaskableBernoulliDistribution,
+    MaskableCategoricalDistribution,
+    MaskableMultiCategoricalDistribution,
+)
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
@@ -27,6 +32,8 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softmax
 
 _HALF_LOG_TWO_PI = math.log(math.sqrt(2 * math.pi))
+_FORBIDDEN = -1e8
+"""The logit of a choice that a mask forbids."""
 _ENTROPY_OF_NORMAL = 0.5 + 0.5 * math.log(2 * math.pi)
 
 
@@ -53,12 +60,15 @@ class ActionDistribution(Protocol):
 
     parameters: list[nn.Parameter]
 
-    def sample(self, scores: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        """Actions [N], or [N, dimensions], and their log-probabilities [N]."""
+    def sample(self, scores: th.Tensor, masks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
+        """Actions [N], or [N, dimensions], and their log-probabilities [N].
+
+        ``masks``: bool [N, size] of the scores; only for choices.
+        """
         ...
 
-    def evaluate(self, scores: th.Tensor, actions: th.Tensor) -> EvaluatedActions:
-        """``actions``: as the rollout buffer has them, float32 [N, dimensions]."""
+    def evaluate(self, scores: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None) -> EvaluatedActions:
+        """``actions``: as the rollout buffer has them, float32 [N, dimensions]. ``masks``: as of :meth:`sample`."""
         ...
 
 
@@ -68,6 +78,10 @@ def distribution_of(distribution: Distribution, log_std: nn.Parameter | None) ->
         return Categorical([distribution.action_dim], flat=True)
     if type(distribution) is MultiCategoricalDistribution:
         return Categorical([int(n) for n in distribution.action_dims], flat=False)
+    if type(distribution) is MaskableCategoricalDistribution:
+        return Categorical([distribution.action_dim], flat=True)
+    if type(distribution) in (MaskableMultiCategoricalDistribution, MaskableBernoulliDistribution):
+        return Categorical([int(n) for n in distribution.action_dims], flat=False)  # type: ignore[attr-defined]
     if type(distribution) is BernoulliDistribution:
         return Bernoulli()
     if type(distribution) is DiagGaussianDistribution and log_std is not None:
@@ -76,30 +90,42 @@ def distribution_of(distribution: Distribution, log_std: nn.Parameter | None) ->
 
 
 class Categorical:
-    """One categorical choice, or several independent ones."""
+    """One categorical choice, or several independent ones; masks make choices impossible, as of sb3-contrib."""
 
     def __init__(self, counts: Sequence[int], flat: bool) -> None:
         self.parameters: list[nn.Parameter] = []
         self._counts = list(counts)
         self._flat = flat
 
-    def sample(self, scores: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def sample(self, scores: th.Tensor, masks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
         """Actions int64 [N] (one choice) or [N, choices], and their log-probabilities [N]."""
-        logits = self._logits(scores)
+        logits = self._logits(scores, masks)
         actions = [th.multinomial(softmax(part, -1), 1, True) for part in logits]
         chosen = [part.gather(-1, action).squeeze(-1) for part, action in zip(logits, actions, strict=True)]
         if self._flat:
             return actions[0].squeeze(-1), chosen[0]
         return th.cat(actions, 1), th.stack(chosen, 1).sum(1)
 
-    def evaluate(self, scores: th.Tensor, actions: th.Tensor) -> EvaluatedCategorical:
+    def evaluate(self, scores: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None) -> EvaluatedCategorical:
         """``actions``: [N, choices]."""
         chosen = actions.long()
-        return EvaluatedCategorical(self._logits(scores), [chosen[:, i : i + 1] for i in range(len(self._counts))])
+        logits = self._logits(scores, masks)
+        return EvaluatedCategorical(logits, [chosen[:, i : i + 1] for i in range(len(self._counts))])
 
-    def _logits(self, scores: th.Tensor) -> list[th.Tensor]:
-        parts = [scores] if len(self._counts) == 1 else th.split(scores, self._counts, 1)
-        return [part - part.logsumexp(-1, keepdim=True) for part in parts]
+    def _logits(self, scores: th.Tensor, masks: th.Tensor | None) -> list[th.Tensor]:
+        """Normalised twice with masks, as sb3-contrib does: of all choices, then of those that are allowed."""
+        logits = [_normalized(part) for part in self._split(scores)]
+        if masks is None:
+            return logits
+        parts = zip(logits, self._split(masks), strict=True)
+        return [_normalized(th.where(allowed, part, _FORBIDDEN)) for part, allowed in parts]
+
+    def _split(self, values: th.Tensor) -> Sequence[th.Tensor]:
+        return [values] if len(self._counts) == 1 else th.split(values, self._counts, 1)
+
+
+def _normalized(scores: th.Tensor) -> th.Tensor:
+    return scores - scores.logsumexp(-1, keepdim=True)
 
 
 @dataclass(slots=True)
@@ -121,7 +147,10 @@ class EvaluatedCategorical:
         return self._entropies[0] if len(self._entropies) == 1 else th.stack(self._entropies, 1).sum(1)
 
     def gradient(self, grad_log_prob: th.Tensor, grad_entropy: float) -> tuple[th.Tensor, list[th.Tensor]]:
-        """Of a score: d log p_k / d score_j = [j = k] - p_j; d H / d score_j = -p_j (log p_j + H)."""
+        """Of a score: d log p_k / d score_j = [j = k] - p_j; d H / d score_j = -p_j (log p_j + H).
+
+        Of what a mask forbids both are 0, since its p is.
+        """
         column = grad_log_prob.unsqueeze(-1)
         gradients = []
         for i, (logits, index) in enumerate(zip(self.logits, self.chosen, strict=True)):
@@ -139,12 +168,12 @@ class Bernoulli:
     def __init__(self) -> None:
         self.parameters: list[nn.Parameter] = []
 
-    def sample(self, scores: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def sample(self, scores: th.Tensor, masks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
         """Actions float32 [N, bits] of 0 and 1, and their log-probabilities [N]."""
         actions = th.bernoulli(th.sigmoid(scores))
         return actions, EvaluatedBernoulli(scores, actions).log_prob
 
-    def evaluate(self, scores: th.Tensor, actions: th.Tensor) -> EvaluatedBernoulli:
+    def evaluate(self, scores: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None) -> EvaluatedBernoulli:
         """``actions``: [N, bits]."""
         return EvaluatedBernoulli(scores, actions)
 
@@ -180,13 +209,13 @@ class DiagGaussian:
     def __init__(self, log_std: nn.Parameter) -> None:
         self.parameters = [log_std]
 
-    def sample(self, scores: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    def sample(self, scores: th.Tensor, masks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
         """Actions float32 [N, size], and their log-probabilities [N]."""
         std = th.ones_like(scores) * self.parameters[0].exp()
         actions = scores + th.normal(th.zeros_like(scores), th.ones_like(scores)) * std
         return actions, EvaluatedGaussian(scores, actions, std).log_prob
 
-    def evaluate(self, scores: th.Tensor, actions: th.Tensor) -> EvaluatedGaussian:
+    def evaluate(self, scores: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None) -> EvaluatedGaussian:
         """``actions``: [N, size]."""
         return EvaluatedGaussian(scores, actions, th.ones_like(scores) * self.parameters[0].exp())
 

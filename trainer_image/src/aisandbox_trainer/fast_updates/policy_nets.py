@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch as th
+from numpy.typing import NDArray
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy, MaskableMultiInputActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, MlpExtractor
@@ -18,6 +21,13 @@ from torch import nn
 from aisandbox_trainer.fast_updates.dense_net import DenseNet, Tape
 from aisandbox_trainer.fast_updates.distributions import ActionDistribution, EvaluatedActions, distribution_of
 from aisandbox_trainer.fast_updates.optimizer_step import Gradients
+
+_COVERED = (
+    ActorCriticPolicy,
+    MultiInputActorCriticPolicy,
+    MaskableActorCriticPolicy,
+    MaskableMultiInputActorCriticPolicy,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,7 @@ class ActorCriticNets:
         Covered: SB3's MlpPolicy and MultiInputPolicy without images, on the CPU, with Tanh or ReLU, and every action
         distribution but state-dependent exploration.
         """
-        if type(policy) not in (ActorCriticPolicy, MultiInputActorCriticPolicy) or policy.device.type != "cpu":
+        if type(policy) not in _COVERED or policy.device.type != "cpu":
             return None
         extractors = {policy.pi_features_extractor, policy.vf_features_extractor}
         if not all(only_reshapes(each) for each in extractors):
@@ -83,18 +93,25 @@ class ActorCriticNets:
         features: th.Tensor = self.policy.pi_features_extractor(preprocessed)
         return features
 
-    def act(self, observations: Any) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
-        """As ``ActorCriticPolicy.forward``: sampled actions [N, *shape], values [N, 1], log-probabilities [N]."""
+    def act(
+        self, observations: Any, action_masks: NDArray[np.bool_] | None = None
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """As ``ActorCriticPolicy.forward``: sampled actions [N, *shape], values [N, 1], log-probabilities [N].
+
+        ``action_masks``: bool [N, size], as ``MaskableActorCriticPolicy.forward`` takes them.
+        """
         features = self.features(observations)
         values = self._critic(features)
-        actions, log_prob = self._distribution.sample(self._actor(features))
+        masks = None if action_masks is None else th.from_numpy(action_masks)
+        actions, log_prob = self._distribution.sample(self._actor(features), masks)
         return actions.reshape((-1, *(self.policy.action_space.shape or ()))), values, log_prob
 
-    def evaluate(self, features: th.Tensor, actions: th.Tensor) -> ForwardPass:
-        """As ``ActorCriticPolicy.evaluate_actions``, from features; ``values`` are [N]."""
+    def evaluate(self, features: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None) -> ForwardPass:
+        """As ``ActorCriticPolicy.evaluate_actions``, from features; ``values`` are [N]. ``masks``: bool [N, size]."""
         scores, actor_tape = self._actor.record(features)
         values, critic_tape = self._critic.record(features)
-        return ForwardPass(self._distribution.evaluate(scores, actions), values.squeeze(-1), actor_tape, critic_tape)
+        evaluated = self._distribution.evaluate(scores, actions, masks)
+        return ForwardPass(evaluated, values.squeeze(-1), actor_tape, critic_tape)
 
     def gradients(
         self, forward: ForwardPass, grad_log_prob: th.Tensor, grad_entropy: float, grad_values: th.Tensor

@@ -1,15 +1,19 @@
 """The update of PPO (Schulman et al. 2017, "Proximal Policy Optimization Algorithms") as of SB3, faster.
 
-Owns the clipped loss and its gradient; the symbols are those of ``stable_baselines3/ppo/ppo.py``. Must not know
+Owns the clipped loss and its gradient; the symbols are those of ``stable_baselines3/ppo/ppo.py``, and of
+``sb3_contrib/ppo_mask/ppo_mask.py``, which learns in the same way from rollouts with masks. Must not know
 networks, distributions or optimizers from within.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import stable_baselines3 as sb3
 import torch as th
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.utils import get_action_masks
 
 from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.fast_updates.optimizer_step import Gradients, OptimizerStep
@@ -17,8 +21,15 @@ from aisandbox_trainer.fast_updates.policy_nets import ActorCriticNets, ForwardP
 from aisandbox_trainer.fast_updates.rollout import FastOnPolicy, Rollout
 
 
-class FastPPO(FastOnPolicy, sb3.PPO):
-    """PPO of stable-baselines3."""
+class ClippedUpdates(FastOnPolicy):
+    """The update that PPO and MaskablePPO share, with or without masks in the rollout."""
+
+    n_epochs: int
+    batch_size: int
+    clip_range: Any
+    clip_range_vf: Any
+    normalize_advantage: bool
+    target_kl: float | None
 
     def _update(self, nets: ActorCriticNets) -> None:
         rollout = Rollout.of(self.rollout_buffer, nets)
@@ -70,6 +81,17 @@ class FastPPO(FastOnPolicy, sb3.PPO):
             record("train/clip_range_vf", loss.clip_range_vf)
 
 
+class FastPPO(ClippedUpdates, sb3.PPO):
+    """PPO of stable-baselines3."""
+
+
+class FastMaskablePPO(ClippedUpdates, MaskablePPO):
+    """MaskablePPO of sb3-contrib (Huang and Ontanon 2022, "A Closer Look at Invalid Action Masking")."""
+
+    def _masks_now(self) -> dict[str, Any]:
+        return {"action_masks": get_action_masks(self.env)} if self.env is not None else {}
+
+
 @dataclass(frozen=True, slots=True)
 class PPOMinibatch:
     """The terms of the loss of one minibatch, [N] each, and the gradients of the loss with respect to its inputs."""
@@ -116,7 +138,7 @@ class PPOLoss:
         """The loss of a minibatch and its gradients."""
         old_values, old_log_prob, advantages, returns = rows.numbers
         n = len(old_values)
-        forward = nets.evaluate(rows.features, rows.actions)
+        forward = nets.evaluate(rows.features, rows.actions, rows.masks)
         if self.normalize_advantage and n > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         log_ratio = forward.actions.log_prob - old_log_prob

@@ -1,4 +1,4 @@
-"""A full rollout buffer as tensors, and what PPO and A2C share in learning from it. Must not know losses."""
+"""A full rollout buffer as tensors, and what the on-policy algorithms share in learning from it. Must not know losses."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import explained_variance, obs_as_tensor
@@ -15,6 +16,8 @@ from stable_baselines3.common.utils import explained_variance, obs_as_tensor
 from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.fast_updates.policy_nets import ActorCriticNets
 from aisandbox_trainer.fast_updates.self_test import SelfTested, few_rows, same_forward_pass, same_update
+
+_BUFFERS = (RolloutBuffer, DictRolloutBuffer, MaskableRolloutBuffer, MaskableDictRolloutBuffer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class Rollout:
     actions: th.Tensor
     numbers: th.Tensor
     """[4, N]: old values, old log-probabilities, advantages, returns."""
+    masks: th.Tensor | None = None
+    """bool [N, size], of an algorithm with action masks."""
 
     @classmethod
     def of(cls, buffer: RolloutBuffer, nets: ActorCriticNets) -> Rollout:
@@ -36,20 +41,26 @@ class Rollout:
         else:
             observations = th.from_numpy(flat(stored))
         columns = [buffer.values, buffer.log_probs, buffer.advantages, buffer.returns]
+        masks = getattr(buffer, "action_masks", None)
         return cls(
             features=nets.features(observations).flatten(1),
             actions=th.from_numpy(flat(buffer.actions).astype(np.float32)),
             numbers=th.from_numpy(np.stack([flat(column).ravel() for column in columns])),
+            masks=None if masks is None else th.from_numpy(flat(masks).astype(np.bool_)),
         )
 
     def shuffled(self) -> Rollout:
         """The rows in a new random order; draws as ``RolloutBuffer.get`` does."""
         order = th.from_numpy(np.random.permutation(len(self.features)))
-        return Rollout(self.features[order], self.actions[order], self.numbers[:, order])
+        return self._part(order)
 
     def rows(self, start: int, stop: int) -> Rollout:
         """A part of the rows."""
-        return Rollout(self.features[start:stop], self.actions[start:stop], self.numbers[:, start:stop])
+        return self._part(slice(start, stop))
+
+    def _part(self, rows: Any) -> Rollout:
+        masks = None if self.masks is None else self.masks[rows]
+        return Rollout(self.features[rows], self.actions[rows], self.numbers[:, rows], masks)
 
     def explained_variance(self) -> float:
         """How much of the variance of the returns the values explain."""
@@ -58,7 +69,7 @@ class Rollout:
 
 
 class FastOnPolicy(SelfTested, OnPolicyAlgorithm):
-    """What the fast PPO and A2C share."""
+    """What the fast PPO, MaskablePPO and A2C share."""
 
     _nets: ActorCriticNets | None = None
     _nets_found = False
@@ -66,7 +77,7 @@ class FastOnPolicy(SelfTested, OnPolicyAlgorithm):
     def nets(self) -> ActorCriticNets | None:
         """The policy's networks, or None if SB3's own code is to be used."""
         if not self._nets_found or (self._nets is not None and self._nets.policy is not self.policy):
-            covered = type(self.rollout_buffer) in (RolloutBuffer, DictRolloutBuffer) and not self.use_sde
+            covered = type(self.rollout_buffer) in _BUFFERS and not self.use_sde
             self._nets = ActorCriticNets.of(self.policy) if covered else None
             self._nets_found = True
         return self._nets
@@ -108,7 +119,14 @@ class FastOnPolicy(SelfTested, OnPolicyAlgorithm):
         if last is None:
             return True
         observations: Any = obs_as_tensor(last.normalized, self.device)
-        return same_forward_pass(lambda: self.policy.forward(observations), lambda: nets.act(observations))
+        masks = self._masks_now()
+        return same_forward_pass(
+            lambda: self.policy.forward(observations, **masks), lambda: nets.act(observations, **masks)
+        )
+
+    def _masks_now(self) -> dict[str, Any]:
+        """What the policy is given beside the observations."""
+        return {}
 
     def _updates_the_same(self) -> bool:
         return same_update(self, lambda twin: twin.sb3_train(), lambda twin: twin.fast_train(twin.nets()), _shrink)
@@ -125,9 +143,9 @@ def _shrink(twin: Any) -> None:
     twin.n_epochs, twin.batch_size = 1, twin.rollout_buffer.buffer_size * twin.rollout_buffer.n_envs
 
 
-def _without_autograd(act: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def forward(observations: Any) -> Any:
+def _without_autograd(act: Callable[..., Any]) -> Callable[..., Any]:
+    def forward(observations: Any, **masks: Any) -> Any:
         with th.inference_mode():
-            return act(observations)
+            return act(observations, **masks)
 
     return forward
