@@ -2,7 +2,7 @@
 
 The service (``aisandbox up``) and the simulator (``aisandbox host-gymnasium``) are processes of their own. A run is
 started by gRPC with RL Zoo's hyperparameters for the environment, trained over the bridge, and its final policy is
-evaluated through ``ActBatch``.
+evaluated through ``ActBatch``. ``masked_identity.py`` has one world with masks and without.
 
 Sources: hyperparameters from DLR-RM/rl-baselines3-zoo ``hyperparams/`` (``ppo.yml`` and so on); rewards from the table
 "Performance of trained agents" in its ``benchmark.md`` (one run each, deterministic policy), which has none for TQC on
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -68,6 +69,8 @@ _CAR = {
     "gradient_steps": "32", "gamma": "0.9999", "tau": "0.01", "learning_starts": "0", "use_sde": "True",
     "policy_kwargs": "dict(log_std_init=-3.67, net_arch=[64, 64])",
 }  # fmt: skip
+
+_IDENTITY = {"n_steps": "128", "gamma": "0.4"}
 
 TASKS = (
     Task("PPO", "CartPole-v1", 100_000, 8, 500.0, 475.0, {
@@ -144,6 +147,8 @@ TASKS = (
         "policy_kwargs": "dict(ortho_init=False, activation_fn=nn.ReLU, lstm_hidden_size=64, enable_critic_lstm=True, "
                          "net_arch=dict(pi=[64], vf=[64]))",
     }),
+    Task("PPO", "masked_identity:Identity-v0", 10_000, 8, None, None, _IDENTITY),
+    Task("MaskablePPO", "masked_identity:MaskedIdentity-v0", 10_000, 8, None, 95.0, _IDENTITY),
 )  # fmt: skip
 
 
@@ -186,7 +191,8 @@ def evaluate(stub: rpc.PolicyTrainerServiceStub, run_id: str, simulator: str) ->
     returns = np.zeros(EVALUATION_ENVIRONMENTS)
     finished: list[list[float]] = [[] for _ in range(EVALUATION_ENVIRONMENTS)]
     with SimulatorSession.connect(simulator, environments=EVALUATION_ENVIRONMENTS, evaluation=True) as session:
-        observations = session.reset([10_000 + i for i in range(EVALUATION_ENVIRONMENTS)]).observations
+        first = session.reset([10_000 + i for i in range(EVALUATION_ENVIRONMENTS)])
+        observations, masks = first.observations, first.action_masks
         states: Sequence[bytes] = ()
         starts = np.ones(EVALUATION_ENVIRONMENTS, bool)
         while any(len(episodes) < EPISODES_EACH for episodes in finished):
@@ -194,11 +200,13 @@ def evaluate(stub: rpc.PolicyTrainerServiceStub, run_id: str, simulator: str) ->
             request = pb.ActBatchRequest(
                 run_id=run_id, model="final", observations=tensors, state=states, episode_start=starts.tolist()
             )
+            if masks is not None:
+                request.action_masks.CopyFrom(encode_tensor(masks))
             response = stub.ActBatch(request)
             states = response.state  # none of a policy without memory
             session.send_step(decode_tensor(response.actions))
             step = session.receive_step()
-            observations = step.observations
+            observations, masks = step.observations, step.action_masks
             returns += step.rewards
             starts = step.terminated | step.truncated
             for i in np.flatnonzero(starts):
@@ -210,6 +218,7 @@ def evaluate(stub: rpc.PolicyTrainerServiceStub, run_id: str, simulator: str) ->
 def run(task: Task, stub: rpc.PolicyTrainerServiceStub, folder: Path, seed: int) -> Outcome:
     """Trains and evaluates one task."""
     with Children(folder) as children:
+        os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # where the module of an environment is
         simulator = children.start("host-gymnasium", task.environment, "--environments", "64", "--port", "0")
         address = str(simulator.wait_until_ready()["address"])
         status, seconds = train(stub, task, address, seed)

@@ -116,13 +116,19 @@ def status_line(status: pb.StatusResponse, *, warn: bool = True) -> str:
     return "  ".join([f"{state_text(status):<9}", steps, *metrics(status), *warning])
 
 
+def _algorithm_text(status: pb.StatusResponse) -> str:
+    """The algorithm that was asked for, and the one that trains in its place."""
+    asked, trained = algorithm_name(status.algorithm), printable(status.trained_algorithm)
+    return asked if trained in ("", asked) else f"{asked}, trained as {trained} because of action masks"
+
+
 def details(status: pb.StatusResponse) -> list[tuple[str, str]]:
     """The status of a run as names and values; values that are not known are left out."""
     rows = [
         ("run", status.run_id),
         ("experiment", status.experiment_id),
         ("owner", status.owner),
-        ("algorithm", f"{algorithm_name(status.algorithm)}, seed {status.seed}"),
+        ("algorithm", f"{_algorithm_text(status)}, seed {status.seed}"),
         ("environment", environment_text(status.environment)),
         ("started from", status.started_from.path),
         ("phase", state_text(status)),

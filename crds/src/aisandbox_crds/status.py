@@ -150,6 +150,7 @@ class ProgressReport:
     early_stop: EarlyStop | None = None
     lesson: LessonProgress | None = None
     started_from: Artifact | None = None
+    trained_algorithm: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +243,13 @@ class Progress:
         default=None,
         metadata=about(
             "The lesson that the run is in. Without lessons, none.",
+        ),
+    )
+    trained_algorithm: str | None = field(
+        default=None,
+        metadata=about(
+            "The algorithm that trains: that of the spec, or MaskablePPO where that is PPO and the environment "
+            "declares action masks.",
         ),
     )
 

@@ -127,6 +127,12 @@ public sealed record TrainingStatus
     /// <summary>The algorithm by the name of its class: <c>PPO</c>, <c>SAC</c>, <c>CrossQ</c>.</summary>
     public string Algorithm { get; init; } = "";
 
+    /// <summary>
+    /// The algorithm that trains: <see cref="Algorithm"/>, or MaskablePPO where that is PPO and the environment declares action masks. Empty until a
+    /// trainer has seen the environment.
+    /// </summary>
+    public string TrainedAlgorithm { get; init; } = "";
+
     /// <summary>The seed, as requested or chosen by the service.</summary>
     public long Seed { get; init; }
 
@@ -180,6 +186,7 @@ public sealed record TrainingStatus
             ? (TrainerActivity)status.Activity : TrainerActivity.Unknown,
         Experiment = status.ExperimentId,
         Algorithm = AlgorithmNames.Of(status.Algorithm),
+        TrainedAlgorithm = status.TrainedAlgorithm,
         Seed = status.Seed,
         Restarts = (int)status.Restarts,
         TimestepsLost = status.TimestepsLost,

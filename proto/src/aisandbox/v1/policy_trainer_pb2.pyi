@@ -1100,6 +1100,7 @@ class StatusResponse(_message.Message):
     EARLY_STOP_FIELD_NUMBER: _builtins.int
     LESSON_FIELD_NUMBER: _builtins.int
     STARTED_FROM_FIELD_NUMBER: _builtins.int
+    TRAINED_ALGORITHM_FIELD_NUMBER: _builtins.int
     timesteps_done: _builtins.int
     """Environment steps done, over all environments and attempts."""
     is_done: _builtins.bool
@@ -1141,6 +1142,10 @@ class StatusResponse(_message.Message):
     owner: _builtins.str
     """The name of who started it, where the service asks its callers who they are; empty otherwise, and for a run that was
     started before it did or with kubectl.
+    """
+    trained_algorithm: _builtins.str
+    """The algorithm that trains: `algorithm`, or MaskablePPO where that is PPO and the environment declares action masks.
+    Empty until a trainer has seen the environment.
     """
     @_builtins.property
     def failure(self) -> Global___Failure:
@@ -1224,10 +1229,11 @@ class StatusResponse(_message.Message):
         early_stop: _training_progress_pb2.EarlyStop | None = ...,
         lesson: _training_progress_pb2.LessonProgress | None = ...,
         started_from: _training_progress_pb2.Artifact | None = ...,
+        trained_algorithm: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "failure", b"failure", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "start_time", b"start_time", "started_from", b"started_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "activity", b"activity", "algorithm", b"algorithm", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "experiment_id", b"experiment_id", "failure", b"failure", "fps", b"fps", "is_done", b"is_done", "last_checkpoint_path", b"last_checkpoint_path", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "owner", b"owner", "phase", b"phase", "restarts", b"restarts", "resumed_from", b"resumed_from", "run_id", b"run_id", "seed", b"seed", "start_time", b"start_time", "started_from", b"started_from", "timesteps_done", b"timesteps_done", "timesteps_lost", b"timesteps_lost", "total_timesteps", b"total_timesteps", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "activity", b"activity", "algorithm", b"algorithm", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "experiment_id", b"experiment_id", "failure", b"failure", "fps", b"fps", "is_done", b"is_done", "last_checkpoint_path", b"last_checkpoint_path", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "owner", b"owner", "phase", b"phase", "restarts", b"restarts", "resumed_from", b"resumed_from", "run_id", b"run_id", "seed", b"seed", "start_time", b"start_time", "started_from", b"started_from", "timesteps_done", b"timesteps_done", "timesteps_lost", b"timesteps_lost", "total_timesteps", b"total_timesteps", "trained_algorithm", b"trained_algorithm", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__episode_length_mean: _TypeAlias = _typing.Literal["episode_length_mean"]  # noqa: Y015
     _WhichOneofArgType__episode_length_mean: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean"]  # noqa: Y015

@@ -87,6 +87,7 @@ class ReportRequest(_message.Message):
     EARLY_STOP_FIELD_NUMBER: _builtins.int
     LESSON_FIELD_NUMBER: _builtins.int
     STARTED_FROM_FIELD_NUMBER: _builtins.int
+    TRAINED_ALGORITHM_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     attempt: _builtins.int
@@ -123,6 +124,10 @@ class ReportRequest(_message.Message):
     """
     timesteps_dropped: _builtins.int
     """Environment steps that this attempt has taken and dropped: rollouts that a stop or the simulator interrupted."""
+    trained_algorithm: _builtins.str
+    """The algorithm that trains: the one requested, or MaskablePPO where that is PPO and the environment declares action
+    masks. Absent while it is not known.
+    """
     @_builtins.property
     def latest_checkpoint(self) -> Global___Artifact:
         """The newest checkpoint, if there is one."""
@@ -173,10 +178,11 @@ class ReportRequest(_message.Message):
         early_stop: Global___EarlyStop | None = ...,
         lesson: Global___LessonProgress | None = ...,
         started_from: Global___Artifact | None = ...,
+        trained_algorithm: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_early_stop", b"_early_stop", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_lesson", b"_lesson", "_resumed_from", b"_resumed_from", "_started_from", b"_started_from", "best_model", b"best_model", "early_stop", b"early_stop", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "started_from", b"started_from"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_early_stop", b"_early_stop", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_lesson", b"_lesson", "_resumed_from", b"_resumed_from", "_started_from", b"_started_from", "_trained_algorithm", b"_trained_algorithm", "best_model", b"best_model", "early_stop", b"early_stop", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "started_from", b"started_from", "trained_algorithm", b"trained_algorithm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_early_stop", b"_early_stop", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_lesson", b"_lesson", "_resumed_from", b"_resumed_from", "_started_from", b"_started_from", "activity", b"activity", "attempt", b"attempt", "best_model", b"best_model", "early_stop", b"early_stop", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "fps", b"fps", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "run_id", b"run_id", "started_from", b"started_from", "timesteps", b"timesteps", "timesteps_dropped", b"timesteps_dropped", "timesteps_lost", b"timesteps_lost", "unsaved", b"unsaved", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_early_stop", b"_early_stop", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_lesson", b"_lesson", "_resumed_from", b"_resumed_from", "_started_from", b"_started_from", "_trained_algorithm", b"_trained_algorithm", "activity", b"activity", "attempt", b"attempt", "best_model", b"best_model", "early_stop", b"early_stop", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "fps", b"fps", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "run_id", b"run_id", "started_from", b"started_from", "timesteps", b"timesteps", "timesteps_dropped", b"timesteps_dropped", "timesteps_lost", b"timesteps_lost", "trained_algorithm", b"trained_algorithm", "unsaved", b"unsaved", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_model: _TypeAlias = _typing.Literal["best_model"]  # noqa: Y015
     _WhichOneofArgType__best_model: _TypeAlias = _typing.Literal["_best_model", b"_best_model"]  # noqa: Y015
@@ -198,6 +204,8 @@ class ReportRequest(_message.Message):
     _WhichOneofArgType__resumed_from: _TypeAlias = _typing.Literal["_resumed_from", b"_resumed_from"]  # noqa: Y015
     _WhichOneofReturnType__started_from: _TypeAlias = _typing.Literal["started_from"]  # noqa: Y015
     _WhichOneofArgType__started_from: _TypeAlias = _typing.Literal["_started_from", b"_started_from"]  # noqa: Y015
+    _WhichOneofReturnType__trained_algorithm: _TypeAlias = _typing.Literal["trained_algorithm"]  # noqa: Y015
+    _WhichOneofArgType__trained_algorithm: _TypeAlias = _typing.Literal["_trained_algorithm", b"_trained_algorithm"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__best_model) -> _WhichOneofReturnType__best_model | None: ...
     @_typing.overload
@@ -218,6 +226,8 @@ class ReportRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resumed_from) -> _WhichOneofReturnType__resumed_from | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__started_from) -> _WhichOneofReturnType__started_from | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trained_algorithm) -> _WhichOneofReturnType__trained_algorithm | None: ...
 
 Global___ReportRequest: _TypeAlias = ReportRequest  # noqa: Y015
 

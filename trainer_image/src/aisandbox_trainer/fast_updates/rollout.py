@@ -1,4 +1,4 @@
-"""A full rollout buffer as tensors, and what the on-policy algorithms share in learning from it. Must not know losses."""
+"""A full rollout buffer as tensors, and what the on-policy algorithms share to learn from it. Must not know losses."""
 
 from __future__ import annotations
 

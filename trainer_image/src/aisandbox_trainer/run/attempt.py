@@ -187,6 +187,7 @@ class Attempt:
             )
         elif not masks:
             check_masks(self._algorithm, masks)
+        self._progress.trained_algorithm = str(self._algorithm)
         if self._algorithm is not asked:
             log.info("action masks are declared", requested=str(asked), trained=str(self._algorithm))
             self._hyperparameters = for_algorithm(self._algorithm, self._hyperparameters)

@@ -67,6 +67,7 @@ class Progress:
     timesteps_dropped: int = 0
     early_stop: EarlyStop | None = None
     started_from: Artifact | None = None
+    trained_algorithm: str | None = None
     notices: Mapping[str, str] = field(default_factory=dict)
     cycle_fps: float | None = None
     clock: Callable[[], float] = time.monotonic
