@@ -38,5 +38,6 @@ class Unmasked(gym.Env[Any, Any]):
         return self._inner.step(action)
 
 
-gym.register("MaskedIdentity-v0", masked, disable_env_checker=True)
-gym.register("Identity-v0", lambda: Unmasked(), disable_env_checker=True)
+entry_points: Any = {"MaskedIdentity-v0": masked, "Identity-v0": Unmasked}
+for name, entry_point in entry_points.items():
+    gym.register(name, entry_point, disable_env_checker=True)

@@ -25,7 +25,7 @@ class ClippedUpdates(FastOnPolicy):
     """The update that PPO and MaskablePPO share, with or without masks in the rollout."""
 
     n_epochs: int
-    batch_size: int
+    batch_size: Any
     clip_range: Any
     clip_range_vf: Any
     normalize_advantage: bool

@@ -87,7 +87,7 @@ class FastOnPolicy(SelfTested, OnPolicyAlgorithm):
         nets = self.nets()
         if nets is None or not self.passes("forward pass", lambda: self._acts_the_same(nets)):
             return super().collect_rollouts(*args, **kwargs)
-        self.policy.forward = _without_autograd(nets.act)  # type: ignore[method-assign, assignment]
+        self.policy.forward = _without_autograd(nets.act)  # type: ignore[method-assign]
         try:
             return super().collect_rollouts(*args, **kwargs)
         finally:
