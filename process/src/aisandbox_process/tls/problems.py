@@ -34,7 +34,7 @@ def connection_problem(details: str, *, name: str, ca_file: str) -> str:
     return ""
 
 
-def speaks_tls(host: str, port: int, timeout: float = 1.0) -> bool:
+def speaks_tls(host: str, port: int, timeout: float = 5.0) -> bool:
     """Whether what listens there answers a handshake of TLS; its certificate is not checked."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
