@@ -30,19 +30,15 @@ from aisandbox_trainer.export.action_masks import sample_masks
 from aisandbox_wire import MaskLayout, draw_noise, leaves
 from exported_policies import CASES, OBSERVATIONS, Case, Exported, export, name_of, observations
 from numpy.typing import NDArray
-from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
 Array = NDArray[Any]
 _ROWS = 12
-NOT_IN_CSHARP = (RecurrentPPO,)
 
 
 def chosen(case: Case) -> bool:
     """Whether C# is tested with the case: every space and algorithm, but not each with every other."""
-    if case.algorithm in NOT_IN_CSHARP:
-        return False
     product = case == Case(case.algorithm, case.observation, case.action)
     return not (product and case.algorithm is PPO) or case.action == "box" or case.observation in ("vector", "dict")
 

@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.Diagnostics.CodeAnalysis;
 using System.Threading;
 using System.Threading.Tasks;
+using Google.Protobuf;
 using Grpc.Core;
 using Microsoft.Extensions.Logging;
 
@@ -15,6 +16,7 @@ namespace AISandbox.Client;
 /// <remarks>
 /// A lost stream is opened again, and what was not answered is asked again until its deadline
 /// (<see cref="AISandboxClientOptions.Timeout"/>). A stream that is lost while nothing waits is opened by the next observation.
+/// A policy with memory goes on in the middle of its episode: the new stream begins with the state of the last answer.
 /// </remarks>
 [SuppressMessage("Naming", "CA1711", Justification = "It is gRPC's stream, as the service names it.")]
 public sealed class ActStream : IAsyncDisposable
@@ -33,6 +35,8 @@ public sealed class ActStream : IAsyncDisposable
     private AsyncDuplexStreamingCall<V1.ActStreamRequest, V1.ActStreamResponse>? _addressed;
     private bool _isSending;
     private bool _isWaiting;
+    private bool _startsEpisode = true;
+    private ByteString _state = ByteString.Empty;
     private int _isDisposed;
 
     internal ActStream(Connection connection, V1.ActRequest first)
@@ -71,6 +75,8 @@ public sealed class ActStream : IAsyncDisposable
                 throw new ObjectDisposedException(nameof(ActStream));
             }
 
+            pending.StartsEpisode = _startsEpisode;
+            _startsEpisode = false;
             _unsent.Enqueue(pending);
             if (_isSending || _isWaiting)
             {
@@ -83,6 +89,18 @@ public sealed class ActStream : IAsyncDisposable
         // On this thread, up to the first write that has to wait: the usual one has not.
         _ = SendAsync();
         return pending.Task;
+    }
+
+    /// <summary>
+    /// Tells that the next observation is the first of an episode: a policy with memory forgets the ones before, and a newer model may
+    /// answer. The first observation of the stream is one too. Of no effect without memory.
+    /// </summary>
+    public void StartEpisode()
+    {
+        lock (_gate)
+        {
+            _startsEpisode = true;
+        }
     }
 
     /// <summary>Ends the stream. What waits for an action ends with <see cref="ObjectDisposedException"/>.</summary>
@@ -126,10 +144,7 @@ public sealed class ActStream : IAsyncDisposable
                 bool more;
                 lock (_gate)
                 {
-                    while (_unsent.Count > 0 && _unsent.Peek().IsOver)
-                    {
-                        _unsent.Dequeue();
-                    }
+                    DropOver();
 
                     if (_unsent.Count == 0 || _isWaiting || _closed.IsCancellationRequested)
                     {
@@ -147,7 +162,8 @@ public sealed class ActStream : IAsyncDisposable
                     pending = _unsent.Dequeue();
                     more = _unsent.Count > 0;
                     // The first request of a stream says for which run and model; the others leave it out.
-                    pending.Address(_call != _addressed ? _first : null);
+                    var isFirst = _call != _addressed;
+                    pending.Address(isFirst ? _first : null, isFirst && !pending.StartsEpisode ? _state : ByteString.Empty);
                     call = _addressed = _call;
                     _sent.Enqueue(pending);
                 }
@@ -216,6 +232,14 @@ public sealed class ActStream : IAsyncDisposable
 
                     _backoff.Reset();
                     pending = _sent.Dequeue();
+                    if (answer.ReplyCase == V1.ActStreamResponse.ReplyOneofCase.Response)
+                    {
+                        _state = answer.Response.State;
+                    }
+                    else
+                    {
+                        _startsEpisode |= pending.StartsEpisode; // it has not begun
+                    }
                 }
 
                 pending.Complete(answer);
@@ -318,6 +342,25 @@ public sealed class ActStream : IAsyncDisposable
         await SendAsync().ConfigureAwait(false);
     }
 
+    /// <summary>Drops what nobody waits for any more; an episode that it began begins with the next observation.</summary>
+    private void DropOver()
+    {
+        var starts = false;
+        while (_unsent.Count > 0 && _unsent.Peek().IsOver)
+        {
+            starts |= _unsent.Dequeue().StartsEpisode;
+        }
+
+        if (starts && _unsent.Count > 0)
+        {
+            _unsent.Peek().StartsEpisode = true;
+        }
+        else
+        {
+            _startsEpisode |= starts;
+        }
+    }
+
     /// <summary>Ends what has waited too long. An answer that is overdue means that the stream is stuck: it is given up.</summary>
     private void FailOverdue()
     {
@@ -357,6 +400,7 @@ public sealed class ActStream : IAsyncDisposable
             all = new PendingAction[_sent.Count + _unsent.Count];
             _sent.CopyTo(all, 0);
             _unsent.CopyTo(all, _sent.Count);
+            _startsEpisode |= Array.Exists(all, each => each.StartsEpisode);
             _sent.Clear();
             _unsent.Clear();
         }

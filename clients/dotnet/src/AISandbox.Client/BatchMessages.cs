@@ -41,7 +41,8 @@ internal static class BatchMessages
             V1.DataType.Int64 => Array.ConvertAll(MemoryMarshal.Cast<byte, long>(tensor.Data.Span).ToArray(), each => (float)each),
             var other => throw new NotSupportedException($"the service answered with actions of type {other}; a newer AISandbox.Client is needed"),
         };
-        return new ActionBatch(values, (int)tensor.Shape[0], response.Model, response.ModelTimesteps);
+        var states = response.State.Select(state => state.Memory).ToArray();
+        return new ActionBatch(values, (int)tensor.Shape[0], response.Model, response.ModelTimesteps, states);
     }
 
     private static ByteString Columns(ReadOnlySpan<float> rows, int count, int width, int offset, int size)

@@ -1,6 +1,7 @@
 using System;
 using System.Threading;
 using System.Threading.Tasks;
+using Google.Protobuf;
 using Grpc.Core;
 
 namespace AISandbox.Client;
@@ -25,10 +26,18 @@ internal sealed class PendingAction : TaskCompletionSource<PolicyAction>
     public void CancelWith(CancellationToken cancellationToken) =>
         _cancellation = cancellationToken.Register(() => TrySetCanceled(cancellationToken));
 
-    /// <summary>Writes the run and the model of <paramref name="first"/> into the request, or nothing.</summary>
-    public void Address(V1.ActRequest? first)
+    /// <summary>Whether it is the first observation of an episode.</summary>
+    public bool StartsEpisode
+    {
+        get => Message.Request.EpisodeStart;
+        set => Message.Request.EpisodeStart = value;
+    }
+
+    /// <summary>Writes the run and the model of <paramref name="first"/> into the request, or nothing; and the state that it goes on from.</summary>
+    public void Address(V1.ActRequest? first, ByteString state)
     {
         var request = Message.Request;
+        request.State = state;
         (request.RunId, request.Model, request.Stochastic) = (first?.RunId ?? "", first?.Model ?? "", first?.Stochastic ?? false);
     }
 

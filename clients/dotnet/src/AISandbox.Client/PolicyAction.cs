@@ -67,6 +67,12 @@ public readonly struct PolicyAction
     /// <summary>The environment steps that the model was trained with.</summary>
     public long ModelTimesteps => _response.ModelTimesteps;
 
+    /// <summary>
+    /// Of a policy with memory: what the next observation of the same episode is asked with, see
+    /// <see cref="TrainingRunHandle.ActInEpisodeAsync"/>. Empty for a policy without memory.
+    /// </summary>
+    public ReadOnlyMemory<byte> State => _response.State.Memory;
+
     /// <summary>Copies the numbers, for example into an array of the caller that is used again.</summary>
     /// <param name="destination">As long as the action, or longer.</param>
     /// <exception cref="ArgumentException">It is shorter.</exception>
@@ -89,8 +95,8 @@ public sealed class ActionBatch
 {
     private readonly float[] _values;
 
-    internal ActionBatch(float[] values, int count, string model, long modelTimesteps) =>
-        (_values, Count, Model, ModelTimesteps) = (values, count, model, modelTimesteps);
+    internal ActionBatch(float[] values, int count, string model, long modelTimesteps, IReadOnlyList<ReadOnlyMemory<byte>> states) =>
+        (_values, Count, Model, ModelTimesteps, States) = (values, count, model, modelTimesteps, states);
 
     /// <summary>How many there are: as many as observations.</summary>
     public int Count { get; }
@@ -103,6 +109,9 @@ public sealed class ActionBatch
 
     /// <summary>The environment steps that the model was trained with.</summary>
     public long ModelTimesteps { get; }
+
+    /// <summary>Of a policy with memory: one for each action, as of <see cref="PolicyAction.State"/>. Empty otherwise.</summary>
+    public IReadOnlyList<ReadOnlyMemory<byte>> States { get; }
 
     /// <summary>The numbers of one action, as of <see cref="PolicyAction.Values"/>.</summary>
     /// <param name="index">From 0 to <see cref="Count"/> - 1.</param>

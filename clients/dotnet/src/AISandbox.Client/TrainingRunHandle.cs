@@ -1,6 +1,8 @@
 using System;
+using System.Collections.Generic;
 using System.Threading;
 using System.Threading.Tasks;
+using Google.Protobuf;
 
 namespace AISandbox.Client;
 
@@ -55,6 +57,30 @@ public sealed partial class TrainingRunHandle
             : _connection.CallAsync(Methods.Act, request, Name, cancellationToken);
     }
 
+    /// <summary>The action of a policy with memory for one observation of an episode.</summary>
+    /// <param name="observation">As of <see cref="ActAsync"/>.</param>
+    /// <param name="state">
+    /// <see cref="PolicyAction.State"/> of the observation before in the same episode; empty for the first one. The model that gave
+    /// it answers, also where <paramref name="model"/> names a newer one by now.
+    /// </param>
+    /// <param name="model">Which model answers from the first observation of an episode on.</param>
+    /// <param name="stochastic">Whether the action is sampled from the policy's distribution, or its mode.</param>
+    /// <param name="cancellationToken">Ends the call.</param>
+    public Task<PolicyAction> ActInEpisodeAsync(
+        ReadOnlyMemory<float> observation,
+        ReadOnlyMemory<byte> state,
+        ModelSelector model = default,
+        bool stochastic = false,
+        CancellationToken cancellationToken = default)
+    {
+        var request = ActRequests.Make(observation.Span);
+        (request.RunId, request.Model, request.Stochastic) = (Name, model.ToString(), stochastic);
+        (request.State, request.EpisodeStart) = (ByteString.CopyFrom(state.Span), state.IsEmpty);
+        return AISandboxTelemetry.ActDuration.Enabled
+            ? MeasureAsync(request, cancellationToken)
+            : _connection.CallAsync(Methods.Act, request, Name, cancellationToken);
+    }
+
     /// <summary>The policy's actions for many observations.</summary>
     /// <param name="observations">The observations one after another, each as for <see cref="ActAsync"/>.</param>
     /// <param name="count">How many there are.</param>
@@ -62,8 +88,35 @@ public sealed partial class TrainingRunHandle
     /// <param name="stochastic">Whether actions are sampled from the policy's distribution, or its modes.</param>
     /// <param name="cancellationToken">Ends the call.</param>
     /// <exception cref="ArgumentException">The number of numbers is not <paramref name="count"/> times that of an observation.</exception>
-    public async Task<ActionBatch> ActBatchAsync(
-        ReadOnlyMemory<float> observations, int count, ModelSelector model = default, bool stochastic = false, CancellationToken cancellationToken = default)
+    public Task<ActionBatch> ActBatchAsync(
+        ReadOnlyMemory<float> observations, int count, ModelSelector model = default, bool stochastic = false, CancellationToken cancellationToken = default) =>
+        ActRowsAsync(observations, count, null, model, stochastic, cancellationToken);
+
+    /// <summary>The actions of a policy with memory for an observation of each of many episodes.</summary>
+    /// <param name="observations">The observations one after another, each as for <see cref="ActAsync"/>.</param>
+    /// <param name="states">
+    /// One for each observation, as of <see cref="ActInEpisodeAsync"/>; see <see cref="ActionBatch.States"/>. All that are not empty
+    /// must be of one model.
+    /// </param>
+    /// <param name="model">Which model answers, where all episodes begin.</param>
+    /// <param name="stochastic">Whether actions are sampled from the policy's distribution, or its modes.</param>
+    /// <param name="cancellationToken">Ends the call.</param>
+    /// <exception cref="ArgumentException">The number of numbers is not that of the states times that of an observation.</exception>
+    public Task<ActionBatch> ActBatchInEpisodesAsync(
+        ReadOnlyMemory<float> observations,
+        IReadOnlyList<ReadOnlyMemory<byte>> states,
+        ModelSelector model = default,
+        bool stochastic = false,
+        CancellationToken cancellationToken = default) =>
+        ActRowsAsync(observations, states.Count, states, model, stochastic, cancellationToken);
+
+    private async Task<ActionBatch> ActRowsAsync(
+        ReadOnlyMemory<float> observations,
+        int count,
+        IReadOnlyList<ReadOnlyMemory<byte>>? states,
+        ModelSelector model,
+        bool stochastic,
+        CancellationToken cancellationToken)
     {
         // The space of a run never changes; it is asked for once.
         var space = _observationSpace ??= (await _connection.CallAsync(
@@ -71,6 +124,12 @@ public sealed partial class TrainingRunHandle
             .ConfigureAwait(false)).ObservationSpace;
         var request = new V1.ActBatchRequest { RunId = Name, Model = model.ToString(), Stochastic = stochastic };
         request.Observations.AddRange(BatchMessages.ToTensors(observations, count, space));
+        foreach (var state in states ?? Array.Empty<ReadOnlyMemory<byte>>())
+        {
+            request.State.Add(ByteString.CopyFrom(state.Span));
+            request.EpisodeStart.Add(state.IsEmpty);
+        }
+
         return await _connection.CallAsync(Methods.ActBatch, request, Name, cancellationToken).ConfigureAwait(false);
     }
 

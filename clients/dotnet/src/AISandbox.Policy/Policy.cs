@@ -13,10 +13,13 @@ namespace AISandbox;
 /// </summary>
 /// <remarks>
 /// Thread-safe; one call at a time acts. An action takes microseconds and allocates nothing, also when a new model has been loaded: it is
-/// made ready in the background and used from the next call on (with a frame stack: from the next episode on).
+/// made ready in the background and used from the next call on (with a frame stack or a memory: from the next episode on).
 /// </remarks>
 public sealed class Policy : IDisposable, IAsyncDisposable
 {
+    private static readonly bool[] Starts = [true];
+    private static readonly bool[] Continues = [false];
+
     private readonly object _gate = new();
     private readonly NoiseSource _noise;
     private readonly bool _stochastic;
@@ -25,8 +28,10 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     private LoadedModel? _next;
     private LoadedModel? _retired;
     private FrameStack? _frames;
+    private float[] _state = [];
     private Task _following = Task.CompletedTask;
     private bool _isInEpisode;
+    private bool _hasState;
     private bool _isDisposed;
 
     internal Policy(LoadedModel model, PolicyOptions options)
@@ -37,7 +42,8 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     }
 
     /// <summary>
-    /// Raised when a newer model is ready, in the background: the next call that acts uses it (with a frame stack, the next episode).
+    /// Raised when a newer model is ready, in the background: the next call that acts uses it (with a frame stack or a memory, the next
+    /// episode).
     /// </summary>
     public event EventHandler<PolicyModelEventArgs>? ModelReady;
 
@@ -59,6 +65,11 @@ public sealed class Policy : IDisposable, IAsyncDisposable
 
     /// <summary>How many numbers an action has; one for a Discrete space.</summary>
     public int ActionSize => _current.ActionSize;
+
+    /// <summary>
+    /// How many numbers the memory of one episode has; 0: the policy has no memory. See <see cref="StartEpisode"/>.
+    /// </summary>
+    public int StateSize => _current.StateSize;
 
     /// <summary>How many numbers the noise of one action has.</summary>
     public int NoiseSize => _current.NoiseSize;
@@ -136,7 +147,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     /// <summary>
     /// Acts on one observation: its numbers are the elements of the leaves of the observation space in C order, one leaf after another
     /// (as in the call Act). With a frame stack, the newest observation alone is enough: the ones before are remembered
-    /// since <see cref="StartEpisode"/>. A Discrete action is one whole number.
+    /// since <see cref="StartEpisode"/>, and so is what a policy with memory has observed. A Discrete action is one whole number.
     /// </summary>
     /// <exception cref="ArgumentException">A length is wrong, or a number is not finite or none of its space.</exception>
     public void Act(ReadOnlySpan<float> observation, Span<float> action) => Act(observation, action, _stochastic);
@@ -233,6 +244,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     /// Acts on many observations at once, one row after another. With a frame stack each row has all frames, oldest first.
     /// </summary>
     /// <exception cref="ArgumentException">A length is wrong, or a number is not finite or none of its space.</exception>
+    /// <exception cref="InvalidOperationException">The policy has a memory: use <c>ActInEpisodes</c>.</exception>
     public void ActBatch(ReadOnlySpan<float> observations, Span<float> actions) => ActBatch(observations, actions, _stochastic);
 
     /// <summary>As <see cref="ActBatch(ReadOnlySpan{float}, Span{float})"/>; samples the actions, or takes the modes.</summary>
@@ -256,28 +268,81 @@ public sealed class Policy : IDisposable, IAsyncDisposable
         lock (_gate)
         {
             TakeNext();
-            var count = observations.Length / _current.ObservationSize;
-            if (count == 0 || count * _current.ObservationSize != observations.Length)
+            if (_current.StateSize > 0)
             {
-                throw new ArgumentException(
-                    $"The observations have {observations.Length} numbers, and {_current.ObservationSize} of them are one observation: {Describe()}.",
-                    nameof(observations));
+                throw new InvalidOperationException(
+                    $"The policy has a memory: use ActInEpisodes, with the states of the episodes, {_current.StateSize} numbers each.");
             }
 
-            if (actions.Length != count * _current.ActionSize)
+            var count = Count(observations, actions);
+            _current.Act(observations, actionMasks, actions, count, stochastic ? _noise : null, default, default, default);
+        }
+    }
+
+    /// <summary>Acts on an observation of each of many episodes at once, with a policy that has a memory.</summary>
+    /// <param name="observations">One row after another.</param>
+    /// <param name="states">
+    /// <see cref="StateSize"/> numbers for each episode, which the caller keeps: those that the call before has left there. They
+    /// are replaced by the ones for the next observation.
+    /// </param>
+    /// <param name="episodeStarts">Whether the observation is the first of its episode; its state is then not read.</param>
+    /// <param name="actions">Room for one action after another.</param>
+    /// <remarks>A newer model is used from the first call on in which every episode starts: states belong to the model that gave them.</remarks>
+    /// <exception cref="ArgumentException">A length is wrong, or a number is not finite or none of its space.</exception>
+    /// <exception cref="InvalidOperationException">The policy has no memory.</exception>
+    public void ActInEpisodes(
+        ReadOnlySpan<float> observations, Span<float> states, ReadOnlySpan<bool> episodeStarts, Span<float> actions) =>
+        ActInEpisodes(observations, states, episodeStarts, actions, _stochastic);
+
+    /// <summary>As the one without <paramref name="stochastic"/>; samples the actions, or takes the modes.</summary>
+    /// <exception cref="ArgumentException">A length is wrong, or a number is not finite or none of its space.</exception>
+    /// <exception cref="InvalidOperationException">The policy has no memory.</exception>
+    public void ActInEpisodes(
+        ReadOnlySpan<float> observations, Span<float> states, ReadOnlySpan<bool> episodeStarts, Span<float> actions, bool stochastic)
+    {
+        lock (_gate)
+        {
+            ThrowIfDisposed();
+            if (episodeStarts.IndexOf(false) < 0)
             {
-                throw new ArgumentException(
-                    $"The actions have room for {actions.Length} numbers, and {count} actions have {count * _current.ActionSize}.", nameof(actions));
+                TakeNext();
             }
 
-            Numbers.CheckFinite(observations, _current.Leaves, 1);
-            _current.Act(observations, actionMasks, actions, count, stochastic ? _noise : null, default);
+            if (_current.StateSize == 0)
+            {
+                throw new InvalidOperationException("The policy has no memory: use ActBatch.");
+            }
+
+            var count = Count(observations, actions);
+            if (states.Length != count * _current.StateSize)
+            {
+                throw new ArgumentException(
+                    $"The states have {states.Length} numbers, and those of {count} episodes have {count * _current.StateSize}.", nameof(states));
+            }
+
+            if (episodeStarts.Length != count)
+            {
+                throw new ArgumentException($"episodeStarts has {episodeStarts.Length} entries for {count} observations.", nameof(episodeStarts));
+            }
+
+            if (!Numbers.AreFinite(states))
+            {
+                for (var i = 0; i < count; i++)
+                {
+                    if (!episodeStarts[i] && !Numbers.AreFinite(states.Slice(i * _current.StateSize, _current.StateSize)))
+                    {
+                        throw new ArgumentException($"The state of episode {i} has numbers that are not finite.", nameof(states));
+                    }
+                }
+            }
+
+            _current.Act(observations, default, actions, count, stochastic ? _noise : null, default, states, episodeStarts);
         }
     }
 
     /// <summary>
-    /// Tells that a new episode begins: with a frame stack, the observations before are forgotten, and a newer model is used from now
-    /// on. Without a frame stack it changes nothing.
+    /// Tells that a new episode begins: with a frame stack or a memory, the observations before are forgotten, and a newer model is used
+    /// from now on. Otherwise it changes nothing. The first call that acts begins an episode by itself.
     /// </summary>
     public void StartEpisode()
     {
@@ -285,6 +350,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
         {
             ThrowIfDisposed();
             _isInEpisode = false;
+            _hasState = false;
             _frames?.Clear();
             TakeNext();
         }
@@ -417,7 +483,41 @@ public sealed class Policy : IDisposable, IAsyncDisposable
             observation = _frames.Stacked;
         }
 
-        model.Act(observation, mask, action, 1, source, noise);
+        if (model.StateSize == 0)
+        {
+            model.Act(observation, mask, action, 1, source, noise, default, default);
+            return;
+        }
+
+        if (_state.Length != model.StateSize)
+        {
+            _state = new float[model.StateSize];
+        }
+
+        model.Act(observation, mask, action, 1, source, noise, _state, _hasState ? Continues : Starts);
+        _hasState = true;
+        _isInEpisode = true;
+    }
+
+    /// <summary>Checks observations and the room for actions; gives how many there are.</summary>
+    private int Count(ReadOnlySpan<float> observations, ReadOnlySpan<float> actions)
+    {
+        var count = observations.Length / _current.ObservationSize;
+        if (count == 0 || count * _current.ObservationSize != observations.Length)
+        {
+            throw new ArgumentException(
+                $"The observations have {observations.Length} numbers, and {_current.ObservationSize} of them are one observation: {Describe()}.",
+                nameof(observations));
+        }
+
+        if (actions.Length != count * _current.ActionSize)
+        {
+            throw new ArgumentException(
+                $"The actions have room for {actions.Length} numbers, and {count} actions have {count * _current.ActionSize}.", nameof(actions));
+        }
+
+        Numbers.CheckFinite(observations, _current.Leaves, 1);
+        return count;
     }
 
     private void TakeNext()

@@ -1,10 +1,12 @@
 using System;
 using System.Collections.Concurrent;
+using System.Collections.Generic;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 using AISandbox.Client.Tests.Support;
 using AISandbox.V1;
+using Google.Protobuf;
 using Grpc.Core;
 using Xunit;
 
@@ -237,5 +239,78 @@ public class ActStreamTests
         await Waiting.UntilAsync(() => logs.Warnings.Count() >= 5);
         await using var second = await ScriptedServer.StartAsync(new ScriptedService(), first.Port);
         Assert.Equal(2, (await act).Values[0]);
+    }
+
+    [Fact]
+    public async Task Stream_that_is_lost_goes_on_with_the_state_of_the_last_answer()
+    {
+        var streams = 0;
+        var service = new ScriptedService
+        {
+            // A policy with memory: its action is the sum of the observations of the episode.
+            OnStream = async (requests, replies, context) =>
+            {
+                streams++;
+                var answers = 0;
+                ByteString? state = null;
+                await foreach (var message in requests.ReadAllAsync(context.CancellationToken))
+                {
+                    var request = message.Request;
+                    state = request.EpisodeStart ? ByteString.CopyFrom(new byte[4]) : request.State.IsEmpty ? state : request.State;
+                    if (state is null || float.IsNaN(request.Observation[0]))
+                    {
+                        await replies.WriteAsync(new ActStreamResponse { Error = new ActStreamError { Code = (int)StatusCode.InvalidArgument, Message = "state" } });
+                        continue;
+                    }
+
+                    var sum = BitConverter.ToSingle(state.Span) + request.Observation[0];
+                    state = ByteString.CopyFrom(BitConverter.GetBytes(sum));
+                    await replies.WriteAsync(new ActStreamResponse { Response = new ActResponse { Action = { sum }, State = state } });
+                    if (++answers == 3)
+                    {
+                        throw ScriptedService.Error(StatusCode.Unavailable, "a replica has died");
+                    }
+                }
+            },
+        };
+        await using var server = await ScriptedServer.StartAsync(service);
+        using var client = server.Connect();
+        await using var stream = client.GetRun("run").OpenActStream();
+        await Assert.ThrowsAsync<AISandboxException>(() => stream.ActAsync(new[] { float.NaN }, TestContext.Current.CancellationToken));
+        for (var episode = 0; episode < 3; episode++)
+        {
+            stream.StartEpisode();
+            for (var i = 1; i <= 10; i++)
+            {
+                var action = await stream.ActAsync(new float[] { 1 }, TestContext.Current.CancellationToken);
+                Assert.Equal(i, action.Values[0]);
+                Assert.Equal(4, action.State.Length);
+            }
+        }
+
+        stream.StartEpisode();
+        var together = Enumerable.Range(1, 10).Select(_ => stream.ActAsync(new float[] { 1 }, TestContext.Current.CancellationToken)).ToArray();
+        Assert.Equal(Enumerable.Range(1, 10).Select(i => (float)i), (await Task.WhenAll(together)).Select(action => action.Values[0]));
+        Assert.True(streams > 10);
+    }
+
+    [Fact]
+    public async Task Act_in_an_episode_sends_the_state_of_the_action_before()
+    {
+        var seen = new List<(string State, bool Starts)>();
+        var service = new ScriptedService
+        {
+            OnAct = (request, _) =>
+            {
+                seen.Add((request.State.ToStringUtf8(), request.EpisodeStart));
+                return Task.FromResult(new ActResponse { Action = { 1 }, State = ByteString.CopyFromUtf8($"state {seen.Count}") });
+            },
+        };
+        await using var server = await ScriptedServer.StartAsync(service);
+        using var client = server.Connect();
+        var run = client.GetRun("run");
+        var action = await run.ActInEpisodeAsync(new float[] { 1 }, default, cancellationToken: TestContext.Current.CancellationToken);
+        await run.ActInEpisodeAsync(new float[] { 1 }, action.State, cancellationToken: TestContext.Current.CancellationToken);
+        Assert.Equal(new (string State, bool Starts)[] { ("", true), ("state 1", false) }, seen.ToArray());
     }
 }

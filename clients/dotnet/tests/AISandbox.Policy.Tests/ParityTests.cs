@@ -21,9 +21,54 @@ public class ParityTests
         {
             policy.ActWithNoise(published.Observations[i], published.Noise[i], action);
             Equal(published.Samples[i], action);
+        }
+
+        policy.StartEpisode(); // with memory the samples were those of one episode, and the modes are those of another
+        for (var i = 0; i < published.Observations.Length; i++)
+        {
             policy.Act(published.Observations[i], action);
             Equal(published.Modes[i], action);
         }
+    }
+
+    [Theory]
+    [MemberData(nameof(Names))]
+    public void Policy_with_memory_acts_in_many_episodes_at_once(string name)
+    {
+        var published = Published.Get(name);
+        using var policy = Policy.Load(published.Folder);
+        var count = published.Observations.Length;
+        var rows = published.Observations.SelectMany(row => row).ToArray();
+        var actions = new float[count * policy.ActionSize];
+        var states = Enumerable.Repeat(float.NaN, count * policy.StateSize).ToArray();
+        var starts = Enumerable.Repeat(true, count).ToArray();
+        Assert.Equal(name.StartsWith("RecurrentPPO", StringComparison.Ordinal), policy.StateSize > 0);
+        if (policy.StateSize == 0)
+        {
+            Assert.Throws<InvalidOperationException>(() => policy.ActInEpisodes(rows, states, starts, actions));
+            return;
+        }
+
+        policy.ActInEpisodes(rows, states, starts, actions);
+        Equal(published.Firsts.SelectMany(row => row).ToArray(), actions);
+
+        // The first of these episodes goes on, and another one begins beside it.
+        var state = states.AsSpan(0, policy.StateSize).ToArray();
+        var two = new float[2 * policy.ActionSize];
+        for (var i = 1; i < count; i++)
+        {
+            float[] both = [.. state, .. Enumerable.Repeat(float.NaN, policy.StateSize)];
+            policy.ActInEpisodes([.. published.Observations[i], .. published.Observations[0]], both, [false, true], two);
+            Equal(published.Modes[i], two[..policy.ActionSize]);
+            Equal(published.Modes[0], two[policy.ActionSize..]);
+            state = both[..policy.StateSize];
+        }
+
+        Assert.Throws<InvalidOperationException>(() => policy.ActBatch(rows, actions));
+        Assert.Contains("not finite", Assert.Throws<ArgumentException>(
+            () => policy.ActInEpisodes(rows, Enumerable.Repeat(float.NaN, states.Length).ToArray(), new bool[count], actions)).Message);
+        Assert.Contains("those of", Assert.Throws<ArgumentException>(() => policy.ActInEpisodes(rows, new float[1], starts, actions)).Message);
+        Assert.Contains("entries", Assert.Throws<ArgumentException>(() => policy.ActInEpisodes(rows, states, [true], actions)).Message);
     }
 
     [Theory]
@@ -33,10 +78,19 @@ public class ParityTests
         var published = Published.Get(name);
         using var policy = Policy.Load(System.IO.File.ReadAllBytes(published.OnnxFile));
         var actions = new float[published.Modes.Length * policy.ActionSize];
+        var rows = published.Observations.SelectMany(row => row).ToArray();
 
-        policy.ActBatch(published.Observations.SelectMany(row => row).ToArray(), actions);
+        if (policy.StateSize == 0)
+        {
+            policy.ActBatch(rows, actions);
+        }
+        else
+        {
+            var starts = Enumerable.Repeat(true, published.Modes.Length).ToArray();
+            policy.ActInEpisodes(rows, new float[starts.Length * policy.StateSize], starts, actions);
+        }
 
-        Equal(published.Modes.SelectMany(row => row).ToArray(), actions);
+        Equal(published.Firsts.SelectMany(row => row).ToArray(), actions);
         Assert.True(policy.Model.IsVerified);
     }
 

@@ -21,6 +21,7 @@ public sealed class Published
         Modes = Rows(root, "modes");
         Noise = Rows(root, "noise");
         Samples = Rows(root, "samples");
+        Firsts = Rows(root, "firsts");
         Masks = Rows(root, "masks").Select(row => Array.ConvertAll(row, value => (byte)value)).ToArray();
         Masked = Rows(root, "masked");
         MaskedSamples = Rows(root, "masked_samples");
@@ -41,6 +42,8 @@ public sealed class Published
     public float[][] Noise { get; }
 
     public float[][] Samples { get; }
+
+    public float[][] Firsts { get; }
 
     /// <summary>One for each observation; none for a policy without masks.</summary>
     public byte[][] Masks { get; }

@@ -1,6 +1,9 @@
 using System;
+using System.Collections.Generic;
+using System.Linq;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using AISandbox.V1;
 using Microsoft.ML.OnnxRuntime;
 using Microsoft.ML.OnnxRuntime.Tensors;
 
@@ -16,19 +19,25 @@ internal sealed unsafe class Binding : IDisposable
     private readonly float* _noise;
     private readonly byte* _masks;
     private readonly void* _output;
+    private readonly float*[] _states;
+    private readonly float*[] _nextStates;
+    private readonly int[] _stateSizes;
+    private readonly float* _starts;
     private readonly int _noiseLength;
     private readonly int _masksLength;
     private readonly int _outputLength;
     private readonly bool _isFloat;
     private readonly int _observationSize;
 
-    public Binding(InferenceSession session, Leaf[] leaves, Leaf action, bool isFloat, int noiseSize, int maskSize, int count)
+    public Binding(
+        InferenceSession session, Leaf[] leaves, Leaf action, bool isFloat, int noiseSize, int maskSize, IReadOnlyList<StateTensor> state, int count)
     {
         Count = count;
         _leaves = leaves;
         _isFloat = isFloat;
         _binding = session.CreateIoBinding();
-        _values = new OrtValue[leaves.Length + (maskSize == 0 ? 2 : 3)];
+        var states = leaves.Length + (maskSize == 0 ? 2 : 3);
+        _values = new OrtValue[states + (state.Count == 0 ? 0 : (2 * state.Count) + 1)];
         _inputs = new void*[leaves.Length];
         for (var i = 0; i < leaves.Length; i++)
         {
@@ -51,6 +60,27 @@ internal sealed unsafe class Binding : IDisposable
             _masksLength = checked(count * maskSize);
             Masks.Fill(1);
             _binding.BindInput("action_mask", _values[leaves.Length + 2]);
+        }
+
+        _states = new float*[state.Count];
+        _nextStates = new float*[state.Count];
+        _stateSizes = new int[state.Count];
+        for (var i = 0; i < state.Count; i++)
+        {
+            long[] shape = [.. state[i].Shape];
+            _stateSizes[i] = checked((int)shape.Aggregate(1L, (product, extent) => product * extent));
+            _states[i] = (float*)Allocate(states + (2 * i), TensorElementType.Float, count, shape);
+            _nextStates[i] = (float*)Allocate(states + (2 * i) + 1, TensorElementType.Float, count, shape);
+            new Span<float>(_states[i], checked(count * _stateSizes[i])).Clear();
+            _binding.BindInput(state[i].Name, _values[states + (2 * i)]);
+            _binding.BindOutput("next_" + state[i].Name, _values[states + (2 * i) + 1]);
+        }
+
+        if (state.Count > 0)
+        {
+            _starts = (float*)Allocate(_values.Length - 1, TensorElementType.Float, count, []);
+            new Span<float>(_starts, count).Fill(1);
+            _binding.BindInput("episode_start", _values[^1]);
         }
     }
 
@@ -86,6 +116,44 @@ internal sealed unsafe class Binding : IDisposable
                 var size = (int)_leaves[i].Size;
                 WriteLeaf(i, row * size, observations.Slice(offset, size), offset - (row * _observationSize));
                 offset += size;
+            }
+        }
+    }
+
+    /// <summary>Copies the states of the episodes, row after row, into the inputs; zeros for an episode that starts.</summary>
+    public void WriteStates(ReadOnlySpan<float> states, ReadOnlySpan<bool> starts)
+    {
+        for (var row = 0; row < Count; row++)
+        {
+            _starts[row] = starts[row] ? 1 : 0;
+            for (var i = 0; i < _states.Length; i++)
+            {
+                var size = _stateSizes[i];
+                var input = new Span<float>(_states[i] + (row * size), size);
+                if (starts[row])
+                {
+                    input.Clear();
+                }
+                else
+                {
+                    states[..size].CopyTo(input);
+                }
+
+                states = states[size..];
+            }
+        }
+    }
+
+    /// <summary>Copies the next states of the episodes, row after row.</summary>
+    public void ReadStates(Span<float> states)
+    {
+        for (var row = 0; row < Count; row++)
+        {
+            for (var i = 0; i < _nextStates.Length; i++)
+            {
+                var size = _stateSizes[i];
+                new ReadOnlySpan<float>(_nextStates[i] + (row * size), size).CopyTo(states);
+                states = states[size..];
             }
         }
     }

@@ -12,12 +12,14 @@ internal sealed class GoldenExamples
     private const double RelativeTolerance = 1e-3;
     private const double AbsoluteTolerance = 1e-4;
 
-    private GoldenExamples(int count, float[][] observations, float[] noise, byte[] masks, float[] actions, bool isFloat)
+    private GoldenExamples(
+        int count, float[][] observations, float[] noise, byte[] masks, bool[] episodeStarts, float[] actions, bool isFloat)
     {
         Count = count;
         Observations = observations;
         Noise = noise;
         Masks = masks;
+        EpisodeStarts = episodeStarts;
         Actions = actions;
         IsFloat = isFloat;
     }
@@ -31,6 +33,11 @@ internal sealed class GoldenExamples
 
     /// <summary>Empty for a policy without masks.</summary>
     public byte[] Masks { get; }
+
+    /// <summary>
+    /// For a policy with memory, whether an example is the first of an episode; otherwise it has the state that the one before it has left.
+    /// </summary>
+    public bool[] EpisodeStarts { get; }
 
     public float[] Actions { get; }
 
@@ -46,7 +53,9 @@ internal sealed class GoldenExamples
             var observations = root.GetProperty("observations").EnumerateArray().Select(each => Tensor(each).Values).ToArray();
             var actions = root.GetProperty("actions");
             var masks = root.TryGetProperty("action_mask", out var mask) ? mask.GetProperty("data").GetBytesFromBase64() : [];
-            return new GoldenExamples(checked((int)shape[0]), observations, noise, masks, Tensor(actions).Values, Dtype(actions) == "float32");
+            var starts = root.TryGetProperty("episode_start", out var start) ? Array.ConvertAll(Tensor(start).Values, value => value != 0) : [];
+            return new GoldenExamples(
+                checked((int)shape[0]), observations, noise, masks, starts, Tensor(actions).Values, Dtype(actions) == "float32");
         }
         catch (Exception error) when (error is JsonException or KeyNotFoundException or InvalidOperationException or FormatException or OverflowException
             or IndexOutOfRangeException or ArgumentException)

@@ -29,6 +29,7 @@ internal sealed class LoadedModel : IDisposable
         ObservationSize = checked((int)Leaves.Sum(leaf => leaf.Size));
         Model = new PolicyModel(description, file.Digest, golden is not null);
         Mask = new MaskLayout(Action, checked((int)description.MaskSize));
+        StateSize = checked((int)description.State.Sum(tensor => tensor.Shape.Aggregate(1L, (product, extent) => product * extent)));
         CheckContract(file.Source);
         _last = Bind(1);
         if (golden is not null)
@@ -52,6 +53,9 @@ internal sealed class LoadedModel : IDisposable
     public int NoiseSize => (int)Model.Description.NoiseSize;
 
     public MaskLayout Mask { get; }
+
+    /// <summary>The numbers of the state of one episode; 0 for a policy without memory.</summary>
+    public int StateSize { get; }
 
     public int Frames => Math.Max(1, (int)Model.Description.FrameStack);
 
@@ -98,7 +102,8 @@ internal sealed class LoadedModel : IDisposable
         Model.Description.ObservationSpace.Equals(other.Model.Description.ObservationSpace)
         && Model.Description.ActionSpace.Equals(other.Model.Description.ActionSpace)
         && Frames == other.Frames
-        && Mask.Size == other.Mask.Size;
+        && Mask.Size == other.Mask.Size
+        && StateSize == other.StateSize;
 
     /// <summary>The numbers of observations that there is memory for.</summary>
     public int[] BatchSizes() => _bindings.Select(binding => binding.Count).ToArray();
@@ -114,9 +119,17 @@ internal sealed class LoadedModel : IDisposable
 
     /// <summary>
     /// Gives the actions for observations, row after row. The noise is given, drawn, or (both null) zero. Without masks all actions are allowed.
+    /// Of a policy with memory, the states of the episodes are replaced by the next ones; those of an episode that starts are not read.
     /// </summary>
     public void Act(
-        ReadOnlySpan<float> observations, ReadOnlySpan<byte> masks, Span<float> actions, int count, NoiseSource? source, ReadOnlySpan<float> noise)
+        ReadOnlySpan<float> observations,
+        ReadOnlySpan<byte> masks,
+        Span<float> actions,
+        int count,
+        NoiseSource? source,
+        ReadOnlySpan<float> noise,
+        Span<float> states,
+        ReadOnlySpan<bool> starts)
     {
         Mask.Check(masks, count);
         var binding = _last.Count == count ? _last : Find(count);
@@ -148,10 +161,20 @@ internal sealed class LoadedModel : IDisposable
             binding.IsNoisy = false;
         }
 
+        if (StateSize > 0)
+        {
+            binding.WriteStates(states, starts);
+        }
+
         binding.Run(_session, _runOptions);
         if (!binding.Read(actions))
         {
             throw new ArgumentException("The observation has numbers so large that the action is not finite.", nameof(observations));
+        }
+
+        if (StateSize > 0)
+        {
+            binding.ReadStates(states);
         }
     }
 
@@ -203,7 +226,7 @@ internal sealed class LoadedModel : IDisposable
 
     private Binding Bind(int count)
     {
-        var binding = new Binding(_session, Leaves, Action, IsFloat, NoiseSize, Mask.Size, count) { LastUse = _uses };
+        var binding = new Binding(_session, Leaves, Action, IsFloat, NoiseSize, Mask.Size, Model.Description.State, count) { LastUse = _uses };
         _bindings.Add(binding);
         return binding;
     }
@@ -212,6 +235,12 @@ internal sealed class LoadedModel : IDisposable
     {
         var inputs = _session.InputMetadata;
         var expected = Leaves.ToDictionary(leaf => leaf.Input, leaf => leaf.IsBytes ? TensorElementType.UInt8 : TensorElementType.Float);
+        foreach (var tensor in Model.Description.State)
+        {
+            expected[tensor.Name] = TensorElementType.Float;
+            expected["episode_start"] = TensorElementType.Float;
+        }
+
         var isSame = inputs.Count == expected.Count
             && expected.All(each => inputs.TryGetValue(each.Key, out var input) && input.ElementDataType == each.Value);
         if (!isSame || !_session.OverridableInitializerMetadata.ContainsKey("noise") || NoiseSize < 1 || Model.Description.NoiseKind == NoiseKind.Unspecified)
@@ -235,6 +264,14 @@ internal sealed class LoadedModel : IDisposable
         {
             throw new PolicyException(PolicyErrorReason.NotAPolicy, $"{source} does not fit its description: it has no action of the type {type}.");
         }
+
+        foreach (var tensor in Model.Description.State)
+        {
+            if (!_session.OutputMetadata.TryGetValue("next_" + tensor.Name, out var next) || next.ElementDataType != TensorElementType.Float)
+            {
+                throw new PolicyException(PolicyErrorReason.NotAPolicy, $"{source} does not fit its description: it has no output next_{tensor.Name}.");
+            }
+        }
     }
 
     private void Replay(GoldenExamples golden, string source)
@@ -243,18 +280,22 @@ internal sealed class LoadedModel : IDisposable
             || golden.Observations.Zip(Leaves, (values, leaf) => values.Length == leaf.Size * golden.Count).Contains(false)
             || golden.Actions.Length != ActionSize * golden.Count
             || golden.Noise.Length != NoiseSize * golden.Count
-            || golden.Masks.Length != Mask.Size * golden.Count)
+            || golden.Masks.Length != Mask.Size * golden.Count
+            || golden.EpisodeStarts.Length != (StateSize == 0 ? 0 : golden.Count))
         {
             throw new PolicyException(PolicyErrorReason.Damaged, $"The golden examples of {source} are of another model.");
         }
 
         var observation = new float[ObservationSize];
         var actions = new float[golden.Actions.Length];
+        var state = new float[StateSize];
         for (var i = 0; i < golden.Count; i++)
         {
             golden.CopyObservation(i, observation);
             var masks = golden.Masks.AsSpan(i * Mask.Size, Mask.Size);
-            Act(observation, masks, actions.AsSpan(i * ActionSize, ActionSize), 1, null, golden.Noise.AsSpan(i * NoiseSize, NoiseSize));
+            var start = StateSize == 0 ? default : golden.EpisodeStarts.AsSpan(i, 1);
+            var noise = golden.Noise.AsSpan(i * NoiseSize, NoiseSize);
+            Act(observation, masks, actions.AsSpan(i * ActionSize, ActionSize), 1, null, noise, state, start);
         }
 
         if (golden.Difference(actions) is { } difference)
