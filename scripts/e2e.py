@@ -6,7 +6,8 @@ your kubeconfig is not changed. Steps that are independent of each other run at 
   E2E_CONTEXT       "current" or the name of a context: install to this cluster instead, and leave it installed
   E2E_KEEP=1        keep the own cluster at the end, and use one that was kept
   KIND_NODE_IMAGE   the node image (default: kind's)
-  REGISTRY          where images are pushed if a registry answers there (localhost:5001); if none does, kind loads them
+  REGISTRY          where images for a cluster that stays are pushed if a registry answers there (localhost:5001);
+                    otherwise kind's nodes load them
   TAG               use the images with this tag that are there already, and build none
 
 Further arguments are pytest's: ``python scripts/e2e.py -k training``. The exit code is pytest's; 2 if it never ran.
@@ -30,7 +31,7 @@ from types import FrameType
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from cluster_report import collect
-from e2e_images import SERVERS, TRAINER, Images
+from e2e_images import SERVERS, TRAINER, Images, answers
 from kubectl import Kubectl
 from stages import Clock, Commands, Stopped
 
@@ -77,7 +78,7 @@ class Installation:
             create = ("kind", "create", "cluster", "--name", CLUSTER, "--wait", "180s", *chosen)
             self.commands.run(*create)
             self.kubectl("--namespace=default", "wait", "--for=create", "serviceaccount/default", "--timeout=60s")
-        if self.images.pushes:
+        if answers(self.images.registry):
             self._show_registry(self.images.registry)
 
     def remove_cluster(self) -> None:
@@ -125,8 +126,7 @@ class Installation:
 
     def install(self, cluster: Future[None]) -> None:
         """``kubectl apply -k`` of the kind overlay with these images, and the wait for what it starts."""
-        for part in SERVERS:
-            self.images.provide(part, self.kind, cluster)
+        self.images.provide(SERVERS, self.kind, cluster)
         cluster.result()
         overlay = WORK / "install"
         overlay.mkdir(exist_ok=True)
@@ -179,7 +179,7 @@ def prepare(commands: Commands, clock: Clock) -> Installation:
         if context not in known:
             raise Stopped(f"E2E_CONTEXT={wanted}: kubectl knows no such context, only {', '.join(known) or 'none'}")
     kind = context.removeprefix("kind-") if context.startswith("kind-") else ""
-    images = Images.chosen(WORK, commands, clock)
+    images = Images.chosen(WORK, commands, clock, passing=own and os.environ.get("E2E_KEEP") != "1")
     if images.builds and not (images.pushes or kind):
         raise Stopped(
             f"no registry answers at {images.registry} (REGISTRY), and {context} is not one of kind's clusters"
@@ -205,7 +205,7 @@ def run(arguments: list[str], commands: Commands, clock: Clock) -> int:
     try:
         with ThreadPoolExecutor() as pool:
             cluster = pool.submit(installation.make_cluster)
-            trainer = pool.submit(installation.images.provide, TRAINER, installation.kind, cluster)
+            trainer = pool.submit(installation.images.provide, [TRAINER], installation.kind, cluster)
             steps = [cluster, trainer, pool.submit(installation.install, cluster)]
             try:
                 done, _ = wait(steps, return_when=FIRST_EXCEPTION)

@@ -9,6 +9,7 @@ import contextlib
 import os
 import time
 import urllib.request
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,16 @@ OVERLAY_REGISTRY = "localhost:5001"
 """What the overlay of kind names."""
 
 
+LOAD = (
+    'set -o pipefail; node=$1; shift; docker save "$@" '
+    '| docker exec --interactive "$node" ctr --namespace=k8s.io images import --snapshotter=overlayfs -'
+)
+"""What `kind load docker-image` does, without writing gigabytes to a file between the two."""
+
+
 @dataclass
 class Images:
-    """``registry``/aisandbox/PART:``tag``. Without ``pushes`` no registry answers; without ``builds`` all are there."""
+    """``registry``/aisandbox/PART:``tag``. Without ``pushes`` kind's nodes load them; without ``builds`` they exist."""
 
     registry: str
     tag: str
@@ -33,29 +41,38 @@ class Images:
     clock: Clock
 
     @classmethod
-    def chosen(cls, work: Path, commands: Commands, clock: Clock) -> Images:
-        """By REGISTRY and TAG; ``work`` is a folder for a file."""
+    def chosen(cls, work: Path, commands: Commands, clock: Clock, *, passing: bool) -> Images:
+        """By REGISTRY and TAG; ``work`` is a folder for a file. ``passing``: kind's cluster is removed after the tests.
+
+        From a registry an image comes compressed, and only what has changed. Its first way through one takes twice as
+        long as loading it, and a cluster that is removed has only first ones.
+        """
         registry, tag = os.environ.get("REGISTRY") or OVERLAY_REGISTRY, os.environ.get("TAG", "")
-        return cls(registry, tag or _tag_of_files(work, commands), _answers(registry), not tag, commands, clock)
+        pushes = not passing and answers(registry)
+        return cls(registry, tag or _tag_of_files(work, commands), pushes, not tag, commands, clock)
 
     def name(self, part: str) -> str:
         """The whole name of a part's image."""
         return f"{self.registry}/aisandbox/{part}:{self.tag}"
 
-    def provide(self, part: str, kind: str, cluster: Future[None]) -> None:
-        """Builds the image, and pushes it or has it loaded by the cluster named ``kind`` once there is one."""
+    def provide(self, parts: Sequence[str], kind: str, cluster: Future[None]) -> None:
+        """Builds the images, and pushes them or has the cluster named ``kind`` load them once there is one."""
         if not self.builds:
             return
         names = (f"REGISTRY={self.registry}", f"TAG={self.tag}")
-        with self.clock.stage(f"image of {part} built"):
-            self.commands.run("make", f"image-{part}", *names)
+        for part in parts:
+            with self.clock.stage(f"image of {part} built"):
+                self.commands.run("make", f"image-{part}", *names)
         if self.pushes:
-            with self.clock.stage(f"image of {part} pushed"):
-                self.commands.run("make", f"push-{part}", *names)
+            for part in parts:
+                with self.clock.stage(f"image of {part} pushed"):
+                    self.commands.run("make", f"push-{part}", *names)
         else:
             cluster.result()
-            with self.clock.stage(f"image of {part} loaded"):
-                self.commands.run("kind", "load", "docker-image", self.name(part), "--name", kind)
+            images = [self.name(part) for part in parts]
+            with self.clock.stage(f"images of {', '.join(parts)} loaded"):
+                for node in self.commands.run("kind", "get", "nodes", "--name", kind).split():
+                    self.commands.run("bash", "-c", LOAD, "load", node, *images)
 
     def replacements(self) -> list[dict[str, str]]:
         """For ``images`` of a kustomization on top of the overlay of kind."""
@@ -77,7 +94,8 @@ class Images:
                     self.commands.run("docker", "image", "rm", image)
 
 
-def _answers(registry: str) -> bool:
+def answers(registry: str) -> bool:
+    """Whether a registry is there."""
     try:
         with urllib.request.urlopen(f"http://{registry}/v2/", timeout=3) as response:
             return bool(response.status == 200)
