@@ -127,11 +127,12 @@ async def test_every_port_of_the_service_uses_tls_and_renewed_certificates(
                 await session.get(f"http://127.0.0.1:{server.http_port}/v1/runs/none")
 
 
-async def test_clients_certificates_are_asked_for_at_both_ports(
+async def test_clients_certificates_are_asked_for_at_both_ports_but_not_of_trainers(
     tmp_path: Path, made: Certificates, files: ServerFiles, security: ChannelSecurity
 ) -> None:
     known = replace(security, certificate_file=made.certificate, key_file=made.key)
-    async with serving(tmp_path / "models", replace(files, client_ca=made.ca)) as server:
+    mutual = replace(files, client_ca=made.ca)
+    async with serving(tmp_path / "models", mutual, trainer_address="0.0.0.0:0") as server:
         url = f"https://127.0.0.1:{server.http_port}/v1/runs/none"
         context = ssl.create_default_context(cafile=str(made.ca))
         with pytest.raises((urllib.error.URLError, OSError)):
@@ -141,6 +142,7 @@ async def test_clients_certificates_are_asked_for_at_both_ports(
         assert await asyncio.to_thread(list_simulators, server.address, timeout=60, security=known) == []
         with pytest.raises(SimulatorUnreachable):
             await asyncio.to_thread(list_simulators, server.address, timeout=60, security=security)
+        assert await asyncio.to_thread(list_simulators, server.trainer_address, timeout=60, security=security) == []
 
 
 async def test_servers_of_the_service_call_each_other_by_tls(

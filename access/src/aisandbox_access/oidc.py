@@ -96,6 +96,8 @@ class IssuerAuthenticator:
 
     async def _key(self, kid: str) -> jwt.PyJWK | None:
         """The issuer's key of that name; the only one if the token names none."""
+        if kid not in self._keys and self._reading is not None and not self._reading.done():
+            await self._read_keys_once()  # the answer may have it
         age = None if self._read_at is None else self._clock() - self._read_at
         if age is None or age > KEYS_SECONDS or (kid not in self._keys and age > NEW_KEYS_SECONDS):
             await self._read_keys_once()

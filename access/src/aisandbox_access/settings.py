@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from aisandbox_process import Environ, InvalidSetting, choice, required, seconds, whole_number
+from aisandbox_process import Environ, InvalidSetting, choice, is_loopback, required, seconds, whole_number
 
 from aisandbox_access.rights import ROLES
 
@@ -81,7 +82,7 @@ class AccessSettings:
 
 def _oidc(environ: Environ) -> OidcSettings:
     issuer = required(environ, "OIDC_ISSUER")
-    if not issuer.startswith(("https://", "http://127.0.0.1", "http://localhost", "http://[::1]")):
+    if not _is_safe(issuer):
         raise InvalidSetting(
             "OIDC_ISSUER", f"must be an https:// address (http:// on this machine), got {issuer[:80]!r}"
         )
@@ -99,6 +100,16 @@ def _oidc(environ: Environ) -> OidcSettings:
         group_roles=_group_roles(environ.get("OIDC_GROUP_ROLES") or ""),
         ca_file=_path(environ, "OIDC_CA_FILE"),
     )
+
+
+def _is_safe(issuer: str) -> bool:
+    """Whether nobody on the way can answer in its place."""
+    try:
+        parts = urlsplit(issuer)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
 
 
 def _group_roles(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:

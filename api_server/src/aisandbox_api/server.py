@@ -285,7 +285,7 @@ class Server:
             add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))
         else:
             self._trainer_port = TrainerPort(
-                progress, self._relay, self._streams, [*SERVER_OPTIONS, *connections], gate, self._certificate
+                progress, self._relay, self._streams, [*SERVER_OPTIONS, *connections], gate, settings.tls
             )
             self._trainers_at = self._trainer_port.bind(self._trainers_listen_at)
         for service in (SIMULATOR_POOLS, ENVIRONMENT):

@@ -6,6 +6,7 @@ Owns this gRPC server. Must not know what the calls do.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -15,7 +16,7 @@ from aisandbox_environment import SimulatorRelay
 from aisandbox_process import is_loopback
 from aisandbox_process.grpc_direct import AsyncStreams
 from aisandbox_process.grpc_options import Options
-from aisandbox_process.tls import ServerCertificate
+from aisandbox_process.tls import ServerCertificate, ServerFiles
 
 from aisandbox_api.listening import listen
 from aisandbox_api.method_handlers import add_relay, add_service, handlers
@@ -29,7 +30,8 @@ SIMULATOR_POOLS = simulator_pool_pb2.DESCRIPTOR.services_by_name["SimulatorPoolS
 class TrainerPort:
     """Listens from :meth:`bind` on, answers from :meth:`start` on. For one event loop.
 
-    With a ``certificate`` it uses TLS, but for trainers on this machine. They need no certificate of their own.
+    With the files of ``tls`` it uses TLS, but for trainers on this machine. They need no certificate of their own, also
+    where clients do.
     """
 
     def __init__(
@@ -39,9 +41,9 @@ class TrainerPort:
         streams: AsyncStreams,
         options: Options,
         gate: Gate,
-        certificate: ServerCertificate | None = None,
+        tls: ServerFiles | None = None,
     ) -> None:
-        self._certificate = certificate
+        self._certificate = None if tls is None else ServerCertificate(replace(tls, client_ca=None))
         interceptors: list[Any] = []
         self._grpc = grpc.aio.server(options=options, interceptors=interceptors)
         add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))

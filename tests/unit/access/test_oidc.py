@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from aisandbox_access import CannotDecide, IssuerAuthenticator, NotAuthenticated, OidcSettings, Principal
+from aisandbox_access import (
+    AccessSettings,
+    CannotDecide,
+    IssuerAuthenticator,
+    NotAuthenticated,
+    OidcSettings,
+    Principal,
+)
+from aisandbox_process import InvalidSetting
 from cryptography.hazmat.primitives.asymmetric import ec
 from issuer import AUDIENCE, Issuer, serving_issuer
 
@@ -94,6 +104,36 @@ async def test_new_key_is_read_and_unknown_keys_do_not_make_the_issuer_busy() ->
         now = NEW_KEYS_SECONDS + 1
         assert (await authenticator.identify(issuer.token())).name == "alice"
         assert issuer.answers == 2
+
+
+async def test_token_that_comes_while_keys_are_read_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+    with serving_issuer() as issuer:
+        authenticator = IssuerAuthenticator(settings(issuer))
+        answer = issuer.answer
+
+        def answer_later(path: str) -> dict[str, Any]:
+            asked.set()
+            may_answer.wait(60)
+            return answer(path)
+
+        monkeypatch.setattr(issuer, "answer", answer_later)
+        first = asyncio.create_task(authenticator.identify(issuer.token(number=1)))
+        await asyncio.to_thread(asked.wait, 60)
+        second = asyncio.create_task(authenticator.identify(issuer.token(number=2)))
+        for _ in range(20):
+            await asyncio.sleep(0)  # it would have been refused by now
+        may_answer.set()
+        assert [(await each).name for each in (first, second)] == ["alice", "alice"]
+        assert issuer.answers == 1
+
+
+@pytest.mark.parametrize(
+    "issuer", ["http://localhost.evil.example", "http://127.0.0.1.evil.example", "http://[::1", "https://", "ftp://a"]
+)
+def test_issuer_that_others_can_answer_for_is_refused(issuer: str) -> None:
+    with pytest.raises(InvalidSetting, match="OIDC_ISSUER: must be an https"):
+        AccessSettings.from_environ({"AUTH": "oidc", "OIDC_ISSUER": issuer, "OIDC_AUDIENCE": "a"})
 
 
 async def test_issuer_that_does_not_answer_admits_nobody_and_is_asked_again(issuer: Issuer) -> None:

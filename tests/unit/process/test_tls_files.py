@@ -91,6 +91,25 @@ def test_replaced_files_are_used_and_broken_ones_are_not(made: Certificates) -> 
     assert server.current().pair.key == made.key.read_bytes()
 
 
+def test_key_that_vanishes_while_it_is_read_leaves_the_former_one(
+    made: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = _load(made)
+    first = server.current()
+
+    class Context(ssl.SSLContext):
+        def load_cert_chain(self, *_args: object, **_named: object) -> None:
+            raise FileNotFoundError(2, "No such file or directory")
+
+    made.write()
+    channel = ChannelSecurity(tls=True, ca_file=made.ca, certificate_file=made.certificate, key_file=made.key)
+    with monkeypatch.context() as patch:
+        patch.setattr(ssl, "SSLContext", Context)
+        assert server.current() is first
+        with pytest.raises(InvalidChannelSecurity, match=r"tls.key is being replaced"):
+            channel.key_pair()
+
+
 def test_expired_certificate_is_served_with_a_warning(made: Certificates) -> None:
     made.write(expired=True)
     with structlog.testing.capture_logs() as logs:

@@ -69,6 +69,8 @@ def read_key_pair(certificate: Path, key: Path) -> KeyPair:
         raise InvalidPem(
             key, "has a private key that cannot be read; it must be complete and without a password"
         ) from None
+    except OSError:  # a file has gone since it was read above
+        raise InvalidPem(key, "is being replaced") from None
     if (_read(certificate), _read(key)) != (pair.certificate, pair.key):
         raise InvalidPem(certificate, "is being replaced")
     return pair
