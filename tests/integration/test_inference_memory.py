@@ -80,8 +80,9 @@ async def test_state_is_answered_by_its_model_until_the_episode_ends(stub: Stub,
     assert response.model == first.digest
     second = publish(tmp_path, other, step=200)
     started = response
-    while started.model == first.digest:  # the newer model is noticed in the background
-        started = await stub.Act(request(0, episode_start=True))
+    async with asyncio.timeout(60):
+        while started.model == first.digest:  # the newer model is noticed in the background
+            started = await stub.Act(request(0, episode_start=True))
     response = await stub.Act(request(1, state=response.state))
     assert response.model == first.digest
     np.testing.assert_allclose(response.action, ACTIONS[1], rtol=1e-5)
@@ -155,6 +156,26 @@ async def test_stream_keeps_the_state_and_another_one_goes_on_with_it(stub: Stub
     reply = await ask(another, request(0, episode_start=True))
     np.testing.assert_allclose(reply.response.action, ACTIONS[0], rtol=1e-5)
     await another.done_writing()
+
+
+async def test_stream_keeps_what_a_request_that_fails_says_of_the_state(stub: Stub, tmp_path: Path) -> None:
+    publish(tmp_path, POLICY)
+    state = (await stub.Act(request(0, episode_start=True))).state
+    call = stub.ActStream()
+
+    async def ask(**fields: Any) -> pb.ActStreamResponse:
+        await call.write(pb.ActStreamRequest(request=pb.ActRequest(run_id="r", **fields)))
+        reply = await call.read()
+        assert isinstance(reply, pb.ActStreamResponse)
+        return reply
+
+    assert (await ask(observation=[1.0], state=state)).HasField("error")
+    reply = await ask(observation=EPISODE[1].tolist())
+    np.testing.assert_allclose(reply.response.action, ACTIONS[1], rtol=1e-5)
+    assert (await ask(observation=[1.0], episode_start=True)).HasField("error")
+    reply = await ask(observation=EPISODE[1].tolist())
+    assert "state: the policy has a memory" in reply.error.message, "the episode before has ended"
+    await call.done_writing()
 
 
 @pytest.mark.parametrize(

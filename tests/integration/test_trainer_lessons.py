@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import threading
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,15 +45,16 @@ class Recorder(FakeExternalEnvAdapter):
 
     parameters = (Parameter("bonus", 0, minimum=0, maximum=100, whole=True),)
 
-    def __init__(self, given: list[tuple[int, int]]) -> None:
+    def __init__(self, given: list[tuple[int, int]], number: int = 0) -> None:
         super().__init__(episode_steps=4)
         self._given = given
+        self._number = number
         self._bonus = 0
         self._first = True
 
     def reset(self, seed: int | None = None, parameters: Mapping[str, Any] | None = None) -> np.ndarray:
         self._bonus = parameters["bonus"] if parameters else -1
-        self._given.append((threading.get_ident(), self._bonus))
+        self._given.append((self._number, self._bonus))
         return super().reset(seed)
 
     def step(self, action: Any) -> Any:
@@ -94,7 +95,8 @@ def attempt(folder: Path, environment: Environment, lessons: Sequence[Lesson], t
 
 def test_simulator_is_given_the_parameters_of_each_episode(tmp_path: Path, servers: list[EnvironmentServer]) -> None:
     given: list[tuple[int, int]] = []
-    one, other = (serve(servers, lambda: Recorder(given)) for _ in range(2))
+    numbers = itertools.count()
+    one, other = (serve(servers, lambda: Recorder(given, next(numbers))) for _ in range(2))
     lessons = (
         Lesson("first", {"bonus": {"uniform": [1, 9]}}, LessonEnd(episodes=6)),
         Lesson("second", {"bonus": {"choice": [20, 30]}}, LessonEnd(reward=100, over_episodes=4, timesteps=64)),
@@ -103,16 +105,16 @@ def test_simulator_is_given_the_parameters_of_each_episode(tmp_path: Path, serve
     environment = GrpcEnvironment(f"{one},{other}", 4)
     code, message = attempt(tmp_path, environment, lessons, 192, evaluation=Evaluation(96, 2))
     assert code == 0
-    sessions = {ident: [bonus for each, bonus in given if each == ident] for ident, _ in given}
-    training = [found for found in sessions.values() if found[0] < 10]
-    assert len(training) == 2, "each simulator has a session"
+    environments = {number: [bonus for each, bonus in given if each == number] for number, _ in given}
+    training = [found for found in environments.values() if found[0] < 10]
+    assert len(training) == 4
     for found in training:
-        # The next episodes of both environments are chosen one episode ahead.
+        # The next episodes are chosen one episode ahead.
         assert [bonus for bonus in found if bonus == 50] == found[-found.count(50) :]
         lesson = [1 if bonus < 10 else 2 if bonus < 50 else 3 for bonus in found]
         assert lesson == sorted(lesson)
         assert set(lesson) == {1, 2, 3}
-    evaluated = [found for found in sessions.values() if found[0] >= 10]
+    evaluated = [found for found in environments.values() if found[0] >= 10]
     assert {bonus for found in evaluated for bonus in found} == {50}, "evaluations use the last lesson"
     assert message.evaluation_reward_mean is None  # not repeated in this message
     assert message.best_model is not None

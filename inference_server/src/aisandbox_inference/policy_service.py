@@ -215,7 +215,8 @@ class PolicyService:
 class ActStream:
     """One stream of ActStream: the fields that a request leaves out have the values of the last one that had a run_id.
 
-    So has a state that is left out the value of the last response. Answers one request at a time.
+    So has a state that is left out the value of the last response. What a request says of the state holds also if it
+    fails: its episode has begun, or is another one, for the caller. Answers one request at a time.
     """
 
     def __init__(self, service: PolicyService) -> None:
@@ -233,8 +234,12 @@ class ActStream:
         request = message.request
         if request.run_id:
             self._run_id, self._model, self._stochastic = request.run_id, request.model, request.stochastic
-        state = request.state or self._state
-        reply = yield from self._service.act_in_stream(request, self._run_id, self._model, self._stochastic, state)
+        if request.episode_start:
+            self._state = b""
+        elif request.state:
+            self._state = request.state
+        selected = self._run_id, self._model, self._stochastic
+        reply = yield from self._service.act_in_stream(request, *selected, self._state)
         if reply.HasField("response"):
             self._state = reply.response.state
         return reply

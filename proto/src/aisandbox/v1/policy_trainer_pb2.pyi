@@ -398,7 +398,9 @@ class StopWhen(_message.Message):
     times_in_a_row: _builtins.int
     """How many times in a row the mean return must be reached, up to 10,000; 0: 1."""
     evaluations_without_improvement: _builtins.int
-    """So many evaluations in a row without a better mean return than the best before them, up to 10,000; 0: any number."""
+    """So many evaluations in a row without a better mean return than the best before them, up to 10,000; 0: any number. With
+    lessons: only evaluations during the last one count.
+    """
     training_seconds: _builtins.int
     """So many seconds of training, over all attempts; 0: any time. The run ends with the rollout in which they have passed."""
     def __init__(
@@ -1352,8 +1354,8 @@ class ActRequest(_message.Message):
     """For a policy with memory (DescribeModelResponse.state is not empty): ActResponse.state of the observation before
     this one in the same episode. Such a policy needs it, or episode_start: without both the request is
     INVALID_ARGUMENT; so is a state for a policy without memory. A state belongs to the model that gave it
-    (ActResponse.model), and that model answers while the episode lasts, also if the selector is latest, best or final
-    and names another one by now; with a selector that names another one by its step or digest, or for another run, the
+    (ActResponse.model), and that model answers while the episode lasts and the run has it or a server has it in memory, also
+    if the selector is latest, best or final and names another one by now; with a selector that names another one by its step or digest, or for another run, the
     state is INVALID_ARGUMENT. The bytes are the service's own: the client keeps and returns them.
     """
     episode_start: _builtins.bool
@@ -1405,8 +1407,8 @@ class ActResponse(_message.Message):
     model_timesteps: _builtins.int
     """The environment steps that the model was trained with."""
     state: _builtins.bytes
-    """Of a policy with memory: what the next request of the same episode sends as its state, at most some kilobytes; see
-    ActRequest.state. Any replica of the service can continue with it. Empty for a policy without memory.
+    """Of a policy with memory: what the next request of the same episode sends as its state: 32 bytes and 4 for each number
+    of DescribeModelResponse.state; see ActRequest.state. Any replica of the service can continue with it. Empty for a policy without memory.
     """
     @_builtins.property
     def action(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -1530,7 +1532,8 @@ class ActStreamRequest(_message.Message):
     one; its own model and stochastic are ignored. So only the first request of a stream needs them.
 
     With a policy with memory, a request without a state and without episode_start has the state of the last response of the
-    stream; one that failed changes nothing. The first request of a stream needs one of them: a client whose stream has ended
+    stream. One that failed without either changes nothing; one that failed with a state has given the stream that state, and
+    one that failed with episode_start has ended the episode before: the next request needs one of them. The first request of a stream needs one of them: a client whose stream has ended
     in the middle of an episode (the server stopped, a replica died) opens another one with the state of the last response
     it has got, and loses nothing.
     """

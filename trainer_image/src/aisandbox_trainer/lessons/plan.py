@@ -67,6 +67,11 @@ class LessonPlan:
         return list(self._returns)
 
     @property
+    def has_all_returns(self) -> bool:
+        """Whether as many episodes of this lesson have ended as its mean return is of."""
+        return len(self._returns) == self._end.window
+
+    @property
     def state(self) -> LessonState:
         """The state now."""
         counts = self._lesson, self._drawn, self._episodes, self._timesteps

@@ -155,14 +155,16 @@ class ArtifactPublisher:
 
     def save_model(self, model: BaseAlgorithm) -> Published:
         """Publishes the policy as the latest model; once for each state of the model."""
-        if self._model is None or self._model.timesteps != model.num_timesteps:
-            self._model = self.writer.publish_model(model.num_timesteps, policy_files(model, self.frame_stack))
-            learner = Learner.of(model)
-            self.writer.publish_weights(self._model, {WEIGHTS: weights_bytes(model), LEARNER: learner.to_bytes()})
-            self.writer.point("latest", self._model)
-            self.progress.latest_model = artifact_of(self._model)
-            self._retain_models()
-        return self._model
+        if self._model is not None and self._model.timesteps == model.num_timesteps:
+            return self._model
+        published = self.writer.publish_model(model.num_timesteps, policy_files(model, self.frame_stack))
+        learner = Learner.of(model)
+        self.writer.publish_weights(published, {WEIGHTS: weights_bytes(model), LEARNER: learner.to_bytes()})
+        self.writer.point("latest", published)
+        self.progress.latest_model = artifact_of(published)
+        self._model = published  # only now: after a full disk, all of it is tried again
+        self._retain_models()
+        return published
 
     def _retain_models(self) -> None:
         """Removes old models; a pointer that was damaged meanwhile is written again, and nothing removed."""
@@ -186,8 +188,9 @@ class ArtifactPublisher:
         """
         if self.evaluator is not None and self.evaluation_results.last_timesteps != model.num_timesteps:
             self._evaluate(model, self.evaluator)
-        self._rate_by_training(model)
+        self._rate_by_training(model, ends=True)
         checkpoint = self.save_checkpoint(model)
+        self.progress.early_stop = self.stop_rules.stop  # a checkpoint has it now: no later attempt goes on training
         final = self._final(self.save_model(model))
         if self.spec.model_output_path:
             path = normalized_output_path(self.spec.model_output_path)
@@ -263,20 +266,21 @@ class ArtifactPublisher:
         self.evaluation_results = replace(self.evaluation_results, last_reward_mean=mean)
         self._publish_if_best(model, mean)
         if model.num_timesteps < self.spec.total_timesteps:
-            self.stop_rules.after_evaluation(mean)
-            self.progress.early_stop = self.stop_rules.stop
+            plan = plan_of(model.get_env())
+            self.stop_rules.after_evaluation(mean, counts_improvement=plan is None or plan.is_last)
 
-    def _rate_by_training(self, model: BaseAlgorithm) -> None:
+    def _rate_by_training(self, model: BaseAlgorithm, *, ends: bool = False) -> None:
         """Without an evaluation, the returns of the last training episodes decide which model is the best.
 
-        Those of another lesson are not compared: the best model is of the newest lesson.
+        Those of another lesson are not compared: the best model is of the newest lesson. A lesson begins without
+        returns, and until there are as many as decide, one lucky episode would: only where the run ``ends`` do fewer.
         """
         not_evaluated = self.evaluator is None or (
             self.evaluator.warning and self.evaluation_results.last_reward_mean is None
         )
         plan = plan_of(model.get_env())
         returns = [float(each["r"]) for each in model.ep_info_buffer or ()] if plan is None else plan.returns
-        if not (not_evaluated and returns):
+        if not (not_evaluated and returns) or not (ends or plan is None or plan.has_all_returns):
             return
         results = self.evaluation_results
         if plan is not None and plan.lesson != results.lesson:

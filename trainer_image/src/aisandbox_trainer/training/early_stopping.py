@@ -69,8 +69,12 @@ class StopRules:
         if when.training_seconds and self._seconds() >= when.training_seconds:
             self._meet(Reason.TIME_REACHED, f"the run has trained for {when.training_seconds:,} seconds")
 
-    def after_evaluation(self, reward_mean: float) -> None:
-        """Takes note of the mean return of an evaluation."""
+    def after_evaluation(self, reward_mean: float, *, counts_improvement: bool = True) -> None:
+        """Takes note of the mean return of an evaluation.
+
+        ``counts_improvement`` False: one that is not better counts as none yet, as before the last lesson, which
+        evaluations are of.
+        """
         when = self._when
         if when is None or self.stop is not None:
             return
@@ -81,7 +85,9 @@ class StopRules:
             counted,
             evaluation_times=counted.evaluation_times + 1 if reached else 0,
             best_evaluation=reward_mean if improved else best,
-            evaluations_without_improvement=0 if improved else counted.evaluations_without_improvement + 1,
+            evaluations_without_improvement=(
+                counted.evaluations_without_improvement + 1 if counts_improvement and not improved else 0
+            ),
         )
         if when.evaluation_reward_mean is not None and counted.evaluation_times >= when.times_in_a_row:
             self._meet_reward("the mean return of evaluations", reward_mean, when.evaluation_reward_mean)

@@ -88,7 +88,6 @@ class TrainingLoop:
         """
         self.progress.activity = Activity.TRAINING
         self.publisher.stop_rules.training_starts()
-        self.progress.early_stop = self.publisher.stop_rules.stop
         self._follow_pool()
         try:
             while not self._is_over():
@@ -153,7 +152,6 @@ class TrainingLoop:
             is_known = is_known and plan.is_last and plan.progress().episodes >= window
         rules = self.publisher.stop_rules
         rules.after_rollout(mean_of(self.model, "r") if is_known and rules.counts_training else None)
-        self.progress.early_stop = rules.stop
 
     def _takes_joined(self) -> bool:
         """Takes simulators that have joined the pool; new episodes start in all environments then."""
