@@ -64,11 +64,75 @@ public sealed class AISandboxClientOptions : IValidatableObject
     /// </summary>
     public HttpMessageHandler? HttpHandler { get; set; }
 
+    /// <summary>
+    /// A PEM file of the authorities that may have signed the certificate of the service, in place of those that this machine trusts. It is
+    /// read for each connection, so it may be renewed. With it a <c>dns:///</c> address has TLS. Not on netstandard2.1: use <see cref="HttpHandler"/>.
+    /// </summary>
+    public string? CaCertificateFile { get; set; }
+
+    /// <summary>The name that the certificate of the service must be for. Null: the host of the address. Not on netstandard2.1.</summary>
+    public string? ServerName { get; set; }
+
+    /// <summary>
+    /// A PEM file of the client's own certificate, for a service that asks for one; with <see cref="ClientKeyFile"/>. Both are read for each
+    /// connection. Not on netstandard2.1.
+    /// </summary>
+    public string? ClientCertificateFile { get; set; }
+
+    /// <summary>A PEM file of the key of <see cref="ClientCertificateFile"/>, without a password.</summary>
+    public string? ClientKeyFile { get; set; }
+
+    /// <summary>
+    /// A file with the token that is sent as <c>authorization: Bearer TOKEN</c>, read before each call. A token is sent with TLS, or to this
+    /// machine: another address is refused.
+    /// </summary>
+    public string? AccessTokenFile { get; set; }
+
+    /// <summary>Called before each call, in place of <see cref="AccessTokenFile"/>; null: no token.</summary>
+    public Func<System.Threading.CancellationToken, System.Threading.Tasks.ValueTask<string?>>? AccessTokenProvider { get; set; }
+
 #if NET
     /// <summary>Looks a name up, in tests.</summary>
     internal Func<string, System.Threading.CancellationToken, System.Threading.Tasks.Task<System.Net.IPAddress[]>>? Lookup { get; set; }
 
 #endif
+    /// <summary>Whether calls carry a token.</summary>
+    internal bool HasToken => AccessTokenProvider is not null || !string.IsNullOrEmpty(AccessTokenFile);
+
+    /// <summary>Whether connections to the address have TLS.</summary>
+    internal bool UsesTls(ServiceAddress address) => address.HasTls || (address.IsDns && !string.IsNullOrEmpty(CaCertificateFile));
+
+    private IEnumerable<ValidationResult> FileProblems()
+    {
+        if (string.IsNullOrEmpty(ClientCertificateFile) != string.IsNullOrEmpty(ClientKeyFile))
+        {
+            var name = string.IsNullOrEmpty(ClientKeyFile) ? nameof(ClientKeyFile) : nameof(ClientCertificateFile);
+            yield return new ValidationResult($"{name}: must be set with the other of ClientCertificateFile and ClientKeyFile", new[] { name });
+        }
+
+        if (!string.IsNullOrEmpty(AccessTokenFile) && !System.IO.File.Exists(AccessTokenFile))
+        {
+            yield return new ValidationResult($"{nameof(AccessTokenFile)}: {AccessTokenFile} is not there", new[] { nameof(AccessTokenFile) });
+        }
+
+#if !NET
+        const string rule = "needs .NET here; HttpHandler may be one that knows certificates";
+#else
+        const string rule = "has no effect with HttpHandler, whose connections are its own";
+        if (HttpHandler is not null)
+#endif
+        foreach (var (name, value) in new[]
+        {
+            (nameof(CaCertificateFile), CaCertificateFile), (nameof(ServerName), ServerName), (nameof(ClientCertificateFile), ClientCertificateFile),
+        })
+        {
+            if (!string.IsNullOrEmpty(value))
+            {
+                yield return new ValidationResult($"{name}: {rule}", new[] { name });
+            }
+        }
+    }
+
     /// <inheritdoc/>
     IEnumerable<ValidationResult> IValidatableObject.Validate(ValidationContext validationContext)
     {
@@ -79,6 +143,16 @@ public sealed class AISandboxClientOptions : IValidatableObject
                 yield return new ValidationResult(
                     $"{name}: must be http://HOST:PORT, https://HOST:PORT, HOST:PORT or dns:///HOST:PORT, got \"{address}\"", new[] { name });
             }
+
+            if (HasToken && !string.IsNullOrEmpty(address) && ServiceAddress.TryParse(address, out var found) && !UsesTls(found) && !AccessTokens.IsLocal(found))
+            {
+                yield return new ValidationResult($"{name}: a token is not sent to {address} in plain text: use https://", new[] { name });
+            }
+        }
+
+        foreach (var problem in FileProblems())
+        {
+            yield return problem;
         }
 
         foreach (var (name, value, infinite) in new[]

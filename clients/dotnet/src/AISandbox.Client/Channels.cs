@@ -1,10 +1,11 @@
 using System;
 using System.Net.Http;
+using Grpc.Core;
 using Grpc.Net.Client;
 using Microsoft.Extensions.Logging;
 #if NET
+using System.Net.Security;
 using System.Threading;
-using Grpc.Core;
 using Grpc.Net.Client.Balancer;
 using Grpc.Net.Client.Configuration;
 using Microsoft.Extensions.DependencyInjection;
@@ -32,6 +33,16 @@ internal static class Channels
             MaxReconnectBackoff = options.MaxBackoff,
 #endif
         };
+        var tls = options.UsesTls(address);
+        ChannelCredentials credentials = tls ? ChannelCredentials.SecureSsl : ChannelCredentials.Insecure;
+        if (AccessTokens.ProviderOf(options) is { } provider)
+        {
+            credentials = ChannelCredentials.Create(credentials, AccessTokens.CredentialsOf(provider));
+            // The options refuse a token without TLS, but for this machine.
+            channel.UnsafeUseInsecureChannelCallCredentials = !tls;
+        }
+
+        channel.Credentials = credentials;
         if (!address.IsDns)
         {
             return GrpcChannel.ForAddress(address.Uri, channel);
@@ -40,7 +51,6 @@ internal static class Channels
 #if NET
         var services = new ServiceCollection();
         services.AddSingleton<ResolverFactory>(new PodResolverFactory(options, time, options.Lookup));
-        channel.Credentials = ChannelCredentials.Insecure;
         channel.ServiceProvider = services.BuildServiceProvider();
         channel.ServiceConfig = new ServiceConfig { LoadBalancingConfigs = { new RoundRobinConfig() } };
         return GrpcChannel.ForAddress(address.Uri, channel);
@@ -60,6 +70,7 @@ internal static class Channels
         KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
         // A proxy does not pass HTTP/2 without TLS on.
         UseProxy = address.HasTls,
+        SslOptions = options.UsesTls(address) ? ServerTrust.OptionsOf(options, address.Host) : new SslClientAuthenticationOptions(),
     };
 #else
     // Neither netstandard2.1 nor gRPC can set more than this here.

@@ -10,6 +10,8 @@ internal sealed record ServiceAddress(Uri Uri)
 
     public bool HasTls => Uri.Scheme == Uri.UriSchemeHttps;
 
+    public string Host => (IsDns ? new Uri($"http://{Uri.AbsolutePath.TrimStart('/')}") : Uri).DnsSafeHost;
+
     public static bool TryParse(string text, [NotNullWhen(true)] out ServiceAddress? address)
     {
         address = null;

@@ -66,11 +66,8 @@ internal sealed class AttachedPlace
     /// <summary>Serves sessions on one stream, until it ends.</summary>
     private async Task AttachAsync(CancellationToken cancellationToken)
     {
-        var headers = new Metadata();
-        if (options.AccessTokenProvider is { } provider && await provider(cancellationToken).ConfigureAwait(false) is { } token)
-            headers.Add("authorization", $"Bearer {token}");
         using var stream = new AttachedStream(
-            service.Attach(headers, cancellationToken: CancellationToken.None), options.GoodbyeLimit, cancellationToken);
+            service.Attach(cancellationToken: CancellationToken.None), options.GoodbyeLimit, cancellationToken);
         var attached = false;
         try
         {

@@ -64,8 +64,30 @@ public sealed class SimulatorAttachmentOptions : IValidatableObject
     public HttpMessageHandler? HttpHandler { get; set; }
 
     /// <summary>
-    /// Called before each attempt to attach: the token that is sent as <c>authorization: Bearer TOKEN</c>; null: none. Use it with TLS.
+    /// A PEM file of the authorities that may have signed the certificate of the service, in place of those that this machine trusts. It is
+    /// read for each connection, so it may be renewed. With it a <c>dns:///</c> address has TLS. Not on netstandard2.1: use <see cref="HttpHandler"/>.
     /// </summary>
+    public string? CaCertificateFile { get; set; }
+
+    /// <summary>The name that the certificate of the service must be for. Null: the host of the address. Not on netstandard2.1.</summary>
+    public string? ServerName { get; set; }
+
+    /// <summary>
+    /// A PEM file of the client's own certificate, for a service that asks for one; with <see cref="ClientKeyFile"/>. Both are read for each
+    /// connection. Not on netstandard2.1.
+    /// </summary>
+    public string? ClientCertificateFile { get; set; }
+
+    /// <summary>A PEM file of the key of <see cref="ClientCertificateFile"/>, without a password.</summary>
+    public string? ClientKeyFile { get; set; }
+
+    /// <summary>
+    /// A file with the token that is sent as <c>authorization: Bearer TOKEN</c>, read before each attempt to attach. A token is sent with TLS, or to this
+    /// machine: another address is refused.
+    /// </summary>
+    public string? AccessTokenFile { get; set; }
+
+    /// <summary>Called before each attempt to attach, in place of <see cref="AccessTokenFile"/>; null: no token.</summary>
     public Func<CancellationToken, ValueTask<string?>>? AccessTokenProvider { get; set; }
 
     /// <summary>What a place that is cancelled may take to say goodbye to the service.</summary>
@@ -86,6 +108,12 @@ public sealed class SimulatorAttachmentOptions : IValidatableObject
         KeepAliveInterval = KeepAliveInterval,
         MaxMessageSize = MaxMessageSize,
         HttpHandler = HttpHandler,
+        CaCertificateFile = CaCertificateFile,
+        ServerName = ServerName,
+        ClientCertificateFile = ClientCertificateFile,
+        ClientKeyFile = ClientKeyFile,
+        AccessTokenFile = AccessTokenFile,
+        AccessTokenProvider = AccessTokenProvider,
     };
 
     /// <inheritdoc/>

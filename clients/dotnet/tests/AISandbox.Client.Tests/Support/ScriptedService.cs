@@ -11,6 +11,7 @@ using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Logging;
@@ -79,17 +80,26 @@ internal sealed class ScriptedServer : IAsyncDisposable
 {
     private readonly WebApplication _app;
 
-    private ScriptedServer(WebApplication app, int port) => (_app, Port) = (app, port);
+    private readonly bool _hasTls;
+
+    private ScriptedServer(WebApplication app, int port, bool hasTls) => (_app, Port, _hasTls) = (app, port, hasTls);
 
     public int Port { get; }
 
-    public string Address => $"http://127.0.0.1:{Port}";
+    public string Address => $"{(_hasTls ? "https" : "http")}://127.0.0.1:{Port}";
 
-    public static async Task<ScriptedServer> StartAsync(ScriptedService service, int port = 0, string host = "127.0.0.1", bool isHealthy = true)
+    public static async Task<ScriptedServer> StartAsync(
+        ScriptedService service, int port = 0, string host = "127.0.0.1", bool isHealthy = true, HttpsConnectionAdapterOptions? https = null)
     {
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
-            kestrel.Listen(IPAddress.Parse(host), port, listen => listen.Protocols = HttpProtocols.Http2));
+        builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Parse(host), port, listen =>
+        {
+            listen.Protocols = HttpProtocols.Http2;
+            if (https is not null)
+            {
+                listen.UseHttps(https);
+            }
+        }));
         builder.Services.AddRouting();
         builder.Services.AddGrpc();
         builder.Services.AddSingleton(service);
@@ -101,7 +111,7 @@ internal sealed class ScriptedServer : IAsyncDisposable
         app.MapGrpcHealthChecksService();
         await app.StartAsync();
         var address = app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single();
-        return new ScriptedServer(app, new Uri(address).Port);
+        return new ScriptedServer(app, new Uri(address).Port, https is not null);
     }
 
     /// <summary>A client with short waits, so that a test of trouble is quick; its deadline is not.</summary>
