@@ -91,7 +91,7 @@ def _as_methods(examples: list[str]) -> Iterator[tuple[str, str]]:
 def test_csharp_of_the_clients_compiles() -> None:
     examples = [
         example
-        for document in ("README.md", "docs/kubernetes.md", "docs/dotnet.md", CLIENT_README)
+        for document in ("README.md", "docs/kubernetes.md", "docs/dotnet.md", "docs/lessons.md", CLIENT_README)
         for example in _examples(document)
     ]
     assert examples

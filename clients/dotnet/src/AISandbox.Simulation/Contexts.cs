@@ -18,6 +18,9 @@ public readonly ref struct ResetContext
     /// <summary>The options of the session.</summary>
     public SimulationOptions Options => row.Options;
 
+    /// <summary>The parameters of this episode, which the spec declares and the lessons of a run choose.</summary>
+    public SimulationOptions Parameters => row.Parameters;
+
     /// <summary>The first observation, to be written.</summary>
     public ObservationWriter Observation => new(row.Buffers, row.Index);
 

@@ -62,6 +62,9 @@ internal sealed class EnvironmentBatch : IDisposable
     /// <summary>How many episodes ended in the last step.</summary>
     public int Ends { get; private set; }
 
+    /// <summary>From its next episode on, the environment has these parameters.</summary>
+    public void SetParameters(int environment, SimulationOptions parameters) => rows[environment].NextParameters = parameters;
+
     /// <summary>
     /// Starts an episode in every environment; without seeds each continues its own sequence of them. False: some wait for a tick,
     /// after which <see cref="Continue"/> comes.

@@ -24,12 +24,19 @@ internal sealed class EnvironmentRow
         (this.masks, this.recorder, this.environments, this.hasTicks) = (masks, recorder, environments, hasTicks);
         (Spec, Options, Buffers, Index) = (buffers.Spec, options, buffers, index);
         Metrics = new double[Spec.Metrics.Count];
+        Parameters = NextParameters = Spec.DefaultParameters;
         episodeSeeds = new SeededRandom(BitConverter.ToUInt64(Guid.NewGuid().ToByteArray()));
     }
 
     public EnvironmentSpec Spec { get; }
 
     public SimulationOptions Options { get; }
+
+    /// <summary>Those of the episode.</summary>
+    public SimulationOptions Parameters { get; private set; }
+
+    /// <summary>Those of the next episode.</summary>
+    public SimulationOptions NextParameters { get; set; }
 
     public ObservationBuffers Buffers { get; }
 
@@ -77,6 +84,7 @@ internal sealed class EnvironmentRow
             Seed = episodeSeeds.NextUInt64();
         }
         Random.Reseed(Seed);
+        Parameters = NextParameters;
         (Steps, Tick) = (0, 0);
         Log.Clear();
         Array.Clear(Metrics, 0, Metrics.Length);

@@ -87,9 +87,16 @@ public sealed class EnvironmentRunner : IDisposable
         }
     }
 
-    /// <summary>Starts an episode, of this seed or of a new one. Throws <see cref="EnvironmentFailedException"/>.</summary>
-    public void Reset(ulong? seed = null)
+    /// <summary>
+    /// Starts an episode, of this seed or of a new one. Throws <see cref="EnvironmentFailedException"/>, and
+    /// <see cref="InvalidOptionException"/> for parameters that the spec does not declare or that are out of their range.
+    /// </summary>
+    /// <param name="seed">Null: a new one.</param>
+    /// <param name="parameters">Of the episode, by name; those that are missing have their defaults. Null: all have.</param>
+    public void Reset(ulong? seed = null, IReadOnlyDictionary<string, object>? parameters = null)
     {
+        row.NextParameters = parameters is null
+            ? Spec.DefaultParameters : OptionDeclaration.Read(Spec.ParameterDeclarations, parameters, "parameter");
         (last, reward, wasReset, written[0]) = (default, 0, false, false);
         row.Reset(seed);
         wasReset = true;

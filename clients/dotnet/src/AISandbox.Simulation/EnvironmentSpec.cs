@@ -1,5 +1,6 @@
 using System.Collections.Generic;
 using System.Linq;
+using Google.Protobuf.WellKnownTypes;
 
 namespace AISandbox.Simulation;
 
@@ -18,6 +19,8 @@ public sealed class EnvironmentSpec
         HasActionMasks = builder.Masks;
         (MaxEpisodeSteps, SecondsPerStep) = (builder.Limit, builder.Seconds);
         (Metrics, Options) = (builder.MetricNames.ToArray(), builder.Options.ToArray());
+        ParameterDeclarations = builder.Parameters.ToArray();
+        DefaultParameters = OptionDeclaration.Read(ParameterDeclarations, (Struct?)null, "parameter");
         StepsInParallel = builder.Parallel;
         MaskWidth = !HasActionMasks ? 0
             : ActionLeaf.Kind == LeafKind.Discrete ? checked((int)ActionLeaf.Count) : ActionLeaf.Counts.Sum();
@@ -60,6 +63,10 @@ public sealed class EnvironmentSpec
 
     internal OptionDeclaration[] Options { get; }
 
+    internal OptionDeclaration[] ParameterDeclarations { get; }
+
+    internal SimulationOptions DefaultParameters { get; }
+
     internal V1.EnvironmentSpec Message { get; }
 
     /// <summary>Begins a spec. Add at least <c>Observation</c> and <c>Action</c>, then <c>Build()</c>.</summary>
@@ -85,6 +92,7 @@ public sealed class EnvironmentSpec
             MaxEpisodeSteps = (ulong)MaxEpisodeSteps,
             SecondsPerStep = SecondsPerStep,
             Metrics = { Metrics },
+            Parameters = { ParameterDeclarations.Select(parameter => parameter.ToMessage()) },
         };
     }
 }

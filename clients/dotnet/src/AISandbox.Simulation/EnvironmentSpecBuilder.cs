@@ -7,6 +7,8 @@ namespace AISandbox.Simulation;
 /// <summary>Makes an <see cref="EnvironmentSpec"/>; every method throws <see cref="InvalidSpecException"/>, naming the rule.</summary>
 public sealed class EnvironmentSpecBuilder
 {
+    private const int MostParameters = 64;
+
     internal EnvironmentSpecBuilder(string name, string version)
     {
         if (string.IsNullOrWhiteSpace(name))
@@ -33,6 +35,8 @@ public sealed class EnvironmentSpecBuilder
     internal List<string> MetricNames { get; } = [];
 
     internal List<OptionDeclaration> Options { get; } = [];
+
+    internal List<OptionDeclaration> Parameters { get; } = [];
 
     /// <summary>The observation is one value of this space.</summary>
     public EnvironmentSpecBuilder Observation(Space space)
@@ -137,6 +141,27 @@ public sealed class EnvironmentSpecBuilder
     /// <summary>An option of a session that is true or false.</summary>
     public EnvironmentSpecBuilder Option(string name, bool @default) => Add(new OptionDeclaration(name, @default));
 
+    /// <summary>
+    /// A parameter of episodes that is a whole number: <c>context.Parameters.Integer(name)</c>. The lessons of a run choose its value.
+    /// </summary>
+    public EnvironmentSpecBuilder Parameter(
+        string name, long @default, long minimum = long.MinValue, long maximum = long.MaxValue, string description = "") =>
+        AddParameter(new OptionDeclaration(name, @default) { Minimum = minimum, Maximum = maximum, Description = description });
+
+    /// <summary>A parameter of episodes that is a number: <c>context.Parameters.Number(name)</c>.</summary>
+    public EnvironmentSpecBuilder Parameter(
+        string name, double @default, double minimum = double.NegativeInfinity, double maximum = double.PositiveInfinity,
+        string description = "") =>
+        AddParameter(new OptionDeclaration(name, @default) { Minimum = minimum, Maximum = maximum, Description = description });
+
+    /// <summary>A parameter of episodes that is a text; one of <paramref name="choices"/> if there are any.</summary>
+    public EnvironmentSpecBuilder Parameter(string name, string @default, params string[] choices) =>
+        AddParameter(new OptionDeclaration(name, @default) { Choices = choices });
+
+    /// <summary>A parameter of episodes that is true or false.</summary>
+    public EnvironmentSpecBuilder Parameter(string name, bool @default, string description = "") =>
+        AddParameter(new OptionDeclaration(name, @default) { Description = description });
+
     /// <summary>The spec.</summary>
     public EnvironmentSpec Build()
     {
@@ -149,19 +174,30 @@ public sealed class EnvironmentSpecBuilder
         return new EnvironmentSpec(this);
     }
 
-    private EnvironmentSpecBuilder Add(OptionDeclaration option)
+    private EnvironmentSpecBuilder Add(OptionDeclaration option) => Add(Options, option, "option");
+
+    private EnvironmentSpecBuilder AddParameter(OptionDeclaration parameter)
     {
-        if (string.IsNullOrEmpty(option.Name) || Options.Any(other => other.Name == option.Name))
-            throw new InvalidSpecException($"option '{option.Name}': is empty or there twice");
+        if (parameter.NameProblem is { } problem)
+            throw new InvalidSpecException($"parameter '{parameter.Name}': {problem}");
+        if (Parameters.Count == MostParameters)
+            throw new InvalidSpecException($"parameter '{parameter.Name}': there are {MostParameters} already, which is the most");
+        return Add(Parameters, parameter, "parameter");
+    }
+
+    private EnvironmentSpecBuilder Add(List<OptionDeclaration> declared, OptionDeclaration option, string what)
+    {
+        if (string.IsNullOrEmpty(option.Name) || declared.Any(other => other.Name == option.Name))
+            throw new InvalidSpecException($"{what} '{option.Name}': is empty or there twice");
         try
         {
             option.Check(option.Default);
         }
         catch (InvalidOptionException error)
         {
-            throw new InvalidSpecException($"the default of option {error.Message}");
+            throw new InvalidSpecException($"the default of {what} {error.Message}");
         }
-        Options.Add(option);
+        declared.Add(option);
         return this;
     }
 }

@@ -8,16 +8,18 @@ using System.Text.Json;
 namespace AISandbox.Simulation;
 
 /// <summary>
-/// An episode as what reproduces it: the seed, the options and the actions. A file of it is JSON; a simulator leaves one when an
+/// An episode as what reproduces it: the seed, the options, the parameters and the actions. A file of it is JSON; a simulator leaves one when an
 /// environment fails.
 /// </summary>
 public sealed class EpisodeRecording
 {
     private const int Format = 1;
 
-    internal EpisodeRecording(string simulation, ulong seed, IReadOnlyDictionary<string, object> options, double[][] actions, string problem)
+    internal EpisodeRecording(
+        string simulation, ulong seed, IReadOnlyDictionary<string, object> options, IReadOnlyDictionary<string, object> parameters,
+        double[][] actions, string problem)
     {
-        (Simulation, Seed, Problem, OptionValues, Actions) = (simulation, seed, problem, options, actions);
+        (Simulation, Seed, Problem, OptionValues, Parameters, Actions) = (simulation, seed, problem, options, parameters, actions);
     }
 
     /// <summary>The name of the environment's spec.</summary>
@@ -33,6 +35,8 @@ public sealed class EpisodeRecording
     public string Problem { get; }
 
     internal IReadOnlyDictionary<string, object> OptionValues { get; }
+
+    internal IReadOnlyDictionary<string, object> Parameters { get; }
 
     internal double[][] Actions { get; }
 
@@ -62,6 +66,13 @@ public sealed class EpisodeRecording
         foreach (var (name, value) in OptionValues)
             WriteOption(json, name, value);
         json.WriteEndObject();
+        if (Parameters.Count > 0)
+        {
+            json.WriteStartObject("parameters");
+            foreach (var (name, value) in Parameters)
+                WriteOption(json, name, value);
+            json.WriteEndObject();
+        }
         if (Problem.Length > 0)
             json.WriteString("problem", Problem);
         json.WritePropertyName("actions");
@@ -79,7 +90,7 @@ public sealed class EpisodeRecording
     public EpisodeResult Replay(IEnvironment environment)
     {
         using var runner = new EnvironmentRunner(environment, OptionValues);
-        runner.Reset(Seed);
+        runner.Reset(Seed, Parameters);
         for (var step = 0; step < Steps; step++)
         {
             if (runner.Ended)
@@ -102,7 +113,7 @@ public sealed class EpisodeRecording
             for (var i = 0; i < leaf.Size; i++)
                 actions[step][i] = leaf.GetDouble(action, i);
         }
-        return new EpisodeRecording(row.Spec.Name, row.Seed, row.Options.Values, actions, problem);
+        return new EpisodeRecording(row.Spec.Name, row.Seed, row.Options.Values, row.Parameters.Values, actions, problem);
     }
 
     private static EpisodeRecording Parse(string text)
@@ -113,10 +124,12 @@ public sealed class EpisodeRecording
         if (format != Format)
             throw new FormatException($"its format is {format}, this version reads {Format}");
         var options = root.GetProperty("options").EnumerateObject().ToDictionary(option => option.Name, option => ReadOption(option.Value));
+        var parameters = root.TryGetProperty("parameters", out var given)
+            ? given.EnumerateObject().ToDictionary(parameter => parameter.Name, parameter => ReadOption(parameter.Value)) : [];
         var actions = root.GetProperty("actions").EnumerateArray()
             .Select(action => action.EnumerateArray().Select(number => number.GetDouble()).ToArray()).ToArray();
         return new EpisodeRecording(
-            root.GetProperty("simulation").GetString() ?? "", root.GetProperty("seed").GetUInt64(), options, actions,
+            root.GetProperty("simulation").GetString() ?? "", root.GetProperty("seed").GetUInt64(), options, parameters, actions,
             root.TryGetProperty("problem", out var problem) ? problem.GetString() ?? "" : "");
     }
 

@@ -1,6 +1,8 @@
+using System;
 using System.Collections.Generic;
 using Google.Protobuf;
 using Google.Protobuf.Collections;
+using Google.Protobuf.WellKnownTypes;
 
 namespace AISandbox.Simulation;
 
@@ -62,6 +64,39 @@ internal sealed class SessionMessages
         }
         data.CopyTo(actions);
         return null;
+    }
+
+    /// <summary>
+    /// Gives environments the parameters of their next episodes: all of them those of <paramref name="all"/> if it is there, and
+    /// then single ones. What is wrong with them, in words, and nothing is changed; null if nothing is.
+    /// </summary>
+    public string? ReadParameters(Struct? all, MapField<uint, Struct> single, string field)
+    {
+        if (all is null && single.Count == 0)
+            return null;
+        var declared = Batch.Spec.ParameterDeclarations;
+        var where = "reset.parameters";
+        try
+        {
+            var common = all is null ? null : OptionDeclaration.Read(declared, all, "parameter");
+            var read = new List<(int, SimulationOptions)>();
+            foreach (var (environment, values) in single)
+            {
+                where = FormattableString.Invariant($"{field}[{environment}]");
+                if (environment >= Batch.Count)
+                    return FormattableString.Invariant($"{where}: the environments are numbered from 0 to {Batch.Count - 1}");
+                read.Add(((int)environment, OptionDeclaration.Read(declared, values, "parameter")));
+            }
+            for (var i = 0; common is not null && i < Batch.Count; i++)
+                Batch.SetParameters(i, common);
+            foreach (var (environment, parameters) in read)
+                Batch.SetParameters(environment, parameters);
+            return null;
+        }
+        catch (InvalidOptionException error)
+        {
+            return $"{where}: {error.Message}";
+        }
     }
 
     /// <summary>One step of every environment with the actions that were read; null: some wait for a tick.</summary>

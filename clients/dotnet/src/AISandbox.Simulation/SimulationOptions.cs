@@ -8,14 +8,15 @@ namespace AISandbox.Simulation;
 
 /// <summary>
 /// The options of a session: the run's <c>environment.grpc.options</c>, checked against what the spec declares, with its
-/// defaults for those that were not given. Each method throws <see cref="ArgumentException"/> for an option that the spec
-/// does not declare with that type.
+/// defaults for those that were not given; or the parameters of an episode. Each method throws <see cref="ArgumentException"/> for
+/// one that the spec does not declare with that type.
 /// </summary>
 public sealed class SimulationOptions
 {
     private readonly Dictionary<string, object> values;
+    private readonly string what;
 
-    internal SimulationOptions(Dictionary<string, object> values) => this.values = values;
+    internal SimulationOptions(Dictionary<string, object> values, string what) => (this.values, this.what) = (values, what);
 
     /// <summary>The names of all options, in the order of the spec.</summary>
     public IReadOnlyCollection<string> Names => values.Keys;
@@ -37,16 +38,19 @@ public sealed class SimulationOptions
     private T Get<T>(string name, string words)
     {
         if (!values.TryGetValue(name, out var value))
-            throw new ArgumentException($"option '{name}' is not declared in the spec", nameof(name));
+            throw new ArgumentException($"{what} '{name}' is not declared in the spec", nameof(name));
         return value is T typed
             ? typed
-            : throw new ArgumentException($"option '{name}' is declared as {OptionDeclaration.Words(value)}, not as {words}", nameof(name));
+            : throw new ArgumentException($"{what} '{name}' is declared as {OptionDeclaration.Words(value)}, not as {words}", nameof(name));
     }
 }
 
-/// <summary>An option that a spec declares; <see cref="Default"/> is a long, a double, a string or a bool.</summary>
+/// <summary>An option or a parameter that a spec declares; <see cref="Default"/> is a long, a double, a string or a bool.</summary>
 internal sealed class OptionDeclaration
 {
+    /// <summary>Numbers travel as double; a bound beyond it is none.</summary>
+    private const double MostWhole = 9007199254740992;
+
     public OptionDeclaration(string name, object @default) => (Name, Default) = (name, @default);
 
     public string Name { get; }
@@ -59,6 +63,14 @@ internal sealed class OptionDeclaration
 
     public IReadOnlyList<string> Choices { get; set; } = [];
 
+    /// <summary>Of a parameter.</summary>
+    public string Description { get; set; } = "";
+
+    /// <summary>Why a parameter cannot be called so, as EpisodeParameter says; null if it can.</summary>
+    public string? NameProblem =>
+        Name is { Length: >= 1 and <= 64 } && IsLetter(Name[0]) && Name.All(c => IsLetter(c) || c is (>= '0' and <= '9') or '_' or '-' or '.')
+            ? null : "must be 1 to 64 letters, digits, '_', '-' and '.', beginning with a letter";
+
     public static string Words(object value) => value switch
     {
         long => "whole number",
@@ -68,7 +80,7 @@ internal sealed class OptionDeclaration
     };
 
     /// <summary>The options of a session, from what a client sent. Throws InvalidOptionException.</summary>
-    public static SimulationOptions Read(IReadOnlyList<OptionDeclaration> declared, Struct? sent)
+    public static SimulationOptions Read(IReadOnlyList<OptionDeclaration> declared, Struct? sent, string what = "option")
     {
         var values = declared.ToDictionary(option => option.Name, option => option.Default);
         if (sent is not null)
@@ -77,16 +89,17 @@ internal sealed class OptionDeclaration
             {
                 var option = declared.FirstOrDefault(option => option.Name == name)
                     ?? throw new InvalidOptionException(declared.Count == 0
-                        ? $"'{name}' is unknown: this simulation takes no options"
+                        ? $"'{name}' is unknown: this simulation takes no {what}s"
                         : $"'{name}' is unknown; there are {string.Join(", ", declared.Select(other => $"'{other.Name}'"))}");
                 values[name] = option.Parse(value);
             }
         }
-        return new SimulationOptions(values);
+        return new SimulationOptions(values, what);
     }
 
     /// <summary>Options that are C# values; an int stands for a long. Throws InvalidOptionException.</summary>
-    public static SimulationOptions Read(IReadOnlyList<OptionDeclaration> declared, IReadOnlyDictionary<string, object> given)
+    public static SimulationOptions Read(
+        IReadOnlyList<OptionDeclaration> declared, IReadOnlyDictionary<string, object> given, string what = "option")
     {
         var sent = new Struct();
         foreach (var (name, value) in given)
@@ -99,7 +112,7 @@ internal sealed class OptionDeclaration
                 _ => throw new InvalidOptionException($"'{name}' is of type {value?.GetType().Name ?? "null"}, expected a number, a text or a bool"),
             };
         }
-        return Read(declared, sent);
+        return Read(declared, sent, what);
     }
 
     /// <summary>Throws InvalidOptionException for a value that is not accepted.</summary>
@@ -110,11 +123,33 @@ internal sealed class OptionDeclaration
         if (value is long or double)
         {
             var number = Convert.ToDouble(value, CultureInfo.InvariantCulture);
-            if (!(number >= Minimum && number <= Maximum))
+            if (!(number >= Minimum && number <= Maximum && double.IsFinite(number)))
                 throw new InvalidOptionException(FormattableString.Invariant($"'{Name}' is {number}, expected {Minimum} .. {Maximum}"));
         }
         return value;
     }
+
+    /// <summary>A parameter as it is sent.</summary>
+    public V1.EpisodeParameter ToMessage()
+    {
+        var message = new V1.EpisodeParameter { Name = Name, Description = Description, Whole = Default is long, Choices = { Choices } };
+        message.Default = Default switch
+        {
+            string text => Value.ForString(text),
+            bool flag => Value.ForBool(flag),
+            _ => Value.ForNumber(Convert.ToDouble(Default, CultureInfo.InvariantCulture)),
+        };
+        if (Default is long or double)
+        {
+            if (Minimum > -MostWhole)
+                message.Minimum = Minimum;
+            if (Maximum < MostWhole)
+                message.Maximum = Maximum;
+        }
+        return message;
+    }
+
+    private static bool IsLetter(char c) => c is (>= 'a' and <= 'z') or (>= 'A' and <= 'Z');
 
     private object Parse(Value value)
     {

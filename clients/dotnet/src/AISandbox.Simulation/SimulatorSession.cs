@@ -110,8 +110,10 @@ public sealed class SimulatorSession : IDisposable
             case V1.SimulatorRequest.RequestOneofCase.Step:
                 if (!wasReset)
                     return Refusal(V1.SimulatorErrorCode.OutOfOrder, "step: the first step needs a reset before it");
-                return messages.ReadActions(request.Step.Actions) is { } problem
-                    ? Refusal(V1.SimulatorErrorCode.InvalidArgument, $"step.actions: {problem}")
+                if (messages.ReadActions(request.Step.Actions) is { } problem)
+                    return Refusal(V1.SimulatorErrorCode.InvalidArgument, $"step.actions: {problem}");
+                return messages.ReadParameters(null, request.Step.NextParameters, "step.next_parameters") is { } wrong
+                    ? Refusal(V1.SimulatorErrorCode.InvalidArgument, wrong)
                     : messages.Step();
             case V1.SimulatorRequest.RequestOneofCase.Reset:
                 var seeds = request.Reset.Seeds;
@@ -119,6 +121,9 @@ public sealed class SimulatorSession : IDisposable
                     return Refusal(
                         V1.SimulatorErrorCode.InvalidArgument,
                         $"reset.seeds: got {seeds.Count}, expected none or one for each of {messages.Batch.Count} environments");
+                if (messages.ReadParameters(request.Reset.Parameters, request.Reset.EnvironmentParameters, "reset.environment_parameters")
+                    is { } refused)
+                    return Refusal(V1.SimulatorErrorCode.InvalidArgument, refused);
                 wasReset = true;
                 return messages.Reset(seeds);
             case V1.SimulatorRequest.RequestOneofCase.Open:

@@ -1,4 +1,5 @@
 using AISandbox.V1;
+using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Xunit;
 
@@ -103,6 +104,48 @@ public class SessionTests
         var refusal = Assert.Throws<RpcException>(() => session.Handle(Requests.Open(2)));
 
         Assert.Contains("the spec of environment 1 differs from the one of environment 0", refusal.Status.Detail, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Session_hands_parameters_to_episodes_and_refuses_what_is_not_declared()
+    {
+        var spec = EnvironmentSpec.Create("Taught").Observation(Space.Box(2)).Action(Space.Discrete(3)).MaxEpisodeSteps(2)
+            .Parameter("distance", 10.0, 1, 30, "to the goal").Parameter("walls", 2L, 0, 8).Parameter("floor", "stone", "stone", "ice")
+            .Parameter("wind", false).Build();
+        Assert.Equal((1.0, 30.0, "to the goal", true), (spec.ToContract().Parameters[0].Minimum, spec.ToContract().Parameters[0].Maximum,
+            spec.ToContract().Parameters[0].Description, spec.ToContract().Parameters[1].Whole));
+        var seen = new List<(double, long, string, bool)>();
+        ScriptedEnvironment Make() => new()
+        {
+            Spec = spec,
+            OnReset = context =>
+            {
+                var given = context.Parameters;
+                seen.Add((given.Number("distance"), given.Integer("walls"), given.Text("floor"), given.Flag("wind")));
+                context.Observation.Write(0f, 0f);
+            },
+        };
+        using var session = new Simulator(Make).CreateSession();
+        session.Handle(Requests.Open(2));
+        session.Handle(Requests.Reset());
+        var reset = Requests.Reset(1, 2);
+        reset.Reset.Parameters = new Struct { Fields = { ["walls"] = Value.ForNumber(3) } };
+        reset.Reset.EnvironmentParameters[1] = new Struct { Fields = { ["wind"] = Value.ForBool(true) } };
+        session.Handle(reset);
+        session.Handle(Requests.Step(0, 0));
+        var last = Requests.Step(0, 0);
+        last.Step.NextParameters[0] = new Struct { Fields = { ["floor"] = Value.ForString("ice") } };
+        session.Handle(last);
+
+        Assert.Equal([(10, 2, "stone", false), (10, 2, "stone", false)], seen[..2]);
+        Assert.Equal([(10, 3, "stone", false), (10, 2, "stone", true)], seen[2..4]);
+        Assert.Equal([(10, 2, "ice", false), (10, 2, "stone", true)], seen[4..]);
+        last.Step.NextParameters[0] = new Struct { Fields = { ["walls"] = Value.ForNumber(9) } };
+        Assert.Equal((SimulatorErrorCode.InvalidArgument, "step.next_parameters[0]: 'walls' is 9, expected 0 .. 8"),
+            (session.Handle(last).Error.Code, session.Handle(last).Error.Message));
+        reset.Reset.Parameters.Fields["speed"] = Value.ForNumber(1);
+        Assert.StartsWith("reset.parameters: 'speed' is unknown; there are 'distance'", session.Handle(reset).Error.Message, StringComparison.Ordinal);
+        Assert.Equal(6, seen.Count);
     }
 
     [Fact]
