@@ -56,7 +56,7 @@ async Task<int> Train(int timesteps)
     // 2. The training: the hyperparameters of RL Zoo for PPO on cart-pole.
     using var client = new AISandboxClient(service);
     Console.WriteLine($"starting a training at {service}");
-    var run = await client.StartAsync(new Training
+    var starting = client.StartAsync(new Training
     {
         Experiment = "cartpole",
         TotalTimesteps = timesteps,
@@ -76,6 +76,9 @@ async Task<int> Train(int timesteps)
             ClipRange = Schedule.Linear(0.2),
         },
     }, simulator.Stopping);
+    if (await Task.WhenAny(starting, Task.Delay(TimeSpan.FromSeconds(3))) != starting)
+        Console.WriteLine($"waiting for the service at {service}, up to half a minute");
+    var run = await starting;
     Console.WriteLine($"run {run.Name}");
     var shown = -1L;
     await foreach (var status in run.WatchAsync(simulator.Stopping))
@@ -106,8 +109,10 @@ async Task<int> Play(string run)
     if (!Console.IsOutputRedirected)
         await runner.PlayAsync(agent, new PlayOptions { Seed = 1, OnStep = Draw });
 
-    // In this process: microseconds an action, no network.
-    var rewards = Enumerable.Range(1, 20).Select(seed => runner.Play(agent, (ulong)seed).Reward).ToArray();
+    // In this process: microseconds an action, no network. Random actions are what the policy is to be better than.
+    EpisodeResult[] Episodes(IAgent player) => Enumerable.Range(1, 20).Select(seed => runner.Play(player, (ulong)seed)).ToArray();
+    var (episodes, random) = (Episodes(agent), Episodes(Agents.Random()));
+    var mean = episodes.Average(episode => episode.Reward);
 
     // The same actions by the service, for a program without ONNX Runtime.
     await using var stream = client.GetRun(run).OpenActStream(ModelSelector.Best);
@@ -120,9 +125,12 @@ async Task<int> Play(string run)
         runner.Step();
     }
     Console.WriteLine($"model {policy.Model.Digest} of {policy.Model.Timesteps} steps");
-    Console.WriteLine($"seed 1: reward {rewards[0]:0.0} in this process, {runner.Result.Reward:0.0} by the service");
-    Console.WriteLine($"mean reward of the policy in {rewards.Length} episodes: {rewards.Average():0.0}");
-    if (rewards.Average() >= Learned)
+    Console.WriteLine($"seed 1: reward {episodes[0].Reward:0.0} in this process, {runner.Result.Reward:0.0} by the service");
+    Console.WriteLine($"mean reward of the policy in {episodes.Length} episodes: {mean:0.0}");
+    Console.WriteLine($"mean reward of random actions in them: {random.Average(episode => episode.Reward):0.0}");
+    foreach (var metric in episodes[0].Metrics.Keys)
+        Console.WriteLine($"mean of {metric}: {episodes.Average(episode => episode.Metrics[metric]):0.##}, of random actions {random.Average(episode => episode.Metrics[metric]):0.##}");
+    if (mean >= Learned)
         return 0;
     Console.WriteLine($"not learned: the mean is less than {Learned} (Learned in Program.cs)");
     return 1;

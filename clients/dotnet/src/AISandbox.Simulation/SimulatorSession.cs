@@ -29,6 +29,7 @@ public sealed class SimulatorSession : IDisposable
     private int reserved;
     private bool wasReset;
     private string run = "";
+    private LogLevel level = LogLevel.Information;
 
     internal SimulatorSession(Simulator simulator)
     {
@@ -151,13 +152,15 @@ public sealed class SimulatorSession : IDisposable
             throw Ended(StatusCode.InvalidArgument, $"open.options: {error.Message}");
         }
         CheckSize(open.Environments);
-        run = open.RunId;
+        // A run has an evaluation every few thousand steps: each of them is of no interest to a person.
+        (run, level) = (open.RunId, open.Evaluation ? LogLevel.Debug : LogLevel.Information);
         simulator.Reserve((int)open.Environments);
         PoolThreads.Reserve();
         reserved = (int)open.Environments;
         messages = new SessionMessages(simulator.Make(reserved, options));
         var patience = simulator.Options.AskedReplyTimeout;
-        simulator.Logger.LogInformation(
+        simulator.Logger.Log(
+            level,
             "Session opened: run {Run}, {Environments} environments{Evaluation}{Patience}", run, reserved, open.Evaluation ? ", for an evaluation" : "",
             patience > TimeSpan.Zero ? $"; the trainer is asked to wait up to {patience} for each reply" : "");
         return new V1.SimulatorReply
@@ -213,7 +216,7 @@ public sealed class SimulatorSession : IDisposable
         PoolThreads.Release();
         simulator.Release(environments);
         if (messages is not null)
-            simulator.Logger.LogInformation("Session ended: run {Run}", run);
+            simulator.Logger.Log(level, "Session ended: run {Run}", run);
     }
 
     private static RpcException Ended(StatusCode code, string message) => new(new Status(code, message));

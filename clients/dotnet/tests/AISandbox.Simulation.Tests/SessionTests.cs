@@ -1,6 +1,8 @@
 using AISandbox.V1;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Testing;
 using Xunit;
 
 namespace AISandbox.Simulation.Tests;
@@ -104,6 +106,19 @@ public class SessionTests
         var refusal = Assert.Throws<RpcException>(() => session.Handle(Requests.Open(2)));
 
         Assert.Contains("the spec of environment 1 differs from the one of environment 0", refusal.Status.Detail, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(false, LogLevel.Information)]
+    [InlineData(true, LogLevel.Debug)]
+    public void Session_of_an_evaluation_is_logged_at_Debug(bool isEvaluation, LogLevel level)
+    {
+        var logs = new FakeLogCollector();
+        var open = Requests.Open(2);
+        open.Open.Evaluation = isEvaluation;
+        using (var session = new Simulator(() => new CartPole(), logger: new FakeLogger(logs)).CreateSession())
+            session.Handle(open);
+        Assert.Equal([(level, "Session opened"), (level, "Session ended")], logs.GetSnapshot().Select(record => (record.Level, record.Message[..record.Message.IndexOf(':', StringComparison.Ordinal)])));
     }
 
     [Fact]
