@@ -66,6 +66,15 @@ public sealed record TrainingFailure(string Reason, string Message);
 /// <param name="Message">A message for people: what was reached.</param>
 public sealed record EarlyStop(string Reason, string Message);
 
+/// <summary>The lesson that a run is in.</summary>
+/// <param name="Name">Its name.</param>
+/// <param name="Number">Its number, from 1.</param>
+/// <param name="Count">How many lessons the run has.</param>
+/// <param name="Episodes">How many of its episodes have ended.</param>
+/// <param name="Timesteps">Environment steps taken in it, over all environments.</param>
+/// <param name="RewardMean">The mean undiscounted return of its last episodes, by which its end is decided; null before the first one has ended.</param>
+public sealed record LessonProgress(string Name, int Number, int Count, long Episodes, long Timesteps, double? RewardMean);
+
 /// <summary>A checkpoint or a model of a run.</summary>
 /// <param name="Path">Relative to the run's folder, <c>models/20000</c>.</param>
 /// <param name="Timesteps">The environment steps done when it was made.</param>
@@ -114,6 +123,12 @@ public sealed record TrainingStatus
 
     /// <summary>Why the run ended before <see cref="TotalTimesteps"/>; null if it did not.</summary>
     public EarlyStop? EarlyStop { get; init; }
+
+    /// <summary>The lesson that the run is in; null without lessons, and before the first report.</summary>
+    public LessonProgress? Lesson { get; init; }
+
+    /// <summary>Who started the run, where the service asks its callers who they are; else empty.</summary>
+    public string Owner { get; init; } = "";
 
     /// <summary>A problem that does not stop the run; empty if there is none.</summary>
     public string Warning { get; init; } = "";
@@ -181,6 +196,10 @@ public sealed record TrainingStatus
         Failure = status.Failure is { } failure ? new TrainingFailure(failure.Reason, failure.Message) : null,
         StartedFrom = Artifact(status.StartedFrom),
         EarlyStop = status.EarlyStop is { } stop ? new EarlyStop(stop.Reason, stop.Message) : null,
+        Lesson = status.Lesson is { } lesson
+            ? new LessonProgress(lesson.Name, lesson.Number, lesson.Count, lesson.Episodes, lesson.Timesteps, lesson.HasRewardMean ? lesson.RewardMean : null)
+            : null,
+        Owner = status.Owner,
         Warning = status.Warning,
         Activity = status.Activity is >= V1.TrainerActivity.Starting and <= V1.TrainerActivity.WaitingForStep
             ? (TrainerActivity)status.Activity : TrainerActivity.Unknown,

@@ -112,6 +112,17 @@ public class TrainingTests
     }
 
     [Fact]
+    public void Status_has_the_lesson_and_the_owner()
+    {
+        var lesson = new V1.LessonProgress { Name = "near", Number = 1, Count = 3, Episodes = 20, Timesteps = 400 };
+        var status = TrainingStatus.From(new V1.StatusResponse { Lesson = lesson, Owner = "ada" });
+        Assert.Equal((new LessonProgress("near", 1, 3, 20, 400, null), "ada"), (status.Lesson, status.Owner));
+        lesson.RewardMean = 0.5;
+        Assert.Equal(0.5, TrainingStatus.From(new V1.StatusResponse { Lesson = lesson }).Lesson?.RewardMean);
+        Assert.Equal((null, ""), (TrainingStatus.From(new V1.StatusResponse()).Lesson, TrainingStatus.From(new V1.StatusResponse()).Owner));
+    }
+
+    [Fact]
     public void Environment_has_a_list_of_addresses_and_plain_options()
     {
         var environment = TrainingEnvironment.Simulator("a:1", "dns:///b:2") with
