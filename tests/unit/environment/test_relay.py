@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -283,7 +283,7 @@ class PlainLink:
     """A link of a peer that sends ``messages`` and nothing after them; after so many ``reads`` it reads no more."""
 
     peer = "192.0.2.1"
-    exchange = None
+    exchange: Callable[[bytes], None] | None = None
 
     def __init__(self, *messages: Any, reads: int = 1) -> None:
         self.metadata = {POOL_METADATA: "arena"}
@@ -301,6 +301,58 @@ class PlainLink:
         if self._reads < 0:
             self.stalled.set()
             await asyncio.Future()
+
+
+class ExchangingLink(PlainLink):
+    """A link that also takes messages without waiting: ``exchanged``. Its peer's messages are put into ``incoming``."""
+
+    def __init__(self, *messages: Any, reads: int) -> None:
+        super().__init__(reads=reads)
+        self.incoming: asyncio.Queue[Any] = asyncio.Queue()
+        self.exchanged: list[bytes] = []
+        self.exchange = self.exchanged.append
+        self.written = 0
+        for message in messages:
+            self.incoming.put_nowait(message)
+
+    async def write(self, message: bytes) -> None:
+        await super().write(message)
+        self.written += 1
+
+    async def read(self, take: Any = None) -> bytes | None:
+        while True:
+            message: bytes = (await self.incoming.get()).SerializeToString()
+            if take is None or not take(message):
+                return message
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():  # noqa: ASYNC110 -- of what has no event
+        await asyncio.sleep(0)
+
+
+async def test_replies_to_no_request_wait_until_the_trainer_reads() -> None:
+    opening = environment_pb2.SimulatorRequest(open=environment_pb2.OpenRequest(protocol_version=1, environments=1))
+    opened = AttachRequest(reply=environment_pb2.SimulatorReply(open=environment_pb2.OpenReply()))
+    reply = AttachRequest(reply=environment_pb2.SimulatorReply(step=environment_pb2.StepReply()))
+    relay = SimulatorRelay()
+    simulator, trainer = ExchangingLink(registration(), reads=2), ExchangingLink(opening, reads=1)
+    async with asyncio.timeout(SECONDS):
+        attached = asyncio.create_task(relay.attach(simulator))
+        await until(lambda: simulator.written == 1)
+        session = asyncio.create_task(relay.serve_session(trainer))
+        await until(lambda: simulator.written == 2)
+        simulator.incoming.put_nowait(opened)
+        await until(lambda: trainer.written == 1)
+        trainer.incoming.put_nowait(STEP)
+        await until(lambda: bool(simulator.exchanged))
+        for _ in range(3):
+            simulator.incoming.put_nowait(reply)
+        await trainer.stalled.wait()
+    assert len(trainer.exchanged) == 1
+    assert simulator.incoming.qsize() == 1
+    for task in (session, attached):
+        task.cancel()
 
 
 async def test_streams_without_a_registration_count_for_their_host() -> None:

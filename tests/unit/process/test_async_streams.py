@@ -154,6 +154,34 @@ async def test_messages_that_are_taken_do_not_reach_the_event_loop() -> None:
     assert threading.current_thread() not in threads
 
 
+async def test_message_that_comes_while_nobody_reads_is_kept() -> None:
+    taken: list[bytes] = []
+
+    async def method(_requests: Any, stream: ServedStream) -> None:
+        def take(message: bytes) -> bool:
+            taken.append(message)
+            return message == b"taken"
+
+        for _ in range(2):
+            stream.ask()
+            while stream._is_receiving:  # noqa: ASYNC110 -- of another thread
+                await asyncio.sleep(0)
+            stream.ask()  # for no other one: this one is not read yet
+            await stream.write(await stream.read(take) or b"")
+        assert await stream.read(take) is None
+
+    async with serving(method, direct=True) as open_stream:
+        call = open_stream()
+        await call.write(b"kept")
+        assert await call.read() == b"kept"
+        for message in (b"taken", b"next"):
+            await call.write(message)
+        assert await call.read() == b"next"
+        await call.done_writing()
+        assert await call.code() is Code.OK
+    assert taken == [b"kept", b"taken", b"next"]
+
+
 async def test_what_is_written_during_an_exchange_follows_it() -> None:
     exchanging = asyncio.Event()
 

@@ -41,8 +41,8 @@ class Place:
     """A simulator that has registered. ``ended`` is the end of its stream."""
 
     __slots__ = (
-        "_changing", "_clock", "_end_seconds", "_ending", "_link", "_over", "_session", "_timer", "_writing",
-        "attach_time", "ended", "free_since", "registration", "run_id", "steps",
+        "_changing", "_clock", "_end_seconds", "_ending", "_link", "_over", "_session", "_timer", "_unanswered",
+        "_writing", "attach_time", "ended", "free_since", "registration", "run_id", "steps",
     )  # fmt: skip
 
     def __init__(self, link: Link, registration: Registration, clock: Callable[[], float], end_seconds: float) -> None:
@@ -58,6 +58,7 @@ class Place:
         self._writing = asyncio.Lock()
         self._changing = threading.Lock()  # held where a session ends, and where its link's thread sends for it
         self._session: Session | None = None
+        self._unanswered = False  # a request that was passed on at once has no reply yet
         self._ending = False  # a side has ended the session, the other has not
         self._over: asyncio.Event | None = None  # there is no session any more, or the place has ended
         self._timer: asyncio.TimerHandle | None = None
@@ -95,6 +96,7 @@ class Place:
     def begin(self, session: Session, run_id: str) -> None:
         """The place, which is free, belongs to the session from now on."""
         self._session = session
+        self._unanswered = False
         self._over = asyncio.Event()
         self.run_id = run_id
         self.log.info("session begins", run=run_id)
@@ -113,15 +115,19 @@ class Place:
             self.end(aborted(grpc.StatusCode.UNAVAILABLE, f"the stream broke ({type(error).__name__})"))
 
     def _take(self, message: bytes) -> bool:
-        """Passes a reply of an open session on at once; see Link.read."""
+        """Passes the reply to a request that was passed on at once; see Link.read.
+
+        Others wait until the trainer has room for them: a simulator may send any number.
+        """
         session = self._session
         pass_on = None if session is None else session.pass_reply_on
-        if pass_on is None or message[:1] != _REPLY_TAG:
+        if pass_on is None or not self._unanswered or message[:1] != _REPLY_TAG:
             return False
         try:
             _, payload = field_of(message)
         except InvalidFrame:
             return False
+        self._unanswered = False  # before the trainer has the reply, and may send the next request
         self._count(payload)
         pass_on(payload)
         return True
@@ -132,6 +138,7 @@ class Place:
         with self._changing:
             if exchange is None or self._session is not session:
                 return False
+            self._unanswered = True
             exchange(frame(REQUEST, message))
         return True
 

@@ -40,9 +40,9 @@ class ServedStream:
     """
 
     __slots__ = (
-        "_call", "_cancelled", "_closed", "_ended", "_has_received", "_is_receiving", "_is_sending", "_lock", "_loop",
-        "_metadata", "_metadata_is_sent", "_on_gone", "_outbox", "_pending_batches", "_reader", "_sent", "_take",
-        "_task", "_trailing",
+        "_call", "_cancelled", "_closed", "_ended", "_has_received", "_is_receiving", "_is_sending", "_kept", "_lock",
+        "_loop", "_metadata", "_metadata_is_sent", "_no_more", "_on_gone", "_outbox", "_pending_batches", "_reader",
+        "_sent", "_take", "_task", "_trailing",
     )  # fmt: skip
 
     def __init__(self, event: Any, loop: asyncio.AbstractEventLoop, on_gone: Callable[[ServedStream], None]) -> None:
@@ -57,6 +57,8 @@ class ServedStream:
         self._outbox: deque[tuple[bytes, _Sent | None]] | None = None
         self._reader: asyncio.Future[Any] | None = None
         self._take: Take | None = None
+        self._kept: bytes | None = None  # a message that came while nobody was reading; no other is asked for
+        self._no_more = False
         self._task: asyncio.Task[None] | None = None
         self._trailing: Any = None
         self._pending_batches = 0
@@ -117,8 +119,14 @@ class ServedStream:
         After a message that it has dealt with the next one is read when :meth:`ask` or :meth:`exchange` is called.
         """
         future: asyncio.Future[bytes | None] = self._loop.create_future()
-        self._reader, self._take = future, take
-        self.ask()
+        with self._lock:
+            kept, self._kept = self._kept, None
+            if kept is None:
+                self._reader, self._take = future, take
+        if kept is None:
+            self.ask()
+        else:
+            self._give(kept, future, take, asks=True)
         return await future
 
     async def write(self, message: bytes) -> None:
@@ -135,14 +143,15 @@ class ServedStream:
     # What they do not have: for any thread, without waiting.
 
     def ask(self) -> None:
-        """Ask for the next message, which the reader waits for; again: nothing."""
+        """Ask for the next message, which the reader waits for or finds; again, until it is read: nothing."""
         with self._lock:
             ended = self._ended
-            if not ended and not self._is_receiving:
+            if not ended and not self._is_receiving and self._kept is None:
                 self._is_receiving = True
                 self._start(self._on_message, cygrpc.ReceiveMessageOperation(0))
-        if ended:
-            self._deliver(None)
+            claimed = self._claim(None) if ended else None
+        if claimed is not None:
+            self._give(*claimed)
 
     def exchange(self, message: bytes) -> None:
         """Write a message, unless the call has ended, and ask for the next one.
@@ -150,7 +159,7 @@ class ServedStream:
         One event for both, when the next message has come: until then nothing else is written.
         """
         with self._lock:
-            if not (self._ended or self._is_sending or self._is_receiving):
+            if not (self._ended or self._is_sending or self._is_receiving or self._kept is not None):
                 self._is_sending = self._is_receiving = True
                 send = cygrpc.SendMessageOperation(message, 0)
                 self._start(self._on_exchanged, *self._initial_metadata(), send, cygrpc.ReceiveMessageOperation(0))
@@ -201,13 +210,34 @@ class ServedStream:
         while self._outbox and not self._is_sending:
             self._send(*self._outbox.popleft())
 
-    def _deliver(self, message: bytes | None) -> None:
-        """Give a message to whoever reads; None: there will be none."""
-        take, reader = self._take, self._reader
-        if message is None or take is None or not take(message):
-            self._reader = self._take = None
-            if reader is not None:
-                self._loop.call_soon_threadsafe(_resolve, reader, message)
+    def _claim(self, message: bytes | None) -> tuple[bytes | None, asyncio.Future[Any] | None, Take | None]:
+        """A message, None if there will be none, and who reads it: nobody else gets one until it is given. Locked."""
+        reader, take = self._reader, self._take
+        self._reader = self._take = None
+        if message is None:
+            self._no_more = True
+        elif reader is None:
+            self._kept = message
+        return message, reader, take
+
+    def _give(
+        self, message: bytes | None, reader: asyncio.Future[Any] | None, take: Take | None, asks: bool = False
+    ) -> None:
+        """Give a message to its reader; one that waits for another goes on, and ``asks`` for it."""
+        if reader is None:
+            return
+        while message is not None and take is not None and take(message):
+            with self._lock:
+                message, self._kept = self._kept, None
+                waits = message is None and not self._no_more
+                if waits:
+                    self._reader, self._take = reader, take
+            if waits:
+                if asks:
+                    self.ask()
+                return
+            asks = True  # what was asked for while a message was kept
+        self._loop.call_soon_threadsafe(_resolve, reader, message)
 
     def _end(self, code: grpc.StatusCode, details: str, trailing: Any) -> None:
         number: Any = code.value[0]
@@ -232,7 +262,8 @@ class ServedStream:
     def _on_message(self, event: Any) -> None:
         with self._lock:
             self._is_receiving, self._has_received = False, True
-        self._deliver(event.batch_operations[0].message())
+            claimed = self._claim(event.batch_operations[0].message())
+        self._give(*claimed)
         self._complete()
 
     def _on_sent(self, event: Any) -> None:
@@ -247,8 +278,9 @@ class ServedStream:
     def _on_exchanged(self, event: Any) -> None:
         with self._lock:
             self._is_sending = self._is_receiving = False
+            claimed = self._claim(event.batch_operations[-1].message())
             self._send_waiting()
-        self._deliver(event.batch_operations[-1].message())
+        self._give(*claimed)
         self._complete()
 
     def _on_other(self, _event: Any) -> None:
@@ -259,11 +291,11 @@ class ServedStream:
             self._closed = True
             if event.batch_operations[0].cancelled():
                 self._ended = self._cancelled = True
-            unread = not self._is_receiving
+            claimed = None if self._is_receiving else self._claim(None)
         if self._cancelled:
             self._loop.call_soon_threadsafe(self._cancel)
-        if unread:
-            self._deliver(None)
+        if claimed is not None:
+            self._give(*claimed)
         self._complete()
 
     def _cancel(self) -> None:
