@@ -75,11 +75,21 @@ class Installation:
         node = os.environ.get("KIND_NODE_IMAGE")
         chosen = ("--image", node) if node else ()
         with self.clock.stage("cluster made"):
-            create = ("kind", "create", "cluster", "--name", CLUSTER, "--wait", "180s", *chosen)
-            self.commands.run(*create)
+            self._create("kind", "create", "cluster", "--name", CLUSTER, "--wait", "180s", *chosen)
             self.kubectl("--namespace=default", "wait", "--for=create", "serviceaccount/default", "--timeout=60s")
         if answers(self.images.registry):
             self._show_registry(self.images.registry)
+
+    def _create(self, *command: str) -> None:
+        """Again, twice: kind waits half a minute for the node to boot, which takes longer on a busy machine."""
+        for _ in range(2):
+            try:
+                self.commands.run(*command)
+                return
+            except Stopped as error:
+                self.clock.say(f"kind made no cluster, once more: {str(error).splitlines()[-1]}")
+                self.remove_cluster()
+        self.commands.run(*command)
 
     def remove_cluster(self) -> None:
         """The own cluster and all that was in it."""
