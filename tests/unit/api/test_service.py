@@ -1,6 +1,7 @@
 import asyncio
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,8 +25,9 @@ async def test_start_that_is_still_being_checked_ends_with_the_service(tmp_path:
 
     backend = LocalBackend(Settings(models_dir=tmp_path))
     calls = TrainingServicer(backend, RunStore(tmp_path), Random(1), check=check)
-    request, context = pb.TrainingRequest(experiment_id="lander", total_timesteps=100), Any
-    call = asyncio.create_task(calls.StartTrainingPPO(request, context))  # type: ignore[arg-type]
+    request = pb.TrainingRequest(experiment_id="lander", total_timesteps=100)
+    context: Any = SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:40000")
+    call = asyncio.create_task(calls.StartTrainingPPO(request, context))
     async with asyncio.timeout(60):
         await checking.wait()
         await calls.close()
