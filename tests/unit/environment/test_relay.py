@@ -216,7 +216,10 @@ async def test_long_message_of_a_simulator_is_shortened(channel: grpc.aio.Channe
     assert details.endswith("…")
 
 
-async def test_cancel_by_the_trainer_reaches_the_simulator(channel: grpc.aio.Channel) -> None:
+async def test_cancel_by_the_trainer_reaches_the_simulator(
+    channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aisandbox_process.grpc_direct.served_stream._APART_SECONDS", SECONDS)  # however late its event
     simulator = AttachedSimulator(channel)
     await simulator.attach(registration())
     session = PoolSession(channel)

@@ -41,8 +41,11 @@ class Replica:
 
 
 @pytest.fixture
-async def replicas() -> AsyncIterator[list[Replica]]:
+async def replicas(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Replica]]:
     """Two, each of which knows the addresses of both, as with a headless Service."""
+    monkeypatch.setattr(
+        "aisandbox_environment.relay.replicas.ANSWER_SECONDS", SECONDS
+    )  # none is left out for being slow
     async with AsyncExitStack() as stack:
         found = []
         for _ in range(2):
@@ -196,7 +199,9 @@ async def test_replica_that_goes_takes_only_its_own_sessions(replicas: list[Repl
 
 
 @pytest.mark.parametrize(("cancels", "code"), [(True, Code.CANCELLED), (False, Code.OK)])
-async def test_end_by_the_trainer_reaches_the_other_replica(replicas: list[Replica], cancels: bool, code: Code) -> None:
+async def test_end_by_the_trainer_reaches_the_other_replica(
+    replicas: list[Replica], monkeypatch: pytest.MonkeyPatch, cancels: bool, code: Code
+) -> None:
     simulator = AttachedSimulator(replicas[B].channel)
     await simulator.attach(registration())
     session = PoolSession(replicas[A].channel)
@@ -204,6 +209,9 @@ async def test_end_by_the_trainer_reaches_the_other_replica(replicas: list[Repli
     await simulator.serve(answers=1)
     await opening
     if cancels:
+        monkeypatch.setattr(
+            "aisandbox_process.grpc_direct.served_stream._APART_SECONDS", SECONDS
+        )  # however late its event
         session.call.cancel()
     else:
         await session.call.done_writing()

@@ -208,7 +208,7 @@ async def test_what_is_written_during_an_exchange_follows_it() -> None:
         assert await call.code() is Code.OK
 
 
-async def test_end_of_messages_is_told_from_a_cancellation() -> None:
+async def test_end_of_messages_is_told_from_a_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
     told: asyncio.Queue[bool] = asyncio.Queue()
 
     async def method(_requests: Any, stream: ServedStream) -> None:
@@ -226,7 +226,41 @@ async def test_end_of_messages_is_told_from_a_cancellation() -> None:
         assert await told.get() is False
         await cancelled.write(b"message")
         assert await cancelled.read() == b"message"  # a method that is cancelled before it begins tells nothing
+        monkeypatch.setattr(
+            "aisandbox_process.grpc_direct.served_stream._APART_SECONDS", SECONDS
+        )  # however late its event
         cancelled.cancel()
+        assert await told.get() is True
+
+
+async def test_cancellation_is_waited_for_that_comes_after_the_end_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: asyncio.Queue[bool] = asyncio.Queue()
+    asked, on_close = threading.Event(), ServedStream._on_close
+
+    def close_late(self: ServedStream, event: Any) -> None:
+        asked.wait(SECONDS)
+        on_close(self, event)
+
+    monkeypatch.setattr(ServedStream, "_on_close", close_late)
+    monkeypatch.setattr("aisandbox_process.grpc_direct.served_stream._APART_SECONDS", SECONDS)
+
+    async def method(_requests: Any, stream: ServedStream) -> None:
+        async def tell() -> None:
+            while (message := await stream.read()) is not None:
+                await stream.write(message)
+            telling = asyncio.create_task(stream.is_cancelled())
+            while stream._closing is None:  # noqa: ASYNC110 -- until it waits
+                await asyncio.sleep(0)
+            asked.set()
+            await told.put(await telling)
+
+        await asyncio.shield(asyncio.create_task(tell()))
+
+    async with serving(method, direct=True) as open_stream:
+        call = open_stream()
+        await call.write(b"message")
+        assert await call.read() == b"message"
+        call.cancel()
         assert await told.get() is True
 
 
@@ -247,6 +281,29 @@ async def test_streams_of_a_server_that_stops_end() -> None:
     await streams.close()
     assert before
     assert not [thread for thread in before if thread.is_alive()]
+
+
+async def test_call_that_is_accepted_while_the_server_stops_is_served() -> None:
+    class Stopping:
+        def request_registered_call(self, *_: Any) -> None:
+            raise ValueError("cannot request a call of a server that is stopping")
+
+    streams, server = DirectAsyncStreams(), grpc.aio.server()
+    streams.take_over(server, METHOD, echo, ())
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    streams.start()
+    (method,) = streams._methods
+    method._core = Stopping()
+    async with asyncio.timeout(SECONDS), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call: Any = channel.stream_stream(METHOD)()
+        await call.write(b"hello")
+        assert await call.read() == b"hello"
+        await call.done_writing()
+        assert await call.code() is Code.OK
+    await server.stop(0)
+    await streams.close()
+    assert not [thread for thread in streams._threads if thread.is_alive()]
 
 
 async def test_direct_streams_pass_their_self_test_with_the_locked_grpc() -> None:

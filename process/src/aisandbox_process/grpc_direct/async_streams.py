@@ -78,8 +78,8 @@ class DirectAsyncStreams:
 
     def start(self) -> None:
         """See AsyncStreams."""
-        for method in self._methods:
-            method.request_call()
+        for method in list(self._methods):
+            self._request_call(method)
         for thread in self._threads:
             thread.start()
 
@@ -105,10 +105,16 @@ class DirectAsyncStreams:
         if not event.success:
             self._methods.discard(method)
             return
-        method.request_call()
         stream = ServedStream(event, self._loop, self._streams.discard)
-        self._streams.add(stream)
+        self._streams.add(stream)  # first: without a method and a stream the other thread shuts the queue down
+        self._request_call(method)
         stream.serve(method.behavior)
+
+    def _request_call(self, method: _Method) -> None:
+        try:
+            method.request_call()
+        except ValueError:  # the server is stopping: there will be no call, and no event that says so
+            self._methods.discard(method)
 
 
 class _CallDetails(NamedTuple):
@@ -132,7 +138,7 @@ class _Method:
         self.behavior = self._run_intercepted if interceptors else behavior
 
     def request_call(self) -> None:
-        """Ask gRPC for the next call."""
+        """Ask gRPC for the next call. Raises ValueError if the server is stopping."""
         queue = self._streams.queue
         self._core.request_registered_call(queue, queue, self._path, self._on_call)
 

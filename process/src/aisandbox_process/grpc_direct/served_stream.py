@@ -20,7 +20,7 @@ from aisandbox_process.grpc_direct.private_names import cygrpc
 
 log = structlog.get_logger(__name__)
 
-_APART_SECONDS = 0.02
+_APART_SECONDS = 0.1
 _FIRST_MESSAGE_SECONDS = 1.0
 
 Behavior: TypeAlias = Callable[[Any, Any], Awaitable[None]]
@@ -40,9 +40,9 @@ class ServedStream:
     """
 
     __slots__ = (
-        "_call", "_cancelled", "_closed", "_ended", "_has_received", "_is_receiving", "_is_sending", "_kept", "_lock",
-        "_loop", "_metadata", "_metadata_is_sent", "_no_more", "_on_gone", "_outbox", "_pending_batches", "_reader",
-        "_sent", "_take", "_task", "_trailing",
+        "_call", "_cancelled", "_closed", "_closing", "_ended", "_has_received", "_is_receiving", "_is_sending",
+        "_kept", "_lock", "_loop", "_metadata", "_metadata_is_sent", "_no_more", "_on_gone", "_outbox",
+        "_pending_batches", "_reader", "_sent", "_take", "_task", "_trailing",
     )  # fmt: skip
 
     def __init__(self, event: Any, loop: asyncio.AbstractEventLoop, on_gone: Callable[[ServedStream], None]) -> None:
@@ -66,6 +66,7 @@ class ServedStream:
         self._ended = False  # the status is given to gRPC, or no client would receive it
         self._cancelled = False
         self._closed = False
+        self._closing: asyncio.Future[Any] | None = None  # done when it is closed
 
     # What grpc.aio's contexts have.
 
@@ -90,11 +91,14 @@ class ServedStream:
         """After the last message: whether the client has cancelled the call or is lost, not only half-closed it.
 
         gRPC tells both by a message that is none. That of a cancellation is followed by another event, which comes
-        before the answer to a second read; but two threads poll, and may be a moment apart.
+        before the answer to a second read; but two threads poll, and may be a moment apart: so long it is waited for.
         """
         await self.read()
-        if not self._cancelled:
-            await asyncio.sleep(_APART_SECONDS)
+        with self._lock:
+            closing = self._closing = self._loop.create_future()
+            if self._closed:
+                closing.set_result(None)
+        await asyncio.wait((closing,), timeout=_APART_SECONDS)
         return self._cancelled
 
     def cancelled(self) -> bool:
@@ -292,6 +296,9 @@ class ServedStream:
             if event.batch_operations[0].cancelled():
                 self._ended = self._cancelled = True
             claimed = None if self._is_receiving else self._claim(None)
+            closing = self._closing
+        if closing is not None:
+            self._loop.call_soon_threadsafe(_resolve, closing, None)
         if self._cancelled:
             self._loop.call_soon_threadsafe(self._cancel)
         if claimed is not None:
