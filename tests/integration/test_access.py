@@ -21,9 +21,11 @@ from aisandbox_api.settings import OwnerQuotas
 from aisandbox_api.web_socket import PROTOCOL
 from aisandbox_inference import Settings as InferenceSettings
 from aisandbox_inference import create_server as create_inference_server
+from aisandbox_model_store import RunStore
 from attached_simulators import registration
 from credentials import SERVICES, call, denials, metadata_of, methods_of, token_file
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from onnx_policies import LinearPolicy
 from pending_launcher import NeverReady
 from structlog.testing import capture_logs
 
@@ -70,7 +72,8 @@ async def serving(folder: Path, **fields: Any) -> AsyncIterator[tuple[Server, gr
     )
     settings = Settings(grpc_port=0, http_port=0, models_dir=folder / "models", access=access, **fields)
     backend = LocalBackend(settings, NeverReady())
-    server = create_server(settings, backend=backend, policy_calls=Policies())
+    policies = Policies() if settings.inference_address is None else None
+    server = create_server(settings, backend=backend, policy_calls=policies)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(server.address) as channel:
@@ -178,6 +181,30 @@ async def test_inference_server_refuses_and_records_every_method(
         server.stop(0)
 
 
+async def test_health_of_a_model_is_asked_for_with_the_clients_token(tmp_path: Path) -> None:
+    access = AccessSettings(auth="token", token_file=token_file(tmp_path))
+    models = tmp_path / "models"
+    models.mkdir()
+    inference = create_inference_server(InferenceSettings(models_dir=models, grpc_port=0, access=access))
+    inference.start()
+    try:
+        async with serving(tmp_path, inference_address=inference.address) as (_, channel, run):
+            writer = RunStore(models).run(run).claim(1)
+            writer.point("latest", writer.publish_model(100, LinearPolicy().files()))
+            health = health_pb2_grpc.HealthStub(channel)
+            request = health_pb2.HealthCheckRequest(service=f"model/{run}")
+            answer = await health.Check(request, metadata=metadata_of("alice"), timeout=60)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            with capture_logs() as logs:
+                assert (await refused_by(health.Check(request, metadata=metadata_of("nobody"))))[0] is (
+                    Code.UNAUTHENTICATED
+                )
+            lines = [(line["run"], line["result"]) for line in logs if line["event"] == "audit"]
+            assert lines == [(run, "UNAUTHENTICATED")]
+    finally:
+        await asyncio.to_thread(inference.stop, 0)
+
+
 async def test_http_refuses_and_records_every_path(tmp_path: Path) -> None:
     async with serving(tmp_path) as (server, _, run), aiohttp.ClientSession() as session:
         url = f"http://127.0.0.1:{server.http_port}/v1"
@@ -278,7 +305,7 @@ async def test_owner_at_a_limit_is_told_which(tmp_path: Path) -> None:
 
 
 async def test_peer_with_many_streams_is_told_so(tmp_path: Path) -> None:
-    async with serving(tmp_path, max_streams=3) as (_, channel, run):
+    async with serving(tmp_path, max_streams=3) as (server, channel, run):
         watches = []
         for _ in range(3):
             watch = stub(channel).WatchTraining(pb.WatchTrainingRequest(run_id=run), metadata=metadata_of("alice"))
@@ -288,6 +315,11 @@ async def test_peer_with_many_streams_is_told_so(tmp_path: Path) -> None:
         code, details = await refused_by(stub(channel).WatchTraining(request, metadata=metadata_of("alice")).read())
         assert code is Code.RESOURCE_EXHAUSTED
         assert details.startswith("MAX_STREAMS_PER_PEER: 127.0.0.1 has 3 streams open at this server already")
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{server.http_port}/v1/simulators/arena"
+            async with session.ws_connect(url, headers=dict(metadata_of("sim"))) as socket:
+                await socket.receive(60)
+                assert socket.close_code == 4008, "a WebSocket is a stream too"
         for watch in watches:
             watch.cancel()
 

@@ -19,6 +19,7 @@ log = structlog.get_logger("aisandbox_access.audit")
 EVENT = "audit"
 REFUSALS_A_SECOND = 10.0
 REFUSALS_AT_ONCE = 500.0
+_REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 _MOST_PEERS = 4_096
 _LONGEST = 200
 
@@ -35,8 +36,16 @@ class Audit:
     def record(self, who: str, peer: str, method: str, run: str, result: str, why: str = "") -> None:
         """A call. ``who``: the principal's name, empty if nobody is asked or known; ``result``: the name of its status.
 
-        ``run``: the run, or the pool, that it is about; empty if it is about none or is not known.
+        ``run``: the run, or the pool, that it is about; empty if it is about none or is not known. One that is refused
+        is recorded as :meth:`record_refusal` says.
         """
+        if result in _REFUSED:
+            self.record_refusal(who, peer, method, run, result, why)
+        else:
+            self._write(who, peer, method, run, result, why)
+
+    @staticmethod
+    def _write(who: str, peer: str, method: str, run: str, result: str, why: str) -> None:
         fields = {"who": who, "peer": peer, "method": method.strip("/"), "run": run, "result": result, "why": why}
         log.info(EVENT, **{key: printable(value[:_LONGEST]) for key, value in fields.items() if value or key == "who"})
 
@@ -54,4 +63,4 @@ class Audit:
             omitted, self._omitted = self._omitted, 0
         if omitted:
             log.warning("audit lines of refused calls were left out", number=omitted)
-        self.record(who, peer, method, run, result, why)
+        self._write(who, peer, method, run, result, why)

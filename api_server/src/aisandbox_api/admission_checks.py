@@ -53,6 +53,7 @@ from aisandbox_environment import (
 from aisandbox_model_store import OutsideRoot, RunStore
 
 from aisandbox_api.errors import FailedPrecondition, InvalidRequest, LimitReached
+from aisandbox_api.run_owner import owner_of
 from aisandbox_api.space_checks import choice_problem, hyperparameter_errors, memory_problem
 
 log = structlog.get_logger()
@@ -172,9 +173,15 @@ def check_output(
         raise FailedPrecondition(
             "OutputPathInUse",
             run.spec.model_output_path,
-            f"model_output_path: {run.spec.model_output_path!r} is the output of run {other.name!r}, which has "
-            "not ended: choose another path, or cancel that run",
+            f"model_output_path: {run.spec.model_output_path!r} is the output of {_named(other, run)}",
         )
+
+
+def _named(other: TrainingRun, run: TrainingRun) -> str:
+    """The unfinished run by its name to its owner, and to others without: its name says what they may not see."""
+    if owner_of(other) != owner_of(run):
+        return "a run of another owner, which has not ended: choose another path"
+    return f"run {other.name!r}, which has not ended: choose another path, or cancel that run"
 
 
 def check_suspended(runs: Iterable[TrainingRun], limit: int) -> None:

@@ -12,6 +12,7 @@ from aisandbox_access import (
     ACT_METHOD,
     ATTACH_METHOD,
     AccessError,
+    Caller,
     Gate,
     InvalidTokenFile,
     Right,
@@ -67,7 +68,11 @@ class Callers:
 
     async def may_ask_for_model(self, run_id: str, context: Any) -> None:
         """See RunHealth.may_ask."""
-        caller = await self.gate.admit(ACT_METHOD, text_metadata(context.invocation_metadata()))
+        try:
+            caller = await self.gate.admit(ACT_METHOD, text_metadata(context.invocation_metadata()))
+        except AccessError as error:
+            self.gate.record_refusal(error, Caller(ACT_METHOD), context.peer(), run_id)
+            raise
         await self.rights.run(Right.ACT, run_id, context.peer(), caller)
 
     async def admit_to_pool(self, registration: Registration, metadata: Mapping[str, str]) -> None:

@@ -28,14 +28,14 @@ LIVENESS = "liveness"
 CHECK_SECONDS = 1.0
 """How often the backend is asked whether it is available."""
 
-CanAct = Callable[[str], Awaitable[bool | None]]
 Context = grpc.aio.ServicerContext[Any, Any]
+CanAct = Callable[[str, Context], Awaitable[bool | None]]
 MayAsk = Callable[[str, Context], Awaitable[None]]
 _Response = health_pb2.HealthCheckResponse
 
 
 class RunHealth(health.aio.HealthServicer):  # type: ignore[misc]  # grpcio-health-checking has no types
-    """``can_act`` returns whether the policy of a run can act, None for an unknown run.
+    """``can_act`` returns whether the policy of a run can act for this call's client, None for an unknown run.
 
     ``may_ask`` returns if the caller may know that; it raises AccessError or RunUnknown. The names of services are
     for probes, which have no credentials.
@@ -70,7 +70,7 @@ class RunHealth(health.aio.HealthServicer):  # type: ignore[misc]  # grpcio-heal
         if self.may_ask is not None:
             async with abort_on_error(context):
                 await self.may_ask(run_id, context)
-        can_act = await self.can_act(run_id)
+        can_act = await self.can_act(run_id, context)
         if can_act is None:
             await context.abort(
                 grpc.StatusCode.NOT_FOUND, f"{unknown_run(run_id)}, or this service has no inference-server"

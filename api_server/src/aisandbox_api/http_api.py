@@ -135,7 +135,8 @@ class HttpApi:
                 await self._rights.run(right, run, peer, caller)
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
-        return await serve_simulator(request, self._relay, request.match_info["pool"], self._largest_message)
+        pool, streams = request.match_info["pool"], self._gate.streams
+        return await serve_simulator(request, self._relay, pool, self._largest_message, streams)
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
         message = pb.StatusRequest(run_id=request.match_info["run"])

@@ -13,7 +13,7 @@ from importlib.metadata import version
 import structlog
 from aisandbox_access import ServiceToken
 from aisandbox_environment import Admit, RelayLimits, SimulatorRelay
-from aisandbox_process import InvalidHostPort, InvalidSetting, join_host_port, split_host_port
+from aisandbox_process import InvalidHostPort, InvalidSetting, is_loopback, join_host_port, split_host_port
 from aisandbox_process.tls import ChannelSecurity, InvalidChannelSecurity
 
 from aisandbox_api.backend import Backend, KnowsPods
@@ -30,9 +30,10 @@ RENEWAL_SECONDS = 5.0
 
 
 class Peers:
-    """For one event loop. Raises InvalidSetting for files of TLS that cannot be used."""
+    """For one event loop. Raises InvalidSetting for files of TLS that cannot be used, and for tokens without TLS."""
 
     def __init__(self, settings: Settings, backend: Backend) -> None:
+        _check_tokens(settings)
         self._settings = settings
         self._backend = backend
         self._token = ServiceToken(settings.access.service_token_file)
@@ -140,3 +141,36 @@ def _host_port(text: str) -> str:
         return join_host_port(*split_host_port(text.strip()))
     except InvalidHostPort as error:
         raise StartupError(f"REPLICAS_ADDRESS {text.strip()[:80]!r} {error.problem}: must be host:port") from None
+
+
+def _check_tokens(settings: Settings) -> None:
+    """Calls to the others carry the clients' tokens or the service's own. Raises InvalidSetting."""
+    access = settings.access
+    asks = access.auth != "off"
+    if asks and settings.replicas_address is not None and access.service_token_file is None:
+        raise InvalidSetting(
+            "SERVICE_TOKEN_FILE",
+            "must be set where REPLICAS_ADDRESS and AUTH are: replicas ask each other who they are (in a pod with "
+            "AUTH=kubernetes: /var/run/secrets/kubernetes.io/serviceaccount/token)",
+        )
+    if settings.tls_ca_file is not None or access.insecure or not (asks or access.service_token_file):
+        return
+    for variable in ("inference_address", "replicas_address"):
+        address = getattr(settings, variable)
+        if address is not None and not all(_is_here(each) for each in address.split(",")):
+            raise InvalidSetting(
+                "TLS_CA_FILE",
+                f"must be set where {variable.upper()} {address[:80]!r} is on other machines and AUTH or "
+                "SERVICE_TOKEN_FILE is set: tokens would be sent there in plain text (INSECURE=true allows it)",
+            )
+
+
+def _is_here(address: str) -> bool:
+    """Whether a server is on this machine, by its address as gRPC understands it."""
+    text = address.strip()
+    if text.startswith(("unix:", "unix-abstract:")):
+        return True
+    try:
+        return is_loopback(split_host_port(text.removeprefix("dns:///").removeprefix("ipv4:").removeprefix("ipv6:"))[0])
+    except InvalidHostPort:
+        return False

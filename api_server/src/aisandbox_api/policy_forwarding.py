@@ -136,14 +136,14 @@ class PolicyForwarder:
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
 
-    async def can_act(self, run_id: str) -> bool | None:
+    async def can_act(self, run_id: str, context: Context) -> bool | None:
         """Whether the inference-server serves the run's latest policy; None if it knows no such run."""
         if self._connection is None:
             return False
         request = health_pb2.HealthCheckRequest(service=model_health_service(run_id))
         with self._connection.call() as connection:
             try:
-                answer = await connection.health.Check(request, metadata=self._token() or None)
+                answer = await connection.health.Check(request, metadata=self._metadata(context))
             except grpc.aio.AioRpcError as error:
                 return None if error.code() is grpc.StatusCode.NOT_FOUND else False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

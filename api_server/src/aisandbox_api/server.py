@@ -92,11 +92,11 @@ def create_server(
 
     ``settings``: default, from the environment. ``adapter_factory`` makes an ExternalEnvAdapter; runs whose request
     names no environment are trained against it. ``policy_calls`` has the coroutine methods Act, ActBatch, ActStream,
-    GetModel and DescribeModel of the generated servicer, and may have can_act (see health.py) and stop_streams, which
-    ends every ActStream and says whether there were any; default, they are
-    forwarded to INFERENCE_ADDRESS. ``backend``: default, the one that the settings name. ``registry``: where its
-    metrics are registered; default, one of its own. ``admit_simulator`` is asked before a simulator may attach, and
-    raises StreamAborted (aisandbox_process.grpc_direct) to refuse it; default, every simulator may join every pool.
+    GetModel and DescribeModel of the generated servicer, and may have can_act(run_id) (see health.py) and
+    stop_streams, which ends every ActStream and says whether there were any; default, they are forwarded to
+    INFERENCE_ADDRESS. ``backend``: default, the one that the settings name. ``registry``: where its metrics are
+    registered; default, one of its own. ``admit_simulator`` is asked before a simulator may attach, and raises
+    StreamAborted (aisandbox_process.grpc_direct) to refuse it; default, every simulator may join every pool.
     Raises InvalidSetting, StartupError.
     """
     settings = settings or Settings.from_environ(os.environ)
@@ -340,7 +340,10 @@ class Server:
         if calls is None and self._settings.inference_address is not None:
             calls = self._forwarder = self._peers.forwarder(self._settings.inference_address)
         calls = PolicyRefuser(self._backend) if calls is None else calls
-        self._health.can_act = getattr(calls, "can_act", None)
+        if self._forwarder is not None:
+            self._health.can_act = self._forwarder.can_act
+        elif (can_act := getattr(calls, "can_act", None)) is not None:
+            self._health.can_act = lambda run_id, _context: can_act(run_id)
         raw = calls is self._forwarder
         gate = self._callers.gate
         if gate.asks:

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 from aiohttp import WSCloseCode, WSMsgType, web
+from aisandbox_access import LimitReached, PeerStreams, current_caller
 from aisandbox_environment import SimulatorRelay
 from aisandbox_process.grpc_direct import StreamAborted, Take
 
@@ -55,20 +56,27 @@ class WebSocketLink:
 
 
 async def serve_simulator(
-    request: web.Request, relay: SimulatorRelay, pool: str, largest_message: int
+    request: web.Request, relay: SimulatorRelay, pool: str, largest_message: int, streams: PeerStreams
 ) -> web.WebSocketResponse:
-    """Serves one simulator of ``pool`` until its socket is closed."""
+    """Serves one simulator of ``pool`` until its socket is closed. ``streams``: it counts as one of its address."""
     socket = web.WebSocketResponse(
         heartbeat=PING_SECONDS, max_msg_size=largest_message, compress=False, protocols=[PROTOCOL]
     )
     await socket.prepare(request)
     metadata = {key.lower(): value for key, value in request.headers.items()}
     try:
-        await relay.attach(WebSocketLink(socket, request.remote or "", metadata), pool)
+        with streams.stream(current_caller().peer):
+            await relay.attach(WebSocketLink(socket, request.remote or "", metadata), pool)
+    except LimitReached as error:
+        await _close(socket, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
     except StreamAborted as status:
-        number: Any = status.code.value[0]
-        reason = status.details.encode()[:_LONGEST_REASON].decode("utf-8", "ignore").encode()
-        await socket.close(code=FIRST_CLOSE_CODE + number, message=reason)
+        await _close(socket, status.code, status.details)
     else:
         await socket.close(code=WSCloseCode.OK)
     return socket
+
+
+async def _close(socket: web.WebSocketResponse, code: grpc.StatusCode, details: str) -> None:
+    number: Any = code.value[0]
+    reason = details.encode()[:_LONGEST_REASON].decode("utf-8", "ignore").encode()
+    await socket.close(code=FIRST_CLOSE_CODE + number, message=reason)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import training_progress_pb2 as progress_pb
+from aisandbox_access import OWNER_ANNOTATION
 from aisandbox_api.admission_checks import check_output
 from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION, environment_to_train
 from aisandbox_api.errors import FailedPrecondition, InvalidRequest
@@ -247,6 +248,13 @@ def test_output_path_that_an_unfinished_run_writes_is_refused_however_it_is_writ
     others = [replace(made(model_output_path="m"), name="another")]
     with pytest.raises(FailedPrecondition, match="another"):
         check_output(made(model_output_path="./m.zip"), others, RunStore(tmp_path))
+
+
+def test_output_path_of_an_unfinished_run_of_another_owner_does_not_name_the_run(tmp_path: Path) -> None:
+    others = [replace(made(model_output_path="m"), name="secret", annotations={OWNER_ANNOTATION: "alice"})]
+    with pytest.raises(FailedPrecondition, match="a run of another owner, which has not ended") as refused:
+        check_output(made(model_output_path="m"), others, RunStore(tmp_path))
+    assert "secret" not in str(refused.value)
 
 
 def test_output_path_of_the_same_start_taken_by_another_replica_is_its_own(tmp_path: Path) -> None:

@@ -183,3 +183,13 @@ def test_what_was_stored_goes_to_its_service_only(tmp_path: Path) -> None:
         patch.setenv("AISANDBOX_CONTEXT", "../other")
         with pytest.raises(UsageError, match="must be at most 63"):
             service_address(None)
+
+
+def test_hint_how_to_attach_has_what_reaches_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("aisandbox_environment.list_simulators", lambda *_arguments, **_named: [])
+    ca = tmp_path / "ca.crt"
+    assert main(["simulators", "--address", "https://service.example:1", "--tls-ca", str(ca), "--pool", "arena"]) == 0
+    hint = f"host-gymnasium CartPole-v1 --attach https://service.example:1 --pool arena --tls-ca {ca}`"
+    assert hint in capsys.readouterr().err

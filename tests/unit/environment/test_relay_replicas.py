@@ -26,6 +26,7 @@ from attached_simulators import (
     simulators_of,
 )
 from certificates import Certificates
+from structlog.testing import capture_logs
 
 Code = grpc.StatusCode
 A, B = 0, 1
@@ -109,6 +110,23 @@ async def test_replica_that_is_retired_while_it_is_asked_is_left_out() -> None:
         await asyncio.wait_for(asked.wait(), SECONDS)
         replicas.use(set())
         assert await asyncio.wait_for(listing, SECONDS) == []
+
+
+async def test_replica_that_refuses_this_one_is_named_in_the_log() -> None:
+    class Strict(SimulatorRelay):
+        async def ListSimulators(self, request: bytes, context: Any) -> bytes:
+            await context.abort(Code.UNAUTHENTICATED, "this server asks its callers who they are")
+            return b""
+
+    async with serve(Strict()) as (address, _):
+        replicas = Replicas()
+        replicas.use({address})
+        with capture_logs() as logs:
+            assert await replicas.simulators("arena") == []
+        await replicas.close()
+    assert [(line["log_level"], line["replica"], line["problem"]) for line in logs] == [
+        ("warning", address, "this server asks its callers who they are")
+    ]
 
 
 async def test_replicas_stay_while_the_files_of_their_connections_cannot_be_read(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from aisandbox_cli import options
 from aisandbox_cli.connection import CALL_TIMEOUT
 from aisandbox_cli.errors import Failed, Unavailable, UsageError
 from aisandbox_cli.processes import announce_ready, stop_when_stdin_ends
-from aisandbox_cli.program import WITH_TRAINER, command
+from aisandbox_cli.program import WITH_TRAINER, command, quoted
 from aisandbox_cli.rendering import message_json, simulators_table
 from aisandbox_cli.service_address import ServiceAddress, checked_address, service_address
 from aisandbox_cli.space_checks import space_checks
@@ -181,7 +181,13 @@ def simulators(
         for simulator in found:
             print(message_json(simulator))
     elif not found:
-        host = command(f"host-gymnasium CartPole-v1 --attach {service.target} --pool {pool or 'NAME'}")
+        security = service.security
+        own = f"{'https://' if security.tls else ''}{service.target} --pool {pool or 'NAME'}"
+        if security.ca_file is not None:
+            own += f" --tls-ca {quoted(str(security.ca_file))}"
+        if security.server_name:
+            own += f" --tls-server-name {quoted(security.server_name)}"
+        host = command(f"host-gymnasium CartPole-v1 --attach {own}")
         print(f"No simulators are attached. To attach one: `{host}`.", file=sys.stderr)
     else:
         print(simulators_table(found, datetime.now(UTC)))

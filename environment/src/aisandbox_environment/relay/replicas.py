@@ -38,6 +38,10 @@ _ELSEWHERE = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 """What a replica answers whose place was taken in the meantime, or that has gone."""
 
 
+_REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+"""What a replica answers that does not accept the token of this one."""
+
+
 class _Replica:
     """A connection to one replica, which is closed when it is retired and has no session."""
 
@@ -167,6 +171,8 @@ class Replicas:
                 found.append((replica, answer))
             elif not isinstance(answer, grpc.aio.AioRpcError | asyncio.CancelledError):  # or its connection was closed
                 raise answer
+            elif isinstance(answer, grpc.aio.AioRpcError) and answer.code() in _REFUSED:
+                log.warning("replica refuses this one", replica=replica.address, problem=answer.details())
         return found
 
     def _metadata(self, joining: bool = False) -> tuple[tuple[str, str], ...]:
