@@ -1,7 +1,8 @@
 """Answers that others give, kept for a while: of a cluster about a token or a right, of an issuer about a token.
 
 The same question asked at the same time is asked once, and how often anything is asked is limited, since any caller can
-cause it. Must not know the questions.
+cause it. Those that were answered with yes before are limited apart from the others, which cannot displace them.
+Must not know the questions.
 """
 
 from __future__ import annotations
@@ -37,14 +38,22 @@ class Answer(Generic[T]):
 
 
 class AnswerCache(Generic[T]):
-    """For one event loop. ``clock``: seconds, monotonic. :meth:`known` may be called from any thread."""
+    """For one event loop. ``clock``: seconds, monotonic. :meth:`known` may be called from any thread.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, size: int = CACHE_SIZE) -> None:
+    ``limited``: whether to limit how often anything is asked; not needed where the answer is found in this process.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, size: int = CACHE_SIZE, *, limited: bool = True
+    ) -> None:
         self._clock = clock
         self._size = size
         self._answers: OrderedDict[Hashable, tuple[float, Answer[T]]] = OrderedDict()
         self._pending: dict[Hashable, asyncio.Task[Answer[T]]] = {}
+        self._limited = limited
         self._bucket = TokenBucket(ASKED_A_SECOND, ASKED_AT_ONCE, clock)
+        self._accepted: OrderedDict[Hashable, None] = OrderedDict()
+        self._accepted_bucket = TokenBucket(ASKED_A_SECOND, ASKED_AT_ONCE, clock)
 
     def known(self, key: Hashable) -> Answer[T] | None:
         """The answer that is kept, if there is one."""
@@ -57,7 +66,8 @@ class AnswerCache(Generic[T]):
             return answer
         pending = self._pending.get(key)
         if pending is None:
-            if not self._bucket.take():
+            bucket = self._accepted_bucket if key in self._accepted else self._bucket
+            if self._limited and not bucket.take():
                 raise CannotDecide("too many callers to look up: try again in a moment")
             pending = self._pending[key] = asyncio.ensure_future(ask())
             pending.add_done_callback(lambda task: self._finish(key, task))
@@ -76,3 +86,8 @@ class AnswerCache(Generic[T]):
         self._answers.move_to_end(key)
         while len(self._answers) > self._size:
             self._answers.popitem(last=False)
+        self._accepted.pop(key, None)
+        if answer.value is not None:
+            self._accepted[key] = None
+            if len(self._accepted) > self._size:
+                self._accepted.popitem(last=False)

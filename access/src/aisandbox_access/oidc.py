@@ -19,6 +19,7 @@ from typing import Any
 
 import jwt
 import structlog
+from aisandbox_process import TokenBucket
 
 from aisandbox_access.answer_cache import ACCEPTED_SECONDS, Answer, AnswerCache
 from aisandbox_access.errors import CannotDecide, NotAuthenticated
@@ -33,6 +34,8 @@ ISSUER_SECONDS = 5.0
 KEYS_SECONDS = 300
 """How long its keys are kept; a token with an unknown key has them read again, at most every NEW_KEYS_SECONDS."""
 NEW_KEYS_SECONDS = 10.0
+READS_AT_ONCE = 5.0
+"""How often they are read at most while the issuer does not answer, before one read a second."""
 _LARGEST_ANSWER = 1024 * 1024
 _LONGEST_NAME = 128
 _ROLE_PREFIX = "aisandbox-"
@@ -45,7 +48,8 @@ class IssuerAuthenticator:
         self._settings = settings
         self._clock = clock
         self._tls = ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else None
-        self._answers: AnswerCache[Principal] = AnswerCache(clock)
+        self._answers: AnswerCache[Principal] = AnswerCache(clock, limited=False)
+        self._reads = TokenBucket(1, READS_AT_ONCE, clock)
         self._keys: dict[str, jwt.PyJWK] = {}
         self._read_at: float | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -107,6 +111,8 @@ class IssuerAuthenticator:
 
     async def _read_keys_once(self) -> None:
         if self._reading is None or self._reading.done():
+            if not self._reads.take():
+                raise CannotDecide("the issuer's keys cannot be read: try again in a moment")
             self._reading = asyncio.ensure_future(self._read_keys())
         try:
             await asyncio.shield(self._reading)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,7 @@ from aisandbox_access import (
     Right,
     Target,
 )
+from aisandbox_access.answer_cache import ACCEPTED_SECONDS
 from aisandbox_kubernetes import Client, Forbidden, Json
 
 RUNS = "/aisandbox.v1.PolicyTrainerService/"
@@ -127,3 +129,15 @@ async def test_cluster_that_does_not_answer_admits_nobody() -> None:
     api.error = Forbidden("create", "no", status=403)
     with pytest.raises(CannotDecide, match="does not say whose token"):
         await api.gate().admit(f"{RUNS}Act", metadata("good"))
+
+
+async def test_many_bad_tokens_do_not_keep_out_those_that_were_good_before() -> None:
+    api = Api()
+    authenticator = ClusterAuthenticator(cast(Client, api), clock=lambda: api.now)
+    assert (await authenticator.identify("good")).name == "alice"
+    api.now = ACCEPTED_SECONDS + 1
+    with pytest.raises(CannotDecide, match="too many callers"):  # noqa: PT012 -- at some number
+        for number in range(1000):
+            with contextlib.suppress(NotAuthenticated):
+                await authenticator.identify(f"bad-{number}")
+    assert (await authenticator.identify("good")).name == "alice"

@@ -106,6 +106,15 @@ async def test_new_key_is_read_and_unknown_keys_do_not_make_the_issuer_busy() ->
         assert issuer.answers == 2
 
 
+async def test_many_bad_tokens_do_not_keep_good_ones_out(issuer: Issuer) -> None:
+    authenticator = IssuerAuthenticator(settings(issuer), lambda: 0.0)
+    await authenticator.start()
+    for number in range(300):
+        with pytest.raises(NotAuthenticated):
+            await authenticator.identify(f"bad-{number}")
+    assert (await authenticator.identify(issuer.token())).name == "alice"
+
+
 async def test_token_that_comes_while_keys_are_read_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, may_answer = threading.Event(), threading.Event()
     with serving_issuer() as issuer:
@@ -140,4 +149,13 @@ async def test_issuer_that_does_not_answer_admits_nobody_and_is_asked_again(issu
     authenticator = IssuerAuthenticator(OidcSettings(f"{issuer.url}/other", AUDIENCE))
     await authenticator.start()
     with pytest.raises(CannotDecide, match="does not say its keys: ValueError it calls itself"):
+        await authenticator.identify(issuer.token())
+
+
+async def test_issuer_that_does_not_answer_is_not_made_busy(issuer: Issuer) -> None:
+    authenticator = IssuerAuthenticator(OidcSettings(f"{issuer.url}/other", AUDIENCE), lambda: 0.0)
+    for number in range(5):
+        with pytest.raises(CannotDecide, match="does not say its keys"):
+            await authenticator.identify(issuer.token(number=number))
+    with pytest.raises(CannotDecide, match="try again in a moment"):
         await authenticator.identify(issuer.token())
