@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import policy_trainer_pb2_grpc
-from aisandbox_inference import Settings
+from aisandbox_inference import Settings, policy_service
+from aisandbox_inference.episode_states import EpisodeStates
 from aisandbox_inference.server import Server, create_server
 from aisandbox_model_store import Published, RunStore
 from aisandbox_wire import decode_tensor, encode_tensor
@@ -128,6 +130,45 @@ async def test_act_batch_takes_and_gives_a_state_for_each_observation(stub: Stub
         "state[1]: belongs to the model": batch([0, 1], state=[first.state[0], b"0" * 64]),
     }.items():
         assert rule in await refusal(stub.ActBatch(each))
+
+
+async def test_batch_whose_states_are_more_than_a_message_is_refused(tmp_path: Path) -> None:
+    publish(tmp_path, POLICY)
+    server = create_server(Settings(models_dir=tmp_path, grpc_port=0, max_message_bytes=2048))
+    server.start()
+    try:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub: Stub = policy_trainer_pb2_grpc.PolicyTrainerServiceStub(channel)
+            calls = []
+            for count in (20, 33):  # a state has 64 bytes
+                observations = [encode_tensor(np.zeros((count, 4), np.float32))]
+                starts = [True] * count
+                calls.append(pb.ActBatchRequest(run_id="r", observations=observations, episode_start=starts))
+            assert len((await stub.ActBatch(calls[0])).state) == 20
+            assert "observations: are 33, whose states of 64 bytes" in await refusal(stub.ActBatch(calls[1]))
+    finally:
+        await asyncio.to_thread(server.stop, 0)
+
+
+async def test_batch_of_many_numbers_of_state_is_answered_in_the_pool(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path, POLICY)
+    threads: list[str] = []
+    for method in ("from_states", "to_bytes"):
+        real = getattr(EpisodeStates, method)
+
+        def call(*arguments: Any, real: Any = real) -> Any:
+            threads.append(threading.current_thread().name)
+            return real(*arguments)
+
+        monkeypatch.setattr(EpisodeStates, method, call)
+    monkeypatch.setattr(policy_service, "_INLINE_NUMBERS", 20)
+    await stub.Act(request(0, episode_start=True))  # loads the model
+    threads.clear()
+    observations = [encode_tensor(np.zeros((3, 4), np.float32))]  # 4 numbers of observation and 8 of state each
+    await stub.ActBatch(pb.ActBatchRequest(run_id="r", observations=observations, episode_start=[True] * 3))
+    assert [name.partition("_")[0] for name in threads] == ["inference"] * 2
 
 
 async def test_stream_keeps_the_state_and_another_one_goes_on_with_it(stub: Stub, tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ async def test_simulators_with_different_spaces_are_refused_with_the_difference(
 ) -> None:
     message = await refusal(start(Simulation(VECTOR), beside=Simulation(beside)))
     assert message.startswith("environment.grpc.address: the simulator at 127.0.0.1:")
-    assert "has other spaces than the simulator at 127.0.0.1:" in message
+    assert "has other spaces or parameters than the simulator at 127.0.0.1:" in message
     assert difference in message
 
 

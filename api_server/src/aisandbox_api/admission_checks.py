@@ -313,7 +313,9 @@ def _check_alike(answers: Iterable[tuple[str, Spec | None]]) -> None:
     for address, spec in known[1:]:
         first, reference = known[0]
         if difference := difference_of(reference, spec):
-            rule = f"the simulator at {address} has other spaces than the simulator at {first}: {difference}"
+            rule = (
+                f"the simulator at {address} has other spaces or parameters than the simulator at {first}: {difference}"
+            )
             raise InvalidRequest([FieldError(_ADDRESS, rule)])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from aisandbox_crds.field_rules import Pattern, about
 
 MAX_LESSONS = 32
+MAX_PARAMETERS = 64
 MAX_COUNT = 10**12
 MAX_WINDOW = 10_000
 DEFAULT_WINDOW = 100
@@ -84,6 +85,7 @@ class Lesson:
             "true or false is the value itself. {uniform: [1, 5]}, {log_uniform: [0.01, 1]} and {choice: [ice, sand]} "
             "are drawn for each episode; uniform of a parameter that is a whole number gives whole numbers, both ends "
             "included.",
+            max_entries=MAX_PARAMETERS,
         ),
     )
     until: LessonEnd | None = field(

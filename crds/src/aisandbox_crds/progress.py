@@ -54,6 +54,12 @@ def report_errors(report: ProgressReport) -> Iterator[FieldError]:
             yield FieldError(field.name, f"must be finite, got {value}")
         elif (isinstance(value, int) or field.name == "fps") and value < 0:
             yield FieldError(field.name, f"must not be negative, got {value}")
+    if (lesson := report.lesson) is not None:
+        if lesson.reward_mean is not None and not math.isfinite(lesson.reward_mean):
+            yield FieldError("lesson.reward_mean", f"must be finite, got {lesson.reward_mean}")
+        for name in ("number", "count", "episodes", "timesteps"):
+            if (value := getattr(lesson, name)) < 0:
+                yield FieldError(f"lesson.{name}", f"must not be negative, got {value}")
 
 
 def truncate_texts(report: ProgressReport) -> ProgressReport:
@@ -65,6 +71,8 @@ def truncate_texts(report: ProgressReport) -> ProgressReport:
     }
     if (stop := report.early_stop) is not None:
         texts["early_stop"] = bounded_early_stop(stop)
+    if (lesson := report.lesson) is not None:
+        texts["lesson"] = replace(lesson, name=printable(lesson.name[:MAX_TEXT])[:MAX_TEXT])
     return replace(report, **texts)
 
 

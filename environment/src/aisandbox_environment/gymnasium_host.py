@@ -112,7 +112,7 @@ class GymnasiumBatch:
         """See SimulationBatch."""
         for i, environment in enumerate(self._environments):
             seed = seeds[i] if seeds else None
-            self._buffers.put(i, environment.reset(seed=seed, options=self._options[i])[0])
+            self._buffers.put(i, environment.reset(seed=seed, options=self._options_of(i))[0])
         return ResetResult(self._buffers.arrays, self._masks())
 
     def step(self, actions: Array) -> StepResult:
@@ -127,7 +127,7 @@ class GymnasiumBatch:
                 ended.append(i)
                 # A copy: an environment may write its next observation into the array of the last one.
                 finals.append(copied(observation))
-                observation = environment.reset(options=self._options[i])[0]
+                observation = environment.reset(options=self._options_of(i))[0]
             put(i, observation)
         return StepResult(
             self._buffers.arrays,
@@ -142,6 +142,11 @@ class GymnasiumBatch:
     def close(self) -> None:
         """See SimulationBatch."""
         _close(self._environments)
+
+    def _options_of(self, environment: int) -> dict[str, Any] | None:
+        """A copy: an environment may take entries out of its options, which are those of later episodes too."""
+        options = self._options[environment]
+        return None if options is None else dict(options)
 
     def _masks(self) -> Array | None:
         """What the environments allow now, [N, mask_width]; None if they have no masks."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aisandbox.v1 import environment_pb2 as pb
@@ -148,7 +148,10 @@ def check_reply_timeout(seconds: float, field: str) -> float:
 
 
 def difference_of(first: Spec, other: Spec) -> str:
-    """What ``other`` declares otherwise than ``first``, in words; empty if nothing that a policy depends on differs."""
+    """What ``other`` declares otherwise than ``first``, in words; empty if a run may use both.
+
+    Those are the spaces, the masks and the parameters, without their descriptions.
+    """
     differences = []
     for name in ("observation_space", "action_space"):
         one, another = getattr(first, name), getattr(other, name)
@@ -157,7 +160,20 @@ def difference_of(first: Spec, other: Spec) -> str:
     if first.action_masks != other.action_masks:
         with_masks = "the other" if other.action_masks else "the first"
         differences.append(f"action_masks: only {with_masks} has them")
+    if parameters := _difference_of_parameters(first.parameters, other.parameters):
+        differences.append(f"parameters: {parameters}")
     return "; ".join(differences)
+
+
+def _difference_of_parameters(first: Sequence[Parameter], other: Sequence[Parameter]) -> str:
+    """The first parameter that differs; their order counts, which decides the draws of lessons."""
+    names, others = [each.name for each in first], [each.name for each in other]
+    if names != others:
+        return f"{_first(others)}, not {_first(names)}"
+    for one, another in zip(first, other, strict=True):
+        if replace(one, description="") != replace(another, description=""):
+            return f"{one.name!r} has another default, range, kind or choice of values"
+    return ""
 
 
 def _difference_of_leaves(first: Sequence[Leaf], other: Sequence[Leaf]) -> str:

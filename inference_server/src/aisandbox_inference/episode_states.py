@@ -51,6 +51,11 @@ class EpisodeStates:
         self._bytes = _DIGEST_BYTES + self._size * _FLOAT32.itemsize
 
     @property
+    def size(self) -> int:
+        """How many numbers a state has."""
+        return self._size
+
+    @property
     def input_types(self) -> dict[str, np.dtype[Any]]:
         """The dtype of every input of the ONNX file that belongs to the memory."""
         return dict.fromkeys((*(name for name, _ in self._tensors), EPISODE_START_INPUT), np.dtype(np.float32))
@@ -72,11 +77,18 @@ class EpisodeStates:
             raise InvalidField("state", "has numbers that are not finite, and is no state that the service has given")
         return self._feed(numbers, np.zeros(1, np.float32))
 
-    def from_states(self, states: Sequence[bytes], starts: Sequence[bool], count: int) -> Feed:
+    def from_states(self, states: Sequence[bytes], starts: Sequence[bool], count: int, most: int) -> Feed:
         """The inputs for ActBatchRequest.state and episode_start, of ``count`` observations.
 
-        Raises InvalidField for a number of states that is not that of the observations, and as ``from_state``.
+        Raises InvalidField for states of more than ``most`` bytes together, which the response would have, for a number
+        of states that is not that of the observations, and as ``from_state``.
         """
+        if count * self._bytes > most:
+            rule = (
+                f"are {count:,}, whose states of {self._bytes:,} bytes each are more than the {most:,} bytes that a "
+                f"message may have (MAX_MESSAGE_BYTES): send at most {most // self._bytes:,} in a call"
+            )
+            raise InvalidField("observations", rule)
         for field, given in (("state", states), ("episode_start", starts)):
             if len(given) not in (0, count):
                 raise InvalidField(

@@ -86,9 +86,12 @@ class Observations:
             index -= entry.leaf.size
         return ""
 
-    def stated_numbers(self, tensors: Sequence[tensor_pb2.Tensor]) -> int:
-        """Return how many numbers the observations of an ActBatchRequest have, if its first tensor is right."""
-        return self._size * int(tensors[0].shape[0]) if len(tensors) and len(tensors[0].shape) else 0
+    def stated_numbers(self, tensors: Sequence[tensor_pb2.Tensor], beside: int = 0) -> int:
+        """Return how many numbers the observations of an ActBatchRequest have, if its first tensor is right.
+
+        With each are ``beside`` more, of its state.
+        """
+        return (self._size + beside) * int(tensors[0].shape[0]) if len(tensors) and len(tensors[0].shape) else 0
 
     def from_tensors(self, tensors: Sequence[tensor_pb2.Tensor], limit: int) -> tuple[Feed, int]:
         """Return the inputs for ActBatchRequest.observations, each [N, *shape], and N.

@@ -41,7 +41,10 @@ Array = NDArray[Any]
 _INLINE_SECONDS = 1e-3
 """A policy that takes longer runs in a thread pool instead of the thread that serves: the hand-over costs a tenth."""
 _INLINE_NUMBERS = 1 << 20
-"""A batch of more numbers is read and checked in the thread pool: in the thread that serves, others would wait."""
+"""A batch of more numbers, states included, is read, checked and answered in the thread pool.
+
+In the thread that serves, others would wait.
+"""
 _PART_BYTES = 1 << 20
 
 NO_MEMORY = "the policy has no memory: leave it empty"
@@ -54,6 +57,7 @@ class PolicyService:
         self.models = models
         self._metrics = metrics
         self._max_batch = settings.max_batch_observations
+        self._max_message_bytes = settings.max_message_bytes
         self._pool = ThreadPoolExecutor(settings.inference_threads, thread_name_prefix="inference")
         # Looked up once, not on every call.
         self._count_observations = metrics.observations.inc
@@ -95,17 +99,14 @@ class PolicyService:
         policy = yield from self._policy(request.run_id, request.model)
         if policy.states is not None or any(request.state):
             policy = yield from self._model_of_batch(request, policy)
-        read = policy.observations.from_tensors
-        if policy.observations.stated_numbers(request.observations) <= _INLINE_NUMBERS:
-            feed, count = read(request.observations, self._max_batch)
+        state_size = policy.states.size if policy.states is not None else 0
+        is_small = policy.observations.stated_numbers(request.observations, state_size) <= _INLINE_NUMBERS
+        if is_small:
+            feed, count = self._read_batch(request, policy)
         else:
-            feed, count = yield from wait_for(self._pool.submit(read, request.observations, self._max_batch))
-        if request.HasField("action_masks"):
-            feed = feed | policy.masks.from_tensor(request.action_masks, count)
-        if policy.states is not None:
-            feed |= policy.states.from_states(request.state, request.episode_start, count)
+            feed, count = yield from wait_for(self._pool.submit(self._read_batch, request, policy))
         self._count_observations(count)
-        if policy.expected_seconds(count) < _INLINE_SECONDS:
+        if is_small and policy.expected_seconds(count) < _INLINE_SECONDS:
             actions, states = policy.act_and_remember(feed, count, request.stochastic)
         else:
             actions, states = yield from self._act_in_pool(policy, feed, count, request.stochastic)
@@ -200,6 +201,15 @@ class PolicyService:
                     yield from self._model_of_state(state, f"state[{row}]", selected, request.run_id, request.model)
                 )
         return selected
+
+    def _read_batch(self, request: pb.ActBatchRequest, policy: Policy) -> tuple[Feed, int]:
+        """The inputs of the policy, and for how many observations."""
+        feed, count = policy.observations.from_tensors(request.observations, self._max_batch)
+        if request.HasField("action_masks"):
+            feed = feed | policy.masks.from_tensor(request.action_masks, count)
+        if policy.states is not None:
+            feed |= policy.states.from_states(request.state, request.episode_start, count, self._max_message_bytes)
+        return feed, count
 
     def _policy(self, run_id: str, model: str) -> FutureCoroutine[Policy]:
         if not run_id:

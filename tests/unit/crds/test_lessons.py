@@ -62,6 +62,7 @@ def test_lessons_are_accepted_and_written_as_they_were_read() -> None:
         (({**FIRST, "parameters": {"distance": {"uniform": [5, 1]}}}, LAST), "two numbers, the lower one first"),
         (({**FIRST, "parameters": {"distance": {"uniform": ["a", "b"]}}}, LAST), "two numbers"),
         (({**FIRST, "parameters": {"distance": {"log_uniform": [0, 1]}}}, LAST), "two numbers above 0"),
+        (({**FIRST, "parameters": {"distance": {"uniform": [-1e308, 1e308]}}}, LAST), "difference is a finite number"),
         (({**FIRST, "parameters": {"distance": {"choice": []}}}, LAST), "must have 1 to 100 values, got 0"),
         (({**FIRST, "parameters": {"distance": {"normal": [0, 1]}}}, LAST), "must be a number, a text"),
         (({**FIRST, "parameters": {"distance": "x" * 1025}}, LAST), "lessons[0].parameters.distance: must be"),

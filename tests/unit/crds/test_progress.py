@@ -21,6 +21,7 @@ from aisandbox_crds.status import (
     Condition,
     ConditionStatus,
     ConditionType,
+    LessonProgress,
     Progress,
     ProgressReport,
     TrainingRunStatus,
@@ -190,3 +191,23 @@ def test_negative_reward_is_possible() -> None:
 def test_long_texts_of_a_report_are_cut() -> None:
     cut = truncate_texts(report(1, warning="w" * 2000, unsaved="u" * 10))
     assert (len(cut.warning), cut.unsaved, cut.activity) == (MAX_TEXT, "u" * 10, Activity.TRAINING)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"reward_mean": float("nan")}, "lesson.reward_mean: must be finite, got nan"),
+        ({"episodes": -1}, "lesson.episodes: must not be negative, got -1"),
+    ],
+)
+def test_lesson_that_no_trainer_can_mean_is_an_error_of_its_field(fields: dict[str, Any], says: str) -> None:
+    lesson = LessonProgress("far", 1, 2)
+    assert list(report_errors(report(1, lesson=lesson))) == []
+    assert [str(each) for each in report_errors(report(1, lesson=replace(lesson, **fields)))] == [says]
+
+
+def test_name_of_a_lesson_is_bounded() -> None:
+    lesson = truncate_texts(report(1, lesson=LessonProgress("\x1b" + "x" * 5000, 1, 2))).lesson
+    assert lesson is not None
+    assert len(lesson.name) == MAX_TEXT
+    assert lesson.name.isprintable()

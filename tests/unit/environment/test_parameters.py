@@ -19,6 +19,7 @@ from aisandbox_environment import (
     SimulatorSession,
     create_environment_server,
 )
+from aisandbox_environment.compliance.parameters import values_to_refuse
 from aisandbox_environment.parameters import checked_parameters, parameters_from_metadata
 from aisandbox_environment.session_handler import Capacity, SessionHandler
 from aisandbox_environment.spec import make_spec, read_spec
@@ -189,7 +190,9 @@ def test_gymnasium_environment_gets_them_as_options_of_its_reset() -> None:
         observation_space, action_space = gym.spaces.Box(0, 1, (1,)), gym.spaces.Discrete(2)
 
         def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-            given.append(options)
+            given.append(options and dict(options))
+            if options:
+                options.clear()
             return np.zeros(1, np.float32), {}
 
         def step(self, action: Any) -> Any:
@@ -219,3 +222,13 @@ def test_remote_adapter_starts_an_episode_for_other_parameters(given: list[Any])
         adapter.reset(parameters={"distance": 4.0})
         assert given[-1]["distance"] == 4.0
         adapter.close()
+
+
+def test_values_that_must_be_refused_are_out_of_the_range() -> None:
+    largest = 1.7976931348623157e308
+    declared = [Parameter("far", 1e300, minimum=-1e300, maximum=1e300), Parameter("any", 0.0, -largest, largest)]
+    tried = dict(values_to_refuse(declared))
+    for parameter in declared:
+        assert all(parameter.problem(each[parameter.name]) for each in tried.values() if parameter.name in each)
+    assert {"far above its range", "far below its range"} <= tried.keys()
+    assert "any above its range" not in tried

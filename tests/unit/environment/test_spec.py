@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from aisandbox_environment import make_spec, read_spec
+from aisandbox_environment import Parameter, make_spec, read_spec
+from aisandbox_environment.spec import difference_of
 from aisandbox_wire import InvalidSpace, box, discrete, multi_discrete
 
 
@@ -42,3 +43,19 @@ def test_spec_of_action_bounds_that_mean_none_is_refused(low: float, high: float
     actions.box.high.append(high)
     with pytest.raises(InvalidSpace, match=r"float\.MaxValue counts as no bound"):
         make_spec(discrete(2), actions)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ([Parameter("speed", 1.0, maximum=5.0, description="in m/s")], ""),
+        ([Parameter("speed", 1.0, maximum=6.0)], "parameters: 'speed' has another default, range"),
+        ([Parameter("pace", 1.0, maximum=5.0)], "parameters: ['pace'], not ['speed']"),
+        ([], "parameters: [], not ['speed']"),
+    ],
+)
+def test_specs_of_other_parameters_differ(parameters: list[Parameter], says: str) -> None:
+    first = make_spec(discrete(2), discrete(2), parameters=[Parameter("speed", 1.0, maximum=5.0)])
+    difference = difference_of(first, make_spec(discrete(2), discrete(2), parameters=parameters))
+    assert difference.startswith(says)
+    assert bool(difference) == bool(says)

@@ -75,7 +75,7 @@ def binary(size: int) -> str:
             "`environment.grpc.options`, `environment.pool.options`, `environment.gymnasium.kwargs`",
             f"nested {codec.MAX_DEPTH} deep",
         ),
-        ("`lessons`", f"{lessons.MAX_LESSONS}, each with {lesson_rules.MAX_PARAMETERS} parameters"),
+        ("`lessons`", f"{lessons.MAX_LESSONS}, each with {lessons.MAX_PARAMETERS} parameters"),
         ("`model_output_path`", f"{spec.MAX_PATH_LENGTH:,} characters"),
         ("one text of a status (a warning, a message)", f"{progress.MAX_TEXT:,} characters; longer ones are cut"),
         ("numbers in one value of a space, over all its leaves", f"2^{spaces.MOST_SPACE_ELEMENTS.bit_length() - 1}"),
@@ -106,6 +106,6 @@ def test_comments_of_the_api_name_the_table() -> None:
 
 
 def test_limits_of_parameters_are_those_of_lessons() -> None:
-    assert parameters.MOST_PARAMETERS == lesson_rules.MAX_PARAMETERS
+    assert parameters.MOST_PARAMETERS == lessons.MAX_PARAMETERS
     assert parameters.LONGEST_TEXT == lesson_rules.LONGEST_TEXT
     assert parameters.MOST_WHOLE == lesson_rules.MOST_WHOLE

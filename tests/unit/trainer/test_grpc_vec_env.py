@@ -186,7 +186,7 @@ def test_vec_env_refuses_simulators_that_differ() -> None:
     sessions = ScriptedSession(1), ScriptedSession(1, spec=other, address="other:2")
     with pytest.raises(
         SimulatorChanged,
-        match=r"other:2 has other spaces .*action_space: Discrete with 2 values from 0, not Box float32 \[1\]",
+        match=r"other:2 has other spaces or parameters .*: Discrete with 2 values from 0, not Box float32 \[1\]",
     ):
         _env(*sessions)
     assert all(session.closed for session in sessions)

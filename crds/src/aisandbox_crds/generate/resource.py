@@ -17,7 +17,7 @@ from aisandbox_crds.algorithms import ALGORITHMS
 from aisandbox_crds.codec import ENVIRONMENT_KINDS, camel_case
 from aisandbox_crds.field_rules import CelRule, FieldRule, rule_of
 from aisandbox_crds.hyperparameter_table import parameters_of
-from aisandbox_crds.lessons import LessonEnd
+from aisandbox_crds.lessons import DEFAULT_WINDOW, LessonEnd
 from aisandbox_crds.spec import (
     Algorithm,
     Environment,
@@ -112,6 +112,7 @@ _ONE_ENVIRONMENT = CelRule(
     "[has(self.gymnasium), has(self.grpc), has(self.pool), has(self.fake)].filter(said, said).size() == 1",
     "environment must have exactly one of gymnasium, grpc, pool and fake",
 )
+_WINDOW = f"(has(self.overEpisodes) ? self.overEpisodes : {DEFAULT_WINDOW})"
 _ACROSS_FIELDS: Mapping[type, tuple[CelRule, ...]] = {
     LessonEnd: (
         CelRule(
@@ -119,6 +120,12 @@ _ACROSS_FIELDS: Mapping[type, tuple[CelRule, ...]] = {
             "must have at least one of reward, episodes and timesteps",
         ),
         CelRule("!has(self.overEpisodes) || has(self.reward)", "must have a reward to have overEpisodes"),
+        CelRule(
+            f"!has(self.reward) || (!has(self.episodes) || self.episodes >= {_WINDOW}) && "
+            f"(!has(self.timesteps) || self.timesteps >= {_WINDOW})",
+            f"the reward can never be reached: it is the mean of overEpisodes ({DEFAULT_WINDOW}) episodes, and the "
+            "lesson ends before they have ended",
+        ),
     ),
     PoolEnvironment: (
         CelRule(
@@ -347,7 +354,8 @@ def _map_schema(rule: FieldRule, entry: Any, is_quantities: bool) -> Schema:
     elif entry is str:
         entries = {"type": "string", "maxLength": rule.max_length}
     else:
-        return {"type": "object", "description": rule.doc, _PRESERVE: True}
+        limit = {} if rule.max_entries is None else {"maxProperties": rule.max_entries}
+        return {"type": "object", **limit, "description": rule.doc, _PRESERVE: True}
     return {
         "type": "object",
         "maxProperties": rule.max_entries,

@@ -5,7 +5,8 @@ For simulators that declare some.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from aisandbox_environment.compliance.checks import SimulatorUnderTest
 from aisandbox_environment.compliance.reset import STEPS, check_same, seeds_of
 from aisandbox_environment.compliance.streams import RawSession, step_request
 from aisandbox_environment.parameters import (
-    MOST_WHOLE,
     Parameter,
     ParameterValue,
     default_values,
@@ -56,7 +56,7 @@ def wrong_parameters_are_refused(simulator: SimulatorUnderTest) -> str:
     with RawSession(simulator, simulator.available(1)) as session:
         session.reset()
         action = session.sample(np.random.default_rng(0))
-        for name, values in _wrong(parameters):
+        for name, values in values_to_refuse(parameters):
             struct = Struct()
             struct.update(dict(values))
             reset = pb.SimulatorRequest(reset=pb.ResetRequest(parameters=struct))
@@ -83,7 +83,7 @@ def _ends(parameter: Parameter) -> list[ParameterValue]:
     return [parameter.default if end is None else end for end in (parameter.minimum, parameter.maximum)]
 
 
-def _wrong(parameters: tuple[Parameter, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+def values_to_refuse(parameters: Sequence[Parameter]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Values that must be refused, each with its name."""
     unknown = "unknown"
     while unknown in [parameter.name for parameter in parameters]:
@@ -94,17 +94,16 @@ def _wrong(parameters: tuple[Parameter, ...]) -> Iterator[tuple[str, dict[str, A
         if isinstance(parameter.default, bool | str):
             yield f"a number for {parameter.name}", {parameter.name: 1}
             continue
-        if parameter.maximum is not None:
-            yield f"{parameter.name} above its range", {parameter.name: parameter.maximum + _beyond(parameter.maximum)}
-        if parameter.minimum is not None:
-            yield f"{parameter.name} below its range", {parameter.name: parameter.minimum - _beyond(parameter.minimum)}
+        for side, bound, sign in (("above", parameter.maximum, 1), ("below", parameter.minimum, -1)):
+            if bound is not None and math.isfinite(beyond := bound + sign * _beyond(bound)):
+                yield f"{parameter.name} {side} its range", {parameter.name: beyond}
         if parameter.whole:
             yield f"a fraction for {parameter.name}", {parameter.name: float(parameter.default) + 0.5}
 
 
 def _beyond(bound: float) -> float:
     """What leads out of a range, whatever the precision of the number there."""
-    return max(1.0, min(abs(bound), MOST_WHOLE))
+    return max(1.0, abs(bound))
 
 
 CHECKS = {

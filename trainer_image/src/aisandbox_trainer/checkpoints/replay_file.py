@@ -57,8 +57,8 @@ def load(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
         data = file.read(int.from_bytes(file.read(_LENGTH), "little"))
         # A pickle is of an earlier version of this run's trainer, verified by the store.
         header = json.loads(data) if data.startswith(b"{") else pickle.loads(data)  # noqa: S301
-        if not _fill(buffer, header, file):
-            log.warning("the stored replay buffer does not fit and is dropped", layout=header["layout"])
+        if problem := _fill(buffer, header, file):
+            log.warning("the stored replay buffer does not fit and is dropped", layout=header["layout"], why=problem)
 
 
 def take(buffer: ReplayBuffer, path: Path) -> None:
@@ -71,19 +71,26 @@ def take(buffer: ReplayBuffer, path: Path) -> None:
             raise Unreadable("the replay buffer was saved by an earlier version, with a pickle")
         try:
             header = json.loads(data)
-            rows, environments = header["layout"][0][2][:2]
-            stored, size = int(rows) * int(environments), buffer.buffer_size * buffer.n_envs
+            rows, environments = (int(each) for each in header["layout"][0][2][:2])
+            stored, size = rows * environments, buffer.buffer_size * buffer.n_envs
+            pos, full = header["pos"], header["full"]
+            if min(rows, environments) < 1 or type(pos) is not int or not 0 <= pos <= rows or type(full) is not bool:
+                raise ValueError(f"{rows} rows, {environments} environments, pos {header['pos']}")
         except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise Unreadable(f"the replay buffer has another form ({error!r})") from error
-        if stored > size or (header["full"] and stored != size):
+        if stored > size or (full and stored != size):
             fits = f"the replay buffer of {stored:,} transitions does not fit in buffer_size={size}"
             raise Unreadable(f"{fits}: set buffer_size={stored}")
-        if not _fill(buffer, header, file):
-            raise Unreadable("the replay buffer has other observations or actions")
+        try:
+            problem = _fill(buffer, header, file)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise Unreadable(f"the replay buffer has another form ({error!r})") from error
+        if problem:
+            raise Unreadable(f"the replay buffer {problem}")
 
 
-def _fill(buffer: ReplayBuffer, header: dict[str, Any], file: BinaryIO) -> bool:
-    """Reads what ``header`` describes into the buffer; False, and an empty buffer, if it does not fit."""
+def _fill(buffer: ReplayBuffer, header: dict[str, Any], file: BinaryIO) -> str:
+    """Reads what ``header`` describes into the buffer; why not, and an empty buffer, if it does not fit."""
     size, number = buffer.buffer_size, buffer.n_envs
     _take_layout(buffer, header)
     own = dict(_arrays(buffer))
@@ -91,14 +98,20 @@ def _fill(buffer: ReplayBuffer, header: dict[str, Any], file: BinaryIO) -> bool:
         (own.get(name), np.dtype(dtype), tuple(shape)) for name, dtype, shape in header["layout"]
     ]
     targets = [array[: shape[0]] for array, dtype, shape in layout if _fits(array, dtype, shape)]
-    if len(targets) < len(layout):
+    problem = "has other observations or actions" if len(targets) < len(layout) else ""
+    if not problem and not 0 <= header["pos"] < buffer.buffer_size:
+        problem = f"goes on at {header['pos']}, where it has no place"
+    for target in () if problem else targets:
+        memory = _bytes_of(target)
+        if file.readinto(memory) != len(memory):  # type: ignore[attr-defined]
+            problem = "ends in the middle of its arrays"
+            break
+    if problem:
         clear(buffer, size, number)
-        return False
-    for target in targets:
-        file.readinto(_bytes_of(target))  # type: ignore[attr-defined]
+        return problem
     buffer.pos, buffer.full = header["pos"], header["full"]
     regroup(buffer, number)
-    return True
+    return ""
 
 
 def _take_layout(buffer: ReplayBuffer, header: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -101,16 +101,16 @@ def read_statistics(path: Path) -> Mapping[str, Array]:
     return _read_npz(path)
 
 
-def read_zip(path: Path | BinaryIO, largest: int, *, optimizers: bool = False) -> Weights:
-    """The weights of a zip that ``model.save`` has written, and with ``optimizers`` their states.
+def read_zip(path: Path | BinaryIO, largest: int, *, optimizers: Collection[str] = ()) -> Weights:
+    """The weights of a zip that ``model.save`` has written, and the states of those ``optimizers`` that it has.
 
-    ``largest``: bytes that an entry may have. Raises Unreadable, OSError.
+    ``largest``: bytes that an entry may have. Other entries are not read. Raises Unreadable, OSError.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            tensors = [name for name in archive.namelist() if name.endswith(".pth")]
-            names = [name for name in tensors if optimizers or "optimizer" not in name]
-            loaded = {name: _load(archive, name, largest) for name in names}
+            names = [_POLICY_ENTRY, _VARIABLES_ENTRY, *(f"{name}.pth" for name in optimizers)]
+            present = set(archive.namelist())
+            loaded = {name: _load(archive, name, largest) for name in names if name in present}
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
         raise Unreadable(f"it is not a zip file of stable-baselines3 ({error})") from error
     policy, variables = loaded.pop(_POLICY_ENTRY, None), loaded.pop(_VARIABLES_ENTRY, {})
@@ -147,7 +147,9 @@ def set_statistics(normalize: VecNormalize, statistics: Mapping[str, Array]) -> 
     """Sets what :func:`statistics_of` gave for a VecNormalize of the same spaces. Raises Unreadable for another."""
     own = statistics_of(normalize)
     different = sorted(own.keys() ^ statistics.keys()) or [
-        name for name, array in own.items() if array.shape != statistics[name].shape
+        name
+        for name, array in own.items()
+        if array.shape != statistics[name].shape or statistics[name].dtype.kind not in "fiu"
     ]
     if different:
         raise Unreadable(f"it has other statistics: {different[0].removeprefix(_STATISTIC)}")

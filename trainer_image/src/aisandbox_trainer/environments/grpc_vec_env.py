@@ -235,7 +235,7 @@ class GrpcVecEnv(VecEnv):
         for session in self._sessions:
             if difference := difference_of(self.spec, session.spec):
                 raise SimulatorChanged(
-                    f"the simulator at {session.address} has other spaces than {reference}: {difference}"
+                    f"the simulator at {session.address} has other spaces or parameters than {reference}: {difference}"
                 )
 
     def _reset_sessions(

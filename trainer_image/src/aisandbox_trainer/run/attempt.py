@@ -301,8 +301,9 @@ class Attempt:
         if start is None or self._source is None:
             return
         # An optimizer has two numbers for each weight, SB3's zip the target networks too, and both some text.
-        largest = 4 * weights_of(model).size + _SPARE_BYTES
-        learned = read_source(self._source, start.take, largest)
+        own = weights_of(model)
+        largest = 4 * own.size + _SPARE_BYTES
+        learned = read_source(self._source, start.take, largest, own.optimizers.keys())
         take_over(model, learned, start.take)
         log.info("weights taken over", source=self._source.name, take=list(start.take))
 

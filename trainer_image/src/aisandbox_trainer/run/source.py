@@ -77,8 +77,12 @@ def find_source(store: RunStore, start: StartFrom, writer: Writer) -> StartingPo
     return found
 
 
-def read_source(source: StartingPoint, take: Collection[TakenPart], largest: int) -> Learned:
+def read_source(
+    source: StartingPoint, take: Collection[TakenPart], largest: int, optimizers: Collection[str]
+) -> Learned:
     """Reads what a new run takes over. ``largest``: bytes that a file of tensors may have.
+
+    ``optimizers``: the names of those that the run has.
 
     Raises CannotStartFrom if it is damaged, was removed meanwhile or lacks a part, OSError.
     """
@@ -89,7 +93,7 @@ def read_source(source: StartingPoint, take: Collection[TakenPart], largest: int
             return Learned(source.name, read_zip(source.path, largest))
         source.run.verify(source.published)
         if source.published.manifest.kind == "checkpoint":
-            return _checkpoint(source, take, largest)
+            return _checkpoint(source, take, largest, optimizers)
         weights = source.run.weights_of(source.published)
         source.run.verify(weights)
         return Learned(source.name, read_weights(weights.path / WEIGHTS), _learner(weights.path))
@@ -97,9 +101,12 @@ def read_source(source: StartingPoint, take: Collection[TakenPart], largest: int
         raise CannotStartFrom(f"start_from: {source.name} cannot be used: {error}") from error
 
 
-def _checkpoint(source: StartingPoint, take: Collection[TakenPart], largest: int) -> Learned:
+def _checkpoint(
+    source: StartingPoint, take: Collection[TakenPart], largest: int, optimizers: Collection[str]
+) -> Learned:
     folder = source.path
-    weights = read_zip(folder / CHECKPOINT_ZIP, largest, optimizers=TakenPart.OPTIMIZER in take)
+    wanted = optimizers if TakenPart.OPTIMIZER in take else ()
+    weights = read_zip(folder / CHECKPOINT_ZIP, largest, optimizers=wanted)
     if TakenPart.NORMALIZATION in take and (folder / STATISTICS).exists():
         weights = replace(weights, statistics=read_statistics(folder / STATISTICS))
     buffer = folder / REPLAY_BUFFER

@@ -55,7 +55,7 @@ def take_over(model: BaseAlgorithm, learned: Learned, take: Collection[TakenPart
         raise CannotStartFrom(f"start_from.take: {learned.name}: {error}") from error
     model.policy.load_state_dict(dict(weights.policy))
     for name, variable in _sb3_internals.variables_of(model).items():
-        if (value := weights.variables.get(name)) is not None and value.shape == variable.shape:
+        if (value := weights.variables.get(name)) is not None and _form(value) == _form(variable):
             with torch.no_grad():
                 variable.copy_(value)
     if TakenPart.OPTIMIZER in take:
@@ -66,12 +66,20 @@ def _difference_of_shapes(theirs: Mapping[str, torch.Tensor], own: Mapping[str, 
     """The first parameter that differs; empty if none does."""
     for parameter in dict.fromkeys((*own, *theirs)):
         there, here = (
-            f"the shape {list(each[parameter].shape)}" if parameter in each else "no such parameter"
+            f"the shape {_form(each[parameter])}" if parameter in each else "no such parameter"
             for each in (theirs, own)
         )
         if there != here:
             return f"{parameter} has {there} there, and {here} in this run (policy, policy_kwargs, frame_stack)"
     return ""
+
+
+def _form(tensor: torch.Tensor) -> str:
+    """The shape, and what keeps a tensor from being copied into dense floating-point numbers."""
+    if tensor.is_nested or tensor.is_meta or tensor.layout is not torch.strided:
+        return "of a tensor that is not dense"
+    numbers = "" if tensor.is_floating_point() else f" of {tensor.dtype}"
+    return f"{list(tensor.shape)}{numbers}"
 
 
 def _check_optimizers(name: str, model: BaseAlgorithm, theirs: Mapping[str, Any], own: Mapping[str, Any]) -> None:
@@ -86,7 +94,7 @@ def _check_optimizers(name: str, model: BaseAlgorithm, theirs: Mapping[str, Any]
                 one.keys() == other.keys() and len(one["params"]) == len(other["params"])
                 for one, other in zip(theirs[key]["param_groups"], state["param_groups"], strict=True)
             ) and all(
-                not value.ndim or value.shape == parameters[index].shape
+                _form(value) in ("[]", _form(parameters[index]))
                 for index, values in theirs[key]["state"].items()
                 for value in values.values()
             )
