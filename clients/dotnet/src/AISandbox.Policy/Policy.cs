@@ -32,6 +32,9 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     private Task _following = Task.CompletedTask;
     private bool _isInEpisode;
     private bool _hasState;
+
+    // The model that has given the states which a caller of ActInEpisodes keeps.
+    private LoadedModel? _statesOf;
     private bool _isDisposed;
 
     internal Policy(LoadedModel model, PolicyOptions options)
@@ -289,14 +292,18 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     /// <param name="actions">Room for one action after another.</param>
     /// <remarks>A newer model is used from the first call on in which every episode starts: states belong to the model that gave them.</remarks>
     /// <exception cref="ArgumentException">A length is wrong, or a number is not finite or none of its space.</exception>
-    /// <exception cref="InvalidOperationException">The policy has no memory.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// The policy has no memory, or an episode goes on after <see cref="StartEpisode"/> or <c>Act</c> has taken a newer model.
+    /// </exception>
     public void ActInEpisodes(
         ReadOnlySpan<float> observations, Span<float> states, ReadOnlySpan<bool> episodeStarts, Span<float> actions) =>
         ActInEpisodes(observations, states, episodeStarts, actions, _stochastic);
 
     /// <summary>As the one without <paramref name="stochastic"/>; samples the actions, or takes the modes.</summary>
     /// <exception cref="ArgumentException">A length is wrong, or a number is not finite or none of its space.</exception>
-    /// <exception cref="InvalidOperationException">The policy has no memory.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// The policy has no memory, or an episode goes on after <see cref="StartEpisode"/> or <c>Act</c> has taken a newer model.
+    /// </exception>
     public void ActInEpisodes(
         ReadOnlySpan<float> observations, Span<float> states, ReadOnlySpan<bool> episodeStarts, Span<float> actions, bool stochastic)
     {
@@ -311,6 +318,12 @@ public sealed class Policy : IDisposable, IAsyncDisposable
             if (_current.StateSize == 0)
             {
                 throw new InvalidOperationException("The policy has no memory: use ActBatch.");
+            }
+
+            if (episodeStarts.IndexOf(false) >= 0 && _statesOf is not null && !ReferenceEquals(_statesOf, _current))
+            {
+                throw new InvalidOperationException(
+                    "The states are those of the model before: StartEpisode or Act has taken a newer one. Begin all episodes again.");
             }
 
             var count = Count(observations, actions);
@@ -337,6 +350,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
             }
 
             _current.Act(observations, default, actions, count, stochastic ? _noise : null, default, states, episodeStarts);
+            _statesOf = _current;
         }
     }
 

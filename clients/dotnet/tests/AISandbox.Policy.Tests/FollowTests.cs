@@ -307,6 +307,30 @@ public sealed class FollowTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task States_of_episodes_are_not_given_to_another_model()
+    {
+        var first = Published.Get("RecurrentPPO-vector-box-net_arch=[16]-lstm_hidden_size=12");
+        var second = Published.Get("RecurrentPPO-vector-box-use_sde=True-net_arch=[16]-lstm_hidden_size=12");
+        _service.Answers.Model = first;
+        await _service.StartAsync();
+        await using var policy = await FollowAsync();
+        var ready = new TaskCompletionSource();
+        policy.ModelReady += (_, _) => ready.TrySetResult();
+        var action = new float[policy.ActionSize];
+        var state = new float[policy.StateSize];
+        policy.ActInEpisodes(first.Observations[0], state, [true], action);
+
+        _service.Answers.Model = second;
+        await ready.Task.WaitAsync(Cancelled);
+        policy.ActInEpisodes(first.Observations[1], state, [false], action);
+        policy.StartEpisode();
+
+        Assert.Throws<InvalidOperationException>(() => policy.ActInEpisodes(first.Observations[2], state, [false], action));
+        policy.ActInEpisodes(second.Observations[0], state, [true], action);
+        ParityTests.Equal(second.Firsts[0], action);
+    }
+
+    [Fact]
     public async Task Wait_for_a_model_ends_with_the_callers_token()
     {
         using var stop = new CancellationTokenSource();
