@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import grpc
+from aisandbox_process.coroutines import FutureCoroutine, run_blocking, wait_for
 
 from aisandbox_access.aio_admission import status_of
 from aisandbox_access.authorizers import Target
@@ -50,24 +51,18 @@ class ThreadGate:
         self._run(self.gate.close()).result()
         self._end()
 
-    def admit(self, method: str, metadata: Any) -> Generator[Future[Any], None, Caller]:
+    def admit(self, method: str, metadata: Any) -> FutureCoroutine[Caller]:
         """Who makes the call; waits only for what is not known. Raises AccessError."""
         texts = text_metadata(metadata)
         if (caller := self.gate.admit_now(method, texts)) is not None:
             return caller
-        return (yield from self._wait(self.gate.admit(method, texts)))
+        return (yield from wait_for(self._run(self.gate.admit(method, texts))))
 
-    def check(self, caller: Caller, right: Right, target: Target, peer: str) -> Generator[Future[Any], None, None]:
-        """As Gate.check."""
+    def check(self, caller: Caller, right: Right, target: Target, peer: Callable[[], str]) -> FutureCoroutine[None]:
+        """As Gate.check; ``peer`` is only called where the right is not known to be there."""
         if self.gate.may_now(caller, right, target):
             return
-        yield from self._wait(self.gate.check(caller, right, target, peer))
-
-    def _wait(self, question: Coroutine[Any, Any, T]) -> Generator[Future[Any], None, T]:
-        future = self._run(question)
-        if not future.done():
-            yield future
-        return future.result()
+        yield from wait_for(self._run(self.gate.check(caller, right, target, peer())))
 
     def _run(self, question: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(question, self._loop)
@@ -104,7 +99,7 @@ class ThreadAdmission(grpc.ServerInterceptor):
     def _admitting(self, method: str, behavior: Callable[..., Any] | None) -> Callable[..., Any]:
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
             try:
-                _blocking(self._gate.admit(method, context.invocation_metadata()))
+                run_blocking(self._gate.admit(method, context.invocation_metadata()))
             except AccessError as error:
                 self._gate.gate.record_refusal(error, Caller(method), context.peer())
                 context.abort(status_of(error), str(error))
@@ -113,13 +108,3 @@ class ThreadAdmission(grpc.ServerInterceptor):
             return behavior(request, context)
 
         return answer
-
-
-def _blocking(answer: Generator[Future[Any], None, T]) -> T:
-    while True:
-        try:
-            future = next(answer)
-        except StopIteration as end:
-            value: T = end.value
-            return value
-        future.exception()

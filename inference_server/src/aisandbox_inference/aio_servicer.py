@@ -13,11 +13,11 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc
 from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_process.coroutines import FutureCoroutine, run_in_event_loop
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 from prometheus_client import CollectorRegistry
 
-from aisandbox_inference.coroutines import FutureCoroutine, run_in_event_loop
 from aisandbox_inference.errors import Stopping
 from aisandbox_inference.policy_service import PolicyService, create_policy_service
 from aisandbox_inference.settings import Settings

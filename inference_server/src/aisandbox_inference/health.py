@@ -8,11 +8,11 @@ from __future__ import annotations
 import grpc
 from aisandbox_access import AccessError, status_of
 from aisandbox_model_store import unknown_run
+from aisandbox_process.coroutines import run_blocking
 from aisandbox_wire import run_of_health_service
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import HealthServicer
 
-from aisandbox_inference.coroutines import run_blocking
 from aisandbox_inference.policy_service import PolicyService
 from aisandbox_inference.rpc_methods import SERVICE
 from aisandbox_inference.run_rights import RunRights

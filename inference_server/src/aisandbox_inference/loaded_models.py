@@ -17,8 +17,8 @@ from typing import TypeAlias
 import structlog
 from aisandbox_model_store import Bundle, Damaged, Published, RunFolder
 from aisandbox_model_store.served_model import POLICY_FILE
+from aisandbox_process.coroutines import FutureCoroutine, run_with_callbacks, running_future, wait_for
 
-from aisandbox_inference.coroutines import FutureCoroutine, run_with_callbacks, running_future, wait_for
 from aisandbox_inference.errors import InferenceError, ModelTooLarge, UnusableModel
 from aisandbox_inference.metrics import Metrics
 from aisandbox_inference.policy import Policy, memory_needed

@@ -20,8 +20,8 @@ from typing import TypeAlias
 
 import structlog
 from aisandbox_model_store import ModelNotFound, Published, RunFolder, RunNotFound, RunStore, parse_selector
+from aisandbox_process.coroutines import FutureCoroutine, run_with_callbacks, running_future, wait_for
 
-from aisandbox_inference.coroutines import FutureCoroutine, run_with_callbacks, running_future, wait_for
 from aisandbox_inference.loaded_models import Build, LoadedModels
 from aisandbox_inference.metrics import Metrics
 from aisandbox_inference.policy import Policy

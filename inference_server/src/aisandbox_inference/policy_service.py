@@ -21,12 +21,12 @@ from aisandbox_model_store import (
     RunStore,
     parse_selector,
 )
+from aisandbox_process.coroutines import FutureCoroutine, wait_for
 from aisandbox_wire import encode_tensor
 from google.rpc import code_pb2, status_pb2
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from aisandbox_inference.coroutines import FutureCoroutine, wait_for
 from aisandbox_inference.episode_states import model_of
 from aisandbox_inference.errors import InvalidField
 from aisandbox_inference.metrics import Metrics

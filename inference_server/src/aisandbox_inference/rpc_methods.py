@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_process.coroutines import FutureCoroutine
 from aisandbox_process.grpc_direct import Methods, StreamingMethod, UnaryMethod
 from aisandbox_wire import parse_bounded
 from grpc_status import rpc_status
 
-from aisandbox_inference.coroutines import FutureCoroutine
 from aisandbox_inference.errors import Stopping
 from aisandbox_inference.policy_service import PolicyService
 from aisandbox_inference.run_rights import RunRights

@@ -17,8 +17,7 @@ from typing import Any
 
 from aisandbox_access import ANONYMOUS, METHODS, OWNER_ANNOTATION, AccessError, Caller, Right, Target, ThreadGate
 from aisandbox_model_store import Damaged, InvalidRunId, RunStore, read_regular
-
-from aisandbox_inference.coroutines import FutureCoroutine
+from aisandbox_process.coroutines import FutureCoroutine
 
 KEPT_SECONDS = 60.0
 """How long a run's owner is kept."""
@@ -64,9 +63,7 @@ class RunRights:
 
     def check(self, call: CallOfPeer, run_id: str) -> FutureCoroutine[None]:
         """Returns if the caller may do it with the run. Raises AccessError."""
-        target = Target(run_id, self._owner(run_id))
-        if not self._gate.gate.may_now(call.caller, call.right, target):
-            yield from self._gate.check(call.caller, call.right, target, call.peer())
+        yield from self._gate.check(call.caller, call.right, Target(run_id, self._owner(run_id)), call.peer)
 
     def may_act(self, metadata: Any, run_id: str, peer: str) -> FutureCoroutine[None]:
         """Returns if a call with that metadata might act with the run. Raises AccessError."""

@@ -9,7 +9,6 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
-from aisandbox_inference.coroutines import FutureCoroutine, run_blocking, run_with_callbacks, running_future
 from aisandbox_inference.errors import ModelTooLarge, UnusableModel
 from aisandbox_inference.metrics import Metrics
 from aisandbox_inference.model_cache import REFRESH_SECONDS, ModelCache
@@ -24,6 +23,7 @@ from aisandbox_model_store import (
     RunNotFound,
     RunStore,
 )
+from aisandbox_process.coroutines import FutureCoroutine, run_blocking, run_with_callbacks, running_future
 from onnx_policies import LinearPolicy
 from prometheus_client import CollectorRegistry
 from waiting import wait_until
