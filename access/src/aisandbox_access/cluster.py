@@ -9,7 +9,6 @@ Sources: kubernetes.io, "Authentication" (webhook token reviews) and "Authorizat
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,7 +18,8 @@ from aisandbox_kubernetes import CallFailed, Client, ClientClosed, Json
 
 from aisandbox_access.answer_cache import Answer, AnswerCache
 from aisandbox_access.authorizers import Target
-from aisandbox_access.errors import CannotDecide, NotAuthenticated
+from aisandbox_access.caching_authenticator import CachingAuthenticator
+from aisandbox_access.errors import CannotDecide
 from aisandbox_access.principals import Principal
 from aisandbox_access.rights import Right
 
@@ -53,13 +53,13 @@ async def review_token(client: Client, token: str, audience: str) -> Mapping[str
     return user
 
 
-class ClusterAuthenticator:
+class ClusterAuthenticator(CachingAuthenticator):
     """Says whose token it is, by asking the cluster; the client is its own. For one event loop."""
 
     def __init__(self, client: Client, audience: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(AnswerCache(clock))
         self._client = client
         self._audience = audience
-        self._answers: AnswerCache[Principal] = AnswerCache(clock)
 
     async def start(self) -> None:
         """Nothing to do."""
@@ -67,15 +67,6 @@ class ClusterAuthenticator:
     async def close(self) -> None:
         """Closes the client."""
         await self._client.close()
-
-    def known(self, token: str) -> Principal | None:
-        """See Authenticator."""
-        answer = self._answers.known(_digest(token))
-        return None if answer is None else _principal_of(answer)
-
-    async def identify(self, token: str) -> Principal:
-        """See Authenticator."""
-        return _principal_of(await self._answers.get(_digest(token), lambda: self._ask(token)))
 
     async def _ask(self, token: str) -> Answer[Principal]:
         try:
@@ -148,13 +139,3 @@ def _questions(right: Right, target: Target | None) -> tuple[tuple[str, str, str
     if target is None:
         return ((for_service, subresource, ""),)
     return ((for_run, subresource, ""), (for_run, subresource, target.name))
-
-
-def _principal_of(answer: Answer[Principal]) -> Principal:
-    if answer.value is None:
-        raise NotAuthenticated(answer.why)
-    return answer.value
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -9,7 +9,6 @@ Sources: OpenID Connect Discovery 1.0; RFC 7519; RFC 8725, "JSON Web Token Best 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import ssl
 import time
@@ -22,7 +21,8 @@ import structlog
 from aisandbox_process import TokenBucket
 
 from aisandbox_access.answer_cache import ACCEPTED_SECONDS, Answer, AnswerCache
-from aisandbox_access.errors import CannotDecide, NotAuthenticated
+from aisandbox_access.caching_authenticator import CachingAuthenticator
+from aisandbox_access.errors import CannotDecide
 from aisandbox_access.principals import Principal
 from aisandbox_access.rights import ROLES
 from aisandbox_access.settings import OidcSettings
@@ -41,14 +41,14 @@ _LONGEST_NAME = 128
 _ROLE_PREFIX = "aisandbox-"
 
 
-class IssuerAuthenticator:
+class IssuerAuthenticator(CachingAuthenticator):
     """Says whose token it is. For one event loop. ``clock``: seconds, monotonic."""
 
     def __init__(self, settings: OidcSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(AnswerCache(clock, limited=False))
         self._settings = settings
         self._clock = clock
         self._tls = ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else None
-        self._answers: AnswerCache[Principal] = AnswerCache(clock, limited=False)
         self._reads = TokenBucket(1, READS_AT_ONCE, clock)
         self._keys: dict[str, jwt.PyJWK] = {}
         self._read_at: float | None = None
@@ -63,15 +63,6 @@ class IssuerAuthenticator:
 
     async def close(self) -> None:
         """Nothing to do."""
-
-    def known(self, token: str) -> Principal | None:
-        """See Authenticator."""
-        answer = self._answers.known(_digest(token))
-        return None if answer is None else _principal_of(answer)
-
-    async def identify(self, token: str) -> Principal:
-        """See Authenticator."""
-        return _principal_of(await self._answers.get(_digest(token), lambda: self._ask(token)))
 
     async def _ask(self, token: str) -> Answer[Principal]:
         try:
@@ -176,13 +167,3 @@ def _texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return tuple(value.split())
     return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
-
-
-def _principal_of(answer: Answer[Principal]) -> Principal:
-    if answer.value is None:
-        raise NotAuthenticated(answer.why)
-    return answer.value
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
