@@ -43,7 +43,7 @@ class TrainerPort:
         gate: Gate,
         tls: ServerFiles | None = None,
     ) -> None:
-        self._certificate = None if tls is None else ServerCertificate(replace(tls, client_ca=None))
+        self._tls = tls
         interceptors: list[Any] = []
         self._grpc = grpc.aio.server(options=options, interceptors=interceptors)
         add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))
@@ -54,8 +54,10 @@ class TrainerPort:
 
     def bind(self, address: str) -> str:
         """Listens on host:port; returns where trainers on this machine dial. Raises AddressInUse."""
-        local = is_loopback(address.rpartition(":")[0])
-        return listen(self._grpc, address, "TRAINER_ADDRESS", None if local else self._certificate)
+        certificate = None
+        if self._tls is not None and not is_loopback(address.rpartition(":")[0]):
+            certificate = ServerCertificate(replace(self._tls, client_ca=None))
+        return listen(self._grpc, address, "TRAINER_ADDRESS", certificate)
 
     async def start(self) -> None:
         """Answers calls."""
