@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Refused,
     )
     from aisandbox_access.exposure import check_exposure
-    from aisandbox_access.gate import Authenticator, Gate, text_metadata
+    from aisandbox_access.gate import Authenticator, Gate
     from aisandbox_access.gates import ServiceToken, create_gate
     from aisandbox_access.oidc import IssuerAuthenticator
     from aisandbox_access.peers import PeerStreams
@@ -50,7 +50,7 @@ _MODULES = {
         "Refused",
     ),
     "exposure": ("check_exposure",),
-    "gate": ("Authenticator", "Gate", "text_metadata"),
+    "gate": ("Authenticator", "Gate"),
     "gates": ("ServiceToken", "create_gate"),
     "oidc": ("IssuerAuthenticator",),
     "peers": ("PeerStreams",),
@@ -109,7 +109,6 @@ __all__ = [
     "review_token",
     "set_caller",
     "status_of",
-    "text_metadata",
     "token_line",
 ]
 

@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 import grpc
+from aisandbox_process.grpc_context import text_metadata
 
 from aisandbox_access.errors import AccessError, LimitReached
-from aisandbox_access.gate import Gate, status_name, text_metadata
+from aisandbox_access.gate import Gate, status_name
 from aisandbox_access.principals import Caller, current_caller, set_caller
 from aisandbox_access.rights import Rule
 

@@ -6,7 +6,7 @@ Owns the order: credential, right, and later the run or the pool that the reques
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from aisandbox_access.audit import Audit
 from aisandbox_access.authorizers import Authorizer, Target
@@ -159,15 +159,6 @@ class Gate:
     def record_refusal(self, error: AccessError, caller: Caller, peer: str, run: str = "") -> None:
         """Writes the line of a call that was refused."""
         self.audit.record_refusal(caller.name, peer, caller.method, run, status_name(error), str(error))
-
-
-def text_metadata(metadata: Any) -> Mapping[str, str]:
-    """The metadata of a call, without binary entries; the first of each key."""
-    found: dict[str, str] = {}
-    for key, value in metadata or ():
-        if isinstance(value, str):
-            found.setdefault(key, value)
-    return found
 
 
 def token_of(metadata: Mapping[str, str]) -> str:

@@ -9,12 +9,9 @@ import threading
 from collections import Counter
 from contextlib import AbstractContextManager
 
+from aisandbox_process.grpc_context import host_of
+
 from aisandbox_access.errors import LimitReached
-
-
-def host_of(peer: str) -> str:
-    """The host of a peer as gRPC writes it, ``ipv4:127.0.0.1:5000``; the text itself if it has another form."""
-    return peer.partition(":")[2].rpartition(":")[0] or peer
 
 
 class PeerStreams:

@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 
 import grpc
 from aisandbox_process.coroutines import FutureCoroutine, run_blocking, wait_for
+from aisandbox_process.grpc_context import text_metadata
 
 from aisandbox_access.aio_admission import status_of
 from aisandbox_access.authorizers import Target
 from aisandbox_access.errors import AccessError
-from aisandbox_access.gate import Gate, text_metadata
+from aisandbox_access.gate import Gate
 from aisandbox_access.principals import Caller
 from aisandbox_access.rights import Right
 

@@ -21,10 +21,10 @@ from aisandbox_access import (
     create_gate,
     current_caller,
     status_of,
-    text_metadata,
 )
 from aisandbox_environment import Admit, Registration
 from aisandbox_process import InvalidSetting
+from aisandbox_process.grpc_context import text_metadata
 from aisandbox_process.grpc_direct import StreamAborted
 
 from aisandbox_api.backend import Backend

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import grpc
+from aisandbox_process.grpc_context import host_of, text_metadata
 from aisandbox_process.grpc_direct import ServedStream, Take
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -68,7 +69,7 @@ class GrpcLink:
         self._context = context
         self._call = asyncio.current_task()
         self.peer = host_of(context.peer())
-        self.metadata = text_metadata(context)
+        self.metadata = text_metadata(context.invocation_metadata())
 
     def ask(self) -> None:
         """See Link."""
@@ -102,7 +103,7 @@ class DirectLink:
     @property
     def metadata(self) -> Mapping[str, str]:
         """See Link."""
-        return text_metadata(self._stream)
+        return text_metadata(self._stream.invocation_metadata())
 
     def exchange(self, message: bytes) -> None:
         """See Link."""
@@ -127,17 +128,3 @@ class DirectLink:
 def link_of(context: Context | ServedStream) -> Link:
     """The link over the stream of a call."""
     return DirectLink(context) if isinstance(context, ServedStream) else GrpcLink(context)
-
-
-def text_metadata(context: Context | ServedStream) -> dict[str, str]:
-    """The metadata of a call, without binary entries; the first of each key."""
-    found: dict[str, str] = {}
-    for key, value in context.invocation_metadata() or ():
-        if isinstance(value, str):
-            found.setdefault(key, value)
-    return found
-
-
-def host_of(peer: str) -> str:
-    """The host of a peer as gRPC writes it, ``ipv4:127.0.0.1:5000``."""
-    return peer.partition(":")[2].rpartition(":")[0] or peer

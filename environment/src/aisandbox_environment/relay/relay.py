@@ -15,12 +15,13 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 import structlog
 from aisandbox.v1 import environment_pb2, simulator_pool_pb2
+from aisandbox_process.grpc_context import text_metadata
 from aisandbox_process.grpc_direct import StreamAborted
 from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 
 from aisandbox_environment.channels import POOL_METADATA
 from aisandbox_environment.relay.frames import InvalidFrame, field_of, frame
-from aisandbox_environment.relay.links import Context, Link, link_of, text_metadata
+from aisandbox_environment.relay.links import Context, Link, link_of
 from aisandbox_environment.relay.place import REGISTER, REGISTERED, Place, Session
 from aisandbox_environment.relay.places import Places, joining_message, simulator_message
 from aisandbox_environment.relay.rate_limit import RateLimit
@@ -111,12 +112,12 @@ class SimulatorRelay:
 
     async def ListSimulators(self, request: bytes, context: Context) -> bytes:  # noqa: N802
         """See the proto."""
-        response = await _call(self._list(request, text_metadata(context)), context)
+        response = await _call(self._list(request, text_metadata(context.invocation_metadata())), context)
         return response.SerializeToString()
 
     async def Describe(self, _request: bytes, context: Context) -> bytes:  # noqa: N802
         """See the proto."""
-        response = await _call(self._describe(text_metadata(context)), context)
+        response = await _call(self._describe(text_metadata(context.invocation_metadata())), context)
         return response.SerializeToString()
 
     async def Session(self, _requests: Any, context: Context) -> None:  # noqa: N802
