@@ -35,7 +35,7 @@ class Audit:
         self._omitted = 0
 
     def record(self, who: str, peer: str, method: str, run: str, result: str, why: str = "") -> None:
-        """A call. ``who``: the principal's name, empty if nobody is asked or known; ``result``: the name of its status.
+        """A call. ``who``: the principal's name, empty without authentication; ``result``: the name of its status.
 
         ``run``: the run, or the pool, that it is about; empty if it is about none or is not known. One that is refused
         is recorded as :meth:`record_refusal` says.

@@ -1,4 +1,4 @@
-"""Whether a server may listen where it is told to: at another address than loopback only with a lock on the door.
+"""Whether a server may listen where it is told to: away from loopback only with authentication and TLS.
 
 The one place where that is decided, for every server. Must not know how callers are authenticated or encrypted.
 """

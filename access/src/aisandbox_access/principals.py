@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 ANONYMOUS = ""
-"""The name of a caller where nobody is asked who they are."""
+"""The name of a caller who was not authenticated."""
 OWNER_ANNOTATION = "aisandbox.dev/owner"
 """The annotation of a run with the name of the principal that started it; written by the service only."""
 
@@ -35,7 +35,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The maker of one call of ``method``. ``principal`` None: nobody asked who they are.
+    """The maker of one call of ``method``. ``principal`` None: the caller was not authenticated.
 
     ``peer``: where the call came from, as gRPC writes it; empty if that is not known yet.
     """
@@ -59,5 +59,5 @@ def set_caller(caller: Caller) -> None:
 
 
 def current_caller() -> Caller:
-    """Who makes the call that the present task answers; anonymous if nobody was asked."""
+    """Who makes the call that the present task answers; anonymous if it was not authenticated."""
     return _CALLER.get() or Caller("")

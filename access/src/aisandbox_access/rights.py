@@ -1,6 +1,6 @@
 """The rights, the roles that have them, and the right that each method needs.
 
-A method that stands in no row of the table may be called by nobody. Must not know how a principal is found.
+A method without a row in the table cannot be called. Must not know how a principal is found.
 """
 
 from __future__ import annotations

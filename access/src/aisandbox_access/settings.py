@@ -103,7 +103,7 @@ def _oidc(environ: Environ) -> OidcSettings:
 
 
 def _is_safe(issuer: str) -> bool:
-    """Whether nobody on the way can answer in its place."""
+    """Whether an attacker on the network cannot answer in its place."""
     try:
         parts = urlsplit(issuer)
         host = parts.hostname or ""

@@ -211,7 +211,7 @@ class HttpApi:
         """Whether a page cannot have chosen ``host``.
 
         Whoever owns a name may let it lead to this machine after their page was loaded from theirs (DNS rebinding); the
-        page is then of the same origin as this service. Nobody can own an address or a loopback name.
+        page is then of the same origin as this service. Nobody can register an address or a loopback name as a domain.
         """
         if "*" in self._origins or host in {urlsplit(each).netloc for each in self._origins}:
             return True

@@ -1,4 +1,4 @@
-"""Where a server may listen without a lock on the door."""
+"""Where a server may listen without authentication or TLS."""
 
 from __future__ import annotations
 
