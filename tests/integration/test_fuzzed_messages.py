@@ -30,12 +30,11 @@ from aisandbox_environment.spec import read_spec
 from aisandbox_inference import Settings as InferenceSettings
 from aisandbox_inference import create_policy_servicer
 from aisandbox_inference import create_server as create_inference_server
-from aisandbox_model_store import RunStore
 from aisandbox_wire import WireError, encode_tensor, parse_bounded
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
-from onnx_policies import LinearPolicy
+from onnx_policies import LinearPolicy, publish
 from pending_launcher import NeverReady
 from random_messages import random_bytes
 
@@ -162,16 +161,11 @@ async def answer(channel: Any, method: Any, data: bytes) -> tuple[grpc.StatusCod
     return grpc.StatusCode.OK, ""
 
 
-def publish(models_dir: Path) -> None:
-    writer = RunStore(models_dir).run("r").claim(1)
-    writer.point("latest", writer.publish_model(100, LinearPolicy().files()))
-
-
 @pytest.fixture
 async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     """A service with everything, which dials no simulator."""
     monkeypatch.setattr(admission_checks, "_resolve", lambda address: [])
-    publish(tmp_path)
+    publish(tmp_path, LinearPolicy())
     settings = Settings(grpc_port=0, models_dir=tmp_path, max_concurrent_runs=1, max_pending_runs=20)
     policies = create_policy_servicer(InferenceSettings(models_dir=tmp_path, inference_threads=1))
     server = create_server(settings, backend=LocalBackend(settings, NeverReady()), policy_calls=policies)
@@ -196,7 +190,7 @@ async def test_service_survives_random_messages(service: Server) -> None:
 
 
 async def test_inference_server_survives_random_messages(tmp_path: Path) -> None:
-    publish(tmp_path)
+    publish(tmp_path, LinearPolicy())
     server = create_inference_server(InferenceSettings(models_dir=tmp_path, grpc_port=0, inference_threads=1))
     server.start()
     methods = [POLICY_TRAINER.methods_by_name[name] for name in ACTING]

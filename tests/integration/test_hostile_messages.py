@@ -21,9 +21,8 @@ from aisandbox_environment.calls import LARGEST_SPEC
 from aisandbox_inference import Settings as InferenceSettings
 from aisandbox_inference import create_policy_servicer
 from aisandbox_inference import create_server as create_inference_server
-from aisandbox_model_store import RunStore
 from google.protobuf.struct_pb2 import Struct, Value
-from onnx_policies import LinearPolicy
+from onnx_policies import LinearPolicy, publish
 from pending_launcher import NeverReady
 
 SERVICE = "/aisandbox.v1.PolicyTrainerService/"
@@ -90,15 +89,10 @@ TRAINING_CALLS = {
 }  # fmt: skip
 
 
-def publish(models_dir: Path) -> None:
-    writer = RunStore(models_dir).run("r").claim(1)
-    writer.point("latest", writer.publish_model(100, LinearPolicy().files()))
-
-
 @pytest.fixture
 async def call(tmp_path: Path) -> AsyncIterator[Call]:
     """call(method, data) -> the reply's bytes, of one service with everything, as of `aisandbox up`."""
-    publish(tmp_path)
+    publish(tmp_path, LinearPolicy())
     settings = Settings(grpc_port=0, models_dir=tmp_path, max_concurrent_runs=1)
     policies = create_policy_servicer(InferenceSettings(models_dir=tmp_path, inference_threads=1))
     server = create_server(settings, backend=LocalBackend(settings, NeverReady()), policy_calls=policies)
@@ -122,7 +116,7 @@ async def call(tmp_path: Path) -> AsyncIterator[Call]:
 @pytest.fixture
 def call_inference(tmp_path: Path) -> Iterator[Call]:
     """The same of an inference-server."""
-    publish(tmp_path)
+    publish(tmp_path, LinearPolicy())
     server = create_inference_server(InferenceSettings(models_dir=tmp_path, grpc_port=0, inference_threads=1))
     server.start()
     with grpc.insecure_channel(server.address, [("grpc.max_send_message_length", -1)]) as channel:

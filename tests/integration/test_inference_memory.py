@@ -16,9 +16,9 @@ from aisandbox.v1 import policy_trainer_pb2_grpc
 from aisandbox_inference import Settings, policy_service
 from aisandbox_inference.episode_states import EpisodeStates
 from aisandbox_inference.server import Server, create_server
-from aisandbox_model_store import Published, RunStore
+from aisandbox_model_store import RunStore
 from aisandbox_wire import decode_tensor, encode_tensor
-from onnx_policies import LinearPolicy, box, discrete
+from onnx_policies import LinearPolicy, box, discrete, publish
 from summing_policies import SummingPolicy
 
 if TYPE_CHECKING:
@@ -42,13 +42,6 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 async def stub(server: Server) -> AsyncIterator[Stub]:
     async with grpc.aio.insecure_channel(server.address) as channel:
         yield policy_trainer_pb2_grpc.PolicyTrainerServiceStub(channel)
-
-
-def publish(models_dir: Path, policy: LinearPolicy, run: str = "r", step: int = 100) -> Published:
-    writer = RunStore(models_dir).run(run).claim(1)
-    published = writer.publish_model(step, policy.files())
-    writer.point("latest", published)
-    return published
 
 
 def request(step: int, **more: Any) -> pb.ActRequest:

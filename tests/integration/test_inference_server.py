@@ -17,13 +17,13 @@ import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import policy_trainer_pb2_grpc, tensor_pb2
 from aisandbox_inference import AddressInUse, Server, Settings, create_server
-from aisandbox_model_store import Published, RunStore
+from aisandbox_model_store import RunStore
 from aisandbox_wire.tensors import decode_tensor, encode_tensor
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
-from onnx_policies import LinearPolicy, box, dictionary, discrete, image, multi_discrete
+from onnx_policies import LinearPolicy, box, dictionary, discrete, image, multi_discrete, publish
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -54,13 +54,6 @@ async def channel(server: Server) -> AsyncIterator[grpc.aio.Channel]:
 @pytest.fixture
 def stub(channel: grpc.aio.Channel) -> Stub:
     return policy_trainer_pb2_grpc.PolicyTrainerServiceStub(channel)
-
-
-def publish(models_dir: Path, policy: LinearPolicy, run: str = "r", step: int = 100) -> Published:
-    writer = RunStore(models_dir).run(run).claim(1)
-    published = writer.publish_model(step, policy.files())
-    writer.point("latest", published)
-    return published
 
 
 def expected(policy: LinearPolicy, observation: list[float]) -> list[float]:

@@ -25,7 +25,7 @@ from aisandbox_wire.tensors import decode_tensor, encode_tensor
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
-from onnx_policies import LinearPolicy
+from onnx_policies import LinearPolicy, publish
 from waiting import wait_until
 
 OBSERVATION = [0.25, -0.5, 0.75, 1.0]
@@ -131,16 +131,9 @@ class Stream:
         return code
 
 
-def publish(models_dir: Path, policy: LinearPolicy, run: str = "r", step: int = 100) -> str:
-    writer = RunStore(models_dir).run(run).claim(1)
-    published = writer.publish_model(step, policy.files())
-    writer.point("latest", published)
-    return published.digest
-
-
 @ALL
 def test_every_call_answers(stub: Any, tmp_path: Path) -> None:
-    digest = publish(tmp_path, LinearPolicy(padding=(3 << 20) // 2))
+    digest = publish(tmp_path, LinearPolicy(padding=(3 << 20) // 2)).digest
     expected = LinearPolicy().act([np.array([OBSERVATION], np.float32)]).ravel().tolist()
     assert list(stub.Act(REQUEST).action) == expected
     batch = stub.ActBatch(

@@ -7,11 +7,13 @@ actions come from NumPy, not from the runtime under test.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import tensor_pb2
+from aisandbox_model_store import Published, RunStore
 from aisandbox_model_store.served_model import (
     GOLDEN_FILE,
     METADATA_FILE,
@@ -280,3 +282,11 @@ def _busy(nodes: list[Any], initializers: list[Any], size: int) -> str:
     nodes.append(helper.make_node("MatMul", ["left", "square"], ["product"]))
     nodes.append(helper.make_node("ReduceSum", ["product"], ["done"], keepdims=0))
     return "done"
+
+
+def publish(models_dir: Path, policy: LinearPolicy, run: str = "r", step: int = 100) -> Published:
+    """Publishes the policy as the latest model of the run."""
+    writer = RunStore(models_dir).run(run).claim(1)
+    published = writer.publish_model(step, policy.files())
+    writer.point("latest", published)
+    return published
