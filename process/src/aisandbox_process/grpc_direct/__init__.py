@@ -28,7 +28,8 @@ from aisandbox_process.grpc_direct.methods import (
     StreamingMethod,
     UnaryMethod,
 )
-from aisandbox_process.grpc_direct.served_stream import ServedStream, Take
+from aisandbox_process.grpc_direct.served_stream import ServedStream
+from aisandbox_process.grpc_direct.stream_inbox import Take
 from aisandbox_process.grpc_direct.stream_server import StreamAborted, StreamHandler, StreamServer
 
 __all__ = [

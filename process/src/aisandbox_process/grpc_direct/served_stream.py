@@ -1,7 +1,7 @@
 """One bidirectional call of a grpc.aio server, whose messages come off a queue of their own.
 
-Owns the order of a call's operations, and how it ends; :mod:`.async_streams` says where calls come from. Must not know
-what the bytes mean.
+Owns the order of a call's operations, and how it ends; :mod:`.async_streams` says where calls come from, and
+:mod:`.stream_inbox` who gets a message. Must not know what the bytes mean.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import grpc
 import structlog
 
 from aisandbox_process.grpc_direct.private_names import cygrpc
+from aisandbox_process.grpc_direct.stream_inbox import Claimed, StreamInbox, Take, resolve
 
 log = structlog.get_logger(__name__)
 
@@ -25,9 +26,6 @@ _FIRST_MESSAGE_SECONDS = 1.0
 
 Behavior: TypeAlias = Callable[[Any, Any], Awaitable[None]]
 """A method as grpc.aio takes one: a coroutine function of the requests, here None, and the context."""
-
-Take: TypeAlias = Callable[[bytes], bool]
-"""Called in a polling thread with a message; whether it has dealt with it. If not, the reader gets the message."""
 
 _Sent: TypeAlias = Callable[[bool], None]
 """Called in a polling thread when a message is written (True), or cannot be."""
@@ -40,9 +38,9 @@ class ServedStream:
     """
 
     __slots__ = (
-        "_call", "_cancelled", "_closed", "_closing", "_ended", "_has_received", "_is_receiving", "_is_sending",
-        "_kept", "_lock", "_loop", "_metadata", "_metadata_is_sent", "_no_more", "_on_gone", "_outbox",
-        "_pending_batches", "_reader", "_sent", "_take", "_task", "_trailing",
+        "_call", "_cancelled", "_closed", "_closing", "_ended", "_has_received", "_inbox", "_is_receiving",
+        "_is_sending", "_lock", "_loop", "_metadata", "_metadata_is_sent", "_on_gone", "_outbox", "_pending_batches",
+        "_sent", "_task", "_trailing",
     )  # fmt: skip
 
     def __init__(self, event: Any, loop: asyncio.AbstractEventLoop, on_gone: Callable[[ServedStream], None]) -> None:
@@ -51,14 +49,11 @@ class ServedStream:
         self._loop = loop
         self._on_gone = on_gone
         self._lock = threading.RLock()
+        self._inbox = StreamInbox(loop, self._lock)
         self._is_sending = False
         self._is_receiving = self._has_received = False
         self._sent: _Sent | None = None  # of the message that is being written
         self._outbox: deque[tuple[bytes, _Sent | None]] | None = None
-        self._reader: asyncio.Future[Any] | None = None
-        self._take: Take | None = None
-        self._kept: bytes | None = None  # a message that came while nobody was reading; no other is asked for
-        self._no_more = False
         self._task: asyncio.Task[None] | None = None
         self._trailing: Any = None
         self._pending_batches = 0
@@ -123,14 +118,8 @@ class ServedStream:
         After a message that it has dealt with the next one is read when :meth:`ask` or :meth:`exchange` is called.
         """
         future: asyncio.Future[bytes | None] = self._loop.create_future()
-        with self._lock:
-            kept, self._kept = self._kept, None
-            if kept is None:
-                self._reader, self._take = future, take
-        if kept is None:
+        if self._inbox.read(future, take):
             self.ask()
-        else:
-            self._give(kept, future, take, asks=True)
         return await future
 
     async def write(self, message: bytes) -> None:
@@ -138,7 +127,7 @@ class ServedStream:
         future: asyncio.Future[bool] = self._loop.create_future()
 
         def sent(is_sent: bool) -> None:
-            self._loop.call_soon_threadsafe(_resolve, future, is_sent)
+            self._loop.call_soon_threadsafe(resolve, future, is_sent)
 
         self._send(message, sent)
         if not await future:
@@ -150,12 +139,12 @@ class ServedStream:
         """Ask for the next message, which the reader waits for or finds; again, until it is read: nothing."""
         with self._lock:
             ended = self._ended
-            if not ended and not self._is_receiving and self._kept is None:
+            if not ended and not self._is_receiving and not self._inbox.is_full():
                 self._is_receiving = True
                 self._start(self._on_message, cygrpc.ReceiveMessageOperation(0))
-            claimed = self._claim(None) if ended else None
+            claimed = self._inbox.claim(None) if ended else None
         if claimed is not None:
-            self._give(*claimed)
+            self._give(claimed)
 
     def exchange(self, message: bytes) -> None:
         """Write a message, unless the call has ended, and ask for the next one.
@@ -163,7 +152,7 @@ class ServedStream:
         One event for both, when the next message has come: until then nothing else is written.
         """
         with self._lock:
-            if not (self._ended or self._is_sending or self._is_receiving or self._kept is not None):
+            if not (self._ended or self._is_sending or self._is_receiving or self._inbox.is_full()):
                 self._is_sending = self._is_receiving = True
                 send = cygrpc.SendMessageOperation(message, 0)
                 self._start(self._on_exchanged, *self._initial_metadata(), send, cygrpc.ReceiveMessageOperation(0))
@@ -214,34 +203,9 @@ class ServedStream:
         while self._outbox and not self._is_sending:
             self._send(*self._outbox.popleft())
 
-    def _claim(self, message: bytes | None) -> tuple[bytes | None, asyncio.Future[Any] | None, Take | None]:
-        """A message, None if there will be none, and who reads it: nobody else gets one until it is given. Locked."""
-        reader, take = self._reader, self._take
-        self._reader = self._take = None
-        if message is None:
-            self._no_more = True
-        elif reader is None:
-            self._kept = message
-        return message, reader, take
-
-    def _give(
-        self, message: bytes | None, reader: asyncio.Future[Any] | None, take: Take | None, asks: bool = False
-    ) -> None:
-        """Give a message to its reader; one that waits for another goes on, and ``asks`` for it."""
-        if reader is None:
-            return
-        while message is not None and take is not None and take(message):
-            with self._lock:
-                message, self._kept = self._kept, None
-                waits = message is None and not self._no_more
-                if waits:
-                    self._reader, self._take = reader, take
-            if waits:
-                if asks:
-                    self.ask()
-                return
-            asks = True  # what was asked for while a message was kept
-        self._loop.call_soon_threadsafe(_resolve, reader, message)
+    def _give(self, claimed: Claimed) -> None:
+        if self._inbox.give(*claimed):
+            self.ask()
 
     def _end(self, code: grpc.StatusCode, details: str, trailing: Any) -> None:
         number: Any = code.value[0]
@@ -266,8 +230,8 @@ class ServedStream:
     def _on_message(self, event: Any) -> None:
         with self._lock:
             self._is_receiving, self._has_received = False, True
-            claimed = self._claim(event.batch_operations[0].message())
-        self._give(*claimed)
+            claimed = self._inbox.claim(event.batch_operations[0].message())
+        self._give(claimed)
         self._complete()
 
     def _on_sent(self, event: Any) -> None:
@@ -282,9 +246,9 @@ class ServedStream:
     def _on_exchanged(self, event: Any) -> None:
         with self._lock:
             self._is_sending = self._is_receiving = False
-            claimed = self._claim(event.batch_operations[-1].message())
+            claimed = self._inbox.claim(event.batch_operations[-1].message())
             self._send_waiting()
-        self._give(*claimed)
+        self._give(claimed)
         self._complete()
 
     def _on_other(self, _event: Any) -> None:
@@ -295,14 +259,14 @@ class ServedStream:
             self._closed = True
             if event.batch_operations[0].cancelled():
                 self._ended = self._cancelled = True
-            claimed = None if self._is_receiving else self._claim(None)
+            claimed = None if self._is_receiving else self._inbox.claim(None)
             closing = self._closing
         if closing is not None:
-            self._loop.call_soon_threadsafe(_resolve, closing, None)
+            self._loop.call_soon_threadsafe(resolve, closing, None)
         if self._cancelled:
             self._loop.call_soon_threadsafe(self._cancel)
         if claimed is not None:
-            self._give(*claimed)
+            self._give(claimed)
         self._complete()
 
     def _cancel(self) -> None:
@@ -315,8 +279,3 @@ class ServedStream:
             gone = self._closed and self._ended and not self._pending_batches
         if gone:
             self._on_gone(self)
-
-
-def _resolve(future: asyncio.Future[Any], value: Any) -> None:
-    if not future.done():
-        future.set_result(value)
