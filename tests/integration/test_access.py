@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,18 @@ from aisandbox_access import ACT_METHOD, ATTACH_METHOD, METHODS, OWNER_ANNOTATIO
 from aisandbox_api import Server, Settings, create_server
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.settings import OwnerQuotas
+from aisandbox_api.trainer_admission import POOL_METHODS
 from aisandbox_api.web_socket import PROTOCOL
+from aisandbox_crds import ExitCode, TrainerStart
+from aisandbox_environment import POOL_METADATA, RUN_METADATA
 from aisandbox_inference import Settings as InferenceSettings
 from aisandbox_inference import create_server as create_inference_server
 from aisandbox_model_store import RunStore
-from attached_simulators import registration
+from attached_simulators import POOL, Metadata, PoolSession, registration, simulators_of
+from attached_simulators import serving as simulating
 from credentials import SERVICES, call, denials, metadata_of, methods_of, token_file
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from held_launcher import HeldLauncher
 from onnx_policies import LinearPolicy
 from pending_launcher import NeverReady
 from structlog.testing import capture_logs
@@ -62,7 +67,9 @@ class Policies:
 
 
 @asynccontextmanager
-async def serving(folder: Path, **fields: Any) -> AsyncIterator[tuple[Server, grpc.aio.Channel, str]]:
+async def serving(
+    folder: Path, launcher: Any = None, **fields: Any
+) -> AsyncIterator[tuple[Server, grpc.aio.Channel, str]]:
     """A service that asks its callers who they are, a channel to it, and a run of alice."""
     access = AccessSettings(
         auth="token",
@@ -71,7 +78,7 @@ async def serving(folder: Path, **fields: Any) -> AsyncIterator[tuple[Server, gr
         max_connections=fields.pop("max_connections", 0),
     )
     settings = Settings(grpc_port=0, http_port=0, models_dir=folder / "models", access=access, **fields)
-    backend = LocalBackend(settings, NeverReady())
+    backend = LocalBackend(settings, launcher or NeverReady())
     policies = Policies() if settings.inference_address is None else None
     server = create_server(settings, backend=backend, policy_calls=policies)
     await server.start()
@@ -126,6 +133,99 @@ async def test_api_server_refuses_and_records_every_method(tmp_path: Path) -> No
                 for who in (None, "nobody", "old", "alice", "root"):
                     assert (await call(trainers, report, run, who))[0] is Code.UNAUTHENTICATED
             assert [line["result"] for line in logs if line["event"] == "audit"] == ["UNAUTHENTICATED"] * 5
+
+
+def as_trainer(run: str, token: str | None, pool: str = POOL) -> Metadata:
+    """The metadata of a trainer's call for a pool."""
+    credential = () if token is None else (("authorization", f"Bearer {token}"),)
+    return (*credential, (RUN_METADATA, run), (POOL_METADATA, pool))
+
+
+async def start_on(channel: grpc.aio.Channel, launcher: HeldLauncher, pool: str) -> TrainerStart:
+    """How the trainer of a new run of alice was started; ``pool``: its pool, if it has one."""
+    number = len(launcher.trainers) + 1
+    environment = pb.Environment(pool=pb.PoolEnvironment(name=pool)) if pool else None
+    await start(channel, "alice", environment=environment)
+    return (await launcher.trainer(number)).start
+
+
+async def refuse_trainers(channel: grpc.aio.Channel, own: TrainerStart, others: Sequence[TrainerStart]) -> int:
+    """Calls for pools with everything that must not do, at a port of trainers; returns the number of calls."""
+    run, token = own.run_id, own.progress_token
+    denied: list[tuple[Metadata, grpc.StatusCode, str]] = [
+        ((), Code.UNAVAILABLE, "one of an earlier version does not: suspend and resume the run"),
+        (metadata_of("root"), Code.UNAUTHENTICATED, "a trainer names its run"),
+        (as_trainer(run, None), Code.UNAUTHENTICATED, "is missing"),
+        (as_trainer(run, "wrong"), Code.UNAUTHENTICATED, "the token is not valid"),
+        (as_trainer(run, "TOKEN-alice"), Code.UNAUTHENTICATED, "the token is not valid"),
+        (as_trainer(run, token, pool="other"), Code.PERMISSION_DENIED, "trains on pool 'arena', not on 'other'"),
+        (as_trainer(run, token, pool=""), Code.PERMISSION_DENIED, "trains on pool 'arena', not on ''"),
+        *((as_trainer(run, each.progress_token), Code.PERMISSION_DENIED, "is not of run") for each in others),
+        (as_trainer(others[0].run_id, others[0].progress_token), Code.PERMISSION_DENIED, "trains on no pool"),
+    ]
+    for method in POOL_METHODS:
+        for metadata, expected, words in denied:
+            with capture_logs() as logs:
+                code, details = await call(channel, method, run, metadata=metadata)
+            assert (code, words in details) == (expected, True), (method, metadata, details)
+            lines = [(line["method"], line["result"]) for line in logs if line["event"] == "audit"]
+            recorded = code.name if metadata else "UNAUTHENTICATED"
+            assert lines == [(method[1:], recorded)], (method, metadata)
+    return len(POOL_METHODS) * len(denied)
+
+
+async def test_trainers_port_asks_for_the_token_of_a_run_and_gives_it_its_pool_only(tmp_path: Path) -> None:
+    launcher = HeldLauncher()
+    async with (
+        serving(tmp_path, launcher, max_concurrent_runs=4) as (server, channel, _),
+        grpc.aio.insecure_channel(server.trainer_address) as trainers,
+    ):
+        await launcher.trainer(1)
+        bare, other, own = [await start_on(channel, launcher, pool) for pool in ("", "other", POOL)]
+        assert await refuse_trainers(trainers, own, [bare, other]) == 30
+        registrations = registration("one"), registration("two", pool="other")
+        async with simulating(channel, *registrations, metadata=metadata_of("alice")):
+            metadata = as_trainer(own.run_id, own.progress_token)
+            session = PoolSession(trainers, "", metadata)
+            assert (await session.open(run_id="another")).open.environments == 1
+            (found,) = await simulators_of(trainers, POOL, metadata)
+            assert (found.instance, found.run_id) == ("one", own.run_id), "the run whose token it is"
+            for pool in ("", "other"):
+                code, details = await refused_by(simulators_of(trainers, pool, metadata))
+                assert (code, "pool: must be that of" in details) == (Code.INVALID_ARGUMENT, True)
+            assert (await session.finish())[0] is Code.OK
+        launcher.trainers[-1].code.set_result(ExitCode.PERMANENT)
+        await until_over(channel, own.run_id)
+        code, _ = await PoolSession(trainers, "", metadata).status()
+        assert code is Code.UNAUTHENTICATED, "its attempt is over"
+
+
+async def until_over(channel: grpc.aio.Channel, run: str) -> None:
+    """Until the run is done."""
+    request = pb.WatchTrainingRequest(run_id=run)
+    async for _ in stub(channel).WatchTraining(request, metadata=metadata_of("alice")):
+        pass
+
+
+async def test_trainers_without_a_port_of_their_own_use_pools_at_that_of_clients(tmp_path: Path) -> None:
+    launcher = HeldLauncher()
+    fields = {"backend": "kubernetes", "max_concurrent_runs": 2}
+    async with serving(tmp_path, launcher, **fields) as (server, channel, _):
+        assert server.trainer_address == server.address
+        await launcher.trainer(1)
+        own = await start_on(channel, launcher, POOL)
+        metadata = as_trainer(own.run_id, own.progress_token)
+        async with simulating(channel, registration(), metadata=metadata_of("alice")):
+            session = PoolSession(channel, "", metadata)
+            await session.open()
+            (found,) = await simulators_of(channel, POOL, metadata)
+            assert found.run_id == own.run_id
+            assert (await session.finish())[0] is Code.OK
+        token = (("authorization", f"Bearer {own.progress_token}"), (POOL_METADATA, POOL))
+        for method in POOL_METHODS:
+            assert (await call(channel, method, "", metadata=token))[0] is Code.UNAUTHENTICATED, "it names no run"
+            code, _ = await call(channel, method, "", metadata=as_trainer(own.run_id, "TOKEN-root"))
+            assert code is Code.UNAUTHENTICATED, "who names a run is asked for the token of its trainer"
 
 
 async def test_api_server_admits_who_has_the_right(tmp_path: Path) -> None:

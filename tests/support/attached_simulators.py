@@ -22,6 +22,7 @@ SECONDS = 60.0
 SIMULATION = AdapterSimulation(FakeExternalEnvAdapter)
 POOL = "arena"
 
+Metadata = tuple[tuple[str, str], ...]
 AttachRequest = simulator_pool_pb2.AttachRequest
 SimulatorRequest = environment_pb2.SimulatorRequest
 
@@ -101,8 +102,8 @@ class AttachedSimulator:
 class PoolSession:
     """One Session of a trainer with a simulator of a pool."""
 
-    def __init__(self, channel: grpc.aio.Channel, pool: str = POOL) -> None:
-        metadata = ((POOL_METADATA, pool),) if pool else ()
+    def __init__(self, channel: grpc.aio.Channel, pool: str = POOL, metadata: Metadata = ()) -> None:
+        metadata = ((POOL_METADATA, pool), *metadata) if pool else metadata
         self.call: Any = environment_pb2_grpc.EnvironmentServiceStub(channel).Session(metadata=metadata)
 
     async def ask(self, request: SimulatorRequest) -> Any:
@@ -133,9 +134,11 @@ class PoolSession:
 
 
 @contextlib.asynccontextmanager
-async def serving(channel: grpc.aio.Channel, *registrations: AttachRequest) -> AsyncIterator[list[AttachedSimulator]]:
+async def serving(
+    channel: grpc.aio.Channel, *registrations: AttachRequest, metadata: Metadata = ()
+) -> AsyncIterator[list[AttachedSimulator]]:
     """Simulators that are attached and answer in the background."""
-    simulators = [AttachedSimulator(channel) for _ in registrations]
+    simulators = [AttachedSimulator(channel, metadata) for _ in registrations]
     for simulator, register in zip(simulators, registrations, strict=True):
         answer = await simulator.attach(register)
         assert answer is not grpc.aio.EOF, await simulator.status()
@@ -175,10 +178,10 @@ async def serve(relay: SimulatorRelay) -> AsyncIterator[tuple[str, grpc.aio.Chan
     await streams.close()
 
 
-async def simulators_of(channel: grpc.aio.Channel, pool: str = POOL) -> list[Any]:
+async def simulators_of(channel: grpc.aio.Channel, pool: str = POOL, metadata: Metadata = ()) -> list[Any]:
     """What ListSimulators returns."""
     stub: Any = simulator_pool_pb2_grpc.SimulatorPoolServiceStub(channel)
-    response = await stub.ListSimulators(simulator_pool_pb2.ListSimulatorsRequest(pool=pool))
+    response = await stub.ListSimulators(simulator_pool_pb2.ListSimulatorsRequest(pool=pool), metadata=metadata)
     return list(response.simulators)
 
 

@@ -99,7 +99,13 @@ def request_of(method: str, run: str) -> bytes:
 
 
 async def call(
-    channel: grpc.aio.Channel, method: str, run: str, who: str | None, *, sends: bool = True
+    channel: grpc.aio.Channel,
+    method: str,
+    run: str,
+    who: str | None = None,
+    *,
+    sends: bool = True,
+    metadata: tuple[tuple[str, str], ...] = (),
 ) -> tuple[grpc.StatusCode, str]:
     """The status of a call of any kind of method: how many replies a kind has is not seen on the wire.
 
@@ -108,7 +114,7 @@ async def call(
     streams = methods_of()[method].client_streaming
     multicallable: Any = channel.stream_stream(method) if streams else channel.unary_stream(method)
     request = () if streams else (request_of(method, run),)
-    call: Any = multicallable(*request, metadata=metadata_of(who), timeout=SECONDS)
+    call: Any = multicallable(*request, metadata=(*metadata_of(who), *metadata), timeout=SECONDS)
     with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
         if streams and sends:
             await call.write(request_of(method, run))

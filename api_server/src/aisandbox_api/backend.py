@@ -62,6 +62,9 @@ class Backend(Protocol):
     async def report(self, name: str, report: ProgressReport, token: str | None) -> None:
         """Takes a trainer's report. Raises RunUnknown, ReportRefused."""
 
+    async def run_of_trainer(self, name: str, token: str | None) -> TrainingRun:
+        """The run, whose trainer was given ``token``. Raises RunUnknown, ReportRefused."""
+
 
 @runtime_checkable
 class KnowsPods(Protocol):

@@ -11,9 +11,9 @@
     ├── RequestIdTaken             the request_id was used for another request; permanent
     ├── FailedPrecondition         something outside the request must change first
     ├── LimitReached               a limit of the service is reached; transient
-    ├── ReportRefused              a trainer's report is refused; the trainer continues
+    ├── ReportRefused              a trainer's report or session is refused
     │   ├── NotAuthenticated       there is no token, or it is not valid
-    │   ├── NotPermitted           the token is of another run or attempt
+    │   ├── NotPermitted           the token is of another run or attempt, or the pool not the run's
     │   └── AttemptOver            the attempt has ended or is not the newest one
     ├── ServiceStopping            the service is stopping; transient
     ├── LaunchFailed               a trainer could not be started; transient
@@ -124,7 +124,7 @@ class LimitReached(ApiError):
 
 
 class ReportRefused(ApiError):
-    """A trainer's report is refused."""
+    """A trainer's report, or its session with a simulator, is refused."""
 
 
 class NotAuthenticated(ReportRefused):
@@ -132,7 +132,7 @@ class NotAuthenticated(ReportRefused):
 
 
 class NotPermitted(ReportRefused):
-    """The token is of another run or attempt."""
+    """The token is of another run or attempt, or the pool is not the run's."""
 
 
 class AttemptOver(ReportRefused):

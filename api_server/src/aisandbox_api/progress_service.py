@@ -1,6 +1,6 @@
 """TrainingProgressService: where trainers tell how far they are.
 
-Owns the reading of the token from the metadata. Who a token belongs to is the backend's to know.
+Who a token belongs to is the backend's to know.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from typing import Any, Protocol
 import grpc
 from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox_access import Audit
+from aisandbox_process.grpc_context import text_metadata
 
 from aisandbox_api.backend import Backend
 from aisandbox_api.errors import ReportRefused
 from aisandbox_api.requests import progress_report
 from aisandbox_api.status_codes import abort_on_error, status_of
+from aisandbox_api.trainer_admission import token_of_trainer
 
 REPORT_METHOD = "/aisandbox.v1.TrainingProgressService/Report"
-_SCHEME = "Bearer "
 
 
 class Observer(Protocol):
@@ -43,9 +44,7 @@ class ProgressServicer:
     ) -> pb.ReportResponse:
         """See the proto."""
         async with abort_on_error(context):
-            metadata = dict(context.invocation_metadata() or ())
-            header = str(metadata.get("authorization", ""))
-            token = header.removeprefix(_SCHEME) if header.startswith(_SCHEME) else None
+            token = token_of_trainer(text_metadata(context.invocation_metadata()))
             try:
                 await self._backend.report(request.run_id, progress_report(request), token)
             except Exception as error:

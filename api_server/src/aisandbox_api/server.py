@@ -45,6 +45,7 @@ from aisandbox_api.policy_forwarding import PolicyForwarder, PolicyRefuser
 from aisandbox_api.policy_rights import PolicyRights
 from aisandbox_api.progress_service import ProgressServicer
 from aisandbox_api.settings import LOOPBACK_HOSTS, Settings
+from aisandbox_api.trainer_admission import TrainerAdmission
 from aisandbox_api.trainer_port import ENVIRONMENT, PROGRESS, TrainerPort
 from aisandbox_api.training_servicer import TrainingServicer
 
@@ -264,7 +265,9 @@ class Server:
         connections = [*connection_age(settings.max_connection_age_seconds), *connection_limit(most)]
         options = LOOPBACK_SERVER_OPTIONS if settings.grpc_host in LOOPBACK_HOSTS else SERVER_OPTIONS
         gate = self._callers.gate
-        interceptors = [AioAdmission(gate)] if gate.asks else []
+        interceptors: list[grpc.aio.ServerInterceptor] = [AioAdmission(gate)] if gate.asks else []
+        if interceptors and self._trainers_listen_at is None:
+            interceptors = [TrainerAdmission(self._backend, gate.audit, interceptors[0])]
         self._grpc = grpc.aio.server(options=[*options, *connections], interceptors=interceptors)
         self._training = TrainingServicer(
             self._backend,
@@ -284,8 +287,9 @@ class Server:
         if self._trainers_listen_at is None:
             add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))
         else:
+            admission = TrainerAdmission(self._backend, gate.audit)
             self._trainer_port = TrainerPort(
-                progress, self._relay, self._streams, [*SERVER_OPTIONS, *connections], gate, settings.tls
+                progress, self._relay, self._streams, [*SERVER_OPTIONS, *connections], gate, admission, settings.tls
             )
             self._trainers_at = self._trainer_port.bind(self._trainers_listen_at)
         for service in (SIMULATOR_POOLS, ENVIRONMENT):

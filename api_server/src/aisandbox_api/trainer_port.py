@@ -21,6 +21,7 @@ from aisandbox_process.tls import ServerCertificate, ServerFiles
 from aisandbox_api.listening import listen
 from aisandbox_api.method_handlers import add_relay, add_service, handlers
 from aisandbox_api.progress_service import ProgressServicer
+from aisandbox_api.trainer_admission import TrainerAdmission
 
 PROGRESS = training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressService"]
 ENVIRONMENT = environment_pb2.DESCRIPTOR.services_by_name["EnvironmentService"]
@@ -41,10 +42,11 @@ class TrainerPort:
         streams: AsyncStreams,
         options: Options,
         gate: Gate,
+        admission: TrainerAdmission,
         tls: ServerFiles | None = None,
     ) -> None:
         self._tls = tls
-        interceptors: list[Any] = []
+        interceptors: list[Any] = [admission]
         self._grpc = grpc.aio.server(options=options, interceptors=interceptors)
         add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))
         add_relay(self._grpc, ENVIRONMENT, relay, gate, streams, interceptors)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aisandbox_environment.addresses import distribute_environments, expand_addresses
     from aisandbox_environment.attachment import Attachment, attach
     from aisandbox_environment.calls import LARGEST_SPEC, describe, list_simulators, open_session_stream
-    from aisandbox_environment.channels import POOL_METADATA
+    from aisandbox_environment.channels import POOL_METADATA, RUN_METADATA
     from aisandbox_environment.compliance import CheckFailed, CheckResult, CheckSkipped, SpaceCheck, check_simulator
     from aisandbox_environment.errors import (
         AtCapacity,
@@ -83,7 +83,7 @@ _NAMES = {
     "attachment": ("Attachment", "attach"),
     "addresses": ("distribute_environments", "expand_addresses"),
     "calls": ("LARGEST_SPEC", "describe", "list_simulators", "open_session_stream"),
-    "channels": ("POOL_METADATA",),
+    "channels": ("POOL_METADATA", "RUN_METADATA"),
     "compliance": ("CheckFailed", "CheckResult", "CheckSkipped", "SpaceCheck", "check_simulator"),
     "errors": (
         "AtCapacity",
@@ -133,6 +133,7 @@ __all__ = [
     "NO_ACTION_BOUNDS",
     "POOL_METADATA",
     "PROTOCOL_VERSION",
+    "RUN_METADATA",
     "Action",
     "AdapterFactory",
     "AdapterSimulation",

@@ -6,6 +6,7 @@ Must not know what is said on a stream.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -43,6 +44,9 @@ from aisandbox_environment.spec import PROTOCOL_VERSION, read_spec
 from aisandbox_environment.targets import says_what_answers, simulator_networks, target_of
 
 log = structlog.get_logger(__name__)
+
+Metadata = Sequence[tuple[str, str]]
+"""The metadata of a call: names in lower case, and their values."""
 
 _ERRORS: dict[StatusCode, type[SimulatorError]] = {
     StatusCode.RESOURCE_EXHAUSTED: AtCapacity,
@@ -102,17 +106,23 @@ def describe(
 
 
 def list_simulators(
-    address: str, pool: str = "", timeout: float = 5.0, *, security: ChannelSecurity = PLAINTEXT
+    address: str,
+    pool: str = "",
+    timeout: float = 5.0,
+    *,
+    security: ChannelSecurity = PLAINTEXT,
+    metadata: Metadata = (),
 ) -> list[pool_pb.Simulator]:
     """The simulators that are attached to the service at ``address``; of one ``pool``, or of all.
 
+    ``metadata``: of a trainer, which says whose it is; it may see its own pool.
     Raises SimulatorError and InvalidChannelSecurity, as :func:`describe`.
     """
     address = single_address(address)
     with open_channel(f"dns:///{address}", security, CLIENT_OPTIONS) as channel:
         try:
             response: pool_pb.ListSimulatorsResponse = pool_services.SimulatorPoolServiceStub(channel).ListSimulators(
-                pool_pb.ListSimulatorsRequest(pool=pool), timeout=timeout
+                pool_pb.ListSimulatorsRequest(pool=pool), timeout=timeout, metadata=(*_metadata(pool), *metadata)
             )
         except grpc.RpcError as error:
             code, details = error.code(), error.details() or ""
@@ -129,20 +139,22 @@ def open_session_stream(
     *,
     pool: str = "",
     security: ChannelSecurity = PLAINTEXT,
+    metadata: Metadata = (),
     direct: bool | None = None,
     largest_reply: int = -1,
 ) -> ClientStream:
     """A Session stream to ``address`` on a channel of its own; see ``aisandbox_process.grpc_direct.open_stream``.
 
-    With ``pool``, ``address`` is the service, and the session is with a simulator of that pool. ``largest_reply``: in
-    bytes; -1: no limit. Raises InvalidAddress, SimulatorUnreachable; see :func:`target_of`; InvalidChannelSecurity.
+    With ``pool``, ``address`` is the service, and the session is with a simulator of that pool. ``metadata``: of a
+    trainer, which says whose it is. ``largest_reply``: in bytes; -1: no limit. Raises InvalidAddress,
+    SimulatorUnreachable; see :func:`target_of`; InvalidChannelSecurity.
     """
     security = security if pool else PLAINTEXT
     return open_stream(
         _target(address, pool),
         SESSION_METHOD,
         [*client_options(largest_reply=largest_reply), *name_options(security)],
-        metadata=(*_metadata(pool), *security.metadata(address)),
+        metadata=(*_metadata(pool), *security.metadata(address), *metadata),
         credentials=channel_credentials(security),
         direct=direct,
     )

@@ -58,3 +58,6 @@ SESSION_METHOD = "/aisandbox.v1.EnvironmentService/Session"
 
 POOL_METADATA = "aisandbox-pool"
 """The metadata of a call for a pool of simulators at the service: the pool's name."""
+
+RUN_METADATA = "aisandbox-run"
+"""The metadata of a trainer's call for its pool: the name of its run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +22,11 @@ from aisandbox_trainer.environments.pool_sessions import (
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import StopRequested
 from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.service import Service
 from aisandbox_trainer.runtime.stop import Stop
 from waiting import wait_until
+
+SERVICE = Service("a:1", "run-1")
 
 
 @dataclass
@@ -65,7 +69,7 @@ class ScriptedTarget(PoolTarget):
 
 def target(free: Sequence[int], fewest: int = 1, most: int = 4096, **options: Any) -> ScriptedTarget:
     pool = PoolEnvironment("arena")
-    return ScriptedTarget("a:1", pool, fewest, most, "run-1", Timeouts, free=list(free), **options)
+    return ScriptedTarget(SERVICE, pool, fewest, most, Timeouts, free=list(free), **options)
 
 
 def sizes(sessions: Sequence[Any]) -> list[int]:
@@ -171,13 +175,15 @@ def test_session_that_is_open_stays_so_when_another_that_joins_is_given_up(monke
 
     class Slow(ScriptedTarget):
         def open(self, environments: int, *, stream: Any = None, **_: Any) -> Any:
-            made = streams[environments] = stream(self.address, pool=self.pool.name, security=self.security)
+            made = streams[environments] = stream(
+                self.service.address, pool=self.pool.name, security=self.service.security
+            )
             if environments == 1:  # it loads a level until it is given up
                 assert made.cancelled.wait(60)
                 raise SimulatorUnreachable("a:1", "cancelled")
             return super().open(environments)
 
-    scene = Slow("a:1", PoolEnvironment("arena"), 1, 4, "run-1", Timeouts, free=[2, 1])
+    scene = Slow(SERVICE, PoolEnvironment("arena"), 1, 4, Timeouts, free=[2, 1])
     sessions = PoolSessions(scene, look_seconds=0.001)
     assert sessions.joined(1) == []
     wait_until(lambda: len(streams) == 2)
@@ -234,3 +240,14 @@ def test_stop_ends_the_wait_for_a_pool() -> None:
 
     with pytest.raises(StopRequested):
         SimulatorRetry(30.0, Progress(), stop).call(connect)
+
+
+def test_calls_for_a_pool_carry_the_run_and_its_token_which_is_read_each_time(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    service = Service("service.example:1", "run-1", token_file=file)
+    scene = PoolTarget(service, PoolEnvironment("arena"), 1, 1, Timeouts)
+    with pytest.raises(SimulatorUnreachable, match="cannot be read"):
+        scene.simulators()
+    for token in ("first", "second"):
+        file.write_text(f"{token}\n")
+        assert service.metadata() == (("authorization", f"Bearer {token}"), ("aisandbox-run", "run-1"))

@@ -255,21 +255,30 @@ class KubernetesBackend:
 
     async def report(self, name: str, report: ProgressReport, token: str | None) -> None:
         """Takes a report from a trainer's pod. Raises RunUnknown, ReportRefused, BackendUnavailable."""
-        if not token:
-            raise NotAuthenticated("authorization: metadata 'Bearer TOKEN' is missing")
+        run, before = await self.run_of_trainer(name, token), self._views.runs[name]
         connection = self._connection()
-        await self.get(name)
-        asked = self._resource(name)
-        await connection.tokens.check(token, asked)
-        run, before = self._resource(name), self._views.runs[name]
-        if run.uid != asked.uid:
-            raise RunUnknown(run.name, "it has been deleted, and another one has its name")
         live = accept_report(run, self._views.live(run.name), report, self._now())
         if live.attempt != before.status.progress.attempt:
             log.info("trainer reports", run=run.name, attempt=report.attempt, activity=report.activity)
         urgent = is_urgent(before.status, live.status)
         self._views.apply_report(run.name, live)
         connection.writer.schedule(run.name, urgent)
+
+    async def run_of_trainer(self, name: str, token: str | None) -> TrainingRun:
+        """The run as the cluster has it, whose trainer's pod has ``token``.
+
+        Raises RunUnknown, ReportRefused, BackendUnavailable.
+        """
+        if not token:
+            raise NotAuthenticated("authorization: metadata 'Bearer TOKEN' is missing")
+        connection = self._connection()
+        await self.get(name)
+        asked = self._resource(name)
+        await connection.tokens.check(token, asked)
+        run = self._resource(name)
+        if run.uid != asked.uid:
+            raise RunUnknown(run.name, "it has been deleted, and another one has its name")
+        return run
 
     async def _ask(self, name: str, verb: str, field: str, value: bool) -> TrainingRun:
         """Sets a field of the spec unless the run is done, reading it again whenever another client has changed it."""

@@ -180,6 +180,13 @@ class LocalBackend:
 
     async def report(self, name: str, report: ProgressReport, token: str | None) -> None:
         """Takes a report from the trainer that was given ``token``. Raises RunUnknown, ReportRefused."""
+        self._of_trainer(name, token).report(report)
+
+    async def run_of_trainer(self, name: str, token: str | None) -> TrainingRun:
+        """The run, whose trainer was given ``token``. Raises RunUnknown, ReportRefused."""
+        return self._of_trainer(name, token).run
+
+    def _of_trainer(self, name: str, token: str | None) -> RunSupervisor:
         supervisor = self._find(name)
         if not token:
             raise NotAuthenticated("authorization: metadata 'Bearer TOKEN' is missing")
@@ -187,7 +194,7 @@ class LocalBackend:
             if any(other.has_token(token) for other in self._supervisors.values()):
                 raise NotPermitted(f"the token is not of run {name!r}")
             raise NotAuthenticated("authorization: the token is not valid, or its attempt is over")
-        supervisor.report(report)
+        return supervisor
 
     async def _ask(self, supervisor: RunSupervisor, spec: TrainingRunSpec, asked: str) -> TrainingRun:
         run = supervisor.run

@@ -19,7 +19,7 @@ from aisandbox_process.grpc_context import text_metadata
 from aisandbox_process.grpc_direct import StreamAborted
 from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 
-from aisandbox_environment.channels import POOL_METADATA
+from aisandbox_environment.channels import POOL_METADATA, RUN_METADATA
 from aisandbox_environment.relay.frames import InvalidFrame, field_of, frame
 from aisandbox_environment.relay.links import Context, Link, link_of
 from aisandbox_environment.relay.place import REGISTER, REGISTERED, Place, Session
@@ -149,6 +149,7 @@ class SimulatorRelay:
         self._check_stopping("open the session")
         pool = self._pool_of(link.metadata)
         opening = await self._read_opening(link)
+        opening.run_id = link.metadata.get(RUN_METADATA, opening.run_id)  # a trainer's, which was asked for its token
         place = self._places.free(pool, opening.environments)
         own = 0 if place is None else place.registration.environments
         if own < opening.environments and self._asks_replicas(link.metadata):
@@ -260,6 +261,8 @@ class SimulatorRelay:
         request = parsed(simulator_pool_pb2.ListSimulatorsRequest, data, "request")
         if request.pool:
             check_pool_name(request.pool, "pool")
+        if request.pool != metadata.get(POOL_METADATA, request.pool):
+            raise invalid("pool", f"must be that of the metadata {POOL_METADATA}")
         simulators = await self._simulators(request.pool, metadata)
         return simulator_pool_pb2.ListSimulatorsResponse(simulators=simulators)
 

@@ -31,8 +31,10 @@ class EnvironmentServiceStub:
 
     Pools. The service itself serves EnvironmentService too, for the pools of simulators that have dialled it
     (SimulatorPoolService). A call there has the pool's name as the metadata `aisandbox-pool`; without it, it ends with
-    INVALID_ARGUMENT. Describe answers for the pool: name, version and spec of its simulators, the environments that are
-    attached to all replicas of the service now (capacity), and those in sessions (in_use); UNAVAILABLE if there are none.
+    INVALID_ARGUMENT. A trainer's call has its run's name as the metadata `aisandbox-run`, and the token of its reports:
+    where trainers have a port of their own, calls without them, or for a pool that is not the run's, are refused.
+    Describe answers for the pool: name, version and spec of its simulators, the environments that are attached to all
+    replicas of the service now (capacity), and those in sessions (in_use); UNAVAILABLE if there are none.
     A session is one with a simulator of the pool that is free, wherever it is attached, and differs in one thing:
     OpenRequest.environments is the most that the client wants, and OpenReply.environments says how many the simulator
     has. The session ends with RESOURCE_EXHAUSTED before it is open if no free simulator has that few (nothing waits in
@@ -77,8 +79,10 @@ class EnvironmentServiceAsyncStub(EnvironmentServiceStub):
 
     Pools. The service itself serves EnvironmentService too, for the pools of simulators that have dialled it
     (SimulatorPoolService). A call there has the pool's name as the metadata `aisandbox-pool`; without it, it ends with
-    INVALID_ARGUMENT. Describe answers for the pool: name, version and spec of its simulators, the environments that are
-    attached to all replicas of the service now (capacity), and those in sessions (in_use); UNAVAILABLE if there are none.
+    INVALID_ARGUMENT. A trainer's call has its run's name as the metadata `aisandbox-run`, and the token of its reports:
+    where trainers have a port of their own, calls without them, or for a pool that is not the run's, are refused.
+    Describe answers for the pool: name, version and spec of its simulators, the environments that are attached to all
+    replicas of the service now (capacity), and those in sessions (in_use); UNAVAILABLE if there are none.
     A session is one with a simulator of the pool that is free, wherever it is attached, and differs in one thing:
     OpenRequest.environments is the most that the client wants, and OpenReply.environments says how many the simulator
     has. The session ends with RESOURCE_EXHAUSTED before it is open if no free simulator has that few (nothing waits in
@@ -119,8 +123,10 @@ class EnvironmentServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Pools. The service itself serves EnvironmentService too, for the pools of simulators that have dialled it
     (SimulatorPoolService). A call there has the pool's name as the metadata `aisandbox-pool`; without it, it ends with
-    INVALID_ARGUMENT. Describe answers for the pool: name, version and spec of its simulators, the environments that are
-    attached to all replicas of the service now (capacity), and those in sessions (in_use); UNAVAILABLE if there are none.
+    INVALID_ARGUMENT. A trainer's call has its run's name as the metadata `aisandbox-run`, and the token of its reports:
+    where trainers have a port of their own, calls without them, or for a pool that is not the run's, are refused.
+    Describe answers for the pool: name, version and spec of its simulators, the environments that are attached to all
+    replicas of the service now (capacity), and those in sessions (in_use); UNAVAILABLE if there are none.
     A session is one with a simulator of the pool that is free, wherever it is attached, and differs in one thing:
     OpenRequest.environments is the most that the client wants, and OpenReply.environments says how many the simulator
     has. The session ends with RESOURCE_EXHAUSTED before it is open if no free simulator has that few (nothing waits in

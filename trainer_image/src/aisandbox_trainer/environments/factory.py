@@ -26,7 +26,6 @@ from aisandbox_crds import (
     effective_pool_range,
 )
 from aisandbox_environment import FakeExternalEnvAdapter, SimulatorSession, Timeouts, expand_addresses
-from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 from aisandbox_wire import MASKS_METHOD
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -44,6 +43,7 @@ from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import InvalidHyperparameter
 from aisandbox_trainer.lessons.lessons_env import LessonsEnv
 from aisandbox_trainer.lessons.plan import LessonPlan
+from aisandbox_trainer.runtime.service import Service
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
 
@@ -52,8 +52,7 @@ from aisandbox_trainer.runtime.stop import Stop
 class Environments:
     """Makes the environments of one run.
 
-    ``service_address``: the service, which has the pools of simulators; ``service_security``: of channels to it.
-    ``plan``: the lessons of training.
+    ``service`` has the pools of simulators. ``plan``: the lessons of training.
     """
 
     spec: TrainingRunSpec
@@ -62,8 +61,7 @@ class Environments:
     stop: Stop
     settings: Settings
     patience: Patience = field(default_factory=Patience)
-    service_address: str | None = None
-    service_security: ChannelSecurity = PLAINTEXT
+    service: Service | None = None
     plan: LessonPlan | None = None
 
     def training(self) -> VecEnv:
@@ -114,14 +112,12 @@ class Environments:
         return effective_environments(self.spec, self.hyperparameters, addresses)
 
     def _pool(self, pool: PoolEnvironment) -> PoolTarget:
-        if self.service_address is None:
+        if self.service is None:
             rule = "PROGRESS_ADDRESS is not set, so the trainer does not know the service that has the pool"
             raise InvalidRun([FieldError("environment.pool", rule)])
         fewest, most = effective_pool_range(pool, self.hyperparameters)
         leave_one = self.spec.evaluation is not None and not pool.environments
-        return PoolTarget(
-            self.service_address, pool, fewest, most, self.run_id, self._timeouts, leave_one, self.service_security
-        )
+        return PoolTarget(self.service, pool, fewest, most, self._timeouts, leave_one)
 
     def _timeouts(self) -> Timeouts:
         settings = self.settings

@@ -28,8 +28,9 @@ from aisandbox_environment import (
     open_session_stream,
 )
 from aisandbox_process.grpc_direct import ClientStream
-from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
+from aisandbox_process.tls import ChannelSecurity, InvalidChannelSecurity
 
+from aisandbox_trainer.runtime.service import Metadata, Service
 from aisandbox_trainer.runtime.stop import Stop
 
 LOOK_SECONDS = 1.0
@@ -52,39 +53,48 @@ class TooFewEnvironments(TransientSimulatorError):
 
 @dataclass(frozen=True, slots=True)
 class PoolTarget:
-    """A pool at the service's ``address``, and how a run opens sessions with its simulators.
+    """A pool of the service, and how a run opens sessions with its simulators.
 
     ``fewest`` and ``most`` are the environments of the run. ``leave_one``: one simulator stays free, for evaluation,
-    as long as there are ``fewest`` environments without it. ``security``: of channels to the service.
+    as long as there are ``fewest`` environments without it.
     """
 
-    address: str
+    service: Service
     pool: PoolEnvironment
     fewest: int
     most: int
-    run_id: str
     timeouts: Callable[[], Timeouts]
     leave_one: bool = False
-    security: ChannelSecurity = PLAINTEXT
 
     def simulators(self) -> list[pb.Simulator]:
         """Those that are attached now. Raises SimulatorError."""
-        return list_simulators(self.address, self.pool.name, security=self.security)
+        service = self.service
+        return list_simulators(service.address, self.pool.name, security=service.security, metadata=self._metadata())
+
+    def stream(self, address: str, *, pool: str, security: ChannelSecurity) -> ClientStream:
+        """The stream of a session; see ``aisandbox_environment.open_session_stream``."""
+        return open_session_stream(address, pool=pool, security=security, metadata=self._metadata())
+
+    def _metadata(self) -> Metadata:
+        try:
+            return self.service.metadata()
+        except InvalidChannelSecurity as error:  # a volume may mend it
+            raise SimulatorUnreachable(self.service.address, str(error)) from None
 
     def open(
-        self, environments: int, *, evaluation: bool, stream: Callable[..., ClientStream] = open_session_stream
+        self, environments: int, *, evaluation: bool, stream: Callable[..., ClientStream] | None = None
     ) -> SimulatorSession:
         """A session with the largest free simulator of at most so many environments. Raises SimulatorError."""
         return SimulatorSession.connect(
-            self.address,
+            self.service.address,
             environments,
             options=self.pool.options,
-            run_id=self.run_id,
+            run_id=self.service.run_id,
             evaluation=evaluation,
             timeouts=self.timeouts(),
             pool=self.pool.name,
-            security=self.security,
-            stream=stream,
+            security=self.service.security,
+            stream=stream or self.stream,
         )
 
     def too_few(
@@ -94,7 +104,7 @@ class PoolTarget:
 
         ``opened``: the sizes of those that it could take. ``last``: a session that failed.
         """
-        own = {one.instance for one in simulators if one.in_session and one.run_id == self.run_id}
+        own = {one.instance for one in simulators if one.in_session and one.run_id == self.service.run_id}
         free = [one.environments for one in simulators if not one.in_session]
         there = max(held, sum(one.environments for one in simulators if one.instance in own)) + sum(free)
         says = f"{there} of {self.fewest} environments are there, waiting for simulators of pool {self.pool.name!r}"
@@ -105,7 +115,7 @@ class PoolTarget:
             says += f"; a free simulator has {min(too_large)} environments, and the run takes {missing} more"
         if last is not None:
             says += f"; a session could not be opened: {last.message}"
-        return TooFewEnvironments(self.address, says)
+        return TooFewEnvironments(self.service.address, says)
 
 
 @dataclass(slots=True)
@@ -121,7 +131,7 @@ class _Openings:
         made: list[ClientStream] = []
 
         def stream(address: str, *, pool: str, security: ChannelSecurity) -> ClientStream:
-            made.append(open_session_stream(address, pool=pool, security=security))
+            made.append(target.stream(address, pool=pool, security=security))
             with self.lock:
                 self.streams += made
                 cancelled = self.cancelled
@@ -137,7 +147,7 @@ class _Openings:
                 cancelled = self.cancelled
         if cancelled:
             session.close()
-            raise SimulatorUnreachable(target.address, "the session was cancelled while it was opened")
+            raise SimulatorUnreachable(target.service.address, "the session was cancelled while it was opened")
         return session
 
     def cancel(self) -> None:
@@ -258,7 +268,7 @@ def evaluation_session(target: PoolTarget, stop: Stop, patience: float | None = 
         except (AtCapacity, SimulatorUnreachable) as error:
             if waited >= patience:
                 says = f"no simulator of pool {target.pool.name!r} was free for evaluation within {patience:g} s"
-                raise TooFewEnvironments(target.address, f"{says} ({error.message})") from error
+                raise TooFewEnvironments(target.service.address, f"{says} ({error.message})") from error
         stop.sleep(LOOK_SECONDS)
         waited += LOOK_SECONDS
 

@@ -29,7 +29,6 @@ from aisandbox_crds import (
 )
 from aisandbox_environment import TransientSimulatorError
 from aisandbox_model_store import DiskFull, Published, RunStore, StartingPoint, Writer
-from aisandbox_process.tls import ChannelSecurity
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -58,6 +57,7 @@ from aisandbox_trainer.run.exit_status import DONE, exit_status_of, write_termin
 from aisandbox_trainer.run.source import find_source, read_source, recorded_source
 from aisandbox_trainer.runtime.memory_limit import limit_memory
 from aisandbox_trainer.runtime.progress import Progress, Reporter
+from aisandbox_trainer.runtime.service import Service
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.training.artifact_publisher import ALGORITHM, ArtifactPublisher
@@ -135,7 +135,7 @@ class Attempt:
         self._settings = settings
         self._writer = writer
         self._spec = start.spec
-        self._service = start.progress_address, ChannelSecurity.with_ca(start.progress_ca_file)
+        self._service = Service.of(start)
         self._store = RunStore(start.models_dir, start.checkpoint_dir)
         self._source: StartingPoint | None = None
         self._stop = stop
@@ -160,7 +160,7 @@ class Attempt:
         lessons = self._spec.lessons
         plan = LessonPlan(lessons, self._seed) if lessons else None
         environments = Environments(
-            self._spec, self._hyperparameters, run_id, self._stop, self._settings, patience, *self._service, plan
+            self._spec, self._hyperparameters, run_id, self._stop, self._settings, patience, self._service, plan
         )
         bare = self._retry.call(environments.training)
         log.info("environments ready", environments=bare.num_envs)

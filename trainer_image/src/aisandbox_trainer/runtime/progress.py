@@ -18,8 +18,10 @@ import structlog
 from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox_crds import Activity, Artifact, EarlyStop, LessonProgress, ProgressReport, TrainerStart
 from aisandbox_process.grpc_options import channel_options
-from aisandbox_process.tls import ChannelSecurity, InvalidChannelSecurity
+from aisandbox_process.tls import InvalidChannelSecurity
 from aisandbox_wire import message_fields
+
+from aisandbox_trainer.runtime.service import Service
 
 if TYPE_CHECKING:
     from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
@@ -196,10 +198,8 @@ class Reporter:
 
     def start(self) -> None:
         """Starts the thread, which opens the channel: never before a fork."""
-        if self._start.progress_address:
-            self._thread = threading.Thread(
-                target=self._run, args=(self._start.progress_address,), name="progress", daemon=True
-            )
+        if (service := Service.of(self._start)) is not None:
+            self._thread = threading.Thread(target=self._run, args=(service,), name="progress", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
@@ -209,32 +209,31 @@ class Reporter:
             self._wake.set()
             self._thread.join(LAST_REPORT_SECONDS)
 
-    def _run(self, address: str) -> None:
+    def _run(self, service: Service) -> None:
         from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
         from aisandbox_process.grpc_tls import open_channel
 
         options = channel_options(ping_seconds=60, reconnect_seconds=2)
-        security = ChannelSecurity.with_ca(self._start.progress_ca_file)
         while not self._closing:
             try:
                 # A channel reads the file of authorities once: after a failure another channel does.
-                with open_channel(address, security, options) as channel:
+                with open_channel(service.address, service.security, options) as channel:
                     stub = TrainingProgressServiceStub(channel)
-                    self._send_all(stub, until_failure=security.tls)
+                    self._send_all(stub, service)
             except InvalidChannelSecurity as error:
                 self._log_failure(str(error))
                 self._wake.wait(INTERVAL_SECONDS)
 
-    def _send_all(self, stub: TrainingProgressServiceStub, *, until_failure: bool) -> None:
+    def _send_all(self, stub: TrainingProgressServiceStub, service: Service) -> None:
         sent = True
         while not self._closing:
-            if not sent and until_failure:
+            if not sent and service.security.tls:
                 return
-            sent = self._send(stub, CALL_TIMEOUT_SECONDS)
+            sent = self._send(stub, service, CALL_TIMEOUT_SECONDS)
             self._wake.wait(INTERVAL_SECONDS)
-        self._send(stub, LAST_REPORT_SECONDS)
+        self._send(stub, service, LAST_REPORT_SECONDS)
 
-    def _send(self, stub: TrainingProgressServiceStub, timeout: float) -> bool:
+    def _send(self, stub: TrainingProgressServiceStub, service: Service, timeout: float) -> bool:
         """Whether the service knows the snapshot now."""
         import grpc
 
@@ -242,7 +241,7 @@ class Reporter:
             report = self._snapshot()
             if report != self._sent:
                 request = pb.ReportRequest(run_id=self._start.run_id, **message_fields(pb.ReportRequest, report))
-                stub.Report(request, timeout=timeout, metadata=self._metadata())
+                stub.Report(request, timeout=timeout, metadata=service.credential())
                 self._sent = report
         except (grpc.RpcError, OSError, ValueError) as error:
             self._log_failure(error.details() if isinstance(error, grpc.Call) else str(error))
@@ -265,12 +264,6 @@ class Reporter:
         if activity is not Activity.STARTING and progress.cycle_fps is not None:
             fps = progress.cycle_fps
         return replace(progress.report(self._attempt, fps), activity=activity)
-
-    def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        token = self._start.progress_token
-        if self._start.progress_token_file is not None:  # renewed under our feet: read each time
-            token = self._start.progress_token_file.read_text().strip()
-        return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 def mean_of(model: Any, what: str) -> float | None:
