@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -76,6 +78,7 @@ async def serving(
         token_file=token_file(folder),
         max_streams_per_peer=fields.pop("max_streams", 1000),
         max_connections=fields.pop("max_connections", 0),
+        max_connections_per_peer=fields.pop("max_connections_per_peer", 0),
     )
     settings = Settings(grpc_port=0, http_port=0, models_dir=folder / "models", access=access, **fields)
     backend = LocalBackend(settings, launcher or NeverReady())
@@ -258,7 +261,7 @@ async def test_inference_server_refuses_and_records_every_method(
     record = tmp_path / "runs" / "walk" / "trainingrun.json"
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"metadata": {"annotations": {OWNER_ANNOTATION: "alice"}}}))
-    access = AccessSettings(auth="token", token_file=token_file(tmp_path))
+    access = AccessSettings(auth="token", token_file=token_file(tmp_path), max_streams_per_peer=3)
     server = create_inference_server(InferenceSettings(models_dir=tmp_path, grpc_port=0, access=access))
     server.start()
     try:
@@ -271,6 +274,7 @@ async def test_inference_server_refuses_and_records_every_method(
                 for name in POLICY_CALLS:
                     code, details = await call(channel, f"{RUNS}{name}", run, who)
                     assert code in (Code.FAILED_PRECONDITION, Code.NOT_FOUND, Code.OK), (name, who, details)
+            await _check_streams_of_an_administrator_do_not_count(channel, limit=3)
             health = health_pb2_grpc.HealthStub(channel)
             assert (
                 await health.Check(health_pb2.HealthCheckRequest())
@@ -279,6 +283,41 @@ async def test_inference_server_refuses_and_records_every_method(
             assert code is Code.UNAUTHENTICATED
     finally:
         server.stop(0)
+
+
+async def test_streams_of_a_peer_count_also_where_nobody_is_asked(tmp_path: Path) -> None:
+    access = AccessSettings(max_streams_per_peer=1)
+    server = create_inference_server(InferenceSettings(models_dir=tmp_path, grpc_port=0, access=access))
+    server.start()
+    try:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            first, second = (stub(channel).ActStream(timeout=60) for _ in range(2))
+            done, _ = await asyncio.wait(
+                [asyncio.ensure_future(each.code()) for each in (first, second)], return_when=asyncio.FIRST_COMPLETED
+            )
+            assert [each.result() for each in done] == [Code.RESOURCE_EXHAUSTED]
+            first.cancel()
+            second.cancel()
+    finally:
+        await asyncio.to_thread(server.stop, 0)
+
+
+async def _check_streams_of_an_administrator_do_not_count(channel: grpc.aio.Channel, limit: int) -> None:
+    async def opened(who: str) -> Any:
+        stream = stub(channel).ActStream(metadata=metadata_of(who), timeout=60)
+        with contextlib.suppress(grpc.aio.AioRpcError):  # its status is looked at below
+            await stream.wait_for_connection()
+        return stream
+
+    of_root = [await opened("root") for _ in range(limit + 1)]
+    of_alice = [await opened("alice") for _ in range(limit + 1)]
+    codes = [asyncio.ensure_future(stream.code()) for stream in of_alice]
+    done, _ = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED)
+    assert {each.result() for each in done} == {Code.RESOURCE_EXHAUSTED}
+    assert not any(stream.done() for stream in of_root)
+    for stream in (*of_root, *of_alice):
+        stream.cancel()
+    await asyncio.gather(*codes)
 
 
 async def test_health_of_a_model_is_asked_for_with_the_clients_token(tmp_path: Path) -> None:
@@ -425,7 +464,7 @@ async def test_peer_with_many_streams_is_told_so(tmp_path: Path) -> None:
 
 
 async def test_idle_connections_do_not_take_the_files_of_the_server(tmp_path: Path) -> None:
-    async with serving(tmp_path, max_connections=8) as (server, channel, _):
+    async with serving(tmp_path, max_connections=8, max_connections_per_peer=8) as (server, channel, _):
         async with asyncio.timeout(60):
             opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(12)]
             first = await asyncio.gather(*(reader.read(1) for reader, _ in opened))
@@ -433,6 +472,28 @@ async def test_idle_connections_do_not_take_the_files_of_the_server(tmp_path: Pa
         await start(channel, "alice")
         for _, writer in opened:
             writer.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there this is done")
+async def test_idle_connections_of_one_address_leave_places_for_others(tmp_path: Path) -> None:
+    async with serving(tmp_path, max_connections=8) as (server, _, _run), asyncio.timeout(120):
+        opened = [
+            await asyncio.open_connection("127.0.0.1", server.port, local_addr=("127.0.0.2", 0)) for _ in range(12)
+        ]
+        ends = [asyncio.ensure_future(_end_of(reader)) for reader, _ in opened]
+        while sum(end.done() for end in ends) < 6:
+            await asyncio.wait([end for end in ends if not end.done()], return_when=asyncio.FIRST_COMPLETED)
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            await start(channel, "alice")
+        assert sum(end.done() for end in ends) == 6, "it keeps what is its share"
+        for _, writer in opened:
+            writer.close()
+        await asyncio.gather(*ends)
+
+
+async def _end_of(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
 
 
 async def test_run_of_a_start_call_gets_the_default_deadline(tmp_path: Path) -> None:

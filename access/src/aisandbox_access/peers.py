@@ -9,13 +9,14 @@ import threading
 from collections import Counter
 from contextlib import AbstractContextManager
 
+from aisandbox_process import address_group
 from aisandbox_process.grpc_context import host_of
 
 from aisandbox_access.errors import LimitReached
 
 
 class PeerStreams:
-    """At most ``limit`` open streams of one host. For any threads."""
+    """At most ``limit`` open streams of one address. For any threads."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -24,7 +25,7 @@ class PeerStreams:
 
     def stream(self, peer: str) -> AbstractContextManager[None]:
         """A stream of the peer is open in the block, which raises LimitReached where it begins."""
-        return _OpenStream(self, host_of(peer))
+        return _OpenStream(self, address_group(host_of(peer)))
 
     def begin(self, host: str) -> None:
         """Counts a stream. Raises LimitReached."""

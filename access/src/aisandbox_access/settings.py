@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from aisandbox_process import Environ, InvalidSetting, choice, is_loopback, required, seconds, whole_number
+from aisandbox_process import (
+    ConnectionLimits,
+    Environ,
+    InvalidSetting,
+    choice,
+    connection_limits,
+    is_loopback,
+    required,
+    seconds,
+    whole_number,
+)
 
 from aisandbox_access.rights import ROLES
 
@@ -60,7 +70,14 @@ class AccessSettings:
     """Streams that one address may have open, 1 to 1,000,000."""
 
     max_connections: int = 0
-    """Connections that a server may have, up to 1,000,000; 0: three quarters of the files that it may have open."""
+    """Connections that a port of a server may have, up to 1,000,000; 0: a share of the files that it may have open."""
+
+    max_connections_per_peer: int = 0
+    """Those of them that one address may have, up to 1,000,000; 0: three quarters."""
+
+    def connection_limits(self, share_of_files: float) -> ConnectionLimits:
+        """The limits of a port that may take that share of the files. Lets this process open as many as it may."""
+        return connection_limits(share_of_files, self.max_connections, self.max_connections_per_peer)
 
     @classmethod
     def from_environ(cls, environ: Environ) -> AccessSettings:
@@ -77,6 +94,7 @@ class AccessSettings:
                 environ, "MAX_STREAMS_PER_PEER", cls().max_streams_per_peer, 1, 1_000_000
             ),
             max_connections=whole_number(environ, "MAX_CONNECTIONS", 0, 0, 1_000_000),
+            max_connections_per_peer=whole_number(environ, "MAX_CONNECTIONS_PER_PEER", 0, 0, 1_000_000),
         )
 
 

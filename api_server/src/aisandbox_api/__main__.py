@@ -41,7 +41,8 @@ environment variables:
   SERVICE_TOKEN_FILE    the token with which this service calls its replicas and inference-servers (the client's)
   INSECURE              true: listen for other machines without authentication or TLS (false)
   MAX_STREAMS_PER_PEER  streams that one address may have open (2000)
-  MAX_CONNECTIONS       connections in all; one more is closed at once (3/4 of the files that it may open)
+  MAX_CONNECTIONS       of a port; one more is closed at once (1/2 of the files that it may open)
+  MAX_CONNECTIONS_PER_PEER  those of one address (3/4 of those of a port)
   DEFAULT_DEADLINE_SECONDS  how long a run that a start call begins may train (no limit)
 
 only with AUTH, of one owner; 0 means any number:

@@ -7,6 +7,7 @@ server and who may call it from a page of another origin. Must not know what the
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,18 +32,21 @@ from aisandbox_access import (
 )
 from aisandbox_environment import SimulatorRelay
 from aisandbox_model_store import ModelStoreError
+from aisandbox_process import ConnectionLimits
 from aisandbox_process.grpc_options import channel_options
 from aisandbox_process.tls import ServerCertificate
 from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 from google.protobuf.message import Message
 
 from aisandbox_api.errors import ApiError
+from aisandbox_api.http_listener import SILENT_SECONDS, HttpListener
 from aisandbox_api.run_rights import RunRights
 from aisandbox_api.settings import LOOPBACK_HOSTS
 from aisandbox_api.web_socket import TOKEN_PROTOCOL, serve_simulator
 
 LARGEST_BODY = 4 * 1024 * 1024
 """Bytes of an Act in JSON."""
+BODY_SECONDS = 30.0
 STOP_SECONDS = 2.0
 
 _HTTP_STATUS = {
@@ -67,7 +71,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class HttpApi:
     """The HTTP server. ``grpc_address``: of this service, without TLS.
 
-    ``origins``: of pages; see HTTP_ORIGINS in settings.py. ``certificate``: None for no TLS.
+    ``origins``: of pages; see HTTP_ORIGINS in settings.py. ``limits``: of the port's connections. ``certificate``: None
+    for no TLS.
     """
 
     def __init__(
@@ -78,9 +83,12 @@ class HttpApi:
         grpc_address: str,
         origins: Sequence[str],
         largest_message: int,
+        limits: ConnectionLimits,
         certificate: ServerCertificate | None = None,
     ) -> None:
         self._certificate = certificate
+        self._limits = limits
+        self._listener: HttpListener | None = None
         self._relay = relay
         self._gate = gate
         self._rights = rights
@@ -93,19 +101,27 @@ class HttpApi:
         app.router.add_get("/v1/runs/{run}", self._admitting(STATUS_METHOD, self._status))
         app.router.add_post("/v1/runs/{run}/act", self._admitting(ACT_METHOD, self._act))
         app.router.add_route("OPTIONS", "/v1/{path:.*}", self._preflight)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=STOP_SECONDS, keepalive_timeout=SILENT_SECONDS
+        )
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
         """Listens. Raises OSError."""
         await self._runner.setup()
         context = None if self._certificate is None else self._certificate.http_context()
-        await web.TCPSite(self._runner, host, port, ssl_context=context).start()
-        self.port = self._runner.addresses[0][1]
+        new_protocol: Any = self._runner.server
+        self._listener = HttpListener(new_protocol, self._limits, context)
+        await self._listener.start(host, port)
+        self.port = self._listener.port
 
     async def close(self) -> None:
         """Stops; the relay has ended the simulators before."""
+        if self._listener is not None:
+            await self._listener.stop_accepting()
         await self._runner.cleanup()
+        if self._listener is not None:
+            await self._listener.close()
         await self._channel.close()
 
     def _admitting(self, method: str, handler: Handler) -> Handler:
@@ -144,13 +160,17 @@ class HttpApi:
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         try:
-            body = await request.json()
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await request.json()
             if not isinstance(body, dict):
                 raise ParseError("must be an object")
             message = ParseDict(body, pb.ActRequest())
         except (ValueError, LookupError, RecursionError, ParseError) as error:  # LookupError: a charset's name
             rule = "the body is an ActRequest in protobuf's JSON form, without runId"
             return _error(grpc.StatusCode.INVALID_ARGUMENT, f"{rule}: {error}"[:1000])
+        except TimeoutError:
+            rule = f"the body must arrive within {BODY_SECONDS:.0f} seconds"
+            return _error(grpc.StatusCode.DEADLINE_EXCEEDED, rule, web.HTTPRequestTimeout.status_code)
         message.run_id = request.match_info["run"]
         return await self._answer(self._stub.Act, message, request)
 
@@ -167,6 +187,8 @@ class HttpApi:
 
     @web.middleware
     async def _check_origin(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._listener is not None:
+            self._listener.has_request(request.transport)
         origin = request.headers.get("Origin")
         if origin is None and _is_at_loopback(request) and not self._is_trusted_host(request.host):
             return _error(

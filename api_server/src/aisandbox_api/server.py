@@ -17,7 +17,8 @@ from aisandbox.v1 import policy_trainer_pb2, simulator_pool_pb2
 from aisandbox_access import AioAdmission
 from aisandbox_environment import DIAGNOSTICS, AdapterFactory, Admit, SimulatorRelay
 from aisandbox_model_store import RunStore
-from aisandbox_process import join_host_port, most_connections, raise_open_files, split_host_port
+from aisandbox_process import join_host_port, split_host_port
+from aisandbox_process.connection_watch import ConnectionWatch
 from aisandbox_process.grpc_direct import AsyncStreams, async_streams
 from aisandbox_process.grpc_options import connection_age, connection_limit, server_options, unanswered_pings
 from aisandbox_process.grpc_probe import health_probe
@@ -72,6 +73,9 @@ LOOPBACK_SERVER_OPTIONS = [
 
 LOCAL_TRAINER_ADDRESS = "127.0.0.1:0"
 """Where trainers of the local backend, which run on this machine, reach the service without another setting."""
+
+SHARE_OF_CLIENTS, SHARE_OF_TRAINERS, SHARE_OF_HTTP = 0.5, 0.25, 0.125
+"""Of the files that this process may have open, for connections; the rest is for files and its own calls."""
 
 LINGER_SECONDS = 1.0
 """How long connections stay open after the service has ended its streams, so that the clients read the status."""
@@ -162,6 +166,7 @@ class Server:
         self._grpc: grpc.aio.Server | None = None
         self._trainer_port: TrainerPort | None = None
         self._metrics_server: MetricsServer | None = None
+        self._watch: ConnectionWatch | None = None
         self._address = ""
         self._started = False
 
@@ -240,6 +245,8 @@ class Server:
             await self._adapter.close()
         if self._metrics_server is not None:
             self._metrics_server.close()
+        if self._watch is not None:
+            self._watch.close()
         await self._callers.close()
         if self._started:
             log.info("service stopped", address=self.address)
@@ -261,14 +268,17 @@ class Server:
     async def _start(self) -> None:
         settings = self._settings
         adapter_address = None if self._adapter is None else await self._adapter.start()
-        most = settings.access.max_connections or most_connections(raise_open_files())
-        connections = [*connection_age(settings.max_connection_age_seconds), *connection_limit(most)]
+        limits = settings.access.connection_limits(SHARE_OF_CLIENTS)
+        trainer_limits = settings.access.connection_limits(SHARE_OF_TRAINERS)
+        age = connection_age(settings.max_connection_age_seconds)
         options = LOOPBACK_SERVER_OPTIONS if settings.grpc_host in LOOPBACK_HOSTS else SERVER_OPTIONS
         gate = self._callers.gate
         interceptors: list[grpc.aio.ServerInterceptor] = [AioAdmission(gate)] if gate.asks else []
         if interceptors and self._trainers_listen_at is None:
             interceptors = [TrainerAdmission(self._backend, gate.audit, interceptors[0])]
-        self._grpc = grpc.aio.server(options=[*options, *connections], interceptors=interceptors)
+        self._grpc = grpc.aio.server(
+            options=[*options, *age, *connection_limit(limits.number)], interceptors=interceptors
+        )
         self._training = TrainingServicer(
             self._backend,
             RunStore(settings.models_dir, settings.checkpoint_dir),
@@ -289,7 +299,13 @@ class Server:
         else:
             admission = TrainerAdmission(self._backend, gate.audit)
             self._trainer_port = TrainerPort(
-                progress, self._relay, self._streams, [*SERVER_OPTIONS, *connections], gate, admission, settings.tls
+                progress,
+                self._relay,
+                self._streams,
+                [*SERVER_OPTIONS, *age, *connection_limit(trainer_limits.number)],
+                gate,
+                admission,
+                settings.tls,
             )
             self._trainers_at = self._trainer_port.bind(self._trainers_listen_at)
         for service in (SIMULATOR_POOLS, ENVIRONMENT):
@@ -303,6 +319,11 @@ class Server:
         self._address = own_address = listen(self._grpc, address, "GRPC_PORT", self._certificate)
         if self._certificate is not None:  # for this process itself, which has no name that a certificate is for
             own_address = listen(self._grpc, "127.0.0.1:0", "GRPC_PORT")
+        ports = {self.port: limits}
+        if self._trainer_port is not None:
+            ports[split_host_port(self._trainers_at)[1]] = trainer_limits
+        self._watch = ConnectionWatch(ports)
+        self._watch.start()
         self._serve_metrics(own_address)
         await self._peers.start()
         if settings.http_port is not None:
@@ -313,6 +334,7 @@ class Server:
                 own_address,
                 settings.http_origins,
                 LARGEST_MESSAGE,
+                settings.access.connection_limits(SHARE_OF_HTTP),
                 self._certificate,
             )
             try:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_access import PeerStreams
 from aisandbox_process.coroutines import FutureCoroutine
 from aisandbox_process.grpc_direct import Methods, StreamingMethod, UnaryMethod
 from aisandbox_wire import parse_bounded
@@ -24,8 +25,13 @@ from aisandbox_inference.status_codes import status_of
 SERVICE = pb.DESCRIPTOR.services_by_name["PolicyTrainerService"].full_name
 
 
-def policy_methods(service: PolicyService, rights: RunRights | None = None) -> Methods:
-    """Return the methods of ``service``. ``rights``: who may call; None: everybody."""
+def policy_methods(
+    service: PolicyService, rights: RunRights | None = None, streams: PeerStreams | None = None
+) -> Methods:
+    """Return the methods of ``service``. ``rights``: who may call, and how many streams they may have; None: everybody.
+
+    ``streams``: how many streams an address may have where nobody is asked who they are; None: any number.
+    """
     unary = partial(_unary, rights=rights)
     methods = Methods(
         service=SERVICE,
@@ -39,7 +45,9 @@ def policy_methods(service: PolicyService, rights: RunRights | None = None) -> M
         status_of=lambda call, error: rpc_status.to_status(service.error_status(call, error)),
         stopping=rpc_status.to_status(status_of(Stopping())),
     )
-    return methods if rights is None else replace(methods, admit=rights.admit, stream=rights.stream)
+    if rights is not None:
+        return replace(methods, admit=rights.admit, stream=rights.stream)
+    return methods if streams is None else replace(methods, stream=lambda peer, _caller: streams.stream(peer))
 
 
 def _unary(request: Any, answer: Callable[[Any], FutureCoroutine[Any]], rights: RunRights | None) -> UnaryMethod:

@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import structlog
-from aisandbox_access import ThreadAdmission, ThreadGate, check_exposure, create_gate
+from aisandbox_access import PeerStreams, ThreadAdmission, ThreadGate, check_exposure, create_gate
 from aisandbox_model_store import RunStore
-from aisandbox_process import join_host_port, most_connections, raise_open_files
+from aisandbox_process import join_host_port
+from aisandbox_process.connection_watch import ConnectionWatch
 from aisandbox_process.grpc_direct import MethodServer, serve_methods
 from aisandbox_process.grpc_options import connection_age, connection_limit, server_options
 from aisandbox_process.grpc_probe import health_probe
@@ -41,6 +42,8 @@ _MAX_THREADS = 1000
 """Threads are started when they are needed: one for each stream of reflection, and one for each health check that waits
 for a model. (Without direct gRPC, one for each call about policies.)"""
 LOCAL = "127.0.0.1"
+SHARE_OF_FILES = 0.75
+"""Of the files that this process may have open, for connections; the rest is for models."""
 LINGER_SECONDS = 1.0
 """How long connections stay open after the server has ended its streams, so that the clients read the status."""
 
@@ -59,6 +62,7 @@ class Server:
         self._grpc: grpc.Server | None = None
         self._calls: MethodServer | None = None
         self._metrics_server: MetricsServer | None = None
+        self._watch: ConnectionWatch | None = None
         self.port = 0
 
     @property
@@ -80,16 +84,17 @@ class Server:
         options = server_options(
             ping_seconds=30, ping_timeout_seconds=10, largest_message=self._settings.max_message_bytes
         )
+        limits = access.connection_limits(SHARE_OF_FILES)
         server = grpc.server(
             self._threads,
             interceptors=[*([] if self._gate is None else [ThreadAdmission(self._gate, SERVICE)]), SmallRequests()],
             options=[
                 *options,
                 *connection_age(self._settings.max_connection_age_seconds),
-                *connection_limit(access.max_connections or most_connections(raise_open_files())),
+                *connection_limit(limits.number),
             ],
         )
-        calls = serve_methods(server, policy_methods(self._policies, rights))
+        calls = serve_methods(server, policy_methods(self._policies, rights, PeerStreams(access.max_streams_per_peer)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         enable_reflection(server, (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name))
         wanted = join_host_port(self._settings.grpc_host, self._settings.grpc_port)
@@ -100,6 +105,8 @@ class Server:
         # For this process itself: a probe of the kubelet has no TLS.
         local = self.address if self._certificate is None else join_host_port(LOCAL, add_port(server, f"{LOCAL}:0"))
         self._serve_metrics(local)
+        self._watch = ConnectionWatch({self.port: limits})
+        self._watch.start()
         server.start()
         calls.start()
         self._grpc, self._calls = server, calls
@@ -119,6 +126,8 @@ class Server:
             self._grpc = self._calls = None
         if self._metrics_server is not None:
             self._metrics_server.close()
+        if self._watch is not None:
+            self._watch.close()
         if self._gate is not None:
             self._gate.close()
             self._gate = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from urllib.parse import unquote
 
 GRPC_SCHEMES = (
     *("dns", "fake", "google-c2p", "google-c2p-experimental", "ipv4", "ipv6", "passthrough", "sockaddr"),
@@ -54,3 +55,18 @@ def is_loopback(host: str) -> bool:
         return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
+
+
+def address_group(host: str) -> str:
+    """What is counted as one client: an IPv4 address, or the 64 bits of an IPv6 one that a network gives to somebody.
+
+    ``host``: as a socket or gRPC writes it, so brackets and a zone are left out; a text that is no address is returned
+    as it is.
+    """
+    try:
+        address = ipaddress.ip_address(unquote(host).strip("[]").partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address) or address.ipv4_mapped is not None:
+        return str(getattr(address, "ipv4_mapped", None) or address)
+    return str(address) if address.is_loopback else str(ipaddress.ip_network((address, 64), strict=False))

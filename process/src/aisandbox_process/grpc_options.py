@@ -11,6 +11,9 @@ Options = list[tuple[str, int | str]]
 PING_TIMEOUT_SECONDS = 20.0
 """A peer that does not answer a ping, or does not accept bytes, within this time is considered lost."""
 
+HANDSHAKE_SECONDS = 20.0
+"""A connection that has not said what HTTP/2 begins with, after TLS, is closed."""
+
 _SHORTEST_PING_INTERVAL_MS = 1_000
 _UNLIMITED = -1
 
@@ -53,6 +56,7 @@ def server_options(
     return [
         # Two servers on one port are a mistake: the second one fails to start, else it would get half of the calls.
         ("grpc.so_reuseport", 0),
+        ("grpc.server_handshake_timeout_ms", round(HANDSHAKE_SECONDS * 1000)),
         ("grpc.max_receive_message_length", largest_message),
         ("grpc.max_send_message_length", _UNLIMITED),
         # .NET clients ping every second at most.

@@ -136,7 +136,7 @@ class PublicMethodServer:
         def replies(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
             caller = self._caller(name, context)
             method = new_method()
-            with self._stream(name, context), self._reader(requests) as reader:
+            with self._stream(name, context, caller), self._reader(requests) as reader:
                 while (request := reader.read()) is not None:
                     yield self._value_of(name, method(request, caller), context)
                     if self._stopping:
@@ -166,11 +166,11 @@ class PublicMethodServer:
         return self._value_of(name, self._methods.admit(name, context.invocation_metadata(), context.peer), context)
 
     @contextmanager
-    def _stream(self, name: str, context: grpc.ServicerContext) -> Iterator[None]:
+    def _stream(self, name: str, context: grpc.ServicerContext, caller: Any) -> Iterator[None]:
         with ExitStack() as opened:
             if self._methods.stream is not None:
                 try:
-                    opened.enter_context(self._methods.stream(context.peer()))
+                    opened.enter_context(self._methods.stream(context.peer(), caller))
                 except Exception as error:
                     _abort(context, self._methods.status_of(name, error))
             yield

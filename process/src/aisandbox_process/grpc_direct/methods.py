@@ -41,8 +41,8 @@ class Methods:
     """The methods of ``service`` (its full name) by their names within it.
 
     ``status_of(method, error)`` is the status a call ends with when its method, or ``admit``, raises ``error``.
-    ``stopping`` is the status a bidirectional stream ends with when the server stops. ``stream(peer)`` is entered while
-    a bidirectional stream of the peer is open; it raises to refuse it.
+    ``stopping`` is the status a bidirectional stream ends with when the server stops. ``stream(peer,
+    caller)`` is entered while a bidirectional stream of the caller is open; it raises to refuse it.
     """
 
     service: str
@@ -52,4 +52,4 @@ class Methods:
     status_of: Callable[[str, Exception], grpc.Status]
     stopping: grpc.Status
     admit: Admit = admit_all
-    stream: Callable[[str], AbstractContextManager[None]] | None = None
+    stream: Callable[[str, Any], AbstractContextManager[None]] | None = None

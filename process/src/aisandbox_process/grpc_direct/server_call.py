@@ -249,7 +249,7 @@ class StreamCall(Call):
         self._open = contextlib.ExitStack()
         if methods.stream is not None:
             try:
-                self._open.enter_context(methods.stream(_text(self._call.peer())))
+                self._open.enter_context(methods.stream(_text(self._call.peer()), self._caller))
             except Exception as error:
                 self._end(methods.status_of(self.name, error))
                 return
