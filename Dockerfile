@@ -1,14 +1,19 @@
 # The four images, a target each: docker build --target operator --build-arg MEMBER=aisandbox-operator .
 # `make image-operator` says both. docs/images.md has more.
 
-FROM python:3.13-slim AS parts
-RUN pip install --no-cache-dir uv==0.13.9 hatchling==1.33.0
+# A release gives the digest too: deploy/images.lock.
+ARG BASE=python:3.13-slim
+
+FROM ${BASE} AS parts
+COPY scripts/build_tools.txt /opt/
+RUN python -m venv /opt/tools && /opt/tools/bin/pip install --no-cache-dir --require-hashes -r /opt/build_tools.txt
+ENV VIRTUAL_ENV=/opt/tools PATH=/opt/tools/bin:$PATH
 WORKDIR /workspace
 COPY . .
 ARG MEMBER
 RUN python scripts/image_parts.py "${MEMBER:?the member of the workspace that the image is for}" /parts
 
-FROM python:3.13-slim AS runtime
+FROM ${BASE} AS runtime
 RUN python -m venv --without-pip /opt/venv
 
 # PyTorch, gigabytes: a layer of its own, which only another version of it changes; the file is empty for a server.
@@ -37,10 +42,12 @@ WORKDIR /tmp
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=https://example.com/aisandbox
+ARG BASE
 LABEL org.opencontainers.image.licenses="MIT" \
     org.opencontainers.image.source="$SOURCE" \
     org.opencontainers.image.version="$VERSION" \
-    org.opencontainers.image.revision="$REVISION"
+    org.opencontainers.image.revision="$REVISION" \
+    org.opencontainers.image.base.name="$BASE"
 
 FROM runtime AS operator
 EXPOSE 8080 9090

@@ -7,7 +7,6 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
-UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 RUN := $(UV) run --no-sync
 # Each member's own code, without what protoc writes.
@@ -22,6 +21,8 @@ PARALLEL := -n $(WORKERS) --dist worksteal
 REGISTRY ?= localhost:5001
 TAG ?= $(shell git describe --tags --always --dirty)
 IMAGES := operator api-server inference-server trainer
+# What they are made on; empty: the Dockerfile's, by its name. A release takes the digest of deploy/images.lock.
+BASE ?=
 # Whose build of PyTorch: the small one for CPUs where its index can be reached; TORCH_INDEX= takes PyPI's, for GPUs.
 CPU_TORCH_INDEX := https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?= $(shell curl -fsIL -m 10 -o /dev/null $(CPU_TORCH_INDEX)/torch/ && echo $(CPU_TORCH_INDEX))
@@ -30,14 +31,14 @@ MEMBER = aisandbox-$(patsubst %-server,%,$*)
 
 .PHONY: help setup demo demo-dotnet serve fuzz test test-slow test-unit test-fallbacks dotnet dotnet-packages dotnet-documents manifests static check docs format lint spelling types imports \
 	members proto proto-check proto-release release-check faults faults-short faults-table e2e bench bench-kubernetes images \
-	images-push torch-index dist sbom clean
+	images-push torch-index dist build-tools sbom pins clean
 
 help: ## lists the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
-	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r scripts/build_tools.txt
 
 .venv/.synced: $(filter-out /%,$(UV)) uv.lock pyproject.toml $(wildcard */pyproject.toml)
 	$(UV) sync --locked --compile-bytecode
@@ -167,11 +168,24 @@ release-check: setup ## checks that every file has the version TAG (v1.2.3)
 
 dist: setup ## builds the wheels of all members into dist/
 	rm -rf dist
-	$(UV) build --all-packages --wheel --out-dir dist
+	$(UV) build --all-packages --wheel --require-hashes --build-constraints scripts/build_tools.txt --out-dir dist
 
-sbom: setup ## writes what the members depend on into dist/sbom.cdx.json (CycloneDX)
+build-tools: # writes the hashes of scripts/build_tools.in
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		scripts/build_tools.in --output-file scripts/build_tools.txt
+
+# What is in the layers of packages; the release workflow looks into the images themselves, at Debian's packages too.
+SBOM := $(UV) export --quiet --locked --all-extras --no-dev --format cyclonedx1.5
+sbom: setup ## writes what the members and each image are made of into dist/sbom*.cdx.json (CycloneDX)
 	@mkdir -p dist
-	$(UV) export --quiet --locked --all-packages --all-extras --no-dev --format cyclonedx1.5 --output-file dist/sbom.cdx.json
+	$(SBOM) --all-packages --output-file dist/sbom.cdx.json
+	@$(MAKE) --no-print-directory -o setup $(IMAGES:%=sbom-%)
+
+sbom-%:
+	$(SBOM) --package $(MEMBER) --output-file dist/sbom-$*.cdx.json
+
+pins: ## pins the base image and the actions of the workflows to what they are now (needs Docker and github.com)
+	$(PYTHON) scripts/pins.py lock
 
 proto-release: setup ## makes the wire contract as it is the one that changes must not break
 	cd proto && $(abspath $(UV)) run --no-sync buf build -o released.binpb
@@ -192,7 +206,7 @@ images-push: images ## builds the images and pushes them to $(REGISTRY)
 image-%:
 	@echo "building $(REGISTRY)/aisandbox/$*:$(TAG)"
 	@docker build --quiet --target $* --tag $(REGISTRY)/aisandbox/$*:$(TAG) --build-arg MEMBER=$(MEMBER) \
-		--build-arg VERSION=$(TAG) --build-arg REVISION=$$(git rev-parse HEAD) $(if $(SOURCE),--build-arg SOURCE=$(SOURCE)) \
+		$(if $(BASE),--build-arg BASE=$(BASE)) --build-arg VERSION=$(TAG) --build-arg REVISION=$$(git rev-parse HEAD) $(if $(SOURCE),--build-arg SOURCE=$(SOURCE)) \
 		$(if $(filter trainer,$*),--build-arg TORCH_INDEX=$(TORCH_INDEX)) . >/dev/null
 
 torch-index: # for the Tiltfile

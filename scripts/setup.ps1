@@ -15,7 +15,7 @@ if (-not $uv) {
         $python = if (Get-Command py -ErrorAction SilentlyContinue) { 'py' } else { 'python' }
         & $python -m venv .uv
         if ($LASTEXITCODE) { exit $LASTEXITCODE }
-        & .uv\Scripts\python.exe -m pip install --quiet --disable-pip-version-check uv==0.13.9
+        & .uv\Scripts\python.exe -m pip install --quiet --disable-pip-version-check --require-hashes -r scripts\build_tools.txt
         if ($LASTEXITCODE) { exit $LASTEXITCODE }
     }
 }

@@ -64,7 +64,8 @@ def test_target_adds_no_layer(image: str) -> None:
 
 
 def test_dockerfile_needs_no_other_image_and_no_feature_of_one_builder() -> None:
-    assert set(re.findall(r"^FROM (\S+)", TEXT, re.MULTILINE)) == {"python:3.13-slim", "runtime"}
+    assert set(re.findall(r"^FROM (\S+)", TEXT, re.MULTILINE)) == {"${BASE}", "runtime"}
+    assert re.findall(r"^ARG BASE=(.*)$", TEXT, re.MULTILINE) == ["python:3.13-slim"]
     assert "# syntax" not in TEXT
     assert "--mount" not in TEXT
     assert "<<" not in TEXT
@@ -80,7 +81,7 @@ def test_python_takes_no_module_from_the_working_directory() -> None:
 
 def test_layers_before_the_code_depend_on_nothing_but_the_lock() -> None:
     """PyTorch's layer has gigabytes: no build argument that differs between builds, and no code, may come before it."""
-    runtime = TEXT.partition("FROM python:3.13-slim AS runtime\n")[2]
+    runtime = TEXT.partition("FROM ${BASE} AS runtime\n")[2]
     before_the_code = runtime.partition("COPY --from=parts /parts/app ")[0]
     assert re.findall(r"^(?:ARG|COPY) (.*)$", before_the_code, re.MULTILINE) == [
         "TORCH_INDEX=",
@@ -89,9 +90,12 @@ def test_layers_before_the_code_depend_on_nothing_but_the_lock() -> None:
     ]
 
 
-def test_dockerfile_takes_the_uv_of_the_makefile() -> None:
-    (version,) = re.findall(r"^UV_VERSION := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert f" uv=={version} " in TEXT
+def test_tools_that_build_are_installed_by_their_hashes() -> None:
+    assert "pip install --no-cache-dir --require-hashes -r /opt/build_tools.txt" in TEXT
+    for path in ("Makefile", "scripts/setup.ps1"):
+        installs = re.findall(r"pip install .*", (ROOT / path).read_text(encoding="utf-8"))
+        assert installs, path
+        assert [line for line in installs if "--require-hashes" not in line] == [], path
 
 
 @pytest.mark.parametrize("server", ["operator", "api-server", "inference-server"])
@@ -157,7 +161,7 @@ def _matches(path: str, pattern: str) -> bool:
 
 
 def test_context_has_what_tells_the_packages_of_every_member() -> None:
-    for path in ("uv.lock", "pyproject.toml", "scripts/image_parts.py"):
+    for path in ("uv.lock", "pyproject.toml", "scripts/build_tools.txt", "scripts/image_parts.py"):
         assert (ROOT / path).is_file()
         assert _is_in_context(path)
     for each in folders().values():
