@@ -19,8 +19,9 @@ from typing import Any
 
 import grpc
 import pytest
-from aisandbox.v1 import environment_pb2, tensor_pb2, training_progress_pb2
+from aisandbox.v1 import environment_pb2, simulator_pool_pb2, tensor_pb2, training_progress_pb2
 from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_access import AccessSettings
 from aisandbox_api import Server, Settings, admission_checks, create_server
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.space_checks import space_problems
@@ -31,12 +32,16 @@ from aisandbox_inference import Settings as InferenceSettings
 from aisandbox_inference import create_policy_servicer
 from aisandbox_inference import create_server as create_inference_server
 from aisandbox_wire import WireError, encode_tensor, parse_bounded
+from attached_simulators import registration
+from credentials import metadata_of, token_file
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.struct_pb2 import Struct, Value
 from grpc_health.v1 import health_pb2
 from onnx_policies import LinearPolicy, publish
 from pending_launcher import NeverReady
 from random_messages import random_bytes
+from summing_policies import SummingPolicy
 
 MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "1500"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
@@ -49,11 +54,27 @@ MOST_GROWTH = 256 << 20
 
 POLICY_TRAINER = pb.DESCRIPTOR.services_by_name["PolicyTrainerService"]
 PROGRESS = training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressService"]
+POOLS = simulator_pool_pb2.DESCRIPTOR.services_by_name["SimulatorPoolService"]
+ENVIRONMENT = environment_pb2.DESCRIPTOR.services_by_name["EnvironmentService"]
 SERVICES = (
     POLICY_TRAINER,
     PROGRESS,
+    POOLS,
+    ENVIRONMENT,
     health_pb2.DESCRIPTOR.services_by_name["Health"],
 )
+ADMIN = metadata_of("root")
+HEADERS = (
+    *(ADMIN,) * 12,
+    *(metadata_of(who) for who in ("alice", "bob", "vera", "old", "nobody", None)),
+    *(
+        (("authorization", text),)
+        for text in ("", "Bearer", "Bearer ", "Basic YTpi", "bearer " + "x" * 6000, "Bearer e30.e30.")
+    ),
+    *((*ADMIN, ("aisandbox-pool", text)) for text in ("arena", "", "A" * 70, "../x")),
+    *((*ADMIN, ("aisandbox-run", text)) for text in ("r", "", "%00")),
+)
+"""The metadata of calls: of an administrator mostly, who is let through, and of others."""
 ACTING = ("Act", "ActBatch", "ActStream", "GetModel", "DescribeModel")
 UNFIT = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.CANCELLED)
 
@@ -64,17 +85,38 @@ def good_messages() -> dict[str, list[bytes]]:
     tensors = [encode_tensor(leaf) for leaf in policy.sample(3)]
     numbers = [float(number) for leaf in policy.sample(1) for number in leaf.ravel()]
     act = pb.ActRequest(run_id="r", observation=numbers)
+    masked = pb.ActRequest(run_id="masked", observation=numbers, action_mask=[True, False], episode_start=True)
+    remembering = pb.ActRequest(run_id="remembering", observation=numbers, episode_start=True)
     start = pb.TrainingRequest(
         experiment_id="e",
         total_timesteps=1000,
         hyperparameters={"n_steps": "64", "learning_rate": "1e-3"},
         environment=pb.Environment(grpc=pb.GrpcEnvironment(address="127.0.0.1:1", environments=2)),
     )
+    taught = pb.TrainingRequest(
+        start_from=pb.StartFrom(run="r", take=[pb.TAKEN_PART_OPTIMIZER]),
+        stop_when=pb.StopWhen(episode_reward_mean=1, times_in_a_row=2, training_seconds=9),
+        evaluation=pb.Evaluation(every_timesteps=500),
+        lessons=[
+            pb.Lesson(name="near", until=pb.LessonEnd(reward=1, over_episodes=3)),
+            pb.Lesson(name="far", parameters=Struct(fields={"gravity": Value(number_value=9.8)})),
+        ],
+    )
+    taught.MergeFrom(start)
+    acts = [each.SerializeToString() for each in (act, masked, remembering)]
     return {
-        "ActRequest": [act.SerializeToString()],
-        "ActStreamRequest": [pb.ActStreamRequest(request=act).SerializeToString()],
+        "ActRequest": acts,
+        "ActStreamRequest": [
+            pb.ActStreamRequest(request=pb.ActRequest.FromString(one)).SerializeToString() for one in acts
+        ],
         "ActBatchRequest": [pb.ActBatchRequest(run_id="r", observations=tensors).SerializeToString()],
-        "TrainingRequest": [start.SerializeToString()],
+        "TrainingRequest": [start.SerializeToString(), taught.SerializeToString()],
+        "AttachRequest": [registration(instance="one").SerializeToString()],
+        "SimulatorRequest": [
+            environment_pb2.SimulatorRequest(
+                open=environment_pb2.OpenRequest(protocol_version=1, environments=1, run_id="r")
+            ).SerializeToString()
+        ],
     }
 
 
@@ -133,7 +175,10 @@ async def hammer(
             method = random.choice(methods)
             data = random_bytes(GetMessageClass(method.input_type), random, seeds.get(method.input_type.name, ()))
             began = now()
-            code, details = await answer(channel_of(method), method, data)
+            headers = random.choice(HEADERS)
+            if method.client_streaming and ADMIN[0] not in headers:
+                headers = ADMIN  # grpc.aio calls it INTERNAL when a stream is refused while it writes
+            code, details = await answer(channel_of(method), method, data, headers)
             what = f"{method.name} {data[:200]!r} ({len(data)} bytes): {details[:200]}"
             tally.count(code, what, began)
             if number % tenth == tenth - 1:
@@ -143,30 +188,38 @@ async def hammer(
     return tally
 
 
-async def answer(channel: Any, method: Any, data: bytes) -> tuple[grpc.StatusCode, str]:
+async def answer(channel: Any, method: Any, data: bytes, metadata: Any) -> tuple[grpc.StatusCode, str]:
     path = f"/{method.containing_service.full_name}/{method.name}"
     try:
         if method.client_streaming:
-            call = channel.stream_stream(path)(iter([data]), timeout=60)
+            call = channel.stream_stream(path)(iter([data]), timeout=60, metadata=metadata)
             await call.read()
             call.cancel()
         elif method.server_streaming:
-            call = channel.unary_stream(path)(data, timeout=60)
+            call = channel.unary_stream(path)(data, timeout=60, metadata=metadata)
             await call.read()
             call.cancel()
         else:
-            await channel.unary_unary(path)(data, timeout=60)
+            await channel.unary_unary(path)(data, timeout=60, metadata=metadata)
     except grpc.aio.AioRpcError as error:
         return error.code(), error.details() or ""
     return grpc.StatusCode.OK, ""
+
+
+def publish_policies(folder: Path) -> None:
+    """The policies of the runs that good messages name."""
+    publish(folder, LinearPolicy())
+    publish(folder, LinearPolicy(masked=True), run="masked")
+    publish(folder, SummingPolicy(), run="remembering")
 
 
 @pytest.fixture
 async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     """A service with everything, which dials no simulator."""
     monkeypatch.setattr(admission_checks, "_resolve", lambda address: [])
-    publish(tmp_path, LinearPolicy())
-    settings = Settings(grpc_port=0, models_dir=tmp_path, max_concurrent_runs=1, max_pending_runs=20)
+    publish_policies(tmp_path)
+    access = AccessSettings(auth="token", token_file=token_file(tmp_path))
+    settings = Settings(grpc_port=0, models_dir=tmp_path, max_concurrent_runs=1, max_pending_runs=20, access=access)
     policies = create_policy_servicer(InferenceSettings(models_dir=tmp_path, inference_threads=1))
     server = create_server(settings, backend=LocalBackend(settings, NeverReady()), policy_calls=policies)
     await server.start()
@@ -190,8 +243,10 @@ async def test_service_survives_random_messages(service: Server) -> None:
 
 
 async def test_inference_server_survives_random_messages(tmp_path: Path) -> None:
-    publish(tmp_path, LinearPolicy())
-    server = create_inference_server(InferenceSettings(models_dir=tmp_path, grpc_port=0, inference_threads=1))
+    publish_policies(tmp_path)
+    access = AccessSettings(auth="token", token_file=token_file(tmp_path))
+    settings = InferenceSettings(models_dir=tmp_path, grpc_port=0, inference_threads=1, access=access)
+    server = create_inference_server(settings)
     server.start()
     methods = [POLICY_TRAINER.methods_by_name[name] for name in ACTING]
     async with grpc.aio.insecure_channel(server.address) as channel:
@@ -226,19 +281,25 @@ class Replies:
 def open_reply() -> bytes:
     box = tensor_pb2.Space(box=tensor_pb2.Box(dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[2]))
     actions = tensor_pb2.Space(discrete=tensor_pb2.Discrete(n=2))
-    spec = environment_pb2.EnvironmentSpec(observation_space=box, action_space=actions)
+    gravity = environment_pb2.EpisodeParameter(name="gravity", default=Value(number_value=9.8), minimum=0, maximum=20)
+    level = environment_pb2.EpisodeParameter(name="level", default=Value(string_value="a"), choices=["a", "b"])
+    spec = environment_pb2.EnvironmentSpec(
+        observation_space=box, action_space=actions, action_masks=True, metrics=["goals"], parameters=[gravity, level]
+    )
     return environment_pb2.SimulatorReply(open=environment_pb2.OpenReply(spec=spec)).SerializeToString()
 
 
 def step_reply() -> bytes:
     tensor = tensor_pb2.Tensor(dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[2, 2], data=bytes(16))
-    step = environment_pb2.StepReply(observations=[tensor], rewards=bytes(8), terminated=bytes(2), truncated=bytes(2))
+    step = environment_pb2.StepReply(
+        observations=[tensor], rewards=bytes(8), terminated=bytes(2), truncated=bytes(2), action_masks=bytes([1] * 4)
+    )
     return environment_pb2.SimulatorReply(step=step).SerializeToString()
 
 
 def reset_reply() -> bytes:
     tensor = tensor_pb2.Tensor(dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=[2, 2], data=bytes(16))
-    reset = environment_pb2.ResetReply(observations=[tensor])
+    reset = environment_pb2.ResetReply(observations=[tensor], action_masks=bytes([1] * 4))
     return environment_pb2.SimulatorReply(reset=reset).SerializeToString()
 
 

@@ -70,7 +70,7 @@ def _fill_map(message: Any, field: Any, random: Random, depth: int) -> None:
     target = getattr(message, field.name)
     value = field.message_type.fields_by_name["value"]
     for _ in range(_count(random, few=True)):
-        key = random.choice(TEXTS)
+        key = _value(field.message_type.fields_by_name["key"], random)
         if value.message_type is None:
             target[key] = _value(value, random)
         elif depth < _DEEPEST:
