@@ -193,6 +193,9 @@ async def test_trainers_port_asks_for_the_token_of_a_run_and_gives_it_its_pool_o
             assert (await session.open(run_id="another")).open.environments == 1
             (found,) = await simulators_of(trainers, POOL, metadata)
             assert (found.instance, found.run_id) == ("one", own.run_id), "the run whose token it is"
+            for who, sees in (("alice", True), ("root", True), ("bob", False), ("vera", False)):
+                (found,) = await simulators_of(channel, POOL, metadata_of(who))
+                assert (found.in_session, found.run_id) == (True, own.run_id if sees else ""), who
             for pool in ("", "other"):
                 code, details = await refused_by(simulators_of(trainers, pool, metadata))
                 assert (code, "pool: must be that of" in details) == (Code.INVALID_ARGUMENT, True)
@@ -409,7 +412,7 @@ async def test_output_of_another_owner_is_not_written_over(tmp_path: Path) -> No
 async def test_what_a_run_of_another_owner_has_learned_is_not_taken(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, channel, _run):
         first = await start(channel, "alice", model_output_path="policy.zip")
-        for source in (pb.StartFrom(run=first), pb.StartFrom(zip="./policy.zip")):
+        for source in (pb.StartFrom(run=first), pb.StartFrom(zip="./policy.zip"), pb.StartFrom(zip="Policy.ZIP")):
             assert (await refused_by(start(channel, "bob", start_from=source)))[0] is Code.PERMISSION_DENIED
             code, details = await refused_by(start(channel, "alice", start_from=source))
             assert code is Code.INVALID_ARGUMENT, "it has not learned anything yet"

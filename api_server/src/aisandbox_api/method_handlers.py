@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 
 import grpc
 from aisandbox_access import Gate, counted, recorded
-from aisandbox_environment import SimulatorRelay
 from aisandbox_process.grpc_direct import AsyncStreams
 from aisandbox_wire import OversizedMessage, bounded_parser
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -49,16 +48,16 @@ def add_service(server: grpc.aio.Server, service: ServiceDescriptor, methods: Ma
 def add_relay(
     server: grpc.aio.Server,
     service: ServiceDescriptor,
-    relay: SimulatorRelay,
+    calls: object,
     gate: Gate,
     streams: AsyncStreams,
     interceptors: Sequence[Any],
 ) -> None:
-    """Lets ``server`` serve ``service`` by the relay's methods; messages of its streams take the way of ``streams``.
+    """Lets ``server`` serve ``service`` by the methods of ``calls``, which take and return bytes.
 
-    ``interceptors``: those of the server.
+    Messages of its streams take the way of ``streams``. ``interceptors``: those of the server.
     """
-    methods = handlers(service, relay, gate, raw=True)
+    methods = handlers(service, calls, gate, raw=True)
     add_service(server, service, methods)
     for method in service.methods:
         if method.client_streaming:

@@ -11,6 +11,7 @@ from aisandbox_access import Caller, Gate, Right, Target, current_caller
 from aisandbox_crds import TrainingRun
 
 from aisandbox_api.backend import Backend
+from aisandbox_api.errors import ApiError
 from aisandbox_api.run_owner import owner_of
 
 
@@ -32,6 +33,16 @@ class RunRights:
         if self._gate.asks:
             await self._gate.check(caller or current_caller(), right, Target(name, owner_of(run)), peer)
         return run
+
+    async def sees(self, name: str) -> bool:
+        """Whether the caller may know of the run. Raises CannotDecide."""
+        if not self._gate.decides_by_owner:
+            return True
+        try:
+            run = await self._backend.get(name)
+        except ApiError:  # there is none any more, or it cannot be said
+            return False
+        return await self._gate.may(current_caller(), Right.VIEW, Target(name, owner_of(run)))
 
     async def visible(self, runs: Sequence[TrainingRun]) -> Sequence[TrainingRun]:
         """Those of ``runs`` that the caller may see. Raises CannotDecide."""

@@ -49,6 +49,7 @@ from aisandbox_api.settings import LOOPBACK_HOSTS, Settings
 from aisandbox_api.trainer_admission import TrainerAdmission
 from aisandbox_api.trainer_port import ENVIRONMENT, PROGRESS, TrainerPort
 from aisandbox_api.training_servicer import TrainingServicer
+from aisandbox_api.visible_simulators import VisibleSimulators
 
 log = structlog.get_logger()
 
@@ -292,6 +293,7 @@ class Server:
         add_service(self._grpc, POLICY_TRAINER, {**training, **self._policy_handlers()})
         self._relay = self._peers.relay(self._callers.admit_to_pool)
         self._metrics.follow_simulators(self._relay)
+        pools = VisibleSimulators(self._relay, self._callers.rights)
         progress = ProgressServicer(self._backend, self._metrics, gate.audit)
         self._streams = await async_streams()
         if self._trainers_listen_at is None:
@@ -301,6 +303,7 @@ class Server:
             self._trainer_port = TrainerPort(
                 progress,
                 self._relay,
+                pools,
                 self._streams,
                 [*SERVER_OPTIONS, *age, *connection_limit(trainer_limits.number)],
                 gate,
@@ -308,8 +311,8 @@ class Server:
                 settings.tls,
             )
             self._trainers_at = self._trainer_port.bind(self._trainers_listen_at)
-        for service in (SIMULATOR_POOLS, ENVIRONMENT):
-            add_relay(self._grpc, service, self._relay, gate, self._streams, interceptors)
+        for service, calls in ((SIMULATOR_POOLS, pools), (ENVIRONMENT, self._relay)):
+            add_relay(self._grpc, service, calls, gate, self._streams, interceptors)
         add_service(self._grpc, HEALTH, handlers(HEALTH, self._health, gate))
         names = reflected_names((*(service.full_name for service in self._services), HEALTH.full_name))
         reflecting = handlers(REFLECTION, reflection.aio.ReflectionServicer(names), gate)

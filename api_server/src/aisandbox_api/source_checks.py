@@ -43,9 +43,13 @@ def check_source(spec: TrainingRunSpec, source: TrainingRun) -> None:
 
 
 def writers_of(path: str, runs: Iterable[TrainingRun]) -> list[str]:
-    """The names of the runs that write, or have written, their final zip file to ``path``."""
-    wanted = PurePosixPath(path)
-    return [run.name for run in runs if normalized_output_path(run.spec.model_output_path) == wanted]
+    """The names of the runs that write, or have written, their final zip file to ``path``.
+
+    Some disks take names that differ in case for the same file, so they count as the same here.
+    """
+    wanted = str(PurePosixPath(path)).casefold()
+    paths = [(run.name, normalized_output_path(run.spec.model_output_path)) for run in runs]
+    return [name for name, path in paths if path is not None and str(path).casefold() == wanted]
 
 
 def starting_digest(store: RunStore, start: StartFrom) -> str:

@@ -22,6 +22,7 @@ from aisandbox_api.listening import listen
 from aisandbox_api.method_handlers import add_relay, add_service, handlers
 from aisandbox_api.progress_service import ProgressServicer
 from aisandbox_api.trainer_admission import TrainerAdmission
+from aisandbox_api.visible_simulators import VisibleSimulators
 
 PROGRESS = training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressService"]
 ENVIRONMENT = environment_pb2.DESCRIPTOR.services_by_name["EnvironmentService"]
@@ -39,6 +40,7 @@ class TrainerPort:
         self,
         progress: ProgressServicer,
         relay: SimulatorRelay,
+        pools: VisibleSimulators,
         streams: AsyncStreams,
         options: Options,
         gate: Gate,
@@ -51,7 +53,7 @@ class TrainerPort:
         add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))
         add_relay(self._grpc, ENVIRONMENT, relay, gate, streams, interceptors)
         # A run counts the simulators of its pool; it attaches none.
-        listing = {"ListSimulators": handlers(SIMULATOR_POOLS, relay, gate, raw=True)["ListSimulators"]}
+        listing = {"ListSimulators": handlers(SIMULATOR_POOLS, pools, gate, raw=True)["ListSimulators"]}
         self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SIMULATOR_POOLS.full_name, listing),))
 
     def bind(self, address: str) -> str:
