@@ -18,6 +18,7 @@ import pytest
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
 from cluster import SHORT, Cluster, manifest_of
 from cluster_report import collect
+from guarded_installation import Guarded, guarded_installation
 from kubectl import Kubectl
 from pod_logs import PodLogs
 from port_forward import PortForward
@@ -25,13 +26,14 @@ from port_forward import PortForward
 API = "aisandbox-api"
 PORT = 50051
 PULLING = "aisandbox-e2e-pull"
-WITHOUT_TRAINER = ("test_trainingrun_resource", "test_manifests")
+WITHOUT_TRAINER = ("test_trainingrun_resource", "test_manifests", "test_roles")
 NOBODY = "nobody.invalid:50061"
 SIMULATOR = Path(__file__).parents[2] / "deploy" / "samples" / "simulator"
 # Quick ones and those that need no trainer first; what restarts the system's parts late; what reads their logs last.
 ORDER = (
     "test_trainingrun_resource",
     "test_manifests",
+    "test_roles",
     "test_training",
     "test_api_server",
     "test_simulator_pools",
@@ -40,6 +42,7 @@ ORDER = (
     "test_rollouts",
     "test_second_installation",
     "test_tls",
+    "test_callers",
     "test_trouble",
     "test_aftermath",
 )
@@ -162,6 +165,13 @@ def trained_run(cluster: Cluster) -> Iterator[str]:
     cluster.until_phase(name, "Succeeded", "Failed", seconds=240)
     yield name
     cluster.kubectl("delete", "trainingrun", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def guarded(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """A second installation, which asks its callers who they are."""
+    with guarded_installation(cluster, tmp_path_factory.mktemp("guarded")) as installation:
+        yield installation
 
 
 @pytest.fixture(scope="session")

@@ -5,15 +5,12 @@ from __future__ import annotations
 import shlex
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from cluster import Cluster
 from kubectl import Kubectl, Manifest
-from kubernetes import client
-from rights import CLUSTER, NAMESPACED, REFUSED, RIGHTS, USERS, Right
-from waiting import wait_until
+from rights import CLUSTER, NAMESPACED, REFUSED, RIGHTS, Right
 
 pytestmark = pytest.mark.smoke
 
@@ -101,24 +98,6 @@ def test_node_can_be_drained(kubectl: Kubectl) -> None:
     assert "aisandbox-api" in done.stdout
 
 
-@pytest.mark.parametrize("role", USERS)
-def test_user_of_a_namespace_has_the_rights_of_the_role(
-    cluster: Cluster, kubectl: Kubectl, scratch_namespace: str, role: str
-) -> None:
-    user = f"{role}-of-runs"
-    binding = ("create", "rolebinding", user, f"--clusterrole={role}", f"--user={user}")
-    kubectl(f"--namespace={scratch_namespace}", *binding)
-
-    def may(verb: str, resource: str = "trainingruns") -> bool:
-        return _user_may(cluster, user, [], verb, resource, "aisandbox.dev", scratch_namespace)
-
-    wait_until(lambda: may("list"))  # a controller puts the roles together
-    everything = USERS["admin"]
-    assert tuple(verb for verb in everything if may(verb)) == USERS[role]
-    assert may("get", "trainingruns/status")
-    assert not may("patch", "trainingruns/status")
-
-
 def test_production_is_accepted(kubectl: Kubectl, tmp_path: Path) -> None:
     """All of it but the claim, whose class and mode cannot be changed on a cluster that has one."""
     rendered = subprocess.run(
@@ -151,14 +130,4 @@ def _may(cluster: Cluster, account: str, verb: str, resource: str, group: str, n
     """What ``kubectl auth can-i --as`` asks; an empty ``namespace`` means all."""
     user = f"system:serviceaccount:{cluster.namespace}:{account}"
     groups = ["system:serviceaccounts", "system:authenticated"]
-    return _user_may(cluster, user, groups, verb, resource, group, namespace)
-
-
-def _user_may(
-    cluster: Cluster, user: str, groups: list[str], verb: str, resource: str, group: str, namespace: str
-) -> bool:
-    kind, _, subresource = resource.partition("/")
-    attributes = {"verb": verb, "resource": kind, "subresource": subresource, "group": group, "namespace": namespace}
-    review = {"spec": {"user": user, "groups": groups, "resourceAttributes": attributes}}
-    api: Any = client.AuthorizationV1Api(cluster.core.api_client)
-    return bool(api.create_subject_access_review(review).status.allowed)
+    return cluster.may(user, verb, resource, namespace, group, groups)

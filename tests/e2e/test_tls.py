@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import ssl
 import threading
@@ -19,55 +18,18 @@ from aisandbox_environment import Attachment, list_simulators
 from aisandbox_process.grpc_tls import open_channel
 from aisandbox_process.tls import ChannelSecurity
 from attached_simulators import SIMULATION
-from certificates import Certificates
 from cluster import ENDLESS, Cluster, manifest_of
 from installed_images import replacements
 from port_forward import PortForward
+from tls_secrets import API, INFERENCE, TlsSecrets
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "e2e" / "tls"
 NAMESPACE = "aisandbox-tls"
 SERVERS = ("aisandbox-operator", "aisandbox-api", "aisandbox-inference")
-API, INFERENCE = "aisandbox-api", "aisandbox-inference"
 PORT = 50051
 RUN = "by-tls"
-
-
-class Secrets:
-    """The Secrets of the overlay, as cert-manager writes them; both of one authority."""
-
-    def __init__(self, place: Cluster, folder: Path) -> None:
-        self._place = place
-        self.api = Certificates(folder / "api", API, f"{API}.{NAMESPACE}.svc")
-        self._inference = Certificates(
-            folder / "inference", INFERENCE, f"{INFERENCE}.{NAMESPACE}.svc", authority=self.api.authority
-        )
-        self._apply()
-
-    def renew(self) -> None:
-        """Other certificates of another authority; the former one is still trusted."""
-        self.api.replace_authority()
-        self._inference.authority = self.api.authority
-        self._inference.write()
-        self._inference.ca.write_bytes(self.api.ca.read_bytes())
-        self._apply()
-        # The kubelet looks at a pod's Secrets at once when the pod changes, and about once a minute without that.
-        self._place.kubectl("annotate", "pod", "--all", "--overwrite", "tls.test/renewed=yes")
-
-    def _apply(self) -> None:
-        for name, made in ((API, self.api), (INFERENCE, self._inference)):
-            files = {"tls.crt": made.certificate, "tls.key": made.key, "ca.crt": made.ca}
-            data = {key: base64.b64encode(path.read_bytes()).decode() for key, path in files.items()}
-            metadata = {"name": f"{name}-tls"}
-            secret = {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "type": "kubernetes.io/tls",
-                "metadata": metadata,
-                "data": data,
-            }
-            self._place.kubectl.apply(secret)
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +42,12 @@ def place(cluster: Cluster) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def made(place: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Secrets:
-    return Secrets(place, tmp_path_factory.mktemp("tls"))
+def made(place: Cluster, tmp_path_factory: pytest.TempPathFactory) -> TlsSecrets:
+    return TlsSecrets(place, tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")
-def installed(cluster: Cluster, place: Cluster, made: Secrets) -> Cluster:
+def installed(cluster: Cluster, place: Cluster, made: TlsSecrets) -> Cluster:
     """The overlay kind-tls there, with the images that are installed."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     overlay = {
@@ -132,7 +94,7 @@ def certificate_at(address: str) -> str:
         return ""
 
 
-def test_run_trains_and_acts_while_certificates_are_renewed(installed: Cluster, made: Secrets) -> None:
+def test_run_trains_and_acts_while_certificates_are_renewed(installed: Cluster, made: TlsSecrets) -> None:
     security = ChannelSecurity(tls=True, ca_file=made.api.ca, server_name=API)
     installed.kubectl.apply(manifest_of(RUN, **ENDLESS))
     with PortForward(installed.kubectl, f"service/{API}", PORT) as forward:

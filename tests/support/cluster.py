@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aisandbox_crds.trainingrun import API_VERSION, GROUP, KIND, RUN_LABEL, VERSION
@@ -46,6 +47,7 @@ class Cluster:
         self.core: Any = client.CoreV1Api(api)
         self.apps: Any = client.AppsV1Api(api)
         self.custom: Any = client.CustomObjectsApi(api)
+        self._authorization: Any = client.AuthorizationV1Api(api)
 
     def run(self, name: str) -> Manifest | None:
         """The TrainingRun."""
@@ -102,6 +104,15 @@ class Cluster:
         operator = self.kubectl.json("get", "deployment", "aisandbox-operator")
         variables = operator["spec"]["template"]["spec"]["containers"][0]["env"]
         return str(next(each["value"] for each in variables if each["name"] == "TRAINER_IMAGE"))
+
+    def may(
+        self, user: str, verb: str, resource: str, namespace: str, group: str = GROUP, groups: Sequence[str] = ()
+    ) -> bool:
+        """What ``kubectl auth can-i --as`` asks; an empty ``namespace`` means all. ``resource``: also KIND/PART."""
+        kind, _, part = resource.partition("/")
+        attributes = {"verb": verb, "resource": kind, "subresource": part, "group": group, "namespace": namespace}
+        review = {"spec": {"user": user, "groups": list(groups), "resourceAttributes": attributes}}
+        return bool(self._authorization.create_subject_access_review(review).status.allowed)
 
     def until_phase(self, name: str, *phases: str, seconds: float = 120.0) -> dict[str, Any]:
         """The status once the run is in one of the phases."""

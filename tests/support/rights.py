@@ -72,12 +72,45 @@ RIGHTS = (
     ),
 )
 
-USERS = {
-    "view": ("get", "list", "watch"),
-    "edit": ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"),
-    "admin": ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"),
+WITH_AUTH = (
+    Right("aisandbox-api", "aisandbox.dev", "trainingruns/act", ("create",), "Act at the inference-servers"),
+    Right("aisandbox-api", "aisandbox.dev", "trainingruns/model", ("get",), "GetModel at the inference-servers"),
+    Right(
+        "aisandbox-inference",
+        "authentication.k8s.io",
+        "tokenreviews",
+        ("create",),
+        "whose token a call has",
+        CLUSTER,
+    ),
+    Right(
+        "aisandbox-inference",
+        "authorization.k8s.io",
+        "subjectaccessreviews",
+        ("create",),
+        "what the maker of a call may do",
+        CLUSTER,
+    ),
+)
+"""What components/auth-kubernetes adds."""
+
+SEES = ("get trainingruns", "list trainingruns", "watch trainingruns", "get trainingruns/status")
+ACTS = ("create trainingruns/act", "get trainingruns/model")
+STARTS = ("create trainingruns", "update trainingruns", "patch trainingruns")
+DELETES = ("delete trainingruns", "deletecollection trainingruns")
+SIMULATES = ("create trainingruns/simulate",)
+PEOPLE = {
+    "aisandbox-viewer": {*SEES},
+    "aisandbox-actor": {*SEES, *ACTS},
+    "aisandbox-trainer": {*SEES, *ACTS, *STARTS},
+    "aisandbox-simulator": {*SIMULATES},
+    "aisandbox-admin": {*SEES, *ACTS, *STARTS, *DELETES, *SIMULATES, "* trainingruns"},
+    "view": {*SEES},
+    "edit": {*SEES, *ACTS, *STARTS, *DELETES, *SIMULATES},
+    "admin": {*SEES, *ACTS, *STARTS, *DELETES, *SIMULATES, "* trainingruns"},
 }
-"""What the roles of every cluster let users do with trainingruns; they write no status."""
+"""What each role lets people do: "VERB RESOURCE". The last three are those of every cluster."""
+QUESTIONS = (*sorted(PEOPLE["admin"]), "patch trainingruns/status", "update trainingruns/status")
 
 REFUSED = (
     ("aisandbox-operator", "secrets", "get", "it needs none"),

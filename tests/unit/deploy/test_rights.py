@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from aisandbox_access import ROLES, ClusterAuthorizer, Principal, Right
 from manifests import DEPLOY, Manifest, Manifests, rendered
-from rights import CLUSTER, NAMESPACED, RIGHTS, USERS
+from rights import CLUSTER, NAMESPACED, PEOPLE, QUESTIONS, RIGHTS, WITH_AUTH
 
-OVERLAYS = ("overlays/kind", "overlays/production")
+OVERLAYS = ("overlays/kind", "overlays/kind-tls-auth", "overlays/production")
 
 
 def _granted(manifests: Manifests) -> Iterator[tuple[str, str, str, str, str]]:
@@ -36,7 +38,8 @@ def _permissions(account: str, scope: str, rule: Manifest) -> Iterator[tuple[str
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_rights_are_those_of_the_table(overlay: str) -> None:
     granted = list(_granted(Manifests.of(overlay)))
-    assert sorted(granted) == sorted(each for right in RIGHTS for each in right.each())
+    rights = (*RIGHTS, *(WITH_AUTH if overlay.endswith("auth") else ()))
+    assert sorted(granted) == sorted(each for right in rights for each in right.each())
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -46,7 +49,8 @@ def test_rights_have_no_wildcard(overlay: str) -> None:
         for role in manifests.all(kind):
             for rule in role["rules"]:
                 values = [value for key in ("apiGroups", "resources", "verbs") for value in rule[key]]
-                assert not [value for value in values if "*" in value], role["metadata"]["name"]
+                of_admin = role["metadata"]["name"] == "aisandbox-admin" and rule["verbs"] == ["*"]
+                assert [value for value in values if "*" in value] == ["*"] * of_admin, role["metadata"]["name"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -55,8 +59,8 @@ def test_roles_are_bound_to_accounts_that_are_used(overlay: str) -> None:
     bound = {
         binding["roleRef"]["name"] for kind in ("RoleBinding", "ClusterRoleBinding") for binding in manifests.all(kind)
     }
-    aggregated = {role["metadata"]["name"] for role in manifests.all("ClusterRole") if _aggregates_to(role)}
-    assert bound == (manifests.names("Role") | manifests.names("ClusterRole")) - aggregated
+    for_people = {role["metadata"]["name"] for role in manifests.all("ClusterRole") if _aggregates_to(role)} | {*PEOPLE}
+    assert bound == (manifests.names("Role") | manifests.names("ClusterRole")) - for_people
     accounts = {pod["serviceAccountName"] for _, pod, _ in manifests.containers()}
     assert {account for account, *_ in _granted(manifests)} <= accounts
 
@@ -78,16 +82,45 @@ def _aggregates_to(role: Manifest) -> set[str]:
     return {key.removeprefix(prefix) for key, value in labels.items() if key.startswith(prefix) and value == "true"}
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-@pytest.mark.parametrize("role", USERS)
-def test_users_of_a_namespace_have_the_rights_of_their_role(overlay: str, role: str) -> None:
-    given: dict[str, set[str]] = {}
-    for each in Manifests.of(overlay).all("ClusterRole"):
-        for rule in each["rules"] if role in _aggregates_to(each) else ():
-            assert rule["apiGroups"] == ["aisandbox.dev"]
-            for resource in rule["resources"]:
-                given.setdefault(resource, set()).update(rule["verbs"])
-    assert given == {"trainingruns": set(USERS[role]), "trainingruns/status": {"get", "list", "watch"}}
+def _rules_of(role: str) -> list[Manifest]:
+    """Those of a role of ours, or of one of every cluster with what it takes up."""
+    roles = Manifests.of("overlays/kind").all("ClusterRole")
+    return [
+        rule for each in roles for rule in each["rules"] if role in {each["metadata"]["name"], *_aggregates_to(each)}
+    ]
+
+
+def _gives(rules: list[Manifest], verb: str, resource: str) -> bool:
+    return any(
+        rule["apiGroups"] == ["aisandbox.dev"] and resource in rule["resources"] and {verb, "*"} & {*rule["verbs"]}
+        for rule in rules
+    )
+
+
+@pytest.mark.parametrize("role", PEOPLE)
+def test_people_have_the_rights_of_their_role(role: str) -> None:
+    rules = _rules_of(role)
+    assert {each for each in QUESTIONS if _gives(rules, *each.split())} == PEOPLE[role]
+
+
+class Cluster:
+    """Answers SubjectAccessReviews by these rules."""
+
+    def __init__(self, rules: list[Manifest]) -> None:
+        self._rules = rules
+
+    async def create(self, path: str, review: Any) -> Any:
+        asked = review["spec"]["resourceAttributes"]
+        resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
+        return {"status": {"allowed": _gives(self._rules, asked["verb"], resource)}}
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_role_of_the_cluster_has_the_rights_of_the_role_of_the_same_name(role: str) -> None:
+    """As the service asks for them with AUTH=kubernetes, and has them itself with others."""
+    authorizer = ClusterAuthorizer(cast(Any, Cluster(_rules_of(f"aisandbox-{role}"))), "aisandbox")
+    found = {right for right in Right if await authorizer.allows(Principal("somebody"), right, None)}
+    assert found == ROLES[role]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -99,7 +132,7 @@ def test_second_installation_has_a_binding_of_its_own_for_its_own_account(overla
     second, first = Manifests(tuple(rendered(tmp_path))), Manifests.of(overlay)
     for manifests, namespace in ((first, "aisandbox"), (second, "team-b")):
         (binding,) = manifests.all("ClusterRoleBinding")
-        assert [each["namespace"] for each in binding["subjects"]] == [namespace]
+        assert {each["namespace"] for each in binding["subjects"]} == {namespace}
         assert binding["metadata"]["name"] == namespace
         assert manifests.one("ClusterRole", binding["roleRef"]["name"])
         for each in manifests.all("RoleBinding"):

@@ -16,7 +16,14 @@ from manifests import DEPLOY, Manifest, Manifests, rendered
 
 OLDEST = "1.31"
 """As docs/kubernetes.md says."""
-FOLDERS = ("overlays/kind", "overlays/kind-tls", "overlays/production", "samples/simulator", "samples/runs")
+FOLDERS = (
+    "overlays/kind",
+    "overlays/kind-tls",
+    "overlays/kind-tls-auth",
+    "overlays/production",
+    "samples/simulator",
+    "samples/runs",
+)
 COMPONENTS = tuple(f"components/{folder.name}" for folder in sorted((DEPLOY / "components").iterdir()))
 
 

@@ -39,7 +39,7 @@ class Watched(Mapping[str, str]):
         return len(self.values_)
 
 
-@pytest.fixture(params=["overlays/kind", "overlays/kind-tls", "overlays/production"])
+@pytest.fixture(params=["overlays/kind", "overlays/kind-tls-auth", "overlays/production"])
 def manifests(request: pytest.FixtureRequest) -> Manifests:
     return Manifests.of(request.param)
 
