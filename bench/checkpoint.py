@@ -79,7 +79,9 @@ def measure(transitions: int, size: int, folder: Path) -> Cost:
     plain = [write_plainly(folder / "plain", published.manifest.size) for _ in range(REPETITIONS)]
     del model
     before = peak_megabytes()
-    checkpoints.load(published.path, FastDQN, vectorized(lambda: Wide(size), 1), "cpu")
+    checkpoints.load(
+        checkpoints.CheckpointFiles.in_folder(published.path), FastDQN, vectorized(lambda: Wide(size), 1), "cpu"
+    )
     stop = statistics.median(seconds)
     between = effective_checkpoint_interval(SPEC) / speed
     megabytes = published.manifest.size / 1e6

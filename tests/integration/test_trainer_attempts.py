@@ -17,7 +17,9 @@ import torch
 from aisandbox_crds.spec import Algorithm, Environment, Evaluation, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
-from aisandbox_model_store import DiskFull, RunFolder, RunStore, Writer
+from aisandbox_model_store import CheckpointKey, DiskFull, RunFolder, RunStore, Writer, is_signed
+from aisandbox_model_store.manifest import describe_folder
+from aisandbox_model_store.signatures import SIGNATURE, signed
 from aisandbox_trainer.run import attempt as attempts
 from aisandbox_trainer.run.attempt import run_attempt
 from aisandbox_trainer.runtime.progress import Progress
@@ -72,6 +74,8 @@ class Runs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.uid = ""
+        self.key: str | None = None
+        self.accept_unsigned = False
         self.stop = Stop()
 
     @property
@@ -113,6 +117,8 @@ class Runs:
             models_dir=self.folder,
             checkpoint_dir=self.folder,
             termination_message_path=self.folder / "message",
+            checkpoint_key=self.key,
+            accept_unsigned_checkpoints=self.accept_unsigned,
         )
         return run_attempt(start, self.stop, Settings(disk_patience=0.2, earlier_run_patience=0.2))
 
@@ -546,3 +552,53 @@ def test_policy_fits_what_is_observed_and_is_restored(runs: Runs, kind: str, alg
     assert runs.attempt(environment, algorithm, total=16, every=16, n_steps=8, evaluation=Evaluation(0, 1)) == 0
     assert runs.attempt(environment, algorithm, total=32, every=16, n_steps=8, evaluation=Evaluation(0, 1)) == 0
     assert runs.run.model("final").timesteps >= 32
+
+
+KEY = "5a" * 32
+RAN: list[str] = []
+
+
+class Foreign:
+    """Code in the place of what a checkpoint has pickled."""
+
+    def __reduce__(self) -> Any:
+        return RAN.append, ("foreign code",)
+
+
+@pytest.mark.parametrize("name", ["state.pkl", "vecnormalize.pkl"])
+def test_what_another_program_has_pickled_is_not_unpickled(runs: Runs, name: str) -> None:
+    def stop_at(step: int) -> None:
+        if step == 200:
+            runs.stop.request()
+
+    runs.key = KEY
+    assert runs.attempt(scripted(stop_at), total=512, every=64, normalize="true") == 143
+    newest, before = runs.run.checkpoints()[:2]
+    (newest.path / name).write_bytes(pickle.dumps(Foreign()))
+    details = {key: value for key, value in newest.manifest.details.items() if key != SIGNATURE}
+    (newest.path / "manifest.json").unlink()
+    manifest = describe_folder(newest.path, "checkpoint", newest.timesteps, details)
+    forged = signed(manifest, CheckpointKey(b"of another run"))
+    (newest.path / "manifest.json").write_bytes(forged.to_bytes())
+
+    steps: list[int] = []
+    assert runs.attempt(scripted(steps.append), total=512, every=64, normalize="true") == 0
+    assert RAN == []
+    assert len(steps) == 512 - before.timesteps
+    (reason,) = runs.run.checkpoints_path.glob("damaged-*/reason.txt")
+    assert "manifest.json was not made with the key of this run" in reason.read_text()
+
+
+def test_run_that_began_before_there_were_keys_continues(runs: Runs) -> None:
+    def stop_at(step: int) -> None:
+        if step == 200:
+            runs.stop.request()
+
+    assert runs.attempt(scripted(stop_at), total=256, every=64) == 143
+    begun = runs.run.checkpoints()[0].timesteps
+    runs.key, runs.accept_unsigned = KEY, True
+    steps: list[int] = []
+    assert runs.attempt(scripted(steps.append), total=256, every=64) == 0
+    assert len(steps) == 256 - begun
+    newest = runs.run.checkpoints()[0]
+    assert is_signed(newest.manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aisandbox_api.local.launcher import TRAINER_COMMAND
 from aisandbox_api.local.warm_launcher import TrainerProgram
 from aisandbox_crds.spec import Algorithm, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_crds.trainer_exit import TerminationMessage
@@ -25,11 +27,13 @@ ENDLESS = 10**9
 PROGRAM = TrainerProgram()
 
 
-def _start(folder: Path, run_id: str, total: int, stop_with_parent: bool = False) -> dict[str, str]:
+def _start(
+    folder: Path, run_id: str, total: int, stop_with_parent: bool = False, environment: str = "CartPole-v1"
+) -> dict[str, str]:
     spec = TrainingRunSpec(
         algorithm=Algorithm.PPO,
         total_timesteps=total,
-        environment=GymnasiumEnvironment("CartPole-v1"),
+        environment=GymnasiumEnvironment(environment),
         seed=1,
         hyperparameters={"n_steps": "64", "batch_size": "64", "n_epochs": "1"},
     )
@@ -118,7 +122,9 @@ class WarmServer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.server = ForkServer([PROGRAM.preload])
-        self.server.start()
+        (folder / "planted.py").write_text("raise SystemExit('planted code was run')")
+        with contextlib.chdir(folder):  # the service's working directory
+            self.server.start()
         self.ended = threading.Thread(target=self.server.wait)
         self.ended.start()
 
@@ -126,8 +132,8 @@ class WarmServer:
         with (self.folder / log).open("ab") as output:
             return self.server.fork(function, arguments, output.fileno())
 
-    def run(self, run_id: str, total: int) -> ForkedProcess:
-        return self.fork(PROGRAM.run, _start(self.folder, run_id, total), log=f"{run_id}.log")
+    def run(self, run_id: str, total: int, environment: str = "CartPole-v1") -> ForkedProcess:
+        return self.fork(PROGRAM.run, _start(self.folder, run_id, total, environment=environment), log=f"{run_id}.log")
 
     def message(self, run_id: str) -> TerminationMessage:
         path = self.folder / f"{run_id}.message"
@@ -156,6 +162,20 @@ def test_forked_attempt_trains_to_its_end(warm: WarmServer) -> None:
     assert RunStore(warm.folder).run("quick").model("final").timesteps == 128
     lines = [json.loads(line) for line in (warm.folder / "quick.log").read_text().splitlines()]
     assert lines[-1]["event"] == "attempt ended"
+
+
+def test_forked_attempt_imports_no_module_of_the_services_working_directory(warm: WarmServer) -> None:
+    assert warm.run("planted", 128, "planted:Own-v0").read_exit_code() == 78
+    failure = warm.message("planted").failure
+    assert failure is not None
+    assert "No module named 'planted'" in failure.message
+
+
+def test_new_process_of_a_trainer_imports_no_module_of_its_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "planted.py").write_text("")
+    command = [*TRAINER_COMMAND[: TRAINER_COMMAND.index("-m")], "-c", "import planted"]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "No module named 'planted'" in process.stderr
 
 
 def test_forked_attempt_that_was_killed_has_the_exit_code_of_its_signal(warm: WarmServer) -> None:

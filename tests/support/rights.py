@@ -39,6 +39,8 @@ RIGHTS = (
     Right("aisandbox-operator", "batch", "jobs", ("delete",), "cancel, and a finished Job after its time to live"),
     Right("aisandbox-operator", "", "pods", ("list", "watch"), "why a trainer does not start, how it ended"),
     Right("aisandbox-operator", "", "pods/status", ("patch",), "a pod that is deleted is no failure of its trainer"),
+    Right("aisandbox-operator", "", "secrets", ("create",), "the keys of runs"),
+    Right("aisandbox-operator", "", "secrets/aisandbox-checkpoint-secret", ("get",), "what keys are derived from"),
     Right("aisandbox-operator", "events.k8s.io", "events", ("create",), "transitions, for kubectl describe"),
     Right("aisandbox-operator", "events.k8s.io", "events", ("list",), "why no pod of a Job can be created"),
     Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("list", "watch"), "the cache that answers all calls"),
@@ -113,7 +115,7 @@ PEOPLE = {
 QUESTIONS = (*sorted(PEOPLE["admin"]), "patch trainingruns/status", "update trainingruns/status")
 
 REFUSED = (
-    ("aisandbox-operator", "secrets", "get", "it needs none"),
+    ("aisandbox-operator", "secrets", "get", "it reads its own only"),
     ("aisandbox-operator", "pods", "create", "Jobs do that"),
     ("aisandbox-operator", "pods", "delete", "Jobs do that"),
     ("aisandbox-operator", "trainingruns.aisandbox.dev", "patch", "the spec is the user's"),

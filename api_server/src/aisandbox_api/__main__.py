@@ -43,6 +43,8 @@ environment variables:
   MAX_STREAMS_PER_PEER  streams that one address may have open (2000)
   MAX_CONNECTIONS       of a port; one more is closed at once (1/2 of the files that it may open)
   MAX_CONNECTIONS_PER_PEER  those of one address (3/4 of those of a port)
+  ENVIRONMENT_MODULES   modules that Gymnasium ids may name, as my_envs,lab.*; * means all (local: all, or none with
+                        AUTH or INSECURE; kubernetes: all)
   DEFAULT_DEADLINE_SECONDS  how long a run that a start call begins may train (no limit)
 
 only with AUTH, of one owner; 0 means any number:

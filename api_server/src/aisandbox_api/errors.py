@@ -4,7 +4,8 @@
     ├── StartupError               the service cannot start; permanent until its administrator acts
     │   ├── AddressInUse           the address cannot be listened on
     │   ├── ModelsDirInUse         another service uses MODELS_DIR
-    │   └── ModelsDirNotWritable   MODELS_DIR cannot be written to
+    │   ├── ModelsDirNotWritable   MODELS_DIR cannot be written to
+    │   └── SecretUnreadable       the secret for the keys of runs is damaged
     ├── InvalidRequest             fields of a request break rules; permanent
     ├── RunUnknown                 there is no such run; permanent
     ├── RunDone                    the run has ended, so it cannot be cancelled, suspended or resumed; permanent
@@ -67,6 +68,16 @@ class ModelsDirNotWritable(StartupError):
         super().__init__(
             f"MODELS_DIR {models_dir} cannot be written to: {why.strerror or why}. Give this user write permission, "
             "free some space, or set MODELS_DIR to another folder."
+        )
+
+
+class SecretUnreadable(StartupError):
+    """The file with the secret of which the keys of runs are derived cannot be read; ``why`` is the cause."""
+
+    def __init__(self, path: object, why: Exception) -> None:
+        super().__init__(
+            f"{path} cannot be read: {why}. Restore it from a backup. Without it unfinished runs cannot read the "
+            "checkpoints that they have signed: if you remove the file, they begin from scratch."
         )
 
 

@@ -288,6 +288,7 @@ class Server:
             rights=self._callers.rights,
             limits=OwnerLimits(settings.quotas),
             default_deadline_seconds=settings.default_deadline_seconds,
+            modules=settings.allowed_modules,
         )
         training = handlers(POLICY_TRAINER, self._training, gate)
         add_service(self._grpc, POLICY_TRAINER, {**training, **self._policy_handlers()})

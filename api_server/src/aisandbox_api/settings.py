@@ -29,6 +29,8 @@ from aisandbox_process import (
 )
 from aisandbox_process.tls import ServerFiles, server_files
 
+from aisandbox_api.environment_modules import ANY, SETTING, read_patterns
+
 BACKENDS = ("local", "kubernetes")
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "[::1]", "localhost")
 LAUNCHERS = ("warm", "process")
@@ -160,6 +162,21 @@ class Settings:
     default_deadline_seconds: int = 0
     """The activeDeadlineSeconds of runs that a start call begins, up to 10 years; 0: none."""
 
+    environment_modules: tuple[str, ...] | None = None
+    """Patterns of the modules that Gymnasium ids may name ("my_package:MyEnv-v0"), with commas, as ``my_envs,lab.*``.
+
+    None: with the local backend any, if only this machine may call and callers are not asked who they are, else none;
+    with the Kubernetes backend any, since a trainer's pod has its image's modules and nobody else's files.
+    """
+
+    @property
+    def allowed_modules(self) -> tuple[str, ...]:
+        """The patterns, with the default in the place of None."""
+        if self.environment_modules is not None:
+            return self.environment_modules
+        is_private = is_loopback(self.grpc_host) and self.access.auth == "off" and not self.access.insecure
+        return ANY if is_private or self.backend == "kubernetes" else ()
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the variables; an empty one counts as unset. Raises InvalidSetting naming the variable."""
@@ -199,6 +216,7 @@ class Settings:
             access=AccessSettings.from_environ(environ),
             quotas=_quotas(environ),
             default_deadline_seconds=whole_number(environ, "DEFAULT_DEADLINE_SECONDS", 0, 0, 10 * 365 * 86_400),
+            environment_modules=_modules(environ),
             metrics_port=port(environ, "METRICS_PORT", 0) if environ.get("METRICS_PORT") else None,
             simulator_diagnostics=switch(
                 environ, DIAGNOSTICS, default=grpc_host in LOOPBACK_HOSTS and backend == "local"
@@ -241,6 +259,15 @@ def _launcher(environ: Mapping[str, str], default: str) -> str:
     if launcher == "warm" and os.name != "posix":
         raise InvalidSetting("TRAINER_LAUNCHER", "warm needs fork, which this system does not have; use process")
     return launcher
+
+
+def _modules(environ: Mapping[str, str]) -> tuple[str, ...] | None:
+    text = environ.get(SETTING) or ""
+    try:
+        return read_patterns(text) if text else None
+    except ValueError as error:
+        rule = "must be names of modules with commas, such as my_envs,lab.*; * means all"
+        raise InvalidSetting(SETTING, f"{rule}, got {str(error)[:80]!r}") from None
 
 
 def _origins(environ: Mapping[str, str]) -> tuple[str, ...]:

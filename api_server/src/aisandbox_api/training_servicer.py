@@ -31,6 +31,7 @@ from aisandbox_model_store import RunStore
 from aisandbox_api.admission_checks import check_environment, check_output
 from aisandbox_api.backend import Backend
 from aisandbox_api.default_environment import environment_to_train
+from aisandbox_api.environment_modules import ANY, check_environment_module
 from aisandbox_api.errors import InvalidRequest, RequestIdTaken, RunUnknown
 from aisandbox_api.owner_quotas import OwnerLimits
 from aisandbox_api.requests import given_run_id, list_query, new_run, page_token
@@ -80,7 +81,8 @@ class TrainingServicer:
 
     ``adapter_address``: of the service's own adapter; None: the default environment of a run is the fake one.
     ``rights``: who may do what with a run; None: everybody everything. ``limits``: what an owner may have, where
-    callers are asked who they are. ``default_deadline_seconds``: of the runs that are started; 0: none.
+    callers are asked who they are. ``default_deadline_seconds``: of the runs that are started; 0: none. ``modules``:
+    patterns of the modules that Gymnasium ids may name.
     """
 
     def __init__(
@@ -93,12 +95,14 @@ class TrainingServicer:
         rights: RunRights | None = None,
         limits: OwnerLimits | None = None,
         default_deadline_seconds: int = 0,
+        modules: Sequence[str] = ANY,
     ) -> None:
         self._backend = backend
         self._store = store
         self._random = random
         self._limits = limits
         self._deadline = default_deadline_seconds or None
+        self._modules = modules
         self._rights = rights or RunRights(Gate(), backend)
         self._adapter_address = adapter_address
         self._check = check
@@ -213,6 +217,7 @@ class TrainingServicer:
             return await self._create(run, start)
 
     async def _create(self, run: TrainingRun, start: _Start) -> TrainingRun:
+        check_environment_module(run.spec, self._modules)
         environment = environment_to_train(run, self._adapter_address)
         await self._check(replace(run.spec, environment=environment))
         run = await self._with_starting_point(run)

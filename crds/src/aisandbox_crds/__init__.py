@@ -5,6 +5,7 @@ What other members may use is exported here; the modules are internal. Needs onl
 """
 
 from aisandbox_crds.algorithms import ALGORITHMS, AlgorithmTraits, has_parameter, trained_algorithm
+from aisandbox_crds.checkpoint_keys import InstallationSecret
 from aisandbox_crds.codec import (
     ENVIRONMENT_KINDS,
     camel_case,
@@ -110,7 +111,7 @@ from aisandbox_crds.trainer_exit import (
     deadline_failure,
     explain_exit,
 )
-from aisandbox_crds.trainer_start import TRAINER_NUMBERS, TrainerStart, spec_for_trainer
+from aisandbox_crds.trainer_start import SECRET_VARIABLES, TRAINER_NUMBERS, TrainerStart, spec_for_trainer
 from aisandbox_crds.trainingrun import (
     API_VERSION,
     EXPERIMENT_ANNOTATION,
@@ -144,6 +145,7 @@ __all__ = [
     "REQUEST_ANNOTATION",
     "REQUEST_DIGEST_ANNOTATION",
     "RUN_LABEL",
+    "SECRET_VARIABLES",
     "SMALLEST_IMAGE",
     "TRAINER_NUMBERS",
     "VERSION",
@@ -171,6 +173,7 @@ __all__ = [
     "GrpcEnvironment",
     "GymnasiumEnvironment",
     "Hyperparameters",
+    "InstallationSecret",
     "InvalidRun",
     "Lesson",
     "LessonEnd",

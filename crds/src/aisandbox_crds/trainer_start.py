@@ -6,6 +6,7 @@ Owns their names and forms. Must not know who starts trainers (a Job's pod templ
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,11 @@ TRAINER_NUMBERS = (
 itself, because a trainer that cannot read them fails its run."""
 
 
+SECRET_VARIABLES = ("PROGRESS_TOKEN", "CHECKPOINT_KEY")
+"""Variables that a trainer takes out of its environment once it has read them: the code of its run needs neither."""
+_KEY = re.compile("[0-9a-f]{64}")
+
+
 @dataclass(frozen=True, slots=True)
 class TrainerStart:
     """One attempt at a run.
@@ -38,7 +44,9 @@ class TrainerStart:
     ``progress_address`` None: progress is not reported.
     With ``progress_ca_file`` that is reached by TLS, with a certificate signed by one of the authorities in that file.
     The token is in ``progress_token`` or, where it is renewed, in ``progress_token_file``, read before each use.
-    ``stop_with_parent``: end of file on stdin means SIGTERM.
+    ``stop_with_parent``: end of file on stdin means SIGTERM. ``checkpoint_key``: hexadecimal, what this run signs its
+    checkpoints with, and reads them only if they are; None: they are neither signed nor checked. With
+    ``accept_unsigned_checkpoints`` those without a keyed digest are read too, because the run began before keys.
     """
 
     run_id: str
@@ -54,6 +62,8 @@ class TrainerStart:
     log_level: str = "info"
     stop_with_parent: bool = False
     run_uid: str = ""
+    checkpoint_key: str | None = None
+    accept_unsigned_checkpoints: bool = False
 
     def to_environ(self) -> dict[str, str]:
         """The variables to set for the trainer; what is None is left out."""
@@ -71,6 +81,8 @@ class TrainerStart:
             "TERMINATION_MESSAGE_PATH": self.termination_message_path,
             "LOG_LEVEL": self.log_level,
             "STOP_WITH_PARENT": "true" if self.stop_with_parent else "false",
+            "CHECKPOINT_KEY": self.checkpoint_key,
+            "ACCEPT_UNSIGNED_CHECKPOINTS": "true" if self.accept_unsigned_checkpoints else None,
         }
         return {name: str(value) for name, value in values.items() if value is not None}
 
@@ -95,9 +107,11 @@ class TrainerStart:
             errors.append(
                 FieldError("LOG_LEVEL", f"must be one of {', '.join(LOG_LEVELS)}, got {short_repr(log_level)}")
             )
-        stop = (environ.get("STOP_WITH_PARENT") or "false").lower()
-        if stop not in ("true", "false"):
-            errors.append(FieldError("STOP_WITH_PARENT", f"must be true or false, got {short_repr(stop)}"))
+        stop = _read_switch(environ, "STOP_WITH_PARENT", errors)
+        unsigned = _read_switch(environ, "ACCEPT_UNSIGNED_CHECKPOINTS", errors)
+        key = environ.get("CHECKPOINT_KEY") or None
+        if key is not None and not _KEY.fullmatch(key):
+            errors.append(FieldError("CHECKPOINT_KEY", "must be 64 hexadecimal digits"))
         spec = _read_spec(_read(environ, "RUN_SPEC", errors), errors)
         if errors or spec is None:
             raise InvalidRun(errors)
@@ -113,8 +127,10 @@ class TrainerStart:
             progress_ca_file=_path(environ.get("PROGRESS_CA_FILE")),
             termination_message_path=_path(environ.get("TERMINATION_MESSAGE_PATH")),
             log_level=log_level,
-            stop_with_parent=stop == "true",
+            stop_with_parent=stop,
             run_uid=environ.get("RUN_UID", ""),
+            checkpoint_key=key,
+            accept_unsigned_checkpoints=unsigned,
         )
 
 
@@ -143,6 +159,13 @@ def _read(environ: Mapping[str, str], name: str, errors: list[FieldError]) -> st
     if not value:
         errors.append(FieldError(name, "the variable is not set"))
     return value
+
+
+def _read_switch(environ: Mapping[str, str], name: str, errors: list[FieldError]) -> bool:
+    value = (environ.get(name) or "false").lower()
+    if value not in ("true", "false"):
+        errors.append(FieldError(name, f"must be true or false, got {short_repr(value)}"))
+    return value == "true"
 
 
 def _read_spec(text: str, errors: list[FieldError]) -> TrainingRunSpec | None:

@@ -32,6 +32,7 @@ from aisandbox_model_store.regular_file import open_regular, read_regular
 from aisandbox_model_store.run_folder import RunFolder
 from aisandbox_model_store.run_store import RunStore
 from aisandbox_model_store.selection import ModelSelector, Pointer, parse_selector
+from aisandbox_model_store.signatures import CheckpointKey, is_signed
 from aisandbox_model_store.starting_points import StartingPoint, file_digest, find_file, find_published
 from aisandbox_model_store.writer import Writer
 
@@ -41,6 +42,7 @@ __all__ = [
     "RUNS_FOLDER",
     "RUN_ID_REQUIRED",
     "Bundle",
+    "CheckpointKey",
     "CheckpointNotFound",
     "Damaged",
     "DiskFull",
@@ -66,6 +68,7 @@ __all__ = [
     "file_digest",
     "find_file",
     "find_published",
+    "is_signed",
     "open_regular",
     "parse_selector",
     "read_regular",

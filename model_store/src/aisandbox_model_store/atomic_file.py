@@ -20,21 +20,26 @@ _FULL_BYTES = 1 << 20
 """Below this number of free bytes a failed write means a full disk, whatever its exception (torch: RuntimeError)."""
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, is_private: bool = False) -> None:
     """Replace the file ``path`` by one that holds ``data``, durably; its folder must exist.
+
+    ``is_private``: only the owner may read it.
 
     Readers see the old bytes or the new ones. Raises DiskFull, or OSError; then the old file is untouched.
     """
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
     with remove_on_error(temporary), raise_disk_full(path.parent):  # checked before the temporary is removed
-        write_durably(temporary, data)
+        write_durably(temporary, data, 0o600 if is_private else 0o666)
         os.replace(temporary, path)
     sync_folder(path.parent)
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a new file and flush it to the disk. Raises FileExistsError, OSError."""
-    with open(path, "xb") as file:
+def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a new file, with the permissions that ``mode`` and the umask leave, and flush it to the disk.
+
+    Raises FileExistsError, OSError.
+    """
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

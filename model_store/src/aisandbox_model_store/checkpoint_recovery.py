@@ -16,10 +16,13 @@ from aisandbox_model_store.atomic_file import sync_folder, write_durably
 from aisandbox_model_store.errors import Damaged
 from aisandbox_model_store.layout import MANIFEST_FILE, REASON_FILE
 from aisandbox_model_store.manifest import verify_folder
+from aisandbox_model_store.signatures import CheckpointKey, signature_problem
 
 
 def newest_intact_checkpoint(
-    checkpoints_path: Path, on_damaged: Callable[[str, str], None] | None = None
+    checkpoints_path: Path,
+    on_damaged: Callable[[str, str], None] | None = None,
+    key: CheckpointKey | None = None,
 ) -> Published | None:
     """Return the newest checkpoint whose every byte is as published, or None; see RunFolder.newest_checkpoint."""
     intact: Published | None = None
@@ -28,7 +31,7 @@ def newest_intact_checkpoint(
     for name in artifact_names(checkpoints_path):
         folder = checkpoints_path / name
         try:
-            intact = _read_verified(folder)
+            intact = _read_verified(folder, key)
             break
         except FileNotFoundError:
             if folder.is_dir():
@@ -46,19 +49,21 @@ def newest_intact_checkpoint(
     return intact
 
 
-def _read_verified(folder: Path) -> Published:
+def _read_verified(folder: Path, key: CheckpointKey | None) -> Published:
     """Return the checkpoint after reading all of it; tries again if the disk fails once. Raises Damaged, OSError."""
     try:
-        return _read_and_compare(folder)
+        return _read_and_compare(folder, key)
     except Damaged as error:
         if not isinstance(error.__cause__, OSError):
             raise
-        return _read_and_compare(folder)
+        return _read_and_compare(folder, key)
 
 
-def _read_and_compare(folder: Path) -> Published:
+def _read_and_compare(folder: Path, key: CheckpointKey | None) -> Published:
     try:
         published = read_published(folder)
+        if key is not None and (problem := signature_problem(published.manifest, key)):
+            raise Damaged(folder, problem)
         verify_folder(folder, published.manifest)
     except OSError as error:
         raise_if_damage(folder, error)

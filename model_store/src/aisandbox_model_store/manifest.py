@@ -135,12 +135,17 @@ def verify_folder(folder: Path, manifest: Manifest) -> None:
 def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
     """Return the verified bytes of every file, each read once. Raises Damaged, OSError."""
     check_names(folder, manifest)
-    files = {}
-    for name, entry in manifest.files.items():
-        data = read_regular(folder / name, entry.size)
-        _check(folder, name, entry, FileEntry(len(data), hashlib.sha256(data).hexdigest()))
-        files[name] = data
-    return files
+    return {name: read_file(folder, manifest, name) for name in manifest.files}
+
+
+def read_file(folder: Path, manifest: Manifest, name: str) -> bytes:
+    """Return the verified bytes of one file, read once. Raises Damaged, also if it has no such file, OSError."""
+    entry = manifest.files.get(name)
+    if entry is None:
+        raise Damaged(folder, f"{name} is missing")
+    data = read_regular(folder / name, entry.size)
+    _check(folder, name, entry, FileEntry(len(data), hashlib.sha256(data).hexdigest()))
+    return data
 
 
 def check_names(folder: Path, manifest: Manifest) -> None:

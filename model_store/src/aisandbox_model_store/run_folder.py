@@ -22,10 +22,11 @@ from aisandbox_model_store.artifacts import (
 from aisandbox_model_store.checkpoint_recovery import newest_intact_checkpoint
 from aisandbox_model_store.errors import CheckpointNotFound, Damaged, InvalidSelector, ModelNotFound, RunNotFound
 from aisandbox_model_store.layout import LOGS_FOLDER, MODELS_FOLDER, RECORD_FILE, SOURCE_FILE, WEIGHTS_FOLDER
-from aisandbox_model_store.manifest import read_files, verify_folder
+from aisandbox_model_store.manifest import read_file, read_files, verify_folder
 from aisandbox_model_store.ownership import uid_of
 from aisandbox_model_store.regular_file import read_regular
 from aisandbox_model_store.selection import ModelSelector, Pointer, decode_pointer, parse_selector
+from aisandbox_model_store.signatures import CheckpointKey
 
 if TYPE_CHECKING:
     from aisandbox_model_store.writer import Writer
@@ -89,16 +90,17 @@ class RunFolder:
                 return owner
         return ""
 
-    def claim(self, attempt: int | None, uid: str = "") -> Writer:
+    def claim(self, attempt: int | None, uid: str = "", key: CheckpointKey | None = None) -> Writer:
         """Claim the run for an attempt, None: the next one, and return the writer that publishes for it.
 
         From the return on, no older attempt can publish anything; half-written files of older attempts are removed.
-        With a ``uid``, the folder of an earlier run of the same name is renamed first, and nothing of it is used.
+        With a ``uid``, the folder of an earlier run of the same name is renamed first, and nothing of it is used. With
+        a ``key``, checkpoints get a keyed digest.
         Raises Fenced if a newer attempt has claimed the run, RunReplaced if a newer run has, DiskFull, OSError.
         """
         from aisandbox_model_store.writer import claim  # here, because a writer also reads: it imports this module
 
-        return claim(self, attempt, uid)
+        return claim(self, attempt, uid, key)
 
     def models(self) -> list[Published]:
         """Return the published models, newest first; a folder whose manifest cannot be read is left out."""
@@ -151,6 +153,10 @@ class RunFolder:
     def verify(self, published: Published) -> None:
         """Compare every byte of an artifact with its manifest. Raises Damaged, OSError."""
         verify_folder(published.path, published.manifest)
+
+    def read(self, published: Published, name: str) -> bytes:
+        """Return the contents of a file of an artifact, read once and then compared. Raises Damaged, OSError."""
+        return read_file(published.path, published.manifest, name)
 
     def pointer(self, name: str) -> Pointer | None:
         """Return what ``name`` (latest, best, final) points to now, or None. Raises Damaged, OSError."""
@@ -224,11 +230,15 @@ class RunFolder:
         except (OSError, Damaged):
             return None
 
-    def newest_checkpoint(self, on_damaged: Callable[[str, str], None] | None = None) -> Published | None:
+    def newest_checkpoint(
+        self, on_damaged: Callable[[str, str], None] | None = None, key: CheckpointKey | None = None
+    ) -> Published | None:
         """Return the newest checkpoint whose every byte is as published, or None. For the trainer: reads all of it.
+
+        With a ``key``, one that the run with this key has not written counts as damaged.
 
         A damaged one is renamed to damaged-STEP-... with the reason in reason.txt, ``on_damaged`` is called with its
         name and the reason, and the next older one is tried. Raises OSError for an error that says nothing of a
         checkpoint, such as a missing permission, and if the disk fails and no intact checkpoint is left.
         """
-        return newest_intact_checkpoint(self.checkpoints_path, on_damaged)
+        return newest_intact_checkpoint(self.checkpoints_path, on_damaged, key)

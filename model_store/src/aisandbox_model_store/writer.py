@@ -39,12 +39,13 @@ from aisandbox_model_store.manifest import describe_folder, digest_of, verify_fo
 from aisandbox_model_store.ownership import check_owner, take_ownership
 from aisandbox_model_store.run_folder import MODEL_DETAIL, RunFolder
 from aisandbox_model_store.selection import Pointer, encode_pointer
+from aisandbox_model_store.signatures import CheckpointKey, signed
 
 _TEMPORARY = re.compile(r"\.tmp-([0-9]+)-[0-9a-f]+")
 _REMOVED = ".gone-"
 
 
-def claim(run: RunFolder, attempt: int | None, uid: str = "") -> Writer:
+def claim(run: RunFolder, attempt: int | None, uid: str = "", key: CheckpointKey | None = None) -> Writer:
     """Claim ``run`` for ``attempt``; see :meth:`RunFolder.claim`."""
     if attempt is not None and attempt < 0:
         raise ValueError(f"attempt: must not be negative, got {attempt}")
@@ -56,7 +57,7 @@ def claim(run: RunFolder, attempt: int | None, uid: str = "") -> Writer:
             create_folder(folder)
         attempt = claim_attempt(attempts, attempt)
         sync_folder(attempts)
-    writer = Writer(run, attempt, uid)
+    writer = Writer(run, attempt, uid, key)
     writer.check_fencing_token()
     _remove_leftovers(run, attempt)
     return writer
@@ -82,7 +83,7 @@ def _remove_atomically(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Publishes for attempt ``attempt`` of ``run``.
+    """Publishes for attempt ``attempt`` of ``run``. ``key``: what checkpoints are signed with; None: nothing.
 
     Every method raises Fenced once a newer attempt has claimed the run (RunReplaced once a newer run of its name has),
     DiskFull when there is no space, or OSError; then nothing half-written stays and what was published before is
@@ -92,6 +93,7 @@ class Writer:
     run: RunFolder
     attempt: int
     uid: str = ""
+    key: CheckpointKey | None = None
 
     def check_fencing_token(self) -> None:
         """Raise Fenced if a newer attempt has claimed the run, RunReplaced if a newer run has."""
@@ -142,6 +144,8 @@ class Writer:
         if not 0 <= timesteps < 10**18:
             raise InvalidArtifact(str(timesteps), "timesteps must be 0 to 10^18")
         manifest = describe_folder(folder, kind, timesteps, details)
+        if self.key is not None and kind == "checkpoint":
+            manifest = signed(manifest, self.key)
         data = manifest.to_bytes()
         parent = folder.parent
         if (same := self._already_published(parent, timesteps, digest_of(data))) is not None:

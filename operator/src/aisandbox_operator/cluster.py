@@ -31,6 +31,7 @@ class Cluster:
         self._runs = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/trainingruns"
         self._jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
+        self._secrets = f"/api/v1/namespaces/{namespace}/secrets"
         self._events = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
 
     async def run(self, name: str) -> Json | None:
@@ -116,6 +117,14 @@ class Cluster:
         metadata = {"name": run.name, "uid": run.uid, "resourceVersion": run.resource_version}
         body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": dict(fields)}
         return await self._client.apply(f"{self._runs}/{run.name}/status", body)
+
+    async def secret(self, name: str) -> Json | None:
+        """The Secret of that name; the operator may read that of the installation only."""
+        return await self._get(f"{self._secrets}/{name}")
+
+    async def create_secret(self, manifest: Json) -> None:
+        """Creates a Secret; one of its name is a Conflict."""
+        await self._client.create(self._secrets, manifest)
 
     async def create_event(self, run: ObservedRun, event: Event, time: str) -> None:
         """Creates an event about the run, unless it exists already."""

@@ -33,6 +33,8 @@ from aisandbox_operator.settings import Settings
 OPERATOR = "aisandbox-operator"
 """The field manager of Jobs and of the operator's part of a status, and a label of Jobs."""
 CONTAINER = "trainer"
+KEY_ENTRY = "key"
+"""The entry of a run's Secret with the key that it signs checkpoints with."""
 DEFAULT_CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
 """On a pod: the container that kubectl means if a person names none."""
 FAILURES_BEFORE_ANNOTATION = f"{GROUP}/failures-before"
@@ -68,6 +70,17 @@ class JobOrigin:
     spec: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeySource:
+    """The Secret with the key that a run signs its checkpoints with.
+
+    ``accepts_unsigned``: the run began before there were keys.
+    """
+
+    secret: str
+    accepts_unsigned: bool = False
+
+
 def job_manifest(
     name: str,
     uid: str,
@@ -78,16 +91,19 @@ def job_manifest(
     run_labels: Mapping[str, str] | None = None,
     files_uid: str = "",
     generation: int = 0,
+    key: KeySource | None = None,
 ) -> Manifest:
     """The Job of the run with this name and uid.
 
     ``failures_before``: what earlier Jobs of the run have spent of its backoff limit; the Job gets the rest.
     ``run_labels``: those of the run's metadata; the Job gets Kueue's of them. ``files_uid``: the uid that the run's
-    files belong to, if that is another one. ``generation``: the run's.
+    files belong to, if that is another one. ``generation``: the run's. ``key``: None: checkpoints are not signed.
     """
     labels = {**wanted_labels(spec, run_labels or {}), **own_labels(name)}
     template = _template(name, files_uid or uid, spec, settings)
-    origin = _origin(template, spec)
+    origin = _origin(template, spec)  # without the key, which is no wish of the run or the administrator
+    if key is not None:
+        _add_key(template, key)
     job_spec: Manifest = {
         "parallelism": 1,
         "completions": 1,
@@ -115,6 +131,15 @@ def job_manifest(
         },
         "spec": job_spec,
     }
+
+
+def _add_key(template: Manifest, key: KeySource) -> None:
+    source = {"secretKeyRef": {"name": key.secret, "key": KEY_ENTRY}}
+    variables = [{"name": "CHECKPOINT_KEY", "valueFrom": source}]
+    if key.accepts_unsigned:
+        variables.append({"name": "ACCEPT_UNSIGNED_CHECKPOINTS", "value": "true"})
+    (container,) = (each for each in template["spec"]["containers"] if each["name"] == CONTAINER)
+    container["env"] = [*container["env"], *variables]
 
 
 def wanted_labels(spec: TrainingRunSpec, run_labels: Mapping[str, str]) -> dict[str, str]:

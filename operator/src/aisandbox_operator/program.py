@@ -28,6 +28,7 @@ from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.probes import Probes, health_problem
 from aisandbox_operator.reconciler import Reconciler
 from aisandbox_operator.resync import Resync
+from aisandbox_operator.run_keys import RunKeys
 from aisandbox_operator.settings import Settings
 from aisandbox_operator.watch_cache import WatchCache
 from aisandbox_operator.watches import Watches
@@ -53,7 +54,7 @@ async def operate(settings: Settings) -> None:
     watch_cache = WatchCache()
     client = Client(configuration, OPERATOR, observe=metrics.observe_call)
     cluster = Cluster(client, settings.namespace, instance)
-    reconciler = Reconciler(cluster, settings, watch_cache, metrics, _now)
+    reconciler = Reconciler(cluster, settings, watch_cache, metrics, _now, RunKeys(cluster, _now))
     resync = Resync(cluster, settings, queue, watch_cache, metrics, _now, random)
     workers = Workers(queue, reconciler, metrics, settings.workers)
     watches = Watches(configuration, queue, watch_cache, resync.request)

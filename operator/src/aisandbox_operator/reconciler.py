@@ -33,6 +33,7 @@ from aisandbox_operator.observed_objects import ObservedPod, ObservedRun, Relate
 from aisandbox_operator.observed_state import ObservedState
 from aisandbox_operator.plan import Plan, plan
 from aisandbox_operator.policies.training import is_without_pod
+from aisandbox_operator.run_keys import RunKeys
 from aisandbox_operator.settings import Settings
 from aisandbox_operator.status_fields import own_fields
 from aisandbox_operator.watch_cache import WatchCache
@@ -41,7 +42,10 @@ log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Reconciles runs of one namespace; ``now`` is the present time in UTC."""
+    """Reconciles runs of one namespace.
+
+    ``now`` is the present time in UTC. ``keys``: of the runs; None: they sign no checkpoints.
+    """
 
     def __init__(
         self,
@@ -50,12 +54,14 @@ class Reconciler:
         watch_cache: WatchCache,
         metrics: Metrics,
         now: Callable[[], datetime],
+        keys: RunKeys | None = None,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
         self._watch_cache = watch_cache
         self._metrics = metrics
         self._now = now
+        self._keys = keys
 
     async def reconcile(self, name: str) -> float | None:
         """Reconciles the run; the seconds after which to requeue it, None: not before an event.
@@ -149,6 +155,7 @@ class Reconciler:
                 run.labels,
                 files_uid=run.files_uid,
                 generation=run.generation,
+                key=None if self._keys is None else await self._keys.source(run),
             )
             await self._cluster.create_job(manifest)
             self._metrics.observe_job()

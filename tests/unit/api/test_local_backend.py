@@ -8,8 +8,9 @@ from random import Random
 
 import pytest
 from aisandbox_api import Settings
-from aisandbox_api.errors import ApiError, LimitReached, RunDone, ServiceStopping
+from aisandbox_api.errors import ApiError, LimitReached, RunDone, ServiceStopping, StartupError
 from aisandbox_api.local import LocalBackend
+from aisandbox_api.local.installation_secret import SECRET_NAME
 from aisandbox_api.local.records import RecordStore
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_crds.status import Phase
@@ -281,3 +282,33 @@ async def test_run_that_is_being_accepted_when_the_service_closes_is_closed_too(
         tasks = {task.get_name() for task in asyncio.all_tasks()}
     assert f"live-{run.name}" not in tasks
     assert launcher.at_work == []
+
+
+async def _keys(folder: Path, *runs: TrainingRun) -> dict[str, tuple[str | None, bool]]:
+    """The keys that a service on the folder gives the trainers of its runs, and whether unsigned ones are read."""
+    launcher = MemoryLauncher(Random(1))
+    backend = LocalBackend(Settings(models_dir=folder, max_concurrent_runs=SLOTS), launcher)
+    await backend.open()
+    await backend.start("127.0.0.1:1", None)
+    for run in runs:
+        await backend.create(run)
+    async with asyncio.timeout(60):
+        while len(launcher.at_work) < SLOTS:  # noqa: ASYNC110 - a state of the backend
+            await asyncio.sleep(0.01)
+    starts = [trainer.start for trainer in launcher.at_work]
+    await backend.close()
+    return {start.run_id: (start.checkpoint_key, start.accept_unsigned_checkpoints) for start in starts}
+
+
+async def test_runs_have_keys_of_their_own_that_outlive_the_service(tmp_path: Path) -> None:
+    spec = TrainingRunSpec(Algorithm.PPO, 1000, seed=1)
+    old = TrainingRun("old", spec, creation_time="2020-01-01T00:00:00Z")
+    first = await _keys(tmp_path, old, TrainingRun("new", spec))
+    assert await _keys(tmp_path) == first
+    assert len({key for key, _ in first.values()}) == 2
+    assert {name: unsigned for name, (_, unsigned) in first.items()} == {"old": True, "new": False}
+    secret = tmp_path / "runs" / SECRET_NAME
+    assert secret.stat().st_mode & 0o077 == 0
+    secret.write_text("{")
+    with pytest.raises(StartupError, match=SECRET_NAME):
+        await LocalBackend(Settings(models_dir=tmp_path), MemoryLauncher(Random(1))).open()

@@ -147,3 +147,26 @@ def test_local_trainers_are_not_asked_for_tls(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match="TRAINER_ADDRESS: must be an address of this machine only"):
         Settings.from_environ({**environ, "TRAINER_ADDRESS": "0.0.0.0:0"})
     assert Settings.from_environ({**environ, "TRAINER_ADDRESS": "127.0.0.1:0"}).tls is not None
+
+
+@pytest.mark.parametrize(
+    ("variables", "allowed"),
+    [
+        ({}, ("*",)),
+        ({"GRPC_HOST": "::1"}, ("*",)),
+        ({"GRPC_HOST": "0.0.0.0"}, ()),
+        ({"INSECURE": "true"}, ()),
+        ({"AUTH": "kubernetes"}, ()),
+        ({"INSECURE": "true", "ENVIRONMENT_MODULES": "my_envs, lab.*"}, ("my_envs", "lab.*")),
+        ({"GRPC_HOST": "0.0.0.0", "BACKEND": "kubernetes", "POD_NAMESPACE": "lab"}, ("*",)),
+    ],
+)
+def test_modules_that_ids_may_name_are_listed_where_others_may_call(
+    tmp_path: Path, variables: dict[str, str], allowed: tuple[str, ...]
+) -> None:
+    assert Settings.from_environ({"MODELS_DIR": str(tmp_path), **variables}).allowed_modules == allowed
+
+
+def test_names_of_modules_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="ENVIRONMENT_MODULES"):
+        Settings.from_environ({"MODELS_DIR": str(tmp_path), "ENVIRONMENT_MODULES": "my-envs"})

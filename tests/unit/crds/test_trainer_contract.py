@@ -28,6 +28,8 @@ FULL = TrainerStart(
     termination_message_path=Path("/dev/termination-log"),
     log_level="debug",
     stop_with_parent=True,
+    checkpoint_key="0f" * 32,
+    accept_unsigned_checkpoints=True,
 )
 
 
@@ -141,3 +143,9 @@ def test_errors_cross_process_boundaries() -> None:
     error = pickle.loads(pickle.dumps(InvalidRun([FieldError("seed", "is odd")])))
     assert str(error) == "seed: is odd"
     assert error.errors == (FieldError("seed", "is odd"),)
+
+
+@pytest.mark.parametrize("variables", [{"CHECKPOINT_KEY": "0f"}, {"ACCEPT_UNSIGNED_CHECKPOINTS": "yes"}])
+def test_a_key_that_is_none_is_refused_by_its_name(variables: dict[str, str]) -> None:
+    with pytest.raises(InvalidRun, match=next(iter(variables))):
+        TrainerStart.from_environ(SMALL.to_environ() | variables)

@@ -16,7 +16,7 @@ from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_trainer.algorithms.builder import class_of
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.episodes import Episodes
-from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
+from aisandbox_trainer.checkpoints.files import CheckpointFiles, EvaluationResults, TrainingState
 from aisandbox_trainer.checkpoints.rollback import RollbackPoint, truncate_stored_episodes
 from aisandbox_trainer.environments.in_process import vectorized
 from stable_baselines3 import A2C, DQN, PPO
@@ -69,7 +69,7 @@ def test_checkpoint_restores_the_whole_learner(algorithm: str, tmp_path: Path) -
     env: Any = VecNormalize.load(
         str(tmp_path / checkpoints.NORMALIZATION), vectorized(lambda: gym.make("CartPole-v1"), 2)
     )
-    loaded, state = checkpoints.load(tmp_path, class_of(spec.algorithm), env, "cpu")
+    loaded, state = checkpoints.load(CheckpointFiles.in_folder(tmp_path), class_of(spec.algorithm), env, "cpu")
     state.random.restore(loaded.action_space, env)
 
     _assert_same_learner(model, loaded)
@@ -126,7 +126,9 @@ def test_checkpoint_of_a_full_replay_buffer_goes_round(change: Callable[[Path], 
         tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), TrainingState.capture(model, EvaluationResults(), 0)
     )
     change(tmp_path / checkpoints.REPLAY_BUFFER)
-    loaded, _ = checkpoints.load(tmp_path, DQN, vectorized(lambda: gym.make("CartPole-v1"), 1), "cpu")
+    loaded, _ = checkpoints.load(
+        CheckpointFiles.in_folder(tmp_path), DQN, vectorized(lambda: gym.make("CartPole-v1"), 1), "cpu"
+    )
     assert isinstance(loaded, DQN)
     assert loaded.replay_buffer is not None
     assert model.replay_buffer is not None
@@ -178,7 +180,7 @@ def test_no_target_reaches_from_one_episode_into_another(kind: str, size: int, h
         checkpoints.save(
             tmp_path, model, TrainingRunSpec(Algorithm.DQN, 1000), TrainingState.capture(model, EvaluationResults(), 0)
         )
-        loaded, _ = checkpoints.load(tmp_path, DQN, vectorized(Counting, 1), "cpu")
+        loaded, _ = checkpoints.load(CheckpointFiles.in_folder(tmp_path), DQN, vectorized(Counting, 1), "cpu")
         assert isinstance(loaded, DQN)
         model = loaded
     else:
@@ -264,7 +266,7 @@ def test_rollback_point_is_restored_also_when_its_episodes_cannot_be(tmp_path: P
     state = TrainingState.capture(model, EvaluationResults(), 0)
     assert state.restart_reason
     checkpoints.save(tmp_path, model, TrainingRunSpec(Algorithm.PPO, 1000), state)
-    restored, state = checkpoints.load(tmp_path, PPO, env, "cpu")
+    restored, state = checkpoints.load(CheckpointFiles.in_folder(tmp_path), PPO, env, "cpu")
     assert state.episodes is None
     restored.learn(64, reset_num_timesteps=False)
 

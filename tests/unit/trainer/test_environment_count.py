@@ -13,7 +13,7 @@ from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_trainer.algorithms.environment_count import can_regroup, regroup, set_environments
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints import replay_file
-from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
+from aisandbox_trainer.checkpoints.files import CheckpointFiles, EvaluationResults, TrainingState
 from aisandbox_trainer.environments.in_process import vectorized
 from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
@@ -130,7 +130,7 @@ def test_model_with_action_noise_is_resumed_with_another_number(tmp_path: Path, 
     model.learn(36)
     spec = TrainingRunSpec(Algorithm.TD3, 1000)
     checkpoints.save(tmp_path, model, spec, TrainingState.capture(model, EvaluationResults(), 0))
-    loaded, _ = checkpoints.load(tmp_path, sb3.TD3, pendulums(number), "cpu")
+    loaded, _ = checkpoints.load(CheckpointFiles.in_folder(tmp_path), sb3.TD3, pendulums(number), "cpu")
     loaded.learn(12, reset_num_timesteps=False)
     assert loaded.num_timesteps == 48
 

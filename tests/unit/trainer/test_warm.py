@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from aisandbox_crds import Algorithm, TrainerStart, TrainingRunSpec
 from aisandbox_process.fork_server import STOP_SIGNALS
 from aisandbox_process.grpc_direct import choice
 from aisandbox_process.grpc_direct import self_test as grpc_self_test
@@ -149,3 +150,31 @@ def test_warm_up_that_fails_gives_the_reason_and_the_output(
     assert result.problem.startswith("a warning of a library\n")
     assert "RuntimeError: no compiler" in result.problem
     assert capfd.readouterr() == ("", "")
+
+
+def test_secrets_are_not_in_the_environment_of_a_runs_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    seen: dict[str, str | None] = {}
+
+    def attempt(start: TrainerStart, stop: Stop) -> int:
+        seen.update(token=start.progress_token, key=start.checkpoint_key)
+        seen.update((name, os.environ.get(name)) for name in ("PROGRESS_TOKEN", "CHECKPOINT_KEY"))
+        return 0
+
+    spec = TrainingRunSpec(Algorithm.PPO, 100)
+    start = TrainerStart("walk", 1, spec, tmp_path, tmp_path, progress_token="secret", checkpoint_key="0f" * 32)
+    monkeypatch.setattr(os, "environ", {**os.environ, **start.to_environ()})
+    monkeypatch.setattr("aisandbox_trainer.run.attempt.run_attempt", attempt)
+    monkeypatch.setattr("aisandbox_process.log.configure", lambda *_, **__: None)
+    assert process.run_from_environ(os.environ, Stop()) == 0
+    assert seen == {"token": "secret", "key": "0f" * 32, "PROGRESS_TOKEN": None, "CHECKPOINT_KEY": None}
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_modules_of_the_working_directory_are_found_only_if_they_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, named: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), "/elsewhere"])
+    monkeypatch.setenv("PYTHONPATH", f"/other{os.pathsep}{tmp_path}" if named else "/other")
+    process.leave_working_directory()
+    assert sys.path == (["", str(tmp_path), "/elsewhere"] if named else ["/elsewhere"])

@@ -10,10 +10,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 
 import structlog
-from aisandbox_crds import REQUEST_ANNOTATION, Phase, ProgressReport, TrainingRun, TrainingRunSpec, utc_now
+from aisandbox_crds import (
+    REQUEST_ANNOTATION,
+    InstallationSecret,
+    Phase,
+    ProgressReport,
+    TrainingRun,
+    TrainingRunSpec,
+    utc_now,
+)
 from aisandbox_model_store import InvalidRunId, RunStore
 
 from aisandbox_api.admission_checks import check_suspended
@@ -28,6 +37,7 @@ from aisandbox_api.errors import (
     ServiceStopping,
 )
 from aisandbox_api.local.directory_lock import DirectoryLock
+from aisandbox_api.local.installation_secret import installation_secret
 from aisandbox_api.local.launcher import Launcher, ProcessLauncher
 from aisandbox_api.local.records import RecordStore
 from aisandbox_api.local.run_supervisor import RunSupervisor, SupervisorContext
@@ -68,6 +78,7 @@ class LocalBackend:
         self._now = now
         self._observe = observe
         self._recorded: list[TrainingRun] = []
+        self._secret: InstallationSecret | None = None
         self._supervisors: dict[str, RunSupervisor] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._saving: asyncio.Task[None] | None = None
@@ -76,8 +87,12 @@ class LocalBackend:
         self._closing = False
 
     async def open(self) -> None:
-        """Locks MODELS_DIR and reads the records. Raises ModelsDirInUse, ModelsDirNotWritable, OSError."""
+        """Locks MODELS_DIR and reads the records.
+
+        Raises ModelsDirInUse, ModelsDirNotWritable, SecretUnreadable, OSError.
+        """
         self._lock.acquire()
+        self._secret = await asyncio.to_thread(installation_secret, self._store, datetime.now(UTC))
         self._recorded = await asyncio.to_thread(lambda: list(self._records.load()))
 
     async def start(self, progress_address: str, adapter_address: str | None) -> None:
@@ -87,6 +102,7 @@ class LocalBackend:
             records=self._records,
             slots=TrainerSlots(self._settings.max_concurrent_runs),
             launcher=self._launcher,
+            secret=self._secret,
             progress_address=progress_address,
             environment_of=partial(environment_to_train, adapter_address=adapter_address),
             now=self._now,

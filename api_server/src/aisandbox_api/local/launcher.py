@@ -18,7 +18,8 @@ from aisandbox_crds import TrainerStart
 from aisandbox_api.errors import LaunchFailed
 from aisandbox_api.local.child_process import ChildProcess, python_command
 
-TRAINER_COMMAND = python_command("-m", "aisandbox_trainer", "run")
+TRAINER_COMMAND = python_command("-P", "-m", "aisandbox_trainer", "run")
+"""With ``-P`` no module is imported from the working directory, which is the service's."""
 
 
 class Trainer(Protocol):

@@ -10,17 +10,20 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 from aisandbox_crds import (
     Environment,
     Failure,
+    InstallationSecret,
     Phase,
     ProgressReport,
     Reason,
     TrainerStart,
     TrainingRun,
     TrainingRunSpec,
+    parse_time,
 )
 from aisandbox_model_store import ModelStoreError, RunStore
 
@@ -50,6 +53,7 @@ class SupervisorContext:
     records: RecordStore
     slots: TrainerSlots
     launcher: Launcher
+    secret: InstallationSecret | None
     progress_address: str
     environment_of: Callable[[TrainingRun], Environment]
     now: Callable[[], str]
@@ -219,8 +223,17 @@ class RunSupervisor:
             progress_token=self._token,
             termination_message_path=termination_message_path(logs_path, number),
             log_level=self._context.log_level,
+            **self._checkpoint_key(),
         )
         return await Attempt.launch(self._context.launcher, start, number, logs_path)
+
+    def _checkpoint_key(self) -> dict[str, Any]:
+        """What its trainer signs checkpoints with, as fields of TrainerStart."""
+        secret = self._context.secret
+        if secret is None:
+            return {}
+        had_key = secret.is_older_than(parse_time(self.run.creation_time))
+        return {"checkpoint_key": secret.key_of(self.run.name), "accept_unsigned_checkpoints": not had_key}
 
     def _seconds_to_deadline(self) -> float | None:
         """As a Job's, the deadline counts from the first attempt, and from the beginning after a pause."""

@@ -5,9 +5,12 @@ Only trainers read checkpoints, since they hold pickles. Must not know when to s
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from aisandbox_crds import EarlyStop, TrainingRunSpec, spec_to_json
 from aisandbox_model_store import CHECKPOINT_ZIP
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.algorithms.environment_count import fit_action_noise
@@ -133,19 +137,51 @@ def _save(folder: Path, model: BaseAlgorithm, spec: TrainingRunSpec, state: Trai
     (folder / SPEC).write_text(json.dumps(spec_to_json(spec), indent=1))
 
 
-def load(folder: Path, algorithm: type[BaseAlgorithm], env: Any, device: str) -> tuple[BaseAlgorithm, TrainingState]:
+@dataclass(frozen=True, slots=True)
+class CheckpointFiles:
+    """The files of a checkpoint, for :func:`load`.
+
+    ``read`` returns the bytes of a file, verified after they were read: a file that is replaced meanwhile is not
+    unpickled. ``has_pickled_replay_buffer``: an earlier version may have written it, with a pickle in it.
+    """
+
+    folder: Path
+    read: Callable[[str], bytes]
+    has_pickled_replay_buffer: bool = True
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> CheckpointFiles:
+        """Those of a folder that only this process writes."""
+        return cls(folder, lambda name: (folder / name).read_bytes())
+
+    def read_normalization(self, env: VecEnv) -> VecNormalize:
+        """The stored VecNormalize on ``env``. Raises what :attr:`read` and unpickling raise."""
+        normalize: VecNormalize = pickle.loads(self.read(NORMALIZATION))  # noqa: S301 - verified
+        normalize.set_venv(env)
+        return normalize
+
+
+def load(
+    files: CheckpointFiles, algorithm: type[BaseAlgorithm], env: Any, device: str
+) -> tuple[BaseAlgorithm, TrainingState]:
     """The model as it was saved, on ``env``, which has the stored normalization already.
 
     The returned state has episodes if they continue, and none if new ones are started. Loading reseeds every
     generator; :meth:`RandomState.restore` with the returned state is to be called last.
     """
-    model = algorithm.load(folder / CHECKPOINT_ZIP, env=env, device=device)
+    model = algorithm.load(io.BytesIO(files.read(CHECKPOINT_ZIP)), env=env, device=device)
     _sb3_internals.set_last_observation(model, None)
     if isinstance(model, OffPolicyAlgorithm):
         fit_action_noise(model)
         if model.replay_buffer is not None:
-            replay_file.load(model, model.replay_buffer, folder / REPLAY_BUFFER)
-    state: TrainingState = load_pickle((folder / STATE).read_bytes())  # a trainer's, verified by the store
+            replay_file.load(
+                model,
+                model.replay_buffer,
+                files.folder / REPLAY_BUFFER,
+                read=partial(files.read, REPLAY_BUFFER),
+                may_be_pickled=files.has_pickled_replay_buffer,
+            )
+    state: TrainingState = load_pickle(files.read(STATE))
     if (plan := plan_of(model.get_env())) is not None and state.lessons is not None:
         plan.restore(state.lessons)
     state = _continue_episodes(model, state)

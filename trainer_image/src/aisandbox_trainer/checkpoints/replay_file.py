@@ -6,9 +6,10 @@ arrays. Must not know the rest of a checkpoint.
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,17 +46,28 @@ def save(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
             file.write(_bytes_of(array[:filled]))
 
 
-def load(model: OffPolicyAlgorithm, buffer: ReplayBuffer, path: Path) -> None:
+def load(
+    model: OffPolicyAlgorithm,
+    buffer: ReplayBuffer,
+    path: Path,
+    read: Callable[[], bytes] | None = None,
+    *,
+    may_be_pickled: bool = True,
+) -> None:
     """Fills the buffer, also if it was stored for another number of environments. Raises OSError.
+
+    ``read`` returns the verified bytes of the file at ``path``, for a buffer that is a pickle as a whole. The header of
+    another one is a pickle only in files of earlier versions: ``may_be_pickled``. Raises Unreadable for one otherwise.
 
     It stays empty, with a warning, if it was stored for other spaces, or if :func:`regroup` cannot take it.
     """
     if type(buffer) not in _KINDS_OF_ARRAYS:
-        model.load_replay_buffer(path)
+        model.load_replay_buffer(io.BytesIO(path.read_bytes() if read is None else read()))
         return
     with path.open("rb") as file:
         data = file.read(int.from_bytes(file.read(_LENGTH), "little"))
-        # A pickle is of an earlier version of this run's trainer, verified by the store.
+        if not (data.startswith(b"{") or may_be_pickled):
+            raise Unreadable("the header of the replay buffer is not JSON")
         header = json.loads(data) if data.startswith(b"{") else pickle.loads(data)  # noqa: S301
         if problem := _fill(buffer, header, file):
             log.warning("the stored replay buffer does not fit and is dropped", layout=header["layout"], why=problem)

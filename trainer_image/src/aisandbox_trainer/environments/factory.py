@@ -7,10 +7,9 @@ itself, but for DQN before they are normalised. Must not know how a model is mad
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 from aisandbox_crds import (
@@ -47,6 +46,8 @@ from aisandbox_trainer.runtime.service import Service
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
 
+Restore = Callable[[VecEnv], VecNormalize]
+
 
 @dataclass(frozen=True, slots=True)
 class Environments:
@@ -80,17 +81,17 @@ class Environments:
             return GrpcVecEnv(connect, self.stop, self.patience)
         return self._make(number, evaluation=True)
 
-    def wrap_training(self, env: VecEnv, normalization: Path | None = None) -> VecEnv:
+    def wrap_training(self, env: VecEnv, restore: Restore | None = None) -> VecEnv:
         """As :meth:`wrap`, for the environments of training, which have the lessons too. Raises InvalidRun."""
-        return self.wrap(env if self.plan is None else LessonsEnv(env, self.plan), normalization)
+        return self.wrap(env if self.plan is None else LessonsEnv(env, self.plan), restore)
 
     def wrap_evaluation(self, env: VecEnv, seed: int) -> VecEnv:
         """As :meth:`wrap`, for environments of evaluation, where the last lesson is taught. Raises InvalidRun."""
         lessons = self.spec.lessons[-1:]
         return self.wrap(LessonsEnv(env, LessonPlan(lessons, seed)) if lessons else env)
 
-    def wrap(self, env: VecEnv, normalization: Path | None = None) -> VecEnv:
-        """The wrappers the hyperparameters ask for; ``normalization`` is a stored VecNormalize to continue."""
+    def wrap(self, env: VecEnv, restore: Restore | None = None) -> VecEnv:
+        """The wrappers the hyperparameters ask for; ``restore`` puts a stored VecNormalize around environments."""
         normalize, stacked = self.hyperparameters.normalize, self.hyperparameters.frame_stack
         try:
             if stacked is not None:
@@ -100,8 +101,8 @@ class Environments:
             if ALGORITHMS[self.spec.algorithm].off_policy:
                 # It stores what VecNormalize was given, so that must be what the policy takes: transposed before.
                 env = _sb3_internals.transpose_images(env)
-            if normalization is not None:
-                return VecNormalize.load(str(normalization), env)
+            if restore is not None:
+                return restore(env)
             return normalized(env, normalize)
         except (KeyError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
             raise InvalidHyperparameter(f"hyperparameters.normalize or frame_stack: {error}") from error

@@ -28,7 +28,7 @@ from aisandbox_crds import (
     trained_algorithm,
 )
 from aisandbox_environment import TransientSimulatorError
-from aisandbox_model_store import DiskFull, Published, RunStore, StartingPoint, Writer
+from aisandbox_model_store import CheckpointKey, DiskFull, Published, RunStore, StartingPoint, Writer, is_signed
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -44,7 +44,7 @@ from aisandbox_trainer.algorithms.policy_choice import (
     choose_policy,
 )
 from aisandbox_trainer.checkpoints import files as checkpoints
-from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
+from aisandbox_trainer.checkpoints.files import CheckpointFiles, EvaluationResults, TrainingState
 from aisandbox_trainer.checkpoints.weights import weights_of
 from aisandbox_trainer.environments.factory import Environments, declares_masks, space_adapter_of
 from aisandbox_trainer.environments.patience import Patience
@@ -125,7 +125,12 @@ def claim(start: TrainerStart, stop: Stop, settings: Settings) -> Writer:
         end = time.monotonic() + settings.earlier_run_patience
         while run.earlier_owner(start.run_uid) and (left := end - time.monotonic()) > 0:
             stop.sleep(min(left, CLAIM_PAUSE_SECONDS))
-    return run.claim(start.attempt, start.run_uid)
+    return run.claim(start.attempt, start.run_uid, _checkpoint_key(start))
+
+
+def _checkpoint_key(start: TrainerStart) -> CheckpointKey | None:
+    key = start.checkpoint_key
+    return None if key is None else CheckpointKey(bytes.fromhex(key), start.accept_unsigned_checkpoints)
 
 
 class Attempt:
@@ -148,8 +153,9 @@ class Attempt:
 
     def run(self) -> None:
         """Trains the run to its end. Raises what :func:`exit_status_of` maps to an exit status."""
-        checkpoint = self._writer.run.newest_checkpoint(self._warn_of_damage)
+        checkpoint = self._writer.run.newest_checkpoint(self._warn_of_damage, self._writer.key)
         if checkpoint is not None:
+            self._warn_if_unsigned(checkpoint)
             self._progress.resumed_from = self._progress.latest_checkpoint = artifact_of(checkpoint)
             if self._publisher().is_finished(checkpoint):
                 log.info("the run is finished already", timesteps=checkpoint.timesteps)
@@ -200,6 +206,13 @@ class Attempt:
         if checkpoint is None:
             self._source = find_source(self._store, start, self._writer)
         self._progress.started_from = recorded_source(self._writer.run)
+
+    def _warn_if_unsigned(self, checkpoint: Published) -> None:
+        if self._writer.key is not None and not is_signed(checkpoint.manifest):
+            log.warning(
+                "the checkpoint has no keyed digest, and is read because its run began before there were keys",
+                checkpoint=checkpoint.relative,
+            )
 
     def _warn_of_damage(self, checkpoint: str, reason: str) -> None:
         self._progress.warning = (
@@ -310,10 +323,10 @@ class Attempt:
     def _restored(
         self, environments: Environments, bare: VecEnv, checkpoint: Published, policy: str
     ) -> tuple[BaseAlgorithm, TrainingState]:
-        folder: Path = checkpoint.path
-        env = environments.wrap_training(bare, folder / checkpoints.NORMALIZATION)
+        files = self._files_of(checkpoint)
+        env = environments.wrap_training(bare, files.read_normalization)
         device = str(self._hyperparameters.keywords.get("device", builder.default_device(policy)))
-        model, state = checkpoints.load(folder, self._class(), env, device)
+        model, state = checkpoints.load(files, self._class(), env, device)
         # Loading seeds everything as at the start. Environments in this process continue their generators, if not
         # their episodes; a simulator gets new seeds, or it would repeat the episodes of the start of the run.
         # At step 0 nothing was played: the environments begin with the run's seeds.
@@ -325,6 +338,11 @@ class Attempt:
         reason = state.restart_reason or None
         log.info("resumed", timesteps=model.num_timesteps, checkpoint=checkpoint.relative, episodes_restarted=reason)
         return model, state
+
+    def _files_of(self, checkpoint: Published) -> CheckpointFiles:
+        """The verified files; a pickle in the header of a replay buffer is read only of earlier versions."""
+        has_pickles = not is_signed(checkpoint.manifest)
+        return CheckpointFiles(checkpoint.path, partial(self._writer.run.read, checkpoint), has_pickles)
 
     def _class(self) -> type[BaseAlgorithm]:
         return class_of(self._algorithm, fast_update=self._settings.fast_update)

@@ -6,11 +6,12 @@ Must stay free of heavy imports: what native libraries read when they are import
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
-from aisandbox_crds import ExitCode, InvalidRun, Reason, TerminationMessage, TrainerStart
+from aisandbox_crds import SECRET_VARIABLES, ExitCode, InvalidRun, Reason, TerminationMessage, TrainerStart
 from aisandbox_process import log as logs
 from aisandbox_process import set_up_grpc
 
@@ -26,6 +27,16 @@ def set_up_native_libraries() -> None:
     set_up_grpc(few_connections=True)
 
 
+def leave_working_directory() -> None:
+    """Has no module imported from the working directory, as ``python -P``, unless PYTHONPATH names it.
+
+    It is the service's: whatever is there could be named as an environment's module.
+    """
+    named = {os.path.abspath(each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each}
+    here = os.getcwd()
+    sys.path[:] = [each for each in sys.path if os.path.abspath(each) != here or here in named]
+
+
 def limit_native_threads() -> None:
     """One thread for OpenBLAS and OpenMP unless set otherwise.
 
@@ -39,10 +50,12 @@ def run_from_environ(environ: Mapping[str, str], stop: Stop, lifeline: int | Non
     """One attempt; the result is the exit code.
 
     ``stop`` is installed already, so that no signal is lost. ``lifeline`` is a descriptor whose end means that the
-    parent is gone; with STOP_WITH_PARENT it is stdin.
+    parent is gone; with STOP_WITH_PARENT it is stdin. What of the variables is secret is removed from this process's.
     """
     try:
         start = TrainerStart.from_environ(environ)
+        for name in SECRET_VARIABLES:
+            os.environ.pop(name, None)
     except InvalidRun as error:
         logs.configure("info")
         log.error("not started", error=str(error))
