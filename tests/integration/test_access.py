@@ -131,11 +131,12 @@ async def test_api_server_refuses_and_records_every_method(tmp_path: Path) -> No
     async with serving(tmp_path) as (server, channel, run):
         assert await deny_everywhere(channel, methods_of(API), run) == 91
         async with grpc.aio.insecure_channel(server.trainer_address) as trainers:
-            report = "/aisandbox.v1.TrainingProgressService/Report"
             with capture_logs() as logs:
-                for who in (None, "nobody", "old", "alice", "root"):
-                    assert (await call(trainers, report, run, who))[0] is Code.UNAUTHENTICATED
-            assert [line["result"] for line in logs if line["event"] == "audit"] == ["UNAUTHENTICATED"] * 5
+                for name in ("Report", "PublishOutput"):
+                    method = f"/aisandbox.v1.TrainingProgressService/{name}"
+                    for who in (None, "nobody", "old", "alice", "root"):
+                        assert (await call(trainers, method, run, who))[0] is Code.UNAUTHENTICATED
+            assert [line["result"] for line in logs if line["event"] == "audit"] == ["UNAUTHENTICATED"] * 10
 
 
 def as_trainer(run: str, token: str | None, pool: str = POOL) -> Metadata:

@@ -31,6 +31,7 @@ from aisandbox_crds.trainer_exit import ExitCode
 from aisandbox_environment import POOL_METADATA
 from aisandbox_environment.adapters import FakeExternalEnvAdapter
 from aisandbox_environment.calls import describe
+from aisandbox_model_store import RunStore
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from held_launcher import HeldLauncher
@@ -244,6 +245,42 @@ async def test_report_needs_the_token_of_its_attempt(tmp_path: Path) -> None:
         assert (status.timesteps_done, status.warning, status.phase) == (50, "slow", pb.PHASE_RUNNING)
         told = (str(status), (tmp_path / "runs" / first / "trainingrun.json").read_text())
         assert not [text for text in told if str(own.progress_token) in text]
+
+
+async def test_final_model_is_moved_for_the_trainer_of_its_run_only(tmp_path: Path) -> None:
+    launcher = HeldLauncher()
+    fields = {"max_concurrent_runs": 2, "overwrite_outputs": "never"}
+    async with (
+        serving(tmp_path, launcher, fields=fields) as (server, channel),
+        grpc.aio.insecure_channel(server.trainer_address) as trainers,
+    ):
+        stub, progress = PolicyTrainerServiceStub(channel), TrainingProgressServiceStub(trainers)
+        request = pb.TrainingRequest(experiment_id="e", total_timesteps=1000, model_output_path="team/walker")
+        run = (await stub.StartTrainingPPO(request)).run_id
+        own = (await launcher.trainer(1)).start
+        await stub.StartTrainingPPO(pb.TrainingRequest(experiment_id="e", total_timesteps=1000))
+        others = (await launcher.trainer(2)).start
+
+        async def publish(token: str | None, attempt: int = 1) -> str:
+            metadata = [("authorization", f"Bearer {token}")]
+            message = progress_pb.PublishOutputRequest(run_id=run, attempt=attempt)
+            try:
+                await progress.PublishOutput(message, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                return error.code().name
+            return "OK"
+
+        RunStore(tmp_path).run(run).claim(1).prepare_output(b"model")
+        assert await publish("wrong") == "UNAUTHENTICATED"
+        assert await publish(others.progress_token) == "PERMISSION_DENIED"
+        assert await publish(own.progress_token, attempt=0) == "FAILED_PRECONDITION"
+        assert not (tmp_path / "team").exists()
+        assert await publish(own.progress_token) == "OK"
+        assert (tmp_path / "team" / "walker.zip").read_bytes() == b"model"
+        await stub.CancelTraining(pb.CancelTrainingRequest(run_id=run))
+        with pytest.raises(grpc.aio.AioRpcError, match=f"is the output of the run '{run}'") as caught:
+            await stub.StartTrainingPPO(request)
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
 async def test_report_of_an_older_attempt_is_refused(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ METHODS: Mapping[str, Rule] = {
     "/aisandbox.v1.EnvironmentService/Describe": Rule(Right.TRAIN),
     "/aisandbox.v1.EnvironmentService/Session": Rule(Right.TRAIN),
     "/aisandbox.v1.TrainingProgressService/Report": Rule(None, trainers=True),
+    "/aisandbox.v1.TrainingProgressService/PublishOutput": Rule(None, trainers=True),
     # Probes of the cluster and of load balancers have no credentials. That of a model asks for the right by itself.
     "/grpc.health.v1.Health/Check": _OPEN,
     "/grpc.health.v1.Health/List": _OPEN,

@@ -45,6 +45,7 @@ environment variables:
   MAX_CONNECTIONS_PER_PEER  those of one address (3/4 of those of a port)
   ENVIRONMENT_MODULES   modules that Gymnasium ids may name, as my_envs,lab.*; * means all (local: all, or none with
                         AUTH or INSECURE; kubernetes: all)
+  OVERWRITE_OUTPUTS     who may write over a model_output_path: owner, who has written it, or never (owner)
   DEFAULT_DEADLINE_SECONDS  how long a run that a start call begins may train (no limit)
 
 only with AUTH, of one owner; 0 means any number:

@@ -5,6 +5,7 @@ Who a token belongs to is the backend's to know.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 import grpc
@@ -14,11 +15,13 @@ from aisandbox_process.grpc_context import text_metadata
 
 from aisandbox_api.backend import Backend
 from aisandbox_api.errors import ReportRefused
+from aisandbox_api.output_files import OutputFiles
 from aisandbox_api.requests import progress_report
 from aisandbox_api.status_codes import abort_on_error, status_of
 from aisandbox_api.trainer_admission import token_of_trainer
 
 REPORT_METHOD = "/aisandbox.v1.TrainingProgressService/Report"
+PUBLISH_METHOD = "/aisandbox.v1.TrainingProgressService/PublishOutput"
 
 
 class Observer(Protocol):
@@ -32,10 +35,16 @@ class Observer(Protocol):
 
 
 class ProgressServicer:
-    """The method has the name and signature of the generated servicer."""
+    """The methods have the names and signatures of the generated servicer.
 
-    def __init__(self, backend: Backend, observer: Observer, audit: Audit | None = None) -> None:
+    ``outputs``: what moves final models; None: nothing does.
+    """
+
+    def __init__(
+        self, backend: Backend, observer: Observer, audit: Audit | None = None, outputs: OutputFiles | None = None
+    ) -> None:
         self._backend = backend
+        self._outputs = outputs
         self._observer = observer
         self._audit = audit
 
@@ -48,10 +57,31 @@ class ProgressServicer:
             try:
                 await self._backend.report(request.run_id, progress_report(request), token)
             except Exception as error:
-                status = status_of(error)[0].name
-                self._observer.observe_refusal(status)
-                if self._audit is not None and isinstance(error, ReportRefused):
-                    self._audit.record_refusal("", context.peer(), REPORT_METHOD, request.run_id, status, str(error))
+                self._observer.observe_refusal(status_of(error)[0].name)
+                self._record(error, context, REPORT_METHOD, request.run_id)
                 raise
             self._observer.observe_report()
             return pb.ReportResponse()
+
+    async def PublishOutput(  # noqa: N802
+        self, request: pb.PublishOutputRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.PublishOutputResponse:
+        """See the proto."""
+        async with abort_on_error(context):
+            token = token_of_trainer(text_metadata(context.invocation_metadata()))
+            try:
+                run = await self._backend.run_of_trainer(request.run_id, token)
+            except Exception as error:
+                self._record(error, context, PUBLISH_METHOD, request.run_id)
+                raise
+            if self._outputs is not None and run.spec.model_output_path:
+                if request.check_only:
+                    await asyncio.to_thread(self._outputs.check, run)
+                else:
+                    await asyncio.to_thread(self._outputs.publish, run, request.attempt)
+            return pb.PublishOutputResponse()
+
+    def _record(self, error: Exception, context: grpc.aio.ServicerContext[Any, Any], method: str, run: str) -> None:
+        if self._audit is not None and isinstance(error, ReportRefused):
+            status = status_of(error)[0].name
+            self._audit.record_refusal("", context.peer(), method, run, status, str(error))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from aisandbox_access import Caller, Gate, Right, Target, current_caller
 from aisandbox_crds import TrainingRun
+from aisandbox_model_store import OutputRecord
 
 from aisandbox_api.backend import Backend
 from aisandbox_api.errors import ApiError
@@ -50,6 +51,10 @@ class RunRights:
             return runs
         caller = current_caller()
         return [run for run in runs if await self._gate.may(caller, Right.VIEW, Target(run.name, owner_of(run)))]
+
+    async def may_replace_file(self, record: OutputRecord) -> bool:
+        """As :meth:`may_replace`, of a run that may have been deleted since. Raises CannotDecide."""
+        return await self._gate.may(current_caller(), Right.TRAIN, Target(record.run, record.owner))
 
     async def may_replace(self, run: TrainingRun) -> bool:
         """Whether the caller may write over what a run that is done has written. Raises CannotDecide."""

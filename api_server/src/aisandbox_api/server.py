@@ -40,6 +40,7 @@ from aisandbox_api.listening import listen
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.method_handlers import add_relay, add_service, handlers
 from aisandbox_api.metrics import Metrics
+from aisandbox_api.output_files import OutputFiles
 from aisandbox_api.owner_quotas import OwnerLimits
 from aisandbox_api.peers import Peers
 from aisandbox_api.policy_forwarding import PolicyForwarder, PolicyRefuser
@@ -280,22 +281,25 @@ class Server:
         self._grpc = grpc.aio.server(
             options=[*options, *age, *connection_limit(limits.number)], interceptors=interceptors
         )
+        store = RunStore(settings.models_dir, settings.checkpoint_dir)
+        outputs = OutputFiles(store, settings.overwrite_outputs, asks=gate.asks)
         self._training = TrainingServicer(
             self._backend,
-            RunStore(settings.models_dir, settings.checkpoint_dir),
+            store,
             secrets.SystemRandom(),
             adapter_address,
             rights=self._callers.rights,
             limits=OwnerLimits(settings.quotas),
             default_deadline_seconds=settings.default_deadline_seconds,
             modules=settings.allowed_modules,
+            outputs=outputs,
         )
         training = handlers(POLICY_TRAINER, self._training, gate)
         add_service(self._grpc, POLICY_TRAINER, {**training, **self._policy_handlers()})
         self._relay = self._peers.relay(self._callers.admit_to_pool)
         self._metrics.follow_simulators(self._relay)
         pools = VisibleSimulators(self._relay, self._callers.rights)
-        progress = ProgressServicer(self._backend, self._metrics, gate.audit)
+        progress = ProgressServicer(self._backend, self._metrics, gate.audit, outputs)
         self._streams = await async_streams()
         if self._trainers_listen_at is None:
             add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))

@@ -30,6 +30,8 @@ from aisandbox_process import (
 from aisandbox_process.tls import ServerFiles, server_files
 
 from aisandbox_api.environment_modules import ANY, SETTING, read_patterns
+from aisandbox_api.output_files import OVERWRITE
+from aisandbox_api.output_files import SETTING as OVERWRITE_SETTING
 
 BACKENDS = ("local", "kubernetes")
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "[::1]", "localhost")
@@ -169,6 +171,10 @@ class Settings:
     with the Kubernetes backend any, since a trainer's pod has its image's modules and nobody else's files.
     """
 
+    overwrite_outputs: str = "owner"
+    """Whose runs may write over a final model at a ``model_output_path``: "owner", those of the same owner (without
+    authentication all have the same), or "never"."""
+
     @property
     def allowed_modules(self) -> tuple[str, ...]:
         """The patterns, with the default in the place of None."""
@@ -217,6 +223,7 @@ class Settings:
             quotas=_quotas(environ),
             default_deadline_seconds=whole_number(environ, "DEFAULT_DEADLINE_SECONDS", 0, 0, 10 * 365 * 86_400),
             environment_modules=_modules(environ),
+            overwrite_outputs=choice(environ, OVERWRITE_SETTING, default.overwrite_outputs, OVERWRITE),
             metrics_port=port(environ, "METRICS_PORT", 0) if environ.get("METRICS_PORT") else None,
             simulator_diagnostics=switch(
                 environ, DIAGNOSTICS, default=grpc_host in LOOPBACK_HOSTS and backend == "local"

@@ -33,6 +33,7 @@ from aisandbox_api.backend import Backend
 from aisandbox_api.default_environment import environment_to_train
 from aisandbox_api.environment_modules import ANY, check_environment_module
 from aisandbox_api.errors import InvalidRequest, RequestIdTaken, RunUnknown
+from aisandbox_api.output_files import OutputFiles
 from aisandbox_api.owner_quotas import OwnerLimits
 from aisandbox_api.requests import given_run_id, list_query, new_run, page_token
 from aisandbox_api.responses import status_response
@@ -82,7 +83,7 @@ class TrainingServicer:
     ``adapter_address``: of the service's own adapter; None: the default environment of a run is the fake one.
     ``rights``: who may do what with a run; None: everybody everything. ``limits``: what an owner may have, where
     callers are asked who they are. ``default_deadline_seconds``: of the runs that are started; 0: none. ``modules``:
-    patterns of the modules that Gymnasium ids may name.
+    patterns of the modules that Gymnasium ids may name. ``outputs``: who may write which files.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class TrainingServicer:
         limits: OwnerLimits | None = None,
         default_deadline_seconds: int = 0,
         modules: Sequence[str] = ANY,
+        outputs: OutputFiles | None = None,
     ) -> None:
         self._backend = backend
         self._store = store
@@ -103,6 +105,7 @@ class TrainingServicer:
         self._limits = limits
         self._deadline = default_deadline_seconds or None
         self._modules = modules
+        self._outputs = outputs or OutputFiles(store)
         self._rights = rights or RunRights(Gate(), backend)
         self._adapter_address = adapter_address
         self._check = check
@@ -226,6 +229,7 @@ class TrainingServicer:
                 others = await self._backend.list()
                 kept = await self._outputs_of_others(others)
                 await asyncio.to_thread(check_output, run, others, self._store, kept)
+                await self._outputs.check_start(run, self._rights.may_replace_file)
                 start.checked = True
                 accepted = await self._backend.create(run)
         else:

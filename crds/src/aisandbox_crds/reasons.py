@@ -108,7 +108,7 @@ class Reason(StrEnum):
     INVALID_HYPERPARAMETER = "InvalidHyperparameter"
     """A hyperparameter is unknown or out of range, or stable-baselines3 refuses it for this environment."""
     INVALID_OUTPUT_PATH = "InvalidOutputPath"
-    """The path modelOutputPath leads out of the volume by a symbolic link."""
+    """The path modelOutputPath leads out of the volume by a symbolic link, or to a file that must be kept."""
     UNSUPPORTED_OBSERVATION_SPACE = "UnsupportedObservationSpace"
     """The algorithm or the policy cannot take the environment's observation space."""
     UNSUPPORTED_ACTION_SPACE = "UnsupportedActionSpace"

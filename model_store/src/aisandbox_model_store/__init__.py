@@ -27,6 +27,7 @@ from aisandbox_model_store.errors import (
 )
 from aisandbox_model_store.layout import CHECKPOINT_ZIP, MANIFEST_FILE, RUNS_FOLDER
 from aisandbox_model_store.manifest import FileEntry, Manifest
+from aisandbox_model_store.outputs import OutputRecord, publish_output, written_by
 from aisandbox_model_store.ownership import uid_of
 from aisandbox_model_store.regular_file import open_regular, read_regular
 from aisandbox_model_store.run_folder import RunFolder
@@ -55,6 +56,7 @@ __all__ = [
     "ModelNotFound",
     "ModelSelector",
     "ModelStoreError",
+    "OutputRecord",
     "OutsideRoot",
     "Pointer",
     "Published",
@@ -71,8 +73,10 @@ __all__ = [
     "is_signed",
     "open_regular",
     "parse_selector",
+    "publish_output",
     "read_regular",
     "uid_of",
     "unknown_run",
     "write_atomically",
+    "written_by",
 ]

@@ -5,7 +5,9 @@
     MODELS_DIR/runs/RUN/models/{latest,best,final}
     MODELS_DIR/runs/RUN/weights/STEP/{manifest.json and the trainer's files}
     MODELS_DIR/runs/RUN/started-from.json
+    MODELS_DIR/runs/RUN/output.zip
     MODELS_DIR/runs/RUN/{attempts,logs}/
+    MODELS_DIR/runs/.outputs/DIGEST.json
     CHECKPOINT_DIR/runs/RUN/checkpoints/STEP/{manifest.json, model.zip, the trainer's other files}
 
 Runs that exist have these names: none may change. Must not know how the files are written.
@@ -23,6 +25,10 @@ RECORD_FILE = "trainingrun.json"
 UID_FILE = "uid"
 SOURCE_FILE = "started-from.json"
 """What the run starts from, as its first attempt has found it."""
+OUTPUT_FILE = "output.zip"
+"""The final model that a trainer has prepared, before it is moved to where the run asked for it."""
+OUTPUT_RECORDS_FOLDER = ".outputs"
+"""Of all runs, beside their folders: who has written which file outside of them, by the digest of its path."""
 MANIFEST_FILE = "manifest.json"
 CHECKPOINT_ZIP = "model.zip"
 """The file of a checkpoint that Stable-Baselines3 can load."""

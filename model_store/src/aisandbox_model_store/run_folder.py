@@ -19,9 +19,17 @@ from aisandbox_model_store.artifacts import (
     raise_if_damage,
     read_published,
 )
+from aisandbox_model_store.attempts import check_newest
 from aisandbox_model_store.checkpoint_recovery import newest_intact_checkpoint
 from aisandbox_model_store.errors import CheckpointNotFound, Damaged, InvalidSelector, ModelNotFound, RunNotFound
-from aisandbox_model_store.layout import LOGS_FOLDER, MODELS_FOLDER, RECORD_FILE, SOURCE_FILE, WEIGHTS_FOLDER
+from aisandbox_model_store.layout import (
+    ATTEMPTS_FOLDER,
+    LOGS_FOLDER,
+    MODELS_FOLDER,
+    RECORD_FILE,
+    SOURCE_FILE,
+    WEIGHTS_FOLDER,
+)
 from aisandbox_model_store.manifest import read_file, read_files, verify_folder
 from aisandbox_model_store.ownership import uid_of
 from aisandbox_model_store.regular_file import read_regular
@@ -101,6 +109,10 @@ class RunFolder:
         from aisandbox_model_store.writer import claim  # here, because a writer also reads: it imports this module
 
         return claim(self, attempt, uid, key)
+
+    def check_attempt(self, attempt: int) -> None:
+        """Raise Fenced if an attempt newer than ``attempt`` has claimed the run. Raises OSError."""
+        check_newest(self.path / ATTEMPTS_FOLDER, attempt)
 
     def models(self) -> list[Published]:
         """Return the published models, newest first; a folder whose manifest cannot be read is left out."""

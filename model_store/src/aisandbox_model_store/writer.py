@@ -34,7 +34,7 @@ from aisandbox_model_store.atomic_file import (
 )
 from aisandbox_model_store.attempts import check_newest, claim_attempt
 from aisandbox_model_store.errors import Damaged, DiskFull, InvalidArtifact
-from aisandbox_model_store.layout import ATTEMPTS_FOLDER, MANIFEST_FILE, POINTERS
+from aisandbox_model_store.layout import ATTEMPTS_FOLDER, MANIFEST_FILE, OUTPUT_FILE, POINTERS
 from aisandbox_model_store.manifest import describe_folder, digest_of, verify_folder
 from aisandbox_model_store.ownership import check_owner, take_ownership
 from aisandbox_model_store.run_folder import MODEL_DETAIL, RunFolder
@@ -79,6 +79,14 @@ def _remove_atomically(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.rename(path, removed)
         discard(removed)
+
+
+def _write_data(path: Path, data: bytes | Path) -> None:
+    if isinstance(data, Path):
+        shutil.copyfile(data, path)
+        sync_file(path)
+    else:
+        write_durably(path, data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +188,17 @@ class Writer:
             write_durably(temporary, encode_pointer(name, pointer))
             self._rename(temporary, self.run.models_path / name)
 
+    def prepare_output(self, data: bytes | Path) -> None:
+        """Write ``data``, or a copy of that file, into the run's folder, for :func:`.outputs.publish_output`."""
+        with self._temporary(self.run.models_path) as temporary:
+            _write_data(temporary, data)
+            self._rename(temporary, self.run.path / OUTPUT_FILE)
+
     def write_output(self, path: str, data: bytes | Path) -> Path:
         """Write ``data``, or a copy of that file, to ``path`` below MODELS_DIR; return its path. Raises OutsideRoot."""
         self.run.resolve_output(path)
         with self._temporary(self.run.models_path) as temporary:
-            if isinstance(data, Path):
-                shutil.copyfile(data, temporary)
-                sync_file(temporary)
-            else:
-                write_durably(temporary, data)
+            _write_data(temporary, data)
             resolved = self.run.resolve_output(path)
             create_folder(resolved.parent)
             # Resolved again: what was a folder before may be a link now.

@@ -13,8 +13,10 @@
     │   ├── NonFiniteTraining        the policy's weights became NaN or infinite
     │   ├── CannotStartFrom          what the run starts from does not exist, is damaged or does not fit
     │   ├── NotEnoughMemory          the buffers and networks need more than the trainer may take
+    │   ├── OutputRefused            the final model must not be written to model_output_path
     │   └── CannotExport             a policy that cannot be written as an ONNX file
     └── RetryableError               another attempt may succeed
+        ├── OutputNotPublished       the service does not move the final model to model_output_path
         └── SimulatorGone            not available, or failing again and again
             └── SessionsTooShort     every session ended before one update
 
@@ -103,6 +105,12 @@ class NotEnoughMemory(PermanentError):
     reason = Reason.OUT_OF_MEMORY
 
 
+class OutputRefused(PermanentError):
+    """The service does not write the final model to the run's model_output_path; the message says why."""
+
+    reason = Reason.INVALID_OUTPUT_PATH
+
+
 class CannotExport(PermanentError):
     """The policy, its normalisation or its spaces cannot be written as an ONNX file."""
 
@@ -111,6 +119,10 @@ class CannotExport(PermanentError):
 
 class RetryableError(TrainerError):
     """Another attempt may succeed."""
+
+
+class OutputNotPublished(RetryableError):
+    """The service did not move the final model to the run's model_output_path for as long as it is asked."""
 
 
 class SimulatorGone(RetryableError):

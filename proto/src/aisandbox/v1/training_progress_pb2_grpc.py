@@ -40,6 +40,11 @@ class TrainingProgressServiceStub:
                 request_serializer=aisandbox_dot_v1_dot_training__progress__pb2.ReportRequest.SerializeToString,
                 response_deserializer=aisandbox_dot_v1_dot_training__progress__pb2.ReportResponse.FromString,
                 _registered_method=True)
+        self.PublishOutput = channel.unary_unary(
+                '/aisandbox.v1.TrainingProgressService/PublishOutput',
+                request_serializer=aisandbox_dot_v1_dot_training__progress__pb2.PublishOutputRequest.SerializeToString,
+                response_deserializer=aisandbox_dot_v1_dot_training__progress__pb2.PublishOutputResponse.FromString,
+                _registered_method=True)
 
 
 class TrainingProgressServiceServicer:
@@ -63,6 +68,18 @@ class TrainingProgressServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PublishOutput(self, request, context):
+        """Moves the final model that the trainer has prepared in the run's folder (output.zip) to the run's
+        model_output_path: a trainer reaches no other folder of the volume. It is repeated until it succeeds; a repeated one
+        changes nothing.
+
+        Errors: those of Report; FAILED_PRECONDITION (the file at the path belongs to another run, and may not be written
+        over; the message names it), INVALID_ARGUMENT (the path leads out of the volume), RESOURCE_EXHAUSTED (no space).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainingProgressServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -70,6 +87,11 @@ def add_TrainingProgressServiceServicer_to_server(servicer, server):
                     servicer.Report,
                     request_deserializer=aisandbox_dot_v1_dot_training__progress__pb2.ReportRequest.FromString,
                     response_serializer=aisandbox_dot_v1_dot_training__progress__pb2.ReportResponse.SerializeToString,
+            ),
+            'PublishOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishOutput,
+                    request_deserializer=aisandbox_dot_v1_dot_training__progress__pb2.PublishOutputRequest.FromString,
+                    response_serializer=aisandbox_dot_v1_dot_training__progress__pb2.PublishOutputResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -100,6 +122,33 @@ class TrainingProgressService:
             '/aisandbox.v1.TrainingProgressService/Report',
             aisandbox_dot_v1_dot_training__progress__pb2.ReportRequest.SerializeToString,
             aisandbox_dot_v1_dot_training__progress__pb2.ReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisandbox.v1.TrainingProgressService/PublishOutput',
+            aisandbox_dot_v1_dot_training__progress__pb2.PublishOutputRequest.SerializeToString,
+            aisandbox_dot_v1_dot_training__progress__pb2.PublishOutputResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,14 @@ class TrainingProgressServiceStub:
     NOT_FOUND (no such run), FAILED_PRECONDITION (an older attempt, or the run is done), INVALID_ARGUMENT, UNAVAILABLE
     (the token cannot be checked now).
     """
+    PublishOutput: _grpc.UnaryUnaryMultiCallable[_training_progress_pb2.PublishOutputRequest, _training_progress_pb2.PublishOutputResponse]
+    """Moves the final model that the trainer has prepared in the run's folder (output.zip) to the run's
+    model_output_path: a trainer reaches no other folder of the volume. It is repeated until it succeeds; a repeated one
+    changes nothing.
+
+    Errors: those of Report; FAILED_PRECONDITION (the file at the path belongs to another run, and may not be written
+    over; the message names it), INVALID_ARGUMENT (the path leads out of the volume), RESOURCE_EXHAUSTED (no space).
+    """
 
 @_typing.type_check_only
 class TrainingProgressServiceAsyncStub(TrainingProgressServiceStub):
@@ -64,6 +72,14 @@ class TrainingProgressServiceAsyncStub(TrainingProgressServiceStub):
     Errors: UNAUTHENTICATED (no token, or not a valid one), PERMISSION_DENIED (a token of another run),
     NOT_FOUND (no such run), FAILED_PRECONDITION (an older attempt, or the run is done), INVALID_ARGUMENT, UNAVAILABLE
     (the token cannot be checked now).
+    """
+    PublishOutput: _aio.UnaryUnaryMultiCallable[_training_progress_pb2.PublishOutputRequest, _training_progress_pb2.PublishOutputResponse]  # type: ignore[assignment]
+    """Moves the final model that the trainer has prepared in the run's folder (output.zip) to the run's
+    model_output_path: a trainer reaches no other folder of the volume. It is repeated until it succeeds; a repeated one
+    changes nothing.
+
+    Errors: those of Report; FAILED_PRECONDITION (the file at the path belongs to another run, and may not be written
+    over; the message names it), INVALID_ARGUMENT (the path leads out of the volume), RESOURCE_EXHAUSTED (no space).
     """
 
 class TrainingProgressServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -86,6 +102,20 @@ class TrainingProgressServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: UNAUTHENTICATED (no token, or not a valid one), PERMISSION_DENIED (a token of another run),
         NOT_FOUND (no such run), FAILED_PRECONDITION (an older attempt, or the run is done), INVALID_ARGUMENT, UNAVAILABLE
         (the token cannot be checked now).
+        """
+
+    @_abc_1.abstractmethod
+    def PublishOutput(
+        self,
+        request: _training_progress_pb2.PublishOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_training_progress_pb2.PublishOutputResponse, _abc.Awaitable[_training_progress_pb2.PublishOutputResponse]]:
+        """Moves the final model that the trainer has prepared in the run's folder (output.zip) to the run's
+        model_output_path: a trainer reaches no other folder of the volume. It is repeated until it succeeds; a repeated one
+        changes nothing.
+
+        Errors: those of Report; FAILED_PRECONDITION (the file at the path belongs to another run, and may not be written
+        over; the message names it), INVALID_ARGUMENT (the path leads out of the volume), RESOURCE_EXHAUSTED (no space).
         """
 
 def add_TrainingProgressServiceServicer_to_server(servicer: TrainingProgressServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

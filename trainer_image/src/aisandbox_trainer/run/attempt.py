@@ -56,6 +56,7 @@ from aisandbox_trainer.lessons.plan import LessonPlan
 from aisandbox_trainer.run.exit_status import DONE, exit_status_of, write_termination_message
 from aisandbox_trainer.run.source import find_source, read_source, recorded_source
 from aisandbox_trainer.runtime.memory_limit import limit_memory
+from aisandbox_trainer.runtime.output import output_of
 from aisandbox_trainer.runtime.progress import Progress, Reporter
 from aisandbox_trainer.runtime.service import Service
 from aisandbox_trainer.runtime.settings import Settings
@@ -144,6 +145,7 @@ class Attempt:
         self._store = RunStore(start.models_dir, start.checkpoint_dir)
         self._source: StartingPoint | None = None
         self._stop = stop
+        self._output = output_of(start, writer, stop)
         self._progress = progress
         self._retry = SimulatorRetry(settings.simulator_patience, progress, stop)
         self._algorithm = self._spec.algorithm
@@ -160,6 +162,8 @@ class Attempt:
             if self._publisher().is_finished(checkpoint):
                 log.info("the run is finished already", timesteps=checkpoint.timesteps)
                 return
+        if self._spec.model_output_path:
+            self._output.check()
         self._find_source(checkpoint)
         run_id = self._writer.run.run_id
         patience = Patience(partial(self._progress.set_notice, "patience"))
@@ -352,6 +356,7 @@ class Attempt:
             spec=self._spec,
             writer=self._writer,
             progress=self._progress,
+            output=self._output,
             evaluator=evaluator,
             frame_stack=self._hyperparameters.frame_stack,
             schedule=CheckpointSchedule(

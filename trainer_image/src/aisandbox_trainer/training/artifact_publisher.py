@@ -29,6 +29,7 @@ from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
 from aisandbox_trainer.checkpoints.weights import WEIGHTS, Unreadable, read_weights, weights_bytes
 from aisandbox_trainer.lessons.lessons_env import plan_of
+from aisandbox_trainer.runtime.output import Output, OwnOutput
 from aisandbox_trainer.runtime.progress import Progress, mean_of
 from aisandbox_trainer.training.artifacts import artifact_of, artifact_of_pointer, usable_pointer
 from aisandbox_trainer.training.early_stopping import StopRules
@@ -53,7 +54,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class ArtifactPublisher:
-    """The files of one attempt; ``timesteps`` everywhere are those of all environments and attempts."""
+    """The files of one attempt; ``timesteps`` everywhere are those of all environments and attempts.
+
+    ``output``: what writes the final model to where the run asked for it; None: the trainer itself.
+    """
 
     spec: TrainingRunSpec
     writer: Writer
@@ -63,6 +67,7 @@ class ArtifactPublisher:
     schedule: CheckpointSchedule
     evaluation_results: EvaluationResults = field(default_factory=EvaluationResults)
     stop_rules: StopRules = field(default_factory=StopRules)
+    output: Output | None = None
     clock: Callable[[], float] = time.monotonic
     _model: Published | None = None
     _fence_checked: float = -math.inf
@@ -184,7 +189,8 @@ class ArtifactPublisher:
 
         The final model of a run that has ended early is the best one.
 
-        Raises DiskFull, OutsideRoot, and what :meth:`evaluate_if_due` and :meth:`save_if_due` raise.
+        Raises DiskFull, OutsideRoot, and what :meth:`Output.write`, :meth:`evaluate_if_due` and :meth:`save_if_due`
+        raise.
         """
         if self.evaluator is not None and self.evaluation_results.last_timesteps != model.num_timesteps:
             self._evaluate(model, self.evaluator)
@@ -196,7 +202,8 @@ class ArtifactPublisher:
             path = normalized_output_path(self.spec.model_output_path)
             is_last = final.timesteps == model.num_timesteps
             last = checkpoint.path / CHECKPOINT_ZIP
-            self.writer.write_output(str(path), last if is_last else self._zip_of(final, model, last))
+            output = self.output or OwnOutput(self.writer)
+            output.write(str(path), last if is_last else self._zip_of(final, model, last))
         self.writer.point("final", final)  # last, because it marks the run as finished
 
     def _final(self, latest: Published) -> Published:
