@@ -230,6 +230,9 @@ def test_trainer_reports_by_tls_also_after_the_authority_was_replaced(made: Cert
             heard.append(request.warning)
             return training_progress_pb2.ReportResponse()
 
+        def PublishOutput(self, request: Any, context: Any) -> training_progress_pb2.PublishOutputResponse:
+            return training_progress_pb2.PublishOutputResponse()
+
     def listen(port: int) -> tuple[grpc.Server, int]:
         server = grpc.server(ThreadPoolExecutor(2))
         training_progress_pb2_grpc.add_TrainingProgressServiceServicer_to_server(Listener(), server)

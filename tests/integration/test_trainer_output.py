@@ -28,6 +28,9 @@ class Service(services.TrainingProgressServiceServicer):
         self.asked: list[tuple[int, bool, bool]] = []
         self.prepared = Path("/nowhere")
 
+    def Report(self, request: pb.ReportRequest, context: grpc.ServicerContext) -> pb.ReportResponse:
+        return pb.ReportResponse()
+
     def PublishOutput(
         self, request: pb.PublishOutputRequest, context: grpc.ServicerContext
     ) -> pb.PublishOutputResponse:

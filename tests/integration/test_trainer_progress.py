@@ -37,6 +37,11 @@ class Listener(services.TrainingProgressServiceServicer):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "no")
         return pb.ReportResponse()
 
+    def PublishOutput(
+        self, request: pb.PublishOutputRequest, context: grpc.ServicerContext
+    ) -> pb.PublishOutputResponse:
+        return pb.PublishOutputResponse()
+
 
 @pytest.fixture
 def listener() -> Iterator[tuple[Listener, str]]:
