@@ -26,7 +26,7 @@ $quiet = '--nologo', '-v:quiet'
 Push-Location (Join-Path $root 'clients/dotnet')
 try {
     Step { dotnet build AISandbox.slnx -c Release @quiet '-nodeReuse:false' '-p:UseSharedCompilation=false' '-p:RestoreLockedMode=true' }
-    Step { dotnet format whitespace AISandbox.slnx --verify-no-changes --no-restore }
+    Step { dotnet format whitespace . --folder --verify-no-changes }
     Step { & "$programs/python" "$root/tests/support/dotnet_policies.py" "$build/policies" }
     Step {
         dotnet test --solution AISandbox.slnx -c Release --no-build --results-directory "$build/tests" --coverlet `

@@ -211,7 +211,6 @@ def test_out_of_memory_fails_the_run_when_the_backoff_limit_is_spent(place: Clus
     assert status["restartsCountTowardsMax"] == 1
 
 
-@pytest.mark.smoke
 def test_suspend_and_resume_lose_nothing(place: Cluster, start: Callable[..., str]) -> None:
     name = start(steps=100, tick=0.1)
     place.until_phase(name, "Running")

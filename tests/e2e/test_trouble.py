@@ -138,7 +138,6 @@ def test_operator_replaced_while_runs_are_created_and_deleted_gives_each_one_job
     assert sorted(mine) == sorted(kept)
 
 
-@pytest.mark.smoke
 def test_api_server_killed_during_a_run_is_not_noticed_by_its_trainer(
     endless_run: str, cluster: Cluster, service: PolicyTrainerServiceStub
 ) -> None:
