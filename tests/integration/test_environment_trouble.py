@@ -376,6 +376,25 @@ def test_retries_of_a_busy_simulator_end_at_the_timeout(connect: Connect, serve:
     session.close()
 
 
+def test_text_of_a_simulator_is_cut_and_has_no_control_characters(connect: Connect, serve: Serve) -> None:
+    text = "\x1b[2J\r\n" + "x" * 10_000
+    loud = pb.SimulatorReply(error=pb.SimulatorError(code=pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT, message=text))
+    session = connect(serve(replies(OPEN, loud)))
+    with pytest.raises(errors.RefusedRequest) as refused:
+        session.reset()
+    said = str(refused.value)
+    assert (len(said) < 2200, r"\x1b[2J\r\nxxx" in said, said.isprintable()) == (True, True, True)
+    session.close()
+
+
+def test_reply_with_megabytes_of_text_ends_the_session(connect: Connect, serve: Serve) -> None:
+    loud = pb.SimulatorReply(error=pb.SimulatorError(code=pb.SIMULATOR_ERROR_CODE_BUSY, message="x" * (5 << 20)))
+    session = connect(serve(replies(OPEN, loud)))
+    with pytest.raises(errors.InvalidReply, match=r"the reply to 'reset' has 5,242,\d+ bytes; at most"):
+        session.reset()
+    session.close()
+
+
 def test_error_in_band_has_its_type_and_leaves_the_session_open(connect: Connect, serve: Serve) -> None:
     no = pb.SimulatorReply(error=pb.SimulatorError(code=pb.SIMULATOR_ERROR_CODE_INVALID_ARGUMENT, message="not so"))
     session = connect(serve(replies(OPEN, no, RESET)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ import grpc
 import pytest
 from aisandbox.v1 import environment_pb2, tensor_pb2
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_api import Settings, create_server
+from aisandbox_api import Settings, admission_checks, create_server
 from aisandbox_api.local import LocalBackend
 from aisandbox_environment import InvalidReply, describe
 from aisandbox_environment.calls import LARGEST_SPEC
@@ -231,6 +232,17 @@ def test_description_that_would_take_memory_or_time_is_refused(
 def test_description_over_the_limit_names_it(simulator: Callable[[Description], str]) -> None:
     with pytest.raises(InvalidReply, match=f"more than {LARGEST_SPEC:,} bytes"):
         describe(simulator(bytes(LARGEST_SPEC + 1)), SECONDS)
+
+
+def test_simulators_beyond_those_asked_at_a_time_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(admission_checks, "_ask", lambda address, *_: asked.append(address))
+    monkeypatch.setattr(admission_checks, "DESCRIBE_SECONDS", 0.01)
+    monkeypatch.setattr(admission_checks, "_TURNS", threading.Semaphore(1))
+    admission_checks._ask_in_turn("a:1", {})
+    with admission_checks._TURNS:
+        admission_checks._ask_in_turn("b:1", {})
+    assert asked == ["a:1"]
 
 
 async def test_other_calls_are_answered_while_a_hostile_one_is_refused(call: Call) -> None:
