@@ -129,7 +129,7 @@ async def deny_everywhere(channel: grpc.aio.Channel, methods: Mapping[str, Any],
 
 async def test_api_server_refuses_and_records_every_method(tmp_path: Path) -> None:
     async with serving(tmp_path) as (server, channel, run):
-        assert await deny_everywhere(channel, methods_of(API), run) == 91
+        assert await deny_everywhere(channel, methods_of(API), run) == 94
         async with grpc.aio.insecure_channel(server.trainer_address) as trainers:
             with capture_logs() as logs:
                 for name in ("Report", "PublishOutput"):
@@ -391,6 +391,22 @@ async def test_runs_are_within_the_reach_of_their_owner(tmp_path: Path) -> None:
         assert await seen_by("bob") == {other: "bob"}
         assert await seen_by("vera") == {}
         assert await seen_by("root") == {run: "alice", other: "bob"}
+
+
+async def test_caller_is_told_who_it_is(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, channel, _run):
+        told = {
+            who: await stub(channel).WhoAmI(pb.WhoAmIRequest(), metadata=metadata_of(who))
+            for who in ("alice", "bob", "vera", "root")
+        }
+    every = ["view", "train", "act", "model", "simulate", "administer"]
+    assert [(each.name, list(each.roles), list(each.rights)) for each in told.values()] == [
+        ("alice", ["simulator", "trainer"], every[:5]),
+        ("bob", ["simulator", "trainer"], every[:5]),
+        ("vera", ["viewer"], ["view"]),
+        ("root", ["admin"], every),
+    ]
+    assert {who: list(each.pools) for who, each in told.items() if each.pools} == {"bob": ["other"]}
 
 
 async def test_request_id_is_its_owners(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class Gate:
         self, method: str, metadata: Mapping[str, str], authenticator: Authenticator, authorizer: Authorizer
     ) -> Caller:
         rule = self._methods.get(method)
-        if rule is not None and rule.right is None:
+        if rule is not None and rule.right is None and not rule.identified:
             if rule.trainers:
                 token_of(metadata)
             return Caller(method)

@@ -58,13 +58,14 @@ class Rule:
     """What a method needs. ``right`` None: nothing, whoever calls.
 
     ``changes``: every call is recorded. ``trainers``: trainers call it, with the token that they report with, and the
-    method itself checks whose it is.
+    method itself checks whose it is. ``identified``: the caller must be known, if callers are asked who they are.
     """
 
     right: Right | None
     scope: Scope = Scope.SERVICE
     changes: bool = False
     trainers: bool = False
+    identified: bool = False
 
 
 _RUNS = "/aisandbox.v1.PolicyTrainerService/"
@@ -92,6 +93,7 @@ METHODS: Mapping[str, Rule] = {
     f"{_RUNS}ActStream": Rule(Right.ACT, Scope.RUN),
     f"{_RUNS}GetModel": Rule(Right.MODEL, Scope.RUN),
     f"{_RUNS}DescribeModel": Rule(Right.MODEL, Scope.RUN),
+    f"{_RUNS}WhoAmI": Rule(None, identified=True),
     ATTACH_METHOD: Rule(Right.SIMULATE, Scope.POOL, changes=True),
     "/aisandbox.v1.SimulatorPoolService/ListSimulators": Rule(Right.VIEW),
     "/aisandbox.v1.EnvironmentService/Describe": Rule(Right.TRAIN),

@@ -51,6 +51,7 @@ from aisandbox_api.trainer_admission import TrainerAdmission
 from aisandbox_api.trainer_port import ENVIRONMENT, PROGRESS, TrainerPort
 from aisandbox_api.training_servicer import TrainingServicer
 from aisandbox_api.visible_simulators import VisibleSimulators
+from aisandbox_api.who_am_i import WhoAmI
 
 log = structlog.get_logger()
 
@@ -295,7 +296,8 @@ class Server:
             outputs=outputs,
         )
         training = handlers(POLICY_TRAINER, self._training, gate)
-        add_service(self._grpc, POLICY_TRAINER, {**training, **self._policy_handlers()})
+        who = handlers(POLICY_TRAINER, WhoAmI(gate), gate)
+        add_service(self._grpc, POLICY_TRAINER, {**training, **who, **self._policy_handlers()})
         self._relay = self._peers.relay(self._callers.admit_to_pool)
         self._metrics.follow_simulators(self._relay)
         pools = VisibleSimulators(self._relay, self._callers.rights)

@@ -29,6 +29,7 @@ COMMANDS = {
     "model": ("commands.model", "model", USE),
     "login": ("commands.login", "login", SERVERS),
     "logout": ("commands.login", "logout", SERVERS),
+    "whoami": ("commands.login", "whoami", SERVERS),
     "up": ("commands.up", "up", SERVERS),
     "host-gymnasium": ("commands.simulators", "host_gymnasium", SERVERS),
     "simulators": ("commands.simulators", "simulators", SERVERS),

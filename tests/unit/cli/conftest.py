@@ -27,6 +27,7 @@ CALLS = (
     "ResumeTraining",
     "Act",
     "DescribeModel",
+    "WhoAmI",
 )
 
 

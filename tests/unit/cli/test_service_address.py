@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import stat
 import sys
@@ -162,6 +163,36 @@ def test_login_that_the_service_refuses_is_not_stored(
     assert main(["login", guarded, "--tls-ca", str(made.ca), "--token-file", "-"]) == 1
     assert "does not know who calls" in capsys.readouterr().err
     assert contexts.current_context() is None
+
+
+@pytest.mark.usefixtures("no_address")
+def test_login_says_as_whom_where_the_service_does(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    service.says("WhoAmI", pb.WhoAmIResponse(asks=True, name="al\x1bice"))
+    assert main(["login", f"http://{service.address}", "--no-token"]) == 0
+    assert rf"Logged in to {service.address} as al\x1bice; this login" in capsys.readouterr().err
+
+
+def test_whoami_shows_the_caller(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = pb.WhoAmIResponse(
+        asks=True, name="bob", roles=["simulator"], rights=["simulate"], pools=["arena", "plant-*"]
+    )
+    for options in ([], ["--json"]):
+        service.says("WhoAmI", answer)
+        assert main(["whoami", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1) for line in lines[:4]] == [
+        ["name", "bob"],
+        ["roles", "simulator"],
+        ["may", "simulate"],
+        ["pools", "arena, plant-*"],
+    ]
+    assert json.loads(lines[4]) == {
+        "asks": True,
+        "name": "bob",
+        "roles": ["simulator"],
+        "rights": ["simulate"],
+        "pools": ["arena", "plant-*"],
+    }
 
 
 @pytest.mark.usefixtures("no_address")

@@ -1,4 +1,4 @@
-"""``aisandbox login``, ``logout``: store how a service is called, so that no other command needs to be told.
+"""``aisandbox login``, ``logout``, ``whoami``: store how a service is called, for all other commands.
 
 Must not know how it is stored.
 """
@@ -14,11 +14,13 @@ from typing import Annotated
 import grpc
 import typer
 from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_process import printable
 from aisandbox_process.tls import InvalidChannelSecurity, checked_token, read_token
 
-from aisandbox_cli import contexts
-from aisandbox_cli.connection import CALL_TIMEOUT, connect_to
+from aisandbox_cli import contexts, options
+from aisandbox_cli.connection import CALL_TIMEOUT, connect, connect_to
 from aisandbox_cli.errors import Failed, UsageError
+from aisandbox_cli.rendering import caller_rows, message_json, two_columns
 from aisandbox_cli.service_address import ServiceAddress, service_address
 
 ContextName = Annotated[
@@ -57,7 +59,7 @@ def login(
     try:
         text = _token(service.security.token_file, ask=token)
         service = replace(service, security=replace(service.security, token_file=None, token=text))
-        _call(service)
+        caller = _call(service)
         security = service.security
         ca = security.authorities() if security.ca_file is not None else None
         contexts.store(context, service.target, tls=security.tls, server_name=security.server_name, ca=ca, token=text)
@@ -65,7 +67,21 @@ def login(
         raise UsageError(str(error)) from error
     except OSError as error:
         raise Failed(f"the login cannot be stored: {error}") from error
-    print(f"Logged in to {service.target}; this login is {context!r}.", file=sys.stderr)
+    name = "" if caller is None or not caller.name else f" as {printable(caller.name)}"
+    print(f"Logged in to {service.target}{name}; this login is {context!r}.", file=sys.stderr)
+
+
+def whoami(as_json: options.Json = False, address: options.Address = None) -> None:
+    """Show who the service takes you for, and what you may do.
+
+    \b
+    Examples:
+      aisandbox whoami
+      aisandbox whoami --address https://training.example.com:443 --token-file token.txt
+    """  # noqa: D301 - \b keeps the lines apart
+    with connect(address) as connection:
+        caller = connection.stub.WhoAmI(pb.WhoAmIRequest(), timeout=CALL_TIMEOUT)
+    print(message_json(caller) if as_json else two_columns(caller_rows(caller)))
 
 
 def logout(context: ContextName = "") -> None:
@@ -97,11 +113,21 @@ def _token(file: Path | None, *, ask: bool) -> str:
     return checked_token(typed, "what was typed") if typed else ""
 
 
-def _call(service: ServiceAddress) -> None:
-    """Raises CliError if the service does not answer, or does not know who calls. Not if they may not list runs."""
+def _call(service: ServiceAddress) -> pb.WhoAmIResponse | None:
+    """Who the service takes the caller for; None if it is of an earlier version, which does not say.
+
+    Raises CliError if it does not answer, or does not know who calls.
+    """
     with connect_to(service) as connection:
+        try:
+            caller: pb.WhoAmIResponse = connection.stub.WhoAmI(pb.WhoAmIRequest(), timeout=CALL_TIMEOUT)
+            return caller
+        except grpc.RpcError as error:  # an earlier version refuses methods that it does not know, whoever calls
+            if error.code() not in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED):
+                raise
         try:
             connection.stub.ListTrainingRuns(pb.ListTrainingRunsRequest(page_size=1), timeout=CALL_TIMEOUT)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.PERMISSION_DENIED:
                 raise
+    return None

@@ -1859,3 +1859,67 @@ class StateTensor(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StateTensor: _TypeAlias = StateTensor  # noqa: Y015
+
+@_typing.final
+class WhoAmIRequest(_message.Message):
+    """A question for who the caller is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhoAmIRequest: _TypeAlias = WhoAmIRequest  # noqa: Y015
+
+@_typing.final
+class WhoAmIResponse(_message.Message):
+    """The caller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASKS_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    RIGHTS_FIELD_NUMBER: _builtins.int
+    POOLS_FIELD_NUMBER: _builtins.int
+    asks: _builtins.bool
+    """Whether the service asks its callers who they are. If not, there are no names, and everybody may do everything."""
+    name: _builtins.str
+    """The name that owns the runs that the caller starts."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The roles of the token; none where RBAC of a cluster decides."""
+
+    @_builtins.property
+    def rights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the caller may do: `view`, `train`, `act`, `model`, `simulate`, `administer`. Where roles decide, with their own
+        runs, and who has `administer` with those of everybody; where RBAC decides, with every run (it may allow more, run
+        by run).
+        """
+
+    @_builtins.property
+    def pools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The pools that the caller may attach simulators to, where the token names some; `*` at the end stands for anything."""
+
+    def __init__(
+        self,
+        *,
+        asks: _builtins.bool = ...,
+        name: _builtins.str = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        rights: _abc.Iterable[_builtins.str] | None = ...,
+        pools: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "name", b"name", "pools", b"pools", "rights", b"rights", "roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhoAmIResponse: _TypeAlias = WhoAmIResponse  # noqa: Y015

@@ -120,6 +120,11 @@ class PolicyTrainerServiceStub:
                 request_serializer=aisandbox_dot_v1_dot_policy__trainer__pb2.DescribeModelRequest.SerializeToString,
                 response_deserializer=aisandbox_dot_v1_dot_policy__trainer__pb2.DescribeModelResponse.FromString,
                 _registered_method=True)
+        self.WhoAmI = channel.unary_unary(
+                '/aisandbox.v1.PolicyTrainerService/WhoAmI',
+                request_serializer=aisandbox_dot_v1_dot_policy__trainer__pb2.WhoAmIRequest.SerializeToString,
+                response_deserializer=aisandbox_dot_v1_dot_policy__trainer__pb2.WhoAmIResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyTrainerServiceServicer:
@@ -259,6 +264,14 @@ class PolicyTrainerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WhoAmI(self, request, context):
+        """Who the service takes the caller for, and what they may do. Needs no right, and a token only where callers are asked
+        for one. Not served by the inference-server. Errors: UNAUTHENTICATED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyTrainerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -336,6 +349,11 @@ def add_PolicyTrainerServiceServicer_to_server(servicer, server):
                     servicer.DescribeModel,
                     request_deserializer=aisandbox_dot_v1_dot_policy__trainer__pb2.DescribeModelRequest.FromString,
                     response_serializer=aisandbox_dot_v1_dot_policy__trainer__pb2.DescribeModelResponse.SerializeToString,
+            ),
+            'WhoAmI': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhoAmI,
+                    request_deserializer=aisandbox_dot_v1_dot_policy__trainer__pb2.WhoAmIRequest.FromString,
+                    response_serializer=aisandbox_dot_v1_dot_policy__trainer__pb2.WhoAmIResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -754,6 +772,33 @@ class PolicyTrainerService:
             '/aisandbox.v1.PolicyTrainerService/DescribeModel',
             aisandbox_dot_v1_dot_policy__trainer__pb2.DescribeModelRequest.SerializeToString,
             aisandbox_dot_v1_dot_policy__trainer__pb2.DescribeModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhoAmI(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisandbox.v1.PolicyTrainerService/WhoAmI',
+            aisandbox_dot_v1_dot_policy__trainer__pb2.WhoAmIRequest.SerializeToString,
+            aisandbox_dot_v1_dot_policy__trainer__pb2.WhoAmIResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -99,6 +99,10 @@ class PolicyTrainerServiceStub:
     """The policy as one ONNX file, in parts, to run it in the caller's own process. Errors: as Act."""
     DescribeModel: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.DescribeModelRequest, _policy_trainer_pb2.DescribeModelResponse]
     """The inputs and outputs of a policy. Errors: as Act."""
+    WhoAmI: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.WhoAmIRequest, _policy_trainer_pb2.WhoAmIResponse]
+    """Who the service takes the caller for, and what they may do. Needs no right, and a token only where callers are asked
+    for one. Not served by the inference-server. Errors: UNAUTHENTICATED.
+    """
 
 @_typing.type_check_only
 class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
@@ -171,6 +175,10 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     """The policy as one ONNX file, in parts, to run it in the caller's own process. Errors: as Act."""
     DescribeModel: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.DescribeModelRequest, _policy_trainer_pb2.DescribeModelResponse]  # type: ignore[assignment]
     """The inputs and outputs of a policy. Errors: as Act."""
+    WhoAmI: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.WhoAmIRequest, _policy_trainer_pb2.WhoAmIResponse]  # type: ignore[assignment]
+    """Who the service takes the caller for, and what they may do. Needs no right, and a token only where callers are asked
+    for one. Not served by the inference-server. Errors: UNAUTHENTICATED.
+    """
 
 class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Trains policies against simulations, and answers observations with them.
@@ -330,5 +338,15 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_trainer_pb2.DescribeModelResponse, _abc.Awaitable[_policy_trainer_pb2.DescribeModelResponse]]:
         """The inputs and outputs of a policy. Errors: as Act."""
+
+    @_abc_1.abstractmethod
+    def WhoAmI(
+        self,
+        request: _policy_trainer_pb2.WhoAmIRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_trainer_pb2.WhoAmIResponse, _abc.Awaitable[_policy_trainer_pb2.WhoAmIResponse]]:
+        """Who the service takes the caller for, and what they may do. Needs no right, and a token only where callers are asked
+        for one. Not served by the inference-server. Errors: UNAUTHENTICATED.
+        """
 
 def add_PolicyTrainerServiceServicer_to_server(servicer: PolicyTrainerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

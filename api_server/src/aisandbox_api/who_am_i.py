@@ -1,0 +1,32 @@
+"""PolicyTrainerService.WhoAmI: who the caller is, and what they may do.
+
+Must not know how callers are authenticated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aisandbox.v1 import policy_trainer_pb2 as pb
+from aisandbox_access import AccessError, Gate, Right, current_caller, status_of
+
+
+class WhoAmI:
+    """Asks ``gate``."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def WhoAmI(self, _request: pb.WhoAmIRequest, context: Any) -> pb.WhoAmIResponse:  # noqa: N802
+        """See the proto."""
+        caller = current_caller()
+        principal = caller.principal
+        try:
+            rights = [right.value for right in Right if await self._gate.may(caller, right)]
+        except AccessError as error:  # it cannot be decided at the moment
+            await context.abort(status_of(error), str(error))
+        if principal is None:
+            return pb.WhoAmIResponse(asks=self._gate.asks, rights=rights)
+        return pb.WhoAmIResponse(
+            asks=True, name=principal.name, roles=sorted(principal.roles), rights=rights, pools=principal.pools or ()
+        )
