@@ -83,7 +83,7 @@ e2e: setup ## installs all of it on a kind cluster of its own and tests it there
 	$(RUN) python scripts/e2e.py $(ARGS)
 
 fuzz: setup ## sends 240,000 random messages and replies to the servers and the client of simulators; ARGS are pytest's
-	FUZZ_MESSAGES=240000 $(PYTEST) -s tests/integration/test_fuzzed_messages.py $(ARGS)
+	FUZZ_MESSAGES=240000 $(PYTEST) -s --timeout=3600 tests/integration/test_fuzzed_messages.py $(ARGS)
 
 faults: setup ## injects every fault as often as docs/reliability.md says, which takes an hour; ARGS are pytest's
 	$(PYTEST) tests/faults --faults-scale full $(ARGS)
