@@ -1,9 +1,9 @@
-"""What one update of SAC costs: stable-baselines3's, which a trainer uses, beside SBX's (JAX), where that is installed.
+"""What one update of an off-policy actor-critic costs: ours, stable-baselines3's and that of SBX (JAX), if installed.
 
     uv run --with sbx-rl python bench/sac_update.py
 
-Both with one thread, the networks and the batch of their defaults, on Pendulum-v1; in turns, so that other work on the
-machine hits both. The time is the processor's, not the clock's.
+One thread each, the networks and the batch of their defaults, on Pendulum-v1; in turns, so that other work on the
+machine hits all, and the ratios are those of neighbouring turns. The time is the processor's, not the clock's.
 """
 
 from __future__ import annotations
@@ -18,17 +18,27 @@ from collections.abc import Callable
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-WARM_UP, UPDATES = 310, 40
-LIBRARIES = ("stable_baselines3", "sbx")
+WARM_UP, UPDATES = 310, 20
+OURS, SB3, SBX = "ours", "stable-baselines3", "SBX"
+MODULES = {
+    OURS: ("aisandbox_trainer.fast_updates.{}", "Fast"),
+    SB3: ("stable_baselines3", ""),
+    SBX: ("sbx", ""),
+}
+"""Where a library has the class of an algorithm, and what its name has before the algorithm's."""
+ALGORITHMS = {"SAC": SB3, "TD3": SB3, "TQC": "sb3_contrib"}
 
 
-def update_of(library: str) -> Callable[[], None] | None:
-    """One update of a SAC of the library, after the first ones; None if the library is not installed."""
+def update_of(library: str, algorithm: str) -> Callable[[], None] | None:
+    """One update of a model of the library, after the first ones; None if the library or its class is not there."""
+    module, before = MODULES[library]
+    if library == SB3 and ALGORITHMS[algorithm] != SB3:
+        module = ALGORITHMS[algorithm]
     try:
-        sac = importlib.import_module(library).SAC
-    except ImportError:
+        kind = getattr(importlib.import_module(module.format(algorithm.lower())), before + algorithm)
+    except (ImportError, AttributeError):
         return None
-    model = sac("MlpPolicy", "Pendulum-v1", buffer_size=10_000, learning_starts=WARM_UP - 10, seed=0, device="cpu")
+    model = kind("MlpPolicy", "Pendulum-v1", buffer_size=10_000, learning_starts=WARM_UP - 10, seed=0, device="cpu")
     model.learn(WARM_UP)
     return lambda: model.train(1, model.batch_size)
 
@@ -41,18 +51,23 @@ def milliseconds(update: Callable[[], None]) -> float:
     return (time.process_time() - started) / UPDATES * 1e3
 
 
+def compare(algorithm: str, rounds: int) -> None:
+    """Prints a row for each library."""
+    updates = {library: update for library in MODULES if (update := update_of(library, algorithm)) is not None}
+    times = [{library: milliseconds(update) for library, update in updates.items()} for _ in range(rounds)]
+    for library in updates:
+        median = statistics.median(each[library] for each in times)
+        ratio = statistics.median(each[library] / each[OURS] for each in times) if OURS in updates else float("nan")
+        print(f"{algorithm:4} {library:18} {median:6.2f} ms of the processor an update, {ratio:5.2f} of ours")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    updates = {library: update for library in LIBRARIES if (update := update_of(library)) is not None}
-    times = [{library: milliseconds(update) for library, update in updates.items()} for _ in range(rounds)]
-    for library in LIBRARIES:
-        if library in updates:
-            median = statistics.median(each[library] for each in times)
-            print(f"{library:20} {median:6.2f} ms of the processor an update")
-        else:
-            print(f"{library:20} not installed")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS), choices=list(ALGORITHMS))
+    arguments = parser.parse_args()
+    for algorithm in arguments.algorithms:
+        compare(algorithm, arguments.rounds)
 
 
 if __name__ == "__main__":

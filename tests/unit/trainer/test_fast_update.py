@@ -16,6 +16,7 @@ from aisandbox_trainer.errors import NonFiniteTraining
 from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.dqn import FastDQN
 from aisandbox_trainer.fast_updates.ppo import FastMaskablePPO, FastPPO
+from aisandbox_trainer.fast_updates.sac import FastSAC
 from gymnasium import spaces
 from masked_worlds import ACTIONS as MASKED
 from masked_worlds import MaskedWorld
@@ -23,6 +24,7 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
@@ -31,12 +33,17 @@ FAST: dict[type[BaseAlgorithm], type[BaseAlgorithm]] = {
     sb3.A2C: FastA2C,
     sb3.DQN: FastDQN,
     MaskablePPO: FastMaskablePPO,
+    sb3.SAC: FastSAC,
 }
+ACTOR_CRITICS = [sb3.SAC]
+"""The off-policy ones, with continuous actions."""
+_REPLAY = {"learning_starts": 20, "train_freq": 4, "buffer_size": 300}
 SIZES: dict[type[BaseAlgorithm], dict[str, Any]] = {
     sb3.PPO: {"n_steps": 32, "batch_size": 16, "n_epochs": 3},
     sb3.A2C: {"n_steps": 5},
     MaskablePPO: {"n_steps": 32, "batch_size": 16, "n_epochs": 3},
-    sb3.DQN: {"learning_starts": 20, "train_freq": 4, "buffer_size": 300, "target_update_interval": 30},
+    sb3.DQN: {**_REPLAY, "target_update_interval": 30},
+    **{kind: {**_REPLAY, "batch_size": 32, "policy_kwargs": {"net_arch": [16, 16]}} for kind in ACTOR_CRITICS},
 }
 VECTOR = spaces.Box(-1.0, 1.0, (3,), np.float32)
 ACTIONS: dict[str, gym.Space[Any]] = {
@@ -132,6 +139,11 @@ def assert_same_learning(algorithm: type[BaseAlgorithm], make: Any, **keywords: 
     return ours
 
 
+def simplest(algorithm: type[BaseAlgorithm]) -> str:
+    """The simplest actions of ACTIONS that an algorithm takes."""
+    return "box" if algorithm in ACTOR_CRITICS else "discrete"
+
+
 def _plain(keywords: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in keywords.items() if key not in ("policy", "steps")}
 
@@ -218,11 +230,11 @@ def test_fast_a2c_with_other_terms_gives_the_results_of_sb3(keywords: dict[str, 
     ],
     ids=lambda space: type(space).__name__,
 )
-@pytest.mark.parametrize("algorithm", [sb3.PPO, sb3.A2C, sb3.DQN])
+@pytest.mark.parametrize("algorithm", [sb3.PPO, sb3.A2C, sb3.DQN, sb3.SAC])
 def test_fast_update_of_any_observation_gives_the_results_of_sb3(
     algorithm: type[BaseAlgorithm], observation: gym.Space[Any]
 ) -> None:
-    assert_same_learning(algorithm, lambda: environment("discrete", observation))
+    assert_same_learning(algorithm, lambda: environment(simplest(algorithm), observation))
 
 
 @pytest.mark.parametrize(
@@ -239,9 +251,41 @@ def test_fast_dqn_gives_the_results_of_sb3(keywords: dict[str, Any]) -> None:
     assert_same_learning(sb3.DQN, lambda: environment("discrete"), steps=400, **keywords)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "keywords"),
+    [
+        (sb3.SAC, {}),
+        (sb3.SAC, {"ent_coef": 0.2, "gradient_steps": 3, "target_update_interval": 2, "tau": 0.5}),
+        (sb3.SAC, {"ent_coef": "auto_0.1", "target_entropy": -3.0, "learning_rate": lambda left: 1e-2 * left}),
+        (sb3.SAC, {"policy_kwargs": {"net_arch": [16], "activation_fn": nn.Tanh, "n_critics": 3}, "n_steps": 3}),
+        (
+            sb3.SAC,
+            {
+                "policy_kwargs": {
+                    "net_arch": [16], "optimizer_class": th.optim.SGD, "optimizer_kwargs": {"momentum": 0.9},
+                    "share_features_extractor": True,
+                },
+                "learning_rate": 0.01,
+            },
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", None) or ",".join(value) or "defaults",
+)  # fmt: skip
+def test_fast_actor_critic_gives_the_results_of_sb3(algorithm: type[BaseAlgorithm], keywords: dict[str, Any]) -> None:
+    ours = assert_same_learning(algorithm, lambda: environment("box"), **keywords)
+    assert {"action", "update"} <= ours._tested
+    assert not ours._differs
+
+
+def test_fast_update_of_a_large_batch_gives_the_results_of_sb3() -> None:
+    """Here the weights' gradients of the first layers are the transposes of their products."""
+    terms = {"policy_kwargs": {"net_arch": [64]}, "batch_size": 256}
+    assert_same_learning(sb3.SAC, lambda: environment("box"), steps=64, **terms)
+
+
 @pytest.mark.parametrize("algorithm", FAST)
 def test_fast_update_with_normalisation_gives_the_results_of_sb3(algorithm: type[BaseAlgorithm]) -> None:
-    assert_same_learning(algorithm, lambda: environment("discrete", normalize=True))
+    assert_same_learning(algorithm, lambda: environment(simplest(algorithm), normalize=True))
 
 
 IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
@@ -254,8 +298,10 @@ IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
         (sb3.A2C, "discrete", VECTOR, {"policy_kwargs": {"activation_fn": nn.ELU}}),
         (sb3.PPO, "discrete", IMAGE, {"policy": "CnnPolicy", "n_steps": 4, "batch_size": 8}),
         (sb3.DQN, "discrete", IMAGE, {"policy": "CnnPolicy"}),
+        (sb3.SAC, "box", VECTOR, {"use_sde": True}),
+        (sb3.SAC, "box", VECTOR, {"policy_kwargs": {"net_arch": [8], "activation_fn": nn.ELU}}),
     ],
-    ids=["gsde", "elu", "ppo_image", "dqn_image"],
+    ids=["gsde", "elu", "ppo_image", "dqn_image", "sac_gsde", "sac_elu"],
 )
 def test_what_the_fast_update_does_not_cover_is_sb3s_own(
     algorithm: type[BaseAlgorithm], action: str, observation: gym.Space[Any], keywords: dict[str, Any]
@@ -272,7 +318,7 @@ def test_what_the_fast_update_does_not_cover_is_sb3s_own(
 def test_saved_model_is_a_plain_sb3_model_that_continues_equally(
     algorithm: type[BaseAlgorithm], tmp_path: Path
 ) -> None:
-    ours, _, _ = train(FAST[algorithm], environment("discrete"))
+    ours, _, _ = train(FAST[algorithm], environment(simplest(algorithm)))
     ours.save(tmp_path / "model.zip")
 
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
@@ -281,41 +327,48 @@ def test_saved_model_is_a_plain_sb3_model_that_continues_equally(
     assert "_nets" not in json.loads(data)
     both = []
     for kind in (algorithm, FAST[algorithm]):
-        loaded = kind.load(tmp_path / "model.zip", environment("discrete"), device="cpu")
+        loaded = kind.load(tmp_path / "model.zip", environment(simplest(algorithm)), device="cpu")
         assert type(loaded) is kind
         loaded.set_random_seed(8)
         loaded.learn(128, reset_num_timesteps=False)
         both.append(loaded)
     for one, other in zip(both[0].policy.parameters(), both[1].policy.parameters(), strict=True):
         th.testing.assert_close(other, one, rtol=1e-5, atol=1e-6)
-    first, second = (model.policy.optimizer.state_dict()["state"] for model in both)
-    for index, state in first.items():
-        assert set(second[index]) == set(state)
-        assert float(second[index]["step"]) == float(state["step"]) > 0
+    for first, second in zip(*map(optimizers, both), strict=True):
+        assert first["state"].keys() == second["state"].keys()
+        for index, state in first["state"].items():
+            assert set(second["state"][index]) == set(state)
+            assert float(second["state"][index]["step"]) == float(state["step"]) > 0
+
+
+def optimizers(model: BaseAlgorithm) -> list[dict[str, Any]]:
+    """The states of all optimizers."""
+    return [state for name, state in model.get_parameters().items() if name != "policy"]
 
 
 @pytest.mark.parametrize("algorithm", FAST)
 def test_policy_is_unchanged_between_rollouts(algorithm: type[BaseAlgorithm]) -> None:
-    ours, _, _ = train(FAST[algorithm], environment("discrete"))
+    ours, _, _ = train(FAST[algorithm], environment(simplest(algorithm)))
 
     assert "forward" not in vars(ours.policy)
     assert "predict" not in vars(ours.policy)
-    optimized = ours.policy.optimizer.param_groups[0]["params"]
-    assert all(parameter.requires_grad and not parameter.is_inference() for parameter in optimized)
-    for state in ours.policy.optimizer.state.values():
-        assert not any(value.is_inference() for value in state.values() if isinstance(value, th.Tensor))
+    assert not any(parameter.is_inference() for parameter in ours.policy.parameters())
+    for optimizer in optimizers(ours):
+        for state in optimizer["state"].values():
+            assert not any(value.is_inference() for value in state.values() if isinstance(value, th.Tensor))
 
 
 @pytest.mark.parametrize("algorithm", FAST)
 def test_gradient_that_is_not_finite_ends_training_before_the_weights_are(algorithm: type[BaseAlgorithm]) -> None:
-    model, _, _ = train(FAST[algorithm], environment("discrete"))
+    model, _, _ = train(FAST[algorithm], environment(simplest(algorithm)))
     before = [parameter.clone() for parameter in model.policy.parameters()]
-    if algorithm is sb3.DQN:
+    off_policy = isinstance(model, OffPolicyAlgorithm)
+    if off_policy:
         model.replay_buffer.rewards[:] = np.nan
     else:
         model.rollout_buffer.returns[:] = np.nan
 
     with pytest.raises(NonFiniteTraining, match="gradient"):
-        model.train(1) if algorithm is sb3.DQN else model.train()
+        model.train(1) if off_policy else model.train()
 
     assert all(th.equal(one, other) for one, other in zip(before, model.policy.parameters(), strict=True))

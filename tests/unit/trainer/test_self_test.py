@@ -18,6 +18,7 @@ from aisandbox_trainer import _torch_internals
 from aisandbox_trainer.algorithms.builder import FAST, class_of
 from aisandbox_trainer.environments.in_process import vectorized
 from aisandbox_trainer.fast_updates import self_test
+from aisandbox_trainer.fast_updates.continuous_nets import SampledActions
 from aisandbox_trainer.fast_updates.distributions import Categorical, EvaluatedCategorical
 from aisandbox_trainer.fast_updates.policy_nets import ActorCriticNets, QNets
 from aisandbox_trainer.runtime.settings import Settings
@@ -29,12 +30,21 @@ KEYWORDS: dict[Algorithm, dict[str, Any]] = {
     Algorithm.PPO: {"n_steps": 32, "batch_size": 16, "n_epochs": 2},
     Algorithm.A2C: {},
     Algorithm.DQN: {"learning_starts": 20, "train_freq": 4, "buffer_size": 300},
+    Algorithm.SAC: {
+        "learning_starts": 20,
+        "train_freq": 8,
+        "buffer_size": 300,
+        "batch_size": 16,
+        "policy_kwargs": {"net_arch": [16]},
+    },
 }
+CONTINUOUS = [Algorithm.SAC]
 PLAIN: dict[Algorithm, type[BaseAlgorithm]] = {
     Algorithm.PPO: sb3.PPO,
     Algorithm.A2C: sb3.A2C,
     Algorithm.DQN: sb3.DQN,
     Algorithm.MASKABLEPPO: sb3_contrib.MaskablePPO,
+    Algorithm.SAC: sb3.SAC,
 }
 UNMASKED = tuple(KEYWORDS)
 """Those that need no masks, which the environments here do not have; test_fast_update.py has the other."""
@@ -42,10 +52,15 @@ WARNING = "fast updates differ from stable-baselines3"
 
 
 def learn(kind: type[BaseAlgorithm], algorithm: Algorithm, steps: int = 128, **keywords: Any) -> Any:
-    env = vectorized(lambda: gym.make("CartPole-v1"), 2)
+    env = vectorized(lambda: gym.make(world(algorithm)), 2)
     model: Any = kind("MlpPolicy", env, seed=3, device="cpu", **{**KEYWORDS[algorithm], **keywords})
     model.set_logger(Logger(None, []))
     return model.learn(steps)
+
+
+def world(algorithm: Algorithm) -> str:
+    """A world with actions that the algorithm takes."""
+    return "Pendulum-v1" if algorithm in CONTINUOUS else "CartPole-v1"
 
 
 def assert_same_numbers(one: Any, other: Any) -> None:
@@ -58,7 +73,8 @@ def assert_same_numbers(one: Any, other: Any) -> None:
 def test_right_fast_update_is_used(
     algorithm: Algorithm, activation: type[nn.Module], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = learn(class_of(algorithm), algorithm, policy_kwargs={"activation_fn": activation})
+    terms = {**KEYWORDS[algorithm].get("policy_kwargs", {}), "activation_fn": activation}
+    model = learn(class_of(algorithm), algorithm, policy_kwargs=terms)
     assert model.passes("update", lambda: False), "tested already, so not again"
     assert WARNING not in capsys.readouterr().out
 
@@ -75,7 +91,7 @@ def test_models_of_one_configuration_are_tested_once(algorithm: Algorithm, monke
             tests.append((configuration, name))
             return result
 
-        model: Any = class_of(algorithm)("MlpPolicy", "CartPole-v1", device="cpu", **KEYWORDS[algorithm])
+        model: Any = class_of(algorithm)("MlpPolicy", world(algorithm), device="cpu", **KEYWORDS[algorithm])
         model.configuration = configuration
         return bool(model.passes(name, test))
 
@@ -92,7 +108,7 @@ class TwoSensors(gym.Env[dict[str, Any], Any]):
     """Observes a Dict; an episode has ten steps."""
 
     observation_space = gym.spaces.Dict({name: gym.spaces.Box(-1.0, 1.0, (2,)) for name in ("near", "far")})
-    action_space = gym.spaces.Discrete(3)
+    action_space: gym.Space[Any] = gym.spaces.Discrete(3)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
@@ -101,7 +117,13 @@ class TwoSensors(gym.Env[dict[str, Any], Any]):
 
     def step(self, action: Any) -> Any:
         self.left -= 1
-        return self.observation_space.sample(), float(action), self.left == 0, False, {}
+        return self.observation_space.sample(), float(np.sum(action)), self.left == 0, False, {}
+
+
+class Steered(TwoSensors):
+    """The same with continuous actions."""
+
+    action_space = gym.spaces.Box(-2.0, 1.0, (2,))
 
 
 @pytest.mark.parametrize("algorithm", UNMASKED)
@@ -109,7 +131,8 @@ def test_right_fast_update_is_used_with_a_dict_of_observations(
     algorithm: Algorithm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kind: Any = class_of(algorithm)
-    model = kind("MultiInputPolicy", vectorized(TwoSensors, 2), seed=3, device="cpu", **KEYWORDS[algorithm])
+    env = vectorized(Steered if algorithm in CONTINUOUS else TwoSensors, 2)
+    model = kind("MultiInputPolicy", env, seed=3, device="cpu", **KEYWORDS[algorithm])
     model.set_logger(Logger(None, []))
     model.learn(128)
     assert "update" in model._tested
@@ -137,6 +160,11 @@ def _wrong_actions(self: Any, observations: Any) -> Any:
     return actions, values + 0.1, log_prob
 
 
+def _wrong_entropy_gradient(self: Any, grad_actions: th.Tensor, grad_log_prob: float) -> Any:
+    return RIGHT_SAMPLED_GRADIENT(self, grad_actions, 1.1 * grad_log_prob)
+
+
+RIGHT_SAMPLED_GRADIENT = SampledActions.gradient
 RIGHT_GRADIENT, RIGHT_ACTIONS = EvaluatedCategorical.gradient, ActorCriticNets.act
 FAULTS: dict[str, tuple[Algorithm, Any, str, Callable[..., Any]]] = {
     "activation": (Algorithm.PPO, _torch_internals, "tanh_backward", _reversed),
@@ -145,6 +173,8 @@ FAULTS: dict[str, tuple[Algorithm, Any, str, Callable[..., Any]]] = {
     "forward pass": (Algorithm.PPO, ActorCriticNets, "act", _wrong_actions),
     "optimizer of A2C": (Algorithm.A2C, _torch_internals, "rmsprop_step", _no_step),
     "activation of DQN": (Algorithm.DQN, _torch_internals, "relu_backward", lambda gradient, output: gradient),
+    "entropy of SAC": (Algorithm.SAC, SampledActions, "gradient", _wrong_entropy_gradient),
+    "target networks of SAC": (Algorithm.SAC, _torch_internals, "move_towards", _no_step),
 }
 
 
@@ -170,17 +200,19 @@ def test_wrong_greedy_action_is_replaced_by_sb3s_own(
     assert WARNING in capsys.readouterr().out
 
 
-def test_self_test_changes_neither_the_model_nor_the_random_numbers() -> None:
-    model = learn(class_of(Algorithm.PPO), Algorithm.PPO, 64)
-    before = [parameter.detach().clone() for parameter in model.policy.parameters()]
+@pytest.mark.parametrize("algorithm", [Algorithm.PPO, Algorithm.SAC])
+def test_self_test_changes_neither_the_model_nor_the_random_numbers(algorithm: Algorithm) -> None:
+    model = learn(class_of(algorithm), algorithm, 64)
+    before = self_test._parts(model)
     updates, numpy_state, torch_state = model._n_updates, np.random.get_state(legacy=False), th.get_rng_state()
     assert model._updates_the_same()
     assert model._acts_the_same(model.nets())
     assert model._n_updates == updates
     np.testing.assert_equal(np.random.get_state(legacy=False), numpy_state)
     assert th.equal(th.get_rng_state(), torch_state)
-    for parameter, old in zip(model.policy.parameters(), before, strict=True):
-        assert th.equal(parameter, old)
+    after = self_test._parts(model)
+    assert after.keys() == before.keys()
+    assert all(th.equal(after[name], part) for name, part in before.items())
 
 
 @pytest.mark.parametrize("algorithm", FAST)

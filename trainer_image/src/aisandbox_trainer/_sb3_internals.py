@@ -168,9 +168,17 @@ class TrainingSteps:
         model.train()
 
 
-def set_learning_rate(model: BaseAlgorithm) -> None:
-    """Sets the optimizer's learning rate by the schedule, as ``train`` does first."""
-    model._update_learning_rate(model.policy.optimizer)
+def set_learning_rate(model: BaseAlgorithm, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Sets the optimizers' learning rate by the schedule, as ``train`` does first."""
+    model._update_learning_rate(list(optimizers))
+
+
+def use_own_networks(model: Any) -> None:
+    """Gives a copy of an off-policy model its own policy's networks, and its own entropy coefficient if it has one."""
+    model._create_aliases()
+    if hasattr(model, "ent_coef_optimizer"):
+        learned = model.log_ent_coef, model.ent_coef_optimizer
+        model.log_ent_coef, model.ent_coef_optimizer = copy.deepcopy(learned)
 
 
 def scheduled(model: BaseAlgorithm, schedule: Any) -> float:

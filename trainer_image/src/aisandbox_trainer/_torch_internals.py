@@ -1,4 +1,4 @@
-"""Every name of PyTorch that is not documented, in one place: functional optimizers and backward kernels.
+"""Every name of PyTorch that is not documented, in one place: fused optimizers, kernels of autograd.
 
 Written for the versions that this package's metadata allows. AVAILABLE is False where one of the names is missing; the
 public way is then SB3's own ``train``, with ``optimizer.step()`` and autograd. That the names still mean the same is
@@ -12,17 +12,17 @@ from typing import Any
 
 import torch as th
 
-_adam: Any = None
+_fused_adam: Any = None
 _rmsprop: Any = None
 _tanh_backward: Any = None
 _threshold_backward: Any = None
 try:
-    from torch.optim.adam import adam as _adam
     from torch.optim.rmsprop import rmsprop as _rmsprop
 
     _tanh_backward = th.ops.aten.tanh_backward.default
     _threshold_backward = th.ops.aten.threshold_backward.default
-    AVAILABLE = True
+    _fused_adam = th._fused_adam_
+    AVAILABLE = all(hasattr(th, name) for name in ("_foreach_mul_", "_foreach_add_"))
 except (ImportError, AttributeError):
     AVAILABLE = False
 
@@ -50,7 +50,8 @@ def adam_step(
     options: dict[str, Any],
 ) -> None:
     """One step of ``torch.optim.Adam`` in its fused kernel; changes the parameters and the three lists of state."""
-    _adam(parameters, gradients, averages, squares, [], steps, fused=True, **options)
+    th._foreach_add_(list(steps), 1)
+    _fused_adam(parameters, gradients, averages, squares, [], steps, **options)
 
 
 def rmsprop_step(
@@ -60,7 +61,13 @@ def rmsprop_step(
     _rmsprop(parameters, gradients, squares, [], [], steps, foreach=True, **options)
 
 
-def call_step_pre_hooks(optimizer: th.optim.Optimizer) -> None:
-    """Calls what ``register_step_pre_hook`` has registered, for a step that does not go through ``optimizer.step``."""
-    for hook in list(getattr(optimizer, "_optimizer_step_pre_hooks", {}).values()):
+def move_towards(targets: Tensors, sources: Tensors, part: float) -> None:
+    """Moves all ``targets`` a ``part`` of the way to the ``sources``; with the roundings of SB3's ``polyak_update``."""
+    th._foreach_mul_(list(targets), 1 - part)
+    th._foreach_add_(list(targets), list(sources), alpha=part)
+
+
+def call_step_hooks(optimizer: th.optim.Optimizer, when: str) -> None:
+    """Calls the hooks "pre" or "post" that are registered, for a step that does not go through ``optimizer.step``."""
+    for hook in list(getattr(optimizer, f"_optimizer_step_{when}_hooks", {}).values()):
         hook(optimizer, (), {})

@@ -40,12 +40,14 @@ from aisandbox_trainer.errors import CannotExport, InvalidHyperparameter
 from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.dqn import FastDQN
 from aisandbox_trainer.fast_updates.ppo import FastMaskablePPO, FastPPO
+from aisandbox_trainer.fast_updates.sac import FastSAC
 
 FAST: Mapping[Algorithm, type[BaseAlgorithm]] = {
     Algorithm.PPO: FastPPO,
     Algorithm.A2C: FastA2C,
     Algorithm.DQN: FastDQN,
     Algorithm.MASKABLEPPO: FastMaskablePPO,
+    Algorithm.SAC: FastSAC,
 }
 """The algorithms with a fast update."""
 

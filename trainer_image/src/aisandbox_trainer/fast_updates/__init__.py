@@ -1,4 +1,4 @@
-"""Updates of PPO, MaskablePPO, A2C and DQN that compute what their libraries compute, in less time. Must not know runs.
+"""Updates of algorithms of SB3 and sb3-contrib that compute what these compute, in less time. Must not know runs.
 
 For the small networks that policies usually have, SB3 spends its time in Python and autograd. Here gradients are
 formulas, a rollout is preprocessed once, and a minibatch is a slice. Covered are SB3's MlpPolicy and MultiInputPolicy
@@ -8,8 +8,9 @@ FAST_UPDATE=off. Random numbers, losses and logged values are SB3's, and a saved
 
 Where this differs from SB3 2.9:
 
-1. Gradients are formulas instead of autograd's (``dense_net``, ``distributions``, ``ppo``, ``a2c``, ``dqn``). The
-   kernels are those autograd calls, in its order, so that the results usually agree to the last bit.
+1. Gradients are formulas instead of autograd's (``dense_net``, ``distributions``, ``continuous_nets``, and a
+   module for each algorithm). The kernels are those autograd calls, in its order, so that the results usually agree to
+   the last bit.
 2. The observations of a rollout are preprocessed once for all epochs instead of once for each minibatch (``rollout``).
 3. One permutation of the rows is applied to the whole rollout; minibatches are slices. The permutation is drawn as
    ``RolloutBuffer.get`` draws it.
@@ -18,7 +19,11 @@ Where this differs from SB3 2.9:
 5. Gradients are clipped as one flat tensor, and not touched where the norm is below ``max_grad_norm``.
 6. A gradient that is NaN or infinite raises NonFiniteTraining before the weights change; SB3 has NaN weights then.
 7. Losses are logged from tensors that are averaged once at the end of an update, not from one number a minibatch.
-8. During a rollout the policy acts without autograd's bookkeeping; DQN computes its greedy action directly.
+8. During a rollout the policy acts without autograd's bookkeeping; off-policy ones compute their action directly.
 9. MaskablePPO normalises the advantages of a minibatch of one row too, which gives NaN; here it leaves them, as PPO.
 10. SB3's PPO approximates the entropy of a distribution without closed form; such distributions are not covered here.
+11. SAC passes the observations and those that follow through its actor at once, and one critic after the other forward
+   and backward. The gradient of its actions is computed for the critic with the least value only, since it is 0 for the
+   others; that of the critics' weights by the actor's loss, which SB3 discards, is not computed.
+12. The gradients of wide layers with a narrow input are products in another order (``dense_net``).
 """

@@ -22,10 +22,14 @@ Forward = Callable[[th.Tensor], th.Tensor]
 Backward = Callable[[th.Tensor, th.Tensor], th.Tensor]
 
 _ACTIVATIONS: dict[type[nn.Module], tuple[Forward, Backward]] = {
-    nn.Tanh: (th.tanh, lambda gradient, output: _torch_internals.tanh_backward(gradient, output)),
-    nn.ReLU: (th.relu, lambda gradient, output: _torch_internals.relu_backward(gradient, output)),
+    nn.Tanh: (th.tanh_, lambda gradient, output: _torch_internals.tanh_backward(gradient, output)),
+    nn.ReLU: (th.relu_, lambda gradient, output: _torch_internals.relu_backward(gradient, output)),
 }
-"""An activation, and the gradient of its input from that of its output and the output itself."""
+"""An activation, in place, and the gradient of its input from that of its output and the output itself."""
+
+_NARROW = 16
+_LARGE = 2**14
+"""Elements of an output's gradient: from there on MKL multiplies it by an input of less than _NARROW columns slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +83,40 @@ class DenseNet:
             tape.append(value)
         return tape[-1], tape
 
-    def gradients(self, tape: Tape, gradient: th.Tensor, into: Sequence[th.Tensor]) -> None:
-        """Writes the gradients of :attr:`parameters` into tensors of their shapes, from that of the output [N, out]."""
+    def gradients(
+        self, tape: Tape, gradient: th.Tensor, into: Sequence[th.Tensor], *, of_input: bool = False
+    ) -> th.Tensor:
+        """Writes the gradients of :attr:`parameters` into tensors of their shapes, from that of the output [N, out].
+
+        Returns the gradient of the input if ``of_input``.
+        """
         for index in range(len(self._layers) - 1, -1, -1):
             layer = self._layers[index]
             if layer.activation is not None:
                 gradient = layer.activation[1](gradient, tape[index + 1])
-            th.mm(gradient.t(), tape[index], out=into[2 * index])
+            _weight_gradient(gradient, tape[index], into[2 * index])
             th.sum(gradient, 0, out=into[2 * index + 1])
-            if index:
+            if index or of_input:
                 gradient = gradient.mm(layer.weight)
+        return gradient
+
+    def input_gradient(self, tape: Tape, gradient: th.Tensor, columns: int, rows: th.Tensor | None = None) -> th.Tensor:
+        """The gradient of the last ``columns`` of the input, from that of the output [N, out].
+
+        ``rows``: the indices of the rows of the tape that ``gradient`` has; None: all.
+        """
+        for index in range(len(self._layers) - 1, -1, -1):
+            layer = self._layers[index]
+            if layer.activation is not None:
+                output = tape[index + 1]
+                gradient = layer.activation[1](gradient, output if rows is None else output.index_select(0, rows))
+            gradient = gradient.mm(layer.weight if index else layer.weight[:, -columns:])
+        return gradient
+
+
+def _weight_gradient(gradient: th.Tensor, inputs: th.Tensor, into: th.Tensor) -> None:
+    """Writes gradient^T inputs, [out, in]; of large and narrow factors as the transpose of the transposed product."""
+    if inputs.shape[1] < _NARROW and gradient.numel() >= _LARGE:
+        into.copy_(th.mm(inputs.t(), gradient).t())
+    else:
+        th.mm(gradient.t(), inputs, out=into)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch as th
-from torch import nn
 
 from aisandbox_trainer import _torch_internals
 from aisandbox_trainer.errors import NonFiniteTraining
@@ -28,7 +27,7 @@ class Gradients:
     parts: list[th.Tensor]
 
     @classmethod
-    def of(cls, parameters: Sequence[nn.Parameter]) -> Gradients:
+    def of(cls, parameters: Sequence[th.Tensor]) -> Gradients:
         """Zeros."""
         sizes = [parameter.numel() for parameter in parameters]
         flat = th.zeros(sum(sizes))
@@ -43,7 +42,7 @@ class OptimizerStep:
     with unusual options, through the public ``step``.
     """
 
-    def __init__(self, optimizer: th.optim.Optimizer, parameters: Sequence[nn.Parameter], max_norm: float) -> None:
+    def __init__(self, optimizer: th.optim.Optimizer, parameters: Sequence[th.Tensor], max_norm: float) -> None:
         self._optimizer = optimizer
         self._parameters: list[th.Tensor] = list(parameters)
         self._max_norm = max_norm
@@ -60,7 +59,7 @@ class OptimizerStep:
 
     def __call__(self, gradients: Gradients) -> None:
         """Clips the gradients (in place) and takes a step. Raises NonFiniteTraining if one is NaN or infinite."""
-        _torch_internals.call_step_pre_hooks(self._optimizer)
+        _torch_internals.call_step_hooks(self._optimizer, "pre")
         norm = float(th.linalg.vector_norm(gradients.flat))
         if not math.isfinite(norm):
             raise NonFiniteTraining(
@@ -70,15 +69,18 @@ class OptimizerStep:
         if norm + 1e-6 > self._max_norm:
             gradients.flat.mul_(self._max_norm / (norm + 1e-6))
         if self._terms is None:
-            for parameter, gradient in zip(self._parameters, gradients.parts, strict=True):
-                parameter.grad = gradient
-            self._optimizer.step()  # calls the hooks again, which is harmless
-        elif len(self._state) == 3:
+            with th.inference_mode(False):  # the optimizer may make its state now
+                for parameter, gradient in zip(self._parameters, gradients.parts, strict=True):
+                    parameter.grad = gradient
+                self._optimizer.step()  # calls the hooks again, which is harmless
+            return
+        if len(self._state) == 3:
             steps, averages, squares = self._state
             _torch_internals.adam_step(self._parameters, gradients.parts, averages, squares, steps, self._terms)
         else:
             steps, squares = self._state
             _torch_internals.rmsprop_step(self._parameters, gradients.parts, squares, steps, self._terms)
+        _torch_internals.call_step_hooks(self._optimizer, "post")
 
     def _is_plain(self) -> bool:
         group, *others = self._optimizer.param_groups

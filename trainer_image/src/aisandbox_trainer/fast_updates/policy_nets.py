@@ -158,6 +158,10 @@ class QNets:
         )
         return features
 
+    def act(self, observations: Any) -> th.Tensor:
+        """The actions of the greatest values, [N]."""
+        return self.online(self.features(observations)).argmax(dim=1)
+
 
 def only_reshapes(extractor: nn.Module) -> bool:
     """Whether a features extractor of SB3 has no weights, so that one pass serves many updates.

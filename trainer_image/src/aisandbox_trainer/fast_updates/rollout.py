@@ -107,7 +107,7 @@ class FastOnPolicy(SelfTested, OnPolicyAlgorithm):
 
     def fast_train(self, nets: ActorCriticNets) -> None:
         """The same update, faster. Raises NonFiniteTraining."""
-        _sb3_internals.set_learning_rate(self)
+        _sb3_internals.set_learning_rate(self, [self.policy.optimizer])
         with th.no_grad():
             self._update(nets)
 

@@ -20,7 +20,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
 
-from aisandbox_trainer._sb3_internals import Unsaved
+from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.errors import NonFiniteTraining
 
 TOLERANCE = 1e-2
@@ -38,7 +38,7 @@ Parts = dict[str, th.Tensor]
 log = structlog.get_logger(__name__)
 
 
-class SelfTested(Unsaved):
+class SelfTested(_sb3_internals.Unsaved):
     """A model that uses its fast code only after it has given SB3's results.
 
     ``configuration`` is all that decides which code trains it; models of the same one are tested once. Empty: unknown.
@@ -153,11 +153,12 @@ def unchanged_random_state() -> Iterator[None]:
 
 
 def _parts(model: BaseAlgorithm) -> Parts:
-    """All weights, and the optimizer's state of each parameter: Adam's steps do not show the scale of a gradient."""
-    optimizer, parameters = model.policy.optimizer, list(model.policy.parameters())
-    parts = {"weights": th.cat([parameter.detach().flatten().double() for parameter in parameters])}
-    for index, parameter in enumerate(parameters):
-        for name, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, th.Tensor):
-                parts[f"{name} {index}"] = value.detach().clone().double()
+    """All weights, and the optimizers' state of each parameter: Adam's steps do not show the scale of a gradient."""
+    learned = [*model.policy.parameters(), *_sb3_internals.variables_of(model).values()]
+    parts = {"weights": th.cat([parameter.detach().flatten().double() for parameter in learned])}
+    for optimizer, content in model.get_parameters().items():
+        for index, state in content.get("state", {}).items() if optimizer != "policy" else ():
+            for name, value in state.items():
+                if isinstance(value, th.Tensor):
+                    parts[f"{optimizer}.{name} {index}"] = value.detach().clone().double()
     return parts
