@@ -300,6 +300,8 @@ async def test_streams_of_a_peer_count_also_where_nobody_is_asked(tmp_path: Path
                 [asyncio.ensure_future(each.code()) for each in (first, second)], return_when=asyncio.FIRST_COMPLETED
             )
             assert [each.result() for each in done] == [Code.RESOURCE_EXHAUSTED]
+            code, details = await refused_by(stub(channel).GetModel(pb.GetModelRequest(run_id="r")).read())
+            assert (code, details.partition(":")[0]) == (Code.RESOURCE_EXHAUSTED, "MAX_STREAMS_PER_PEER")
             first.cancel()
             second.cancel()
     finally:

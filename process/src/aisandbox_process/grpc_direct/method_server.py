@@ -126,7 +126,9 @@ class PublicMethodServer:
         self, name: str, method: StreamingMethod
     ) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
         def replies(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-            yield from self._value_of(name, method(request, self._caller(name, context)), context)
+            caller = self._caller(name, context)
+            with self._stream(name, context, caller):
+                yield from self._value_of(name, method(request, caller), context)
 
         return replies
 

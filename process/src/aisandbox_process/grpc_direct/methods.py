@@ -42,7 +42,7 @@ class Methods:
 
     ``status_of(method, error)`` is the status a call ends with when its method, or ``admit``, raises ``error``.
     ``stopping`` is the status a bidirectional stream ends with when the server stops. ``stream(peer,
-    caller)`` is entered while a bidirectional stream of the caller is open; it raises to refuse it.
+    caller)`` is entered while a call with a stream of messages is open; it raises to refuse it.
     """
 
     service: str

@@ -51,8 +51,8 @@ class Call:
     """One call. Its events arrive in the polling thread; an answer that waited continues in another thread."""
 
     __slots__ = (
-        "_call", "_caller", "_cancel_is_watched", "_ended", "_lock", "_metadata_is_sent", "_pending_batches", "_server",
-        "_waits_for", "name", "path",
+        "_call", "_caller", "_cancel_is_watched", "_counted", "_ended", "_lock", "_metadata_is_sent",
+        "_pending_batches", "_server", "_waits_for", "name", "path",
     )  # fmt: skip
 
     def __init__(self, server: CallServer, name: str) -> None:
@@ -67,6 +67,7 @@ class Call:
         self._cancel_is_watched = False  # gRPC has been asked for an event when the client cancels
         self._ended = False  # the status is sent, or no client would receive it
         self._waits_for: Future[Any] | None = None
+        self._counted = contextlib.ExitStack()  # what Methods.stream returned is open
 
     # The tags of this call's batches: gRPC's loop calls them with the batch's event.
 
@@ -134,6 +135,22 @@ class Call:
 
     def _discard(self) -> None:
         """The call has ended."""
+        self._counted.close()
+
+    def _begin_counted(self, begin: Callable[[], None]) -> None:
+        """``begin`` a call that counts as one of its peer's streams, unless the peer has too many or it has ended."""
+        methods = self._server.methods
+        if methods.stream is not None:
+            try:
+                self._counted.enter_context(methods.stream(_text(self._call.peer()), self._caller))
+            except Exception as error:
+                self._end(methods.status_of(self.name, error))
+                return
+        with self._lock:
+            if self._ended:  # the client has cancelled while it was asked who calls
+                self._counted.close()
+            else:
+                begin()
 
     def _notice_cancel(self, event: Any) -> None:
         if event.batch_operations[0].cancelled():
@@ -221,6 +238,9 @@ class StreamingCall(Call):
 
     __slots__ = ("_replies",)
 
+    def _begin(self) -> None:
+        self._begin_counted(super()._begin)
+
     def _answer(self, message: bytes) -> Answer[Any]:
         return self._server.methods.streaming[self.name](message, self._caller)
 
@@ -242,25 +262,16 @@ class StreamingCall(Call):
 class StreamCall(Call):
     """One reply a request, in order."""
 
-    __slots__ = ("_idle", "_method", "_open")
+    __slots__ = ("_idle", "_method")
 
     def _begin(self) -> None:
-        methods = self._server.methods
-        self._open = contextlib.ExitStack()
-        if methods.stream is not None:
-            try:
-                self._open.enter_context(methods.stream(_text(self._call.peer()), self._caller))
-            except Exception as error:
-                self._end(methods.status_of(self.name, error))
-                return
-        self._method: UnaryMethod = methods.bidirectional[self.name]()
+        self._begin_counted(self._begin_stream)
+
+    def _begin_stream(self) -> None:
+        self._method: UnaryMethod = self._server.methods.bidirectional[self.name]()
         self._idle = True
         self._watch_cancel()
-        with self._lock:
-            if self._ended:  # the client has cancelled while it was asked who calls
-                self._open.close()
-                return
-            self._server.streams.add(self)
+        self._server.streams.add(self)
         self._start(self.on_request, cygrpc.ReceiveMessageOperation(0), *self._initial_metadata())
         if self._server.stopping:
             self.stop()
@@ -290,9 +301,8 @@ class StreamCall(Call):
                 self._end(self._server.methods.stopping)
 
     def _discard(self) -> None:
+        super()._discard()
         self._server.streams.discard(self)
-        if hasattr(self, "_open"):  # else it was not admitted
-            self._open.close()
 
 
 def _text(peer: str | bytes) -> str:
