@@ -43,6 +43,7 @@ ORDER = (
     "test_second_installation",
     "test_tls",
     "test_callers",
+    "test_admission",
     "test_trouble",
     "test_aftermath",
 )

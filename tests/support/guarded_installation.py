@@ -1,4 +1,4 @@
-"""An installation that asks its callers who they are, with an account for each role, as calls and kubectl see it."""
+"""An installation that asks its callers who they are, and admits what runs may say, with an account for each role."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from port_forward import PortForward
 from tls_secrets import API, INFERENCE, TlsSecrets
 
 ROOT = Path(__file__).parents[2]
+POLICIES = ROOT / "deploy" / "policies"
 FOLDER = ROOT / "build" / "e2e" / "guarded"
 NAMESPACE = "aisandbox-guarded"
 OPERATOR = "aisandbox-operator"
@@ -69,6 +70,7 @@ class Guarded:
 def guarded_installation(cluster: Cluster, folder: Path) -> Iterator[Guarded]:
     """Installs it in a namespace of its own, with the images that are installed, and removes it."""
     place = Cluster(cluster.kubectl.context, NAMESPACE)
+    had_policies = cluster.kubectl("get", "-k", str(POLICIES), "--ignore-not-found", "-o", "name") != ""
     cluster.kubectl("create", "namespace", NAMESPACE)
     try:
         secrets = TlsSecrets(place, folder)
@@ -85,6 +87,8 @@ def guarded_installation(cluster: Cluster, folder: Path) -> Iterator[Guarded]:
     finally:
         cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
         cluster.kubectl("delete", "clusterrolebinding", NAMESPACE, "--ignore-not-found")
+        if not had_policies:
+            cluster.kubectl("delete", "-k", str(POLICIES), "--ignore-not-found")
 
 
 def _install(cluster: Cluster, place: Cluster) -> None:
@@ -95,9 +99,11 @@ def _install(cluster: Cluster, place: Cluster) -> None:
         "kind": "Kustomization",
         "namespace": NAMESPACE,
         "resources": ["../../../deploy/overlays/kind-tls-auth"],
+        "components": ["../../../deploy/components/admission"],
         "images": replacements(cluster, servers),
     }
     (FOLDER / "kustomization.yaml").write_text(json.dumps(overlay))
+    cluster.kubectl("apply", "-k", str(POLICIES))
     place.kubectl("apply", "-k", str(FOLDER))
     for name in servers:
         place.until_rolled_out(name)

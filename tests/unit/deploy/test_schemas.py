@@ -21,6 +21,7 @@ FOLDERS = (
     "overlays/kind-tls",
     "overlays/kind-tls-auth",
     "overlays/production",
+    "policies",
     "samples/simulator",
     "samples/runs",
 )

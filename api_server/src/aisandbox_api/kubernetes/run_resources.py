@@ -5,6 +5,7 @@ Owns their paths, and what a refused start means. Must not know the cache or who
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, fields, replace
@@ -26,10 +27,11 @@ from aisandbox_crds import (
     spec_to_json,
     status_to_json,
 )
-from aisandbox_kubernetes import Client, Json, NotFound
+from aisandbox_kubernetes import Client, Denied, Json, NotFound
 
 from aisandbox_api.errors import ApiError, BackendUnavailable, ClusterRefused, InvalidRequest, LimitReached, RunUnknown
 from aisandbox_api.kubernetes.call_errors import api_errors
+from aisandbox_api.placement import named_by_clients
 
 log = structlog.get_logger()
 
@@ -37,6 +39,8 @@ PLURAL = "trainingruns"
 API_MANAGER = "aisandbox-api"
 """The field manager of what a client's call writes, and the service's name to the API server."""
 PROGRESS_MANAGER = "aisandbox-progress"
+_POLICY = re.compile(r"denied request: spec\.([^:\s]+): (.+)", re.DOTALL)
+"""What the policies of deploy/ say: a field and its rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,8 @@ class RunResources:
             with api_errors():
                 created = await self._client.create(self._path, resource)
         except ClusterRefused as error:
+            if isinstance(error.__cause__, Denied):
+                raise _denied_start(error) from error
             raise _refused_start(error) from error
         return _readable(created)
 
@@ -178,9 +184,15 @@ def _readable(resource: Json) -> TrainingRun:
     return run
 
 
+def _denied_start(error: ClusterRefused) -> InvalidRequest:
+    """A webhook or a policy of the cluster has refused the run: what it says is for whoever has asked for it."""
+    found = _POLICY.search(error.message)
+    return InvalidRequest([_field_error(*found.groups()) if found else FieldError("request", error.message)])
+
+
 def _refused_start(error: ClusterRefused) -> ApiError:
     if error.code in (400, 422) and error.reason in ("Invalid", "BadRequest"):
-        causes = [FieldError(_request_field(cause.field), cause.rule) for cause in error.causes]
+        causes = [_field_error(cause.field.removeprefix("spec."), cause.rule) for cause in error.causes]
         return InvalidRequest(causes or [FieldError("request", error.message)])
     if error.code == 403 and "exceeded quota" in error.message:
         return LimitReached("ResourceQuota", f"the namespace's quota is used up: {error.message}")
@@ -189,7 +201,7 @@ def _refused_start(error: ClusterRefused) -> ApiError:
     return error
 
 
-def _request_field(path: str) -> str:
-    """``spec.totalTimesteps`` -> ``total_timesteps``, as the proto calls it."""
-    text = path.removeprefix("spec.")
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in text) or "request"
+def _field_error(path: str, rule: str) -> FieldError:
+    """``priorityClassName`` -> ``placement.priority_class_name``, as the proto calls it."""
+    names = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in path)
+    return named_by_clients(FieldError(names or "request", rule))
