@@ -1,8 +1,10 @@
 """Simulators that attach to the service: how fast their sessions are, and what idle ones cost.
 
 Table 1: steps a second of a session that the service relays to an attached simulator, beside the same session dialled
-directly: cart-pole's bytes, a simulation that costs nothing, every process free to run on every processor. The two
-take turns in short windows, and the medians are compared.
+directly: cart-pole's bytes, a simulation that costs nothing, every process free to run on every processor. "relay" is a
+trainer of this machine, which has its sessions over the service's Unix socket; "by gRPC" is one of another machine. The
+ways take turns in short windows, and the medians are compared. The last column is the processor time of a relayed step
+beside that of a dialled one, of all processes together: on a machine that is busy it says more than the speed.
 
 Table 2: eight simulators that need 5 ms a step, with their steps in flight together: attached, and at eight addresses.
 
@@ -19,15 +21,17 @@ import asyncio
 import contextlib
 import functools
 import json
+import multiprocessing
 import os
+import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aisandbox_process.grpc_runtime import set_up_grpc
 
@@ -37,15 +41,44 @@ import grpc
 import numpy as np
 from aisandbox.v1 import simulator_pool_pb2, simulator_pool_pb2_grpc
 from aisandbox_api import Settings, create_server
-from aisandbox_environment import AdapterSimulation, Attachment, SimulatorSession
+from aisandbox_api.local import LocalBackend
+from aisandbox_crds import Algorithm, PoolEnvironment, TrainingRun, TrainingRunSpec
+from aisandbox_environment import RUN_METADATA, AdapterSimulation, Attachment, SimulatorSession, open_session_stream
 from aisandbox_inference import loop_factory
 from bridge import COPIES, ENVIRONMENTS, SPEC, Slow, Step, Still, keep_quiet, medians, process, serve_sessions
 from rich.console import Console
 from rich.table import Table
 
 POOL = "bench"
+TURNS, TURN_STEPS = 8, 250
+"""How often each way is measured by its processor time, and how many steps each time."""
 IDLE_SECONDS = 10.0
 """How long the processor time of idle simulators is measured."""
+
+
+class Served(NamedTuple):
+    """A service: its port for clients, its process, and its Unix socket for trainers."""
+
+    port: int
+    pid: int
+    socket: Path | None
+
+
+class AnyTrainer(LocalBackend):
+    """Takes whoever calls for the trainer of a run on the pool. ``socket``: where trainers have sessions."""
+
+    socket: Path | None = None
+
+    async def start(
+        self, progress_address: str, adapter_address: str | None, session_socket: Path | None = None
+    ) -> None:
+        """See Backend."""
+        self.socket = session_socket
+        await super().start(progress_address, adapter_address, session_socket)
+
+    async def run_of_trainer(self, name: str, token: str | None) -> TrainingRun:
+        """See Backend."""
+        return TrainingRun(name, TrainingRunSpec(Algorithm.PPO, 1, PoolEnvironment(POOL)))
 
 
 def serve_service(ready: Connection) -> None:
@@ -55,9 +88,10 @@ def serve_service(ready: Connection) -> None:
     async def serve() -> None:
         with tempfile.TemporaryDirectory() as folder:
             settings = Settings(grpc_port=0, models_dir=Path(folder), trainer_launcher="process")
-            server = create_server(settings)
+            backend = AnyTrainer(settings)
+            server = create_server(settings, backend=backend)
             await server.start()
-            ready.send((server.port, os.getpid()))
+            ready.send(Served(server.port, os.getpid(), backend.socket))
             await asyncio.Event().wait()
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -65,10 +99,10 @@ def serve_service(ready: Connection) -> None:
 
 
 @contextlib.contextmanager
-def service() -> Iterator[tuple[int, int]]:
-    """A service in a process of its own, which waits at its sockets as a server of many clients; its port and pid."""
-    with process(serve_service, processors=set(), environ={"GRPC_POLL_STRATEGY": "epoll1"}) as (port, pid):
-        yield port, pid
+def service() -> Iterator[Served]:
+    """A service in a process of its own, which waits at its sockets as a server of many clients."""
+    with process(serve_service, processors=set(), environ={"GRPC_POLL_STRATEGY": "epoll1"}) as served:
+        yield served
 
 
 def at_once(stack: ExitStack, parts: Sequence[AbstractContextManager[Any]]) -> list[Any]:
@@ -88,10 +122,11 @@ def simulate(ready: Connection, port: int, environments: int, slow: bool = False
     attachment.run(lambda _instance: ready.send(0))
 
 
-def session_step(port: int, environments: int, pool: str, stack: ExitStack) -> Step:
-    """One step of a session at the port; ``pool``: of a simulator of that pool."""
-    connect = functools.partial(SimulatorSession.connect, f"127.0.0.1:{port}", environments)
-    session = stack.enter_context(connect(pool=pool) if pool else connect())
+def session_step(port: int, environments: int, stack: ExitStack, pool: str = "", socket: Path | None = None) -> Step:
+    """One step of a session at the port; ``pool``: of a simulator of that pool, over the socket if there is one."""
+    stream = functools.partial(open_session_stream, socket=socket, metadata=((RUN_METADATA, "run"),))
+    session = SimulatorSession.connect(f"127.0.0.1:{port}", environments, pool=pool, stream=stream)
+    stack.enter_context(session)
     session.reset()
     actions = np.zeros(environments, np.int64)
     return lambda: session.step(actions)
@@ -101,17 +136,40 @@ def measure_sessions(seconds: float) -> list[dict[str, Any]]:
     """One row for each number of environments."""
     rows = []
     with ExitStack() as programs:
-        direct, (port, _) = at_once(programs, [process(serve_sessions, processors=set()), service()])
+        direct, served = at_once(programs, [process(serve_sessions, processors=set()), service()])
         for n in ENVIRONMENTS:
-            with process(simulate, port, n, processors=set()), ExitStack() as stack:
+            with ExitStack() as stack:
+                at_once(stack, [process(simulate, served.port, n, processors=set()) for _ in range(2)])
                 ways = {
-                    "direct": session_step(direct, n, "", stack),
-                    "relay": session_step(port, n, POOL, stack),
+                    "direct": session_step(direct, n, stack),
+                    "relay": session_step(served.port, n, stack, POOL, served.socket),
+                    "by_grpc": session_step(served.port, n, stack, POOL),
                 }
                 rates = medians(ways, seconds)
+                spent = processor_times(ways)
             steps = {way: rate * n for way, rate in rates.items()}
-            rows.append({"environments": n, **steps, "ratio": rates["relay"] / rates["direct"]})
+            times = {f"processor_{way}": each / spent["direct"] for way, each in spent.items()}
+            ratios = {f"ratio_{way}": rates[way] / rates["direct"] for way in ways if way != "direct"}
+            rows.append({"environments": n, **steps, **ratios, **times})
     return rows
+
+
+def processor_times(ways: Mapping[str, Step]) -> dict[str, float]:
+    """The processor time of a step of each way in nanoseconds, of this process and its children; medians of turns."""
+    spent: dict[str, list[float]] = {way: [] for way in ways}
+    pids = [os.getpid(), *(child.pid for child in multiprocessing.active_children() if child.pid)]
+    for _ in range(TURNS):
+        for way, step in ways.items():
+            before = sum(map(scheduled_nanoseconds, pids))
+            for _ in range(TURN_STEPS):
+                step()
+            spent[way].append((sum(map(scheduled_nanoseconds, pids)) - before) / TURN_STEPS)
+    return {way: statistics.median(each) for way, each in spent.items()}
+
+
+def scheduled_nanoseconds(pid: int) -> int:
+    """How long the threads of a process have run, to the nanosecond."""
+    return sum(int(each.read_text().split()[0]) for each in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
 def several_step(sessions: Sequence[SimulatorSession]) -> Step:
@@ -133,11 +191,11 @@ def measure_slow(seconds: float) -> dict[str, Any]:
     """Steps a second of eight simulators that need time."""
     with ExitStack() as stack:
         servers = [process(serve_sessions, True, processors=set()) for _ in range(COPIES)]
-        (port, _), *ports = at_once(stack, [service(), *servers])
-        at_once(stack, [process(simulate, port, 1, True, processors=set()) for _ in range(COPIES)])
+        served, *ports = at_once(stack, [service(), *servers])
+        at_once(stack, [process(simulate, served.port, 1, True, processors=set()) for _ in range(COPIES)])
         connect = SimulatorSession.connect
         dialled = [stack.enter_context(connect(f"127.0.0.1:{each}", 1)) for each in ports]
-        attached = [stack.enter_context(connect(f"127.0.0.1:{port}", 1, pool=POOL)) for _ in range(COPIES)]
+        attached = [stack.enter_context(connect(f"127.0.0.1:{served.port}", 1, pool=POOL)) for _ in range(COPIES)]
         rates = medians({"dialled": several_step(dialled), "attached": several_step(attached)}, seconds)
     return {way: rate * COPIES for way, rate in rates.items()} | {"ratio": rates["attached"] / rates["dialled"]}
 
@@ -178,7 +236,7 @@ def hold_idle(ready: Connection, port: int, count: int) -> None:
 
 def measure_idle(count: int, seconds: float) -> dict[str, Any]:
     """The memory and processor time of the service with ``count`` simulators that wait."""
-    with service() as (port, pid):
+    with service() as (port, pid, _):
         time.sleep(2)  # what starts up is done
         before, spent = resident_bytes(pid), processor_seconds(pid)
         time.sleep(seconds)
@@ -200,11 +258,22 @@ def measure_idle(count: int, seconds: float) -> dict[str, Any]:
 def show(sessions: list[dict[str, Any]], slow: dict[str, Any], idle: dict[str, Any]) -> None:
     console = Console()
     table = Table(title="A session that the service relays, beside the same dialled directly")
-    for column in ("environments", "direct, steps/s", "relay, steps/s", "ratio"):
+    for column in (
+        "environments",
+        "direct, steps/s",
+        "relay",
+        "ratio",
+        "by gRPC",
+        "ratio",
+        "processor time, relay",
+        "by gRPC",
+    ):
         table.add_column(column, justify="right")
     for row in sessions:
-        speeds = f"{row['direct']:,.0f}", f"{row['relay']:,.0f}"
-        table.add_row(str(row["environments"]), *speeds, f"{row['ratio']:.2f}")
+        speeds = f"{row['direct']:,.0f}", f"{row['relay']:,.0f}", f"{row['ratio_relay']:.2f}"
+        by_grpc = f"{row['by_grpc']:,.0f}", f"{row['ratio_by_grpc']:.2f}"
+        times = f"{row['processor_relay']:.2f}", f"{row['processor_by_grpc']:.2f}"
+        table.add_row(str(row["environments"]), *speeds, *by_grpc, *times)
     console.print(table)
     table = Table(title=f"{COPIES} simulators that need 5 ms a step")
     for column in ("at addresses, steps/s", "attached, steps/s", "ratio"):

@@ -264,7 +264,7 @@ def test_peers_that_misuse_a_pool_are_told_and_disturb_no_run(row: Rows, trainer
         def one_round(fault: Fault) -> None:
             folder = tmp_path / str(fault.number)
             folder.mkdir()
-            service = PoolService(LIMITS)
+            service = PoolService(LIMITS, by_socket=fault.random.random() < 0.5)
             service.start()
             simulator = Simulator(context, service.address)
             kind = kinds[fault.number % len(kinds)]
@@ -290,10 +290,10 @@ def _train_beside(pool: Pool, kind: str, trainers: Trainers, folder: Path) -> No
     if silent:
         pool.simulator.start(Script(pool.served))
     pool.service.wait_for(ENVIRONMENTS * (1 + silent))
-    run, trainer, rollouts = _train(pool.fault, trainers, folder, pool.service.address)
+    run, trainer, rollouts = _train(pool.fault, trainers, folder, pool.service.address, **pool.service.variables)
     at = pool.fault.random.randrange(1, 60)
     wait_until(lambda: steps_of(pool.served) >= at or trainer.changed.is_set(), every=0.01)
-    pool.fault.injected(kind, f"{run.kind}, at step {at}")
+    pool.fault.injected(kind, f"{run.kind}, at step {at}, {pool.service.way}")
     PEERS[kind](pool)
     _check_run(run, trainer, pool.served, rollouts)
     sessions = {line["session"] for line in read_lines(pool.served) if "actions" in line}
@@ -305,7 +305,9 @@ def _train_with_one_that_reads_no_more(pool: Pool, trainers: Trainers, folder: P
     at = pool.fault.random.randrange(1, 60)
     process = pool.simulator.start(Script(pool.served, trouble="read no more", at=at))
     pool.service.wait_for(ENVIRONMENTS)
-    run, trainer, rollouts = _train(pool.fault, trainers, folder, pool.service.address, **IMPATIENT)
+    run, trainer, rollouts = _train(
+        pool.fault, trainers, folder, pool.service.address, **IMPATIENT, **pool.service.variables
+    )
     pool.fault.injected(READS_NO_MORE, f"{run.kind}, at step {at}")
     wait_until(lambda: any("trouble" in line for line in read_lines(pool.served)), every=0.01)
     before, began = steps_of(pool.served), time.monotonic()

@@ -80,7 +80,7 @@ def test_pool_trouble_adds_no_wrong_transition(row: Rows, trainers: Trainers, tm
         def one_round(fault: Fault) -> None:
             folder = tmp_path / str(fault.number)
             folder.mkdir()
-            service = PoolService()
+            service = PoolService(by_socket=fault.random.random() < 0.5)
             service.start()
             simulator = Simulator(context, service.address)
             try:
@@ -111,10 +111,11 @@ def _scene(
     environment: Environment = GrpcEnvironment(simulator.address, ENVIRONMENTS)
     if service is not None:
         environment, settings["PROGRESS_ADDRESS"] = PoolEnvironment(POOL, ENVIRONMENTS), service.address
+        settings |= service.variables
     run = TinyRun(trainers, folder, kind, environment=environment, settings=settings)
     scene = Scene(fault, run, simulator, script.served, attached=service is not None)
     scene.trainer = run.start()
-    fault.injected(trouble, f"{kind}, {word} at step {at}")
+    fault.injected(trouble, f"{kind}, {word} at step {at}" + (f", {service.way}" if service is not None else ""))
     if word:
         scene.wait_for_trouble()
     may_fail = _ACTIONS[trouble](scene, script, process)

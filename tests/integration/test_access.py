@@ -20,13 +20,15 @@ from aisandbox_access import ACT_METHOD, ATTACH_METHOD, METHODS, OWNER_ANNOTATIO
 from aisandbox_api import Server, Settings, create_server
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.settings import OwnerQuotas
-from aisandbox_api.trainer_admission import POOL_METHODS
+from aisandbox_api.trainer_admission import POOL_METHODS, SESSION_METHOD
 from aisandbox_api.web_socket import PROTOCOL
 from aisandbox_crds import ExitCode, TrainerStart
 from aisandbox_environment import POOL_METADATA, RUN_METADATA
 from aisandbox_inference import Settings as InferenceSettings
 from aisandbox_inference import create_server as create_inference_server
 from aisandbox_model_store import RunStore
+from aisandbox_process.grpc_direct import StreamEnded
+from aisandbox_process.local_streams import LocalStream
 from attached_simulators import POOL, Metadata, PoolSession, registration, simulators_of
 from attached_simulators import serving as simulating
 from credentials import SERVICES, call, denials, metadata_of, methods_of, token_file
@@ -42,6 +44,7 @@ INFERENCE = tuple(each for each in SERVICES if each.name in ("PolicyTrainerServi
 RUNS = "/aisandbox.v1.PolicyTrainerService/"
 ACT = f"{RUNS}Act"
 POLICY_CALLS = ("Act", "ActBatch", "ActStream", "GetModel", "DescribeModel")
+SOCKET = "the Unix socket of trainers"
 SERVED = (*POLICY_CALLS, "Check", "List", "ServerReflectionInfo")
 
 
@@ -154,7 +157,10 @@ async def start_on(channel: grpc.aio.Channel, launcher: HeldLauncher, pool: str)
 
 
 async def refuse_trainers(channel: grpc.aio.Channel, own: TrainerStart, others: Sequence[TrainerStart]) -> int:
-    """Calls for pools with everything that must not do, at a port of trainers; returns the number of calls."""
+    """Calls for pools with everything that must not do, at the port of trainers and at their socket.
+
+    Returns the number of calls.
+    """
     run, token = own.run_id, own.progress_token
     denied: list[tuple[Metadata, grpc.StatusCode, str]] = [
         ((), Code.UNAVAILABLE, "one of an earlier version does not: suspend and resume the run"),
@@ -167,15 +173,31 @@ async def refuse_trainers(channel: grpc.aio.Channel, own: TrainerStart, others: 
         *((as_trainer(run, each.progress_token), Code.PERMISSION_DENIED, "is not of run") for each in others),
         (as_trainer(others[0].run_id, others[0].progress_token), Code.PERMISSION_DENIED, "trains on no pool"),
     ]
-    for method in POOL_METHODS:
+    for method in (*POOL_METHODS, SOCKET):
         for metadata, expected, words in denied:
             with capture_logs() as logs:
-                code, details = await call(channel, method, run, metadata=metadata)
+                if method == SOCKET:
+                    code, details = await asyncio.to_thread(open_by_socket, own, metadata)
+                else:
+                    code, details = await call(channel, method, run, metadata=metadata)
             assert (code, words in details) == (expected, True), (method, metadata, details)
             lines = [(line["method"], line["result"]) for line in logs if line["event"] == "audit"]
             recorded = code.name if metadata else "UNAUTHENTICATED"
-            assert lines == [(method[1:], recorded)], (method, metadata)
-    return len(POOL_METHODS) * len(denied)
+            assert lines == [((SESSION_METHOD if method == SOCKET else method)[1:], recorded)], (method, metadata)
+    return (len(POOL_METHODS) + 1) * len(denied)
+
+
+def open_by_socket(trainer: TrainerStart, metadata: Metadata) -> tuple[grpc.StatusCode, str]:
+    """The status of a session over the trainer's Unix socket that is refused."""
+    assert trainer.session_socket is not None
+    stream = LocalStream(trainer.session_socket, metadata)
+    try:
+        stream.receive()
+    except StreamEnded as end:
+        return end.code, end.details
+    finally:
+        stream.close()
+    raise AssertionError("it was not refused")
 
 
 async def test_trainers_port_asks_for_the_token_of_a_run_and_gives_it_its_pool_only(tmp_path: Path) -> None:
@@ -186,7 +208,7 @@ async def test_trainers_port_asks_for_the_token_of_a_run_and_gives_it_its_pool_o
     ):
         await launcher.trainer(1)
         bare, other, own = [await start_on(channel, launcher, pool) for pool in ("", "other", POOL)]
-        assert await refuse_trainers(trainers, own, [bare, other]) == 30
+        assert await refuse_trainers(trainers, own, [bare, other]) == 40
         registrations = registration("one"), registration("two", pool="other")
         async with simulating(channel, *registrations, metadata=metadata_of("alice")):
             metadata = as_trainer(own.run_id, own.progress_token)
@@ -205,6 +227,7 @@ async def test_trainers_port_asks_for_the_token_of_a_run_and_gives_it_its_pool_o
         await until_over(channel, own.run_id)
         code, _ = await PoolSession(trainers, "", metadata).status()
         assert code is Code.UNAUTHENTICATED, "its attempt is over"
+        assert (await asyncio.to_thread(open_by_socket, own, metadata))[0] is Code.UNAUTHENTICATED
 
 
 async def until_over(channel: grpc.aio.Channel, run: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ from aisandbox_environment import (
     SimulatorUnreachable,
     check_simulator,
     list_simulators,
+    open_session_stream,
 )
 from aisandbox_model_store import RunStore
+from aisandbox_process.local_streams import IS_AVAILABLE
 from aisandbox_trainer.environments import pool_sessions
 from aisandbox_trainer.run import attempt as attempts
 from aisandbox_trainer.runtime.progress import Progress
@@ -83,9 +86,15 @@ class Attached:
             self.refused.append(error)
 
 
+over_the_socket = pytest.mark.parametrize("service", ["socket"], indirect=True)
+
+
 @pytest.fixture
-def service() -> Iterator[PoolService]:
-    service = PoolService()
+def service(request: pytest.FixtureRequest) -> Iterator[PoolService]:
+    """By gRPC; with the parameter "socket" trainers have their sessions over the Unix socket."""
+    if getattr(request, "param", "grpc") == "socket" and not IS_AVAILABLE:
+        pytest.skip("no Unix sockets here")
+    service = PoolService(by_socket=getattr(request, "param", "grpc") == "socket")
     service.start()
     yield service
     service.stop()
@@ -99,7 +108,8 @@ def attached(service: PoolService) -> Iterator[Attached]:
 
 
 def session(service: PoolService, environments: int = 8) -> SimulatorSession:
-    return SimulatorSession.connect(service.address, environments, run_id="run-1", pool=POOL)
+    stream = partial(open_session_stream, socket=service.socket)
+    return SimulatorSession.connect(service.address, environments, run_id="run-1", pool=POOL, stream=stream)
 
 
 class Broken(FakeExternalEnvAdapter):
@@ -116,7 +126,9 @@ class Broken(FakeExternalEnvAdapter):
         return super().step(action)
 
 
-@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize(
+    ("direct", "service"), [(True, "socket"), (True, "grpc"), (False, "socket")], indirect=["service"]
+)
 def test_attached_simulator_serves_one_session_after_another(
     service: PoolService, attached: Attached, direct: bool
 ) -> None:
@@ -135,6 +147,7 @@ def test_attached_simulator_serves_one_session_after_another(
     assert (listed.environments, listed.steps, listed.in_session) == (2, 6, False)
 
 
+@pytest.mark.parametrize("service", ["grpc", "socket"], indirect=True)
 def test_simulation_that_fails_ends_its_session_and_stays_attached(service: PoolService, attached: Attached) -> None:
     attached.add(simulation=AdapterSimulation(Broken))
     service.wait_for(1)
@@ -241,6 +254,7 @@ class Runs:
         start = TrainerStart(
             *("run-1", None, spec, self.folder, self.folder),
             progress_address=options.get("service", self.service.address),
+            session_socket=self.service.socket,
             termination_message_path=message,
         )
         return attempts.run_attempt(start, self.stop, Settings(30.0, 30.0))
@@ -271,7 +285,7 @@ def runs(tmp_path: Path, service: PoolService, monkeypatch: pytest.MonkeyPatch) 
     return Runs(tmp_path, service, monkeypatch)
 
 
-@pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
+@pytest.mark.parametrize(("algorithm", "service"), [("PPO", "socket"), ("DQN", "grpc")], indirect=["service"])
 def test_run_waits_for_its_pool_takes_late_joiners_and_survives_leavers(
     runs: Runs, attached: Attached, algorithm: str
 ) -> None:
@@ -302,6 +316,7 @@ def test_run_waits_for_its_pool_takes_late_joiners_and_survives_leavers(
     assert "timesteps were dropped" in told
 
 
+@over_the_socket  # that of the service that comes back is another one: the trainer uses gRPC then
 def test_run_goes_on_when_the_service_and_its_simulators_are_back(
     runs: Runs, service: PoolService, attached: Attached
 ) -> None:
@@ -336,6 +351,7 @@ def test_run_resumes_with_another_number_of_environments(runs: Runs, service: Po
     assert runs.timesteps() >= 400
 
 
+@over_the_socket
 def test_evaluation_takes_a_free_simulator_and_is_left_out_with_the_reason_where_there_is_none(
     runs: Runs, service: PoolService, attached: Attached, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,19 +8,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import grpc
 from aisandbox.v1 import environment_pb2, environment_pb2_grpc, simulator_pool_pb2, simulator_pool_pb2_grpc
 from aisandbox_environment import POOL_METADATA, AdapterSimulation, FakeExternalEnvAdapter, SimulatorRelay
 from aisandbox_environment.session_handler import Capacity, SessionHandler
 from aisandbox_process.grpc_direct import StreamAborted, async_streams
+from aisandbox_process.local_streams import IS_AVAILABLE, LocalStreamServer
+from socket_call import SocketCall
 
 SECONDS = 60.0
 """How long a test waits for a message."""
 
 SIMULATION = AdapterSimulation(FakeExternalEnvAdapter)
 POOL = "arena"
+LARGEST_MESSAGE = 4 * 1024 * 1024
 
 Metadata = tuple[tuple[str, str], ...]
 AttachRequest = simulator_pool_pb2.AttachRequest
@@ -99,12 +104,22 @@ class AttachedSimulator:
         return code, await self.call.details()
 
 
+_SOCKETS: WeakKeyDictionary[grpc.aio.Channel, Path] = WeakKeyDictionary()
+"""The Unix sockets of the relays that the channels lead to."""
+
+
 class PoolSession:
-    """One Session of a trainer with a simulator of a pool."""
+    """One Session of a trainer with a simulator of a pool: by gRPC, or over the relay's Unix socket."""
+
+    by_socket = False
 
     def __init__(self, channel: grpc.aio.Channel, pool: str = POOL, metadata: Metadata = ()) -> None:
         metadata = ((POOL_METADATA, pool), *metadata) if pool else metadata
-        self.call: Any = environment_pb2_grpc.EnvironmentServiceStub(channel).Session(metadata=metadata)
+        self.call: Any
+        if self.by_socket:
+            self.call = SocketCall(_SOCKETS[channel], metadata)
+        else:
+            self.call = environment_pb2_grpc.EnvironmentServiceStub(channel).Session(metadata=metadata)
 
     async def ask(self, request: SimulatorRequest) -> Any:
         """The reply to a request, or EOF."""
@@ -154,7 +169,7 @@ async def serving(
 
 @contextlib.asynccontextmanager
 async def serve(relay: SimulatorRelay) -> AsyncIterator[tuple[str, grpc.aio.Channel]]:
-    """Serves a relay on a port; gives its address and a channel to it."""
+    """Serves a relay on a port, and its sessions on a Unix socket; gives its address and a channel to it."""
     server, streams = grpc.aio.server(), await async_streams()
     for service, names in (
         ("SimulatorPoolService", {"Attach": True, "ListSimulators": False}),
@@ -172,8 +187,12 @@ async def serve(relay: SimulatorRelay) -> AsyncIterator[tuple[str, grpc.aio.Chan
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     streams.start()
+    sessions = LocalStreamServer(relay.serve_session, LARGEST_MESSAGE)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        if IS_AVAILABLE:
+            _SOCKETS[channel] = sessions.open()
         yield f"127.0.0.1:{port}", channel
+    await sessions.close()
     await server.stop(0)
     await streams.close()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,6 +15,7 @@ from aisandbox.v1 import environment_pb2, simulator_pool_pb2
 from aisandbox_api.method_handlers import add_service, handlers
 from aisandbox_environment import RelayLimits, SimulatorRelay, list_simulators
 from aisandbox_process.grpc_options import server_options
+from aisandbox_process.local_streams import LocalStreamServer
 from waiting import wait_until
 
 _SERVICES = (
@@ -22,11 +24,19 @@ _SERVICES = (
 )
 
 
-class PoolService:
-    """``port`` 0: a free one, which stays that of the next start. ``limits``: the relay's."""
+LARGEST_MESSAGE = 64 * 1024 * 1024
 
-    def __init__(self, limits: RelayLimits | None = None) -> None:
+
+class PoolService:
+    """``port`` 0: a free one, which stays that of the next start. ``limits``: the relay's.
+
+    ``socket``: with ``by_socket``, the Unix socket for trainers of this machine; another one after each start.
+    """
+
+    def __init__(self, limits: RelayLimits | None = None, *, by_socket: bool = False) -> None:
+        self._by_socket = by_socket
         self.port = 0
+        self.socket: Path | None = None
         self._limits = limits
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -35,6 +45,15 @@ class PoolService:
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables of a trainer that uses the socket, if there is one."""
+        return {} if self.socket is None else {"SESSION_SOCKET": str(self.socket)}
+
+    @property
+    def way(self) -> str:
+        return "by gRPC" if self.socket is None else "over the Unix socket"
 
     def start(self) -> None:
         listens = threading.Event()
@@ -67,6 +86,8 @@ class PoolService:
             add_service(server, service, handlers(service, relay, raw=True))
         self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
         await server.start()
+        sessions = LocalStreamServer(relay.serve_session, LARGEST_MESSAGE)
+        self.socket = sessions.open() if self._by_socket else None
         listens.set()
         await self._ending.wait()
-        await server.stop(0)
+        await asyncio.gather(server.stop(0), sessions.close())

@@ -7,6 +7,7 @@ a child process) and :mod:`aisandbox_api.kubernetes` (a run is a TrainingRun res
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from aisandbox_crds import ProgressReport, TrainingRun
@@ -22,8 +23,13 @@ class Backend(Protocol):
     async def open(self) -> None:
         """Opens the stored runs, without starting anything. Raises StartupError."""
 
-    async def start(self, progress_address: str, adapter_address: str | None) -> None:
-        """Begins to have runs trained; trainers report to one address and find an adapter at the other."""
+    async def start(
+        self, progress_address: str, adapter_address: str | None, session_socket: Path | None = None
+    ) -> None:
+        """Begins to have runs trained; trainers report to one address and find an adapter at the other.
+
+        ``session_socket``: where those on this machine have sessions with attached simulators.
+        """
 
     async def close(self) -> None:
         """Stops what this process has started, so that unfinished runs can be continued. Ends all watches."""

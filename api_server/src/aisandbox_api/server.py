@@ -49,6 +49,7 @@ from aisandbox_api.progress_service import ProgressServicer
 from aisandbox_api.settings import LOOPBACK_HOSTS, Settings
 from aisandbox_api.trainer_admission import TrainerAdmission
 from aisandbox_api.trainer_port import ENVIRONMENT, PROGRESS, TrainerPort
+from aisandbox_api.trainer_socket import TrainerSocket
 from aisandbox_api.training_servicer import TrainingServicer
 from aisandbox_api.visible_simulators import VisibleSimulators
 from aisandbox_api.who_am_i import WhoAmI
@@ -168,6 +169,7 @@ class Server:
         self._monitor = HealthMonitor(self._health, ("", *(each.full_name for each in self._services)), backend)
         self._grpc: grpc.aio.Server | None = None
         self._trainer_port: TrainerPort | None = None
+        self._trainer_socket: TrainerSocket | None = None
         self._metrics_server: MetricsServer | None = None
         self._watch: ConnectionWatch | None = None
         self._address = ""
@@ -233,6 +235,8 @@ class Server:
                 if server is not None:
                     group.create_task(server.stop(min(grace, LONGEST_CALL_GRACE_SECONDS)))
             group.create_task(self._backend.close())
+        if self._trainer_socket is not None:
+            await self._trainer_socket.close()
         if self._streams is not None:
             await self._streams.close()
         if self._training is not None:
@@ -303,6 +307,7 @@ class Server:
         pools = VisibleSimulators(self._relay, self._callers.rights)
         progress = ProgressServicer(self._backend, self._metrics, gate.audit, outputs)
         self._streams = await async_streams()
+        session_socket = None
         if self._trainers_listen_at is None:
             add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))
         else:
@@ -318,6 +323,9 @@ class Server:
                 settings.tls,
             )
             self._trainers_at = self._trainer_port.bind(self._trainers_listen_at)
+            if settings.backend == "local":
+                self._trainer_socket = TrainerSocket(self._relay, admission, gate.streams, LARGEST_MESSAGE)
+                session_socket = self._trainer_socket.open()
         for service, calls in ((SIMULATOR_POOLS, pools), (ENVIRONMENT, self._relay)):
             add_relay(self._grpc, service, calls, gate, self._streams, interceptors)
         add_service(self._grpc, HEALTH, handlers(HEALTH, self._health, gate))
@@ -352,7 +360,7 @@ class Server:
             except OSError as error:
                 raise AddressInUse(join_host_port(settings.grpc_host, settings.http_port), "HTTP_PORT") from error
         # Runs first, so that an early call finds them; reports that come now wait in the listening socket.
-        await self._backend.start(self.trainer_address, adapter_address)
+        await self._backend.start(self.trainer_address, adapter_address, session_socket)
         await self._grpc.start()
         if self._trainer_port is not None:
             await self._trainer_port.start()

@@ -19,8 +19,9 @@ from aisandbox_api.backend import Backend
 from aisandbox_api.errors import NotAuthenticated, NotPermitted, ReportRefused
 from aisandbox_api.status_codes import message_of, status_of
 
+SESSION_METHOD = "/aisandbox.v1.EnvironmentService/Session"
 POOL_METHODS = (
-    "/aisandbox.v1.EnvironmentService/Session",
+    SESSION_METHOD,
     "/aisandbox.v1.EnvironmentService/Describe",
     "/aisandbox.v1.SimulatorPoolService/ListSimulators",
 )

@@ -43,6 +43,7 @@ class TrainerStart:
     folder. ``run_uid`` tells the run from an earlier one of the same name, whose files it must not take for its own.
     ``progress_address`` None: progress is not reported.
     With ``progress_ca_file`` that is reached by TLS, with a certificate signed by one of the authorities in that file.
+    ``session_socket``: a Unix socket of the same service, for sessions with the simulators of its pools.
     The token is in ``progress_token`` or, where it is renewed, in ``progress_token_file``, read before each use.
     ``stop_with_parent``: end of file on stdin means SIGTERM. ``checkpoint_key``: hexadecimal, what this run signs its
     checkpoints with, and reads them only if they are; None: they are neither signed nor checked. With
@@ -58,6 +59,7 @@ class TrainerStart:
     progress_token: str | None = None
     progress_token_file: Path | None = None
     progress_ca_file: Path | None = None
+    session_socket: Path | None = None
     termination_message_path: Path | None = None
     log_level: str = "info"
     stop_with_parent: bool = False
@@ -78,6 +80,7 @@ class TrainerStart:
             "PROGRESS_TOKEN": self.progress_token,
             "PROGRESS_TOKEN_FILE": self.progress_token_file,
             "PROGRESS_CA_FILE": self.progress_ca_file,
+            "SESSION_SOCKET": self.session_socket,
             "TERMINATION_MESSAGE_PATH": self.termination_message_path,
             "LOG_LEVEL": self.log_level,
             "STOP_WITH_PARENT": "true" if self.stop_with_parent else "false",
@@ -125,6 +128,7 @@ class TrainerStart:
             progress_token=environ.get("PROGRESS_TOKEN") or None,
             progress_token_file=_path(environ.get("PROGRESS_TOKEN_FILE")),
             progress_ca_file=_path(environ.get("PROGRESS_CA_FILE")),
+            session_socket=_path(environ.get("SESSION_SOCKET")),
             termination_message_path=_path(environ.get("TERMINATION_MESSAGE_PATH")),
             log_level=log_level,
             stop_with_parent=stop,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ from aisandbox.v1 import simulator_pool_pb2 as pool_pb
 from aisandbox.v1 import simulator_pool_pb2_grpc as pool_services
 from aisandbox_process.grpc_direct import ClientStream, open_stream
 from aisandbox_process.grpc_tls import channel_credentials, name_options, open_channel
+from aisandbox_process.local_streams import LocalStream
 from aisandbox_process.tls import PLAINTEXT, ChannelSecurity, connection_problem
 from aisandbox_wire import WireError, parse_bounded
 from google.protobuf.message import DecodeError
@@ -140,15 +142,19 @@ def open_session_stream(
     pool: str = "",
     security: ChannelSecurity = PLAINTEXT,
     metadata: Metadata = (),
+    socket: Path | None = None,
     direct: bool | None = None,
     largest_reply: int = -1,
 ) -> ClientStream:
     """A Session stream to ``address`` on a channel of its own; see ``aisandbox_process.grpc_direct.open_stream``.
 
     With ``pool``, ``address`` is the service, and the session is with a simulator of that pool. ``metadata``: of a
-    trainer, which says whose it is. ``largest_reply``: in bytes; -1: no limit. Raises InvalidAddress,
-    SimulatorUnreachable; see :func:`target_of`; InvalidChannelSecurity.
+    trainer, which says whose it is. ``socket``: the service's Unix socket, which is used instead if it can be.
+    ``largest_reply``: in bytes; -1: no limit. Raises InvalidAddress, SimulatorUnreachable; see :func:`target_of`;
+    InvalidChannelSecurity.
     """
+    if socket is not None and pool and (stream := _local_stream(socket, (*_metadata(pool), *metadata))) is not None:
+        return stream
     security = security if pool else PLAINTEXT
     return open_stream(
         _target(address, pool),
@@ -158,6 +164,17 @@ def open_session_stream(
         credentials=channel_credentials(security),
         direct=direct,
     )
+
+
+def _local_stream(socket: Path, metadata: Metadata) -> ClientStream | None:
+    try:
+        return LocalStream(socket, metadata)
+    except OSError as error:
+        problem = error.strerror or str(error)
+        log.warning(
+            "the service's socket cannot be used, using gRPC, which is slower", socket=str(socket), error=problem
+        )
+        return None
 
 
 def _target(address: str, pool: str) -> str:

@@ -3,8 +3,8 @@
 The names in ``__all__`` are for others and need only the standard library. The modules :mod:`.log`,
 :mod:`.stop_signals`, :mod:`.fork_server`, :mod:`.passed_checks`, :mod:`.coroutines`, :mod:`.grpc_context`,
 :mod:`.grpc_options`, :mod:`.connection_watch`, :mod:`.tls`, :mod:`.metrics_server` (extra ``metrics``),
-:mod:`.grpc_tls`, :mod:`.grpc_direct` and :mod:`.grpc_reflection` (extra ``grpc``) are for others too. Must not know
-what any process is for.
+:mod:`.grpc_tls`, :mod:`.grpc_direct`, :mod:`.local_streams` and :mod:`.grpc_reflection` (extra ``grpc``) are for
+others too. Must not know what any process is for.
 """
 
 from aisandbox_process.addresses import (

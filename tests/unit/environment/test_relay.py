@@ -14,6 +14,7 @@ from aisandbox.v1 import environment_pb2, simulator_pool_pb2, tensor_pb2
 from aisandbox_environment import POOL_METADATA, Registration, SimulatorRelay
 from aisandbox_environment.relay import RelayLimits
 from aisandbox_process.grpc_direct import StreamAborted
+from aisandbox_process.local_streams import IS_AVAILABLE
 from aisandbox_wire.tensors import encode_tensor
 from attached_simulators import (
     SECONDS,
@@ -38,6 +39,15 @@ async def channel() -> AsyncIterator[grpc.aio.Channel]:
         yield channel
 
 
+@pytest.fixture(params=["grpc", "socket"])
+def over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What carries the sessions of trainers."""
+    if request.param == "socket" and not IS_AVAILABLE:
+        pytest.skip("no Unix sockets here")
+    monkeypatch.setattr(PoolSession, "by_socket", request.param == "socket")
+    return str(request.param)
+
+
 async def wait_for_simulators(channel: grpc.aio.Channel, wanted: Any) -> list[Any]:
     async with asyncio.timeout(SECONDS):
         while not wanted(found := await simulators_of(channel)):  # noqa: ASYNC110 -- of another process, so to say
@@ -50,6 +60,7 @@ async def test_registration_is_answered_with_the_version(channel: grpc.aio.Chann
     assert answer.registered.service_version == "1.2.3"
 
 
+@pytest.mark.usefixtures("over")
 async def test_session_passes_requests_and_replies(channel: grpc.aio.Channel) -> None:
     async with serving(channel, registration(environments=1)):
         session = PoolSession(channel)
@@ -63,6 +74,7 @@ async def test_session_passes_requests_and_replies(channel: grpc.aio.Channel) ->
         assert (simulator.run_id, simulator.in_session) == ("", False)
 
 
+@pytest.mark.usefixtures("over")
 async def test_place_serves_one_session_after_another(channel: grpc.aio.Channel) -> None:
     async with serving(channel, registration()):
         for _ in range(3):
@@ -72,6 +84,7 @@ async def test_place_serves_one_session_after_another(channel: grpc.aio.Channel)
             assert (await session.finish())[0] is Code.OK
 
 
+@pytest.mark.usefixtures("over")
 async def test_session_gets_the_largest_place_that_fits(channel: grpc.aio.Channel) -> None:
     sizes = (1, 4, 16)
     async with serving(channel, *(registration(f"of-{size}", environments=size) for size in sizes)):
@@ -85,6 +98,7 @@ async def test_session_gets_the_largest_place_that_fits(channel: grpc.aio.Channe
         assert "the smallest with 16" in details
 
 
+@pytest.mark.usefixtures("over")
 async def test_describe_answers_for_the_pool(channel: grpc.aio.Channel) -> None:
     async with serving(channel, registration("a", environments=3, name="arena"), registration("b", environments=2)):
         session = PoolSession(channel)
@@ -102,6 +116,7 @@ async def test_describe_answers_for_the_pool(channel: grpc.aio.Channel) -> None:
         ("x", Code.UNAVAILABLE, "'x'"),
     ],
 )
+@pytest.mark.usefixtures("over")
 async def test_calls_for_no_pool_are_refused(channel: grpc.aio.Channel, pool: str, code: Code, words: str) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match=words) as refusal:
         await describe(channel, pool)
@@ -187,6 +202,7 @@ async def test_message_outside_a_session_ends_the_stream(
     assert await simulators_of(channel) == []
 
 
+@pytest.mark.usefixtures("over")
 async def test_end_by_the_simulator_reaches_the_trainer_and_frees_the_place(channel: grpc.aio.Channel) -> None:
     simulator = AttachedSimulator(channel)
     await simulator.attach(registration())
@@ -203,6 +219,7 @@ async def test_end_by_the_simulator_reaches_the_trainer_and_frees_the_place(chan
     again.cancel()
 
 
+@pytest.mark.usefixtures("over")
 async def test_long_message_of_a_simulator_is_shortened(channel: grpc.aio.Channel) -> None:
     simulator = AttachedSimulator(channel)
     await simulator.attach(registration())
@@ -216,6 +233,7 @@ async def test_long_message_of_a_simulator_is_shortened(channel: grpc.aio.Channe
     assert details.endswith("…")
 
 
+@pytest.mark.usefixtures("over")
 async def test_cancel_by_the_trainer_reaches_the_simulator(
     channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +256,7 @@ async def test_cancel_by_the_trainer_reaches_the_simulator(
         await opening
 
 
+@pytest.mark.usefixtures("over")
 async def test_simulator_that_leaves_ends_its_session_only(channel: grpc.aio.Channel) -> None:
     async with serving(channel, registration("a"), registration("b")) as (first, _):
         sessions = [PoolSession(channel), PoolSession(channel)]
@@ -251,6 +270,7 @@ async def test_simulator_that_leaves_ends_its_session_only(channel: grpc.aio.Cha
         assert (await other.reset()).WhichOneof("reply") == "reset"
 
 
+@pytest.mark.usefixtures("over")
 async def test_simulator_that_never_ends_a_session_loses_its_place() -> None:
     async with serve(SimulatorRelay(limits=RelayLimits(end_seconds=0.05))) as (_, channel):
         simulator = AttachedSimulator(channel)
@@ -412,6 +432,7 @@ async def test_admission_may_refuse_a_registration() -> None:
         assert (await admitted.attach(registration())).WhichOneof("message") == "registered"
 
 
+@pytest.mark.usefixtures("over")
 async def test_stop_ends_places_and_sessions_with_unavailable() -> None:
     relay = SimulatorRelay()
     async with serve(relay) as (_, channel), serving(channel, registration()) as (simulator,):
@@ -423,6 +444,7 @@ async def test_stop_ends_places_and_sessions_with_unavailable() -> None:
         assert (await AttachedSimulator(channel).status())[0] is Code.UNAVAILABLE
 
 
+@pytest.mark.usefixtures("over")
 async def test_peer_that_reads_slowly_is_waited_for_in_bounded_memory(channel: grpc.aio.Channel) -> None:
     """The trainer pipelines large requests to a simulator that reads none: they stay with the trainer."""
     simulator = AttachedSimulator(channel)

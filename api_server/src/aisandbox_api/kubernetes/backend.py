@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from aisandbox_crds import Phase, ProgressReport, TrainingRun, utc_now
@@ -135,7 +136,9 @@ class KubernetesBackend:
             configuration, API_MANAGER, call_seconds=CALL_SECONDS, connect_seconds=None, retry=RETRY, observe=observe
         )
 
-    async def start(self, progress_address: str, adapter_address: str | None) -> None:
+    async def start(
+        self, progress_address: str, adapter_address: str | None, session_socket: Path | None = None
+    ) -> None:
         """Starts to remove the files of deleted runs; the operator trains runs and sets where trainers report."""
         settings = self._settings
         deleted = DeletedRuns(

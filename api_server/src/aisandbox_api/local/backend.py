@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import structlog
 from aisandbox_crds import (
@@ -95,7 +96,9 @@ class LocalBackend:
         self._secret = await asyncio.to_thread(installation_secret, self._store, datetime.now(UTC))
         self._recorded = await asyncio.to_thread(lambda: list(self._records.load()))
 
-    async def start(self, progress_address: str, adapter_address: str | None) -> None:
+    async def start(
+        self, progress_address: str, adapter_address: str | None, session_socket: Path | None = None
+    ) -> None:
         """Continues every unfinished run."""
         self._context = SupervisorContext(
             store=self._store,
@@ -104,6 +107,7 @@ class LocalBackend:
             launcher=self._launcher,
             secret=self._secret,
             progress_address=progress_address,
+            session_socket=session_socket,
             environment_of=partial(environment_to_train, adapter_address=adapter_address),
             now=self._now,
             observe=self._observe,

@@ -10,6 +10,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -55,6 +56,7 @@ class SupervisorContext:
     launcher: Launcher
     secret: InstallationSecret | None
     progress_address: str
+    session_socket: Path | None
     environment_of: Callable[[TrainingRun], Environment]
     now: Callable[[], str]
     observe: Callable[[TrainingRun | None, TrainingRun], None]
@@ -221,6 +223,7 @@ class RunSupervisor:
             checkpoint_dir=self._context.store.checkpoint_dir,
             progress_address=self._context.progress_address,
             progress_token=self._token,
+            session_socket=self._context.session_socket,
             termination_message_path=termination_message_path(logs_path, number),
             log_level=self._context.log_level,
             **self._checkpoint_key(),

@@ -192,18 +192,18 @@ class Place:
     async def _simulator_ended(self, payload: bytes) -> None:
         status = ended_status(parsed(simulator_pool_pb2.SessionEnded, payload, "session_ended"))
         session = self._session
-        if session is not None:
-            with self._changing:
-                self._session, self._ending = None, True
-            session.end(status)
-            await self._send_ended(None)
-        elif not self._ending:
+        if session is None and not self._ending:
             raise invalid("session_ended", "came outside a session")
         if self._timer is not None:
             self._timer.cancel()
-        self._ending, self.run_id, self.free_since = False, "", self._clock()
+        with self._changing:
+            self._session, self._ending = None, False
+        self.run_id, self.free_since = "", self._clock()
         self._set_over()
         self.log.info("session ended", status="OK" if status is None else status.code.name)
+        if session is not None:
+            session.end(status)  # of a place that is free: the trainer may open the next session at once
+            await self._send_ended(None)  # what the next session sends waits for it
 
     async def wait_until_over(self) -> None:
         """Waits until both sides have ended the session, or the simulator is lost."""

@@ -73,7 +73,9 @@ class PoolTarget:
 
     def stream(self, address: str, *, pool: str, security: ChannelSecurity) -> ClientStream:
         """The stream of a session; see ``aisandbox_environment.open_session_stream``."""
-        return open_session_stream(address, pool=pool, security=security, metadata=self._metadata())
+        return open_session_stream(
+            address, pool=pool, security=security, metadata=self._metadata(), socket=self.service.socket
+        )
 
     def _metadata(self) -> Metadata:
         try:

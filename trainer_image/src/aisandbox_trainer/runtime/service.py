@@ -17,8 +17,9 @@ Metadata = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """``address``: host:port. ``token`` or, where it is renewed, ``token_file``: that of this trainer for its run.
+    """``address``: host:port. ``socket``: a Unix socket for sessions, where the service is on this machine.
 
+    ``token`` or, where it is renewed, ``token_file``: that of this trainer for its run.
     Unlike the token of a person it is sent in plain text too, where the service has no TLS.
     """
 
@@ -27,6 +28,7 @@ class Service:
     security: ChannelSecurity = PLAINTEXT
     token: str = field(default="", repr=False)
     token_file: Path | None = None
+    socket: Path | None = None
 
     @classmethod
     def of(cls, start: TrainerStart) -> Service | None:
@@ -39,6 +41,7 @@ class Service:
             ChannelSecurity.with_ca(start.progress_ca_file),
             start.progress_token or "",
             start.progress_token_file,
+            start.session_socket,
         )
 
     def credential(self) -> Metadata:

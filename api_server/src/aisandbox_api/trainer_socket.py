@@ -1,0 +1,58 @@
+"""Sessions of trainers on this machine with attached simulators, over a Unix socket instead of gRPC.
+
+Owns who may have one: as at the trainers' port. Must not know how messages travel.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import structlog
+from aisandbox_access import LimitReached, PeerStreams
+from aisandbox_environment import SimulatorRelay
+from aisandbox_process.grpc_direct import StreamAborted
+from aisandbox_process.local_streams import IS_AVAILABLE, LocalStreamServer, ServedLocalStream
+
+from aisandbox_api.trainer_admission import SESSION_METHOD, TrainerAdmission
+
+log = structlog.get_logger()
+
+
+class TrainerSocket:
+    """``streams`` bounds how many there are at the same time. For one event loop."""
+
+    def __init__(
+        self, relay: SimulatorRelay, admission: TrainerAdmission, streams: PeerStreams, largest_message: int
+    ) -> None:
+        self._relay = relay
+        self._admission = admission
+        self._streams = streams
+        self._server = LocalStreamServer(self._serve, largest_message)
+
+    def open(self) -> Path | None:
+        """Listens; the path of the socket. None: there is none on this machine, and trainers use gRPC."""
+        if not IS_AVAILABLE:
+            return None
+        try:
+            return self._server.open()
+        except OSError as error:
+            log.warning("no Unix socket for trainers, they use gRPC, which is slower", error=str(error))
+            return None
+
+    async def close(self) -> None:
+        """Ends the sessions that are left."""
+        await self._server.close()
+
+    async def _serve(self, stream: ServedLocalStream) -> None:
+        try:
+            await self._admission.admit(stream.metadata)
+        except Exception as error:
+            raise StreamAborted(
+                *self._admission.refused(SESSION_METHOD, stream.metadata, stream.peer, error)
+            ) from error
+        try:
+            with self._streams.stream(stream.peer):
+                await self._relay.serve_session(stream)
+        except LimitReached as error:
+            raise StreamAborted(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from error
