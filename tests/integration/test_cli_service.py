@@ -34,6 +34,12 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
+def no_fork_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a service that trains nothing: it need not load PyTorch."""
+    monkeypatch.setenv("TRAINER_LAUNCHER", "process")
+
+
+@pytest.fixture
 def command(up: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Runs a command that succeeds; returns what it printed."""
     monkeypatch.setenv("AISANDBOX_ADDRESS", up)
@@ -146,7 +152,7 @@ def test_a_server_of_its_own_on_a_port_in_use_fails_with_one_line(tmp_path: Path
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_up_reports_a_folder_in_use_in_one_line(tmp_path: Path) -> None:
+def test_up_reports_a_folder_in_use_in_one_line(tmp_path: Path, no_fork_server: None) -> None:
     with Children(tmp_path) as children:
         children.start("up", "--port", "0", "--models-dir", str(tmp_path / "models")).wait_until_ready()
         done = _up("--port", "0", "--models-dir", str(tmp_path / "models"))
@@ -214,7 +220,7 @@ def test_ctrl_c_does_not_stop_the_training(up: str) -> None:
 
 
 @posix
-def test_up_exits_with_zero_on_sigterm(tmp_path: Path) -> None:
+def test_up_exits_with_zero_on_sigterm(tmp_path: Path, no_fork_server: None) -> None:
     with Children(tmp_path) as children:
         child = children.start("up", "--port", "0", "--models-dir", str(tmp_path / "models"))
         child.wait_until_ready()

@@ -104,7 +104,10 @@ def train(
     return code, TerminationMessage.from_json(message.read_text()).failure, metadata
 
 
-@pytest.fixture(params=["hosted", "in process"])
+PLACES = ("hosted", "in process")
+
+
+@pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest) -> Iterator[Any]:
     servers = []
 
@@ -122,13 +125,20 @@ def place(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(
-    ("space", "algorithm", "hyperparameters"),
+    ("place", "space", "algorithm", "hyperparameters"),
     [
-        ("unsorted", "PPO", {"frame_stack": 2, "normalize": True}),
-        ("mixed", "PPO", {"normalize": True}),
-        ("number", "PPO", {}),
-        ("picture", "DQN", {"normalize": "dict(norm_obs=False)", "buffer_size": 100}),
+        *(
+            (place, *case)
+            for place in PLACES
+            for case in (
+                ("unsorted", "PPO", {"frame_stack": 2, "normalize": True}),
+                ("mixed", "PPO", {"normalize": True}),
+                ("number", "PPO", {}),
+            )
+        ),
+        ("hosted", "picture", "DQN", {"normalize": "dict(norm_obs=False)", "buffer_size": 100}),  # takes seconds
     ],
+    indirect=["place"],
 )
 def test_run_over_what_the_contract_allows_succeeds(
     tmp_path: Path, place: Any, space: str, algorithm: str, hyperparameters: dict[str, Any]
