@@ -17,10 +17,12 @@ from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.dqn import FastDQN
 from aisandbox_trainer.fast_updates.ppo import FastMaskablePPO, FastPPO
 from aisandbox_trainer.fast_updates.sac import FastSAC
+from aisandbox_trainer.fast_updates.td3 import FastTD3
+from aisandbox_trainer.fast_updates.tqc import FastTQC
 from gymnasium import spaces
 from masked_worlds import ACTIONS as MASKED
 from masked_worlds import MaskedWorld
-from sb3_contrib import MaskablePPO
+from sb3_contrib import TQC, MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
@@ -34,8 +36,10 @@ FAST: dict[type[BaseAlgorithm], type[BaseAlgorithm]] = {
     sb3.DQN: FastDQN,
     MaskablePPO: FastMaskablePPO,
     sb3.SAC: FastSAC,
+    sb3.TD3: FastTD3,
+    TQC: FastTQC,
 }
-ACTOR_CRITICS = [sb3.SAC]
+ACTOR_CRITICS: list[type[BaseAlgorithm]] = [sb3.SAC, sb3.TD3, TQC]
 """The off-policy ones, with continuous actions."""
 _REPLAY = {"learning_starts": 20, "train_freq": 4, "buffer_size": 300}
 SIZES: dict[type[BaseAlgorithm], dict[str, Any]] = {
@@ -206,6 +210,24 @@ def test_fast_ppo_with_other_terms_gives_the_results_of_sb3(keywords: dict[str, 
 
 
 @pytest.mark.parametrize(
+    ("algorithm", "keywords"),
+    [
+        (sb3.PPO, {"sde_sample_freq": 4}),
+        (sb3.PPO, {"ent_coef": 0.1, "policy_kwargs": {"log_std_init": -1, "full_std": False, "net_arch": [16]}}),
+        (sb3.PPO, {"policy_kwargs": {"log_std_init": 0.1, "use_expln": True, "net_arch": []}}),
+        (sb3.A2C, {"sde_sample_freq": 2, "ent_coef": 0.1, "policy_kwargs": {"log_std_init": -1, "use_expln": True}}),
+    ],
+    ids=lambda value: getattr(value, "__name__", None) or ",".join(value),
+)
+def test_fast_update_with_gsde_gives_the_results_of_sb3(
+    algorithm: type[BaseAlgorithm], keywords: dict[str, Any]
+) -> None:
+    ours = assert_same_learning(algorithm, lambda: environment("box"), use_sde=True, **keywords)
+    assert {"forward pass", "update"} <= ours._tested
+    assert not ours._differs
+
+
+@pytest.mark.parametrize(
     "keywords",
     [
         {"normalize_advantage": True},
@@ -255,6 +277,11 @@ def test_fast_dqn_gives_the_results_of_sb3(keywords: dict[str, Any]) -> None:
     ("algorithm", "keywords"),
     [
         (sb3.SAC, {}),
+        (sb3.TD3, {}),
+        (sb3.TD3, {"policy_delay": 1, "gradient_steps": 3, "policy_kwargs": {"net_arch": [16], "n_critics": 3}}),
+        (TQC, {}),
+        (TQC, {"top_quantiles_to_drop_per_net": 0, "policy_kwargs": {"net_arch": [16], "n_quantiles": 5}}),
+        (TQC, {"ent_coef": 0.2, "learning_rate": 1e-2}),
         (sb3.SAC, {"ent_coef": 0.2, "gradient_steps": 3, "target_update_interval": 2, "tau": 0.5}),
         (sb3.SAC, {"ent_coef": "auto_0.1", "target_entropy": -3.0, "learning_rate": lambda left: 1e-2 * left}),
         (sb3.SAC, {"policy_kwargs": {"net_arch": [16], "activation_fn": nn.Tanh, "n_critics": 3}, "n_steps": 3}),
@@ -294,7 +321,7 @@ IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
 @pytest.mark.parametrize(
     ("algorithm", "action", "observation", "keywords"),
     [
-        (sb3.PPO, "box", VECTOR, {"use_sde": True}),
+        (sb3.PPO, "box", VECTOR, {"use_sde": True, "policy_kwargs": {"squash_output": True}}),
         (sb3.A2C, "discrete", VECTOR, {"policy_kwargs": {"activation_fn": nn.ELU}}),
         (sb3.PPO, "discrete", IMAGE, {"policy": "CnnPolicy", "n_steps": 4, "batch_size": 8}),
         (sb3.DQN, "discrete", IMAGE, {"policy": "CnnPolicy"}),

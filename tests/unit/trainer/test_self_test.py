@@ -45,6 +45,8 @@ PLAIN: dict[Algorithm, type[BaseAlgorithm]] = {
     Algorithm.DQN: sb3.DQN,
     Algorithm.MASKABLEPPO: sb3_contrib.MaskablePPO,
     Algorithm.SAC: sb3.SAC,
+    Algorithm.TD3: sb3.TD3,
+    Algorithm.TQC: sb3_contrib.TQC,
 }
 UNMASKED = tuple(KEYWORDS)
 """Those that need no masks, which the environments here do not have; test_fast_update.py has the other."""

@@ -18,6 +18,7 @@ from aisandbox_trainer.errors import StopRequested
 from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.ppo import FastPPO
 from aisandbox_trainer.fast_updates.sac import FastSAC
+from aisandbox_trainer.fast_updates.td3 import FastTD3
 from aisandbox_trainer.runtime.progress import Progress
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
@@ -126,7 +127,7 @@ def test_dqn_is_stopped_between_two_steps_of_its_update() -> None:
     assert model.replay_buffer.size() >= 40
 
 
-@pytest.mark.parametrize("kind", [sb3.SAC, FastSAC, sb3.TD3, sb3_contrib.TQC, sb3_contrib.CrossQ])
+@pytest.mark.parametrize("kind", [sb3.SAC, FastSAC, sb3.TD3, FastTD3, sb3_contrib.TQC, sb3_contrib.CrossQ])
 def test_stop_between_two_steps_leaves_every_optimizer_at_the_same_one(kind: Any) -> None:
     env = vectorized(lambda: gym.make("Pendulum-v1"), 1)
     stop = Stop()

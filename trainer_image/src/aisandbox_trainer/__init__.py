@@ -9,7 +9,7 @@ ones after it:
 3. ``training``: the training loop, evaluation, publishing
 4. ``export``, ``checkpoints``, ``environments``: ONNX files; saving and restoring; VecEnvs
 5. ``algorithms``: SB3's algorithms from hyperparameters
-6. ``fast_updates``: the updates of PPO, MaskablePPO, A2C, DQN and SAC in less time
+6. ``fast_updates``: the updates of PPO, MaskablePPO, A2C, DQN, SAC, TD3 and TQC in less time
 7. ``runtime``: settings, the request to stop, progress
 """
 

@@ -41,6 +41,8 @@ from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.dqn import FastDQN
 from aisandbox_trainer.fast_updates.ppo import FastMaskablePPO, FastPPO
 from aisandbox_trainer.fast_updates.sac import FastSAC
+from aisandbox_trainer.fast_updates.td3 import FastTD3
+from aisandbox_trainer.fast_updates.tqc import FastTQC
 
 FAST: Mapping[Algorithm, type[BaseAlgorithm]] = {
     Algorithm.PPO: FastPPO,
@@ -48,6 +50,8 @@ FAST: Mapping[Algorithm, type[BaseAlgorithm]] = {
     Algorithm.DQN: FastDQN,
     Algorithm.MASKABLEPPO: FastMaskablePPO,
     Algorithm.SAC: FastSAC,
+    Algorithm.TD3: FastTD3,
+    Algorithm.TQC: FastTQC,
 }
 """The algorithms with a fast update."""
 

@@ -1,9 +1,9 @@
 """Updates of algorithms of SB3 and sb3-contrib that compute what these compute, in less time. Must not know runs.
 
 For the small networks that policies usually have, SB3 spends its time in Python and autograd. Here gradients are
-formulas, a rollout is preprocessed once, and a minibatch is a slice. Covered are SB3's MlpPolicy and MultiInputPolicy
-without images, on the CPU, with Tanh or ReLU and any optimizer; all else (images, gSDE, custom classes, a GPU) runs
-SB3's own code. So does a model whose first update differs from SB3's (see ``self_test``), and every model with
+formulas, a rollout is preprocessed once, and a minibatch is a slice. Covered are MlpPolicy and MultiInputPolicy without
+images, on the CPU, with Tanh or ReLU and any optimizer; all else (images, gSDE of SAC and TQC, custom classes, a GPU)
+runs SB3's own code. So does a model whose first update differs from SB3's (see ``self_test``), and every model with
 FAST_UPDATE=off. Random numbers, losses and logged values are SB3's, and a saved model is a plain SB3 model.
 
 Where this differs from SB3 2.9:
@@ -22,8 +22,8 @@ Where this differs from SB3 2.9:
 8. During a rollout the policy acts without autograd's bookkeeping; off-policy ones compute their action directly.
 9. MaskablePPO normalises the advantages of a minibatch of one row too, which gives NaN; here it leaves them, as PPO.
 10. SB3's PPO approximates the entropy of a distribution without closed form; such distributions are not covered here.
-11. SAC passes the observations and those that follow through its actor at once, and one critic after the other forward
-   and backward. The gradient of its actions is computed for the critic with the least value only, since it is 0 for the
-   others; that of the critics' weights by the actor's loss, which SB3 discards, is not computed.
+11. SAC and TQC pass the observations and those that follow through their actor at once, and, as TD3, one critic after
+   the other forward and backward. In SAC the gradient of the actions is computed for the critic with the least value
+   only, since it is 0 for the others; that of the critics' weights by the actor's loss, which SB3 discards, nowhere.
 12. The gradients of wide layers with a narrow input are products in another order (``dense_net``).
 """

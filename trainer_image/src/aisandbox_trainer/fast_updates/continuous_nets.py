@@ -18,6 +18,7 @@ from sb3_contrib.tqc.policies import Critic as TQCCritic
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor
+from stable_baselines3.td3.policies import Actor as TD3Actor
 
 from aisandbox_trainer import _torch_internals
 from aisandbox_trainer.fast_updates.dense_net import DenseNet, Tape
@@ -214,6 +215,39 @@ class EntropyNets:
     def act(self, observations: Any) -> th.Tensor:
         """Sampled actions [N, size]."""
         return self.actor.sample(self.features(observations))[0].actions
+
+
+@dataclass(frozen=True, slots=True)
+class DeterministicNets:
+    """The networks of a policy of TD3; they share its parameters."""
+
+    policy: Any
+    actor: DenseNet
+    actor_target: DenseNet
+    critics: Critics
+    critic_targets: Critics
+    gradients: Gradients
+    """Of the actor's parameters."""
+
+    @classmethod
+    def of(cls, policy: Any) -> DeterministicNets | None:
+        """The networks of ``policy``; None if it has parts that are not covered."""
+        if not are_covered(policy.actor, policy.actor_target, policy.critic, policy.critic_target):
+            return None
+        actors = [DenseNet.of(net.mu) for net in (policy.actor, policy.actor_target) if type(net) is TD3Actor]
+        critics, targets = Critics.of(policy.critic), Critics.of(policy.critic_target)
+        actor, actor_target = actors if len(actors) == 2 else (None, None)
+        if actor is None or actor_target is None or critics is None or targets is None:
+            return None
+        return cls(policy, actor, actor_target, critics, targets, Gradients.of(actor.parameters))
+
+    def features(self, observations: Any) -> th.Tensor:
+        """The networks' input [N, features]."""
+        return features_of(self.policy.actor, observations)
+
+    def act(self, observations: Any) -> th.Tensor:
+        """The actor's actions [N, size]."""
+        return self.actor(self.features(observations))
 
 
 def move_targets(sources: Critics | DenseNet, targets: Critics | DenseNet, tau: float) -> None:

@@ -3,9 +3,9 @@
 Owns one class for each of SB3's plain action distributions, with SB3's formulas in SB3's order, so that samples and
 log-probabilities are the same to the last bit. Must not know networks, losses or environments.
 
-Every class has: ``sample(scores)`` -> (actions as SB3's policies return them, log-probabilities [N]), drawing from
-torch's generator as SB3 does; ``evaluate(scores, actions)`` -> EvaluatedActions, whose ``gradient`` leads back to the
-scores.
+Every class has: ``sample(scores, latent)`` -> (actions as SB3's policies return them, log-probabilities [N]), drawing
+from torch's generator as SB3 does; ``evaluate(scores, latent, actions)`` -> EvaluatedActions, whose ``gradient`` leads
+back to the scores. ``latent``, [N, size], is what the scores were computed from; only gSDE looks at it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from stable_baselines3.common.distributions import (
     DiagGaussianDistribution,
     Distribution,
     MultiCategoricalDistribution,
+    StateDependentNoiseDistribution,
 )
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softmax
@@ -60,20 +61,24 @@ class ActionDistribution(Protocol):
 
     parameters: list[nn.Parameter]
 
-    def sample(self, scores: th.Tensor, masks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
+    def sample(
+        self, scores: th.Tensor, latent: th.Tensor, masks: th.Tensor | None = None
+    ) -> tuple[th.Tensor, th.Tensor]:
         """Actions [N], or [N, dimensions], and their log-probabilities [N].
 
         ``masks``: bool [N, size] of the scores; only for choices.
         """
         ...
 
-    def evaluate(self, scores: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None) -> EvaluatedActions:
+    def evaluate(
+        self, scores: th.Tensor, latent: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None
+    ) -> EvaluatedActions:
         """``actions``: as the rollout buffer has them, float32 [N, dimensions]. ``masks``: as of :meth:`sample`."""
         ...
 
 
 def distribution_of(distribution: Distribution, log_std: nn.Parameter | None) -> ActionDistribution | None:
-    """The counterpart of one of SB3's distributions; None for those with state-dependent exploration."""
+    """The counterpart of one of SB3's distributions; None for a squashed one."""
     if type(distribution) is CategoricalDistribution:
         return Categorical([distribution.action_dim], flat=True)
     if type(distribution) is MultiCategoricalDistribution:
@@ -86,6 +91,9 @@ def distribution_of(distribution: Distribution, log_std: nn.Parameter | None) ->
         return Bernoulli()
     if type(distribution) is DiagGaussianDistribution and log_std is not None:
         return DiagGaussian(log_std)
+    if type(distribution) is StateDependentNoiseDistribution and log_std is not None:
+        covered = distribution.bijector is None and not distribution.learn_features
+        return StateDependentGaussian(distribution, log_std) if covered else None
     return None
 
 
@@ -97,7 +105,9 @@ class Categorical:
         self._counts = list(counts)
         self._flat = flat
 
-    def sample(self, scores: th.Tensor, masks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
+    def sample(
+        self, scores: th.Tensor, latent: th.Tensor, masks: th.Tensor | None = None
+    ) -> tuple[th.Tensor, th.Tensor]:
         """Actions int64 [N] (one choice) or [N, choices], and their log-probabilities [N]."""
         logits = self._logits(scores, masks)
         actions = [th.multinomial(softmax(part, -1), 1, True) for part in logits]
@@ -106,7 +116,9 @@ class Categorical:
             return actions[0].squeeze(-1), chosen[0]
         return th.cat(actions, 1), th.stack(chosen, 1).sum(1)
 
-    def evaluate(self, scores: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None) -> EvaluatedCategorical:
+    def evaluate(
+        self, scores: th.Tensor, latent: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None
+    ) -> EvaluatedCategorical:
         """``actions``: [N, choices]."""
         chosen = actions.long()
         logits = self._logits(scores, masks)
@@ -168,12 +180,16 @@ class Bernoulli:
     def __init__(self) -> None:
         self.parameters: list[nn.Parameter] = []
 
-    def sample(self, scores: th.Tensor, masks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
+    def sample(
+        self, scores: th.Tensor, latent: th.Tensor, masks: th.Tensor | None = None
+    ) -> tuple[th.Tensor, th.Tensor]:
         """Actions float32 [N, bits] of 0 and 1, and their log-probabilities [N]."""
         actions = th.bernoulli(th.sigmoid(scores))
         return actions, EvaluatedBernoulli(scores, actions).log_prob
 
-    def evaluate(self, scores: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None) -> EvaluatedBernoulli:
+    def evaluate(
+        self, scores: th.Tensor, latent: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None
+    ) -> EvaluatedBernoulli:
         """``actions``: [N, bits]."""
         return EvaluatedBernoulli(scores, actions)
 
@@ -209,13 +225,17 @@ class DiagGaussian:
     def __init__(self, log_std: nn.Parameter) -> None:
         self.parameters = [log_std]
 
-    def sample(self, scores: th.Tensor, masks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
+    def sample(
+        self, scores: th.Tensor, latent: th.Tensor, masks: th.Tensor | None = None
+    ) -> tuple[th.Tensor, th.Tensor]:
         """Actions float32 [N, size], and their log-probabilities [N]."""
         std = th.ones_like(scores) * self.parameters[0].exp()
         actions = scores + th.normal(th.zeros_like(scores), th.ones_like(scores)) * std
         return actions, EvaluatedGaussian(scores, actions, std).log_prob
 
-    def evaluate(self, scores: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None) -> EvaluatedGaussian:
+    def evaluate(
+        self, scores: th.Tensor, latent: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None
+    ) -> EvaluatedGaussian:
         """``actions``: [N, size]."""
         return EvaluatedGaussian(scores, actions, th.ones_like(scores) * self.parameters[0].exp())
 
@@ -249,3 +269,70 @@ class EvaluatedGaussian:
         if grad_entropy:
             grad_log_std += grad_entropy * len(column)
         return grad_mean, [grad_log_std]
+
+
+class StateDependentGaussian:
+    """gSDE (Raffin et al. 2021, "Smooth Exploration for Robotic Reinforcement Learning"), as of PPO and A2C.
+
+    The noise of an action is ``latent @ matrix``, where the matrix is drawn by SB3 from the standard deviations of its
+    elements every few steps; over all matrices the actions are normal, with a variance that depends on the latent.
+    """
+
+    def __init__(self, distribution: StateDependentNoiseDistribution, log_std: nn.Parameter) -> None:
+        self.parameters = [log_std]
+        self._theirs = distribution
+
+    def sample(
+        self, scores: th.Tensor, latent: th.Tensor, masks: th.Tensor | None = None
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """Actions float32 [N, size], and their log-probabilities [N]."""
+        actions = scores + self._theirs.get_noise(latent)
+        return actions, self.evaluate(scores, latent, actions).log_prob
+
+    def evaluate(
+        self, scores: th.Tensor, latent: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None
+    ) -> EvaluatedStateDependent:
+        """``actions``: [N, size]."""
+        log_std = self.parameters[0]
+        squares, std = latent**2, self._theirs.get_std(log_std)
+        scale = th.sqrt(th.mm(squares, std**2) + self._theirs.epsilon)
+        return EvaluatedStateDependent(scores, actions, scale, squares, std, self._slope(log_std))
+
+    def _slope(self, log_std: th.Tensor) -> th.Tensor:
+        """The derivative of SB3's standard deviations: exponentials, or with ``use_expln`` logarithms above 0."""
+        slope = log_std.exp()
+        return (
+            th.where(log_std <= 0, slope, 1 / (1 + log_std + self._theirs.epsilon)) if self._theirs.use_expln else slope
+        )
+
+
+class EvaluatedStateDependent(EvaluatedGaussian):
+    """See EvaluatedActions; ``squares`` of the latent [N, L], ``matrix_std`` [L, size], ``slope`` [L, size or 1]."""
+
+    def __init__(
+        self,
+        mean: th.Tensor,
+        actions: th.Tensor,
+        std: th.Tensor,
+        squares: th.Tensor,
+        matrix_std: th.Tensor,
+        slope: th.Tensor,
+    ) -> None:
+        super().__init__(mean, actions, std)
+        self._squares = squares
+        self._matrix_std = matrix_std
+        self._slope = slope
+
+    def gradient(self, grad_log_prob: th.Tensor, grad_entropy: float) -> tuple[th.Tensor, list[th.Tensor]]:
+        """Of the mean as of any normal, and of ``log_std``, by way of the variance of the actions.
+
+        For the variance log p has ((a - mean)^2 / std^2 - 1) / (2 std^2), and H has 1 / (2 std^2). The variance is the
+        sum of squares * matrix_std^2. The latent gets no gradient, as in SB3.
+        """
+        column = grad_log_prob.unsqueeze(-1)
+        grad_mean = column / self._variance * self._distance
+        grad_variance = (grad_mean * self._distance - column + grad_entropy) / (2 * self._variance)
+        grad_matrix_std = th.mm(self._squares.t(), grad_variance) * (2 * self._matrix_std)
+        if self._slope.shape != grad_matrix_std.shape:
+            grad_matrix_std = grad_matrix_std.sum(1, keepdim=True)
+        return grad_mean, [grad_matrix_std * self._slope]

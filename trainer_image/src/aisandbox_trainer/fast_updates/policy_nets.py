@@ -67,7 +67,7 @@ class ActorCriticNets:
         """The networks of ``policy``; None if it has parts that are not covered.
 
         Covered: SB3's MlpPolicy and MultiInputPolicy without images, on the CPU, with Tanh or ReLU, and every action
-        distribution but state-dependent exploration.
+        distribution but a squashed one.
         """
         if type(policy) not in _COVERED or policy.device.type != "cpu":
             return None
@@ -103,14 +103,15 @@ class ActorCriticNets:
         features = self.features(observations)
         values = self._critic(features)
         masks = None if action_masks is None else th.from_numpy(action_masks)
-        actions, log_prob = self._distribution.sample(self._actor(features), masks)
+        scores, tape = self._actor.record(features)
+        actions, log_prob = self._distribution.sample(scores, tape[-2], masks)
         return actions.reshape((-1, *(self.policy.action_space.shape or ()))), values, log_prob
 
     def evaluate(self, features: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None) -> ForwardPass:
         """As ``ActorCriticPolicy.evaluate_actions``, from features; ``values`` are [N]. ``masks``: bool [N, size]."""
         scores, actor_tape = self._actor.record(features)
         values, critic_tape = self._critic.record(features)
-        evaluated = self._distribution.evaluate(scores, actions, masks)
+        evaluated = self._distribution.evaluate(scores, actor_tape[-2], actions, masks)
         return ForwardPass(evaluated, values.squeeze(-1), actor_tape, critic_tape)
 
     def gradients(

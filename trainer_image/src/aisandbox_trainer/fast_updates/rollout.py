@@ -77,7 +77,7 @@ class FastOnPolicy(SelfTested, OnPolicyAlgorithm):
     def nets(self) -> ActorCriticNets | None:
         """The policy's networks, or None if SB3's own code is to be used."""
         if not self._nets_found or (self._nets is not None and self._nets.policy is not self.policy):
-            covered = type(self.rollout_buffer) in _BUFFERS and not self.use_sde
+            covered = type(self.rollout_buffer) in _BUFFERS
             self._nets = ActorCriticNets.of(self.policy) if covered else None
             self._nets_found = True
         return self._nets

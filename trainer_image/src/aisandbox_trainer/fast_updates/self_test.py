@@ -69,7 +69,9 @@ class SelfTested(_sb3_internals.Unsaved):
     def for_test(self) -> Any:
         """A copy with its own policy and optimizer, which may be trained without any effect on this model."""
         twin: Any = copy.copy(self)
-        twin.policy = copy.deepcopy(self.policy)
+        # The tensors of a distribution may be results of the last forward pass, which cannot be copied.
+        distributions = [each.action_dist for each in self.policy.modules() if hasattr(each, "action_dist")]
+        twin.policy = copy.deepcopy(self.policy, {id(each): copy.copy(each) for each in distributions})
         twin.lr_schedule = lambda _progress_remaining: LEARNING_RATE
         twin.set_logger(Logger(None, []))
         twin._nets_found = False
