@@ -44,6 +44,7 @@ ORDER = (
     "test_tls",
     "test_callers",
     "test_admission",
+    "test_quotas",
     "test_trouble",
     "test_aftermath",
 )

@@ -17,7 +17,7 @@ import yaml
 
 Manifest = dict[str, Any]
 DEPLOY = Path(__file__).parents[2] / "deploy"
-CLUSTER_SCOPED = {"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
+CLUSTER_SCOPED = {"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", "PriorityClass"}
 
 
 def rendered(folder: Path) -> list[Manifest]:
@@ -111,7 +111,7 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 
 def quantity(text: str | float) -> float:
     """A Kubernetes quantity as a number."""
-    for suffix, factor in {"m": 1e-3, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}.items():
+    for suffix, factor in {"m": 1e-3, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}.items():
         if str(text).endswith(suffix):
             return float(str(text).removesuffix(suffix)) * factor
     return float(text)

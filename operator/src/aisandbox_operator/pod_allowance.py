@@ -38,7 +38,7 @@ _OF_NEW_CLAIM = frozenset(("accessModes", "resources", "storageClassName", "volu
 EVERY_TAINT = "<every taint>"
 _CONTROL_PLANE = tuple(f"node-role.kubernetes.io/{role}" for role in ("control-plane", "master", "etcd"))
 RESERVED: Mapping[str, tuple[str, ...]] = {
-    "priorityClasses": ("system-",),
+    "priorityClasses": ("system-", "aisandbox-server"),
     "tolerations": (*_CONTROL_PLANE, "node.kubernetes.io/unschedulable", EVERY_TAINT),
     "nodeLabels": (*_CONTROL_PLANE, "node.kubernetes.io/exclude-"),
 }
@@ -106,7 +106,7 @@ class PodAllowance:
     """Names of schedulers."""
 
     priority_classes: tuple[str, ...] = ("*",)
-    """Names of PriorityClasses; those of the system only if they are named."""
+    """Names of PriorityClasses; those of the system and that of the servers only if they are named."""
 
     tolerations: tuple[str, ...] = ("*",)
     """Keys of the taints that may be tolerated, those of control planes only if they are named; every taint (without a

@@ -10,6 +10,7 @@ import pytest
 from aisandbox_api.health import LIVENESS
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_operator.job_manifest import job_manifest
+from aisandbox_operator.pod_allowance import RESERVED
 from aisandbox_operator.settings import Settings
 from manifests import (
     CLUSTER_SCOPED,
@@ -61,7 +62,6 @@ def test_parts_are_all_there(manifests: Manifests) -> None:
     assert manifests.names("Service") >= parts
     assert manifests.names("ServiceAccount") == parts | {"aisandbox-trainer"}
     assert manifests.names("CustomResourceDefinition") == {"trainingruns.aisandbox.dev"}
-    assert not manifests.all("PriorityClass")
 
 
 def test_deployments_select_their_own_pods_only(manifests: Manifests) -> None:
@@ -244,6 +244,35 @@ def test_production_spreads_over_nodes_and_zones(production: Manifests) -> None:
         keys = [each["topologyKey"] for each in constraints]
         assert keys == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
         assert all(selects(each["labelSelector"], pod_labels(deployment)) for each in constraints)
+
+
+def test_production_counts_all_pods_but_servers(production: Manifests) -> None:
+    (priority,) = production.all("PriorityClass")
+    assert not priority.get("globalDefault")
+    assert priority["preemptionPolicy"] == "Never"
+    name = priority["metadata"]["name"]
+    assert {pod.get("priorityClassName") for _, pod, _ in production.containers()} == {name}
+    assert name in RESERVED["priorityClasses"], "a run with it would not be counted"
+    quota = production.one("ResourceQuota", "aisandbox-trainers")["spec"]
+    assert quota["scopeSelector"]["matchExpressions"] == [
+        {"scopeName": "PriorityClass", "operator": "NotIn", "values": [name]}
+    ]
+    requests = json.loads(production.environ("aisandbox-operator")["TRAINER_RESOURCES"])["requests"]
+    for resource in ("cpu", "memory"):
+        most = quantity(quota["hard"][f"requests.{resource}"])
+        assert most >= int(quota["hard"]["pods"]) * quantity(requests[resource])
+
+
+def test_production_holds_as_many_runs_as_the_service_admits(production: Manifests) -> None:
+    hard = production.one("ResourceQuota", "aisandbox-objects")["spec"]["hard"]
+    assert int(hard["count/trainingruns.aisandbox.dev"]) > int(production.environ("aisandbox-api")["MAX_PENDING_RUNS"])
+    claim = production.one("PersistentVolumeClaim", "aisandbox-models")["spec"]["resources"]["requests"]["storage"]
+    assert quantity(hard["requests.storage"]) > quantity(claim)
+
+
+def test_kind_counts_nothing(kind: Manifests) -> None:
+    for name in ("PriorityClass", "ResourceQuota", "LimitRange"):
+        assert not kind.all(name)
 
 
 def test_production_keeps_what_pruning_would_destroy(production: Manifests) -> None:

@@ -30,55 +30,46 @@ FAR_SIMULATOR = Peer(address="203.0.113.7")
 SIMULATOR_ELSEWHERE = Peer("games", {"app": "game"})
 CLOUD_CREDENTIALS = Peer(address="169.254.169.254")
 
-ALLOWED = {
-    "a client starts and follows runs": (CLIENT, API, 50051),
-    "a client gets actions": (CLIENT, INFERENCE, 50051),
-    "a client in the namespace starts runs": (CLIENT_HERE, API, 50051),
-    "a client in the namespace gets actions": (CLIENT_HERE, INFERENCE, 50051),
-    "the api-server passes Act on": (API, INFERENCE, 50051),
-    "an api-server asks another for attached simulators": (API, API, 50051),
-    "a client attaches by a WebSocket": (CLIENT, API, 8080),
-    "a client in the namespace attaches by a WebSocket": (CLIENT_HERE, API, 8080),
-    "a trainer reports": (TRAINER, API, 50052),
-    "a trainer dials a simulator in the namespace": (TRAINER, SIMULATOR, 50061),
-    "a trainer dials a simulator in another": (TRAINER, SIMULATOR_ELSEWHERE, 50061),
-    "a trainer dials a simulator outside": (TRAINER, FAR_SIMULATOR, 9000),
-    "a start asks the simulator": (API, SIMULATOR, 50061),
-    "a start asks a simulator outside": (API, FAR_SIMULATOR, 9000),
-    "the operator watches": (OPERATOR, KUBERNETES, 443),
-    "the operator watches where there is no Service before the API server": (OPERATOR, KUBERNETES, 6443),
-    "the api-server watches": (API, KUBERNETES, 443),
-    "operator's metrics": (PROMETHEUS, OPERATOR, 9090),
-    "api-server's metrics": (PROMETHEUS, API, 9090),
-    "inference-server's metrics": (PROMETHEUS, INFERENCE, 9090),
+OURS = {
+    "trainer": TRAINER,
+    "client in the namespace": CLIENT_HERE,
+    "api-server": API,
+    "inference-server": INFERENCE,
+    "operator": OPERATOR,
+    "simulator": SIMULATOR,
+    "neighbour": NEIGHBOUR,
 }
-REFUSED = {
-    "strangers start nothing": (STRANGER, API, 50051),
-    "strangers get no actions": (STRANGER, INFERENCE, 50051),
-    "neighbours start nothing": (NEIGHBOUR, API, 50051),
-    "strangers attach no simulators": (STRANGER, API, 8080),
-    "trainers are not clients": (TRAINER, API, 50051),
-    "clients are not trainers": (CLIENT, API, 50052),
-    "clients in the namespace are not trainers": (CLIENT_HERE, API, 50052),
-    "trainers do not use HTTP": (TRAINER, API, 8080),
-    "clients read no metrics": (CLIENT, API, 9090),
-    "Prometheus starts nothing": (PROMETHEUS, API, 50051),
-    "no other node probes the operator": (CLIENT, OPERATOR, 8080),
-    "trainers are not dialled": (API, TRAINER, 50051),
-    "trainers do not dial each other": (TRAINER, TRAINER, 50061),
-    "trainers get no actions": (TRAINER, INFERENCE, 50051),
-    "trainers leave the operator alone": (TRAINER, OPERATOR, 8080),
-    "trainers get no credentials of the cloud": (TRAINER, CLOUD_CREDENTIALS, 80),
-    "the api-server gets no credentials of the cloud": (API, CLOUD_CREDENTIALS, 80),
-    "the inference-server connects to nothing": (INFERENCE, FAR_SIMULATOR, 443),
-    "the inference-server does not ask Kubernetes": (INFERENCE, KUBERNETES, 443),
-    "the operator dials no simulators": (OPERATOR, SIMULATOR, 50061),
-    "a simulator is dialled by trainers only": (NEIGHBOUR, SIMULATOR, 50061),
-    "a neighbour connects to nothing": (NEIGHBOUR, FAR_SIMULATOR, 443),
+"""Who is in the namespace."""
+OTHERS = {"client": CLIENT, "Prometheus": PROMETHEUS, "stranger": STRANGER}
+CLIENTS = {"client", "client in the namespace"}
+DIALLERS = {"api-server", "trainer"}
+"""A trainer trains with simulators, and a start asks them what they are."""
+
+PORTS: dict[str, tuple[Peer, int, set[str]]] = {
+    "calls of clients, and of replicas": (API, 50051, CLIENTS | {"api-server"}),
+    "reports and sessions of trainers": (API, 50052, {"trainer"}),
+    "WebSockets and JSON": (API, 8080, CLIENTS),
+    "actions": (INFERENCE, 50051, CLIENTS | {"api-server"}),
+    "probes of the operator": (OPERATOR, 8080, set()),
+    "a server that the code of a run opens": (TRAINER, 50061, set()),
+    "a simulator": (SIMULATOR, 50061, DIALLERS),
+    "another pod": (NEIGHBOUR, 8000, set()),
+    "metrics of the api-server": (API, 9090, {"Prometheus"}),
+    "metrics of the inference-server": (INFERENCE, 9090, {"Prometheus"}),
+    "metrics of the operator": (OPERATOR, 9090, {"Prometheus"}),
 }
+"""Each port within the namespace, and everybody who reaches it."""
+OUTSIDE: dict[str, tuple[Peer, int, set[str]]] = {
+    "a simulator in another namespace": (SIMULATOR_ELSEWHERE, 50061, DIALLERS),
+    "a simulator outside": (FAR_SIMULATOR, 9000, DIALLERS),
+    "the API server": (KUBERNETES, 443, DIALLERS | {"operator"}),
+    "the API server, without a Service before it": (KUBERNETES, 6443, DIALLERS | {"operator"}),
+    "the credentials of the cloud": (CLOUD_CREDENTIALS, 80, set()),
+}
+"""What is not in the namespace, and who of it gets there."""
 
 
-@pytest.fixture(scope="module", params=["overlays/kind", "overlays/production"])
+@pytest.fixture(scope="module", params=["overlays/kind", "overlays/kind-tls-auth", "overlays/production"])
 def manifests(request: pytest.FixtureRequest) -> Manifests:
     return Manifests.of(request.param, "samples/simulator")
 
@@ -88,16 +79,18 @@ def policies(manifests: Manifests) -> list[Manifest]:
     return manifests.all("NetworkPolicy")
 
 
-@pytest.mark.parametrize("flow", ALLOWED)
-def test_flow_is_allowed(policies: list[Manifest], flow: str) -> None:
-    source, target, port = ALLOWED[flow]
-    assert allows(policies, source, target, port)
+@pytest.mark.parametrize("what", PORTS)
+def test_port_is_reached_by_these_and_nobody_else(policies: list[Manifest], what: str) -> None:
+    target, port, expected = PORTS[what]
+    assert {who for who, source in (OURS | OTHERS).items() if allows(policies, source, target, port)} == expected
 
 
-@pytest.mark.parametrize("flow", REFUSED)
-def test_flow_is_refused(policies: list[Manifest], flow: str) -> None:
-    source, target, port = REFUSED[flow]
-    assert not allows(policies, source, target, port)
+@pytest.mark.parametrize("what", OUTSIDE)
+def test_outside_is_reached_by_these_and_nobody_else(manifests: Manifests, policies: list[Manifest], what: str) -> None:
+    target, port, expected = OUTSIDE[what]
+    asks_the_cluster = manifests.environ("aisandbox-inference")["AUTH"] == "kubernetes" and target == KUBERNETES
+    reached = {who for who, source in OURS.items() if allows(policies, source, target, port)}
+    assert reached == expected | ({"inference-server"} if asks_the_cluster else set())
 
 
 # Where pods of a platform send their questions: (who answers, its port). What a Service translates is the pod's port.

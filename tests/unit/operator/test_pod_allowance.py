@@ -195,6 +195,7 @@ def placement(allowance: PodAllowance, **fields: Any) -> list[str]:
     ("fields", "refused", "key", "patterns"),
     [
         ({"priority_class_name": "system-node-critical"}, "priorityClassName", "priorityClasses", ["system-node-*"]),
+        ({"priority_class_name": "aisandbox-server"}, "priorityClassName", "priorityClasses", ["aisandbox-server"]),
         ({"tolerations": ({"operator": "Exists"},)}, "tolerations[0]", "tolerations", ["<every taint>"]),
         (
             {"tolerations": ({"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"},)},
