@@ -102,6 +102,9 @@ async def test_start_without_environment_sends_none(service: Any) -> None:
         ({"start_from": pb.StartFrom(run="nobody")}, "start_from.run"),
         ({"start_from": pb.StartFrom(zip="nothing.zip")}, "start_from.zip"),
         ({"start_from": pb.StartFrom(zip="runs/a.zip")}, "start_from.zip"),
+        ({"demonstrations": pb.Demonstrations()}, "demonstrations.file"),
+        ({"demonstrations": pb.Demonstrations(file="nothing.parquet")}, "demonstrations.file"),
+        ({"demonstrations": pb.Demonstrations(file="a", epochs=10_001)}, "demonstrations.epochs"),
         ({"stop_when": pb.StopWhen(evaluation_reward_mean=1)}, "stop_when.evaluation_reward_mean"),
     ],
 )

@@ -226,6 +226,7 @@ def test_a_spec_with_everything_comes_back_as_it_was(runs: Resource, algorithm: 
             },
             {"name": "far"},
         ],
+        "demonstrations": {"file": "team/a.parquet", "epochs": 5, "learningRate": 0.5, "digest": "sha256:" + "0" * 64},
         "startFrom": {"run": "a", "checkpoint": "step:5", "take": ["optimizer"], "digest": "sha256:" + "0" * 64},
         "stopWhen": {
             "episodeRewardMean": -1.5,
@@ -384,6 +385,12 @@ def test_a_spec_with_everything_comes_back_as_it_was(runs: Resource, algorithm: 
         ({"startFrom": {"zip": "b.zip", "model": "best"}}, "spec.startFrom", "zip must be set without model"),
         ({"startFrom": {"run": "a", "take": ["optimizer"]}}, "spec.startFrom", "are parts of a checkpoint only"),
         ({"startFrom": {"run": "a", "take": ["all"]}}, "spec.startFrom.take[0]", 'supported values: "normalization"'),
+        ({"demonstrations": {"file": "../a.parquet"}}, "spec.demonstrations.file", "must not contain '..'"),
+        (
+            {"demonstrations": {"file": "a.parquet", "learningRate": 0}},
+            "spec.demonstrations.learningRate",
+            "must be more than 0 and at most 1",
+        ),
         ({"startFrom": {"zip": "../b.zip"}}, "spec.startFrom.zip", "must not contain '..'"),
         (
             {"startFrom": {"run": "a", "checkpoint": "latest", "take": ["replayBuffer"]}},

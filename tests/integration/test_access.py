@@ -459,6 +459,9 @@ async def test_what_a_run_of_another_owner_has_learned_is_not_taken(tmp_path: Pa
             code, details = await refused_by(start(channel, "alice", start_from=source))
             assert code is Code.INVALID_ARGUMENT, "it has not learned anything yet"
             assert "start_from." in details
+        written = pb.Demonstrations(file="./policy.zip")
+        assert (await refused_by(start(channel, "bob", demonstrations=written)))[0] is Code.PERMISSION_DENIED
+        assert (await refused_by(start(channel, "alice", demonstrations=written)))[0] is Code.INVALID_ARGUMENT
 
 
 async def test_every_change_is_recorded(tmp_path: Path) -> None:

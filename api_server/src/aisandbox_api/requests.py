@@ -23,6 +23,7 @@ from aisandbox_crds import (
     REQUEST_ANNOTATION,
     REQUEST_DIGEST_ANNOTATION,
     Algorithm,
+    Demonstrations,
     Environment,
     Evaluation,
     FakeEnvironment,
@@ -66,6 +67,9 @@ LONGEST_PAGE_TOKEN = 512
 """Characters; those that this service makes have a third of them."""
 LARGEST_START = 256 * 1024
 """Bytes of a TrainingRequest. Parsing it blocks all other calls, and a run's record repeats it."""
+
+_NUMBERS_OF_CLONING = ("epochs", "batch_size")
+"""Those of which 0 is the default."""
 
 PHASES = enumerators(Phase, pb.Phase.DESCRIPTOR)
 TAKEN_PARTS = enumerators(TakenPart, pb.TakenPart.DESCRIPTOR)
@@ -168,6 +172,7 @@ def _spec(request: pb.TrainingRequest, algorithm: Algorithm, errors: list[FieldE
         checkpoint_every_timesteps=request.checkpoint_every_timesteps,
         evaluation=evaluation,
         start_from=_start_from(request, errors),
+        demonstrations=_demonstrations(request),
         stop_when=_stop_when(request),
         lessons=tuple(_lesson(lesson, f"lessons[{i}]", errors) for i, lesson in enumerate(request.lessons)),
         **placement_fields(request.placement, errors),
@@ -182,6 +187,14 @@ def _start_from(request: pb.TrainingRequest, errors: list[FieldError]) -> StartF
         errors.append(FieldError("start_from.take", f"must have none but {', '.join(TakenPart)}"))
     take = tuple(TAKEN_PARTS[part] for part in asked.take if part in TAKEN_PARTS)
     return StartFrom(asked.run, asked.model, asked.checkpoint, _output_path(asked.zip), take, asked.digest)
+
+
+def _demonstrations(request: pb.TrainingRequest) -> Demonstrations | None:
+    if not request.HasField("demonstrations"):
+        return None
+    asked = dataclass_of(Demonstrations, request.demonstrations)
+    given = {name: value for name in _NUMBERS_OF_CLONING if (value := getattr(asked, name))}
+    return Demonstrations(asked.file, **given, learning_rate=asked.learning_rate, digest=asked.digest)
 
 
 def _stop_when(request: pb.TrainingRequest) -> StopWhen | None:

@@ -1,4 +1,4 @@
-"""Checks of what a run is to start from: another run that fits it, and files that exist.
+"""Checks of what a run is to start from, or to learn from: another run that fits it, and files that exist.
 
 Whether the spaces and the networks fit is known to the trainer, before its first step. Must not know backends.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from aisandbox_crds import (
+    Demonstrations,
     FieldError,
     InvalidRun,
     StartFrom,
@@ -19,9 +20,13 @@ from aisandbox_crds import (
     parse_hyperparameters,
     trained_algorithm,
 )
-from aisandbox_model_store import ModelStoreError, OutsideRoot, RunStore, find_file, find_published
+from aisandbox_model_store import ModelStoreError, OutsideRoot, RunStore, find_file, find_published, open_regular
 
 from aisandbox_api.errors import InvalidRequest
+
+_PARQUET = b"PAR1"
+"""The first bytes of every Parquet file."""
+_DEMONSTRATIONS = "demonstrations.file"
 
 
 def check_source(spec: TrainingRunSpec, source: TrainingRun) -> None:
@@ -50,6 +55,25 @@ def writers_of(path: str, runs: Iterable[TrainingRun]) -> list[str]:
     wanted = str(PurePosixPath(path)).casefold()
     paths = [(run.name, normalized_output_path(run.spec.model_output_path)) for run in runs]
     return [name for name, path in paths if path is not None and str(path).casefold() == wanted]
+
+
+def demonstrations_digest(store: RunStore, demonstrations: Demonstrations) -> str:
+    """The digest of the file. Raises InvalidRequest if it is not there, damaged or no Parquet file. Blocking."""
+    file = demonstrations.file
+    try:
+        found = find_file(store, file, demonstrations.digest)
+        with open_regular(found.path) as opened:
+            begins = opened.read(len(_PARQUET)) == _PARQUET
+    except FileNotFoundError as error:
+        raise InvalidRequest([FieldError(_DEMONSTRATIONS, f"there is no file {file!r} in MODELS_DIR")]) from error
+    except OutsideRoot as error:
+        raise InvalidRequest([FieldError(_DEMONSTRATIONS, error.rule)]) from error
+    except ModelStoreError as error:
+        raise InvalidRequest([FieldError(_DEMONSTRATIONS, str(error))]) from error
+    if not begins:
+        rule = f"{file!r} is no Parquet file: `aisandbox record` writes demonstrations"
+        raise InvalidRequest([FieldError(_DEMONSTRATIONS, rule)])
+    return found.digest
 
 
 def starting_digest(store: RunStore, start: StartFrom) -> str:

@@ -39,7 +39,7 @@ from aisandbox_api.requests import given_run_id, list_query, new_run, page_token
 from aisandbox_api.responses import status_response
 from aisandbox_api.run_owner import owner_of
 from aisandbox_api.run_rights import RunRights
-from aisandbox_api.source_checks import check_source, starting_digest, writers_of
+from aisandbox_api.source_checks import check_source, demonstrations_digest, starting_digest, writers_of
 from aisandbox_api.status_codes import abort_on_error
 
 log = structlog.get_logger()
@@ -223,7 +223,7 @@ class TrainingServicer:
         check_environment_module(run.spec, self._modules)
         environment = environment_to_train(run, self._adapter_address)
         await self._check(replace(run.spec, environment=environment))
-        run = await self._with_starting_point(run)
+        run = await self._with_digests(run)
         if run.spec.model_output_path:
             async with self._accepting:  # of two runs for one file, the second must see the first
                 others = await self._backend.list()
@@ -253,27 +253,34 @@ class TrainingServicer:
         return frozenset([run.name for run in done if not await self._rights.may_replace(run)])
 
     async def _check_source(self, run: TrainingRun, peer: str) -> None:
-        """Whether the caller may take what the run starts from, and it fits. Raises InvalidRequest, AccessError."""
-        start = run.spec.start_from
-        if start is None:
-            return
-        if start.run:
+        """Whether the caller may take what the run starts and learns from, and it fits.
+
+        Raises InvalidRequest, AccessError.
+        """
+        start, demonstrations = run.spec.start_from, run.spec.demonstrations
+        files = [] if demonstrations is None else [demonstrations.file]
+        if start is not None and start.run:
             try:
                 source = await self._rights.run(Right.MODEL, start.run, peer)
             except RunUnknown as error:
                 raise InvalidRequest([FieldError("start_from.run", str(error))]) from error
             check_source(run.spec, source)
-        elif self._rights.asks:
-            for writer in writers_of(start.zip, await self._backend.list()):
+        elif start is not None:
+            files.append(start.zip)
+        if files and self._rights.asks:
+            runs = await self._backend.list()
+            for writer in dict.fromkeys(name for file in files for name in writers_of(file, runs)):
                 await self._rights.run(Right.MODEL, writer, peer)
 
-    async def _with_starting_point(self, run: TrainingRun) -> TrainingRun:
-        """The run with the digest of what it starts from; the same if it starts from nothing. Raises InvalidRequest."""
-        start = run.spec.start_from
-        if start is None:
-            return run
-        digest = await asyncio.to_thread(starting_digest, self._store, start)
-        return replace(run, spec=replace(run.spec, start_from=replace(start, digest=digest)))
+    async def _with_digests(self, run: TrainingRun) -> TrainingRun:
+        """The run with the digests of what it starts and learns from. Raises InvalidRequest."""
+        start, demonstrations = run.spec.start_from, run.spec.demonstrations
+        if start is not None:
+            start = replace(start, digest=await asyncio.to_thread(starting_digest, self._store, start))
+        if demonstrations is not None:
+            digest = await asyncio.to_thread(demonstrations_digest, self._store, demonstrations)
+            demonstrations = replace(demonstrations, digest=digest)
+        return replace(run, spec=replace(run.spec, start_from=start, demonstrations=demonstrations))
 
     def _accepted(self, key: str, task: asyncio.Task[TrainingRun]) -> None:
         if (start := self._starting.get(key)) is not None and start.task is task:

@@ -19,6 +19,7 @@ TRAIN, USE, SERVERS = "Training", "Trained policies", "Servers and tools"
 COMMANDS = {
     "demo": ("commands.demo", "demo", TRAIN),
     "train": ("commands.train", "train", TRAIN),
+    "record": ("commands.record", "record", TRAIN),
     "runs": ("commands.runs", "runs", TRAIN),
     "status": ("commands.runs", "status", TRAIN),
     "watch": ("commands.runs", "watch", TRAIN),

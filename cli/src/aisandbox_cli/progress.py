@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # Seconds between two lines that differ only in their numbers.
 LINE_INTERVAL = 5.0
+# Activities that begin, or change their text, too often for a line each.
+TOO_FREQUENT = (progress_pb.TRAINER_ACTIVITY_EVALUATING, progress_pb.TRAINER_ACTIVITY_CLONING)
 SECONDS = r"\b\d+(\.\d+)? s\b"
 
 
@@ -94,8 +96,8 @@ class Lines:
 
     def update(self, status: pb.StatusResponse) -> None:
         """Prints the status if its text changed or the interval has passed."""
-        evaluating = status.activity == progress_pb.TRAINER_ACTIVITY_EVALUATING  # too frequent for a line each
-        shown = (phase_name(status.phase) if evaluating else state_text(status), warning_text(status.warning))
+        frequent = status.activity in TOO_FREQUENT
+        shown = (phase_name(status.phase) if frequent else state_text(status), warning_text(status.warning))
         if shown != self._shown or self._clock() >= self._next:
             warn = shown[1] != self._shown[1]
             self._shown, self._next = shown, self._clock() + LINE_INTERVAL

@@ -26,6 +26,7 @@ ACTIVITIES = {
     progress_pb.TRAINER_ACTIVITY_EVALUATING: "evaluating",
     progress_pb.TRAINER_ACTIVITY_UPDATING: "updating the policy",
     progress_pb.TRAINER_ACTIVITY_WAITING_FOR_STEP: "waiting for a step",
+    progress_pb.TRAINER_ACTIVITY_CLONING: "cloning demonstrations",
 }
 
 
@@ -79,13 +80,17 @@ def environment_text(environment: pb.Environment) -> str:
 def state_text(status: pb.StatusResponse) -> str:
     """The phase, with the trainer's activity if it is not training: ``Running (evaluating)``."""
     activity = ACTIVITIES.get(status.activity, "")
+    if status.activity == progress_pb.TRAINER_ACTIVITY_CLONING and status.cloning.epochs:
+        activity += f", epoch {status.cloning.epoch} of {status.cloning.epochs}"
     name = phase_name(status.phase)
     return f"{name} ({activity})" if activity and not status.is_done else name
 
 
 def metrics(status: pb.StatusResponse) -> list[str]:
-    """The metrics of a run that are known: reward, evaluation, lesson, speed, time left."""
+    """The metrics of a run that are known: loss of cloning, reward, evaluation, lesson, speed, time left."""
     found = []
+    if status.activity == progress_pb.TRAINER_ACTIVITY_CLONING and status.cloning.HasField("loss"):
+        found.append(f"loss {number(status.cloning.loss)}")
     if status.HasField("episode_reward_mean"):
         found.append(f"reward {number(status.episode_reward_mean)}")
     if status.HasField("evaluation_reward_mean"):

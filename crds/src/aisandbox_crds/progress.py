@@ -19,10 +19,12 @@ from aisandbox_crds.reasons import EARLY_STOPS, Reason
 from aisandbox_crds.status import (
     Activity,
     Artifact,
+    CloningProgress,
     Condition,
     ConditionStatus,
     ConditionType,
     EarlyStop,
+    LessonProgress,
     Progress,
     ProgressReport,
     TrainingRunStatus,
@@ -54,12 +56,18 @@ def report_errors(report: ProgressReport) -> Iterator[FieldError]:
             yield FieldError(field.name, f"must be finite, got {value}")
         elif (isinstance(value, int) or field.name == "fps") and value < 0:
             yield FieldError(field.name, f"must not be negative, got {value}")
-    if (lesson := report.lesson) is not None:
-        if lesson.reward_mean is not None and not math.isfinite(lesson.reward_mean):
-            yield FieldError("lesson.reward_mean", f"must be finite, got {lesson.reward_mean}")
-        for name in ("number", "count", "episodes", "timesteps"):
-            if (value := getattr(lesson, name)) < 0:
-                yield FieldError(f"lesson.{name}", f"must not be negative, got {value}")
+    for part in ("lesson", "cloning"):
+        if (numbers := getattr(report, part)) is not None:
+            yield from _number_errors(part, numbers)
+
+
+def _number_errors(part: str, numbers: LessonProgress | CloningProgress) -> Iterator[FieldError]:
+    for field in fields(numbers):
+        value = getattr(numbers, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            yield FieldError(f"{part}.{field.name}", f"must be finite, got {value}")
+        elif isinstance(value, int) and value < 0:
+            yield FieldError(f"{part}.{field.name}", f"must not be negative, got {value}")
 
 
 def truncate_texts(report: ProgressReport) -> ProgressReport:
@@ -85,6 +93,7 @@ def bounded_early_stop(stop: EarlyStop) -> EarlyStop:
 def is_training(report: ProgressReport) -> bool:
     """Whether the trainer has everything loaded and is past its start."""
     return report.activity in (
+        Activity.CLONING,
         Activity.TRAINING,
         Activity.EVALUATING,
         Activity.UPDATING,

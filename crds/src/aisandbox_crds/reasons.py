@@ -117,6 +117,8 @@ class Reason(StrEnum):
     """The rehearsal on made-up observations failed for these spaces and hyperparameters, before the first real step."""
     CANNOT_START_FROM = "CannotStartFrom"
     """What startFrom names does not exist, is damaged, or does not fit the run."""
+    INVALID_DEMONSTRATIONS = "InvalidDemonstrations"
+    """The file of demonstrations does not exist, is damaged, or does not fit the run."""
     UNKNOWN_ENVIRONMENT = "UnknownEnvironment"
     """Gymnasium has no environment of this id, or cannot make it with these arguments."""
     ADAPTER_MISSING = "AdapterMissing"

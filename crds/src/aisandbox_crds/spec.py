@@ -321,6 +321,54 @@ class StartFrom:
 
 
 @dataclass(frozen=True, slots=True)
+class Demonstrations:
+    """Recorded episodes that the policy learns to act like before its first step in the environment."""
+
+    file: str = field(
+        metadata=about(
+            "The file that aisandbox record has written, relative to the volume of models, as team/heuristic.parquet.",
+            min_length=1,
+            max_length=MAX_PATH_LENGTH,
+            cel=VOLUME_PATH_RULES,
+        )
+    )
+    epochs: int = field(
+        default=10,
+        metadata=about(
+            "How many times the policy goes through all of them.",
+            minimum=1,
+            maximum=10_000,
+            bits=32,
+        ),
+    )
+    batch_size: int = field(
+        default=64,
+        metadata=about(
+            "Steps of a minibatch.",
+            minimum=1,
+            maximum=1_000_000,
+            bits=32,
+        ),
+    )
+    learning_rate: float | None = field(
+        default=None,
+        metadata=about(
+            "The learning rate of cloning; that of the algorithm is for the run after it. Without it, 0.001.",
+            cel=(CelRule("self > 0.0 && self <= 1.0", "must be more than 0 and at most 1"),),
+        ),
+    )
+    digest: str = field(
+        default="",
+        metadata=about(
+            "The digest that the file must have, as sha256:...; a start over gRPC fills it in. Without it, the one "
+            "found when the first attempt begins.",
+            max_length=71,
+            pattern=Pattern("(sha256:[0-9a-f]{64})?", "must be sha256: and 64 hexadecimal digits"),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class StopWhen:
     """What ends a run before totalTimesteps, as Succeeded: whichever of them comes first."""
 
@@ -515,6 +563,13 @@ class TrainingRunSpec:
         metadata=about(
             "What the run starts from: the weights of another run, or of a file. Its first attempt saves a checkpoint "
             "of them at step 0, from which it is resumed. Without it, random weights.",
+        ),
+    )
+    demonstrations: Demonstrations | None = field(
+        default=None,
+        metadata=about(
+            "Recorded episodes that the policy learns to act like before its first step, by behaviour cloning, and "
+            "after startFrom. The result is the checkpoint of step 0. Without it, none.",
         ),
     )
     stop_when: StopWhen | None = field(

@@ -42,6 +42,7 @@ class Activity(StrEnum):
     EVALUATING = "Evaluating"
     UPDATING = "Updating"
     WAITING_FOR_STEP = "WaitingForStep"
+    CLONING = "Cloning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,20 @@ class LessonProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class CloningProgress:
+    """How far the policy has learned from demonstrations."""
+
+    epoch: int = field(metadata=about("The epoch that it is in, from 1; when it is done, the last one.", bits=32))
+    epochs: int = field(metadata=about("How many epochs there are.", bits=32))
+    loss: float | None = field(
+        default=None,
+        metadata=about("The mean loss of the last epoch that is complete. What it is depends on the algorithm."),
+    )
+    episodes: int = field(default=0, metadata=about("How many episodes it learns from."))
+    steps: int = field(default=0, metadata=about("How many steps they have."))
+
+
+@dataclass(frozen=True, slots=True)
 class ProgressReport:
     """A snapshot of a run by its trainer: the fields of ReportRequest in training_progress.proto, apart from its run.
 
@@ -151,6 +166,7 @@ class ProgressReport:
     lesson: LessonProgress | None = None
     started_from: Artifact | None = None
     trained_algorithm: str | None = None
+    cloning: CloningProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +224,9 @@ class Progress:
     activity: str = field(
         default="",
         metadata=about(
-            "What the trainer is doing. Starting, Training, Evaluating, WaitingForSimulator, or, where it takes long, "
-            "Updating (the policy) or WaitingForStep (the simulator is connected and has not answered a step).",
+            "What the trainer is doing. Starting, Cloning (learning from demonstrations), Training, Evaluating, "
+            "WaitingForSimulator, or, where it takes long, Updating (the policy) or WaitingForStep (the simulator is "
+            "connected and has not answered a step).",
         ),
     )
     warning: str = field(
@@ -250,6 +267,12 @@ class Progress:
         metadata=about(
             "The algorithm that trains: that of the spec, or MaskablePPO where that is PPO and the environment "
             "declares action masks.",
+        ),
+    )
+    cloning: CloningProgress | None = field(
+        default=None,
+        metadata=about(
+            "How far the policy has learned from spec.demonstrations. Without them, none.",
         ),
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from aisandbox_crds.addresses import address_count, address_problem
 from aisandbox_crds.codec import json_problem, spec_to_json
+from aisandbox_crds.demonstration_rules import demonstration_errors
 from aisandbox_crds.effective_values import effective_pool_range, known_environments
 from aisandbox_crds.errors import FieldError, InvalidRun, short_repr
 from aisandbox_crds.field_rules import object_errors
@@ -104,6 +105,8 @@ def _errors(spec: TrainingRunSpec) -> Iterator[FieldError]:
     if spec.start_from is not None:
         yield from object_errors(spec.start_from, "start_from.")
         yield from _problem("start_from.zip", output_path_problem(spec.start_from.zip))
+    if spec.demonstrations is not None:
+        yield from demonstration_errors(spec.demonstrations)
     if spec.stop_when is not None:
         yield from object_errors(spec.stop_when, "stop_when.")
     yield from lesson_errors(spec.lessons, spec.total_timesteps)

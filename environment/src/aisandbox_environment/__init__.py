@@ -13,7 +13,8 @@ options. :func:`attach` lets a simulation dial the service, where it cannot be d
 
     attach(AdapterSimulation(MyEnvironment), "127.0.0.1:50051", "my-pool")
 
-:func:`host_gymnasium` serves an environment of Gymnasium (extra ``gymnasium``). :func:`check_simulator` checks
+:func:`host_gymnasium` serves an environment of Gymnasium (extra ``gymnasium``). :func:`record_episodes` records
+demonstrations (extra ``demonstrations``). :func:`check_simulator` checks
 a simulator at an address. :class:`SimulatorSession` is the client.
 
 The names in ``__all__`` are for others; the modules are internal. Each name is imported when it is first used, so that
@@ -33,11 +34,22 @@ if TYPE_CHECKING:
     from aisandbox_environment.calls import LARGEST_SPEC, describe, list_simulators, open_session_stream
     from aisandbox_environment.channels import POOL_METADATA, RUN_METADATA
     from aisandbox_environment.compliance import CheckFailed, CheckResult, CheckSkipped, SpaceCheck, check_simulator
+    from aisandbox_environment.demonstrations import (
+        DemonstrationFile,
+        Demonstrations,
+        DemonstrationWriter,
+        Episode,
+        Policy,
+        RandomPolicy,
+        WrittenFile,
+        record_episodes,
+    )
     from aisandbox_environment.errors import (
         AtCapacity,
         AttachRefused,
         Busy,
         InvalidAddress,
+        InvalidDemonstrationFile,
         InvalidOptions,
         InvalidReply,
         InvalidRequest,
@@ -85,11 +97,22 @@ _NAMES = {
     "calls": ("LARGEST_SPEC", "describe", "list_simulators", "open_session_stream"),
     "channels": ("POOL_METADATA", "RUN_METADATA"),
     "compliance": ("CheckFailed", "CheckResult", "CheckSkipped", "SpaceCheck", "check_simulator"),
+    "demonstrations": (
+        "DemonstrationFile",
+        "DemonstrationWriter",
+        "Demonstrations",
+        "Episode",
+        "Policy",
+        "RandomPolicy",
+        "WrittenFile",
+        "record_episodes",
+    ),
     "errors": (
         "AtCapacity",
         "AttachRefused",
         "Busy",
         "InvalidAddress",
+        "InvalidDemonstrationFile",
         "InvalidOptions",
         "InvalidReply",
         "InvalidRequest",
@@ -145,7 +168,11 @@ __all__ = [
     "CheckFailed",
     "CheckResult",
     "CheckSkipped",
+    "DemonstrationFile",
+    "DemonstrationWriter",
+    "Demonstrations",
     "EnvironmentServer",
+    "Episode",
     "EpisodeMetrics",
     "EpisodeParameters",
     "ExternalEnvAdapter",
@@ -153,6 +180,7 @@ __all__ = [
     "GrpcExternalEnvAdapter",
     "GymnasiumSimulation",
     "InvalidAddress",
+    "InvalidDemonstrationFile",
     "InvalidOptions",
     "InvalidReply",
     "InvalidRequest",
@@ -161,7 +189,9 @@ __all__ = [
     "ParameterValue",
     "ParameterizedBatch",
     "PermanentSimulatorError",
+    "Policy",
     "ProtocolMismatch",
+    "RandomPolicy",
     "RefusalError",
     "RefusedRequest",
     "Registration",
@@ -184,6 +214,7 @@ __all__ = [
     "Timeouts",
     "TransientSimulatorError",
     "WatchdogTimer",
+    "WrittenFile",
     "attach",
     "builtin_spec",
     "check_simulator",
@@ -199,6 +230,7 @@ __all__ = [
     "make_spec",
     "open_session_stream",
     "read_spec",
+    "record_episodes",
     "reset_adapter",
     "simulator_networks",
     "target_of",

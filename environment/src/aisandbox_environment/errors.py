@@ -20,6 +20,7 @@
     └── Busy                        in band: BUSY
     AttachRefused                   raised by attach: the service refuses the simulator for good
     InvalidOptions                  raised by Simulation.make: the stream ends with INVALID_ARGUMENT
+    InvalidDemonstrationFile        a file of demonstrations is damaged, or has what no environment does
 
 Must not know gRPC: :mod:`aisandbox_environment.calls` translates its statuses.
 """
@@ -124,3 +125,7 @@ class AttachRefused(Exception):
 
 class InvalidOptions(ValueError):
     """An option is unknown, or its value is not accepted; the message names the key."""
+
+
+class InvalidDemonstrationFile(Exception):
+    """A file of demonstrations that cannot be learned from; the message says why, and names the row."""

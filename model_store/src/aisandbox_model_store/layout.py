@@ -4,7 +4,7 @@
     MODELS_DIR/runs/RUN/models/STEP/{manifest.json and the files of aisandbox_model_store.served_model}
     MODELS_DIR/runs/RUN/models/{latest,best,final}
     MODELS_DIR/runs/RUN/weights/STEP/{manifest.json and the trainer's files}
-    MODELS_DIR/runs/RUN/started-from.json
+    MODELS_DIR/runs/RUN/{started-from.json,learned-from.json}
     MODELS_DIR/runs/RUN/output.zip
     MODELS_DIR/runs/RUN/{attempts,logs}/
     MODELS_DIR/runs/.outputs/DIGEST.json
@@ -25,6 +25,8 @@ RECORD_FILE = "trainingrun.json"
 UID_FILE = "uid"
 SOURCE_FILE = "started-from.json"
 """What the run starts from, as its first attempt has found it."""
+DEMONSTRATIONS_FILE = "learned-from.json"
+"""The file of demonstrations, as its first attempt has found it."""
 OUTPUT_FILE = "output.zip"
 """The final model that a trainer has prepared, before it is moved to where the run asked for it."""
 OUTPUT_RECORDS_FOLDER = ".outputs"

@@ -24,6 +24,7 @@ from aisandbox_model_store.checkpoint_recovery import newest_intact_checkpoint
 from aisandbox_model_store.errors import CheckpointNotFound, Damaged, InvalidSelector, ModelNotFound, RunNotFound
 from aisandbox_model_store.layout import (
     ATTEMPTS_FOLDER,
+    DEMONSTRATIONS_FILE,
     LOGS_FOLDER,
     MODELS_FOLDER,
     RECORD_FILE,
@@ -70,6 +71,11 @@ class RunFolder:
     def source_path(self) -> Path:
         """The file that says what the run starts from; only of a run that starts from something."""
         return self.path / SOURCE_FILE
+
+    @property
+    def demonstrations_path(self) -> Path:
+        """The file that says which demonstrations the run learns from; only of a run that has some."""
+        return self.path / DEMONSTRATIONS_FILE
 
     @property
     def logs_path(self) -> Path:

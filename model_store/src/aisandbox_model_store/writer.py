@@ -132,9 +132,16 @@ class Writer:
 
     def record_source(self, data: bytes) -> None:
         """Write what the run starts from."""
+        self._record(self.run.source_path, data)
+
+    def record_demonstrations(self, data: bytes) -> None:
+        """Write which demonstrations the run learns from."""
+        self._record(self.run.demonstrations_path, data)
+
+    def _record(self, path: Path, data: bytes) -> None:
         with self._temporary(self.run.weights_path) as temporary:
             write_durably(temporary, data)
-            self._rename(temporary, self.run.source_path)
+            self._rename(temporary, path)
 
     def _publish_files(
         self, parent: Path, kind: str, timesteps: int, files: Mapping[str, bytes], details: Mapping[str, str]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from aisandbox_api.errors import InvalidRequest
-from aisandbox_api.source_checks import check_source, starting_digest
-from aisandbox_crds.spec import Algorithm, StartFrom, TakenPart, TrainingRunSpec
+from aisandbox_api.source_checks import check_source, demonstrations_digest, starting_digest
+from aisandbox_crds.spec import Algorithm, Demonstrations, StartFrom, TakenPart, TrainingRunSpec
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_model_store import Published, RunStore, file_digest
 
@@ -99,3 +99,27 @@ def test_run_of_another_algorithm_or_without_normalization_is_refused() -> None:
     asking = replace(SPEC, start_from=StartFrom("first", take=(TakenPart.NORMALIZATION,)))
     assert "start_from.take: 'first' is trained without normalize" in refused(check_source, asking, source)
     check_source(asking, replace(source, spec=replace(source.spec, hyperparameters={"normalize": "True"})))
+
+
+@pytest.mark.parametrize(
+    ("demonstrations", "message"),
+    [
+        (Demonstrations("b.parquet"), "there is no file 'b.parquet' in MODELS_DIR"),
+        (Demonstrations("out/b.parquet"), "must not leave MODELS_DIR through a link"),
+        (Demonstrations("folder"), "must name a file, and is a folder"),
+        (Demonstrations("text"), "'text' is no Parquet file: `aisandbox record` writes demonstrations"),
+        (Demonstrations("a.parquet", digest=f"sha256:{'0' * 64}"), "its digest is sha256:"),
+    ],
+)
+def test_file_of_demonstrations_is_one_in_the_volume(
+    demonstrations: Demonstrations, message: str, store: RunStore
+) -> None:
+    (store.models_dir / "out").symlink_to("/tmp")
+    (store.models_dir / "folder").mkdir()
+    _write(store.models_dir / "text", b"episode,action")
+    _write(store.models_dir / "a.parquet", b"PAR1...")
+    found = file_digest(store.models_dir / "a.parquet")
+    assert demonstrations_digest(store, Demonstrations("a.parquet", digest=found)) == found
+    text = refused(demonstrations_digest, store, demonstrations)
+    assert text.startswith("demonstrations.file: ")
+    assert message in text

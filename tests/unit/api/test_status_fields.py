@@ -17,6 +17,7 @@ from aisandbox_crds.progress import REPORTED, status_after_report
 from aisandbox_crds.status import (
     Activity,
     Artifact,
+    CloningProgress,
     EarlyStop,
     LessonProgress,
     Progress,
@@ -49,6 +50,7 @@ FULL = ProgressReport(
     lesson=LessonProgress("ice", 2, 3, 10, 500, 1.5),
     started_from=MADE,
     trained_algorithm="MaskablePPO",
+    cloning=CloningProgress(3, 10, 0.25, 20, 2000),
 )
 REPORT = {field.name for field in fields(ProgressReport)}
 STATUS = {field.name for field in fields(TrainingRunStatus)}
@@ -88,8 +90,8 @@ def test_status_response_has_every_reported_field(run: TrainingRun) -> None:
             value = Artifact(value.path, value.timesteps, value.digest, value.reward_mean)
         if isinstance(expected, EarlyStop):
             value = EarlyStop(value.reason, value.message)
-        if isinstance(expected, LessonProgress):
-            value = dataclass_of(LessonProgress, value)
+        if isinstance(expected, LessonProgress | CloningProgress):
+            value = dataclass_of(type(expected), value)
         if isinstance(expected, Activity):
             value = progress_pb.TrainerActivity.Name(value).removeprefix("TRAINER_ACTIVITY_")
             expected = expected.name

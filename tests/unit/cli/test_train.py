@@ -37,6 +37,7 @@ def test_train_sends_the_options(service: Any, capsys: pytest.CaptureFixture[str
             ),
             *("--request-id", "r1", "--evaluate-every", "1000", "--checkpoint-every", "5_000", "--detach"),
             *("--stop-when", "evaluation_reward_mean=-1.5", "--stop-when", "times-in-a-row=3"),
+            *("--demonstrations", "team/a.parquet", "--cloning", "epochs=20", "--cloning", "learning-rate=1e-4"),
         ]
     )
     request = service.requests("StartTrainingDQN")[0]
@@ -52,6 +53,7 @@ def test_train_sends_the_options(service: Any, capsys: pytest.CaptureFixture[str
     assert (request.environment.grpc.address, request.environment.grpc.environments) == ("127.0.0.1:9", 4)
     assert dict(request.environment.grpc.options) == {"level": 3.0, "mode": "hard"}
     assert request.evaluation.every_timesteps == 1000
+    assert request.demonstrations == pb.Demonstrations(file="team/a.parquet", epochs=20, learning_rate=1e-4)
     assert request.stop_when == pb.StopWhen(evaluation_reward_mean=-1.5, times_in_a_row=3)
 
 
@@ -170,6 +172,8 @@ def test_train_asks_for_a_pool(service: Any) -> None:
         (["--requests", "cpu"], "must be KEY=VALUE"),
         (["--toleration", ":NoSchedule"], "must be KEY, KEY:EFFECT"),
         (["--pod-template", "[]"], "must be a JSON object"),
+        (["--cloning", "epochs=2"], "--cloning: only with --demonstrations"),
+        (["--demonstrations", "a", "--cloning", "steps=2"], "must be one of epochs, batch_size, learning_rate"),
         (["--pod-template", "{"], "is not JSON"),
         (["--pod-template", "@/does/not/exist"], "cannot be read"),
     ],

@@ -214,7 +214,12 @@ def test_ranges_are_those_of_the_validation(path: str, bound: int, beyond: int) 
         inner = data
         *outer, name = path.split(".")[1:]
         for key in outer:
-            given = {"grpc": {"address": "a:1"}, "pool": {"name": "a"}, "stopWhen": {"episodeRewardMean": 1.5}}
+            given = {
+                "grpc": {"address": "a:1"},
+                "pool": {"name": "a"},
+                "stopWhen": {"episodeRewardMean": 1.5},
+                "demonstrations": {"file": "a.parquet"},
+            }
             inner = inner.setdefault(key, given.get(key, {}))
         inner[name] = value
         return spec_from_json(data)

@@ -19,6 +19,7 @@ from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.output_path import normalized_output_path
 from aisandbox_crds.spec import (
     Algorithm,
+    Demonstrations,
     Evaluation,
     FakeEnvironment,
     GrpcEnvironment,
@@ -462,3 +463,23 @@ def test_replay_buffer_is_taken_over_by_algorithms_that_have_one() -> None:
     start = StartFrom("walker-1", checkpoint="latest", take=(TakenPart.REPLAY_BUFFER,))
     with pytest.raises(InvalidRun, match="PPO has no replay buffer; DQN, SAC"):
         validate_spec(replace(SPEC, start_from=start))
+
+
+@pytest.mark.parametrize(
+    ("demonstrations", "message"),
+    [
+        (Demonstrations(""), "demonstrations.file: is required"),
+        (Demonstrations("/a.parquet"), "demonstrations.file: must be relative to MODELS_DIR"),
+        (Demonstrations("runs/a/a.parquet"), "demonstrations.file: must not be in the folder 'runs'"),
+        (Demonstrations("a", epochs=0), "demonstrations.epochs: must be a whole number from 1 to 10,000"),
+        (Demonstrations("a", batch_size=2_000_000), "demonstrations.batch_size: must be a whole number from 1"),
+        (Demonstrations("a", learning_rate=0.0), "demonstrations.learning_rate: must be more than 0 and at most 1"),
+        (Demonstrations("a", learning_rate=math.nan), "demonstrations.learning_rate: must be more than 0"),
+        (Demonstrations("a", digest="0" * 64), "demonstrations.digest: must be sha256:"),
+    ],
+)
+def test_demonstrations_keep_their_rules(demonstrations: Demonstrations, message: str) -> None:
+    validate_spec(replace(SPEC, demonstrations=Demonstrations("team/a.parquet", learning_rate=1.0)))
+    with pytest.raises(InvalidRun) as caught:
+        validate_spec(replace(SPEC, demonstrations=demonstrations))
+    assert str(caught.value).startswith(message)

@@ -12,6 +12,7 @@
     │   ├── InvalidEnvironmentReply  an environment of this process that violates its own spaces
     │   ├── NonFiniteTraining        the policy's weights became NaN or infinite
     │   ├── CannotStartFrom          what the run starts from does not exist, is damaged or does not fit
+    │   ├── InvalidDemonstrations    the file of demonstrations does not exist, is damaged or does not fit
     │   ├── NotEnoughMemory          the buffers and networks need more than the trainer may take
     │   ├── OutputRefused            the final model must not be written to model_output_path
     │   └── CannotExport             a policy that cannot be written as an ONNX file
@@ -97,6 +98,12 @@ class CannotStartFrom(PermanentError):
     """What the run is to start from does not exist, is damaged, or does not fit it; the message names both."""
 
     reason = Reason.CANNOT_START_FROM
+
+
+class InvalidDemonstrations(PermanentError):
+    """The file that the policy is to learn from does not exist, is damaged, or does not fit; the message says why."""
+
+    reason = Reason.INVALID_DEMONSTRATIONS
 
 
 class NotEnoughMemory(PermanentError):

@@ -9,11 +9,12 @@ import re
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_wire import ALGORITHM_NAMES
+from google.protobuf.message import Message
 
 from aisandbox_cli import options
 from aisandbox_cli import placement as place
@@ -23,11 +24,18 @@ from aisandbox_cli.lessons_file import read_lessons
 from aisandbox_cli.progress import show_until_done
 from aisandbox_cli.rendering import message_json
 
+M = TypeVar("M", bound=Message)
+
 NUMBERS: Mapping[str, int] = {name.lower(): number for number, name in ALGORITHM_NAMES.items()}
 """The algorithms by the lower-case values of ALGORITHM."""
 
 STOP_RULES = pb.StopWhen.DESCRIPTOR.fields_by_name
 """The names of --stop-when and their fields."""
+
+CLONING = {
+    name: pb.Demonstrations.DESCRIPTOR.fields_by_name[name] for name in ("epochs", "batch_size", "learning_rate")
+}
+"""The names of --cloning and their fields."""
 
 PARTS: Mapping[str, int] = {
     name.removeprefix("TAKEN_PART_").lower().replace("_", "-"): number
@@ -165,6 +173,20 @@ def train(
         list[str] | None,
         typer.Option(metavar="PART", help=f"What else to take over from --start-from: {', '.join(PARTS)}; repeatable."),
     ] = None,
+    demonstrations: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="Learn from the episodes of this file of `aisandbox record` first; relative to MODELS_DIR.",
+        ),
+    ] = "",
+    cloning: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=NUMBER",
+            help=f"How to learn from --demonstrations: {', '.join(CLONING)}; repeatable.",
+        ),
+    ] = None,
     stop_when: Annotated[
         list[str] | None,
         typer.Option(
@@ -207,6 +229,7 @@ def train(
       aisandbox train ppo --simulator 127.0.0.1:50061 -t 1e6 --evaluate
       aisandbox train sac --gymnasium Pendulum-v1 -t 20000
       aisandbox train sac --gymnasium Pendulum-v1 --start-from RUN:best
+      aisandbox train ppo --gymnasium MountainCar-v0 --demonstrations car.parquet
       aisandbox train ppo -t 1e6 --evaluate --stop-when evaluation_reward_mean=475
       aisandbox train ppo --pool arena --environments 8 --minimum 2
       aisandbox train ppo --simulator 127.0.0.1:50061 --lessons lessons.yaml
@@ -243,6 +266,8 @@ def train(
         )
     if start_from or take:
         request.start_from.CopyFrom(_start_from(start_from, take or []))
+    if demonstrations or cloning:
+        request.demonstrations.CopyFrom(_demonstrations(demonstrations, cloning or []))
     if stop_when:
         request.stop_when.CopyFrom(_stop_when(stop_when))
     with connect(address) as service:
@@ -274,19 +299,33 @@ def _start_from(source: str, take: list[str]) -> pb.StartFrom:
     return start
 
 
+def _demonstrations(file: str, numbers: list[str]) -> pb.Demonstrations:
+    """The message of ``--demonstrations FILE --cloning KEY=NUMBER``."""
+    if not file:
+        raise UsageError("--cloning: only with --demonstrations")
+    return _with_numbers(pb.Demonstrations(file=file), numbers, "--cloning", CLONING)
+
+
 def _stop_when(rules: list[str]) -> pb.StopWhen:
-    """The message of ``--stop-when RULE=NUMBER``; the service checks the numbers' ranges."""
-    stop = pb.StopWhen()
-    for name, text in options.pairs(rules, "--stop-when").items():
-        field = STOP_RULES.get(name.replace("-", "_"))
+    """The message of ``--stop-when RULE=NUMBER``."""
+    return _with_numbers(pb.StopWhen(), rules, "--stop-when", STOP_RULES)
+
+
+def _with_numbers(message: M, given: list[str], option: str, known: Mapping[str, Any]) -> M:
+    """``message`` with the fields that ``option`` gives, as KEY=NUMBER; the service checks the numbers' ranges.
+
+    ``known``: the fields that it may give, by their names.
+    """
+    for name, text in options.pairs(given, option).items():
+        field = known.get(name.replace("-", "_"))
         if field is None:
-            raise UsageError(f"--stop-when {name}: must be one of {', '.join(STOP_RULES)}")
+            raise UsageError(f"{option} {name}: must be one of {', '.join(known)}")
         try:
             number = float(text) if field.cpp_type == field.CPPTYPE_DOUBLE else options.steps(text)
-            setattr(stop, field.name, number)
+            setattr(message, field.name, number)
         except (ValueError, typer.BadParameter) as error:
-            raise UsageError(f"--stop-when {name}={text}: must be a number; {error}") from error
-    return stop
+            raise UsageError(f"{option} {name}={text}: must be a number; {error}") from error
+    return message
 
 
 def _environment(

@@ -230,6 +230,7 @@ class TrainingRequest(_message.Message):
     START_FROM_FIELD_NUMBER: _builtins.int
     STOP_WHEN_FIELD_NUMBER: _builtins.int
     LESSONS_FIELD_NUMBER: _builtins.int
+    DEMONSTRATIONS_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
     """A name that groups runs: 1 to 128 printable characters. The run's id begins with it."""
     total_timesteps: _builtins.int
@@ -288,6 +289,10 @@ class TrainingRequest(_message.Message):
         INVALID_ARGUMENT if it answers within 2 s; else the run fails with the reason InvalidRun.
         """
 
+    @_builtins.property
+    def demonstrations(self) -> Global___Demonstrations:
+        """Recorded episodes that the policy learns to act like before its first step in the environment. Absent: none."""
+
     def __init__(
         self,
         *,
@@ -305,10 +310,11 @@ class TrainingRequest(_message.Message):
         start_from: Global___StartFrom | None = ...,
         stop_when: Global___StopWhen | None = ...,
         lessons: _abc.Iterable[Global___Lesson] | None = ...,
+        demonstrations: Global___Demonstrations | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "environment", b"environment", "evaluation", b"evaluation", "placement", b"placement", "seed", b"seed", "start_from", b"start_from", "stop_when", b"stop_when"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "demonstrations", b"demonstrations", "environment", b"environment", "evaluation", b"evaluation", "placement", b"placement", "seed", b"seed", "start_from", b"start_from", "stop_when", b"stop_when"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "algorithm", b"algorithm", "checkpoint_every_timesteps", b"checkpoint_every_timesteps", "environment", b"environment", "evaluation", b"evaluation", "experiment_id", b"experiment_id", "hyperparameters", b"hyperparameters", "lessons", b"lessons", "model_output_path", b"model_output_path", "placement", b"placement", "request_id", b"request_id", "seed", b"seed", "start_from", b"start_from", "stop_when", b"stop_when", "total_timesteps", b"total_timesteps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "algorithm", b"algorithm", "checkpoint_every_timesteps", b"checkpoint_every_timesteps", "demonstrations", b"demonstrations", "environment", b"environment", "evaluation", b"evaluation", "experiment_id", b"experiment_id", "hyperparameters", b"hyperparameters", "lessons", b"lessons", "model_output_path", b"model_output_path", "placement", b"placement", "request_id", b"request_id", "seed", b"seed", "start_from", b"start_from", "stop_when", b"stop_when", "total_timesteps", b"total_timesteps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
@@ -372,6 +378,58 @@ class StartFrom(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StartFrom: _TypeAlias = StartFrom  # noqa: Y015
+
+@_typing.final
+class Demonstrations(_message.Message):
+    """Episodes that were recorded by `aisandbox record`, which the policy is taught by behaviour cloning before the first
+    step of the run, and after start_from. Every algorithm takes them. PPO, A2C, MaskablePPO and RecurrentPPO raise the
+    probability of the recorded actions and fit their value network to the recorded returns; SAC, TQC, CrossQ and TD3 bring
+    the action of their actor near the recorded one; DQN and QR-DQN fit their values to the recorded returns, with those of
+    other actions below. The last four and these two get the recorded steps as the first of their replay buffer. The
+    statistics of normalize are those of the recorded observations at first. What of it is random follows from the seed.
+
+    Errors of the start: INVALID_ARGUMENT if there is no such file, if it is damaged or no Parquet file. The rest is known
+    when the trainer has seen the environment: other spaces, no episodes, actions outside of their space or forbidden by the
+    mask, more than its memory holds. The run then fails at once with the reason InvalidDemonstrations, and the message
+    names the row. Cloning takes no steps of total_timesteps. Its result is the checkpoint of step 0, so it is never
+    repeated; a run that is stopped before begins it anew.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    EPOCHS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """The file, relative to MODELS_DIR: "team/heuristic.parquet"."""
+    epochs: _builtins.int
+    """How many times the policy goes through all of them, up to 10,000; 0: 10."""
+    batch_size: _builtins.int
+    """Steps of a minibatch, up to 1,000,000; 0: 64."""
+    learning_rate: _builtins.float
+    """The learning rate of cloning, more than 0 and at most 1; absent: 0.001. That of the algorithm is for the run after it."""
+    digest: _builtins.str
+    """The digest that the file must have; empty: the one that it has at the start."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        epochs: _builtins.int = ...,
+        batch_size: _builtins.int = ...,
+        learning_rate: _builtins.float | None = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate", "learning_rate", b"learning_rate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate", "batch_size", b"batch_size", "digest", b"digest", "epochs", b"epochs", "file", b"file", "learning_rate", b"learning_rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
+    _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
+
+Global___Demonstrations: _TypeAlias = Demonstrations  # noqa: Y015
 
 @_typing.final
 class StopWhen(_message.Message):
@@ -1103,6 +1161,7 @@ class StatusResponse(_message.Message):
     LESSON_FIELD_NUMBER: _builtins.int
     STARTED_FROM_FIELD_NUMBER: _builtins.int
     TRAINED_ALGORITHM_FIELD_NUMBER: _builtins.int
+    CLONING_FIELD_NUMBER: _builtins.int
     timesteps_done: _builtins.int
     """Environment steps done, over all environments and attempts."""
     is_done: _builtins.bool
@@ -1197,6 +1256,10 @@ class StatusResponse(_message.Message):
     def started_from(self) -> _training_progress_pb2.Artifact:
         """What the run started from, by TrainingRequest.start_from; its path is relative to MODELS_DIR."""
 
+    @_builtins.property
+    def cloning(self) -> _training_progress_pb2.CloningProgress:
+        """How far the policy has learned from demonstrations; absent without them, and before the first report."""
+
     def __init__(
         self,
         *,
@@ -1232,10 +1295,11 @@ class StatusResponse(_message.Message):
         lesson: _training_progress_pb2.LessonProgress | None = ...,
         started_from: _training_progress_pb2.Artifact | None = ...,
         trained_algorithm: _builtins.str = ...,
+        cloning: _training_progress_pb2.CloningProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "failure", b"failure", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "start_time", b"start_time", "started_from", b"started_from"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "best_model", b"best_model", "cloning", b"cloning", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "failure", b"failure", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "start_time", b"start_time", "started_from", b"started_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "activity", b"activity", "algorithm", b"algorithm", "best_model", b"best_model", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "experiment_id", b"experiment_id", "failure", b"failure", "fps", b"fps", "is_done", b"is_done", "last_checkpoint_path", b"last_checkpoint_path", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "owner", b"owner", "phase", b"phase", "restarts", b"restarts", "resumed_from", b"resumed_from", "run_id", b"run_id", "seed", b"seed", "start_time", b"start_time", "started_from", b"started_from", "timesteps_done", b"timesteps_done", "timesteps_lost", b"timesteps_lost", "total_timesteps", b"total_timesteps", "trained_algorithm", b"trained_algorithm", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_estimated_remaining_seconds", b"_estimated_remaining_seconds", "_evaluation_reward_mean", b"_evaluation_reward_mean", "activity", b"activity", "algorithm", b"algorithm", "best_model", b"best_model", "cloning", b"cloning", "completion_time", b"completion_time", "create_time", b"create_time", "early_stop", b"early_stop", "environment", b"environment", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "estimated_remaining_seconds", b"estimated_remaining_seconds", "evaluation_reward_mean", b"evaluation_reward_mean", "experiment_id", b"experiment_id", "failure", b"failure", "fps", b"fps", "is_done", b"is_done", "last_checkpoint_path", b"last_checkpoint_path", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "owner", b"owner", "phase", b"phase", "restarts", b"restarts", "resumed_from", b"resumed_from", "run_id", b"run_id", "seed", b"seed", "start_time", b"start_time", "started_from", b"started_from", "timesteps_done", b"timesteps_done", "timesteps_lost", b"timesteps_lost", "total_timesteps", b"total_timesteps", "trained_algorithm", b"trained_algorithm", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__episode_length_mean: _TypeAlias = _typing.Literal["episode_length_mean"]  # noqa: Y015
     _WhichOneofArgType__episode_length_mean: _TypeAlias = _typing.Literal["_episode_length_mean", b"_episode_length_mean"]  # noqa: Y015

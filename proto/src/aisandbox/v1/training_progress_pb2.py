@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$aisandbox/v1/training_progress.proto\x12\x0c\x61isandbox.v1\"\x9d\x07\n\rReportRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\x12\x11\n\ttimesteps\x18\x03 \x01(\x03\x12 \n\x13\x65pisode_reward_mean\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13\x65pisode_length_mean\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x0b\n\x03\x66ps\x18\x06 \x01(\x01\x12\x36\n\x11latest_checkpoint\x18\x07 \x01(\x0b\x32\x16.aisandbox.v1.ArtifactH\x02\x88\x01\x01\x12\x31\n\x0clatest_model\x18\x08 \x01(\x0b\x32\x16.aisandbox.v1.ArtifactH\x03\x88\x01\x01\x12/\n\nbest_model\x18\t \x01(\x0b\x32\x16.aisandbox.v1.ArtifactH\x04\x88\x01\x01\x12#\n\x16\x65valuation_reward_mean\x18\n \x01(\x01H\x05\x88\x01\x01\x12\x31\n\x0cresumed_from\x18\x0b \x01(\x0b\x32\x16.aisandbox.v1.ArtifactH\x06\x88\x01\x01\x12\x1a\n\x0etimesteps_lost\x18\x0c \x01(\x03\x42\x02\x18\x01\x12/\n\x08\x61\x63tivity\x18\r \x01(\x0e\x32\x1d.aisandbox.v1.TrainerActivity\x12\x0f\n\x07warning\x18\x0e \x01(\t\x12\x0f\n\x07unsaved\x18\x0f \x01(\t\x12\x19\n\x11timesteps_dropped\x18\x10 \x01(\x03\x12\x30\n\nearly_stop\x18\x11 \x01(\x0b\x32\x17.aisandbox.v1.EarlyStopH\x07\x88\x01\x01\x12\x31\n\x06lesson\x18\x12 \x01(\x0b\x32\x1c.aisandbox.v1.LessonProgressH\x08\x88\x01\x01\x12\x31\n\x0cstarted_from\x18\x13 \x01(\x0b\x32\x16.aisandbox.v1.ArtifactH\t\x88\x01\x01\x12\x1e\n\x11trained_algorithm\x18\x14 \x01(\tH\n\x88\x01\x01\x42\x16\n\x14_episode_reward_meanB\x16\n\x14_episode_length_meanB\x14\n\x12_latest_checkpointB\x0f\n\r_latest_modelB\r\n\x0b_best_modelB\x19\n\x17_evaluation_reward_meanB\x0f\n\r_resumed_fromB\r\n\x0b_early_stopB\t\n\x07_lessonB\x0f\n\r_started_fromB\x14\n\x12_trained_algorithm\"K\n\x14PublishOutputRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\x12\x12\n\ncheck_only\x18\x03 \x01(\x08\"\x17\n\x15PublishOutputResponse\",\n\tEarlyStop\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x8c\x01\n\x0eLessonProgress\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x10\n\x08\x65pisodes\x18\x04 \x01(\x03\x12\x11\n\ttimesteps\x18\x05 \x01(\x03\x12\x18\n\x0breward_mean\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_reward_mean\"e\n\x08\x41rtifact\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\ttimesteps\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x18\n\x0breward_mean\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_reward_mean\"\x10\n\x0eReportResponse*\x84\x02\n\x0fTrainerActivity\x12 \n\x1cTRAINER_ACTIVITY_UNSPECIFIED\x10\x00\x12\x1d\n\x19TRAINER_ACTIVITY_STARTING\x10\x01\x12\x1d\n\x19TRAINER_ACTIVITY_TRAINING\x10\x02\x12*\n&TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR\x10\x03\x12\x1f\n\x1bTRAINER_ACTIVITY_EVALUATING\x10\x04\x12\x1d\n\x19TRAINER_ACTIVITY_UPDATING\x10\x05\x12%\n!TRAINER_ACTIVITY_WAITING_FOR_STEP\x10\x06\x32\xb8\x01\n\x17TrainingProgressService\x12\x43\n\x06Report\x12\x1b.aisandbox.v1.ReportRequest\x1a\x1c.aisandbox.v1.ReportResponse\x12X\n\rPublishOutput\x12\".aisandbox.v1.PublishOutputRequest\x1a#.aisandbox.v1.PublishOutputResponseBb\n\x10\x64\x65v.aisandbox.v1B\x15TrainingProgressProtoP\x01Z&aisandbox.dev/aisandbox/v1;aisandboxv1\xaa\x02\x0c\x41ISandbox.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$aisandbox/v1/training_progress.proto\x12\x0c\x61isandbox.v1\"\xde\x07\n\rReportRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\x12\x11\n\ttimesteps\x18\x03 \x01(\x03\x12 \n\x13\x65pisode_reward_mean\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13\x65pisode_length_mean\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x0b\n\x03\x66ps\x18\x06 \x01(\x01\x12\x36\n\x11latest_checkpoint\x18\x07 \x01(\x0b\x32\x16.aisandbox.v1.ArtifactH\x02\x88\x01\x01\x12\x31\n\x0clatest_model\x18\x08 \x01(\x0b\x32\x16.aisandbox.v1.ArtifactH\x03\x88\x01\x01\x12/\n\nbest_model\x18\t \x01(\x0b\x32\x16.aisandbox.v1.ArtifactH\x04\x88\x01\x01\x12#\n\x16\x65valuation_reward_mean\x18\n \x01(\x01H\x05\x88\x01\x01\x12\x31\n\x0cresumed_from\x18\x0b \x01(\x0b\x32\x16.aisandbox.v1.ArtifactH\x06\x88\x01\x01\x12\x1a\n\x0etimesteps_lost\x18\x0c \x01(\x03\x42\x02\x18\x01\x12/\n\x08\x61\x63tivity\x18\r \x01(\x0e\x32\x1d.aisandbox.v1.TrainerActivity\x12\x0f\n\x07warning\x18\x0e \x01(\t\x12\x0f\n\x07unsaved\x18\x0f \x01(\t\x12\x19\n\x11timesteps_dropped\x18\x10 \x01(\x03\x12\x30\n\nearly_stop\x18\x11 \x01(\x0b\x32\x17.aisandbox.v1.EarlyStopH\x07\x88\x01\x01\x12\x31\n\x06lesson\x18\x12 \x01(\x0b\x32\x1c.aisandbox.v1.LessonProgressH\x08\x88\x01\x01\x12\x31\n\x0cstarted_from\x18\x13 \x01(\x0b\x32\x16.aisandbox.v1.ArtifactH\t\x88\x01\x01\x12\x1e\n\x11trained_algorithm\x18\x14 \x01(\tH\n\x88\x01\x01\x12\x33\n\x07\x63loning\x18\x15 \x01(\x0b\x32\x1d.aisandbox.v1.CloningProgressH\x0b\x88\x01\x01\x42\x16\n\x14_episode_reward_meanB\x16\n\x14_episode_length_meanB\x14\n\x12_latest_checkpointB\x0f\n\r_latest_modelB\r\n\x0b_best_modelB\x19\n\x17_evaluation_reward_meanB\x0f\n\r_resumed_fromB\r\n\x0b_early_stopB\t\n\x07_lessonB\x0f\n\r_started_fromB\x14\n\x12_trained_algorithmB\n\n\x08_cloning\"K\n\x14PublishOutputRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x03\x12\x12\n\ncheck_only\x18\x03 \x01(\x08\"\x17\n\x15PublishOutputResponse\",\n\tEarlyStop\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x8c\x01\n\x0eLessonProgress\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x10\n\x08\x65pisodes\x18\x04 \x01(\x03\x12\x11\n\ttimesteps\x18\x05 \x01(\x03\x12\x18\n\x0breward_mean\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_reward_mean\"m\n\x0f\x43loningProgress\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0e\n\x06\x65pochs\x18\x02 \x01(\x05\x12\x11\n\x04loss\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x65pisodes\x18\x04 \x01(\x03\x12\r\n\x05steps\x18\x05 \x01(\x03\x42\x07\n\x05_loss\"e\n\x08\x41rtifact\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\ttimesteps\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x18\n\x0breward_mean\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_reward_mean\"\x10\n\x0eReportResponse*\xa2\x02\n\x0fTrainerActivity\x12 \n\x1cTRAINER_ACTIVITY_UNSPECIFIED\x10\x00\x12\x1d\n\x19TRAINER_ACTIVITY_STARTING\x10\x01\x12\x1d\n\x19TRAINER_ACTIVITY_TRAINING\x10\x02\x12*\n&TRAINER_ACTIVITY_WAITING_FOR_SIMULATOR\x10\x03\x12\x1f\n\x1bTRAINER_ACTIVITY_EVALUATING\x10\x04\x12\x1d\n\x19TRAINER_ACTIVITY_UPDATING\x10\x05\x12%\n!TRAINER_ACTIVITY_WAITING_FOR_STEP\x10\x06\x12\x1c\n\x18TRAINER_ACTIVITY_CLONING\x10\x07\x32\xb8\x01\n\x17TrainingProgressService\x12\x43\n\x06Report\x12\x1b.aisandbox.v1.ReportRequest\x1a\x1c.aisandbox.v1.ReportResponse\x12X\n\rPublishOutput\x12\".aisandbox.v1.PublishOutputRequest\x1a#.aisandbox.v1.PublishOutputResponseBb\n\x10\x64\x65v.aisandbox.v1B\x15TrainingProgressProtoP\x01Z&aisandbox.dev/aisandbox/v1;aisandboxv1\xaa\x02\x0c\x41ISandbox.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,22 +34,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.aisandbox.v1B\025TrainingProgressProtoP\001Z&aisandbox.dev/aisandbox/v1;aisandboxv1\252\002\014AISandbox.V1'
   _globals['_REPORTREQUEST'].fields_by_name['timesteps_lost']._loaded_options = None
   _globals['_REPORTREQUEST'].fields_by_name['timesteps_lost']._serialized_options = b'\030\001'
-  _globals['_TRAINERACTIVITY']._serialized_start=1395
-  _globals['_TRAINERACTIVITY']._serialized_end=1655
+  _globals['_TRAINERACTIVITY']._serialized_start=1571
+  _globals['_TRAINERACTIVITY']._serialized_end=1861
   _globals['_REPORTREQUEST']._serialized_start=55
-  _globals['_REPORTREQUEST']._serialized_end=980
-  _globals['_PUBLISHOUTPUTREQUEST']._serialized_start=982
-  _globals['_PUBLISHOUTPUTREQUEST']._serialized_end=1057
-  _globals['_PUBLISHOUTPUTRESPONSE']._serialized_start=1059
-  _globals['_PUBLISHOUTPUTRESPONSE']._serialized_end=1082
-  _globals['_EARLYSTOP']._serialized_start=1084
-  _globals['_EARLYSTOP']._serialized_end=1128
-  _globals['_LESSONPROGRESS']._serialized_start=1131
-  _globals['_LESSONPROGRESS']._serialized_end=1271
-  _globals['_ARTIFACT']._serialized_start=1273
-  _globals['_ARTIFACT']._serialized_end=1374
-  _globals['_REPORTRESPONSE']._serialized_start=1376
-  _globals['_REPORTRESPONSE']._serialized_end=1392
-  _globals['_TRAININGPROGRESSSERVICE']._serialized_start=1658
-  _globals['_TRAININGPROGRESSSERVICE']._serialized_end=1842
+  _globals['_REPORTREQUEST']._serialized_end=1045
+  _globals['_PUBLISHOUTPUTREQUEST']._serialized_start=1047
+  _globals['_PUBLISHOUTPUTREQUEST']._serialized_end=1122
+  _globals['_PUBLISHOUTPUTRESPONSE']._serialized_start=1124
+  _globals['_PUBLISHOUTPUTRESPONSE']._serialized_end=1147
+  _globals['_EARLYSTOP']._serialized_start=1149
+  _globals['_EARLYSTOP']._serialized_end=1193
+  _globals['_LESSONPROGRESS']._serialized_start=1196
+  _globals['_LESSONPROGRESS']._serialized_end=1336
+  _globals['_CLONINGPROGRESS']._serialized_start=1338
+  _globals['_CLONINGPROGRESS']._serialized_end=1447
+  _globals['_ARTIFACT']._serialized_start=1449
+  _globals['_ARTIFACT']._serialized_end=1550
+  _globals['_REPORTRESPONSE']._serialized_start=1552
+  _globals['_REPORTRESPONSE']._serialized_end=1568
+  _globals['_TRAININGPROGRESSSERVICE']._serialized_start=1864
+  _globals['_TRAININGPROGRESSSERVICE']._serialized_end=2048
 # @@protoc_insertion_point(module_scope)

@@ -42,6 +42,8 @@ class _TrainerActivityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Train
     """Updating the policy, for some seconds already."""
     TRAINER_ACTIVITY_WAITING_FOR_STEP: _TrainerActivity.ValueType  # 6
     """Waiting for the answer to a step of a simulator that is connected, for some seconds already."""
+    TRAINER_ACTIVITY_CLONING: _TrainerActivity.ValueType  # 7
+    """Learning from demonstrations, before the first step."""
 
 class TrainerActivity(_TrainerActivity, metaclass=_TrainerActivityEnumTypeWrapper):
     """What a trainer is doing."""
@@ -60,6 +62,8 @@ TRAINER_ACTIVITY_UPDATING: TrainerActivity.ValueType  # 5
 """Updating the policy, for some seconds already."""
 TRAINER_ACTIVITY_WAITING_FOR_STEP: TrainerActivity.ValueType  # 6
 """Waiting for the answer to a step of a simulator that is connected, for some seconds already."""
+TRAINER_ACTIVITY_CLONING: TrainerActivity.ValueType  # 7
+"""Learning from demonstrations, before the first step."""
 Global___TrainerActivity: _TypeAlias = TrainerActivity  # noqa: Y015
 
 @_typing.final
@@ -88,6 +92,7 @@ class ReportRequest(_message.Message):
     LESSON_FIELD_NUMBER: _builtins.int
     STARTED_FROM_FIELD_NUMBER: _builtins.int
     TRAINED_ALGORITHM_FIELD_NUMBER: _builtins.int
+    CLONING_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     attempt: _builtins.int
@@ -156,6 +161,10 @@ class ReportRequest(_message.Message):
     def started_from(self) -> Global___Artifact:
         """What the run started from, by TrainingRequest.start_from."""
 
+    @_builtins.property
+    def cloning(self) -> Global___CloningProgress:
+        """How far the policy has learned from demonstrations; absent without them."""
+
     def __init__(
         self,
         *,
@@ -179,13 +188,16 @@ class ReportRequest(_message.Message):
         lesson: Global___LessonProgress | None = ...,
         started_from: Global___Artifact | None = ...,
         trained_algorithm: _builtins.str | None = ...,
+        cloning: Global___CloningProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_early_stop", b"_early_stop", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_lesson", b"_lesson", "_resumed_from", b"_resumed_from", "_started_from", b"_started_from", "_trained_algorithm", b"_trained_algorithm", "best_model", b"best_model", "early_stop", b"early_stop", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "started_from", b"started_from", "trained_algorithm", b"trained_algorithm"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_cloning", b"_cloning", "_early_stop", b"_early_stop", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_lesson", b"_lesson", "_resumed_from", b"_resumed_from", "_started_from", b"_started_from", "_trained_algorithm", b"_trained_algorithm", "best_model", b"best_model", "cloning", b"cloning", "early_stop", b"early_stop", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "started_from", b"started_from", "trained_algorithm", b"trained_algorithm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_early_stop", b"_early_stop", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_lesson", b"_lesson", "_resumed_from", b"_resumed_from", "_started_from", b"_started_from", "_trained_algorithm", b"_trained_algorithm", "activity", b"activity", "attempt", b"attempt", "best_model", b"best_model", "early_stop", b"early_stop", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "fps", b"fps", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "run_id", b"run_id", "started_from", b"started_from", "timesteps", b"timesteps", "timesteps_dropped", b"timesteps_dropped", "timesteps_lost", b"timesteps_lost", "trained_algorithm", b"trained_algorithm", "unsaved", b"unsaved", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_model", b"_best_model", "_cloning", b"_cloning", "_early_stop", b"_early_stop", "_episode_length_mean", b"_episode_length_mean", "_episode_reward_mean", b"_episode_reward_mean", "_evaluation_reward_mean", b"_evaluation_reward_mean", "_latest_checkpoint", b"_latest_checkpoint", "_latest_model", b"_latest_model", "_lesson", b"_lesson", "_resumed_from", b"_resumed_from", "_started_from", b"_started_from", "_trained_algorithm", b"_trained_algorithm", "activity", b"activity", "attempt", b"attempt", "best_model", b"best_model", "cloning", b"cloning", "early_stop", b"early_stop", "episode_length_mean", b"episode_length_mean", "episode_reward_mean", b"episode_reward_mean", "evaluation_reward_mean", b"evaluation_reward_mean", "fps", b"fps", "latest_checkpoint", b"latest_checkpoint", "latest_model", b"latest_model", "lesson", b"lesson", "resumed_from", b"resumed_from", "run_id", b"run_id", "started_from", b"started_from", "timesteps", b"timesteps", "timesteps_dropped", b"timesteps_dropped", "timesteps_lost", b"timesteps_lost", "trained_algorithm", b"trained_algorithm", "unsaved", b"unsaved", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__best_model: _TypeAlias = _typing.Literal["best_model"]  # noqa: Y015
     _WhichOneofArgType__best_model: _TypeAlias = _typing.Literal["_best_model", b"_best_model"]  # noqa: Y015
+    _WhichOneofReturnType__cloning: _TypeAlias = _typing.Literal["cloning"]  # noqa: Y015
+    _WhichOneofArgType__cloning: _TypeAlias = _typing.Literal["_cloning", b"_cloning"]  # noqa: Y015
     _WhichOneofReturnType__early_stop: _TypeAlias = _typing.Literal["early_stop"]  # noqa: Y015
     _WhichOneofArgType__early_stop: _TypeAlias = _typing.Literal["_early_stop", b"_early_stop"]  # noqa: Y015
     _WhichOneofReturnType__episode_length_mean: _TypeAlias = _typing.Literal["episode_length_mean"]  # noqa: Y015
@@ -208,6 +220,8 @@ class ReportRequest(_message.Message):
     _WhichOneofArgType__trained_algorithm: _TypeAlias = _typing.Literal["_trained_algorithm", b"_trained_algorithm"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__best_model) -> _WhichOneofReturnType__best_model | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cloning) -> _WhichOneofReturnType__cloning | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__early_stop) -> _WhichOneofReturnType__early_stop | None: ...
     @_typing.overload
@@ -347,6 +361,46 @@ class LessonProgress(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reward_mean) -> _WhichOneofReturnType__reward_mean | None: ...
 
 Global___LessonProgress: _TypeAlias = LessonProgress  # noqa: Y015
+
+@_typing.final
+class CloningProgress(_message.Message):
+    """How far a policy has learned from demonstrations; see TrainingRequest.demonstrations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    EPOCHS_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    EPISODES_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """The epoch that it is in, from 1; when it is done, the last one."""
+    epochs: _builtins.int
+    """How many epochs there are."""
+    loss: _builtins.float
+    """The mean loss of the last epoch that is complete; absent before. What it is depends on the algorithm."""
+    episodes: _builtins.int
+    """How many episodes it learns from."""
+    steps: _builtins.int
+    """How many steps they have."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        epochs: _builtins.int = ...,
+        loss: _builtins.float | None = ...,
+        episodes: _builtins.int = ...,
+        steps: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "loss", b"loss"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "episodes", b"episodes", "epoch", b"epoch", "epochs", b"epochs", "loss", b"loss", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
+    _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
+
+Global___CloningProgress: _TypeAlias = CloningProgress  # noqa: Y015
 
 @_typing.final
 class Artifact(_message.Message):

@@ -58,6 +58,17 @@ class SpaceAdapter:
             return np.clip(scaled, low, high, dtype=low.dtype)  # rounding may leave the bounds by one ulp
         return action + self._start if self._start else action
 
+    def inverse_action(self, action: Array) -> Array:
+        """The action that SB3 would have chosen for the environment's: the inverse of :meth:`action`."""
+        if self._box is not None:
+            low, _, extent = self._box
+            moved = np.divide(action - low, extent, out=np.full_like(action, 0.5), where=extent > 0)
+            action = np.clip(2.0 * moved - 1.0, -1.0, 1.0)
+        elif self._start:
+            action = action - self._start
+        chosen: Array = np.asarray(action, self.action_space.dtype)
+        return chosen[..., None] if self._number else chosen
+
     def observation(self, observation: Any) -> Any:
         """The observation for SB3: an array, or a dict of arrays.
 

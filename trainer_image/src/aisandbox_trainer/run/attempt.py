@@ -19,6 +19,7 @@ from aisandbox_crds import (
     ExitCode,
     Hyperparameters,
     InvalidRun,
+    TakenPart,
     TrainerStart,
     batch_conflict,
     effective_checkpoint_interval,
@@ -27,7 +28,7 @@ from aisandbox_crds import (
     parse_hyperparameters,
     trained_algorithm,
 )
-from aisandbox_environment import TransientSimulatorError
+from aisandbox_environment import DemonstrationFile, TransientSimulatorError
 from aisandbox_model_store import CheckpointKey, DiskFull, Published, RunStore, StartingPoint, Writer, is_signed
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
@@ -46,15 +47,18 @@ from aisandbox_trainer.algorithms.policy_choice import (
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import CheckpointFiles, EvaluationResults, TrainingState
 from aisandbox_trainer.checkpoints.weights import weights_of
+from aisandbox_trainer.cloning.clone import Cloning
+from aisandbox_trainer.cloning.fit import check_fit, check_memory_of_rows
 from aisandbox_trainer.environments.factory import Environments, declares_masks, space_adapter_of
 from aisandbox_trainer.environments.patience import Patience
 from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.retry import SimulatorRetry
-from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone, StopRequested
+from aisandbox_trainer.environments.space_adapter import SpaceAdapter
+from aisandbox_trainer.errors import InvalidDemonstrations, NonFiniteTraining, SimulatorGone, StopRequested
 from aisandbox_trainer.fast_updates.self_test import SelfTested
 from aisandbox_trainer.lessons.plan import LessonPlan
 from aisandbox_trainer.run.exit_status import DONE, exit_status_of, write_termination_message
-from aisandbox_trainer.run.source import find_source, read_source, recorded_source
+from aisandbox_trainer.run.source import find_demonstrations, find_source, read_source, recorded_source
 from aisandbox_trainer.runtime.memory_limit import limit_memory
 from aisandbox_trainer.runtime.output import output_of
 from aisandbox_trainer.runtime.progress import Progress, Reporter
@@ -144,6 +148,7 @@ class Attempt:
         self._service = Service.of(start)
         self._store = RunStore(start.models_dir, start.checkpoint_dir)
         self._source: StartingPoint | None = None
+        self._demonstrations: DemonstrationFile | None = None
         self._stop = stop
         self._output = output_of(start, writer, stop)
         self._progress = progress
@@ -203,8 +208,13 @@ class Attempt:
             self._hyperparameters = for_algorithm(self._algorithm, self._hyperparameters)
 
     def _find_source(self, checkpoint: Published | None) -> None:
-        """Finds what the run starts from, unless it has a checkpoint of its own. Raises CannotStartFrom."""
-        start = self._spec.start_from
+        """Finds what the run starts and learns from, unless it has a checkpoint of its own.
+
+        Raises CannotStartFrom, InvalidDemonstrations.
+        """
+        start, demonstrations = self._spec.start_from, self._spec.demonstrations
+        if demonstrations is not None and checkpoint is None:
+            self._demonstrations = find_demonstrations(self._store, demonstrations, self._writer)
         if start is None:
             return
         if checkpoint is None:
@@ -232,8 +242,6 @@ class Attempt:
         model.set_logger(tensorboard_logger(self._writer.run.logs_path))
         publisher = self._publisher(self._evaluator(environments), state)
         publisher.load_pointers()
-        if self._source is not None:
-            publisher.save_start(model)
         total, stop = self._spec.total_timesteps, self._stop
         restored = state is not None and state.episodes is not None
         loop = TrainingLoop(
@@ -248,6 +256,7 @@ class Attempt:
             wrap=environments.wrap_training,
         )
         try:
+            self._prepare(environments, model, publisher)
             loop.run()
             self._finish(publisher, model)
         except (StopRequested, SimulatorGone, TransientSimulatorError):
@@ -262,6 +271,23 @@ class Attempt:
             raise
         finally:
             model.logger.close()
+
+    def _prepare(self, environments: Environments, model: BaseAlgorithm, publisher: ArtifactPublisher) -> None:
+        """Teaches a new model what was recorded, and saves what it begins with: of its own, or of others."""
+        settings, start = self._spec.demonstrations, self._spec.start_from
+        if self._demonstrations is not None and settings is not None:
+            Cloning(
+                model,
+                self._demonstrations,
+                settings,
+                environments.wrap,
+                self._seed,
+                self._progress,
+                self._stop,
+                keep_statistics=start is not None and TakenPart.NORMALIZATION in start.take,
+            ).run()
+        if self._source is not None or self._demonstrations is not None:
+            publisher.save_start(model)
 
     def _finish(self, publisher: ArtifactPublisher, model: BaseAlgorithm) -> None:
         """Publishes the end. What was learned is only in memory, so this waits for space on a full disk."""
@@ -302,6 +328,7 @@ class Attempt:
         check_memory(*learner, bare.num_envs, self._settings.memory_bytes)
         if isinstance(pool := bare.unwrapped, PoolVecEnv):
             pool.take_at_most(most_environments(*learner, pool.most, self._settings.memory_bytes))
+        self._check_demonstrations(adapter, bare)
         policy = choose_policy(self._spec.algorithm, self._hyperparameters.policy, adapter.observation_space)
         builder.set_threads(policy, self._settings.torch_threads)
         if checkpoint is None:
@@ -311,6 +338,18 @@ class Attempt:
             self._start_from_source(model)
             return model, None
         return self._restored(environments, bare, checkpoint, policy)
+
+    def _check_demonstrations(self, adapter: SpaceAdapter, bare: VecEnv) -> None:
+        """Raises InvalidDemonstrations if they are of another environment, or too large."""
+        file, settings = self._demonstrations, self._spec.demonstrations
+        if file is None or settings is None:
+            return
+        try:
+            check_fit(file, adapter, masks=declares_masks(bare))
+            run = self._algorithm, self._hyperparameters, bare.num_envs
+            check_memory_of_rows(file, adapter, *run, self._settings.memory_bytes)
+        except InvalidDemonstrations as error:
+            raise InvalidDemonstrations(f"demonstrations: {settings.file!r} does not fit: {error}") from error
 
     def _start_from_source(self, model: BaseAlgorithm) -> None:
         """Takes over what the run is to start from. Raises CannotStartFrom."""

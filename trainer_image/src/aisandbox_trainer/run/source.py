@@ -1,4 +1,4 @@
-"""What a run starts from: found on the volume, held to its digest, and read.
+"""What a run starts from, and what it learns from first: found on the volume, held to its digest, and read.
 
 What was found first is recorded in the run's own folder, so that every attempt uses the same. Where it can be is for
 :mod:`aisandbox_model_store` to know. Must not know models.
@@ -12,7 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import structlog
-from aisandbox_crds import Artifact, StartFrom, TakenPart
+from aisandbox_crds import Artifact, Demonstrations, StartFrom, TakenPart
+from aisandbox_environment import DemonstrationFile, InvalidDemonstrationFile
 from aisandbox_model_store import (
     CHECKPOINT_ZIP,
     Damaged,
@@ -24,6 +25,7 @@ from aisandbox_model_store import (
     file_digest,
     find_file,
     find_published,
+    open_regular,
     read_regular,
 )
 
@@ -36,7 +38,7 @@ from aisandbox_trainer.checkpoints.weights import (
     read_weights,
     read_zip,
 )
-from aisandbox_trainer.errors import CannotStartFrom
+from aisandbox_trainer.errors import CannotStartFrom, InvalidDemonstrations
 from aisandbox_trainer.training.learner_file import LEARNER, Learner
 from aisandbox_trainer.training.take_over import Learned
 
@@ -48,12 +50,39 @@ log = structlog.get_logger(__name__)
 
 def recorded_source(run: RunFolder) -> Artifact | None:
     """What an earlier attempt has found; None if none has."""
+    return _recorded(run.source_path)
+
+
+def find_demonstrations(store: RunStore, demonstrations: Demonstrations, writer: Writer) -> DemonstrationFile:
+    """Opens the file, held to its digest, and records it. Its rows are not read yet.
+
+    Raises InvalidDemonstrations, what the writer raises, OSError.
+    """
+    name = f"demonstrations: {demonstrations.file!r}"
+    recorded = _recorded(writer.run.demonstrations_path)
+    digest = demonstrations.digest or (recorded.digest if recorded is not None else "")
     try:
-        return Artifact(**json.loads(read_regular(run.source_path, _LARGEST_RECORD)))
+        found = find_file(store, demonstrations.file, digest)
+        file = DemonstrationFile(open_regular(found.path))
+    except FileNotFoundError as error:
+        raise InvalidDemonstrations(f"{name} is not in MODELS_DIR") from error
+    except (ModelStoreError, InvalidDemonstrationFile) as error:
+        raise InvalidDemonstrations(f"{name} {error}") from error
+    artifact = Artifact(found.relative, 0, found.digest)
+    if recorded != artifact:
+        writer.record_demonstrations(json.dumps(asdict(artifact)).encode())
+    log.info("demonstrations found", path=found.relative, digest=found.digest, episodes=file.episodes, steps=file.steps)
+    return file
+
+
+def _recorded(path: Path) -> Artifact | None:
+    """What a record of :func:`find_source` or :func:`find_demonstrations` says; None if there is none."""
+    try:
+        return Artifact(**json.loads(read_regular(path, _LARGEST_RECORD)))
     except FileNotFoundError:
         return None
     except (Damaged, ValueError, TypeError) as error:
-        log.warning("the record of what the run starts from is damaged", error=str(error))
+        log.warning("the record of what the run starts or learns from is damaged", path=str(path), error=str(error))
         return None
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from aisandbox.v1 import training_progress_pb2 as pb
-from aisandbox_crds import Activity, Artifact, EarlyStop, LessonProgress, ProgressReport, TrainerStart
+from aisandbox_crds import Activity, Artifact, CloningProgress, EarlyStop, LessonProgress, ProgressReport, TrainerStart
 from aisandbox_process.grpc_options import channel_options
 from aisandbox_process.tls import InvalidChannelSecurity
 from aisandbox_wire import message_fields
@@ -70,6 +70,7 @@ class Progress:
     early_stop: EarlyStop | None = None
     started_from: Artifact | None = None
     trained_algorithm: str | None = None
+    cloning: CloningProgress | None = None
     notices: Mapping[str, str] = field(default_factory=dict)
     cycle_fps: float | None = None
     clock: Callable[[], float] = time.monotonic

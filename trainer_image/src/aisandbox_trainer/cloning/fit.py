@@ -1,0 +1,76 @@
+"""Whether demonstrations fit a run: the spaces, the masks, and its memory. Must not know models."""
+
+from __future__ import annotations
+
+from aisandbox_crds import Algorithm, Hyperparameters, memory_need
+from aisandbox_environment import DemonstrationFile, Spec, make_spec
+from aisandbox_wire import Leaf, space_to_proto
+
+from aisandbox_trainer.algorithms.memory_check import size_of
+from aisandbox_trainer.environments.space_adapter import SpaceAdapter
+from aisandbox_trainer.errors import InvalidDemonstrations
+
+_FLOAT = 4
+_LONGEST = 300
+
+
+def check_fit(file: DemonstrationFile, adapter: SpaceAdapter, *, masks: bool) -> None:
+    """Raises InvalidDemonstrations, naming both, if they are of another environment.
+
+    ``masks``: the environment declares action masks. As with weights that are taken over, bounds and names may differ:
+    whether each action is within the environment's own bounds is checked with the actions.
+    """
+    own = make_spec(space_to_proto(adapter.inner_observation_space), space_to_proto(adapter.inner_action_space))
+    for name, theirs, ours in (
+        ("observations", _words(file.spec.observation_leaves), _words(own.observation_leaves)),
+        ("actions", _words((file.spec.action_leaf,)), _words((own.action_leaf,))),
+    ):
+        if theirs != ours:
+            rule = f"its {name} are {theirs[:_LONGEST]}, and the environment's are {ours[:_LONGEST]}"
+            raise InvalidDemonstrations(rule)
+    if masks and not file.spec.action_masks:
+        raise InvalidDemonstrations(
+            "the environment declares action masks, and it was recorded without: record it again from this environment"
+        )
+
+
+def check_memory_of_rows(
+    file: DemonstrationFile,
+    adapter: SpaceAdapter,
+    algorithm: Algorithm,
+    hyperparameters: Hyperparameters,
+    environments: int,
+    bound: int,
+) -> None:
+    """Raises InvalidDemonstrations if the run and all rows need more memory than ``bound`` bytes."""
+    observation, action = size_of(adapter.observation_space), size_of(adapter.action_space)
+    run = memory_need(algorithm, hyperparameters, observation, action, environments).total
+    stacked = observation.times(hyperparameters.frame_stack or 1)
+    row = max(stacked.stored, _FLOAT * stacked.features if hyperparameters.normalize is not None else 0)
+    rows = file.bytes_needed + file.rows * row
+    if run + rows > bound:
+        raise InvalidDemonstrations(
+            f"its {file.rows:,} rows need {rows:,} bytes of memory and the run {run:,}, and the trainer may take "
+            f"{bound:,} (TRAINER_MEMORY_BYTES): record fewer episodes, or use another file"
+        )
+
+
+def own_spec(file: DemonstrationFile, adapter: SpaceAdapter) -> Spec:
+    """The spec of the file's rows with the bounds of the environment."""
+    return make_spec(
+        space_to_proto(adapter.inner_observation_space),
+        space_to_proto(adapter.inner_action_space),
+        action_masks=file.spec.action_masks,
+    )
+
+
+def _words(leaves: tuple[Leaf, ...]) -> str:
+    return ", ".join(f"{f'{leaf.key!r}: ' if leaf.key else ''}{_leaf(leaf)}" for leaf in leaves)
+
+
+def _leaf(leaf: Leaf) -> str:
+    if leaf.kind == "discrete":
+        return f"Discrete with {leaf.n} values from {leaf.start}"
+    if leaf.nvec is not None:
+        return f"MultiDiscrete {leaf.nvec.tolist()}"
+    return f"{'Box' if leaf.kind == 'box' else 'MultiBinary'} {leaf.dtype.name} {list(leaf.shape)}"
