@@ -45,6 +45,7 @@ RUNS = "/aisandbox.v1.PolicyTrainerService/"
 ACT = f"{RUNS}Act"
 POLICY_CALLS = ("Act", "ActBatch", "ActStream", "GetModel", "DescribeModel")
 SOCKET = "the Unix socket of trainers"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 SERVED = (*POLICY_CALLS, "Check", "List", "ServerReflectionInfo")
 
 
@@ -528,10 +529,13 @@ async def test_idle_connections_of_one_address_leave_places_for_others(tmp_path:
         opened = [
             await asyncio.open_connection("127.0.0.1", server.port, local_addr=("127.0.0.2", 0)) for _ in range(12)
         ]
+        for _, writer in opened:
+            writer.write(PREFACE)  # or they would be closed for their silence
         ends = [asyncio.ensure_future(_end_of(reader)) for reader, _ in opened]
         while sum(end.done() for end in ends) < 6:
             await asyncio.wait([end for end in ends if not end.done()], return_when=asyncio.FIRST_COMPLETED)
         async with grpc.aio.insecure_channel(server.address) as channel:
+            await channel.channel_ready()  # at the second try, if gRPC has not yet noticed that one was ended
             await start(channel, "alice")
         assert sum(end.done() for end in ends) == 6, "it keeps what is its share"
         for _, writer in opened:
