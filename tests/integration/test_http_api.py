@@ -14,7 +14,7 @@ import pytest
 from aisandbox.v1 import environment_pb2, simulator_pool_pb2
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1.simulator_pool_pb2 import AttachRequest, AttachResponse
-from aisandbox_api import Server, Settings, create_server
+from aisandbox_api import Server, Settings, create_server, http_api
 from aisandbox_api.errors import AddressInUse
 from aisandbox_api.local import LocalBackend
 from aisandbox_environment import Registration
@@ -146,6 +146,16 @@ async def test_errors_are_json_with_a_sentence(tmp_path: Path) -> None:
         for path, body, status, words in ERRORS:
             answer = await session.post(url + path, data=body)
             assert (answer.status, words in (await answer.json())["message"]) == (status, True), (path, body[:40])
+
+
+async def test_body_that_does_not_arrive_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_api, "BODY_SECONDS", 0.05)
+    async with serving(tmp_path) as (server, _, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.http_port)
+        head = b"POST /v1/runs/some/act HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        writer.write(head + b"Content-Length: 10\r\n\r\n{")
+        assert b" 408 " in await asyncio.wait_for(reader.readline(), SECONDS)
+        writer.close()
 
 
 async def test_body_in_an_unknown_charset_is_refused(tmp_path: Path) -> None:

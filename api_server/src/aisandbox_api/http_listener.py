@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import ssl
@@ -56,12 +57,21 @@ class HttpListener:
         return len(self._silent)
 
     async def start(self, host: str, port: int) -> None:
-        """Listens at every address of ``host``; port 0 picks a free one. Raises OSError."""
+        """Listens at every address of ``host`` that this machine has; port 0 picks a free one. Raises OSError."""
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        missing: OSError | None = None
         for family, _, _, _, address in dict.fromkeys(found):
-            self._sockets.append(_listening(family, (address[0], self.port or address[1], *address[2:])))
+            try:
+                self._sockets.append(_listening(family, (address[0], self.port or address[1], *address[2:])))
+            except OSError as error:  # localhost has an address of IPv6 also where the machine has no IPv6
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error
+                continue
             self.port = self._sockets[0].getsockname()[1]
+        if not self._sockets:
+            raise missing or OSError(f"{host} has no address")
         for each in self._sockets:
             _begin(self._accept(each), self._accepting)
 
