@@ -42,10 +42,11 @@ ORDER = (
     "test_rollouts",
     "test_second_installation",
     "test_tls",
+    "test_trouble",
+    # These share one more installation, which stays from the first of them to the end.
     "test_callers",
     "test_admission",
     "test_quotas",
-    "test_trouble",
     "test_aftermath",
 )
 STUBBORN_CALLS = """{"methodConfig": [{"name": [{}], "waitForReady": true, "retryPolicy": {"maxAttempts": 5,

@@ -36,7 +36,7 @@ ADMITTED: dict[str, Manifest] = {
 REFUSED: dict[str, tuple[Manifest, str, str]] = {
     "priority of the system": (
         {"priorityClassName": "system-node-critical"},
-        "spec.priorityClassName: system-node-critical is not allowed",
+        "spec.priorityClassName: system-node-critical is not allowed; the administrator allows all but those of",
         "priority-classes",
     ),
     "priority of the servers": (
