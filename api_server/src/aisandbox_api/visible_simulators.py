@@ -21,12 +21,9 @@ class VisibleSimulators:
     def __init__(self, relay: SimulatorRelay, rights: RunRights) -> None:
         self._relay = relay
         self._rights = rights
+        self.Attach = relay.Attach
 
-    async def Attach(self, requests: Any, context: Any) -> None:  # noqa: N802 -- the service's name
-        """See the proto."""
-        await self._relay.Attach(requests, context)
-
-    async def ListSimulators(self, request: bytes, context: Any) -> bytes:  # noqa: N802
+    async def ListSimulators(self, request: bytes, context: Any) -> bytes:  # noqa: N802 -- the service's name
         """See the proto. A trainer, which is no principal, sees the run whose token it has."""
         data = await self._relay.ListSimulators(request, context)
         if not self._rights.asks:
