@@ -17,6 +17,7 @@ from aisandbox_crds import (
     ExitCode,
     GrpcEnvironment,
     GymnasiumEnvironment,
+    StartFrom,
     TerminationMessage,
     TrainerStart,
     TrainingRunSpec,
@@ -26,7 +27,8 @@ from aisandbox_environment.gymnasium_host import GymnasiumBatch, GymnasiumSimula
 from aisandbox_environment.reply_reader import ReplyReader
 from aisandbox_environment.reply_writer import ReplyWriter
 from aisandbox_inference.policy import Policy
-from aisandbox_model_store import RunStore
+from aisandbox_model_store import CHECKPOINT_ZIP, RunStore
+from aisandbox_trainer.checkpoints.weights import WEIGHTS, read_weights, read_zip
 from aisandbox_trainer.environments.in_process import gymnasium_env, vectorized
 from aisandbox_trainer.errors import InvalidEnvironmentReply
 from aisandbox_trainer.run.attempt import run_attempt
@@ -45,7 +47,7 @@ def _nothing_forbidden_was_done() -> None:
 
 
 def train(folder: Path, environment: Environment, algorithm: str = "PPO", total: int = 96, **more: Any) -> int:
-    evaluation = more.pop("evaluation", None)
+    evaluation, start_from, run = more.pop("evaluation", None), more.pop("start_from", None), more.pop("run", "run")
     small = {"n_steps": 24, "batch_size": 16, "n_epochs": 1} if "PPO" in algorithm else {}
     spec = TrainingRunSpec(
         algorithm=Algorithm(algorithm),
@@ -55,9 +57,10 @@ def train(folder: Path, environment: Environment, algorithm: str = "PPO", total:
         hyperparameters={key: str(value) for key, value in {**small, **more}.items()},
         checkpoint_every_timesteps=48,
         evaluation=evaluation,
+        start_from=start_from,
     )
     folder.mkdir(exist_ok=True)
-    return run_attempt(TrainerStart("run", None, spec, folder, folder, termination_message_path=folder / "end"), Stop())
+    return run_attempt(TrainerStart(run, None, spec, folder, folder, termination_message_path=folder / "end"), Stop())
 
 
 def why(folder: Path) -> str:
@@ -157,6 +160,22 @@ def test_run_that_was_begun_without_masks_goes_on_without_them(tmp_path: Path, m
     assert train(tmp_path, GymnasiumEnvironment(ID), total=192) == 0
     assert MaskedWorld.forbidden > 0
     assert served(tmp_path).description.algorithm == pb.ALGORITHM_PPO
+
+
+def test_run_with_masks_starts_from_one_of_ppo_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as without:
+        without.delattr(MaskedWorld, "action_masks")
+        assert train(tmp_path, GymnasiumEnvironment(ID), run="unmasked") == 0
+    MaskedWorld.forbidden = 0
+    assert train(tmp_path, GymnasiumEnvironment(ID), start_from=StartFrom("unmasked")) == 0
+    assert MaskedWorld.forbidden == 0
+    first = RunStore(tmp_path).run("run").checkpoint("step:0")
+    source = RunStore(tmp_path).run("unmasked")
+    taken = read_zip(first.path / CHECKPOINT_ZIP, largest=1 << 24).policy
+    known = read_weights(source.weights_of(source.model("final")).path / WEIGHTS).policy
+    assert taken.keys() == known.keys()
+    assert all(value.equal(known[name]) for name, value in taken.items())
+    assert served(tmp_path).description.algorithm == pb.ALGORITHM_MASKABLEPPO
 
 
 def test_run_with_masks_does_not_go_on_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

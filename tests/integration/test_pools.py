@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_crds import (
     Activity,
     Algorithm,
     Evaluation,
     ExitCode,
+    Lesson,
     PoolEnvironment,
     TerminationMessage,
     TrainerStart,
@@ -34,6 +36,8 @@ from aisandbox_environment import (
     list_simulators,
     open_session_stream,
 )
+from aisandbox_environment.gymnasium_host import GymnasiumSimulation
+from aisandbox_inference.policy import Policy
 from aisandbox_model_store import RunStore
 from aisandbox_process.local_streams import IS_AVAILABLE
 from aisandbox_trainer.environments import pool_sessions
@@ -41,6 +45,7 @@ from aisandbox_trainer.run import attempt as attempts
 from aisandbox_trainer.runtime.progress import Progress
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
+from masked_worlds import MaskedWorld
 from pool_service import PoolService
 from waiting import wait_until
 
@@ -247,9 +252,8 @@ class Runs:
 
     def attempt(self, pool: PoolEnvironment, algorithm: str = "PPO", total: int = 400, **options: Any) -> int:
         hyperparameters = {key: str(value) for key, value in QUICK[algorithm].items()}
-        spec = TrainingRunSpec(
-            Algorithm(algorithm), total, pool, 3, hyperparameters, evaluation=options.get("evaluation")
-        )
+        fields = {key: options[key] for key in ("evaluation", "lessons") if key in options}
+        spec = TrainingRunSpec(Algorithm(algorithm), total, pool, 3, hyperparameters, **fields)
         message = self.folder / "message"
         start = TrainerStart(
             *("run-1", None, spec, self.folder, self.folder),
@@ -368,6 +372,34 @@ def test_evaluation_takes_a_free_simulator_and_is_left_out_with_the_reason_where
     service.wait_for(2)
     assert runs.attempt(PoolEnvironment(POOL), total=256, evaluation=evaluation) == 0
     assert not any("the last evaluation was not possible" in said for said in [*runs.said, *runs.others])
+
+
+def test_run_on_masks_of_attached_simulators_does_nothing_forbidden(
+    runs: Runs, service: PoolService, attached: Attached
+) -> None:
+    MaskedWorld.forbidden = 0
+    for _ in range(2):
+        attached.add(2, simulation=GymnasiumSimulation("masked_worlds:Masked-v0"))
+    service.wait_for(4)
+    assert runs.attempt(PoolEnvironment(POOL, 2), total=128, evaluation=Evaluation(64, 2, stochastic=True)) == 0
+    assert MaskedWorld.forbidden == 0
+    model = RunStore(runs.folder).run("run-1")
+    policy = Policy("run-1", model.read_model(model.model("final")), np.random.default_rng(0))
+    assert policy.description.algorithm == pb.ALGORITHM_MASKABLEPPO
+
+
+def test_lessons_are_compared_with_the_first_simulator_that_attaches(runs: Runs, attached: Attached) -> None:
+    first: list[Attachment] = []
+
+    def act(said: str) -> None:
+        if "0 of 1 environments are there" in said and not first:
+            first.append(attached.add())
+
+    runs.on_said = act
+    lessons = (Lesson("only", {"gravity": 3}),)
+    assert runs.attempt(PoolEnvironment(POOL, 1), lessons=lessons) == ExitCode.PERMANENT
+    assert runs.failure.reason == "InvalidRun"
+    assert "lessons[0].parameters.gravity: is unknown; the environment declares start" in runs.failure.message
 
 
 def test_trainer_that_knows_no_service_refuses_a_pool(runs: Runs) -> None:

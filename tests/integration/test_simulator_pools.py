@@ -9,6 +9,8 @@ from typing import Any
 
 import grpc
 import pytest
+from aisandbox.v1 import policy_trainer_pb2 as training_pb
+from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
 from aisandbox_api import Server, Settings, create_server
 from aisandbox_api.errors import StartupError
 from aisandbox_api.local import LocalBackend
@@ -46,6 +48,21 @@ async def test_simulator_attaches_and_trains_at_the_address_of_the_service(tmp_p
         assert (await describe(channel)).in_use == 1
         assert (await session.finish())[0] is Code.OK
         assert not simulator.call.done()
+
+
+async def test_start_on_a_pool_is_checked_with_what_its_simulators_declare(tmp_path: Path) -> None:
+    request = training_pb.TrainingRequest(experiment_id="e", total_timesteps=100)
+    request.environment.pool.name = POOL
+    request.lessons.add(name="only").parameters.update({"gravity": 3})
+    async with started(tmp_path) as (_, channel):
+        start = PolicyTrainerServiceStub(channel).StartTrainingPPO
+        assert (await start(request)).run_id, "nobody has declared anything yet"
+        async with serving(channel, registration()):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await start(request)
+    assert refused.value.code() is Code.INVALID_ARGUMENT
+    said = "lessons[0].parameters.gravity: is unknown; pool 'arena' declares start"
+    assert refused.value.details() == said
 
 
 async def test_metrics_count_the_simulators_of_this_process(tmp_path: Path) -> None:

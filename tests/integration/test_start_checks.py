@@ -12,12 +12,12 @@ import grpc
 import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
-from aisandbox_api import Settings, create_server
+from aisandbox_api import Settings, admission_checks, create_server
 from aisandbox_api.admission_checks import check_environment
 from aisandbox_api.errors import InvalidRequest
 from aisandbox_api.local import LocalBackend
 from aisandbox_crds import spec_from_json
-from aisandbox_environment import Parameter
+from aisandbox_environment import AdapterSimulation, FakeExternalEnvAdapter, Parameter
 from aisandbox_environment.errors import InvalidOptions
 from aisandbox_environment.server import create_environment_server
 from aisandbox_environment.spec import Spec, make_spec
@@ -71,8 +71,9 @@ Start = Callable[..., Any]
 
 
 @pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Start]:
+async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
     """start(simulation, hyperparameters, options, method=...) -> the run_id. Raises AioRpcError."""
+    monkeypatch.setattr(admission_checks, "DESCRIBE_SECONDS", 60.0)  # a busy machine may need more than the usual 2 s
     async with AsyncExitStack() as stack:
         settings = Settings(grpc_port=0, models_dir=tmp_path, max_concurrent_runs=1)
         server = create_server(settings, backend=LocalBackend(settings, NeverReady()))
@@ -327,14 +328,63 @@ async def test_lessons_that_do_not_fit_the_simulator_are_refused(start: Start) -
     assert await start(declares, lessons=[lesson(distance={"uniform": [1, 9]})])
 
 
-async def test_lessons_for_an_environment_of_gymnasium_without_parameters_are_refused() -> None:
-    spec = spec_from_json(
-        {
-            "algorithm": "PPO",
-            "totalTimesteps": 100,
-            "environment": {"gymnasium": {"id": "CartPole-v1"}},
-            "lessons": [{"name": "only"}],
-        }
-    )
-    with pytest.raises(InvalidRequest, match="lessons: need parameters, and CartPole-v1 declares none"):
-        await check_environment(spec)
+def run_on(environment: dict[str, Any], lessons: list[dict[str, Any]], algorithm: str = "PPO") -> Any:
+    run = {"algorithm": algorithm, "totalTimesteps": 100, "environment": environment, "lessons": lessons}
+    return spec_from_json(run)
+
+
+ARENA = {"pool": {"name": "arena"}}
+
+
+@pytest.mark.parametrize(
+    ("environment", "lessons", "algorithm", "message"),
+    [
+        (
+            {"gymnasium": {"id": "CartPole-v1"}},
+            [{"name": "only"}],
+            "PPO",
+            "lessons: need parameters, and CartPole-v1 declares none",
+        ),
+        (
+            {"fake": {}},
+            [{"name": "only", "parameters": {"gravity": 3}}],
+            "PPO",
+            "lessons.0..parameters.gravity: is unknown; the built-in environment declares start",
+        ),
+        (
+            {"fake": {}},
+            [{"name": "only", "parameters": {"start": 2}}],
+            "PPO",
+            "at least 0 and at most 1, got 2; declared by the built-in environment",
+        ),
+        ({"fake": {}}, [], "SAC", "environment.fake: the built-in environment: SAC takes only Box actions"),
+        (
+            ARENA,
+            [{"name": "only", "parameters": {"gravity": 3}}],
+            "PPO",
+            "lessons.0..parameters.gravity: is unknown; pool 'arena' declares start",
+        ),
+        (ARENA, [{"name": "only", "parameters": {"start": {"uniform": [0, 2]}}}], "PPO", "declared by pool 'arena'"),
+        (ARENA, [], "TD3", "environment.pool.name: pool 'arena': TD3 takes only Box actions"),
+    ],
+)
+async def test_run_that_does_not_fit_what_is_declared_is_refused(
+    environment: dict[str, Any], lessons: list[dict[str, Any]], algorithm: str, message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        await check_environment(run_on(environment, lessons, algorithm), arena)
+
+
+async def arena(_pool: str) -> Spec:
+    return AdapterSimulation(FakeExternalEnvAdapter).spec
+
+
+async def test_run_on_a_pool_is_left_to_the_trainer_without_simulators_or_with_options() -> None:
+    wrong = [{"name": "only", "parameters": {"gravity": 3}}]
+    assert await check_environment(run_on(ARENA, wrong)) is None
+    options = {"pool": {"name": "arena", "options": {"world": "moon"}}}
+    assert await check_environment(run_on(options, wrong), arena) is None
+    right = [{"name": "only", "parameters": {"start": 0.5}}]
+    declared = await check_environment(run_on(ARENA, right), arena)
+    assert declared is not None
+    assert declared.parameters == FakeExternalEnvAdapter.parameters

@@ -9,31 +9,30 @@ import asyncio
 import importlib.util
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 from aisandbox.v1.environment_pb2 import DescribeResponse
 from aisandbox_crds import (
-    Algorithm,
     FieldError,
     GrpcEnvironment,
     GymnasiumEnvironment,
-    Hyperparameters,
+    PoolEnvironment,
     TrainingRun,
     TrainingRunSpec,
     effective_environments,
-    for_algorithm,
-    parameter_errors,
+    known_environments,
     parse_hyperparameters,
-    trained_algorithm,
 )
 from aisandbox_environment import (
     LARGEST_SPEC,
+    AdapterSimulation,
+    FakeExternalEnvAdapter,
     InvalidOptions,
     PermanentSimulatorError,
     RefusedRequest,
@@ -52,9 +51,9 @@ from aisandbox_environment import (
 )
 from aisandbox_model_store import OutsideRoot, RunStore
 
+from aisandbox_api.declaration_checks import Source, check_declaration
 from aisandbox_api.errors import FailedPrecondition, InvalidRequest, LimitReached
 from aisandbox_api.run_owner import owner_of
-from aisandbox_api.space_checks import choice_problem, hyperparameter_errors, memory_problem
 
 log = structlog.get_logger()
 
@@ -69,14 +68,10 @@ _TURNS = threading.Semaphore(MOST_ASKED)
 _ADDRESS = "environment.grpc.address"
 _OPTIONS = "environment.grpc.options"
 _GYMNASIUM = "environment.gymnasium.id"
+_FAKE = Source("environment.fake", "the built-in environment")
 
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Who has declared spaces: the field of the request that names it, and words for it."""
-
-    field: str
-    words: str
+PoolSpec = Callable[[str], Awaitable[Spec | None]]
+"""What the simulators of a pool declare; None if none is attached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +82,56 @@ class _Answer:
     spec: Spec | None
 
 
-async def check_environment(spec: TrainingRunSpec) -> None:
-    """What can be known of a run's environment in some seconds. Raises InvalidRequest, FailedPrecondition."""
+async def _no_pools(_name: str) -> None:
+    """Where no simulator is attached."""
+
+
+async def check_environment(spec: TrainingRunSpec, pool_spec: PoolSpec = _no_pools) -> Spec | None:
+    """What a run's environment declares, checked; None if that is not known within some seconds.
+
+    Raises InvalidRequest, FailedPrecondition.
+    """
     environment = spec.environment
     if isinstance(environment, GrpcEnvironment):
-        await check_simulators(spec, environment)
-    elif isinstance(environment, GymnasiumEnvironment):
-        await asyncio.to_thread(check_gymnasium, spec, environment)
+        return await check_simulators(spec, environment)
+    if isinstance(environment, GymnasiumEnvironment):
+        return await asyncio.to_thread(check_gymnasium, spec, environment)
+    if isinstance(environment, PoolEnvironment):
+        return await check_pool(spec, environment, pool_spec)
+    _check_known(spec, _FAKE, _fake_spec())
+    return _fake_spec()
 
 
-def check_gymnasium(spec: TrainingRunSpec, environment: GymnasiumEnvironment) -> None:
+async def check_pool(spec: TrainingRunSpec, pool: PoolEnvironment, pool_spec: PoolSpec) -> Spec | None:
+    """Checks what the simulators declare that are attached now; options may change it. Raises InvalidRequest.
+
+    The trainer checks the same with the first simulator that it takes.
+    """
+    declared = None if pool.options else await pool_spec(pool.name)
+    if declared is not None:
+        _check_known(spec, Source("environment.pool.name", f"pool {pool.name!r}"), declared)
+    return declared
+
+
+@cache
+def _fake_spec() -> Spec:
+    return AdapterSimulation(FakeExternalEnvAdapter).spec
+
+
+def _check_known(spec: TrainingRunSpec, source: Source, declared: Spec) -> None:
+    """As check_declaration, where the request says how many environments there are at least."""
+    hyperparameters = parse_hyperparameters(spec.algorithm, spec.hyperparameters)
+    check_declaration(spec, hyperparameters, source, known_environments(spec, hyperparameters) or 1, declared)
+
+
+def check_gymnasium(spec: TrainingRunSpec, environment: GymnasiumEnvironment) -> Spec | None:
     """Checks the spaces of an environment of Gymnasium's own, where Gymnasium is installed. Blocking.
 
     The code of others is not run in this process: the trainer makes such an environment, and checks the same before its
     first step. Raises InvalidRequest.
     """
     if importlib.util.find_spec("gymnasium") is None:
-        return
+        return None
     from aisandbox_environment import builtin_spec  # imports Gymnasium
 
     try:
@@ -112,25 +140,22 @@ def check_gymnasium(spec: TrainingRunSpec, environment: GymnasiumEnvironment) ->
         raise InvalidRequest([FieldError("environment.gymnasium.kwargs", str(error))]) from error
     except Exception as error:  # the trainer says what it is
         log.info("environment was not made to check its spaces", environment=environment.id, error=str(error))
-        return
+        return None
     if found is None:
-        return
-    hyperparameters = parse_hyperparameters(spec.algorithm, spec.hyperparameters)
-    count = effective_environments(spec, hyperparameters, 1)
-    source = _Source(_GYMNASIUM, environment.id)
-    _check_spaces(spec.algorithm, hyperparameters, source, count, found)
-    _check_lessons(spec, source, found)
+        return None
+    _check_known(spec, Source(_GYMNASIUM, environment.id), found)
+    return found
 
 
-async def check_simulators(spec: TrainingRunSpec, environment: GrpcEnvironment) -> None:
+async def check_simulators(spec: TrainingRunSpec, environment: GrpcEnvironment) -> Spec | None:
     """Checks the first MOST_ADDRESSES simulators, if they answer in 2 s. Raises InvalidRequest, FailedPrecondition."""
     try:
         async with asyncio.timeout(DESCRIBE_SECONDS):
             addresses = await asyncio.to_thread(_resolve, environment.address)
     except TimeoutError:
-        return
+        return None
     if not addresses:
-        return
+        return None
     hyperparameters = parse_hyperparameters(spec.algorithm, spec.hyperparameters)
     count = max(effective_environments(spec, hyperparameters, len(addresses)), len(addresses))
     shares = list(zip(addresses, distribute_environments(count, len(addresses)), strict=True))[:MOST_ADDRESSES]
@@ -139,13 +164,13 @@ async def check_simulators(spec: TrainingRunSpec, environment: GrpcEnvironment) 
         if answer is not None:
             _check_capacity(address, share, answer)
             if answer.spec is not None:
-                source = _Source(_ADDRESS, f"the simulator at {address}")
-                _check_spaces(spec.algorithm, hyperparameters, source, count, answer.spec)
-                _check_lessons(spec, source, answer.spec)
+                source = Source(_ADDRESS, f"the simulator at {address}")
+                check_declaration(spec, hyperparameters, source, count, answer.spec)
     _check_alike([(address, answer.spec) for (address, _), answer in zip(shares, replies, strict=True) if answer])
     address, share = shares[0]
     if replies[0] is not None and spec.evaluation is not None:
         _check_evaluation(address, share, replies[0])
+    return next((answer.spec for answer in replies if answer is not None and answer.spec is not None), None)
 
 
 def check_output(
@@ -286,25 +311,6 @@ def _check_capacity(address: str, share: int, answer: _Answer) -> None:
             "it: request fewer, or add addresses"
         )
         raise InvalidRequest([FieldError("environment.grpc.environments", rule)])
-
-
-def _check_spaces(
-    algorithm: Algorithm, hyperparameters: Hyperparameters, source: _Source, environments: int, spec: Spec
-) -> None:
-    if problem := choice_problem(algorithm, spec):
-        raise InvalidRequest([FieldError(source.field, f"{source.words}: {problem}")])
-    algorithm = trained_algorithm(algorithm, spec.action_masks)
-    hyperparameters = for_algorithm(algorithm, hyperparameters)
-    if errors := hyperparameter_errors(algorithm, hyperparameters, spec):
-        where = f" (declared by {source.words})"
-        raise InvalidRequest([FieldError(error.field, error.rule + where) for error in errors])
-    if rule := memory_problem(algorithm, hyperparameters, environments, spec):
-        raise InvalidRequest([FieldError(source.field, f"with the spaces of {source.words}, {rule}")])
-
-
-def _check_lessons(spec: TrainingRunSpec, source: _Source, declared: Spec) -> None:
-    if errors := list(parameter_errors(spec.lessons, declared.parameters, source.words)):
-        raise InvalidRequest(errors)
 
 
 def _check_alike(answers: Iterable[tuple[str, Spec | None]]) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import os
 import secrets
 import time
+from functools import partial
 from typing import Any
 
 import grpc
@@ -30,6 +31,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from prometheus_client import CollectorRegistry
 
+from aisandbox_api.admission_checks import check_environment
 from aisandbox_api.backend import Backend
 from aisandbox_api.callers import Callers, check_exposures
 from aisandbox_api.default_environment import HostedAdapter
@@ -288,11 +290,13 @@ class Server:
         )
         store = RunStore(settings.models_dir, settings.checkpoint_dir)
         outputs = OutputFiles(store, settings.overwrite_outputs, asks=gate.asks)
+        self._relay = self._peers.relay(self._callers.admit_to_pool)
         self._training = TrainingServicer(
             self._backend,
             store,
             secrets.SystemRandom(),
             adapter_address,
+            check=partial(check_environment, pool_spec=self._relay.spec_of),
             rights=self._callers.rights,
             limits=OwnerLimits(settings.quotas),
             default_deadline_seconds=settings.default_deadline_seconds,
@@ -302,7 +306,6 @@ class Server:
         training = handlers(POLICY_TRAINER, self._training, gate)
         who = handlers(POLICY_TRAINER, WhoAmI(gate), gate)
         add_service(self._grpc, POLICY_TRAINER, {**training, **who, **self._policy_handlers()})
-        self._relay = self._peers.relay(self._callers.admit_to_pool)
         self._metrics.follow_simulators(self._relay)
         pools = VisibleSimulators(self._relay, self._callers.rights)
         progress = ProgressServicer(self._backend, self._metrics, gate.audit, outputs)

@@ -1,13 +1,17 @@
 """Checks of what a run is to start from, or to learn from: another run that fits it, and files that exist.
 
-Whether the spaces and the networks fit is known to the trainer, before its first step. Must not know backends.
+Whether the networks fit is known to the trainer, before its first step; spaces are compared where the environment has
+declared them. Must not know backends.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+import structlog
+from aisandbox.v1 import tensor_pb2
 from aisandbox_crds import (
     Demonstrations,
     FieldError,
@@ -20,10 +24,26 @@ from aisandbox_crds import (
     parse_hyperparameters,
     trained_algorithm,
 )
-from aisandbox_model_store import ModelStoreError, OutsideRoot, RunStore, find_file, find_published, open_regular
+from aisandbox_environment import Spec
+from aisandbox_model_store import (
+    ModelStoreError,
+    OutsideRoot,
+    RunStore,
+    StartingPoint,
+    find_file,
+    find_published,
+    open_regular,
+    read_regular,
+)
+from aisandbox_wire import WireError, same_form
+from google.protobuf import json_format
 
 from aisandbox_api.errors import InvalidRequest
 
+log = structlog.get_logger()
+
+_SPACES = {"observation_space": "observations", "action_space": "actions"}
+_LARGEST_LEARNER = 16 * 1024 * 1024
 _PARQUET = b"PAR1"
 """The first bytes of every Parquet file."""
 _DEMONSTRATIONS = "demonstrations.file"
@@ -76,12 +96,19 @@ def demonstrations_digest(store: RunStore, demonstrations: Demonstrations) -> st
     return found.digest
 
 
-def starting_digest(store: RunStore, start: StartFrom) -> str:
-    """The digest of what a run is to start from. Raises InvalidRequest if it is not there or damaged. Blocking."""
+def starting_digest(store: RunStore, start: StartFrom, declared: Spec | None = None) -> str:
+    """The digest of what a run is to start from. Blocking.
+
+    ``declared``: what the environment of the run declares, where that is known. Raises InvalidRequest if it is not
+    there, is damaged or was trained on other spaces.
+    """
     try:
         if start.zip:
             return find_file(store, start.zip, start.digest).digest
-        return find_published(store, start.run, start.model, start.checkpoint, start.digest).digest
+        found = find_published(store, start.run, start.model, start.checkpoint, start.digest)
+        if declared is not None and (difference := _difference(found, declared)):
+            raise InvalidRequest([FieldError("start_from.run", f"{found.name} does not fit: {difference}")])
+        return found.digest
     except FileNotFoundError as error:
         raise InvalidRequest([FieldError("start_from.zip", f"there is no file {start.zip!r} in MODELS_DIR")]) from error
     except OutsideRoot as error:
@@ -89,6 +116,29 @@ def starting_digest(store: RunStore, start: StartFrom) -> str:
     except ModelStoreError as error:
         field = "zip" if start.zip else "checkpoint" if start.checkpoint else "model" if start.model else "run"
         raise InvalidRequest([FieldError(f"start_from.{field}", str(error))]) from error
+
+
+def _difference(found: StartingPoint, declared: Spec) -> str:
+    """Which of its spaces has another form than the run's; "" if none has, or they are not known.
+
+    The trainer compares them too.
+    """
+    path = found.learner_path
+    if path is None:
+        return ""
+    try:
+        learner = json.loads(read_regular(path, _LARGEST_LEARNER))
+        theirs = [json_format.ParseDict(learner[name], tensor_pb2.Space()) for name in _SPACES]
+        for name, one, own in zip(_SPACES, theirs, (declared.observation_space, declared.action_space), strict=True):
+            if not same_form(one, own):
+                return f"its {_SPACES[name]} are {_text(one)}, and this run's are {_text(own)}"
+    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError, json_format.ParseError, WireError):
+        log.info("the spaces of what a run starts from are not known", path=found.relative)
+    return ""
+
+
+def _text(space: tensor_pb2.Space) -> str:
+    return json.dumps(json_format.MessageToDict(space), separators=(",", ":"))[:300]
 
 
 def _normalizes(spec: TrainingRunSpec) -> bool:

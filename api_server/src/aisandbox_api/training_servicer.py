@@ -26,6 +26,7 @@ from aisandbox_crds import (
     TrainingRun,
     TrainingRunSpec,
 )
+from aisandbox_environment import Spec
 from aisandbox_model_store import RunStore
 
 from aisandbox_api.admission_checks import check_environment, check_output
@@ -92,7 +93,7 @@ class TrainingServicer:
         store: RunStore,
         random: Random,
         adapter_address: str | None = None,
-        check: Callable[[TrainingRunSpec], Awaitable[None]] = check_environment,
+        check: Callable[[TrainingRunSpec], Awaitable[Spec | None]] = check_environment,
         rights: RunRights | None = None,
         limits: OwnerLimits | None = None,
         default_deadline_seconds: int = 0,
@@ -222,8 +223,8 @@ class TrainingServicer:
     async def _create(self, run: TrainingRun, start: _Start) -> TrainingRun:
         check_environment_module(run.spec, self._modules)
         environment = environment_to_train(run, self._adapter_address)
-        await self._check(replace(run.spec, environment=environment))
-        run = await self._with_digests(run)
+        declared = await self._check(replace(run.spec, environment=environment))
+        run = await self._with_digests(run, declared)
         if run.spec.model_output_path:
             async with self._accepting:  # of two runs for one file, the second must see the first
                 others = await self._backend.list()
@@ -272,11 +273,11 @@ class TrainingServicer:
             for writer in dict.fromkeys(name for file in files for name in writers_of(file, runs)):
                 await self._rights.run(Right.MODEL, writer, peer)
 
-    async def _with_digests(self, run: TrainingRun) -> TrainingRun:
+    async def _with_digests(self, run: TrainingRun, declared: Spec | None) -> TrainingRun:
         """The run with the digests of what it starts and learns from. Raises InvalidRequest."""
         start, demonstrations = run.spec.start_from, run.spec.demonstrations
         if start is not None:
-            start = replace(start, digest=await asyncio.to_thread(starting_digest, self._store, start))
+            start = replace(start, digest=await asyncio.to_thread(starting_digest, self._store, start, declared))
         if demonstrations is not None:
             digest = await asyncio.to_thread(demonstrations_digest, self._store, demonstrations)
             demonstrations = replace(demonstrations, digest=digest)

@@ -22,6 +22,7 @@ from aisandbox_crds.effective_values import (
     effective_environments,
     effective_evaluation_interval,
     effective_pool_range,
+    known_environments,
     seed_of,
 )
 from aisandbox_crds.errors import CrdError, FieldError, InvalidRun
@@ -225,6 +226,7 @@ __all__ = [
     "is_older",
     "is_run_name",
     "is_training",
+    "known_environments",
     "later_time",
     "masks_problem",
     "memory_need",

@@ -5,11 +5,11 @@ Owns the restart of environments whose episode ended (same-step autoreset). Must
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from aisandbox_wire import Array, Leaf, cast_exactly
+from aisandbox_wire import MASKS_METHOD, Array, Leaf, cast_exactly
 
 from aisandbox_environment.adapters import ExternalEnvAdapter, Observation
 from aisandbox_environment.errors import InvalidOptions
@@ -74,7 +74,7 @@ class AdapterBatch:
         """See SimulationBatch."""
         for i in range(len(self._adapters)):
             self._buffers.put(i, self._reset(i, seeds[i] if seeds else None))
-        return ResetResult(self._buffers.arrays)
+        return ResetResult(self._buffers.arrays, self._masks())
 
     def step(self, actions: Array) -> StepResult:
         """See SimulationBatch."""
@@ -97,12 +97,18 @@ class AdapterBatch:
             self._truncated,
             np.array(ended, np.intp) if ended else NO_EPISODE_ENDED,
             self._buffers.stack(finals),
+            self._masks(),
         )
 
     def close(self) -> None:
         """See SimulationBatch."""
         for adapter in self._adapters:
             adapter.close()
+
+    def _masks(self) -> Array | None:
+        if not self.spec.action_masks:
+            return None
+        return read_masks(self.spec, (getattr(adapter, MASKS_METHOD) for adapter in self._adapters))
 
     def _reset(self, environment: int, seed: int | None) -> Observation:
         return reset_adapter(self._adapters[environment], seed, self._parameters[environment])
@@ -116,6 +122,15 @@ def reset_adapter(
         return adapter.reset(seed)
     first: Observation = adapter.reset(seed, parameters=dict(parameters))  # type: ignore[call-arg]
     return first
+
+
+def read_masks(spec: Spec, methods: Iterable[Callable[[], Any]]) -> Array:
+    """What environments allow now, bool [N, mask_width], by their methods ``action_masks``.
+
+    Raises InvalidValue, with the number of the environment, for what is no mask of the actions.
+    """
+    layout = spec.mask_layout
+    return np.stack([layout.read(mask(), f"{MASKS_METHOD}() of environment {i}") for i, mask in enumerate(methods)])
 
 
 class ObservationBuffers:
@@ -164,6 +179,7 @@ def _spec(adapter: ExternalEnvAdapter) -> Spec:
     return make_spec(
         adapter.observation_space,
         adapter.action_space,
+        action_masks=hasattr(adapter, MASKS_METHOD),
         max_episode_steps=getattr(adapter, "max_episode_steps", 0),
         parameters=getattr(adapter, "parameters", ()),
     )

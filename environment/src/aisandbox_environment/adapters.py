@@ -35,8 +35,13 @@ class ExternalEnvAdapter(Protocol):
     choose for episodes; read once, with the spaces. Once a client has chosen, each reset gets them:
     ``reset(seed, parameters={"distance": 3.0})``, every parameter by its name, checked. Before, it has the defaults.
 
-    Action masks, episode metrics and options are not part of this interface: implement
-    :class:`~aisandbox_environment.Simulation` for these.
+    Optional member: ``action_masks()``, which actions are allowed now, as Gymnasium's environments have it: 0 and 1, or
+    bools, for each choice of each dimension (StepReply.action_masks has the layout). With it the environment declares
+    masks, of Discrete, MultiDiscrete and MultiBinary actions; it is called after each reset and each step. A mask of
+    another length or with other values ends the session, as an exception does; one that allows nothing, the run.
+
+    Episode metrics and options are not part of this interface: implement :class:`~aisandbox_environment.Simulation` for
+    these.
 
     An exception from ``reset`` or ``step`` is logged and ends the session with INTERNAL, which its client sees as
     SimulationFailed; a trainer then opens a new session and begins new episodes.

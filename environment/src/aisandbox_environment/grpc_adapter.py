@@ -5,7 +5,7 @@ A session's batch of environments is faster for training. Must not know how a se
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class GrpcExternalEnvAdapter:
             address, 1, options, run_id=run_id, evaluation=evaluation, timeouts=timeouts
         )
         self._next_observation: Observation | None = None
+        self._mask: Array | None = None
         self._ended = False
         self._given: dict[str, ParameterValue] | None = None
 
@@ -60,6 +61,18 @@ class GrpcExternalEnvAdapter:
         """What may be chosen for an episode."""
         return self._session.spec.parameters
 
+    @property
+    def action_masks(self) -> Callable[[], Array]:
+        """Which actions are allowed now, bool [mask_width]; a simulator without masks gives no such member."""
+        if not self._session.spec.action_masks:
+            raise AttributeError("action_masks: the simulator declares none")
+        return self._current_mask
+
+    def _current_mask(self) -> Array:
+        if self._mask is None:
+            raise RuntimeError("there is no mask before a reset")
+        return self._mask
+
     def reset(self, seed: int | None = None, parameters: EpisodeParameters | None = None) -> Observation:
         """Start an episode; returns its first observation.
 
@@ -71,9 +84,10 @@ class GrpcExternalEnvAdapter:
         if seed is None and begun is not None and not changed:
             return begun
         values = None if parameters is None else {0: parameters}
-        observations = self._session.reset(None if seed is None else [seed], values).observations
+        result = self._session.reset(None if seed is None else [seed], values)
         self._given = self._given if parameters is None else dict(parameters)
-        return self._first(observations)
+        self._mask = None if result.action_masks is None else np.array(result.action_masks[0])
+        return self._first(result.observations)
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Take one step; returns observation, reward, terminated, truncated, info.
@@ -86,7 +100,7 @@ class GrpcExternalEnvAdapter:
         result = self._session.step(np.asarray(action)[np.newaxis])
         info: dict[str, Any] = {}
         if result.action_masks is not None:
-            info["action_mask"] = result.action_masks[0]
+            self._mask = info["action_mask"] = np.array(result.action_masks[0])
         if result.episode_metrics:
             info["episode_metrics"] = dict(result.episode_metrics[0].values)
         observations = result.observations

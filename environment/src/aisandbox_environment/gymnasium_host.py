@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 from aisandbox_wire import MASKS_METHOD, Array, WireError, space_to_proto
 
-from aisandbox_environment.adapter_host import ObservationBuffers, copied
+from aisandbox_environment.adapter_host import ObservationBuffers, copied, read_masks
 from aisandbox_environment.errors import InvalidOptions
 from aisandbox_environment.parameters import Parameter, ParameterValue, parameters_from_metadata
 from aisandbox_environment.server import EnvironmentServer, create_environment_server
@@ -96,7 +96,6 @@ class GymnasiumBatch:
         self.spec = _spec(environments[0])
         self._environments = environments
         self._convert = _converter(environments[0].action_space)
-        self._mask_layout = self.spec.mask_layout
         n = len(environments)
         self._buffers = ObservationBuffers(self.spec, n)
         self._rewards: list[SupportsFloat] = [0.0] * n
@@ -152,11 +151,7 @@ class GymnasiumBatch:
         """What the environments allow now, [N, mask_width]; None if they have no masks."""
         if not self.spec.action_masks:
             return None
-        rows = [
-            self._mask_layout.read(environment.get_wrapper_attr(MASKS_METHOD)(), f"{MASKS_METHOD}() of environment {i}")
-            for i, environment in enumerate(self._environments)
-        ]
-        return np.stack(rows)
+        return read_masks(self.spec, (each.get_wrapper_attr(MASKS_METHOD) for each in self._environments))
 
 
 def host_gymnasium(

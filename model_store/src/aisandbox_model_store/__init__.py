@@ -34,11 +34,12 @@ from aisandbox_model_store.run_folder import RunFolder
 from aisandbox_model_store.run_store import RunStore
 from aisandbox_model_store.selection import ModelSelector, Pointer, parse_selector
 from aisandbox_model_store.signatures import CheckpointKey, is_signed
-from aisandbox_model_store.starting_points import StartingPoint, file_digest, find_file, find_published
+from aisandbox_model_store.starting_points import LEARNER_FILE, StartingPoint, file_digest, find_file, find_published
 from aisandbox_model_store.writer import Writer
 
 __all__ = [
     "CHECKPOINT_ZIP",
+    "LEARNER_FILE",
     "MANIFEST_FILE",
     "RUNS_FOLDER",
     "RUN_ID_REQUIRED",

@@ -16,6 +16,9 @@ from aisandbox_model_store.manifest import check_names, entry_of
 from aisandbox_model_store.run_folder import RunFolder
 from aisandbox_model_store.run_store import RunStore
 
+LEARNER_FILE = "learner.json"
+"""Beside weights, and in a checkpoint: algorithm, policy, observation_space, action_space (in protobuf's JSON)."""
+
 
 @dataclass(frozen=True, slots=True)
 class StartingPoint:
@@ -31,6 +34,17 @@ class StartingPoint:
     digest: str
     run: RunFolder | None = None
     published: Published | None = None
+
+    @property
+    def learner_path(self) -> Path | None:
+        """Its LEARNER_FILE, which those of earlier versions lack; None for a file of users.
+
+        Raises ModelNotFound, Damaged.
+        """
+        if self.run is None or self.published is None:
+            return None
+        is_model = self.published.manifest.kind != "checkpoint"
+        return (self.run.weights_of(self.published) if is_model else self.published).path / LEARNER_FILE
 
 
 def find_published(store: RunStore, run_id: str, model: str, checkpoint: str, digest: str = "") -> StartingPoint:

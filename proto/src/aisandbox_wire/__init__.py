@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         distinct_bounds,
         has_bounds,
         leaves,
+        same_form,
     )
     from aisandbox_wire.tensors import WIRE_DTYPES, Array, data_type, decode_tensor, encode_tensor, numpy_dtype
     from aisandbox_wire.wire_format import read_fields
@@ -54,7 +55,7 @@ _NAMES = {
     "space_builders": ("box", "dict_space", "discrete", "multi_binary", "multi_discrete"),
     "spaces": (
         *("MOST_SPACE_ELEMENTS", "NO_BOUND", "Leaf"),
-        *("all_finite", "cast_exactly", "distinct_bounds", "has_bounds", "leaves"),
+        *("all_finite", "cast_exactly", "distinct_bounds", "has_bounds", "leaves", "same_form"),
     ),
     "tensors": ("WIRE_DTYPES", "Array", "data_type", "decode_tensor", "encode_tensor", "numpy_dtype"),
     "wire_format": ("read_fields",),
@@ -102,6 +103,7 @@ __all__ = [
     "parse_bounded",
     "read_fields",
     "run_of_health_service",
+    "same_form",
     "set_names",
     "space_from_proto",
     "space_to_proto",

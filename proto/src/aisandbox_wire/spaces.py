@@ -199,6 +199,22 @@ def leaves(space: pb.Space, field: str = "space") -> tuple[Leaf, ...]:
     return tuple(found.values())
 
 
+def same_form(one: pb.Space, other: pb.Space) -> bool:
+    """Whether networks for one of the spaces fit the other: bounds, names and the order of a Dict's entries may differ.
+
+    Raises InvalidSpace.
+    """
+    return _form(one) == _form(other)
+
+
+def _form(space: pb.Space) -> list[tuple[object, ...]]:
+    found: list[tuple[object, ...]] = []
+    for leaf in leaves(space):
+        counts = () if leaf.nvec is None else tuple(leaf.nvec.tolist())
+        found.append((leaf.key, leaf.kind, leaf.dtype.str, leaf.shape, leaf.n, leaf.start, counts))
+    return sorted(found, key=lambda form: str(form[0]))
+
+
 def _leaf(key: str, space: pb.Space, field: str) -> Leaf:
     match space.WhichOneof("kind"):
         case "box":

@@ -74,7 +74,7 @@ sealed class World : IEnvironment
             "scalar" => spec.Observation(Space.Box()).Action(Space.Box(ElementType.Float64).Between(-1, 1)),
             "discrete" => spec.Observation(Space.Discrete(5, -2)).Action(Space.Discrete(4, 3)).ActionMasks(),
             "multi_discrete" => spec.Observation(Space.MultiDiscrete(3, 4)).Action(Space.MultiDiscrete(2, 3)).ActionMasks(),
-            "multi_binary" => spec.Observation(Space.MultiBinary(3)).Action(Space.MultiBinary(2)),
+            "multi_binary" => spec.Observation(Space.MultiBinary(3)).Action(Space.MultiBinary(2)).ActionMasks(),
             "image" => spec.Observation(Space.Box(ElementType.UInt8, 40, 40, 3).Between(0, 255)).Action(Space.Discrete(2)),
             "integers" => spec.Observation(Space.Box(ElementType.Int16, 2).Between(-5, 5)).Action(Space.Discrete(2)),
             "dict" => spec.Observation("pose", Space.Box(2)).Observation("gear", Space.Discrete(3)).Observation("keys", Space.MultiBinary(2))
@@ -123,5 +123,7 @@ sealed class World : IEnvironment
             mask.Forbid(6);
         if (kind == "multi_discrete" && state > 0.3)
             mask.Forbid(dimension: 1, value: 2);
+        if (kind == "multi_binary" && state > 0.3)
+            mask.Forbid(dimension: 0, value: 1);
     }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,11 @@ from aisandbox_api.errors import InvalidRequest
 from aisandbox_api.source_checks import check_source, demonstrations_digest, starting_digest
 from aisandbox_crds.spec import Algorithm, Demonstrations, StartFrom, TakenPart, TrainingRunSpec
 from aisandbox_crds.trainingrun import TrainingRun
-from aisandbox_model_store import Published, RunStore, file_digest
+from aisandbox_environment import FakeExternalEnvAdapter
+from aisandbox_environment.spec import make_spec
+from aisandbox_model_store import LEARNER_FILE, Published, RunStore, file_digest
+from aisandbox_wire import box, discrete
+from google.protobuf.json_format import MessageToDict
 
 SPEC = TrainingRunSpec(Algorithm.PPO, 100, start_from=StartFrom("first"))
 
@@ -123,3 +128,24 @@ def test_file_of_demonstrations_is_one_in_the_volume(
     text = refused(demonstrations_digest, store, demonstrations)
     assert text.startswith("demonstrations.file: ")
     assert message in text
+
+
+def test_source_of_other_spaces_is_refused_where_both_are_known(store: RunStore, model: Published) -> None:
+    run = store.run("first")
+    world = FakeExternalEnvAdapter()
+    spaces = {
+        "observation_space": MessageToDict(world.observation_space),
+        "action_space": MessageToDict(world.action_space),
+    }
+    newest = run.claim(None).publish_model(300, {"policy.onnx": b"newest"})
+    run.claim(None).publish_weights(newest, {"weights.npz": b"3", LEARNER_FILE: json.dumps(spaces).encode()})
+    start = StartFrom("first", "step:300")
+    same = make_spec(box([1], -9, 9), discrete(2))
+    assert starting_digest(store, start, same) == newest.digest, "bounds and names may differ"
+    assert starting_digest(store, StartFrom("first", "step:200"), same) == model.digest, "its spaces are not recorded"
+    text = refused(starting_digest, store, start, make_spec(box([2]), discrete(2)))
+    assert text.startswith(
+        "start_from.run: the model models/300 of the run 'first' does not fit: its observations are "
+    )
+    assert "and this run's are" in text
+    assert "its actions are" in refused(starting_digest, store, start, make_spec(box([1]), discrete(3)))

@@ -10,6 +10,9 @@ from aisandbox.v1 import tensor_pb2 as pb
 from aisandbox_environment.adapter_host import AdapterSimulation
 from aisandbox_environment.adapters import ExternalEnvAdapter, FakeExternalEnvAdapter
 from aisandbox_environment.errors import InvalidOptions
+from aisandbox_environment.grpc_adapter import GrpcExternalEnvAdapter
+from aisandbox_environment.server import create_environment_server
+from aisandbox_wire import InvalidValue
 
 LEFT, RIGHT = np.int64(0), np.int64(1)
 
@@ -136,3 +139,65 @@ def test_adapters_made_so_far_are_closed_when_one_cannot_be_made() -> None:
     with pytest.raises(RuntimeError, match="no more"):
         simulation.make(4, {})
     assert Countdown.open == 0
+
+
+class Switches:
+    """Two bits; the second may not be 1 once the first has been."""
+
+    observation_space = pb.Space(box=pb.Box(dtype=pb.DATA_TYPE_FLOAT32, shape=[1]))
+    action_space = pb.Space(multi_binary=pb.MultiBinary(n=2))
+
+    def __init__(self, wrong: Any = None) -> None:
+        self._wrong = wrong
+        self._locked = False
+
+    def reset(self, seed: int | None = None) -> Any:
+        self._locked = False
+        return np.zeros(1, np.float32)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._locked = bool(action[0]) or self._locked
+        return np.ones(1, np.float32), 0.0, False, False, {}
+
+    def action_masks(self) -> Any:
+        return self._wrong or [1, 1, 1, not self._locked]
+
+    def close(self) -> None: ...
+
+
+def test_adapter_with_masks_declares_them_and_says_them_after_each_reset_and_step() -> None:
+    batch = AdapterSimulation(Switches).make(2, {})
+    assert batch.spec.action_masks
+    assert not AdapterSimulation(FakeExternalEnvAdapter).spec.action_masks
+    first = batch.reset(None).action_masks
+    assert first is not None
+    assert first.tolist() == [[True] * 4] * 2
+    then = batch.step(np.array([[0, 1], [1, 0]], np.int8)).action_masks
+    assert then is not None
+    assert then.tolist() == [[True] * 4, [True, True, True, False]]
+
+
+def test_adapter_with_a_wrong_mask_is_named() -> None:
+    batch = AdapterSimulation(lambda: Switches(wrong=[1, 1, 1])).make(1, {})
+    with pytest.raises(InvalidValue, match=r"action_masks\(\) of environment 0: has 3 values"):
+        batch.reset(None)
+
+
+def test_remote_adapter_has_the_masks_of_its_simulator() -> None:
+    with create_environment_server(AdapterSimulation(Switches)) as server:
+        adapter = GrpcExternalEnvAdapter(server.address)
+        assert AdapterSimulation(lambda: adapter).spec.action_masks
+        adapter = GrpcExternalEnvAdapter(server.address)
+        with pytest.raises(RuntimeError, match="no mask before a reset"):
+            adapter.action_masks()
+        adapter.reset()
+        assert adapter.action_masks().all()
+        adapter.step(np.array([1, 0], np.int8))
+        assert adapter.action_masks().tolist() == [True, True, True, False]
+        adapter.reset(seed=1)
+        assert adapter.action_masks().all()
+        adapter.close()
+    with create_environment_server(AdapterSimulation(FakeExternalEnvAdapter)) as server:
+        adapter = GrpcExternalEnvAdapter(server.address)
+        assert not hasattr(adapter, "action_masks")
+        adapter.close()

@@ -12,7 +12,7 @@ import pytest
 from aisandbox_wire.errors import InvalidSpace
 from aisandbox_wire.gymnasium_spaces import join, names_of, space_from_proto, space_to_proto, split
 from aisandbox_wire.space_builders import box, dict_space, discrete, multi_binary, multi_discrete
-from aisandbox_wire.spaces import leaves
+from aisandbox_wire.spaces import leaves, same_form
 from gymnasium import spaces
 
 SPACES: list[gym.Space[Any]] = [
@@ -34,6 +34,7 @@ SPACES: list[gym.Space[Any]] = [
 def test_space_survives_the_wire(space: gym.Space[Any]) -> None:
     back = space_from_proto(space_to_proto(space))
     assert back == space
+    assert same_form(space_to_proto(back), space_to_proto(space))
     if isinstance(space, spaces.Dict):
         assert isinstance(back, spaces.Dict)
         assert list(back.spaces) == list(space.spaces)

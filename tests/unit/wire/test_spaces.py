@@ -11,7 +11,7 @@ import pytest
 from aisandbox.v1 import tensor_pb2 as pb
 from aisandbox_wire.errors import InvalidSpace, InvalidValue
 from aisandbox_wire.space_builders import box, discrete, multi_binary, multi_discrete
-from aisandbox_wire.spaces import all_finite, leaves
+from aisandbox_wire.spaces import all_finite, leaves, same_form
 
 F32 = pb.DATA_TYPE_FLOAT32
 BOX = pb.Space(box=pb.Box(dtype=F32, shape=[2], low=[-1], high=[1, 2]))
@@ -22,6 +22,27 @@ BITS = pb.Space(multi_binary=pb.MultiBinary(n=2))
 
 def named(**spaces: pb.Space) -> pb.Space:
     return pb.Space(dict=pb.DictSpace(entries=[pb.DictEntry(key=key, space=space) for key, space in spaces.items()]))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (BOX, box([2], -9, 9, names=["x", "y"]), True),
+        (BOX, box([3]), False),
+        (BOX, box([2], dtype="float64"), False),
+        (DISCRETE, discrete(3, start=-1, names=["a", "b", "c"]), True),
+        (DISCRETE, discrete(3), False),
+        (DISCRETE, MULTI, False),
+        (MULTI, multi_discrete([3, 2]), False),
+        (BITS, multi_binary(2), True),
+        (BITS, multi_binary(3), False),
+        (named(a=BOX, b=BITS), named(b=BITS, a=BOX), True),
+        (named(a=BOX, b=BITS), named(a=BOX, c=BITS), False),
+        (named(a=BOX), BOX, False),
+    ],
+)
+def test_spaces_of_the_same_form_differ_in_bounds_and_names_at_most(one: pb.Space, other: pb.Space, same: bool) -> None:
+    assert same_form(one, other) == same
 
 
 def test_box_has_one_leaf_with_its_bounds() -> None:

@@ -51,18 +51,27 @@ public sealed class ActStream : IAsyncDisposable
         _deadlines = connection.Time.CreateTimer(static state => ((ActStream)state!).FailOverdue(), this, interval, interval);
     }
 
-    /// <summary>The policy's action for one observation, as of <see cref="TrainingRunHandle.ActAsync"/>.</summary>
+    /// <summary>The policy's action for one observation, as of the calls of <see cref="TrainingRunHandle"/>.</summary>
     /// <param name="observation">Is copied before the method returns.</param>
     /// <param name="cancellationToken">Ends the wait for the action.</param>
     /// <exception cref="AISandboxException">This observation was refused, or not answered in time. The stream stays usable.</exception>
-    public Task<PolicyAction> ActAsync(ReadOnlyMemory<float> observation, CancellationToken cancellationToken = default)
+    public Task<PolicyAction> ActAsync(ReadOnlyMemory<float> observation, CancellationToken cancellationToken = default) =>
+        ActAsync(observation, default(ReadOnlyMemory<byte>), cancellationToken);
+
+    /// <summary>The action of a policy that was trained with action masks for one observation.</summary>
+    /// <param name="observation">Is copied before the method returns.</param>
+    /// <param name="actionMask">Which actions are allowed, as of the calls of <see cref="TrainingRunHandle"/>; is copied too. Empty: all are.</param>
+    /// <param name="cancellationToken">Ends the wait for the action.</param>
+    /// <exception cref="ArgumentException">A byte of the mask is neither 0 nor 1.</exception>
+    /// <exception cref="AISandboxException">This observation or its mask was refused, or not answered in time. The stream stays usable.</exception>
+    public Task<PolicyAction> ActAsync(ReadOnlyMemory<float> observation, ReadOnlyMemory<byte> actionMask, CancellationToken cancellationToken = default)
     {
         if (cancellationToken.IsCancellationRequested)
         {
             return Task.FromCanceled<PolicyAction>(cancellationToken);
         }
 
-        var pending = new PendingAction(ActRequests.Make(observation.Span), _connection.Time.GetTimestamp());
+        var pending = new PendingAction(ActRequests.Make(observation.Span, actionMask.Span), _connection.Time.GetTimestamp());
         if (cancellationToken.CanBeCanceled)
         {
             pending.CancelWith(cancellationToken);

@@ -33,6 +33,12 @@ public sealed record Training
     /// <summary>What ends the run before <see cref="TotalTimesteps"/>, with its best model as the final one. Null: nothing.</summary>
     public StopRules? StopWhen { get; init; }
 
+    /// <summary>
+    /// Parameters of the environment that change as the policy learns: at most 32 lessons, one after the other. Empty: the environment's
+    /// defaults.
+    /// </summary>
+    public IReadOnlyList<Lesson> Lessons { get; init; } = Array.Empty<Lesson>();
+
     /// <summary>The trainer's machine on Kubernetes; null: what the cluster's operator is configured with.</summary>
     public Placement? Placement { get; init; }
 
@@ -89,6 +95,7 @@ public sealed record Training
             request.StopWhen = StopWhen.ToMessage();
         }
 
+        request.Lessons.AddRange(Lessons.Select(lesson => lesson.ToMessage()));
         if (Placement is not null)
         {
             request.Placement = Placement.ToMessage();

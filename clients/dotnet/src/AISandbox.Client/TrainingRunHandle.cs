@@ -50,15 +50,34 @@ public sealed partial class TrainingRunHandle
     public Task<PolicyAction> ActAsync(
         ReadOnlyMemory<float> observation, ModelSelector model = default, bool stochastic = false, CancellationToken cancellationToken = default)
     {
-        var request = ActRequests.Make(observation.Span);
-        (request.RunId, request.Model, request.Stochastic) = (Name, model.ToString(), stochastic);
-        return AISandboxTelemetry.ActDuration.Enabled
-            ? MeasureAsync(request, cancellationToken)
-            : _connection.CallAsync(Methods.Act, request, Name, cancellationToken);
+        return ActAsync(ActRequests.Make(observation.Span), model, stochastic, cancellationToken);
+    }
+
+    /// <summary>The action of a policy that was trained with action masks for one observation; what the mask forbids is never chosen.</summary>
+    /// <param name="observation">As without a mask.</param>
+    /// <param name="actionMask">
+    /// Which actions are allowed: a byte, 0 or 1, for each choice of each dimension of the action space, as
+    /// <c>context.Mask</c> of a simulation has them; of a MultiBinary two for each bit. Empty: all are.
+    /// </param>
+    /// <param name="model">Which model answers.</param>
+    /// <param name="stochastic">Whether the action is sampled from the policy's distribution, or its mode.</param>
+    /// <param name="cancellationToken">Ends the call.</param>
+    /// <exception cref="ArgumentException">A byte of the mask is neither 0 nor 1.</exception>
+    /// <exception cref="AISandboxException">
+    /// The mask has another length or allows nothing, or the policy takes none; the field is <c>action_mask</c>.
+    /// </exception>
+    public Task<PolicyAction> ActAsync(
+        ReadOnlyMemory<float> observation,
+        ReadOnlyMemory<byte> actionMask,
+        ModelSelector model = default,
+        bool stochastic = false,
+        CancellationToken cancellationToken = default)
+    {
+        return ActAsync(ActRequests.Make(observation.Span, actionMask.Span), model, stochastic, cancellationToken);
     }
 
     /// <summary>The action of a policy with memory for one observation of an episode.</summary>
-    /// <param name="observation">As of <see cref="ActAsync"/>.</param>
+    /// <param name="observation">As of <see cref="ActAsync(ReadOnlyMemory{float}, ModelSelector, bool, CancellationToken)"/>.</param>
     /// <param name="state">
     /// <see cref="PolicyAction.State"/> of the observation before in the same episode; empty for the first one. The model that gave
     /// it answers, also where <paramref name="model"/> names a newer one by now.
@@ -74,15 +93,12 @@ public sealed partial class TrainingRunHandle
         CancellationToken cancellationToken = default)
     {
         var request = ActRequests.Make(observation.Span);
-        (request.RunId, request.Model, request.Stochastic) = (Name, model.ToString(), stochastic);
         (request.State, request.EpisodeStart) = (ByteString.CopyFrom(state.Span), state.IsEmpty);
-        return AISandboxTelemetry.ActDuration.Enabled
-            ? MeasureAsync(request, cancellationToken)
-            : _connection.CallAsync(Methods.Act, request, Name, cancellationToken);
+        return ActAsync(request, model, stochastic, cancellationToken);
     }
 
     /// <summary>The policy's actions for many observations.</summary>
-    /// <param name="observations">The observations one after another, each as for <see cref="ActAsync"/>.</param>
+    /// <param name="observations">The observations one after another, each as for one.</param>
     /// <param name="count">How many there are.</param>
     /// <param name="model">Which model answers, one for all.</param>
     /// <param name="stochastic">Whether actions are sampled from the policy's distribution, or its modes.</param>
@@ -90,10 +106,40 @@ public sealed partial class TrainingRunHandle
     /// <exception cref="ArgumentException">The number of numbers is not <paramref name="count"/> times that of an observation.</exception>
     public Task<ActionBatch> ActBatchAsync(
         ReadOnlyMemory<float> observations, int count, ModelSelector model = default, bool stochastic = false, CancellationToken cancellationToken = default) =>
-        ActRowsAsync(observations, count, null, model, stochastic, cancellationToken);
+        ActRowsAsync(observations, count, new V1.ActBatchRequest(), model, stochastic, cancellationToken);
+
+    /// <summary>The actions of a policy that was trained with action masks for many observations.</summary>
+    /// <param name="observations">The observations one after another, each as for one.</param>
+    /// <param name="count">How many there are.</param>
+    /// <param name="actionMasks">
+    /// The masks one after another, one for each observation, each as of
+    /// <see cref="ActAsync(ReadOnlyMemory{float}, ReadOnlyMemory{byte}, ModelSelector, bool, CancellationToken)"/>. Empty: all actions
+    /// are allowed.
+    /// </param>
+    /// <param name="model">Which model answers, one for all.</param>
+    /// <param name="stochastic">Whether actions are sampled from the policy's distribution, or its modes.</param>
+    /// <param name="cancellationToken">Ends the call.</param>
+    /// <exception cref="ArgumentException">
+    /// The number of numbers is not <paramref name="count"/> times that of an observation, the masks are not as many, or a byte of them is
+    /// neither 0 nor 1.
+    /// </exception>
+    /// <exception cref="AISandboxException">
+    /// The masks have another length or one allows nothing, or the policy takes none; the field is <c>action_masks</c>.
+    /// </exception>
+    public Task<ActionBatch> ActBatchAsync(
+        ReadOnlyMemory<float> observations,
+        int count,
+        ReadOnlyMemory<byte> actionMasks,
+        ModelSelector model = default,
+        bool stochastic = false,
+        CancellationToken cancellationToken = default)
+    {
+        var request = new V1.ActBatchRequest { ActionMasks = Masks.ToTensor(actionMasks.Span, count) };
+        return ActRowsAsync(observations, count, request, model, stochastic, cancellationToken);
+    }
 
     /// <summary>The actions of a policy with memory for an observation of each of many episodes.</summary>
-    /// <param name="observations">The observations one after another, each as for <see cref="ActAsync"/>.</param>
+    /// <param name="observations">The observations one after another, each as for one.</param>
     /// <param name="states">
     /// One for each observation, as of <see cref="ActInEpisodeAsync"/>; see <see cref="ActionBatch.States"/>. All that are not empty
     /// must be of one model.
@@ -107,13 +153,30 @@ public sealed partial class TrainingRunHandle
         IReadOnlyList<ReadOnlyMemory<byte>> states,
         ModelSelector model = default,
         bool stochastic = false,
-        CancellationToken cancellationToken = default) =>
-        ActRowsAsync(observations, states.Count, states, model, stochastic, cancellationToken);
+        CancellationToken cancellationToken = default)
+    {
+        var request = new V1.ActBatchRequest();
+        foreach (var state in states)
+        {
+            request.State.Add(ByteString.CopyFrom(state.Span));
+            request.EpisodeStart.Add(state.IsEmpty);
+        }
+
+        return ActRowsAsync(observations, states.Count, request, model, stochastic, cancellationToken);
+    }
+
+    private Task<PolicyAction> ActAsync(V1.ActRequest request, ModelSelector model, bool stochastic, CancellationToken cancellationToken)
+    {
+        (request.RunId, request.Model, request.Stochastic) = (Name, model.ToString(), stochastic);
+        return AISandboxTelemetry.ActDuration.Enabled
+            ? MeasureAsync(request, cancellationToken)
+            : _connection.CallAsync(Methods.Act, request, Name, cancellationToken);
+    }
 
     private async Task<ActionBatch> ActRowsAsync(
         ReadOnlyMemory<float> observations,
         int count,
-        IReadOnlyList<ReadOnlyMemory<byte>>? states,
+        V1.ActBatchRequest request,
         ModelSelector model,
         bool stochastic,
         CancellationToken cancellationToken)
@@ -122,14 +185,8 @@ public sealed partial class TrainingRunHandle
         var space = _observationSpace ??= (await _connection.CallAsync(
             Methods.Describe, new V1.DescribeModelRequest { RunId = Name, Model = model.ToString() }, Name, cancellationToken)
             .ConfigureAwait(false)).ObservationSpace;
-        var request = new V1.ActBatchRequest { RunId = Name, Model = model.ToString(), Stochastic = stochastic };
+        (request.RunId, request.Model, request.Stochastic) = (Name, model.ToString(), stochastic);
         request.Observations.AddRange(BatchMessages.ToTensors(observations, count, space));
-        foreach (var state in states ?? Array.Empty<ReadOnlyMemory<byte>>())
-        {
-            request.State.Add(ByteString.CopyFrom(state.Span));
-            request.EpisodeStart.Add(state.IsEmpty);
-        }
-
         return await _connection.CallAsync(Methods.ActBatch, request, Name, cancellationToken).ConfigureAwait(false);
     }
 

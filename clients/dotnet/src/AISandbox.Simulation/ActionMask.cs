@@ -4,7 +4,8 @@ namespace AISandbox.Simulation;
 
 /// <summary>
 /// Which actions are allowed next. At every reset and before every step all are allowed; at least one must remain (of a
-/// MultiDiscrete, one in each dimension). Throws <see cref="InvalidOperationException"/> if the spec declares no masks.
+/// MultiDiscrete and a MultiBinary, one value of each dimension). Throws <see cref="InvalidOperationException"/> if the spec declares
+/// no masks.
 /// </summary>
 public readonly ref struct ActionMask
 {
@@ -17,7 +18,10 @@ public readonly ref struct ActionMask
         this.row = row;
     }
 
-    /// <summary>One byte for each action, 0 or 1; for a MultiDiscrete those of all its dimensions, one after the other.</summary>
+    /// <summary>
+    /// One byte for each action, 0 or 1; for a MultiDiscrete those of all its dimensions, one after the other; for a MultiBinary two
+    /// for each bit: whether it may be 0, and whether it may be 1.
+    /// </summary>
     public Span<byte> AsSpan() => spec.HasActionMasks
         ? row
         : throw new InvalidOperationException("the spec declares no masks: add ActionMasks() to it");
@@ -28,7 +32,7 @@ public readonly ref struct ActionMask
     /// <summary>Forbids the member of an enum.</summary>
     public void Forbid<TEnum>(TEnum action) where TEnum : unmanaged, Enum => Forbid(EnumNumber.Of(action));
 
-    /// <summary>Forbids a value of one dimension of a MultiDiscrete.</summary>
+    /// <summary>Forbids a value of one dimension of a MultiDiscrete, or of one bit of a MultiBinary.</summary>
     public void Forbid(int dimension, int value) => Of(dimension, value) = 0;
 
     /// <summary>Allows a number of a Discrete.</summary>
@@ -37,7 +41,7 @@ public readonly ref struct ActionMask
     /// <summary>Allows the member of an enum.</summary>
     public void Allow<TEnum>(TEnum action) where TEnum : unmanaged, Enum => Allow(EnumNumber.Of(action));
 
-    /// <summary>Allows a value of one dimension of a MultiDiscrete.</summary>
+    /// <summary>Allows a value of one dimension of a MultiDiscrete, or of one bit of a MultiBinary.</summary>
     public void Allow(int dimension, int value) => Of(dimension, value) = 1;
 
     /// <summary>Forbids all; <c>Allow</c> then names those that are allowed.</summary>
@@ -46,17 +50,16 @@ public readonly ref struct ActionMask
     /// <summary>Whether a number of a Discrete is allowed.</summary>
     public bool IsAllowed(long action) => Of(action) == 1;
 
-    /// <summary>Whether a value of one dimension of a MultiDiscrete is allowed.</summary>
+    /// <summary>Whether a value of one dimension of a MultiDiscrete, or of one bit of a MultiBinary, is allowed.</summary>
     public bool IsAllowed(int dimension, int value) => Of(dimension, value) == 1;
 
     /// <summary>What is wrong with a mask, in words; null if nothing is.</summary>
     internal static string? Problem(EnvironmentSpec spec, ReadOnlySpan<byte> row)
     {
         var first = 0;
-        var dimensions = spec.ActionLeaf.Kind == LeafKind.Discrete ? 1 : spec.ActionLeaf.Counts.Length;
-        for (var dimension = 0; dimension < dimensions; dimension++)
+        for (var dimension = 0; dimension < spec.MaskCounts.Length; dimension++)
         {
-            var count = dimensions == 1 && spec.ActionLeaf.Kind == LeafKind.Discrete ? spec.MaskWidth : spec.ActionLeaf.Counts[dimension];
+            var count = spec.MaskCounts[dimension];
             var values = row.Slice(first, count);
             for (var i = 0; i < count; i++)
                 if (values[i] > 1)
@@ -82,8 +85,8 @@ public readonly ref struct ActionMask
     private ref byte Of(int dimension, int value)
     {
         var mask = AsSpan();
-        var counts = spec.ActionLeaf.Counts;
-        if (dimension < 0 || dimension >= counts.Length || value < 0 || value >= counts[dimension])
+        var counts = spec.MaskCounts;
+        if (spec.ActionLeaf.Kind == LeafKind.Discrete || dimension < 0 || dimension >= counts.Length || value < 0 || value >= counts[dimension])
             throw new ArgumentException($"action mask: there is no value {value} of dimension {dimension}");
         var first = 0;
         for (var i = 0; i < dimension; i++)

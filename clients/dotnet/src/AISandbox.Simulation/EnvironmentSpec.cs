@@ -22,8 +22,8 @@ public sealed class EnvironmentSpec
         ParameterDeclarations = builder.Parameters.ToArray();
         DefaultParameters = OptionDeclaration.Read(ParameterDeclarations, (Struct?)null, "parameter");
         StepsInParallel = builder.Parallel;
-        MaskWidth = !HasActionMasks ? 0
-            : ActionLeaf.Kind == LeafKind.Discrete ? checked((int)ActionLeaf.Count) : ActionLeaf.Counts.Sum();
+        MaskCounts = HasActionMasks ? ActionLeaf.MaskCounts() : [];
+        MaskWidth = MaskCounts.Sum();
         Message = ToMessage(builder);
     }
 
@@ -57,6 +57,9 @@ public sealed class EnvironmentSpec
     internal bool IsDict { get; }
 
     internal Leaf ActionLeaf { get; }
+
+    /// <summary>The number of choices of each dimension of a mask; none without masks.</summary>
+    internal int[] MaskCounts { get; }
 
     /// <summary>The number of bytes of one mask; 0 without masks.</summary>
     internal int MaskWidth { get; }

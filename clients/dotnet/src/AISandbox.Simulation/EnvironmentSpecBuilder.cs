@@ -74,7 +74,8 @@ public sealed class EnvironmentSpecBuilder
     public EnvironmentSpecBuilder Action<TEnum>() where TEnum : struct, Enum => Action(Space.Discrete<TEnum>());
 
     /// <summary>
-    /// Which actions are allowed changes from step to step: <c>context.Mask</c> says so. For Discrete and MultiDiscrete actions.
+    /// Which actions are allowed changes from step to step: <c>context.Mask</c> says so. For Discrete, MultiDiscrete and MultiBinary
+    /// actions.
     /// </summary>
     public EnvironmentSpecBuilder ActionMasks()
     {
@@ -169,8 +170,8 @@ public sealed class EnvironmentSpecBuilder
             throw new InvalidSpecException("observation: there is none; add Observation(Space.Box(4))");
         if (ActionSpace is null)
             throw new InvalidSpecException("action: there is none; add Action(Space.Discrete(2))");
-        if (Masks && ActionSpace.Kind is not (LeafKind.Discrete or LeafKind.MultiDiscrete))
-            throw new InvalidSpecException("ActionMasks: only Discrete and MultiDiscrete actions have masks");
+        if (Masks && ActionSpace.Kind == LeafKind.Box)
+            throw new InvalidSpecException("ActionMasks: only Discrete, MultiDiscrete and MultiBinary actions have masks");
         return new EnvironmentSpec(this);
     }
 

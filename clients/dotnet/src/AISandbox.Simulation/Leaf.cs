@@ -53,6 +53,15 @@ internal sealed class Leaf
 
     public int[] Counts { get; }
 
+    /// <summary>The number of choices of each dimension that a mask has; of a MultiBinary 2 for each bit. None for a box.</summary>
+    public int[] MaskCounts() => Kind switch
+    {
+        LeafKind.Discrete => [checked((int)Count)],
+        LeafKind.MultiDiscrete => Counts,
+        LeafKind.MultiBinary => Array.ConvertAll(new int[Size], _ => 2),
+        _ => [],
+    };
+
     public string[] Names { get; }
 
     /// <summary>The lower bound of element <paramref name="index"/> of a box.</summary>

@@ -45,6 +45,37 @@ public class ActStreamTests
     }
 
     [Fact]
+    public async Task Mask_is_sent_with_its_observation_also_again_after_a_loss()
+    {
+        var seen = new ConcurrentQueue<string>();
+        var streams = 0;
+        var service = new ScriptedService
+        {
+            OnStream = async (requests, replies, context) =>
+            {
+                var isLost = Interlocked.Increment(ref streams) == 1;
+                await foreach (var request in requests.ReadAllAsync(context.CancellationToken))
+                {
+                    seen.Enqueue(string.Join(' ', request.Request.ActionMask));
+                    if (isLost)
+                    {
+                        throw new RpcException(new Status(StatusCode.Unavailable, "the service is stopping"));
+                    }
+
+                    await replies.WriteAsync(new ActStreamResponse { Response = ScriptedService.Echo(request.Request) });
+                }
+            },
+        };
+        await using var server = await ScriptedServer.StartAsync(service);
+        using var client = server.Connect();
+        await using var stream = client.GetRun("run").OpenActStream();
+        await stream.ActAsync(new float[] { 1 }, new byte[] { 1, 0 }, TestContext.Current.CancellationToken);
+        await stream.ActAsync(new float[] { 1 }, TestContext.Current.CancellationToken);
+        Assert.Equal(["True False", "True False", ""], seen);
+        Assert.Throws<ArgumentException>(() => { _ = stream.ActAsync(new float[] { 1 }, new byte[] { 2 }, TestContext.Current.CancellationToken); });
+    }
+
+    [Fact]
     public async Task Refused_observation_is_an_error_of_its_own_and_the_stream_goes_on()
     {
         var service = new ScriptedService

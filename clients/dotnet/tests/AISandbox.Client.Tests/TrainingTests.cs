@@ -2,6 +2,7 @@ using System;
 using System.Collections.Generic;
 using System.Globalization;
 using System.Linq;
+using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Xunit;
 
@@ -109,6 +110,53 @@ public class TrainingTests
         var status = TrainingStatus.From(new V1.StatusResponse { EarlyStop = new V1.EarlyStop { Reason = "RewardReached", Message = "m" } });
         Assert.Equal(new EarlyStop("RewardReached", "m"), status.EarlyStop);
         Assert.Null(TrainingStatus.From(new V1.StatusResponse()).EarlyStop);
+    }
+
+    [Fact]
+    public void Lessons_are_sent_as_they_are_written()
+    {
+        var training = new Training
+        {
+            Experiment = "e",
+            TotalTimesteps = 1,
+            Lessons =
+            [
+                new Lesson
+                {
+                    Name = "near",
+                    Parameters = new Dictionary<string, LessonValue>
+                    {
+                        ["distance"] = LessonValue.Uniform(1, 5),
+                        ["wind"] = LessonValue.LogUniform(0.1, 10),
+                        ["ground"] = LessonValue.Choice("ice", 2, true),
+                    },
+                    Until = new LessonEnd { Reward = 0, OverEpisodes = 50, Episodes = 7, Timesteps = 9 },
+                },
+                new Lesson { Name = "all", Parameters = new Dictionary<string, LessonValue> { ["distance"] = 30, ["ground"] = "ice", ["fog"] = false } },
+            ],
+        };
+        Assert.Equal(
+            [
+                """{ "name": "near", "parameters": { "distance": { "uniform": [ 1, 5 ] }, "wind": { "log_uniform": [ 0.1, 10 ] }, "ground": { "choice": [ "ice", 2, true ] } }, "until": { "reward": 0, "overEpisodes": 50, "episodes": "7", "timesteps": "9" } }""",
+                """{ "name": "all", "parameters": { "distance": 30, "ground": "ice", "fog": false } }""",
+            ],
+            training.ToRequest().Lessons.Select(lesson => lesson.ToString()));
+        Assert.Empty(new Training { Experiment = "e", TotalTimesteps = 1 }.ToRequest().Lessons);
+        Assert.Equal(LessonValue.Uniform(1, 2), LessonValue.Uniform(1, 2));
+        Assert.NotEqual(LessonValue.Constant(1), LessonValue.Constant("1"));
+        Assert.Throws<ArgumentException>(() => LessonValue.Choice(1, LessonValue.Uniform(1, 2)));
+        var negative = new LessonEnd { OverEpisodes = -1 };
+        Assert.Contains("Lesson.Until.OverEpisodes", Assert.Throws<ArgumentOutOfRangeException>(negative.ToMessage).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Masks_of_a_batch_are_a_row_for_each_observation()
+    {
+        var tensor = Masks.ToTensor([1, 0, 1, 1, 1, 0], 2);
+        Assert.Equal(new V1.Tensor { Dtype = V1.DataType.Uint8, Shape = { 2, 3 }, Data = ByteString.CopyFrom(1, 0, 1, 1, 1, 0) }, tensor);
+        Assert.Null(Masks.ToTensor([], 2));
+        Assert.Contains("2 rows", Assert.Throws<ArgumentException>(() => Masks.ToTensor([1, 0, 1], 2)).Message, StringComparison.Ordinal);
+        Assert.Contains("value 1 is 2; each is 0 or 1", Assert.Throws<ArgumentException>(() => Masks.ToTensor([1, 2], 1)).Message, StringComparison.Ordinal);
     }
 
     [Fact]

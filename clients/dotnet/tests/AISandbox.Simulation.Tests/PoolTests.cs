@@ -5,6 +5,8 @@ using Grpc.Core;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Testing;
 using Xunit;
+using Lesson = AISandbox.Client.Lesson;
+using LessonEnd = AISandbox.Client.LessonEnd;
 
 namespace AISandbox.Simulation.Tests;
 
@@ -85,6 +87,73 @@ public sealed class PoolTests(ServiceProcess service) : IClassFixture<ServicePro
         await Waiting.UntilAsync(async () => !(await ListAsync(client, "trained")).Single().InSession); // it waits for the next run
         stop.Cancel();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => attached.WaitAsync(Waiting.Limit, Test));
+    }
+
+    [Fact(Skip = NoService, SkipWhen = nameof(ServiceProcess.IsAbsent), SkipType = typeof(ServiceProcess))]
+    public async Task Run_on_masks_and_lessons_of_an_attached_simulator_does_nothing_forbidden()
+    {
+        using var stop = new CancellationTokenSource();
+        var trained = new GridWorld.Counter();
+        var attached = new Simulator(() => new GridWorld(trained)).AttachAsync(Options("grids", "here", environments: 2), stop.Token);
+        using var client = new AISandboxClient(service.Address);
+        await Waiting.UntilAsync(async () => (await ListAsync(client, "grids")).Count == 1); // a start checks lessons with it
+        var training = new Training
+        {
+            Experiment = "grid",
+            TotalTimesteps = 256,
+            Environment = TrainingEnvironment.Pool("grids") with { Environments = 2 },
+            Hyperparameters = new PpoHyperparameters { NSteps = 64, BatchSize = 32, NEpochs = 1 },
+            Lessons =
+            [
+                new Lesson { Name = "near", Parameters = Distance(LessonValue.Uniform(1, 3)), Until = new LessonEnd { Timesteps = 128 } },
+                new Lesson { Name = "far", Parameters = Distance(LessonValue.Choice(5, 6)) },
+            ],
+        };
+        var run = await client.StartAsync(training, Test);
+        var status = await run.WaitAsync(Test); // throws if the run fails
+        stop.Cancel();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => attached.WaitAsync(Waiting.Limit, Test));
+
+        Assert.Equal(("MaskablePPO", "far", 2), (status.TrainedAlgorithm, status.Lesson?.Name, status.Lesson?.Number));
+        Assert.Equal((0, 6), (trained.Forbidden, trained.Farthest));
+        await using var stream = run.OpenActStream(ModelSelector.Final, stochastic: true);
+        Assert.Equal(0, await PlayAsync((observation, mask) => stream.ActAsync(observation, mask, Test)));
+        Assert.True(await PlayAsync((observation, _) => stream.ActAsync(observation, Test)) > 0, "the world forbids what the policy would do");
+
+        byte[] right = [0, 0, 0, 1];
+        var corner = new float[2];
+        Assert.Equal((int)Move.Right, (await run.ActAsync(corner, right, cancellationToken: Test)).Discrete);
+        var batch = await run.ActBatchAsync(new float[4], 2, new byte[] { 0, 0, 0, 1, 0, 1, 0, 0 }, cancellationToken: Test);
+        Assert.Equal((Move.Right, Move.Down), ((Move)batch[0][0], (Move)batch[1][0]));
+        foreach (var (mask, rule) in new (byte[], string)[] { ([1], "has 1 values, and the masks of the model have 4"), (new byte[4], "allows no action") })
+        {
+            var single = await Assert.ThrowsAsync<AISandboxException>(() => run.ActAsync(corner, mask, cancellationToken: Test));
+            var many = await Assert.ThrowsAsync<AISandboxException>(() => run.ActBatchAsync(corner, 1, mask, cancellationToken: Test));
+            var streamed = await Assert.ThrowsAsync<AISandboxException>(() => stream.ActAsync(corner, mask, Test));
+            Assert.Equal(["action_mask", "action_masks"], [single.FieldViolations.Single().Field, many.FieldViolations.Single().Field]);
+            Assert.All([single, many, streamed], error => Assert.Contains(rule, error.Message, StringComparison.Ordinal));
+        }
+
+        static Dictionary<string, LessonValue> Distance(LessonValue value) => new() { ["distance"] = value };
+
+        static async Task<long> PlayAsync(Func<float[], byte[], Task<PolicyAction>> act)
+        {
+            var played = new GridWorld.Counter();
+            using var runner = new EnvironmentRunner(new GridWorld(played));
+            for (var episode = 0UL; episode < 20; episode++)
+            {
+                runner.Reset(episode);
+                while (!runner.Ended)
+                {
+                    var observation = new float[2];
+                    runner.Observation.CopyTo(observation);
+                    var action = await act(observation, runner.Mask.AsSpan().ToArray());
+                    runner.Step(action.Discrete);
+                }
+            }
+
+            return played.Forbidden;
+        }
     }
 
     [Fact(Skip = NoService, SkipWhen = nameof(ServiceProcess.IsAbsent), SkipType = typeof(ServiceProcess))]

@@ -46,7 +46,7 @@ public class SpecTests
         { "'x' is there twice", () => EnvironmentSpec.Create("a").Observation("x", Space.Box(1)).Observation("x", Space.Box(1)) },
         { "observation: there is none", () => EnvironmentSpec.Create("a").Action(Space.Discrete(2)).Build() },
         { "action: there is none", () => EnvironmentSpec.Create("a").Observation(Space.Box(1)).Build() },
-        { "only Discrete and MultiDiscrete", () => EnvironmentSpec.Create("a").Observation(Space.Box(1)).Action(Space.MultiBinary(2)).ActionMasks().Build() },
+        { "only Discrete, MultiDiscrete and MultiBinary", () => EnvironmentSpec.Create("a").Observation(Space.Box(1)).Action(Space.Box(2).Between(0, 1)).ActionMasks().Build() },
         { "MaxEpisodeSteps", () => EnvironmentSpec.Create("a").MaxEpisodeSteps(0) },
         { "SecondsPerStep", () => EnvironmentSpec.Create("a").SecondsPerStep(double.NaN) },
         { "metric 'x'", () => EnvironmentSpec.Create("a").Metrics("x", "x") },
@@ -58,6 +58,36 @@ public class SpecTests
     [MemberData(nameof(Mistakes))]
     public void Spec_names_the_rule_that_is_broken(string rule, Action make) =>
         Assert.Contains(rule, Assert.Throws<InvalidSpecException>(make).Message, StringComparison.Ordinal);
+
+    [Fact]
+    public void Mask_of_bits_has_two_values_for_each()
+    {
+        var bits = new ScriptedEnvironment
+        {
+            Spec = EnvironmentSpec.Create("Bits").Observation(Space.Box(1)).Action(Space.MultiBinary(3)).ActionMasks().Build(),
+            OnReset = context =>
+            {
+                context.Observation.Write(0f);
+                context.Mask.Forbid(dimension: 1, value: 1);
+            },
+            OnStep = context =>
+            {
+                context.Observation.Write(0f);
+                context.Mask.Forbid(dimension: 2, value: 0);
+                context.Mask.Forbid(dimension: 2, value: 1);
+                return StepResult.Continue(0);
+            },
+        };
+        using var runner = new EnvironmentRunner(bits);
+
+        runner.Reset(1);
+        Assert.Equal([1, 1, 1, 0, 1, 1], runner.Mask.AsSpan().ToArray());
+        Assert.True(runner.Mask.IsAllowed(1, 0) && !runner.Mask.IsAllowed(1, 1));
+        Assert.Throws<ArgumentException>(() => runner.Mask.Forbid(3, 0));
+        Assert.Throws<ArgumentException>(() => runner.Mask.Forbid(0, 2));
+        Assert.Throws<ArgumentException>(() => runner.Mask.Forbid(1L));
+        Assert.Contains("allows no value of element [2]", Assert.Throws<EnvironmentFailedException>(() => runner.Step(Agents.Random(1))).Message, StringComparison.Ordinal);
+    }
 
     [Fact]
     public void Options_have_their_defaults_and_their_checks()

@@ -37,7 +37,7 @@ from aisandbox_environment.relay.registrations import (
 )
 from aisandbox_environment.relay.replicas import JOINING_METADATA, REPLICA_METADATA, Replicas
 from aisandbox_environment.relay.statuses import aborted
-from aisandbox_environment.spec import read_spec
+from aisandbox_environment.spec import Spec, read_spec
 
 log = structlog.get_logger(__name__)
 
@@ -128,6 +128,14 @@ class SimulatorRelay:
         await _call(self.serve_session(link_of(context)), context)
 
     # What they do.
+
+    async def spec_of(self, pool: str) -> Spec | None:
+        """What the simulators of a pool declare; None if none is attached, to this replica or another."""
+        places = self._places.of(pool)
+        if places:
+            return places[0].registration.spec
+        found = await self.replicas.descriptions(pool)
+        return read_spec(found[0].spec) if found else None
 
     async def attach(self, link: Link, pool: str = "") -> None:
         """Serves one simulator until its stream ends; ``pool``: the only one that it may name, if any.

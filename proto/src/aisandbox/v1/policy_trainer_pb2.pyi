@@ -286,7 +286,8 @@ class TrainingRequest(_message.Message):
     def lessons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lesson]:
         """Parameters of the environment that change as the policy learns: at most 32 lessons, one after the other. Empty: the
         environment's defaults. Parameters that the environment does not declare, and values out of their range, are
-        INVALID_ARGUMENT if it answers within 2 s; else the run fails with the reason InvalidRun.
+        INVALID_ARGUMENT if it answers within 2 s, of a pool without options if a simulator is attached; else the run fails with
+        the reason InvalidRun as soon as it has seen the environment.
         """
 
     @_builtins.property
@@ -329,8 +330,9 @@ class StartFrom(_message.Message):
     `take` names. Everything else is the new run's: seed, timesteps, schedules, environment.
 
     Errors of the start: INVALID_ARGUMENT if there is no such run, model, checkpoint or file, if it is damaged, lacks what
-    `take` names or is of another algorithm. Whether the spaces and the networks fit is known when the trainer has seen the
-    environment: if they do not, the run fails at once with the reason CannotStartFrom, and the message names both. The
+    `take` names, is of another algorithm or, where the environment answers, was trained on other spaces. Whether the networks
+    fit is known when the trainer has seen the environment: if they or the spaces do not, the run fails at once with the
+    reason CannotStartFrom, and the message names both. The
     digest of what was found at the start is recorded with the run; if that is deleted before the trainer begins, the run
     fails with the same reason. From then on the run depends on nothing else: its first checkpoint is at step 0.
     """

@@ -16,6 +16,7 @@ from aisandbox_crds import Artifact, Demonstrations, StartFrom, TakenPart
 from aisandbox_environment import DemonstrationFile, InvalidDemonstrationFile
 from aisandbox_model_store import (
     CHECKPOINT_ZIP,
+    LEARNER_FILE,
     Damaged,
     ModelStoreError,
     RunFolder,
@@ -39,7 +40,7 @@ from aisandbox_trainer.checkpoints.weights import (
     read_zip,
 )
 from aisandbox_trainer.errors import CannotStartFrom, InvalidDemonstrations
-from aisandbox_trainer.training.learner_file import LEARNER, Learner
+from aisandbox_trainer.training.learner_file import Learner
 from aisandbox_trainer.training.take_over import Learned
 
 _LARGEST_RECORD = 64 * 1024
@@ -144,7 +145,7 @@ def _checkpoint(
 
 def _learner(folder: Path) -> Learner | None:
     try:
-        return Learner.from_bytes(read_regular(folder / LEARNER, _LARGEST_LEARNER))
+        return Learner.from_bytes(read_regular(folder / LEARNER_FILE, _LARGEST_LEARNER))
     except FileNotFoundError:
         return None  # of an earlier version: the shapes of the weights are compared
     except ValueError as error:

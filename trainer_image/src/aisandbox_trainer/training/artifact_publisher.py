@@ -19,7 +19,7 @@ from statistics import fmean
 
 import structlog
 from aisandbox_crds import Activity, EarlyStop, TrainingRunSpec, effective_evaluation_interval, normalized_output_path
-from aisandbox_model_store import CHECKPOINT_ZIP, Damaged, DiskFull, ModelNotFound, Published, Writer
+from aisandbox_model_store import CHECKPOINT_ZIP, LEARNER_FILE, Damaged, DiskFull, ModelNotFound, Published, Writer
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from aisandbox_trainer import _sb3_internals
@@ -34,7 +34,7 @@ from aisandbox_trainer.runtime.progress import Progress, mean_of
 from aisandbox_trainer.training.artifacts import artifact_of, artifact_of_pointer, usable_pointer
 from aisandbox_trainer.training.early_stopping import StopRules
 from aisandbox_trainer.training.evaluator import Evaluator
-from aisandbox_trainer.training.learner_file import LEARNER, Learner
+from aisandbox_trainer.training.learner_file import Learner
 from aisandbox_trainer.training.policy_files import policy_files
 from aisandbox_trainer.training.schedule import CheckpointSchedule, is_due
 
@@ -149,7 +149,7 @@ class ArtifactPublisher:
 
     def _write_checkpoint(self, model: BaseAlgorithm, state: TrainingState, folder: Path) -> None:
         checkpoints.save(folder, model, self.spec, state)
-        (folder / LEARNER).write_bytes(Learner.of(model).to_bytes())
+        (folder / LEARNER_FILE).write_bytes(Learner.of(model).to_bytes())
 
     def _details(self, model: BaseAlgorithm, state: TrainingState) -> dict[str, str]:
         mean = mean_of(model, "r")
@@ -164,7 +164,7 @@ class ArtifactPublisher:
             return self._model
         published = self.writer.publish_model(model.num_timesteps, policy_files(model, self.frame_stack))
         learner = Learner.of(model)
-        self.writer.publish_weights(published, {WEIGHTS: weights_bytes(model), LEARNER: learner.to_bytes()})
+        self.writer.publish_weights(published, {WEIGHTS: weights_bytes(model), LEARNER_FILE: learner.to_bytes()})
         self.writer.point("latest", published)
         self.progress.latest_model = artifact_of(published)
         self._model = published  # only now: after a full disk, all of it is tried again

@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 from aisandbox.v1 import tensor_pb2
 from aisandbox_crds import Algorithm, trained_algorithm
+from aisandbox_model_store import LEARNER_FILE
 from aisandbox_wire import space_to_proto
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -20,7 +21,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from aisandbox_trainer.algorithms.builder import algorithm_of
 from aisandbox_trainer.environments.factory import env_of, space_adapter_of
 
-LEARNER = "learner.json"
 _NOT_COMPARED = frozenset({"low", "high", "names"})
 """Of a space: a changed world may have other bounds, and the networks are the same."""
 
@@ -56,7 +56,7 @@ class Learner:
             for space in (learner.observation_space, learner.action_space):
                 json_format.ParseDict(space, tensor_pb2.Space())
         except (TypeError, KeyError, RecursionError, json_format.ParseError) as error:
-            raise ValueError(f"{LEARNER} has another form ({error})") from error
+            raise ValueError(f"{LEARNER_FILE} has another form ({error})") from error
         return learner
 
     def difference(self, own: Learner) -> str:
