@@ -35,6 +35,7 @@ ORDER = (
     "test_manifests",
     "test_roles",
     "test_training",
+    "test_lessons_and_memory",
     "test_api_server",
     "test_simulator_pools",
     "test_operator",

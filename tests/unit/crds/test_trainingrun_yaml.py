@@ -325,4 +325,4 @@ def test_columns_and_selectable_fields_name_what_exists() -> None:
     for selectable in RESOURCE_VERSION["selectableFields"]:
         assert BY_PATH[selectable["jsonPath"].removeprefix(".")]["type"] == "string"
     wide = {column["name"] for column in columns if column.get("priority")}
-    assert wide == {"Restarts", "Checkpoint", "Environment"}
+    assert wide == {"Lesson", "Stopped", "Restarts", "Checkpoint", "Environment"}

@@ -59,6 +59,20 @@ COLUMNS: tuple[Schema, ...] = (
         "jsonPath": ".status.progress.episodeRewardMean",
     },
     {
+        "name": "Lesson",
+        "type": "string",
+        "description": "The lesson that the run is in.",
+        "priority": 1,
+        "jsonPath": ".status.progress.lesson.name",
+    },
+    {
+        "name": "Stopped",
+        "type": "string",
+        "description": "Which rule of stopWhen has ended the run early.",
+        "priority": 1,
+        "jsonPath": ".status.earlyStop.reason",
+    },
+    {
         "name": "Restarts",
         "type": "integer",
         "description": "Attempts after the first that no suspend explains.",
