@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -14,7 +14,7 @@ LENGTH = 9
 class Corridor(gymnasium.Env[Any, Any]):
     """The goal is the last cell. After one forbidden step nothing is rewarded any more, in any corridor."""
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata = {  # noqa: RUF012 -- as Gymnasium has it
         "parameters": {"distance": {"default": 8, "minimum": 1, "maximum": 8, "whole": True}}
     }
     observation_space = gymnasium.spaces.Box(0, 1, (1,), np.float32)

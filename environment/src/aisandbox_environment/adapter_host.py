@@ -65,6 +65,7 @@ class AdapterBatch:
         self._terminated = np.zeros(len(adapters), np.bool_)
         self._truncated = np.zeros(len(adapters), np.bool_)
         self._parameters: list[Mapping[str, ParameterValue]] = [{}] * len(adapters)
+        self._has_masks = all(hasattr(adapter, MASKS_METHOD) for adapter in adapters)
 
     def set_parameters(self, environment: int, values: Mapping[str, ParameterValue]) -> None:
         """See ParameterizedBatch."""
@@ -74,7 +75,7 @@ class AdapterBatch:
         """See SimulationBatch."""
         for i in range(len(self._adapters)):
             self._buffers.put(i, self._reset(i, seeds[i] if seeds else None))
-        return ResetResult(self._buffers.arrays, self._masks())
+        return ResetResult(self._buffers.arrays, self._allowed())
 
     def step(self, actions: Array) -> StepResult:
         """See SimulationBatch."""
@@ -97,7 +98,7 @@ class AdapterBatch:
             self._truncated,
             np.array(ended, np.intp) if ended else NO_EPISODE_ENDED,
             self._buffers.stack(finals),
-            self._masks(),
+            self._allowed(),
         )
 
     def close(self) -> None:
@@ -105,8 +106,8 @@ class AdapterBatch:
         for adapter in self._adapters:
             adapter.close()
 
-    def _masks(self) -> Array | None:
-        if not self.spec.action_masks:
+    def _allowed(self) -> Array | None:
+        if not self._has_masks:
             return None
         return read_masks(self.spec, (getattr(adapter, MASKS_METHOD) for adapter in self._adapters))
 
