@@ -98,13 +98,20 @@ test-fallbacks: setup ## runs the tests without the fast paths that use other li
 	GRPC_DIRECT=off FAST_UPDATE=off $(PYTEST) $(PARALLEL) -m "not slow" $(ARGS)
 
 dotnet: setup ## builds, checks, tests and packs the C# packages, and tests the C# of the documents; ARGS are pytest's
-	@if command -v dotnet >/dev/null; then $(MAKE) --no-print-directory -o setup dotnet-packages && \
+	@if command -v dotnet >/dev/null; then $(COMPILER_SERVER); $(MAKE) --no-print-directory -o setup dotnet-packages && \
 	AISANDBOX_PACKAGES=$(CURDIR)/build/dotnet/packages $(MAKE) --no-print-directory -o setup dotnet-documents; \
 	elif [ -z "$${REQUIRE_DOTNET:-}" ]; then echo "make dotnet: skipped, there is no dotnet (the .NET 10 SDK) on the PATH"; \
 	else echo "make dotnet: there is no dotnet (the .NET 10 SDK) on the PATH, and REQUIRE_DOTNET is set" >&2; exit 1; fi
 
+# A server of the compiler of this target's own, which ends with it: each compiler by itself takes twice as long, most
+# of it to load the analyzers. MSBuild reads the variable.
+define COMPILER_SERVER
+export SHAREDCOMPILATIONID=aisandbox-$$$$; sdk=$$(cd clients/dotnet && dotnet --version); \
+server=$$(dotnet --list-sdks | sed -n "s/^$$sdk \[\(.*\)\]$$/\1/p")/$$sdk/Roslyn/bincore/VBCSCompiler.dll; \
+trap 'dotnet exec "$$server" -shutdown -pipename:$$SHAREDCOMPILATIONID >/dev/null || true' EXIT
+endef
 # Restores what the lock files say, and leaves no server of the compiler behind.
-DOTNET_FLAGS := -c Release --nologo -v:quiet -nodeReuse:false -p:UseSharedCompilation=false
+DOTNET_FLAGS = -c Release --nologo -v:quiet -nodeReuse:false $(if $(SHAREDCOMPILATIONID),,-p:UseSharedCompilation=false)
 ifneq ($(COVERAGE),off)
 DOTNET_COVERAGE := --coverlet --coverlet-output-format cobertura --coverlet-include "[AISandbox.*]*" --coverlet-exclude "[*]AISandbox.V1.*"
 endif

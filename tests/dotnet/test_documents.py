@@ -21,11 +21,12 @@ import pytest
 from aisandbox_crds.spec import Algorithm, GrpcEnvironment, TrainingRunSpec
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
-from aisandbox_environment import SimulatorLost, SimulatorSession
+from aisandbox_environment import SimulatorLost, SimulatorSession, check_simulator
 from aisandbox_model_store import RunStore
 from aisandbox_trainer.run.attempt import run_attempt
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
+from dotnet_flags import quiet_flags
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from waiting import wait_until
 
@@ -61,18 +62,8 @@ def _extract(project: str, files: dict[str, str]) -> None:
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def _build(project: str) -> Path:
-    """Builds a project of this folder; returns its program."""
-    return _built(HERE / project, BUILD / "bin" / project)
-
-
-def _built(folder: Path, outputs: Path) -> Path:
-    command = ["dotnet", "build", str(folder), "--nologo", "-v:quiet", "-c:Release"]
-    # No server of the compiler is left behind.
-    command += ["-nodeReuse:false", "-p:UseSharedCompilation=false"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return outputs / "Release" / "net10.0" / f"{folder.name}.dll"
+def _program(project: str, outputs: Path = BUILD / "bin") -> Path:
+    return outputs / project / "Release" / "net10.0" / f"{project}.dll"
 
 
 def _as_methods(examples: list[str]) -> Iterator[tuple[str, str]]:
@@ -88,7 +79,7 @@ def _as_methods(examples: list[str]) -> Iterator[tuple[str, str]]:
         yield f"Example{number}.cs", "\n".join([*usings, f"{text}\n"])
 
 
-def test_csharp_of_the_clients_compiles() -> None:
+def _extract_clients() -> None:
     examples = [
         example
         for document in ("README.md", "docs/kubernetes.md", "docs/dotnet.md", "docs/lessons.md", CLIENT_README)
@@ -97,7 +88,55 @@ def test_csharp_of_the_clients_compiles() -> None:
     assert examples
     cart_pole = (ROOT / "samples/dotnet/CartPole/CartPole.cs").read_text(encoding="utf-8")
     _extract("Client", dict(_as_methods(examples)) | {"CartPole.cs": cart_pole})
-    _build("Client")
+
+
+def _as_main(name: str, examples: list[str], before: str = "") -> str:
+    """The examples, one after another, as the main method of a class."""
+    lines = "\n".join(examples).splitlines()
+    usings = [line for line in lines if re.match(r"using [\w.]+;$", line)]
+    body = "\n".join(line for line in lines if line not in usings)
+    main = f"public static async Task Main() {{ await Task.CompletedTask; {before}\n{body}\n}}"
+    return "\n".join([*usings, f"static class {name} {{ {main} }}\n"])
+
+
+def _extract_policies() -> None:
+    load, follow = _examples("docs/policies.md")
+    readme = _examples(POLICY_README)
+    assert readme[0] == load
+    _extract(
+        "Policy",
+        {
+            "Example0.cs": _as_main("Example0", [load]),
+            "Example1.cs": _as_main("Example1", [load, follow]),
+            "Example2.cs": _as_main("Example2", readme[:2], before="var pixels = new byte[4];"),
+            "Example3.cs": _as_main("Example3", ["using AISandbox;", *readme[2:]]),
+        },
+    )
+
+
+def _extract_simulators() -> None:
+    environment, program, application, *snippets = _examples("docs/simulators.md")
+    assert environment == (ROOT / "samples/dotnet/CartPole/CartPole.cs").read_text(encoding="utf-8")
+    assert len(snippets) == 2
+    _extract("Simulator", {"Program.cs": program, "CartPole.cs": environment})
+    files = dict(_as_methods([application, *snippets]))
+    runs = "\n".join(f"await Example{number}.Run();" for number in range(1, len(files)))
+    _extract("Snippets", files | {"Program.cs": runs, "CartPole.cs": environment})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _built() -> None:
+    """All C# of the documents and the samples, compiled at once: each build looks at the packages' projects anew."""
+    _extract_clients()
+    _extract_policies()
+    _extract_simulators()
+    command = ["dotnet", "build", str(HERE / "Documents.slnx"), "-c:Release", *quiet_flags()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_csharp_of_the_clients_compiles() -> None:
+    assert _program("Client").is_file()
 
 
 @contextmanager
@@ -115,18 +154,9 @@ def _running(program: Path, log: Path, *arguments: str) -> Iterator[str]:
 
 
 def _check(address: str, log: Path) -> None:
-    check = [sys.executable, "-m", "aisandbox_cli", "check-simulator", address]
-    done = subprocess.run(check, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr + log.read_text()
-
-
-def _program(name: str, examples: list[str], before: str = "") -> str:
-    """The examples, one after another, as the main method of a class."""
-    lines = "\n".join(examples).splitlines()
-    usings = [line for line in lines if re.match(r"using [\w.]+;$", line)]
-    body = "\n".join(line for line in lines if line not in usings)
-    main = f"public static async Task Main() {{ await Task.CompletedTask; {before}\n{body}\n}}"
-    return "\n".join([*usings, f"static class {name} {{ {main} }}\n"])
+    results = check_simulator(address, timeout=30)
+    assert len(results) > 25
+    assert [result for result in results if not result.ok] == [], log.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -139,25 +169,14 @@ def policies() -> Path:
 
 
 def test_csharp_of_the_policies_page_acts(policies: Path, tmp_path: Path) -> None:
-    load, follow = _examples("docs/policies.md")
-    readme = _examples(POLICY_README)
-    assert readme[0] == load
-    _extract(
-        "Policy",
-        {
-            "Example0.cs": _program("Example0", [load]),
-            "Example1.cs": _program("Example1", [load, follow]),
-            "Example2.cs": _program("Example2", readme[:2], before="var pixels = new byte[4];"),
-            "Example3.cs": _program("Example3", ["using AISandbox;", *readme[2:]]),
-        },
-    )
-    program = _build("Policy")
     folder = next(
         path.parent for path in policies.glob("*/expected.json") if '"PPO-vector-box"' in path.read_text()[:60]
     )
     shutil.copy(folder / "policy.onnx", tmp_path)
 
-    done = subprocess.run(["dotnet", str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        ["dotnet", str(_program("Policy"))], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
 
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"action: -?[\d.]+\s*", done.stdout)
@@ -185,22 +204,14 @@ def _train(address: str, folder: Path) -> None:
 
 
 def test_csharp_simulator_of_the_documents_keeps_the_contract(tmp_path: Path) -> None:
-    environment, program = _examples("docs/simulators.md")[:2]
-    assert environment == (ROOT / "samples/dotnet/CartPole/CartPole.cs").read_text(encoding="utf-8")
-    _extract("Simulator", {"Program.cs": program, "CartPole.cs": environment})
-    built, log = _build("Simulator"), tmp_path / "log"
-    with _running(built, log, "--port", "0") as address:
+    log = tmp_path / "log"
+    with _running(_program("Simulator"), log, "--port", "0") as address:
         _check(address, log)
 
 
 def test_csharp_snippets_of_the_documents_run(tmp_path: Path) -> None:
-    environment, _, application, *snippets = _examples("docs/simulators.md")
-    assert len(snippets) == 2
-    files = dict(_as_methods([application, *snippets]))
-    runs = "\n".join(f"await Example{number}.Run();" for number in range(1, len(files)))
-    _extract("Snippets", files | {"Program.cs": runs, "CartPole.cs": environment})
     done = subprocess.run(
-        ["dotnet", str(_build("Snippets"))], capture_output=True, text=True, cwd=tmp_path, timeout=120
+        ["dotnet", str(_program("Snippets"))], capture_output=True, text=True, cwd=tmp_path, timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "500 steps, reward 500" in done.stdout
@@ -210,7 +221,7 @@ def test_csharp_snippets_of_the_documents_run(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def every_space() -> Path:
     """A program that serves the spaces which its first argument names."""
-    return _build("Spaces")
+    return _program("Spaces")
 
 
 @pytest.mark.parametrize("kind", SPACES)
@@ -282,9 +293,7 @@ def test_csharp_simulator_ends_its_sessions_at_sigterm(every_space: Path, tmp_pa
 
 def test_csharp_sample_with_continuous_actions_keeps_the_contract_and_trains(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with _running(
-        _built(ROOT / "samples/dotnet/Rover", BUILD / "bin/samples/Rover"), log, "serve", "--port", "0"
-    ) as address:
+    with _running(_program("Rover", BUILD / "bin/samples"), log, "serve", "--port", "0") as address:
         _check(address, log)
         _train(address, tmp_path)
 

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from dotnet_flags import quiet_flags
 from local_feed import local_feed
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +100,7 @@ pytestmark = [
 def _dotnet(folder: Path, packages: Path, *arguments: str) -> None:
     # An older package of the same version would be taken from the folder of installed packages, were it the usual one.
     environ = os.environ | {"NUGET_PACKAGES": str(packages)}
-    command = ["dotnet", *arguments, "--nologo", "-v:quiet", "-nodeReuse:false", "-p:UseSharedCompilation=false"]
+    command = ["dotnet", *arguments, *quiet_flags()]
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dotnet_flags import quiet_flags
 from local_feed import local_feed
 
 pytestmark = [
@@ -64,8 +65,7 @@ def test_template_makes_a_program_that_passes_the_checks(feed: Path, hive: tuple
     objects = list(yaml.safe_load_all((project / "kubernetes.yaml").read_text(encoding="utf-8")))
     assert {each["metadata"]["name"] for each in objects} == {dns}
     assert f"{safe}.dll" in (project / "Dockerfile").read_text(encoding="utf-8")
-    quick = ("--nologo", "-v:quiet", "-nodeReuse:false", "-p:UseSharedCompilation=false", "-warnaserror")
-    build = ("build", *quick, "-o", "out", f"-p:RestoreAdditionalProjectSources={feed}")
+    build = ("build", *quiet_flags(), "-warnaserror", "-o", "out", f"-p:RestoreAdditionalProjectSources={feed}")
     # An older package of the same version would be taken from the folder of installed packages, were it the usual one.
     _dotnet(project, *build, NUGET_PACKAGES=str(tmp_path / "packages"))
     checked = _dotnet(project, f"out/{safe}.dll", "check").splitlines()

@@ -6,6 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from dotnet_flags import quiet_flags
+
 CLIENTS = Path(__file__).parents[2] / "clients" / "dotnet"
 
 
@@ -17,9 +19,8 @@ def local_feed(folder: Path) -> Path:
     if made := os.environ.get("AISANDBOX_PACKAGES"):
         return Path(made)
     feed = folder / "feed"
-    command = ["dotnet", "pack", "AISandbox.slnx", "-c", "Release", "-o", str(feed), "--nologo", "-v:quiet"]
-    # No server of the compiler is left behind, and no output in the usual place, where another build may run.
-    command += ["-nodeReuse:false", "-p:UseSharedCompilation=false", f"-p:ArtifactsPath={folder / 'build'}"]
+    command = ["dotnet", "pack", "AISandbox.slnx", "-c", "Release", "-o", str(feed), *quiet_flags()]
+    command += [f"-p:ArtifactsPath={folder / 'build'}"]  # not in the usual place, where another build may run
     done = subprocess.run(command, cwd=CLIENTS, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return feed
