@@ -12,59 +12,52 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from aisandbox_crds.field_rules import ATOMIC, CelRule, Pattern, about
-from aisandbox_crds.label_rules import (
-    LABEL_KEY,
-    LABEL_KEYS,
-    LABEL_NAME,
-    LABEL_VALUES,
-    RESERVED_LABEL_RULES,
-    object_name,
+from aisandbox_crds.demonstrations import Demonstrations
+from aisandbox_crds.environments import (
+    GRPC_SCHEMES,
+    MAX_ADDRESS_LENGTH,
+    MAX_ENVIRONMENTS,
+    Environment,
+    FakeEnvironment,
+    GrpcEnvironment,
+    GymnasiumEnvironment,
+    PoolEnvironment,
 )
+from aisandbox_crds.evaluation import MAX_TIMESTEPS, Evaluation, StopWhen
+from aisandbox_crds.field_rules import ATOMIC, CelRule, about
+from aisandbox_crds.label_rules import LABEL_KEYS, LABEL_VALUES, RESERVED_LABEL_RULES, object_name
 from aisandbox_crds.lessons import MAX_LESSONS, Lesson
 from aisandbox_crds.pod_template import PodTemplate
+from aisandbox_crds.start_from import StartFrom, TakenPart
+from aisandbox_crds.trainer_machine import Resources, Toleration
+from aisandbox_crds.volume_path import MAX_PATH_LENGTH, VOLUME_PATH_RULES
 
-MAX_TIMESTEPS = 10**12
+__all__ = [
+    "GRPC_SCHEMES",
+    "MAX_ADDRESS_LENGTH",
+    "MAX_ENVIRONMENTS",
+    "MAX_HYPERPARAMETERS",
+    "MAX_PATH_LENGTH",
+    "MAX_SEED",
+    "MAX_TIMESTEPS",
+    "Algorithm",
+    "Demonstrations",
+    "Environment",
+    "Evaluation",
+    "FakeEnvironment",
+    "GrpcEnvironment",
+    "GymnasiumEnvironment",
+    "PoolEnvironment",
+    "Resources",
+    "StartFrom",
+    "StopWhen",
+    "TakenPart",
+    "Toleration",
+    "TrainingRunSpec",
+]
+
 MAX_SEED = 2**32 - 1
-MAX_ENVIRONMENTS = 4096
 MAX_HYPERPARAMETERS = 100
-MAX_PATH_LENGTH = 1024
-MAX_ADDRESS_LENGTH = 8192
-
-GRPC_SCHEMES = (
-    *("dns", "fake", "google-c2p", "google-c2p-experimental", "ipv4", "ipv6", "passthrough", "sockaddr"),
-    *("unix", "unix-abstract", "vsock", "xds"),
-)
-"""What gRPC takes for a scheme where a host is meant: as in aisandbox_process, which this package does not import."""
-
-_MODULE = "[A-Za-z][A-Za-z0-9_]*([.][A-Za-z][A-Za-z0-9_]*)*"
-_HOST = "([[][0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?[]]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?[.]?)"
-_BLANKS = "[[:space:]]*"
-_TARGET = f"{_BLANKS}(dns:///)?{_HOST}:[0-9]{{1,5}}{_BLANKS}"
-
-
-VOLUME_PATH_RULES = (
-    CelRule("!self.startsWith('/')", "must be relative to the volume of models, not absolute"),
-    CelRule("!self.matches('(^|/)[.][.](/|$)')", "must not contain '..'"),
-    CelRule(
-        r"!self.contains(':') && !self.contains('\\')",
-        "must have / between folders, and no backslash or colon",
-    ),
-    CelRule("!self.matches('(^|/)[.]?$') || self == ''", "must end in a file name"),
-    CelRule(
-        "!self.matches('(?i)^([.]?/+)*runs(/|$)')",
-        "must not be in the folder 'runs', which holds the service's own files",
-    ),
-    CelRule(
-        r"!self.matches(r'[\p{C}\p{Zl}\p{Zp}\x{A0}\x{1680}\x{2000}-\x{200A}\x{202F}\x{205F}\x{3000}]')",
-        "must have no control characters",
-    ),
-    CelRule(
-        "!self.matches('(?i)( |[^/.][.]+|(^|/)[.]{3,}|(^|/)(con|prn|aux|nul|com[0-9]|lpt[0-9])([.][^/]*)?)(/|$)')",
-        "must have no name that ends in a dot or space or is a device on Windows",
-    ),
-)
-"""Of a path below the volume of models, for files of users; its Python is in output_path.py."""
 
 
 class Algorithm(StrEnum):
@@ -83,403 +76,6 @@ class Algorithm(StrEnum):
     QRDQN = "QRDQN"
     MASKABLEPPO = "MaskablePPO"
     RECURRENTPPO = "RecurrentPPO"
-
-
-@dataclass(frozen=True, slots=True)
-class GymnasiumEnvironment:
-    """An environment registered with Gymnasium, made inside the trainer."""
-
-    id: str = field(
-        metadata=about(
-            "The id of the environment, as CartPole-v1, ALE/Pong-v5 or my_package:MyEnv-v0. What registers it "
-            "must be in the trainer image.",
-            min_length=1,
-            max_length=200,
-            pattern=Pattern(
-                f"({_MODULE}:)?([A-Za-z0-9_:-]+/)?[A-Za-z0-9_.-]+",
-                "must be the id of a Gymnasium environment, as 'CartPole-v1'",
-            ),
-        )
-    )
-    kwargs: Mapping[str, Any] = field(
-        default_factory=dict,
-        metadata=about(
-            "Keyword arguments of the environment, any JSON; its keys are Python identifiers. Without it, none.",
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class GrpcEnvironment:
-    """Simulators that implement aisandbox.v1.EnvironmentService; the trainer connects to them."""
-
-    address: str = field(
-        metadata=about(
-            "Where the simulators listen, as seen from the trainer's pod: host:port, several of them "
-            "separated by commas, or dns:///host:port for every address the name resolves to (a headless "
-            "Service). Blanks around an address are no part of it.",
-            min_length=1,
-            max_length=MAX_ADDRESS_LENGTH,
-            cel=(
-                CelRule(
-                    f"self.matches('^{_TARGET}(,{_TARGET})*$')",
-                    "must be host:port, several of them separated by commas, or dns:///host:port; as "
-                    "'sim-0.sims:50061,sim-1.sims:50061' or 'dns:///sims:50061'",
-                ),
-                CelRule(
-                    f"!self.matches('(?i)(^|,|/){_BLANKS}({'|'.join(GRPC_SCHEMES)}):[0-9]')",
-                    "must have hosts that gRPC does not take for schemes, as unix and xds",
-                ),
-                CelRule(
-                    "!self.matches(':(0+|0*([7-9][0-9]{4}|6[6-9][0-9]{3}|65[6-9][0-9]{2}|655[4-9][0-9]|6553[6-9]))"
-                    f"{_BLANKS}(,|$)')",
-                    "must have ports from 1 to 65535",
-                ),
-            ),
-        )
-    )
-    environments: int = field(
-        default=0,
-        metadata=about(
-            "How many environments to step together, over all addresses. 0 means the hyperparameter n_envs, "
-            "or else one for each address.",
-            minimum=0,
-            maximum=MAX_ENVIRONMENTS,
-            bits=32,
-        ),
-    )
-    options: Mapping[str, Any] = field(
-        default_factory=dict,
-        metadata=about(
-            "Passed to the simulator when the session opens: any JSON that the simulator understands. Without "
-            "it, none.",
-        ),
-    )
-
-    def __post_init__(self) -> None:
-        if isinstance(self.address, str):  # a file may have any JSON; its check comes later
-            object.__setattr__(self, "address", ",".join(part.strip() for part in self.address.split(",")))
-
-
-@dataclass(frozen=True, slots=True)
-class PoolEnvironment:
-    """The simulators of a pool: programs that dial the service and wait to be used."""
-
-    name: str = field(
-        metadata=about(
-            "The pool. Its simulators say its name when they attach to the service.",
-            min_length=1,
-            max_length=63,
-            pattern=Pattern(
-                "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
-                "must be 1 to 63 lower-case letters, digits and '-', beginning and ending with a letter or digit",
-            ),
-        )
-    )
-    environments: int = field(
-        default=0,
-        metadata=about(
-            "The most environments to step together, over all simulators. 0 means the hyperparameter n_envs, or else "
-            "all that are free in the pool. The environments of a simulator are taken together.",
-            minimum=0,
-            maximum=MAX_ENVIRONMENTS,
-            bits=32,
-        ),
-    )
-    minimum: int = field(
-        default=0,
-        metadata=about(
-            "The fewest environments to train with; while there are fewer, the run waits. From there up to "
-            "environments it takes those that attach later, between two rollouts. 0 means as many as environments (or "
-            "n_envs) says, or else 1.",
-            minimum=0,
-            maximum=MAX_ENVIRONMENTS,
-            bits=32,
-        ),
-    )
-    options: Mapping[str, Any] = field(
-        default_factory=dict,
-        metadata=about(
-            "Passed to each simulator when its session opens: any JSON that the simulators understand. Without it, "
-            "none.",
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class FakeEnvironment:
-    """A small environment in memory, to try the service with. It has no settings."""
-
-
-Environment = GymnasiumEnvironment | GrpcEnvironment | PoolEnvironment | FakeEnvironment
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Episodes played during training on an environment of their own."""
-
-    every_timesteps: int = field(
-        default=0,
-        metadata=about(
-            "Environment steps of training between evaluations. 0 means as often as checkpoints.",
-            minimum=0,
-            maximum=MAX_TIMESTEPS,
-        ),
-    )
-    episodes: int = field(
-        default=10,
-        metadata=about(
-            "Episodes an evaluation plays.",
-            minimum=1,
-            maximum=10_000,
-            bits=32,
-        ),
-    )
-    stochastic: bool = field(
-        default=False,
-        metadata=about(
-            "Whether evaluations draw actions from the policy, instead of taking the likeliest.",
-        ),
-    )
-
-
-class TakenPart(StrEnum):
-    """What a run can take over beside the weights, as ``startFrom.take`` spells it."""
-
-    NORMALIZATION = "normalization"
-    OPTIMIZER = "optimizer"
-    REPLAY_BUFFER = "replayBuffer"
-
-
-@dataclass(frozen=True, slots=True)
-class StartFrom:
-    """What a run starts from, instead of random weights: exactly one of run and zip."""
-
-    run: str = field(
-        default="",
-        metadata=about(
-            "The run whose weights it starts from, by its name. It is in the same namespace and has the same "
-            "algorithm; the spaces and the networks are the same too.",
-            max_length=52,
-            pattern=Pattern(
-                "([a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?)?",
-                "must be the name of a run: at most 52 lower-case letters, digits and '-'",
-            ),
-        ),
-    )
-    model: str = field(
-        default="",
-        metadata=about(
-            "Which of its models: latest, best, final, step:N or sha256:DIGEST. Without it and without checkpoint, "
-            "final if there is one, else latest.",
-            max_length=71,
-            pattern=Pattern(
-                "(latest|best|final|step:[0-9]{1,18}|sha256:[0-9a-f]{64})?",
-                "must be latest, best, final, step:N or sha256: and 64 hexadecimal digits",
-            ),
-        ),
-    )
-    checkpoint: str = field(
-        default="",
-        metadata=about(
-            "One of its checkpoints instead of a model: latest, step:N or sha256:DIGEST. Only a checkpoint has an "
-            "optimizer and a replay buffer.",
-            max_length=71,
-            pattern=Pattern(
-                "(latest|step:[0-9]{1,18}|sha256:[0-9a-f]{64})?",
-                "must be latest, step:N or sha256: and 64 hexadecimal digits",
-            ),
-        ),
-    )
-    zip: str = field(
-        default="",
-        metadata=about(
-            "Instead of a run, a zip file that stable-baselines3 has saved, relative to the volume of models, as "
-            "team/my_model.zip. What is pickled in it is not read.",
-            max_length=MAX_PATH_LENGTH,
-            cel=VOLUME_PATH_RULES,
-        ),
-    )
-    take: tuple[TakenPart, ...] = field(
-        default=(),
-        metadata=about(
-            "What is taken over beside the weights (and the entropy coefficient): normalization (the statistics of "
-            "VecNormalize), optimizer, replayBuffer. Without it, nothing.",
-            max_entries=3,
-            schema={"x-kubernetes-list-type": "set"},
-        ),
-    )
-    digest: str = field(
-        default="",
-        metadata=about(
-            "The digest that the model, the checkpoint or the zip file must have, as sha256:...; a start over gRPC "
-            "fills it in. Without it, the one found when the first attempt begins.",
-            max_length=71,
-            pattern=Pattern("(sha256:[0-9a-f]{64})?", "must be sha256: and 64 hexadecimal digits"),
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Demonstrations:
-    """Recorded episodes that the policy learns to act like before its first step in the environment."""
-
-    file: str = field(
-        metadata=about(
-            "The file that aisandbox record has written, relative to the volume of models, as team/heuristic.parquet.",
-            min_length=1,
-            max_length=MAX_PATH_LENGTH,
-            cel=VOLUME_PATH_RULES,
-        )
-    )
-    epochs: int = field(
-        default=10,
-        metadata=about(
-            "How many times the policy goes through all of them.",
-            minimum=1,
-            maximum=10_000,
-            bits=32,
-        ),
-    )
-    batch_size: int = field(
-        default=64,
-        metadata=about(
-            "Steps of a minibatch.",
-            minimum=1,
-            maximum=1_000_000,
-            bits=32,
-        ),
-    )
-    learning_rate: float | None = field(
-        default=None,
-        metadata=about(
-            "The learning rate of cloning; that of the algorithm is for the run after it. Without it, 0.001.",
-            cel=(CelRule("self > 0.0 && self <= 1.0", "must be more than 0 and at most 1"),),
-        ),
-    )
-    digest: str = field(
-        default="",
-        metadata=about(
-            "The digest that the file must have, as sha256:...; a start over gRPC fills it in. Without it, the one "
-            "found when the first attempt begins.",
-            max_length=71,
-            pattern=Pattern("(sha256:[0-9a-f]{64})?", "must be sha256: and 64 hexadecimal digits"),
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class StopWhen:
-    """What ends a run before totalTimesteps, as Succeeded: whichever of them comes first."""
-
-    episode_reward_mean: float | None = field(
-        default=None,
-        metadata=about(
-            "A mean return of training that is enough: that of the last episodes (100, or stats_window_size), once "
-            "there have been so many. It is looked at after each rollout in which an episode has ended.",
-        ),
-    )
-    evaluation_reward_mean: float | None = field(
-        default=None,
-        metadata=about(
-            "A mean return of an evaluation that is enough. Needs evaluation.",
-        ),
-    )
-    times_in_a_row: int = field(
-        default=1,
-        metadata=about(
-            "How many times in a row the mean return must be reached.",
-            minimum=1,
-            maximum=10_000,
-            bits=32,
-        ),
-    )
-    evaluations_without_improvement: int = field(
-        default=0,
-        metadata=about(
-            "So many evaluations in a row without a better mean return than the best before them. Needs evaluation. 0 "
-            "means any number.",
-            minimum=0,
-            maximum=10_000,
-            bits=32,
-        ),
-    )
-    training_seconds: int = field(
-        default=0,
-        metadata=about(
-            "So many seconds of training, over all attempts, evaluations and waits for simulators included; what a "
-            "restart repeats is counted once. The run ends with the rollout in which they have passed. 0 means any "
-            "time.",
-            minimum=0,
-            maximum=2**31 - 1,
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """The fields of ``resources``, which a spec keeps as Kubernetes has them."""
-
-    requests: Mapping[str, Any] = field(
-        default_factory=dict,
-        metadata=about(
-            "What is reserved on a node for the trainer, as {cpu: 500m, memory: 2Gi}. Without it, the limits.",
-            max_entries=32,
-        ),
-    )
-    limits: Mapping[str, Any] = field(
-        default_factory=dict,
-        metadata=about(
-            "What the trainer may use at most, as {cpu: 2, memory: 4Gi, nvidia.com/gpu: 1}. A trainer that "
-            "exceeds its memory is killed, and the next attempt continues from the latest checkpoint.",
-            max_entries=32,
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Toleration:
-    """The taints that match key, value and effect.
-
-    The fields of an entry of ``tolerations``, which a spec keeps as Kubernetes has them.
-    """
-
-    key: str = field(
-        default="",
-        metadata=about(
-            "The key of the taint; without it, with the operator Exists, every taint.",
-            max_length=317,
-            pattern=Pattern(f"({LABEL_KEY})?", "must be the key of a taint, as a label's"),
-        ),
-    )
-    operator: str = field(
-        default="",
-        metadata=about(
-            "Whether the taint must have the value (Equal) or any (Exists). Without it, Equal.",
-            choices=("Exists", "Equal"),
-        ),
-    )
-    value: str = field(
-        default="",
-        metadata=about(
-            "The value of the taint.",
-            max_length=63,
-            pattern=Pattern(f"({LABEL_NAME})?", "must be the value of a taint, as a label's"),
-        ),
-    )
-    effect: str = field(
-        default="",
-        metadata=about(
-            "The effect of the taint; without it, every effect.",
-            choices=("NoSchedule", "PreferNoSchedule", "NoExecute"),
-        ),
-    )
-    toleration_seconds: int | None = field(
-        default=None,
-        metadata=about(
-            "Seconds the trainer stays on a node that gets a taint NoExecute. Without it, without limit.",
-        ),
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from aisandbox_crds.hyperparameter_table import parameters_of
 from aisandbox_crds.lessons import DEFAULT_WINDOW, LessonEnd
 from aisandbox_crds.spec import (
     Algorithm,
+    Demonstrations,
     Environment,
     PoolEnvironment,
     Resources,
@@ -32,6 +33,9 @@ from aisandbox_crds.status import Phase, TrainingRunStatus
 from aisandbox_crds.trainingrun import GROUP, KIND, VERSION
 
 Schema = dict[str, Any]
+
+# Of these the API server fills in the numbers that are absent.
+_FILLED_IN = {each.__module__ for each in (TrainingRunSpec, Demonstrations, PoolEnvironment, StopWhen)}
 
 _JSON_TYPES: Mapping[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
 _RULES = "x-kubernetes-validations"
@@ -336,7 +340,7 @@ def field_schema(cls: type, field: Field[Any], hint: Any) -> Schema:
     else:
         schema = _scalar_schema(rule, kind)
     default = _default(field)
-    if cls.__module__ == TrainingRunSpec.__module__ and isinstance(default, int):
+    if cls.__module__ in _FILLED_IN and isinstance(default, int):
         schema["default"] = default
     if rules := [_rule(each) for each in _rules(rule, kind)]:
         schema[_RULES] = [*schema.get(_RULES, ()), *rules]
