@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
-from aisandbox_crds import ExitCode, TerminationMessage, TrainerStart
-from aisandbox_crds.spec import Algorithm, Demonstrations, GymnasiumEnvironment, StartFrom, TakenPart, TrainingRunSpec
-from aisandbox_environment import GymnasiumSimulation, Spec, make_spec
+from aisandbox_crds import ALGORITHMS, ExitCode, TerminationMessage, TrainerStart
+from aisandbox_crds.spec import (
+    Algorithm,
+    Demonstrations,
+    Evaluation,
+    GymnasiumEnvironment,
+    StartFrom,
+    TakenPart,
+    TrainingRunSpec,
+)
+from aisandbox_environment import (
+    DemonstrationWriter,
+    GymnasiumSimulation,
+    SimulatorSession,
+    Spec,
+    create_environment_server,
+    make_spec,
+    record_episodes,
+)
 from aisandbox_model_store import CHECKPOINT_ZIP, CheckpointNotFound, RunFolder, RunStore
 from aisandbox_trainer.checkpoints.weights import read_weights, read_zip
 from aisandbox_trainer.cloning.clone import Cloning
@@ -65,6 +82,12 @@ class Volume:
     def weights(self, name: str) -> dict[str, torch.Tensor]:
         """The weights at the end."""
         return dict(read_zip(self.run(name).checkpoint("latest").path / CHECKPOINT_ZIP, LARGEST).policy)
+
+    def best_return(self, name: str) -> float | None:
+        """Of the best evaluation."""
+        best = self.run(name).pointer("best")
+        assert best is not None
+        return best.reward_mean
 
     def refusal(self, spec: TrainingRunSpec = SPEC, **settings: Any) -> str:
         assert self.train("refused", spec, **settings) is ExitCode.PERMANENT
@@ -179,3 +202,64 @@ def test_file_that_cannot_be_learned_from_is_refused(
         settings = {"memory_bytes": 1_000_000}
         volume.write(make_spec(box((4,)), discrete(2)), lambda leaves: 0, lengths=(30_000,))
     assert message in volume.refusal(spec, **settings)
+
+
+class Lock(gymnasium.Env[Any, Any]):
+    """The lock of examples/06-lessons: of ten digits the last is rewarded. Chance finds them once in a million."""
+
+    code = (2, 0, 3, 1, 1, 3, 2, 0, 3, 1)
+    observation_space = gymnasium.spaces.Box(0, 1, (10,), np.float32)
+    action_space = gymnasium.spaces.Discrete(4)
+
+    def __init__(self) -> None:
+        self.entered = 0
+
+    @classmethod
+    def solve(cls, seen: Any, mask: Any) -> int:
+        """The right digit."""
+        return cls.code[int(np.argmax(seen))]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.entered = 0
+        return self._observed(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        right = action == self.code[self.entered]
+        self.entered += int(right)
+        is_open = self.entered == len(self.code)
+        return self._observed(), float(is_open), is_open or not right, False, {}
+
+    def _observed(self) -> Any:
+        return (np.arange(10) == self.entered).astype(np.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", [Algorithm.PPO, Algorithm.DQN])
+def test_what_chance_does_not_find_is_learned_from_one_episode(algorithm: Algorithm, volume: Volume) -> None:
+    gymnasium.register("Lock-v0", cast(Any, Lock), max_episode_steps=10)
+    try:
+        with (
+            create_environment_server(GymnasiumSimulation("Lock-v0")) as server,
+            SimulatorSession.connect(server.address, 1) as session,
+        ):
+            writer = DemonstrationWriter(volume.folder / "lock.parquet", session.spec, {})
+            for episode in record_episodes(session, Lock.solve, 1, seed=0):
+                writer.add(episode)
+            assert writer.close().return_mean == 1.0
+        small = {"n_steps": "64"} if not ALGORITHMS[algorithm].off_policy else {"exploration_initial_eps": "0.1"}
+        spec = TrainingRunSpec(
+            algorithm,
+            256,
+            GymnasiumEnvironment("Lock-v0"),
+            seed=1,
+            hyperparameters=small,
+            evaluation=Evaluation(120, episodes=2),
+            checkpoint_every_timesteps=1000,
+        )
+        assert volume.train("without", spec) is ExitCode.DONE
+        assert volume.best_return("without") == 0.0
+        learning = replace(spec, demonstrations=Demonstrations("lock.parquet", epochs=100))
+        assert volume.train("with", learning) is ExitCode.DONE
+        assert volume.best_return("with") == 1.0
+    finally:
+        del gymnasium.registry["Lock-v0"]

@@ -4,6 +4,11 @@ Needs the extra ``demonstrations`` (pyarrow). The file is data only, nothing in 
 describes it. Must not know who learns from it.
 """
 
+import os
+
+# Read when pyarrow is imported. Its own allocator reserves a gigabyte, which counts against a trainer's RLIMIT_DATA.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
 from aisandbox_environment.demonstrations.episode import Episode
 from aisandbox_environment.demonstrations.reader import DemonstrationFile, Demonstrations
 from aisandbox_environment.demonstrations.recording import Policy, RandomPolicy, record_episodes

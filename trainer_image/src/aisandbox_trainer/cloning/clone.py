@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
 import torch
 from aisandbox_crds import Activity, CloningProgress
 from aisandbox_crds import Demonstrations as Settings
-from aisandbox_environment import DemonstrationFile, InvalidDemonstrationFile
+from aisandbox_environment import InvalidDemonstrationFile
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -34,6 +34,9 @@ from aisandbox_trainer.environments.factory import env_of, space_adapter_of
 from aisandbox_trainer.errors import InvalidDemonstrations
 from aisandbox_trainer.runtime.progress import Progress
 from aisandbox_trainer.runtime.stop import Stop
+
+if TYPE_CHECKING:
+    from aisandbox_environment import DemonstrationFile
 
 LEARNING_RATE = 1e-3
 """Of Adam, unless the run has one."""
@@ -123,6 +126,7 @@ class Cloning:
                 self._end_epoch(epoch, total / len(examples.steps))
         finally:
             self._model.policy.set_training_mode(False)
+        optimizer.zero_grad()
         learner.finish()
 
     def _losses(self, learner: Loss, examples: Examples) -> Iterator[tuple[torch.Tensor, int]]:

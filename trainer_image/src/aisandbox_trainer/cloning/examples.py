@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from aisandbox_environment import Demonstrations
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -19,6 +18,9 @@ from stable_baselines3.common.utils import obs_as_tensor
 
 from aisandbox_trainer.cloning.recorded_env import Seen
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
+
+if TYPE_CHECKING:
+    from aisandbox_environment import Demonstrations
 
 Array = NDArray[Any]
 _ROWS_AT_ONCE = 4096

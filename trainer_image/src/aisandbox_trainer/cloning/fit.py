@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aisandbox_crds import Algorithm, Hyperparameters, memory_need
-from aisandbox_environment import DemonstrationFile, Spec, make_spec
+from aisandbox_environment import Spec, make_spec
 from aisandbox_wire import Leaf, space_to_proto
 
 from aisandbox_trainer.algorithms.memory_check import size_of
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import InvalidDemonstrations
+
+if TYPE_CHECKING:
+    from aisandbox_environment import DemonstrationFile
 
 _FLOAT = 4
 _LONGEST = 300

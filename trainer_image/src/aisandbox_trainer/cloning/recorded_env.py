@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from aisandbox_environment import DemonstrationFile, Demonstrations
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
+
+if TYPE_CHECKING:
+    from aisandbox_environment import DemonstrationFile, Demonstrations
 
 Array = NDArray[Any]
 ROWS_BETWEEN_CHECKS = 256

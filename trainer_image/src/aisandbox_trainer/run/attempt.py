@@ -11,6 +11,7 @@ import random
 import time
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from aisandbox_crds import (
@@ -28,7 +29,7 @@ from aisandbox_crds import (
     parse_hyperparameters,
     trained_algorithm,
 )
-from aisandbox_environment import DemonstrationFile, TransientSimulatorError
+from aisandbox_environment import TransientSimulatorError
 from aisandbox_model_store import CheckpointKey, DiskFull, Published, RunStore, StartingPoint, Writer, is_signed
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
@@ -74,6 +75,9 @@ from aisandbox_trainer.training.rehearsal import Rehearsal, configuration_of
 from aisandbox_trainer.training.schedule import CheckpointSchedule
 from aisandbox_trainer.training.take_over import take_over
 from aisandbox_trainer.training.tensorboard_files import tensorboard_logger
+
+if TYPE_CHECKING:
+    from aisandbox_environment import DemonstrationFile
 
 log = structlog.get_logger(__name__)
 

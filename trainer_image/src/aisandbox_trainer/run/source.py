@@ -10,10 +10,11 @@ import json
 from collections.abc import Collection
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from aisandbox_crds import Artifact, Demonstrations, StartFrom, TakenPart
-from aisandbox_environment import DemonstrationFile, InvalidDemonstrationFile
+from aisandbox_environment import InvalidDemonstrationFile
 from aisandbox_model_store import (
     CHECKPOINT_ZIP,
     LEARNER_FILE,
@@ -43,6 +44,9 @@ from aisandbox_trainer.errors import CannotStartFrom, InvalidDemonstrations
 from aisandbox_trainer.training.learner_file import Learner
 from aisandbox_trainer.training.take_over import Learned
 
+if TYPE_CHECKING:
+    from aisandbox_environment import DemonstrationFile
+
 _LARGEST_RECORD = 64 * 1024
 _LARGEST_LEARNER = 16 * 1024 * 1024
 
@@ -59,6 +63,8 @@ def find_demonstrations(store: RunStore, demonstrations: Demonstrations, writer:
 
     Raises InvalidDemonstrations, what the writer raises, OSError.
     """
+    from aisandbox_environment import DemonstrationFile  # imports pyarrow, which other runs do not need
+
     name = f"demonstrations: {demonstrations.file!r}"
     recorded = _recorded(writer.run.demonstrations_path)
     digest = demonstrations.digest or (recorded.digest if recorded is not None else "")
