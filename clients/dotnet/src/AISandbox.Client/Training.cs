@@ -30,6 +30,9 @@ public sealed record Training
     /// <summary>What the run starts from: what another run, or a file, has learned. Null: random weights.</summary>
     public StartingPoint? StartFrom { get; init; }
 
+    /// <summary>Recorded episodes that the policy learns to act like before its first step. Null: none.</summary>
+    public Demonstrations? Demonstrations { get; init; }
+
     /// <summary>What ends the run before <see cref="TotalTimesteps"/>, with its best model as the final one. Null: nothing.</summary>
     public StopRules? StopWhen { get; init; }
 
@@ -88,6 +91,11 @@ public sealed record Training
         if (StartFrom is not null)
         {
             request.StartFrom = StartFrom.ToMessage();
+        }
+
+        if (Demonstrations is not null)
+        {
+            request.Demonstrations = Demonstrations.ToMessage();
         }
 
         if (StopWhen is not null)

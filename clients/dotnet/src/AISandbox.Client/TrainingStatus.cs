@@ -54,6 +54,9 @@ public enum TrainerActivity
 
     /// <summary>Waiting for the answer to a step, for some seconds already.</summary>
     WaitingForStep = 6,
+
+    /// <summary>Learning from demonstrations, before the first step.</summary>
+    Cloning = 7,
 }
 
 /// <summary>Why a run failed.</summary>
@@ -74,6 +77,14 @@ public sealed record EarlyStop(string Reason, string Message);
 /// <param name="Timesteps">Environment steps taken in it, over all environments.</param>
 /// <param name="RewardMean">The mean undiscounted return of its last episodes, by which its end is decided; null before the first one has ended.</param>
 public sealed record LessonProgress(string Name, int Number, int Count, long Episodes, long Timesteps, double? RewardMean);
+
+/// <summary>How far a policy has learned from demonstrations.</summary>
+/// <param name="Epoch">The epoch that it is in, from 1; when it is done, the last one.</param>
+/// <param name="Epochs">How many epochs there are.</param>
+/// <param name="Loss">The mean loss of the last epoch that is complete; null before. What it is depends on the algorithm.</param>
+/// <param name="Episodes">How many episodes it learns from.</param>
+/// <param name="Steps">How many steps they have.</param>
+public sealed record CloningProgress(int Epoch, int Epochs, double? Loss, long Episodes, long Steps);
 
 /// <summary>A checkpoint or a model of a run.</summary>
 /// <param name="Path">Relative to the run's folder, <c>models/20000</c>.</param>
@@ -126,6 +137,9 @@ public sealed record TrainingStatus
 
     /// <summary>The lesson that the run is in; null without lessons, and before the first report.</summary>
     public LessonProgress? Lesson { get; init; }
+
+    /// <summary>How far the policy has learned from demonstrations; null without them, and before the first report.</summary>
+    public CloningProgress? Cloning { get; init; }
 
     /// <summary>Who started the run, where the service asks its callers who they are; else empty.</summary>
     public string Owner { get; init; } = "";
@@ -199,9 +213,12 @@ public sealed record TrainingStatus
         Lesson = status.Lesson is { } lesson
             ? new LessonProgress(lesson.Name, lesson.Number, lesson.Count, lesson.Episodes, lesson.Timesteps, lesson.HasRewardMean ? lesson.RewardMean : null)
             : null,
+        Cloning = status.Cloning is { } cloning
+            ? new CloningProgress(cloning.Epoch, cloning.Epochs, cloning.HasLoss ? cloning.Loss : null, cloning.Episodes, cloning.Steps)
+            : null,
         Owner = status.Owner,
         Warning = status.Warning,
-        Activity = status.Activity is >= V1.TrainerActivity.Starting and <= V1.TrainerActivity.WaitingForStep
+        Activity = status.Activity is >= V1.TrainerActivity.Starting and <= V1.TrainerActivity.Cloning
             ? (TrainerActivity)status.Activity : TrainerActivity.Unknown,
         Experiment = status.ExperimentId,
         Algorithm = AlgorithmNames.Of(status.Algorithm),

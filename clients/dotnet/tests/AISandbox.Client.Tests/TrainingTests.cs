@@ -150,6 +150,22 @@ public class TrainingTests
     }
 
     [Fact]
+    public void Demonstrations_are_a_file_and_how_it_is_learned_from()
+    {
+        var demonstrations = new Demonstrations { File = "team/car.parquet", Epochs = 20, BatchSize = 32, LearningRate = 1e-4 };
+        var message = new Training { Experiment = "e", TotalTimesteps = 1, Demonstrations = demonstrations }.ToRequest().Demonstrations;
+        Assert.Equal(new V1.Demonstrations { File = "team/car.parquet", Epochs = 20, BatchSize = 32, LearningRate = 1e-4 }, message);
+        Assert.Equal(new V1.Demonstrations { File = "a" }, new Demonstrations { File = "a" }.ToMessage());
+        Assert.Null(new Training { Experiment = "e", TotalTimesteps = 1 }.ToRequest().Demonstrations);
+        var negative = new Demonstrations { File = "a", Epochs = -1 };
+        Assert.Contains("Demonstrations.Epochs", Assert.Throws<ArgumentOutOfRangeException>(negative.ToMessage).Message, StringComparison.Ordinal);
+        var cloning = new V1.CloningProgress { Epoch = 2, Epochs = 10, Loss = 0.5, Episodes = 3, Steps = 400 };
+        var status = TrainingStatus.From(new V1.StatusResponse { Cloning = cloning, Activity = V1.TrainerActivity.Cloning });
+        Assert.Equal((new CloningProgress(2, 10, 0.5, 3, 400), TrainerActivity.Cloning), (status.Cloning, status.Activity));
+        Assert.Null(TrainingStatus.From(new V1.StatusResponse()).Cloning);
+    }
+
+    [Fact]
     public void Masks_of_a_batch_are_a_row_for_each_observation()
     {
         var tensor = Masks.ToTensor([1, 0, 1, 1, 1, 0], 2);
