@@ -79,7 +79,10 @@ class Trainer:
         if final:
             self.writer.point("final", model)
             if self.start.spec.model_output_path:
-                self.writer.write_output(self.start.spec.model_output_path, checkpoint.path / "model.zip")
+                self.writer.prepare_output(checkpoint.path / "model.zip")
+                request = pb.PublishOutputRequest(run_id=self.start.run_id, attempt=self.attempt)
+                metadata = (("authorization", f"Bearer {self.token()}"),)
+                self.stub.PublishOutput(request, timeout=30, wait_for_ready=True, metadata=metadata)
         self.known.update(latest_checkpoint=artifact(checkpoint), latest_model=artifact(model))
 
     def end(self, code: int, failure: Failure | None = None) -> int:

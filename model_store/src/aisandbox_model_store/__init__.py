@@ -25,7 +25,7 @@ from aisandbox_model_store.errors import (
     RunReplaced,
     unknown_run,
 )
-from aisandbox_model_store.layout import CHECKPOINT_ZIP, MANIFEST_FILE, RUNS_FOLDER
+from aisandbox_model_store.layout import CHECKPOINT_ZIP, MANIFEST_FILE, RUNS_FOLDER, SOURCES_FOLDER
 from aisandbox_model_store.manifest import FileEntry, Manifest
 from aisandbox_model_store.outputs import OutputRecord, publish_output, written_by
 from aisandbox_model_store.ownership import uid_of
@@ -43,6 +43,7 @@ __all__ = [
     "MANIFEST_FILE",
     "RUNS_FOLDER",
     "RUN_ID_REQUIRED",
+    "SOURCES_FOLDER",
     "Bundle",
     "CheckpointKey",
     "CheckpointNotFound",

@@ -8,6 +8,7 @@
     MODELS_DIR/runs/RUN/output.zip
     MODELS_DIR/runs/RUN/{attempts,logs}/
     MODELS_DIR/runs/.outputs/DIGEST.json
+    MODELS_DIR/runs/.sources/RUN
     CHECKPOINT_DIR/runs/RUN/checkpoints/STEP/{manifest.json, model.zip, the trainer's other files}
 
 Runs that exist have these names: none may change. Must not know how the files are written.
@@ -29,6 +30,8 @@ DEMONSTRATIONS_FILE = "learned-from.json"
 """The file of demonstrations, as its first attempt has found it."""
 OUTPUT_FILE = "output.zip"
 """The final model that a trainer has prepared, before it is moved to where the run asked for it."""
+SOURCES_FOLDER = ".sources"
+"""Of all runs, beside their folders: a link for each to what it starts from, which its pod mounts."""
 OUTPUT_RECORDS_FOLDER = ".outputs"
 """Of all runs, beside their folders: who has written which file outside of them, by the digest of its path."""
 MANIFEST_FILE = "manifest.json"

@@ -36,6 +36,7 @@ from aisandbox_operator.job_manifest import (
     CONTAINER,
     FAILURES_BEFORE_ANNOTATION,
     ORIGIN_ANNOTATION,
+    PREPARE_CONTAINER,
     RESUMED_ANNOTATION,
     decode_origin,
 )
@@ -134,7 +135,10 @@ def read_pod(raw: Mapping[str, Any]) -> ObservedPod:
         unscheduled=(_text(scheduled.get("reason")) or Reason.UNSCHEDULABLE) if unscheduled else "",
         unscheduled_message=_text(scheduled.get("message")) if unscheduled else "",
     )
-    return _with_trainer(pod, _named(status.get("containerStatuses"), CONTAINER))
+    return _with_preparation(
+        _with_trainer(pod, _named(status.get("containerStatuses"), CONTAINER)),
+        _named(status.get("initContainerStatuses"), PREPARE_CONTAINER),
+    )
 
 
 def _lost_since(
@@ -199,6 +203,19 @@ def _with_trainer(pod: ObservedPod, container: Mapping[str, Any]) -> ObservedPod
         termination_message=message,
         log_tail=log_tail,
     )
+
+
+def _with_preparation(pod: ObservedPod, container: Mapping[str, Any]) -> ObservedPod:
+    """Why the container before the trainer's waits, or has failed, while the trainer has not started."""
+    state = _mapping(container.get("state"))
+    waiting, over = (_mapping(state.get(key)) for key in ("waiting", "terminated"))
+    if pod.started is not None or pod.exit_code is not None:
+        return pod
+    if waiting.get("reason") not in (None, "PodInitializing"):
+        return replace(pod, waits_for=_text(waiting.get("reason")), wait_message=_text(waiting.get("message")))
+    if over.get("exitCode"):
+        return replace(pod, message=pod.message or _text(over.get("message"))[-LOG_TAIL_LENGTH:].strip())
+    return pod
 
 
 def read_termination_message(text: object) -> tuple[TerminationMessage | None, str]:

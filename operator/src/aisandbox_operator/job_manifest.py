@@ -1,7 +1,8 @@
 """The Job of a run, as a pure function of the run and the settings.
 
-Owns what a trainer's pod looks like: pod security "restricted", no token of the API server, a volume, a grace period
-for a checkpoint, and the names of labels and annotations. Deterministic, so a second server-side apply changes nothing.
+Owns what a trainer's pod looks like: pod security "restricted", no token of the API server, the run's own part of the
+volume, a grace period for a checkpoint, and the names of labels and annotations. Deterministic, so a second server-side
+apply changes nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from aisandbox_operator.settings import Settings
 OPERATOR = "aisandbox-operator"
 """The field manager of Jobs and of the operator's part of a status, and a label of Jobs."""
 CONTAINER = "trainer"
+PREPARE_CONTAINER = "prepare"
+"""The init container, which makes the folders that the trainer mounts."""
 KEY_ENTRY = "key"
 """The entry of a run's Secret with the key that it signs checkpoints with."""
 DEFAULT_CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
@@ -60,6 +63,12 @@ KUEUE_PREFIX = "kueue.x-k8s.io/"
 """Labels of Kueue: a run may have them in its metadata too, where Kueue's pages put them for every kind."""
 
 Manifest = dict[str, Any]
+
+_RESTRICTED: Manifest = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +249,7 @@ def _pod(name: str, uid: str, spec: TrainingRunSpec, settings: Settings) -> Mani
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        "initContainers": [_prepare_container(name, uid, spec, settings)],
         "containers": [_container(name, uid, spec, settings)],
         "volumes": _volumes(settings),
     }
@@ -266,19 +276,57 @@ def _container(name: str, uid: str, spec: TrainingRunSpec, settings: Settings) -
             *_memory_bound(resources, settings),
         ],
         "resources": resources,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": dict(_RESTRICTED),
         "terminationMessagePath": str(TERMINATION_LOG),
         # The last lines of a trainer that crashed, if it could leave no termination message.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            {"name": "models", "mountPath": str(MODELS_PATH)},
+            *_run_mounts(name, spec),
             {"name": "progress-token", "mountPath": str(SECRETS_PATH), "readOnly": True},
         ],
     }
+
+
+def _prepare_container(name: str, uid: str, spec: TrainingRunSpec, settings: Settings) -> Manifest:
+    """Has the whole volume, and makes the folders that the trainer mounts. It runs no code of the run."""
+    start, patience = spec.start_from, settings.trainer_numbers.get("EARLIER_RUN_PATIENCE_SECONDS")
+    variables = {
+        "RUN_ID": name,
+        "RUN_UID": uid,
+        "MODELS_DIR": str(MODELS_PATH),
+        "EARLIER_RUN_PATIENCE_SECONDS": patience,
+        "START_FROM_RUN": start.run if start is not None else "",
+        "START_FROM_ZIP": start.zip.replace("$", "$$") if start is not None else "",
+    }
+    # No more than the trainer has, which begins when this has ended: the pod needs nothing beside.
+    resources = {
+        kind: {key: value for key, value in entries.items() if key in ("cpu", "memory")}
+        for kind, entries in (spec.resources or settings.trainer_resources).items()
+    }
+    return {
+        "name": PREPARE_CONTAINER,
+        "image": settings.trainer_image,
+        "imagePullPolicy": settings.trainer_image_pull_policy,
+        "command": ["python", "-P", "-m", "aisandbox_model_store.prepare"],
+        "env": [{"name": key, "value": value} for key, value in variables.items() if value],
+        "resources": resources,
+        "securityContext": dict(_RESTRICTED),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "models", "mountPath": str(MODELS_PATH)}],
+    }
+
+
+def _run_mounts(name: str, spec: TrainingRunSpec) -> list[Manifest]:
+    """What of the volume the trainer has: its run's folder, and what the run starts from, read-only."""
+    mounts: list[Manifest] = [
+        {"name": "models", "mountPath": str(MODELS_PATH / "runs" / name), "subPath": f"runs/{name}"}
+    ]
+    if (start := spec.start_from) is not None:
+        source = MODELS_PATH / "runs" / start.run if start.run else MODELS_PATH / PurePosixPath(start.zip)
+        mounts.append(
+            {"name": "models", "mountPath": str(source), "subPath": f"runs/.sources/{name}", "readOnly": True}
+        )
+    return mounts
 
 
 def _environment(name: str, uid: str, spec: TrainingRunSpec, settings: Settings) -> Mapping[str, str]:

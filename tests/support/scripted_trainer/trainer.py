@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 RUN_ID, SPEC = os.environ["RUN_ID"], json.loads(os.environ["RUN_SPEC"])
-FOLDER = Path(os.environ["MODELS_DIR"], "scripted", RUN_ID + "." + os.environ["RUN_UID"][:8])
+FOLDER = Path(os.environ["MODELS_DIR"], "runs", RUN_ID, os.environ["RUN_UID"][:8])
 KWARGS = SPEC.get("environment", {}).get("gymnasium", {}).get("kwargs", {})
 
 

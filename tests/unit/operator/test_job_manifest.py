@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import pytest
 from aisandbox_crds.effective_values import seed_of
-from aisandbox_crds.spec import GymnasiumEnvironment
+from aisandbox_crds.pod_template import PodSpec, PodTemplate, TrainerContainer
+from aisandbox_crds.spec import GymnasiumEnvironment, StartFrom
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_operator.decoding import read_job
 from aisandbox_operator.job_manifest import JobOrigin, Manifest, job_manifest
@@ -220,3 +221,37 @@ def test_origin_of_a_job_follows_the_spec_and_the_settings() -> None:
     assert moved is not None
     assert (moved.spec == first.spec, moved.template == first.template) == (False, False)
     assert read_job({}).origin is None
+
+
+def mounts_of(job: Manifest) -> list[Manifest]:
+    (container,) = pod(job)["containers"]
+    return [each for each in container["volumeMounts"] if each["name"] == "models"]
+
+
+def test_trainer_has_its_runs_part_of_the_volume_only() -> None:
+    own = {"name": "models", "mountPath": "/var/lib/aisandbox/runs/walk", "subPath": "runs/walk"}
+    assert mounts_of(manifest()) == [own]
+    source = {"name": "models", "subPath": "runs/.sources/walk", "readOnly": True}
+    run = manifest(start_from=StartFrom(run="other"))
+    assert mounts_of(run) == [own, {**source, "mountPath": "/var/lib/aisandbox/runs/other"}]
+    zip_file = manifest(start_from=StartFrom(zip="./team/w.zip"))
+    assert mounts_of(zip_file) == [own, {**source, "mountPath": "/var/lib/aisandbox/team/w.zip"}]
+
+
+def test_folders_are_made_before_the_trainer_by_a_container_without_the_runs_code() -> None:
+    resources = {"requests": {"cpu": "1", "nvidia.com/gpu": "1"}, "limits": {"memory": "2Gi", "nvidia.com/gpu": "1"}}
+    template = PodTemplate(spec=PodSpec(containers=(TrainerContainer("trainer", image="mine:1"),)))
+    job = manifest(start_from=StartFrom(zip="a$(HOME).zip"), resources=resources, pod_template=template)
+    (prepare,) = pod(job)["initContainers"]
+    (trainer,) = pod(job)["containers"]
+    assert (prepare["image"], trainer["image"]) == ("aisandbox/trainer:1", "mine:1")
+    assert prepare["command"] == ["python", "-P", "-m", "aisandbox_model_store.prepare"]
+    assert prepare["volumeMounts"] == [{"name": "models", "mountPath": "/var/lib/aisandbox"}]
+    assert prepare["securityContext"] == trainer["securityContext"]
+    assert prepare["resources"] == {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}}
+    assert {each["name"]: each["value"] for each in prepare["env"]} == {
+        "RUN_ID": "walk",
+        "RUN_UID": RUN_UID,
+        "MODELS_DIR": "/var/lib/aisandbox",
+        "START_FROM_ZIP": "a$$(HOME).zip",
+    }

@@ -23,7 +23,15 @@ from pathlib import Path
 
 import structlog
 from aisandbox_crds import format_precise_time, parse_time
-from aisandbox_model_store import Damaged, ModelStoreError, RunStore, read_regular, uid_of, write_atomically
+from aisandbox_model_store import (
+    SOURCES_FOLDER,
+    Damaged,
+    ModelStoreError,
+    RunStore,
+    read_regular,
+    uid_of,
+    write_atomically,
+)
 
 from aisandbox_api.errors import ApiError
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
@@ -147,6 +155,14 @@ def remove(folder: OwnedFolder) -> None:
             os.rename(gone, folder.path)
             return
         shutil.rmtree(gone, ignore_errors=True)
+    if not folder.is_renamed:
+        _remove_link(folder.path.parent / SOURCES_FOLDER / folder.run)
+
+
+def _remove_link(path: Path) -> None:
+    """What the run has started from is only linked there."""
+    with contextlib.suppress(OSError):
+        path.unlink() if path.is_symlink() else path.rmdir()
 
 
 def _uid(path: Path) -> str:

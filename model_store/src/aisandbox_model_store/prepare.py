@@ -1,0 +1,89 @@
+"""``python -m aisandbox_model_store.prepare``: makes the folders that a trainer's pod mounts, before it starts.
+
+A trainer mounts its run's folder and, read-only, what the run starts from; nothing else of the volume. This program
+has the whole volume, runs none of a run's code, and ends before the trainer starts. What the run starts from is mounted
+by a link beside the folders of runs, where no trainer can change it: so there is always something to mount, also when
+the source was deleted since. Must not know what is in the folders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from aisandbox_model_store.atomic_file import create_folder
+from aisandbox_model_store.errors import ModelStoreError, OutsideRoot
+from aisandbox_model_store.layout import RUNS_FOLDER, SOURCES_FOLDER
+from aisandbox_model_store.ownership import take_ownership
+from aisandbox_model_store.run_store import RunStore
+
+PAUSE_SECONDS = 1.0
+_STOPPED = 143
+
+
+def prepare(environ: Mapping[str, str], sleep: Callable[[float], None] = time.sleep) -> None:
+    """Makes the folder of the run its own, as :meth:`.RunFolder.claim` does, and the link to what it starts from.
+
+    Files of an earlier run of the name stay where they are for EARLIER_RUN_PATIENCE_SECONDS: this run may be about to
+    be restored from a backup. Raises KeyError for a variable that is missing, ValueError, ModelStoreError, OSError.
+    """
+    store, uid = RunStore(Path(environ["MODELS_DIR"])), environ["RUN_UID"]
+    run = store.run(environ["RUN_ID"])
+    left = float(environ.get("EARLIER_RUN_PATIENCE_SECONDS") or 60.0)
+    if earlier := run.earlier_owner(uid):
+        print(f"an earlier run of this name, {earlier}, has files here: they are set aside in {left:.0f} s", flush=True)
+    while run.earlier_owner(uid) and left > 0:
+        sleep(min(left, PAUSE_SECONDS))
+        left -= PAUSE_SECONDS
+    take_ownership(run.path, uid)
+    source = _source(store, environ.get("START_FROM_RUN", ""), environ.get("START_FROM_ZIP", ""))
+    if source is not None:
+        _link(store.models_dir / RUNS_FOLDER / SOURCES_FOLDER / run.run_id, source)
+
+
+def _source(store: RunStore, run: str, zip_file: str) -> Path | None:
+    """Where the source is, relative to MODELS_DIR, whether it exists or not; None: the run starts from nothing."""
+    if run:
+        return store.run(run).path.relative_to(store.models_dir)
+    if not zip_file:
+        return None
+    try:
+        return store.resolve_output(zip_file).relative_to(store.models_dir.resolve())
+    except OutsideRoot:
+        return Path(RUNS_FOLDER, SOURCES_FOLDER, "none")  # the trainer refuses it with the reason
+
+
+def _link(path: Path, source: Path) -> None:
+    """Puts at ``path`` a link to the source below MODELS_DIR, or an empty folder if there is none."""
+    create_folder(path.parent)
+    with contextlib.suppress(FileNotFoundError):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    target = Path("..", "..", source)
+    if (path.parent / target).exists():
+        path.symlink_to(target)
+    else:
+        path.mkdir()
+
+
+def _stop(number: int, frame: object) -> None:
+    raise SystemExit(_STOPPED)
+
+
+def main() -> int:
+    """0, or 1 with the reason on stderr."""
+    signal.signal(signal.SIGTERM, _stop)  # the first process of a container ignores it otherwise
+    try:
+        prepare(os.environ)
+    except (KeyError, ValueError, ModelStoreError, OSError) as error:
+        print(f"the folder of the run cannot be prepared: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
