@@ -108,9 +108,11 @@ class Cluster:
     def may(
         self, user: str, verb: str, resource: str, namespace: str, group: str = GROUP, groups: Sequence[str] = ()
     ) -> bool:
-        """What ``kubectl auth can-i --as`` asks; an empty ``namespace`` means all. ``resource``: also KIND/PART."""
-        kind, _, part = resource.partition("/")
+        """What ``kubectl auth can-i --as`` asks, of KIND, KIND/PART or KIND:NAME; an empty ``namespace`` means all."""
+        whole, _, name = resource.partition(":")
+        kind, _, part = whole.partition("/")
         attributes = {"verb": verb, "resource": kind, "subresource": part, "group": group, "namespace": namespace}
+        attributes |= {"name": name} if name else {}
         review = {"spec": {"user": user, "groups": list(groups), "resourceAttributes": attributes}}
         return bool(self._authorization.create_subject_access_review(review).status.allowed)
 

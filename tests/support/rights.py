@@ -11,7 +11,7 @@ CLUSTER = "cluster"
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """Verbs on one resource, and what for."""
+    """Verbs on one resource, or the object KIND:NAME, and what for."""
 
     account: str
     group: str
@@ -40,7 +40,7 @@ RIGHTS = (
     Right("aisandbox-operator", "", "pods", ("list", "watch"), "why a trainer does not start, how it ended"),
     Right("aisandbox-operator", "", "pods/status", ("patch",), "a pod that is deleted is no failure of its trainer"),
     Right("aisandbox-operator", "", "secrets", ("create",), "the keys of runs"),
-    Right("aisandbox-operator", "", "secrets/aisandbox-checkpoint-secret", ("get",), "what keys are derived from"),
+    Right("aisandbox-operator", "", "secrets:aisandbox-checkpoint-secret", ("get",), "what keys are derived from"),
     Right("aisandbox-operator", "events.k8s.io", "events", ("create",), "transitions, for kubectl describe"),
     Right("aisandbox-operator", "events.k8s.io", "events", ("list",), "why no pod of a Job can be created"),
     Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("list", "watch"), "the cache that answers all calls"),

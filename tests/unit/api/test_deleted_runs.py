@@ -1,5 +1,6 @@
 """The sweep of deleted runs' files, on real folders."""
 
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_crds.status import TrainingRunStatus
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_model_store import RunStore
+from aisandbox_model_store.prepare import prepare
 from prometheus_client import CollectorRegistry
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
@@ -210,3 +212,16 @@ def test_folder_that_another_replica_has_removed_is_not_an_error(sweep: Sweep) -
     owned = next(iter(owned_folders(sweep.store)))
     remove(owned)
     remove(owned)
+
+
+@pytest.mark.parametrize("has_source", [False, True])
+def test_link_to_what_a_run_has_started_from_is_removed_with_it(sweep: Sweep, has_source: bool) -> None:
+    sweep.claim("source", "uid-s")
+    sweep.claim("a", "uid-a")
+    prepare({"RUN_ID": "a", "RUN_UID": "uid-a", "MODELS_DIR": str(sweep.store.models_dir), "START_FROM_RUN": "source"})
+    if not has_source:
+        shutil.rmtree(sweep.store.run("source").path)
+    (owned, *_) = (each for each in owned_folders(sweep.store) if each.run == "a")
+    remove(owned)
+    assert list((sweep.store.models_dir / "runs" / ".sources").iterdir()) == []
+    assert sweep.store.run("source").path.exists() is has_source

@@ -29,7 +29,7 @@ def _granted(manifests: Manifests) -> Iterator[tuple[str, str, str, str, str]]:
 
 def _permissions(account: str, scope: str, rule: Manifest) -> Iterator[tuple[str, str, str, str, str]]:
     assert rule.keys() <= {"apiGroups", "resources", "verbs", "resourceNames"}
-    named = [f"{one}/{name}" for one in rule["resources"] for name in rule.get("resourceNames", ())]
+    named = [f"{one}:{name}" for one in rule["resources"] for name in rule.get("resourceNames", ())]
     for group in rule["apiGroups"]:
         for resource in named or rule["resources"]:
             for verb in rule["verbs"]:

@@ -43,7 +43,11 @@ def test_files_of_an_earlier_run_are_set_aside_after_a_while(tmp_path: Path) -> 
 def test_run_that_gets_its_status_meanwhile_keeps_its_files(tmp_path: Path) -> None:
     run = RunStore(tmp_path).run("walk")
     run.claim(None, OLD).publish_model(1, {"policy.onnx": b"old"})
-    prepare(variables(tmp_path), lambda _seconds: (run.path / "uid").write_text(NEW) and None)
+
+    def restore(_seconds: float) -> None:
+        (run.path / "uid").write_text(NEW)
+
+    prepare(variables(tmp_path), restore)
     assert len(run.models()) == 1
 
 
