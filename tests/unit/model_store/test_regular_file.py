@@ -56,3 +56,22 @@ def test_pipe_in_the_place_of_any_file_of_a_run_blocks_no_reader(tmp_path: Path,
     with pytest.raises(Damaged):
         _ = run.uid(), run.load_model("latest")
     assert run.checkpoints() == []
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "state.pkl"])
+@pytest.mark.parametrize("kind", ["a pipe", "700 MB"])
+def test_what_is_no_checkpoint_blocks_no_trainer(tmp_path: Path, name: str, kind: str) -> None:
+    run = RunStore(tmp_path).run("r")
+    writer = run.claim(1)
+    older = writer.publish_checkpoint(50, lambda folder: (folder / "state.pkl").touch())
+    newest = writer.publish_checkpoint(100, lambda folder: (folder / "state.pkl").touch())
+    path = newest.path / name
+    path.unlink()
+    if kind == "a pipe":
+        os.mkfifo(path)
+    else:
+        with open(path, "wb") as file:
+            file.truncate(700 << 20)
+    reasons: list[str] = []
+    assert run.newest_checkpoint(lambda _name, reason: reasons.append(reason)) == older
+    assert name in reasons[0] or "is no regular file" in reasons[0]
