@@ -33,11 +33,12 @@ def _give_status(cluster: Cluster, saved: dict[str, Any]) -> None:
     cluster.kubectl("patch", "trainingrun", name, "--subresource=status", "--type=merge", f"--patch={patch}")
 
 
-def _trainer_runs(cluster: Cluster, name: str) -> bool:
+def _pod_waits(cluster: Cluster, name: str) -> bool:
+    """Whether the run's pod waits, before its trainer, for the run to get a status that says whose files these are."""
     return any(
-        status.name == "trainer" and status.state.running is not None
+        status.name == "prepare" and status.state.running is not None
         for pod in cluster.pods(name)
-        for status in pod.status.container_statuses or []
+        for status in pod.status.init_container_statuses or []
     )
 
 
@@ -46,7 +47,7 @@ def _models(cluster: Cluster, name: str) -> list[str]:
 
 
 @pytest.mark.timeout(900)
-def test_finished_run_keeps_its_models_when_its_status_comes_after_its_trainer_has_started(
+def test_finished_run_keeps_its_models_when_its_status_comes_after_its_pod_has_started(
     cluster: Cluster, run_name: Callable[[str], str]
 ) -> None:
     name, deleted = run_name("restored"), run_name("forgotten")
@@ -57,7 +58,7 @@ def test_finished_run_keeps_its_models_when_its_status_comes_after_its_trainer_h
     models = _models(cluster, name)
     saved = _backup(cluster, name)
     _create(cluster, saved)
-    wait_until(lambda: _trainer_runs(cluster, name), seconds=180)
+    wait_until(lambda: _pod_waits(cluster, name), seconds=180)
     _give_status(cluster, saved)
     wait_until(lambda: cluster.job(name) is None and not cluster.pods(name), seconds=180)
     cluster.kubectl("delete", "trainingrun", deleted)
@@ -79,7 +80,7 @@ def test_unfinished_run_continues_from_its_checkpoint_when_it_is_restored(
     assert before is not None
     saved = _backup(cluster, name)
     _create(cluster, saved)
-    wait_until(lambda: _trainer_runs(cluster, name), seconds=180)
+    wait_until(lambda: _pod_waits(cluster, name), seconds=180)
     _give_status(cluster, saved)
     status = wait_until(
         lambda: cluster.status(name),
