@@ -25,7 +25,13 @@ from aisandbox_model_store.errors import (
     RunReplaced,
     unknown_run,
 )
-from aisandbox_model_store.layout import CHECKPOINT_ZIP, MANIFEST_FILE, RUNS_FOLDER, SOURCES_FOLDER
+from aisandbox_model_store.layout import (
+    CHECKPOINT_ZIP,
+    DEMONSTRATIONS_SUFFIX,
+    MANIFEST_FILE,
+    RUNS_FOLDER,
+    SOURCES_FOLDER,
+)
 from aisandbox_model_store.manifest import FileEntry, Manifest
 from aisandbox_model_store.outputs import OutputRecord, publish_output, written_by
 from aisandbox_model_store.ownership import uid_of
@@ -39,6 +45,7 @@ from aisandbox_model_store.writer import Writer
 
 __all__ = [
     "CHECKPOINT_ZIP",
+    "DEMONSTRATIONS_SUFFIX",
     "LEARNER_FILE",
     "MANIFEST_FILE",
     "RUNS_FOLDER",

@@ -1,9 +1,9 @@
 """``python -m aisandbox_model_store.prepare``: makes the folders that a trainer's pod mounts, before it starts.
 
-A trainer mounts its run's folder and, read-only, what the run starts from; nothing else of the volume. This program
-has the whole volume, runs none of a run's code, and ends before the trainer starts. What the run starts from is mounted
-by a link beside the folders of runs, where no trainer can change it: so there is always something to mount, also when
-the source was deleted since. Must not know what is in the folders.
+A trainer mounts its run's folder and, read-only, what the run starts from and its demonstrations; nothing else of the
+volume. This program has all of it, runs none of a run's code, and ends before the trainer starts. What the run reads is
+mounted by links beside the folders of runs, where no trainer can change them: so there is always something to mount,
+also when the source was deleted since. Must not know what is in the folders.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from aisandbox_model_store.atomic_file import create_folder
 from aisandbox_model_store.errors import ModelStoreError, OutsideRoot
-from aisandbox_model_store.layout import RUNS_FOLDER, SOURCES_FOLDER
+from aisandbox_model_store.layout import DEMONSTRATIONS_SUFFIX, RUNS_FOLDER, SOURCES_FOLDER
 from aisandbox_model_store.ownership import take_ownership
 from aisandbox_model_store.run_store import RunStore
 
@@ -27,7 +27,7 @@ _STOPPED = 143
 
 
 def prepare(environ: Mapping[str, str], sleep: Callable[[float], None] = time.sleep) -> None:
-    """Makes the folder of the run its own, as :meth:`.RunFolder.claim` does, and the link to what it starts from.
+    """Makes the folder of the run its own, as :meth:`.RunFolder.claim` does, and the links to what it reads.
 
     Files of an earlier run of the name stay where they are for EARLIER_RUN_PATIENCE_SECONDS: this run may be about to
     be restored from a backup. Raises KeyError for a variable that is missing, ValueError, ModelStoreError, OSError.
@@ -41,19 +41,19 @@ def prepare(environ: Mapping[str, str], sleep: Callable[[float], None] = time.sl
         sleep(min(left, PAUSE_SECONDS))
         left -= PAUSE_SECONDS
     take_ownership(run.path, uid)
-    source = _source(store, environ.get("START_FROM_RUN", ""), environ.get("START_FROM_ZIP", ""))
-    if source is not None:
-        _link(store.models_dir / RUNS_FOLDER / SOURCES_FOLDER / run.run_id, source)
+    links = store.models_dir / RUNS_FOLDER / SOURCES_FOLDER
+    if source := environ.get("START_FROM_RUN"):
+        _link(links / run.run_id, store.run(source).path.relative_to(store.models_dir))
+    elif file := environ.get("START_FROM_ZIP"):
+        _link(links / run.run_id, _file(store, file))
+    if file := environ.get("DEMONSTRATIONS"):
+        _link(links / f"{run.run_id}{DEMONSTRATIONS_SUFFIX}", _file(store, file))
 
 
-def _source(store: RunStore, run: str, zip_file: str) -> Path | None:
-    """Where the source is, relative to MODELS_DIR, whether it exists or not; None: the run starts from nothing."""
-    if run:
-        return store.run(run).path.relative_to(store.models_dir)
-    if not zip_file:
-        return None
+def _file(store: RunStore, path: str) -> Path:
+    """Where a file of users is, relative to MODELS_DIR, whether it exists or not."""
     try:
-        return store.resolve_output(zip_file).relative_to(store.models_dir.resolve())
+        return store.resolve_output(path).relative_to(store.models_dir.resolve())
     except OutsideRoot:
         return Path(RUNS_FOLDER, SOURCES_FOLDER, "none")  # the trainer refuses it with the reason
 

@@ -297,6 +297,7 @@ def _prepare_container(name: str, uid: str, spec: TrainingRunSpec, settings: Set
         "EARLIER_RUN_PATIENCE_SECONDS": patience,
         "START_FROM_RUN": start.run if start is not None else "",
         "START_FROM_ZIP": start.zip.replace("$", "$$") if start is not None else "",
+        "DEMONSTRATIONS": spec.demonstrations.file.replace("$", "$$") if spec.demonstrations is not None else "",
     }
     # No more than the trainer has, which begins when this has ended: the pod needs nothing beside.
     resources = {
@@ -317,16 +318,20 @@ def _prepare_container(name: str, uid: str, spec: TrainingRunSpec, settings: Set
 
 
 def _run_mounts(name: str, spec: TrainingRunSpec) -> list[Manifest]:
-    """What of the volume the trainer has: its run's folder, and what the run starts from, read-only."""
+    """What of the volume the trainer has: its run's folder and, read-only, what the run reads."""
     mounts: list[Manifest] = [
         {"name": "models", "mountPath": str(MODELS_PATH / "runs" / name), "subPath": f"runs/{name}"}
     ]
     if (start := spec.start_from) is not None:
         source = MODELS_PATH / "runs" / start.run if start.run else MODELS_PATH / PurePosixPath(start.zip)
-        mounts.append(
-            {"name": "models", "mountPath": str(source), "subPath": f"runs/.sources/{name}", "readOnly": True}
-        )
+        mounts.append(_read_only(source, name))
+    if (demonstrations := spec.demonstrations) is not None:
+        mounts.append(_read_only(MODELS_PATH / PurePosixPath(demonstrations.file), f"{name}.demonstrations"))
     return mounts
+
+
+def _read_only(path: Path, link: str) -> Manifest:
+    return {"name": "models", "mountPath": str(path), "subPath": f"runs/.sources/{link}", "readOnly": True}
 
 
 def _environment(name: str, uid: str, spec: TrainingRunSpec, settings: Settings) -> Mapping[str, str]:

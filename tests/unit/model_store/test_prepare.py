@@ -60,8 +60,9 @@ def test_source_is_linked_without_leaving_the_volume(tmp_path: Path) -> None:
     (tmp_path / "team").mkdir()
     (tmp_path / "team" / "w.zip").write_bytes(b"zip")
     for _ in range(2):
-        prepare(variables(tmp_path, START_FROM_ZIP="./team/w.zip"))
+        prepare(variables(tmp_path, START_FROM_ZIP="./team/w.zip", DEMONSTRATIONS="team/w.zip"))
         assert link.resolve() == tmp_path / "team" / "w.zip"
+        assert mounted(tmp_path, "walk.demonstrations").resolve() == tmp_path / "team" / "w.zip"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from aisandbox_crds.effective_values import seed_of
 from aisandbox_crds.pod_template import PodSpec, PodTemplate, TrainerContainer
-from aisandbox_crds.spec import GymnasiumEnvironment, StartFrom
+from aisandbox_crds.spec import Demonstrations, GymnasiumEnvironment, StartFrom
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_operator.decoding import read_job
 from aisandbox_operator.job_manifest import JobOrigin, Manifest, job_manifest
@@ -236,6 +236,11 @@ def test_trainer_has_its_runs_part_of_the_volume_only() -> None:
     assert mounts_of(run) == [own, {**source, "mountPath": "/var/lib/aisandbox/runs/other"}]
     zip_file = manifest(start_from=StartFrom(zip="./team/w.zip"))
     assert mounts_of(zip_file) == [own, {**source, "mountPath": "/var/lib/aisandbox/team/w.zip"}]
+    taught = manifest(demonstrations=Demonstrations("demos/d.parquet"))
+    mount = {"mountPath": "/var/lib/aisandbox/demos/d.parquet", "subPath": "runs/.sources/walk.demonstrations"}
+    assert mounts_of(taught) == [own, {**source, **mount}]
+    (prepare,) = pod(taught)["initContainers"]
+    assert {"name": "DEMONSTRATIONS", "value": "demos/d.parquet"} in prepare["env"]
 
 
 def test_folders_are_made_before_the_trainer_by_a_container_without_the_runs_code() -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 import structlog
 from aisandbox_crds import format_precise_time, parse_time
 from aisandbox_model_store import (
+    DEMONSTRATIONS_SUFFIX,
     SOURCES_FOLDER,
     Damaged,
     ModelStoreError,
@@ -156,11 +157,12 @@ def remove(folder: OwnedFolder) -> None:
             return
         shutil.rmtree(gone, ignore_errors=True)
     if not folder.is_renamed:
-        _remove_link(folder.path.parent / SOURCES_FOLDER / folder.run)
+        for suffix in ("", DEMONSTRATIONS_SUFFIX):
+            _remove_link(folder.path.parent / SOURCES_FOLDER / f"{folder.run}{suffix}")
 
 
 def _remove_link(path: Path) -> None:
-    """What the run has started from is only linked there."""
+    """What the run has read is only linked there."""
     with contextlib.suppress(OSError):
         path.unlink() if path.is_symlink() else path.rmdir()
 
