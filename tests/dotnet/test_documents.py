@@ -40,7 +40,7 @@ SPACES = ["box", "scalar", "discrete", "multi_discrete", "multi_binary", "image"
 _LISTENS = re.compile(r"listens on (\S+)")
 
 pytestmark = [
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),  # the first one builds everything
     pytest.mark.skipif(
         shutil.which("dotnet") is None and not os.environ.get("REQUIRE_DOTNET"), reason="no .NET SDK is installed"
     ),
