@@ -22,8 +22,8 @@ Where this differs from SB3 2.9:
 8. During a rollout the policy acts without autograd's bookkeeping; off-policy ones compute their action directly.
 9. MaskablePPO normalises the advantages of a minibatch of one row too, which gives NaN; here it leaves them, as PPO.
 10. SB3's PPO approximates the entropy of a distribution without closed form; such distributions are not covered here.
-11. SAC and TQC pass the observations and those that follow through their actor at once, and, as TD3, one critic after
-   the other forward and backward. In SAC the gradient of the actions is computed for the critic with the least value
-   only, since it is 0 for the others; that of the critics' weights by the actor's loss, which SB3 discards, nowhere.
+11. SAC, TQC and TD3 pass one critic after the other forward and backward. In SAC the gradient of the actions is
+   computed for the critic with the least value only, since it is 0 for the others; that of the critics' weights by the
+   actor's loss, which SB3 discards, nowhere.
 12. The gradients of wide layers with a narrow input are products in another order (``dense_net``).
 """

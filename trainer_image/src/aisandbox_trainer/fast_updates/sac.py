@@ -16,7 +16,7 @@ import stable_baselines3 as sb3
 import torch as th
 
 from aisandbox_trainer import _sb3_internals
-from aisandbox_trainer.fast_updates.continuous_nets import Critics, EntropyNets, move_targets
+from aisandbox_trainer.fast_updates.continuous_nets import Critics, EntropyNets, mean_of_squares, move_targets
 from aisandbox_trainer.fast_updates.off_policy import FastOffPolicy
 from aisandbox_trainer.fast_updates.optimizer_step import Gradients, OptimizerStep
 
@@ -73,7 +73,7 @@ class EntropyRegularized(FastOffPolicy):
                 critic_step(gradients)
 
                 values, grad_actions = self._policy_values(nets.critics, nets.critics.inputs(features, pi.actions))
-                actor_losses.append(float((ent_coef * pi.log_prob - values).mean()))
+                actor_losses.append(float((ent_coef * pi.log_prob - values).sum()) / len(values))
                 actor_step(nets.actor.gradients(pi, grad_actions, ent_coef / len(features)))
 
                 if gradient_step % self.target_update_interval == 0:
@@ -110,7 +110,7 @@ class EntropyCoefficient:
         coefficient = float(self._log.exp())
         # ent_coef_loss = -mean(log_ent_coef * (log_prob + target_entropy))
         distance = log_prob + self._target
-        self.losses.append(float(-(self._log * distance).mean()))
+        self.losses.append(float(-(self._log * distance).sum()) / len(distance))
         th.sum(distance * (-1.0 / len(distance)), 0, out=self._gradients.flat)
         self._optimizer_step(self._gradients)
         self.coefficients.append(coefficient)
@@ -126,7 +126,7 @@ class FastSAC(EntropyRegularized, sb3.SAC):
     def _critic_loss(self, values: th.Tensor, targets: th.Tensor) -> tuple[float, th.Tensor]:
         """Half of the mean squared error."""
         error = values - targets
-        return 0.5 * float((error * error).mean()), error * (1.0 / len(error))
+        return 0.5 * mean_of_squares(error), error * (1.0 / len(error))
 
     def _policy_values(self, critics: Critics, inputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """The minimum of the critics' values, so that only the critic that has it has a gradient."""

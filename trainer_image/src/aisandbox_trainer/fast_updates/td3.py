@@ -16,7 +16,7 @@ import stable_baselines3 as sb3
 import torch as th
 
 from aisandbox_trainer import _sb3_internals
-from aisandbox_trainer.fast_updates.continuous_nets import DeterministicNets, move_targets
+from aisandbox_trainer.fast_updates.continuous_nets import DeterministicNets, mean_of_squares, move_targets
 from aisandbox_trainer.fast_updates.off_policy import FastOffPolicy
 from aisandbox_trainer.fast_updates.optimizer_step import OptimizerStep
 
@@ -79,4 +79,4 @@ class FastTD3(FastOffPolicy, sb3.TD3):
 def _squared_error(values: th.Tensor, targets: th.Tensor) -> tuple[float, th.Tensor]:
     """Its mean, and the gradient."""
     error = values - targets
-    return float((error * error).mean()), error * (2.0 / len(error))
+    return mean_of_squares(error), error * (2.0 / len(error))

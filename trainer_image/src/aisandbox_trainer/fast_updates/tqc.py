@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch as th
 from sb3_contrib import TQC
+from torch.nn.functional import prelu
 
 from aisandbox_trainer.fast_updates.continuous_nets import Critics
 from aisandbox_trainer.fast_updates.sac import EntropyRegularized
@@ -19,23 +20,25 @@ class FastTQC(EntropyRegularized, TQC):
     """TQC of sb3-contrib."""
 
     def _next_values(self, values: Sequence[th.Tensor]) -> th.Tensor:
-        """The quantiles of all critics in order, without the greatest."""
+        """The quantiles of all critics without the greatest, in any order: the loss is a mean over them."""
         kept = self.critic.quantiles_total - self.top_quantiles_to_drop_per_net * self.critic.n_critics
-        return th.cat(list(values), 1).sort(1)[0][:, :kept]
+        return th.cat(list(values), 1).topk(kept, 1, largest=False, sorted=False)[0]
 
     def _critic_loss(self, values: th.Tensor, targets: th.Tensor) -> tuple[float, th.Tensor]:
         """The mean of |cum_prob - [delta < 0]| * huber(delta) over all pairs of a quantile and a target.
 
-        With c = delta, clipped to [-1, 1]: huber(delta) = c * (delta - c / 2), and c is its derivative.
+        With c = delta, clipped to [-1, 1]: huber(delta) = c * (delta - c / 2), and c is its derivative. The weight of a
+        pair is cum_prob, and where delta is negative (1 - cum_prob) / cum_prob times that.
         """
         quantiles = values.shape[1]
-        cum_prob = ((th.arange(quantiles, dtype=th.float) + 0.5) / quantiles).view(1, -1, 1)
+        cum_prob = (th.arange(quantiles, dtype=th.float) + 0.5) / quantiles
         delta = targets.unsqueeze(1) - values.unsqueeze(2)
-        clipped = delta.clamp(-1, 1)
-        weighted = th.where(delta < 0, 1 - cum_prob, cum_prob).mul_(clipped)
         pairs = delta.numel() * self.critic.n_critics
-        loss = float(weighted.mul(delta.sub_(clipped, alpha=0.5)).sum()) / pairs
-        return loss, weighted.sum(2) * (-1.0 / pairs)
+        clipped = delta.clamp(-1, 1)
+        weighted = prelu(clipped, (1 - cum_prob) / cum_prob)
+        gradient = weighted.sum(2) * (cum_prob * (-1.0 / pairs))
+        losses = weighted.mul_(delta.sub_(clipped, alpha=0.5)).sum(2)
+        return float((losses * cum_prob).sum()) / pairs, gradient
 
     def _policy_values(self, critics: Critics, inputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """The mean of all quantiles of all critics."""
