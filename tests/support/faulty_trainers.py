@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from aisandbox_api.local.warm_launcher import TrainerProgram
+from aisandbox_crds import Lesson, LessonEnd, StopWhen
 from aisandbox_crds.spec import Algorithm, Environment, GymnasiumEnvironment, TrainingRunSpec
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
@@ -30,14 +31,28 @@ PATIENCE_SECONDS = 120.0
 INTERVAL = 64
 TOTAL = 192
 SMALL_LSTM = "dict(lstm_hidden_size=8, net_arch=[8])"
+TAUGHT = "PPO, lessons and an early end"
 KINDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "PPO": ("PPO", {"n_steps": 32, "batch_size": 32, "n_epochs": 1}),
+    TAUGHT: ("PPO", {"n_steps": 32, "batch_size": 32, "n_epochs": 1, "stats_window_size": 2}),
+    "RecurrentPPO": ("RecurrentPPO", {"n_steps": 32, "batch_size": 32, "n_epochs": 1, "policy_kwargs": SMALL_LSTM}),
     "PPO, normalised": ("PPO", {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "n_envs": 2, "normalize": True}),
     "A2C": ("A2C", {"n_steps": 8}),
-    "RecurrentPPO": ("RecurrentPPO", {"n_steps": 32, "batch_size": 32, "n_epochs": 1, "policy_kwargs": SMALL_LSTM}),
     "DQN": ("DQN", {"learning_starts": 16, "buffer_size": 500, "train_freq": 4, "batch_size": 16}),
 }  # fmt: skip
 """Tiny runs: a checkpoint every INTERVAL steps is at a boundary of each."""
+MORE: Mapping[str, dict[str, Any]] = {
+    TAUGHT: {
+        "environment": GymnasiumEnvironment("taught_cart_pole:TaughtCartPole-v0"),
+        "lessons": (
+            Lesson("upright", {"high": {"uniform": [0.01, 0.02]}}, LessonEnd(timesteps=INTERVAL)),
+            Lesson("oblique", {"high": {"choice": [0.05, 0.1]}}),
+        ),
+        # In the last lesson only, and before TOTAL.
+        "stop_when": StopWhen(episode_reward_mean=1.0, times_in_a_row=2),
+    }
+}
+"""What else the spec of a kind has."""
 
 
 class Trainer:
@@ -134,14 +149,15 @@ class TinyRun:
         self._steps.write_bytes(bytes(8))
         self.attempts = 0
         algorithm, hyperparameters = KINDS[kind]
+        fields: dict[str, Any] = {"environment": environment, **MORE.get(kind, {})}
         self.spec = TrainingRunSpec(
             algorithm=Algorithm(algorithm),
             total_timesteps=total,
-            environment=environment,
             seed=7,
             hyperparameters={key: str(value) for key, value in hyperparameters.items()},
             model_output_path="out/model.zip",
             checkpoint_every_timesteps=INTERVAL,
+            **fields,
         )
 
     @property
@@ -202,13 +218,20 @@ class TinyRun:
         ``attempt``: which one ended it, if not the one that was started last.
         """
         assert self.final() == reference.final(), "another final model than without the fault"
-        assert self.message(attempt).timesteps == self.spec.total_timesteps
+        ended, expected = self.message(attempt), reference.message()
+        assert (ended.timesteps, ended.early_stop) == (expected.timesteps, expected.early_stop)
+        assert (ended.early_stop is None) == (self.spec.stop_when is None)
+        assert (ended.timesteps == self.spec.total_timesteps) == (ended.early_stop is None)
         self.run.load_model("latest")
         self.run.load_model("best")
         newest = self.run.newest_checkpoint()
         assert newest is not None
-        assert newest.timesteps == self.spec.total_timesteps
-        assert (self.root / "out" / "model.zip").read_bytes() == (newest.path / "model.zip").read_bytes()
+        assert newest.timesteps == ended.timesteps
+        output = self.root / "out" / "model.zip"
+        if ended.early_stop is None:
+            assert output.read_bytes() == (newest.path / "model.zip").read_bytes()
+        else:
+            assert output.exists()  # the best model
         left = [str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.name.startswith(".")]
         not_freed = [one for one in self.operations(attempt) if one.kind in FREEING and "EIO" in one.error]
         assert not left or not_freed, f"left behind: {left}"
