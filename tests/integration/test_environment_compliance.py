@@ -588,8 +588,8 @@ DEFECTS: dict[str, Defect] = {
     "any parameters": Defect(WRONG_PARAMETERS, "an unknown parameter", session=AnyParameters),
     "shared environments": Defect(APART, "must not share", simulation=lambda: Shared(short)),
     "no capacity": Defect("the capacity is kept", "RESOURCE_EXHAUSTED", capacity=NeverRefuses),
-    "an endless stream": Defect("a half-close ends the session with OK", "half-close", streams=NeverEnds, timeout=8),
-    "nothing freed": Defect("a cut stream frees its environments", "watch the call's", capacity=NeverFrees, timeout=8),
+    "an endless stream": Defect("a half-close ends the session with OK", "half-close", streams=NeverEnds, timeout=20),
+    "nothing freed": Defect("a cut stream frees its environments", "watch the call's", capacity=NeverFrees, timeout=20),
     "an idle timeout": Defect("a session stays open without requests", "idle for too long", session=Impatient),
     "small batches only": Defect(LARGE, "too many", simulation=lambda: FailsWhenLarge(short)),
 }  # fmt: skip
