@@ -127,7 +127,7 @@ def _difference(found: StartingPoint, declared: Spec) -> str:
     if path is None:
         return ""
     try:
-        learner = json.loads(read_regular(path, _LARGEST_LEARNER))
+        learner = json.loads(read_regular(path, _LARGEST_LEARNER, path.parents[2]))  # below the run's folder
         theirs = [json_format.ParseDict(learner[name], tensor_pb2.Space()) for name in _SPACES]
         for name, one, own in zip(_SPACES, theirs, (declared.observation_space, declared.action_space), strict=True):
             if not same_form(one, own):

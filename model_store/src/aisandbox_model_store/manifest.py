@@ -1,7 +1,8 @@
 """The manifest of a published folder: the size and SHA-256 of every file, written last.
 
 Owns the form of manifest.json and the comparison of a folder with it. A folder without one is not published; the
-digest of its bytes is the identity of the artifact. Must not know where folders are or what the files mean.
+digest of its bytes is the identity of the artifact. Neither the folder nor the one above it, which belong to the run,
+may be a link. Must not know where folders are or what the files mean.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from aisandbox_model_store.checksummed_json import decode, encode
 from aisandbox_model_store.errors import Damaged, InvalidArtifact
 from aisandbox_model_store.layout import MANIFEST_FILE
-from aisandbox_model_store.regular_file import open_regular, read_regular
+from aisandbox_model_store.regular_file import list_folder, open_regular, read_regular
 
 _FORMAT = 1
 _KEYS_WITHOUT_CHECKSUM = frozenset({"format", "kind", "timesteps", "details", "files"})
@@ -66,7 +67,7 @@ def digest_of(data: bytes) -> str:
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
     """Return the manifest of a published folder and its digest. Raises FileNotFoundError, Damaged."""
-    data = _read_limited(folder / MANIFEST_FILE)
+    data = _read_limited(folder)
     try:
         manifest = _parse(decode(data, _KEYS_WITHOUT_CHECKSUM))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -74,11 +75,11 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     return manifest, digest_of(data)
 
 
-def _read_limited(path: Path) -> bytes:
-    with open_regular(path) as file:
+def _read_limited(folder: Path) -> bytes:
+    with open_regular(folder / MANIFEST_FILE, _run_of(folder)) as file:
         data = file.read(_LARGEST_MANIFEST + 1)
     if len(data) > _LARGEST_MANIFEST:
-        raise Damaged(path.parent, f"{MANIFEST_FILE} is larger than {_LARGEST_MANIFEST} bytes")
+        raise Damaged(folder, f"{MANIFEST_FILE} is larger than {_LARGEST_MANIFEST} bytes")
     return data
 
 
@@ -110,17 +111,20 @@ def describe_folder(folder: Path, kind: str, timesteps: int, details: Mapping[st
     return Manifest(kind, timesteps, files, dict(details))
 
 
-def entry_of(path: Path) -> FileEntry:
-    """Return a file's size and digest without holding it in memory: a replay buffer may have gigabytes."""
+def entry_of(path: Path, below: Path | None = None) -> FileEntry:
+    """Return a file's size and digest without holding it in memory: a replay buffer may have gigabytes.
+
+    ``below`` as of :func:`.open_regular`.
+    """
     digest, size = hashlib.sha256(), 0
-    for chunk in _chunks(path):
+    for chunk in _chunks(path, below):
         digest.update(chunk)
         size += len(chunk)
     return FileEntry(size, digest.hexdigest())
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    with open_regular(path) as file:
+def _chunks(path: Path, below: Path | None) -> Iterator[bytes]:
+    with open_regular(path, below) as file:
         while chunk := file.read(_CHUNK):
             yield chunk
 
@@ -129,7 +133,7 @@ def verify_folder(folder: Path, manifest: Manifest) -> None:
     """Compare every byte of a folder with its manifest. Raises Damaged naming the first difference, OSError."""
     check_names(folder, manifest)
     for name, entry in manifest.files.items():
-        _check(folder, name, entry, entry_of(folder / name))
+        _check(folder, name, entry, entry_of(folder / name, _run_of(folder)))
 
 
 def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
@@ -143,24 +147,29 @@ def read_file(folder: Path, manifest: Manifest, name: str) -> bytes:
     entry = manifest.files.get(name)
     if entry is None:
         raise Damaged(folder, f"{name} is missing")
-    data = read_regular(folder / name, entry.size)
+    data = read_regular(folder / name, entry.size, _run_of(folder))
     _check(folder, name, entry, FileEntry(len(data), hashlib.sha256(data).hexdigest()))
     return data
 
 
 def check_names(folder: Path, manifest: Manifest) -> None:
     """Raise Damaged unless the folder holds exactly the manifest's files, with their sizes; reads no contents."""
-    found = set(os.listdir(folder)) - {MANIFEST_FILE}
-    if missing := sorted(set(manifest.files) - found):
+    found = list_folder(folder, _run_of(folder))
+    if missing := sorted(set(manifest.files) - set(found)):
         raise Damaged(folder, f"{missing[0]} is missing")
-    if extra := sorted(found - set(manifest.files)):
+    if extra := sorted(set(found) - {MANIFEST_FILE} - set(manifest.files)):
         raise Damaged(folder, f"{extra[0]} is not in {MANIFEST_FILE}")
     for name, entry in manifest.files.items():
-        status = os.lstat(folder / name)
+        status = found[name]
         if not stat.S_ISREG(status.st_mode):
             raise Damaged(folder, f"{name} is not a regular file")
         if status.st_size != entry.size:
             raise Damaged(folder, f"{name} has {status.st_size} bytes instead of {entry.size}")
+
+
+def _run_of(folder: Path) -> Path:
+    """The folder of the run, which the run's own code cannot exchange; it can exchange what is in it."""
+    return folder.parents[1]
 
 
 def _check(folder: Path, name: str, expected: FileEntry, found: FileEntry) -> None:

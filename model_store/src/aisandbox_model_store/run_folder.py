@@ -180,7 +180,7 @@ class RunFolder:
         """Return what ``name`` (latest, best, final) points to now, or None. Raises Damaged, OSError."""
         path = self.models_path / name
         try:
-            data = read_regular(path, LARGEST_POINTER)
+            data = read_regular(path, LARGEST_POINTER, self.path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -244,7 +244,7 @@ class RunFolder:
 
     def _pointer_bytes(self, selector: str) -> bytes | None:
         try:
-            return read_regular(self.models_path / parse_selector(selector).pointer, LARGEST_POINTER)
+            return read_regular(self.models_path / parse_selector(selector).pointer, LARGEST_POINTER, self.path)
         except (OSError, Damaged):
             return None
 

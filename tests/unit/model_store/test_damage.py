@@ -144,7 +144,7 @@ def disk_that_fails(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int, 
     """Reading the files of ``folder`` fails with the error ``number``, ``times`` times."""
     left = [times]
 
-    def chunks(path: Path) -> Iterator[bytes]:
+    def chunks(path: Path, below: Path | None) -> Iterator[bytes]:
         if path.parent == folder and left[0]:
             left[0] -= 1
             raise OSError(number, os.strerror(number), str(path))
