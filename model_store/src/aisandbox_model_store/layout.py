@@ -35,7 +35,9 @@ SOURCES_FOLDER = ".sources"
 DEMONSTRATIONS_SUFFIX = ".demonstrations"
 """Of the link to a run's demonstrations, after its name: no name of a run has a dot."""
 OUTPUT_RECORDS_FOLDER = ".outputs"
-"""Of all runs, beside their folders: who has written which file outside of them, by the digest of its path."""
+"""Of all runs, beside their folders: who has written which file outside of them, by the digest of its path.
+
+A file .tmp-DIGEST there is the final model of a run that is being moved."""
 MANIFEST_FILE = "manifest.json"
 CHECKPOINT_ZIP = "model.zip"
 """The file of a checkpoint that Stable-Baselines3 can load."""

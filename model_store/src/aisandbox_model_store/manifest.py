@@ -70,7 +70,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     data = _read_limited(folder)
     try:
         manifest = _parse(decode(data, _KEYS_WITHOUT_CHECKSUM))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise Damaged(folder, f"{MANIFEST_FILE} is not a manifest ({error})") from error
     return manifest, digest_of(data)
 
@@ -90,9 +90,16 @@ def _parse(document: Any) -> Manifest:
     for name, entry in document["files"].items():
         if not _is_plain(name):
             raise ValueError(f"file name {name!r}")
-        files[name] = FileEntry(size=int(entry["size"]), sha256=str(entry["sha256"]))
+        os.fsencode(name)  # UnicodeEncodeError, a ValueError, for what is the name of no file
+        files[name] = FileEntry(size=_count(entry["size"]), sha256=str(entry["sha256"]))
     details = {str(key): str(value) for key, value in document["details"].items()}
-    return Manifest(str(document["kind"]), int(document["timesteps"]), files, details)
+    return Manifest(str(document["kind"]), _count(document["timesteps"]), files, details)
+
+
+def _count(value: Any) -> int:
+    if not 0 <= (count := int(value)) < 10**18:
+        raise ValueError(f"the number {value}")
+    return count
 
 
 def _is_plain(name: object) -> bool:

@@ -75,6 +75,6 @@ def decode_pointer(path: Path, data: bytes) -> Pointer:
             reward_mean=None if reward is None else float(reward),
         )
         artifact_order(pointer.folder)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise Damaged(path, f"it is not a pointer ({error})") from error
     return pointer

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass, replace
 
 from aisandbox_model_store.manifest import Manifest
 
 SIGNATURE = "hmac-sha256"
 """The detail of a manifest with its keyed digest, in lower-case hexadecimal."""
+_HEX = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def signature_problem(manifest: Manifest, key: CheckpointKey) -> str:
         if key.accepts_unsigned:
             return ""
         return "manifest.json has no keyed digest, and this run unpickles only what it has written itself"
-    if not hmac.compare_digest(found.encode(), _digest(manifest, key).encode()):
+    if not _HEX.fullmatch(found) or not hmac.compare_digest(found, _digest(manifest, key)):
         return "the keyed digest in manifest.json was not made with the key of this run, which has not written it"
     return ""
 

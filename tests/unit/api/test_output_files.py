@@ -10,7 +10,7 @@ from aisandbox_access import OWNER_ANNOTATION
 from aisandbox_api.errors import AttemptOver, FailedPrecondition
 from aisandbox_api.output_files import OutputFiles
 from aisandbox_crds import Algorithm, TrainingRun, TrainingRunSpec
-from aisandbox_model_store import OutputRecord, RunStore, written_by
+from aisandbox_model_store import DiskFull, OutputRecord, RunStore, written_by
 
 SPEC = TrainingRunSpec(Algorithm.PPO, 100, model_output_path="team/walker")
 
@@ -103,3 +103,20 @@ def test_run_without_a_prepared_file_is_told_so(store: RunStore) -> None:
     with pytest.raises(FailedPrecondition, match="has prepared no file"):
         OutputFiles(store).publish(run_of("alice"), 1)
     OutputFiles(store).check(replace(run_of(""), spec=replace(SPEC, model_output_path="")))
+
+
+def test_file_whose_record_found_no_space_is_written_once_there_is_some(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, outputs = run_of("alice"), OutputFiles(store, "never")
+    store.run("second").claim(1).prepare_output(b"model")
+
+    def refuse(path: Path, _data: bytes) -> None:
+        raise DiskFull(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("aisandbox_model_store.outputs.write_atomically", refuse)
+        with pytest.raises(DiskFull):
+            outputs.publish(run, 1)
+    outputs.publish(run, 1)
+    assert (store.models_dir / "team" / "walker.zip").read_bytes() == b"model"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aisandbox_model_store import Damaged, ModelNotFound, Published, RunFolder
+from aisandbox_model_store import CheckpointKey, Damaged, ModelNotFound, Published, RunFolder
 from aisandbox_model_store.checksummed_json import encode
 
 FILES = {"policy.onnx": b"p" * 5000, "golden.json": b"g" * 5000}
@@ -272,3 +272,54 @@ def test_files_without_checksums_from_the_first_versions_are_read(run: RunFolder
     old = {"folder": "100", "timesteps": 100, "digest": run.models()[0].digest, "reward_mean": None}
     (run.models_path / "latest").write_text(json.dumps(old))
     assert run.load_model("latest").published.digest == "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+HOSTILE = [
+    ("timesteps", float("inf")),
+    ("timesteps", float("nan")),
+    ("timesteps", 10**30),
+    ("details", {"hmac-sha256": "\ud800"}),
+    ("details", {"hmac-sha256": "ä" * 64}),
+    ("files", {"state.pkl": {"size": float("inf"), "sha256": ""}}),
+    ("files", {"state.pkl": {"size": 10**30, "sha256": ""}}),
+    ("files", {"state.pkl": {"size": -2, "sha256": ""}}),
+    ("files", {"\ud800": {"size": 1, "sha256": ""}}),
+]
+
+
+def write_by_hand(folder: Path, key: str, value: object) -> None:
+    document = json.loads((folder / "manifest.json").read_bytes())
+    del document["checksum"]
+    (folder / "manifest.json").write_bytes(encode({**document, key: value}))
+
+
+@pytest.mark.parametrize(("key", "value"), HOSTILE, ids=ascii)
+def test_manifest_that_somebody_has_made_stops_no_trainer(run: RunFolder, key: str, value: object) -> None:
+    secret = CheckpointKey(b"k" * 32)
+    writer = run.claim(1, key=secret)
+    older, newest = (writer.publish_checkpoint(step, lambda folder: (folder / "state.pkl").touch()) for step in (1, 2))
+    write_by_hand(newest.path, key, value)
+    assert run.newest_checkpoint(key=secret) == older
+
+
+@pytest.mark.parametrize(("key", "value"), [each for each in HOSTILE if each[0] != "details"], ids=ascii)
+def test_model_whose_manifest_somebody_has_made_is_damaged(run: RunFolder, key: str, value: object) -> None:
+    writer = run.claim(1)
+    writer.point("latest", published := writer.publish_model(2, FILES))
+    write_by_hand(published.path, key, value)
+    assert run.models() == []
+    with pytest.raises(Damaged, match="not a manifest"):
+        run.model("latest")
+    assert writer.retain_models(1) == []
+
+
+@pytest.mark.parametrize("key", ["timesteps", "reward_mean"])
+def test_pointer_to_no_number_is_damaged(run: RunFolder, key: str) -> None:
+    writer = run.claim(1)
+    writer.point("latest", writer.publish_model(2, FILES), 1.0)
+    path = run.models_path / "latest"
+    document = json.loads(path.read_bytes())
+    del document["checksum"]
+    path.write_bytes(encode({**document, key: float("inf") if key == "timesteps" else 10**400}))
+    with pytest.raises(Damaged, match="not a pointer"):
+        run.model("latest")
