@@ -1,7 +1,11 @@
-"""Runs that learn by other ways than from scratch, on the cluster: masks and lessons, from another run, with memory."""
+"""Runs that learn by other ways than from scratch, on the cluster.
+
+Masks and lessons, from another run, from demonstrations, with memory.
+"""
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +15,9 @@ import grpc
 import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
-from cluster import Cluster, manifest_of
+from aisandbox_environment import GymnasiumSimulation
+from cluster import MODELS, Cluster, manifest_of
+from demonstration_files import write_demonstrations
 from kubectl import Manifest
 
 CORRIDOR = (Path(__file__).parent / "masked_corridor.py").read_text(encoding="utf-8")
@@ -67,6 +73,19 @@ def corridor(cluster: Cluster) -> Iterator[str]:
         cluster.kubectl("delete", "--wait=false", f"deployment/{name}", f"service/{name}")
 
 
+@pytest.fixture
+def pole_file(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
+    """Three recorded episodes of CartPole-v1 with 36 steps on the volume; their file, relative to MODELS_DIR."""
+    file = f"team/pole-{secrets.token_hex(3)}.parquet"
+    spec = GymnasiumSimulation("CartPole-v1").spec
+    content = write_demonstrations(tmp_path / "pole.parquet", spec, lambda leaves: int(leaves[0][2] > 0)).read_bytes()
+    shell = ("exec", "--stdin", "deployment/aisandbox-api", "--", "sh", "-c")
+    write = f"mkdir -p {MODELS}/team && base64 -d > {MODELS}/{file}"
+    cluster.kubectl(*shell, write, manifest=base64.b64encode(content).decode())
+    yield file
+    cluster.kubectl(*shell, f"rm -f {MODELS}/{file}")
+
+
 def _succeeded(cluster: Cluster, name: str, **spec: Any) -> dict[str, Any]:
     """The status of a run that has ended."""
     cluster.kubectl.apply(manifest_of(name, **spec))
@@ -107,6 +126,33 @@ def test_run_on_masks_and_lessons_ends_when_it_is_good_and_another_starts_from_i
 
     assert status["startedFrom"]["digest"] == cluster.status(taught)["bestModel"]["digest"]
     assert status["earlyStop"]["reason"] == "RewardReached"
+
+
+def test_run_learns_from_demonstrations_on_the_volume(
+    cluster: Cluster, service: PolicyTrainerServiceStub, pole_file: str, run_name: Callable[[str], str]
+) -> None:
+    request = pb.TrainingRequest(experiment_id=run_name("shown"), total_timesteps=128, hyperparameters=QUICK)
+    request.environment.gymnasium.id = "CartPole-v1"
+    request.demonstrations.file = f"team/{run_name('absent')}.parquet"
+    with pytest.raises(grpc.RpcError) as refused:
+        service.StartTrainingPPO(request, timeout=30)
+    error: Any = refused.value
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "demonstrations" in error.details()
+
+    request.demonstrations.file = pole_file
+    request.demonstrations.epochs = 3
+    name = service.StartTrainingPPO(request, timeout=30).run_id
+    try:
+        status = cluster.until_phase(name, "Succeeded", "Failed", seconds=300)
+    finally:
+        cluster.kubectl("delete", "trainingrun", name, "--wait=false")
+
+    assert status["phase"] == "Succeeded", status
+    cloning = status["progress"]["cloning"]
+    assert (cloning["epoch"], cloning["epochs"]) == (3, 3)
+    assert (cloning["episodes"], cloning["steps"]) == (3, 36)
+    assert status["progress"]["timesteps"] == 128
 
 
 def test_policy_with_memory_is_asked_with_its_state(

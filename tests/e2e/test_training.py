@@ -265,7 +265,9 @@ def test_suspended_run_continues_from_its_checkpoint(
         lambda: _status(service, name), lambda status: status.timesteps_done > suspended.timesteps_done, seconds=240
     )
     assert resumed.resumed_from.digest == checkpoint.digest
-    assert (resumed.restarts, resumed.timesteps_lost) == (0, 0)
+    # The steps of the rollout that the stop interrupted, and no others.
+    assert (resumed.restarts, resumed.timesteps_lost) == (0, suspended.timesteps_lost)
+    assert suspended.timesteps_lost < int(ENDLESS["hyperparameters"]["n_steps"])
 
     service.CancelTraining(pb.CancelTrainingRequest(run_id=name), timeout=20)
     cancelled = wait_until(lambda: _status(service, name), lambda status: status.is_done, seconds=150)
