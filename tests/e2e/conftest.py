@@ -115,9 +115,10 @@ def replica_addresses(cluster: Cluster) -> Iterator[dict[str, str]]:
     cluster.kubectl("scale", f"deployment/{API}", "--replicas=2")
     try:
         cluster.until_rolled_out(API)
-        pods = [pod.metadata.name for pod in cluster.pods_with(f"app.kubernetes.io/name={API}")]
+        pods = cluster.staying_pods(f"app.kubernetes.io/name={API}")
+        assert len(pods) == 2, pods
         with ExitStack() as stack:
-            forwards = {pod: PortForward(cluster.kubectl, f"pod/{pod}", PORT) for pod in pods[:2]}
+            forwards = {pod: PortForward(cluster.kubectl, f"pod/{pod}", PORT) for pod in pods}
             yield {pod: stack.enter_context(forward).address for pod, forward in forwards.items()}
     finally:
         cluster.kubectl("scale", f"deployment/{API}", "--replicas=1")

@@ -148,7 +148,7 @@ def test_report_with_a_token_that_is_not_the_trainer_s_is_refused(
     cluster.kubectl.apply(manifest_of(other, **ENDLESS))
     (others_pod,) = wait_until(lambda: cluster.pods(other), seconds=60)
     (own_pod,) = cluster.pods(trained)
-    (api_pod, *_) = cluster.pods_with(f"app.kubernetes.io/name={API}")
+    (api_pod, *_) = cluster.staying_pods(f"app.kubernetes.io/name={API}")
     own, others = own_pod.metadata.name, others_pod.metadata.name
     forged = f"{_token(cluster, own)[:-8]}AAAAAAAA"
     refused = {
@@ -158,7 +158,7 @@ def test_report_with_a_token_that_is_not_the_trainer_s_is_refused(
         _token(cluster, ""): grpc.StatusCode.UNAUTHENTICATED,  # of the account, of no pod
         _token(cluster, own, audience=""): grpc.StatusCode.UNAUTHENTICATED,  # for the API server
         _token(cluster, others): grpc.StatusCode.PERMISSION_DENIED,
-        _token(cluster, api_pod.metadata.name, API): grpc.StatusCode.PERMISSION_DENIED,  # of a pod that trains nothing
+        _token(cluster, api_pod, API): grpc.StatusCode.PERMISSION_DENIED,  # of a pod that trains nothing
     }
     for token, code in refused.items():
         assert _report(progress, trained, token)[0] is code

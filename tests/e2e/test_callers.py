@@ -214,7 +214,7 @@ def test_replicas_know_the_simulators_of_each_other(guarded: Guarded, tokens: di
     place = guarded.place
     place.kubectl("scale", f"deployment/{API}", "--replicas=2")
     place.until_rolled_out(API)
-    pods = [f"pod/{pod.metadata.name}" for pod in place.pods_with(f"app.kubernetes.io/name={API}")][:2]
+    pods = [f"pod/{name}" for name in place.staying_pods(f"app.kubernetes.io/name={API}")]
     with PortForward(place.kubectl, pods[0], PORT) as one, PortForward(place.kubectl, pods[1], PORT) as other:
         attachment = Attachment(SIMULATION, one.address, "arena", security=guarded.security(tokens["simulator"]))
         thread = threading.Thread(target=attachment.run)

@@ -14,7 +14,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -41,13 +40,9 @@ class Program:
     cluster: Cluster
     name: str
 
-    def pods(self) -> list[Any]:
-        """Its pods, those that are being deleted too."""
-        return self.cluster.pods_with(f"app.kubernetes.io/name={self.name}")
-
     def pod(self) -> str:
         """The name of its one pod that stays; empty while there is none."""
-        names = [pod.metadata.name for pod in self.pods() if pod.metadata.deletion_timestamp is None]
+        names = self.cluster.staying_pods(f"app.kubernetes.io/name={self.name}")
         return names[0] if len(names) == 1 else ""
 
     def said(self, pod: str) -> str:

@@ -85,6 +85,10 @@ class Cluster:
         pods = self.core.list_namespaced_pod(self.namespace, label_selector=selector).items
         return sorted(pods, key=lambda pod: (pod.metadata.creation_timestamp, pod.metadata.name))
 
+    def staying_pods(self, selector: str) -> list[str]:
+        """The names of the pods with these labels that nobody has deleted, oldest first."""
+        return [pod.metadata.name for pod in self.pods_with(selector) if pod.metadata.deletion_timestamp is None]
+
     def events(self, run: str) -> list[str]:
         """The events about the run itself, "REASON: message"."""
         events = self.core.list_namespaced_event(
