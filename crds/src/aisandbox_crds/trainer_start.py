@@ -47,7 +47,7 @@ class TrainerStart:
     The token is in ``progress_token`` or, where it is renewed, in ``progress_token_file``, read before each use.
     ``stop_with_parent``: end of file on stdin means SIGTERM. ``checkpoint_key``: hexadecimal, what this run signs its
     checkpoints with, and reads them only if they are; None: they are neither signed nor checked. With
-    ``accept_unsigned_checkpoints`` those without a keyed digest are read too, because the run began before keys.
+    ``accept_unsigned_checkpoints`` those without a keyed digest are read too: an attempt had no key.
     """
 
     run_id: str

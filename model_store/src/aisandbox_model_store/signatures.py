@@ -21,7 +21,7 @@ _HEX = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class CheckpointKey:
-    """The key of one run. ``accepts_unsigned``: the run began before there were keys, so it may have checkpoints
+    """The key of one run. ``accepts_unsigned``: the run has had an attempt without a key, so it may have checkpoints
     without a keyed digest.
     """
 

@@ -38,6 +38,8 @@ PREPARE_CONTAINER = "prepare"
 """The init container, which makes the folders that the trainer mounts."""
 KEY_ENTRY = "key"
 """The entry of a run's Secret with the key that it signs checkpoints with."""
+ACCEPT_UNSIGNED_ENTRY = "accept-unsigned"
+"""The entry of a run's Secret that says whether it began without a key: its checkpoints may have no digest."""
 DEFAULT_CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
 """On a pod: the container that kubectl means if a person names none."""
 FAILURES_BEFORE_ANNOTATION = f"{GROUP}/failures-before"
@@ -83,11 +85,11 @@ class JobOrigin:
 class KeySource:
     """The Secret with the key that a run signs its checkpoints with.
 
-    ``accepts_unsigned``: the run began before there were keys.
+    ``may_be_missing``: nobody knows whether there is one; without it, they are not signed.
     """
 
     secret: str
-    accepts_unsigned: bool = False
+    may_be_missing: bool = False
 
 
 def job_manifest(
@@ -143,10 +145,14 @@ def job_manifest(
 
 
 def _add_key(template: Manifest, key: KeySource) -> None:
-    source = {"secretKeyRef": {"name": key.secret, "key": KEY_ENTRY}}
-    variables = [{"name": "CHECKPOINT_KEY", "valueFrom": source}]
-    if key.accepts_unsigned:
-        variables.append({"name": "ACCEPT_UNSIGNED_CHECKPOINTS", "value": "true"})
+    def entry(name: str, optional: bool) -> Manifest:
+        reference = {"name": key.secret, "key": name, **({"optional": True} if optional else {})}
+        return {"valueFrom": {"secretKeyRef": reference}}
+
+    variables = [
+        {"name": "CHECKPOINT_KEY", **entry(KEY_ENTRY, key.may_be_missing)},
+        {"name": "ACCEPT_UNSIGNED_CHECKPOINTS", **entry(ACCEPT_UNSIGNED_ENTRY, optional=True)},
+    ]
     (container,) = (each for each in template["spec"]["containers"] if each["name"] == CONTAINER)
     container["env"] = [*container["env"], *variables]
 

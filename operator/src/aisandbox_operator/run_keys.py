@@ -1,7 +1,8 @@
 """The keys that runs sign their checkpoints with: a Secret for each run, derived from one of the installation.
 
-No trainer can read a Secret; the kubelet gives it the key of its own run. A run's Secret that is lost is derived again;
-without that of the installation, unfinished runs cannot read their checkpoints. Must not know what a checkpoint is.
+No trainer can read a Secret; the kubelet gives it the key of its own run. A run's Secret is made once, before the run's
+first Job with a key, and says whether an earlier Job had none: it outlives Jobs, operators and the Secret of the
+installation. One that is lost is derived again. Must not know what a checkpoint is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import structlog
 from aisandbox_crds import API_VERSION, KIND, RUN_LABEL, InstallationSecret, parse_time
 from aisandbox_kubernetes import Conflict, Forbidden, Json, NotFound
 
-from aisandbox_operator.job_manifest import KEY_ENTRY, OPERATOR, KeySource
+from aisandbox_operator.job_manifest import ACCEPT_UNSIGNED_ENTRY, KEY_ENTRY, OPERATOR, KeySource
 from aisandbox_operator.observed_objects import ObservedRun
 
 INSTALLATION = "aisandbox-checkpoint-secret"
@@ -47,19 +48,23 @@ class RunKeys:
     _installation: InstallationSecret | None = None
     _has_warned: bool = False
 
-    async def source(self, run: ObservedRun) -> KeySource | None:
-        """Where the run's trainer gets its key; None if the operator may not use Secrets. Raises KubernetesError."""
+    async def source(self, run: ObservedRun) -> KeySource:
+        """Where the run's trainer gets its key, if there is one. Raises KubernetesError.
+
+        Without the Secret of the installation that is a Secret of the run that was made before, or none. With it, a Job
+        without a key would have progress that the next one refuses, so a Secret that is refused is an error.
+        """
+        # With the run's own uid: the Secret of the run that it was restored from may be about to be deleted.
+        name = f"{run.name}-key-{hashlib.sha256(f'{run.uid} {run.files_uid}'.encode()).hexdigest()[:12]}"
         try:
             installation = await self._read_or_create()
-            # With the run's own uid: the Secret of the run that it was restored from may be about to be deleted.
-            name = f"{run.name}-key-{hashlib.sha256(f'{run.uid} {run.files_uid}'.encode()).hexdigest()[:12]}"
-            await self._create_if_missing(_run_secret(name, run, installation.key_of(run.files_uid)))
         except (Forbidden, NotFound, ValueError) as error:
             if not self._has_warned:
                 self._has_warned = True
-                log.warning("checkpoints are not signed: the operator cannot use Secrets", error=str(error))
-            return None
-        return KeySource(name, accepts_unsigned=not installation.is_older_than(_began(run)))
+                log.warning("checkpoints of new runs are not signed: no Secret can be used", error=str(error))
+            return KeySource(name, may_be_missing=True)
+        await self._create_if_missing(_run_secret(name, run, installation))
+        return KeySource(name)
 
     async def _read_or_create(self) -> InstallationSecret:
         """Raises ValueError if the Secret has another form."""
@@ -81,14 +86,20 @@ class RunKeys:
             return
 
 
-def _began(run: ObservedRun) -> datetime | None:
-    """A run that was restored from a backup was created later than it has begun."""
-    times = [time for time in (run.created, parse_time(run.status.start_time)) if time is not None]
-    return min(times, default=None)
+def _may_have_unsigned(run: ObservedRun, installation: InstallationSecret) -> bool:
+    """Whether a run without a Secret may have checkpoints without a digest: if it began without a key.
+
+    Of a run that was restored from a backup, the Secret is lost in any case: it had one if it began after the
+    installation's was made.
+    """
+    if not run.status.attempt and run.status.start_time is None:
+        return False
+    return run.files_uid == run.uid or not installation.is_older_than(parse_time(run.status.start_time))
 
 
-def _run_secret(name: str, run: ObservedRun, key: str) -> Json:
-    secret = _secret(name, {KEY_ENTRY: key})
+def _run_secret(name: str, run: ObservedRun, installation: InstallationSecret) -> Json:
+    accepts = "true" if _may_have_unsigned(run, installation) else "false"
+    secret = _secret(name, {KEY_ENTRY: installation.key_of(run.files_uid), ACCEPT_UNSIGNED_ENTRY: accepts})
     secret["metadata"]["labels"][RUN_LABEL] = run.name
     owner = {"apiVersion": API_VERSION, "kind": KIND, "name": run.name, "uid": run.uid}
     secret["metadata"]["ownerReferences"] = [owner]

@@ -13,7 +13,7 @@ from aisandbox_api.local import LocalBackend
 from aisandbox_api.local.installation_secret import SECRET_NAME
 from aisandbox_api.local.records import RecordStore
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
-from aisandbox_crds.status import Phase
+from aisandbox_crds.status import Phase, TrainingRunStatus
 from aisandbox_crds.trainer_exit import ExitCode
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_crds.trainingrun import TrainingRun
@@ -302,13 +302,26 @@ async def _keys(folder: Path, *runs: TrainingRun) -> dict[str, tuple[str | None,
 
 async def test_runs_have_keys_of_their_own_that_outlive_the_service(tmp_path: Path) -> None:
     spec = TrainingRunSpec(Algorithm.PPO, 1000, seed=1)
-    old = TrainingRun("old", spec, creation_time="2020-01-01T00:00:00Z")
-    first = await _keys(tmp_path, old, TrainingRun("new", spec))
+    first = await _keys(tmp_path, TrainingRun("one", spec), TrainingRun("other", spec))
     assert await _keys(tmp_path) == first
     assert len({key for key, _ in first.values()}) == 2
-    assert {name: unsigned for name, (_, unsigned) in first.items()} == {"old": True, "new": False}
+    assert {unsigned for _, unsigned in first.values()} == {False}
     secret = tmp_path / "runs" / SECRET_NAME
     assert secret.stat().st_mode & 0o077 == 0
     secret.write_text("{")
     with pytest.raises(StartupError, match=SECRET_NAME):
         await LocalBackend(Settings(models_dir=tmp_path), MemoryLauncher(Random(1))).open()
+
+
+async def test_attempt_without_a_key_has_the_run_read_unsigned_checkpoints(tmp_path: Path) -> None:
+    spec = TrainingRunSpec(Algorithm.PPO, 1000, seed=1)
+    run = TrainingRun("of-before", spec, TrainingRunStatus(attempt=1), creation_time="2120-01-01T00:00:00Z")
+    records = RecordStore(RunStore(tmp_path))
+    records.write(run)  # a version without keys, also one that was gone back to after the secret was made
+    for _ in range(2):
+        keys = await _keys(tmp_path, TrainingRun("new", spec))
+        assert {name: unsigned for name, (_, unsigned) in keys.items()} == {"of-before": True, "new": False}
+
+    (new,) = (each for each in records.load() if each.name == "new")
+    records.write(replace(new, status=replace(new.status, attempt=new.status.attempt + 1)))  # that version again
+    assert {unsigned for _, unsigned in (await _keys(tmp_path)).values()} == {True}

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from random import Random
 from typing import Any, cast
 
 import pytest
+from aisandbox_crds import InstallationSecret
 from aisandbox_kubernetes import Conflict, Denied, Forbidden, KubernetesError, WebhookUnavailable
 from aisandbox_operator.cluster import Cluster
 from aisandbox_operator.events import Event
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.observed_objects import ObservedRun
 from aisandbox_operator.reconciler import Reconciler
+from aisandbox_operator.run_keys import RunKeys
 from aisandbox_operator.watch_cache import WatchCache
 from job_world import World
 from operator_objects import SETTINGS
@@ -118,6 +122,35 @@ async def test_job_that_a_policy_or_quota_refuses_waits(
     assert await reconciler.reconcile("walk") == 30.0
     assert (world.condition()["reason"], world.runs["walk"]["status"]["phase"]) == ("JobForbidden", "Pending")
     assert "too many Jobs" in world.condition()["message"]
+
+
+class FullOfSecrets:
+    """A namespace with the installation's Secret, whose quota has no place for another one until ``is_full`` ends."""
+
+    def __init__(self) -> None:
+        self.is_full = True
+        text = InstallationSecret.create(datetime(2026, 1, 1, tzinfo=UTC)).to_text()
+        self._installation = {"data": {"secret": base64.b64encode(text.encode()).decode()}}
+
+    async def secret(self, name: str) -> Json | None:
+        return self._installation
+
+    async def create_secret(self, manifest: Json) -> None:
+        if self.is_full:
+            raise Forbidden("create secrets", "exceeded quota: count/secrets", status=403)
+
+
+async def test_run_whose_secret_is_refused_waits_instead_of_training_without_a_key(world: Hindered) -> None:
+    secrets = FullOfSecrets()
+    keys = RunKeys(secrets, lambda: world.now)
+    reconciler = Reconciler(cast(Cluster, Calls(world)), SETTINGS, WatchCache(), Metrics(), lambda: world.now, keys)
+    assert await reconciler.reconcile("walk") == 30.0
+    assert (world.condition()["reason"], world.runs["walk"]["status"]["phase"]) == ("JobForbidden", "Pending")
+    assert "count/secrets" in world.condition()["message"]
+    assert "walk" not in world.jobs
+    secrets.is_full = False
+    await reconciler.reconcile("walk")
+    assert "walk" in world.jobs
 
 
 async def test_reason_why_a_pod_is_refused_is_in_the_status(world: Hindered, reconciler: Reconciler) -> None:

@@ -23,7 +23,7 @@ Make one attempt at a run. What to do is read from environment variables:
   PROGRESS_CA_FILE                     PEM, who may sign the certificate of that; unset: it is dialled without TLS
   SESSION_SOCKET                       Unix socket of the service, for sessions with simulators of a pool; unset: gRPC
   CHECKPOINT_KEY                       64 hexadecimal digits: signs checkpoints, and reads them only if it did
-  ACCEPT_UNSIGNED_CHECKPOINTS          true: also those that have no keyed digest, of a run older than its key
+  ACCEPT_UNSIGNED_CHECKPOINTS          true: also those that have no keyed digest, of attempts without a key
   TERMINATION_MESSAGE_PATH                                          file for the termination message
   LOG_LEVEL                                                         debug, info, warning, error
   STOP_WITH_PARENT                                                  true: end of file on stdin means SIGTERM

@@ -23,8 +23,7 @@ _LARGEST = 4096
 def installation_secret(store: RunStore, now: datetime) -> InstallationSecret | None:
     """The secret of the folder, made if there is none; None if it cannot be written now. Blocking.
 
-    Runs that begin without a secret have no keys, and are older than the one that a later start makes. Raises
-    SecretUnreadable.
+    Attempts without a secret have no key. Raises SecretUnreadable.
     """
     path = store.models_dir / RUNS_FOLDER / SECRET_NAME
     try:

@@ -24,13 +24,12 @@ from aisandbox_crds import (
     TrainerStart,
     TrainingRun,
     TrainingRunSpec,
-    parse_time,
 )
 from aisandbox_model_store import ModelStoreError, RunStore
 
 from aisandbox_api.background_tasks import cancel
 from aisandbox_api.errors import ApiError, AttemptOver, NotPermitted
-from aisandbox_api.local import status_updates
+from aisandbox_api.local import checkpoint_keys, status_updates
 from aisandbox_api.local.artifacts import read_artifacts
 from aisandbox_api.local.attempt import Attempt, not_started, read_termination_message, termination_message_path
 from aisandbox_api.local.launcher import Launcher
@@ -212,6 +211,8 @@ class RunSupervisor:
 
     async def _launch(self) -> Attempt:
         environment = self._context.environment_of(self.run)
+        if self._context.secret is not None:
+            self.state.set(checkpoint_keys.with_key(self.run))
         await self.state.save()  # an attempt's number must never be used twice
         self._token = secrets.token_urlsafe(32)
         number, logs_path = self.run.status.attempt, self._folder.logs_path
@@ -235,8 +236,8 @@ class RunSupervisor:
         secret = self._context.secret
         if secret is None:
             return {}
-        had_key = secret.is_older_than(parse_time(self.run.creation_time))
-        return {"checkpoint_key": secret.key_of(self.run.name), "accept_unsigned_checkpoints": not had_key}
+        unsigned = checkpoint_keys.may_have_unsigned(self.run)
+        return {"checkpoint_key": secret.key_of(self.run.name), "accept_unsigned_checkpoints": unsigned}
 
     def _seconds_to_deadline(self) -> float | None:
         """As a Job's, the deadline counts from the first attempt, and from the beginning after a pause."""
