@@ -312,7 +312,7 @@ def _prepare_container(name: str, uid: str, spec: TrainingRunSpec, settings: Set
     }
     return {
         "name": PREPARE_CONTAINER,
-        "image": settings.trainer_image,
+        "image": _administrators_image(settings),
         "imagePullPolicy": settings.trainer_image_pull_policy,
         "command": ["python", "-P", "-m", "aisandbox_model_store.prepare"],
         "env": [{"name": key, "value": value} for key, value in variables.items() if value],
@@ -321,6 +321,14 @@ def _prepare_container(name: str, uid: str, spec: TrainingRunSpec, settings: Set
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "models", "mountPath": str(MODELS_PATH)}],
     }
+
+
+def _administrators_image(settings: Settings) -> str:
+    """The trainer's image, without what the run says: one that the run names would have the whole volume."""
+    template = settings.trainer_pod_template
+    containers = template.spec.containers if template is not None and template.spec is not None else ()
+    named = [each.image for each in containers if each.name == CONTAINER and each.image]
+    return named[-1] if named else settings.trainer_image
 
 
 def _run_mounts(name: str, spec: TrainingRunSpec) -> list[Manifest]:

@@ -100,3 +100,18 @@ def test_pod_has_no_volume_that_a_drain_would_stop_at() -> None:
     assert not [volume for volume in pod["volumes"] if "emptyDir" in volume or "hostPath" in volume]
     variables = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
     assert variables["HOME"] == variables["TMPDIR"] == "/dev/shm"
+
+
+def test_folders_are_prepared_by_the_administrators_image_and_never_by_the_runs() -> None:
+    def images(**templates: str) -> tuple[str, str]:
+        documents = {
+            name: {"spec": {"containers": [{"name": "trainer", "image": image}]}} for name, image in templates.items()
+        }
+        spec = pod_of(**documents)["spec"]
+        return spec["initContainers"][0]["image"], spec["containers"][0]["image"]
+
+    default = SETTINGS.trainer_image
+    assert images() == (default, default)
+    assert images(run="runs:1") == (default, "runs:1")
+    assert images(administrator="mirror/trainer:1") == ("mirror/trainer:1", "mirror/trainer:1")
+    assert images(administrator="mirror/trainer:1", run="runs:1") == ("mirror/trainer:1", "runs:1")
