@@ -31,7 +31,7 @@ itself, because a trainer that cannot read them fails its run."""
 
 
 SECRET_VARIABLES = ("PROGRESS_TOKEN", "CHECKPOINT_KEY")
-"""Variables that a trainer takes out of its environment once it has read them: the code of its run needs neither."""
+"""Variables that a trainer takes out of ``os.environ`` once it has read them: what its run starts has neither."""
 _KEY = re.compile("[0-9a-f]{64}")
 
 

@@ -50,7 +50,8 @@ def run_from_environ(environ: Mapping[str, str], stop: Stop, lifeline: int | Non
     """One attempt; the result is the exit code.
 
     ``stop`` is installed already, so that no signal is lost. ``lifeline`` is a descriptor whose end means that the
-    parent is gone; with STOP_WITH_PARENT it is stdin. What of the variables is secret is removed from this process's.
+    parent is gone; with STOP_WITH_PARENT it is stdin. What of the variables is secret is removed from ``os.environ``:
+    what the run starts does not inherit it.
     """
     try:
         start = TrainerStart.from_environ(environ)
