@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from aisandbox_crds import ALGORITHMS, Algorithm, Demonstrations, parse_hyperparameters
-from aisandbox_environment import DemonstrationFile, Spec, make_spec
+from aisandbox_environment import DemonstrationFile, DemonstrationWriter, Episode, Spec, make_spec
 from aisandbox_trainer.algorithms.builder import build, class_of
 from aisandbox_trainer.algorithms.policy_choice import choose_policy
 from aisandbox_trainer.cloning.clone import Cloning
@@ -82,8 +82,10 @@ class Case:
         self.model.set_logger(Logger(None, []))
         self.progress = Progress()
 
-    def clone(self, epochs: int = 30, stop: Stop | None = None) -> None:
-        settings = Demonstrations("a.parquet", epochs, 16, 0.01)
+    def clone(
+        self, epochs: int = 30, stop: Stop | None = None, *, batch_size: int = 16, learning_rate: float = 0.01
+    ) -> None:
+        settings = Demonstrations("a.parquet", epochs, batch_size, learning_rate)
         Cloning(self.model, self.file, settings, self.wrap, 7, self.progress, stop or Stop()).run()
 
 
@@ -263,3 +265,22 @@ def test_actions_beyond_the_bounds_of_the_environment_are_refused(tmp_path: Path
     narrow = make_spec(box((2,)), box((1,), low=-1.0, high=0.5))
     with pytest.raises(Exception, match=r"row 0 \(episode 0, step 0\): action is outside of its space"):
         file.read(narrow)
+
+
+def test_images_without_rewards_are_learned(tmp_path: Path) -> None:
+    camera = make_spec(box((36, 36, 1), low=0, high=255, dtype=np.uint8), discrete(2))
+    random = np.random.default_rng(0)
+    path, actions = tmp_path / "a", random.integers(0, 2, 80)
+    writer = DemonstrationWriter(path, camera, {})
+    for first in (0, 40):
+        chosen = actions[first : first + 40]
+        images = random.integers(0, 60, (41, 36, 36, 1)).astype(np.uint8)
+        images[:-1][chosen == 1, :, 18:] += 150
+        writer.add(Episode(0, [images], chosen, np.zeros(40, np.float32), terminated=True, truncated=False))
+    writer.close()
+    case = Case(Algorithm.PPO, path)
+    case.clone(6, learning_rate=0.001)
+    recorded = DemonstrationFile(path.open("rb")).read()
+    rows = np.flatnonzero(~recorded.last)
+    played = case.model.predict(recorded.observations[0][rows], deterministic=True)[0]
+    assert (played == actions).mean() > 0.9

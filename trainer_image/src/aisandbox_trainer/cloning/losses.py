@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from sb3_contrib import QRDQN, MaskablePPO
 from sb3_contrib.common.utils import quantile_huber_loss
@@ -19,7 +20,8 @@ from aisandbox_trainer.cloning.examples import Batch, Examples
 
 MARGIN = 0.8
 """How much less than the recorded action any other one is worth, in mean absolute rewards; DQfD, Hester et al. 2018."""
-_SMALLEST_VARIANCE = 1e-6
+_SMALLEST_SQUARE = 1.0
+"""What the squared error of the value network is divided by, at least."""
 
 
 class Loss(Protocol):
@@ -51,14 +53,14 @@ class ActorCriticLoss:
     """Of PPO, A2C and MaskablePPO: minus the log-probability of the action, and the error of the value network.
 
     The standard deviation of Gaussian actions stays as it is: the likeliest one for actions of a program is 0, and the
-    policy would explore no more. The error is relative to the variance of the returns, whose scale is the simulator's.
+    policy would explore no more. The error is relative to the returns, whose scale is the simulator's.
     """
 
     def __init__(self, model: OnPolicyAlgorithm) -> None:
         self._policy: Any = model.policy
         self._masks = isinstance(model, MaskablePPO)
         self._coefficient = model.vf_coef
-        self._variance = 1.0
+        self._square = 1.0
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """All of the policy but the standard deviation."""
@@ -67,13 +69,13 @@ class ActorCriticLoss:
     def prepare(self, examples: Examples) -> None:
         """Computes the returns, with the values of now where time ran out."""
         examples.compute_returns(self._policy.predict_values)
-        self._variance = max(float(examples.returns[examples.steps].var()), _SMALLEST_VARIANCE)
+        self._square = mean_square_of_returns(examples)
 
     def of(self, batch: Batch) -> torch.Tensor:
         """See :class:`Loss`."""
         masks = {"action_masks": batch.masks} if self._masks else {}
         values, log_probability, _ = self._policy.evaluate_actions(batch.observations, batch.actions, **masks)
-        error = functional.mse_loss(values.flatten(), batch.returns) / self._variance
+        error = functional.mse_loss(values.flatten(), batch.returns) / self._square
         loss: torch.Tensor = -log_probability.mean() + self._coefficient * error
         return loss
 
@@ -159,3 +161,13 @@ class ValuesLoss:
 def trained_parameters(policy: torch.nn.Module) -> list[torch.nn.Parameter]:
     """All parameters but the standard deviation of Gaussian actions."""
     return [parameter for name, parameter in policy.named_parameters() if name != "log_std"]
+
+
+def mean_square_of_returns(examples: Examples) -> float:
+    """What the squared error of the value network is divided by.
+
+    Not the variance: where all returns are nearly the same, the error would have all the weight in the layers that the
+    value shares with the policy.
+    """
+    returns = examples.returns[examples.steps]
+    return max(float(np.square(returns, dtype=np.float64).mean()), _SMALLEST_SQUARE)

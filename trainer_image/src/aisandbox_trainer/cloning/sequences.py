@@ -15,12 +15,11 @@ from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
 from aisandbox_trainer.cloning.examples import Examples
-from aisandbox_trainer.cloning.losses import trained_parameters
+from aisandbox_trainer.cloning.losses import mean_square_of_returns, trained_parameters
 
 Array = NDArray[Any]
 PART = 64
 """Steps of a part."""
-_SMALLEST_VARIANCE = 1e-6
 
 
 class SequenceCloning:
@@ -41,7 +40,7 @@ class SequenceCloning:
         """One epoch: the mean loss of each minibatch, and how many steps it has."""
         episodes = self._examples.episodes
         self._compute_returns(episodes)
-        variance = max(float(self._examples.returns[self._examples.steps].var()), _SMALLEST_VARIANCE)
+        square = mean_square_of_returns(self._examples)
         order = random.permutation(len(episodes))
         for first in range(0, len(order), self._together):
             chosen = [episodes[index] for index in order[first : first + self._together]]
@@ -51,20 +50,20 @@ class SequenceCloning:
                 states = _of(states, going_on) if len(going_on) < len(chosen) else states
                 chosen = [chosen[index] for index in going_on]
                 parts = [rows[begin : begin + PART] for rows in chosen]
-                loss, states = self._loss(parts, states, variance)
+                loss, states = self._loss(parts, states, square)
                 yield loss, sum(map(len, parts))
 
     def finish(self) -> None:
         """Nothing follows."""
 
-    def _loss(self, parts: list[Array], states: RNNStates, variance: float) -> tuple[torch.Tensor, RNNStates]:
+    def _loss(self, parts: list[Array], states: RNNStates, square: float) -> tuple[torch.Tensor, RNNStates]:
         rows, valid = _padded(parts)
         batch = self._examples.batch(rows)
         starts = torch.zeros(len(rows), device=self._device)
         values, log_probability, _ = self._policy.evaluate_actions(batch.observations, batch.actions, states, starts)
         used = torch.as_tensor(valid, device=self._device)
         errors = (values.flatten() - batch.returns)[used] ** 2
-        loss = -log_probability[used].mean() + self._coefficient * errors.mean() / variance
+        loss = -log_probability[used].mean() + self._coefficient * errors.mean() / square
         with torch.no_grad():
             *_, following = self._policy.forward(batch.observations, states, starts, deterministic=True)
         return loss, following
