@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -220,3 +222,20 @@ def test_random_policy_stays_within_space_and_mask(space: Any) -> None:
     for _ in range(20):
         mask = random.random(spec.mask_layout.width) < 0.5 if spec.action_masks else None
         spec.action_leaf.check_batch(policy(np.zeros(1), mask)[None], 1, "action")
+
+
+def test_memory_to_read_is_bounded_before_it_is_taken(tmp_path: Path) -> None:
+    camera = make_spec(box((64, 64, 3), dtype=np.uint8), discrete(3))
+    path = tmp_path / "a.parquet"
+    written(path, camera, episode(camera, 300))
+    program = (
+        "import sys, pyarrow\n"
+        "from aisandbox_environment import DemonstrationFile\n"
+        "file = DemonstrationFile(open(sys.argv[1], 'rb'))\n"
+        "read = file.read()\n"
+        "kept = sum(each.nbytes for each in read.observations)\n"
+        "print(kept, pyarrow.default_memory_pool().max_memory(), file.bytes_needed)\n"
+    )
+    output = subprocess.run([sys.executable, "-c", program, str(path)], check=True, capture_output=True, text=True)
+    kept, decoding, needed = map(int, output.stdout.split())
+    assert kept + decoding <= needed <= kept + 64 * 1024 * 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -135,23 +136,26 @@ def test_policy_acts_as_it_was_shown(algorithm: Algorithm, tmp_path: Path) -> No
         assert torch.equal(before["log_std"], case.model.policy.log_std), "exploration stays"
 
 
+def seed_all(seed: int) -> None:
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+
+
+def draw_from_all() -> tuple[float, ...]:
+    return float(torch.rand(1)), random.random(), float(np.random.random())
+
+
 @pytest.mark.parametrize("algorithm", [Algorithm.PPO, Algorithm.RECURRENTPPO, Algorithm.QRDQN])
 def test_cloning_begun_anew_ends_the_same(algorithm: Algorithm, tmp_path: Path) -> None:
     path = write_demonstrations(tmp_path / "a", CHOICE, choose)
     first, again = Case(algorithm, path), Case(algorithm, path)
-    stop = Stop()
-    interrupted = Case(algorithm, path)
-    stop.request()
-    with pytest.raises(StopRequested):
-        interrupted.clone(2, stop)
-    torch.manual_seed(1)
-    random.seed(1)
-    first.clone(2)
-    drawn = torch.rand(1), random.random()
-    torch.manual_seed(1)
-    random.seed(1)
-    again.clone(2)
-    assert drawn == (torch.rand(1), random.random()), "no generator of the run is used"
+    seed_all(1)
+    expected = draw_from_all()
+    for case in (first, again):
+        seed_all(1)
+        case.clone(2)
+        assert draw_from_all() == expected, "no generator of the run is used"
     weights = again.model.policy.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in first.model.policy.state_dict().items())
 
@@ -197,7 +201,7 @@ def examples_of(path: Path, gamma: float = 0.5) -> Examples:
     adapter = SpaceAdapter(space_from_proto(spec.observation_space), space_from_proto(spec.action_space))
     seen = look_at(RecordedEnv(file, recorded, adapter), recorded, original=True, check=lambda: None)
     model: Any = SimpleNamespace(device=torch.device("cpu"), gamma=gamma, action_space=adapter.action_space)
-    return Examples(model, seen, recorded, adapter)
+    return Examples(model, seen, recorded, adapter, lambda: None)
 
 
 def test_returns_end_with_the_episode_or_with_what_is_expected_after_it(tmp_path: Path) -> None:
@@ -284,3 +288,55 @@ def test_images_without_rewards_are_learned(tmp_path: Path) -> None:
     rows = np.flatnonzero(~recorded.last)
     played = case.model.predict(recorded.observations[0][rows], deterministic=True)[0]
     assert (played == actions).mean() > 0.9
+
+
+@pytest.mark.parametrize("lengths", [(2, 1), (3, 2, 2)])
+def test_crossq_never_learns_from_a_single_step(lengths: tuple[int, ...], tmp_path: Path) -> None:
+    case = Case(Algorithm.CROSSQ, write_demonstrations(tmp_path / "a", PUSH, push, lengths))
+    case.clone(2, batch_size=2)
+    weights = case.model.policy.state_dict().values()
+    assert all(torch.isfinite(value).all() for value in weights)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "batch_size", "message"),
+    [((5,), 1, "batch_size must be at least 2 with CrossQ"), ((1,), 16, "steps must be at least 2 with CrossQ")],
+)
+def test_crossq_refuses_minibatches_of_one_step(
+    lengths: tuple[int, ...], batch_size: int, message: str, tmp_path: Path
+) -> None:
+    case = Case(Algorithm.CROSSQ, write_demonstrations(tmp_path / "a", PUSH, push, lengths))
+    with pytest.raises(InvalidDemonstrations, match=message):
+        case.clone(1, batch_size=batch_size)
+
+
+def test_reading_and_computing_returns_follow_a_stop(tmp_path: Path) -> None:
+    path = write_demonstrations(tmp_path / "a", PUSH, push)
+    stop = Stop()
+    stop.request()
+    with pytest.raises(StopRequested):
+        DemonstrationFile(path.open("rb")).read(check=stop.check)
+    examples = examples_of(path)
+    examples.check = stop.check
+    with pytest.raises(StopRequested):
+        examples.compute_returns(lambda observations: torch.zeros(len(observations)))
+    adapter = SpaceAdapter(space_from_proto(PUSH.observation_space), space_from_proto(PUSH.action_space))
+    buffer = ReplayBuffer(100, adapter.observation_space, adapter.action_space, "cpu")
+    model: Any = SimpleNamespace(replay_buffer=buffer)
+    with pytest.raises(StopRequested):
+        fill_replay_buffer(model, examples)
+
+
+def test_memory_of_rows_counts_the_copy_of_another_type(tmp_path: Path) -> None:
+    need = {}
+    for dtype in ("f4", "f8"):
+        spec = make_spec(box((1000,), dtype=np.dtype(dtype)), discrete(3))
+        path = write_demonstrations(tmp_path / dtype, spec, lambda leaves: 1, (20,))
+        file = DemonstrationFile(path.open("rb"))
+        adapter = SpaceAdapter(space_from_proto(spec.observation_space), space_from_proto(spec.action_space))
+        with pytest.raises(InvalidDemonstrations) as caught:
+            check_memory_of_rows(file, adapter, Algorithm.PPO, hyperparameters(Algorithm.PPO), 1, bound=1000)
+        asked = re.search(r"its 21 rows need ([0-9,]+) bytes", str(caught.value))
+        assert asked is not None
+        need[dtype] = int(asked[1].replace(",", "")) - file.bytes_needed
+    assert need["f8"] == need["f4"] + 21 * 4000

@@ -6,7 +6,8 @@ Everything is checked: the digest, the form, and that each action was possible. 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -28,6 +29,7 @@ from aisandbox_environment.demonstrations.columns import (
     REWARD,
     TERMINATED,
     TRUNCATED,
+    Column,
     Digest,
     columns_of,
     observation_name,
@@ -37,6 +39,14 @@ from aisandbox_environment.spec import Spec, read_spec
 
 _LARGEST_TEXT = 64 * 1024 * 1024
 """Bytes of a text in the file's metadata."""
+_ELEMENTS_AT_ONCE = 1024 * 1024
+"""Of the rows that are decoded at a time, however the file groups them."""
+_BUFFER = 1024 * 1024
+_DECODED_ELEMENT = 12
+"""Bytes that pyarrow takes for one element while it decodes it, besides the element itself, twice: its levels in the
+list, the type that Parquet has for it, and what its buffers are larger than needed."""
+_COMPARED_ROW = 64
+"""Bytes for one row while whole episodes are looked for."""
 _DAMAGED = "is damaged, or no Parquet file"
 
 
@@ -63,7 +73,11 @@ class DemonstrationFile:
     def __init__(self, file: BinaryIO) -> None:
         try:
             self._parquet = pq.ParquetFile(
-                file, thrift_string_size_limit=_LARGEST_TEXT, page_checksum_verification=True, pre_buffer=False
+                file,
+                thrift_string_size_limit=_LARGEST_TEXT,
+                page_checksum_verification=True,
+                pre_buffer=False,
+                buffer_size=_BUFFER,  # else a column of a group of rows is loaded whole
             )
             metadata: Mapping[bytes, bytes] = self._parquet.metadata.metadata or {}
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -84,23 +98,20 @@ class DemonstrationFile:
 
     @property
     def bytes_needed(self) -> int:
-        """What :meth:`read` allocates: all rows, and the largest group of them twice."""
+        """What :meth:`read` allocates at most: all rows, and what it takes to decode and compare some of them."""
         row = sum(column.row_bytes for column in self._columns)
-        metadata = self._parquet.metadata
-        largest = max((metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)), default=0)
-        return row * (self.rows + 2 * largest)
+        decoded = 2 * row + _DECODED_ELEMENT * self._row_elements
+        buffers = 3 * _BUFFER * len(self._columns)  # of the file, and a page before and after it is decompressed
+        return (row + _COMPARED_ROW) * self.rows + decoded * min(self._rows_at_once, self.rows) + buffers
 
-    def read(self, spec: Spec | None = None) -> Demonstrations:
+    def read(self, spec: Spec | None = None, check: Callable[[], None] = lambda: None) -> Demonstrations:
         """All rows, verified. Raises InvalidDemonstrationFile, naming the row; MemoryError, OSError.
 
         ``spec``: of the environment that they are for, whose bounds of actions count; it has the same leaves.
+        ``check`` is called from time to time, and may raise.
         """
-        values = self._read_rows()
-        digest = Digest(self._columns)
-        digest.add(values)
-        if digest.text(self._header) != self._digest:
-            raise InvalidDemonstrationFile("is damaged: its rows are not those that its digest is of")
-        masks = values[MASK].astype(np.bool_) if self.spec.action_masks else None
+        values = self._read_rows(check)
+        masks = values[MASK] if self.spec.action_masks else None
         read = Demonstrations(
             tuple(values[observation_name(leaf.key)] for leaf in self.spec.observation_leaves),
             values[ACTION],
@@ -111,8 +122,18 @@ class DemonstrationFile:
             masks,
         )
         _check_episodes(read, values[EPISODE], self.episodes)
-        _check_values(read, spec or self.spec)
+        for first in range(0, self.rows, self._rows_at_once):
+            check()
+            _check_values(read, spec or self.spec, slice(first, first + self._rows_at_once))
         return read
+
+    @property
+    def _row_elements(self) -> int:
+        return sum(math.prod(column.shape) for column in self._columns)
+
+    @property
+    def _rows_at_once(self) -> int:
+        return max(1, _ELEMENTS_AT_ONCE // self._row_elements)
 
     def _check_form(self) -> None:
         schema, metadata = self._parquet.schema_arrow, self._parquet.metadata
@@ -125,23 +146,40 @@ class DemonstrationFile:
                 f"{self.episodes:,} episodes"
             )
 
-    def _read_rows(self) -> dict[str, Array]:
-        values = {column.name: np.empty((self.rows, *column.shape), column.dtype) for column in self._columns}
-        first = 0
+    def _read_rows(self, check: Callable[[], None]) -> dict[str, Array]:
+        """All rows of every column, those of masks as bools; their digest is that of the file."""
+        values = {column.name: np.empty((self.rows, *column.shape), _kept(column)) for column in self._columns}
+        digest, first = Digest(self._columns), 0
+        for batch in self._batches():
+            check()
+            digest.add(batch)
+            count = len(batch[LAST])
+            for name, rows in batch.items():
+                values[name][first : first + count] = rows
+            first += count
+        if first != self.rows:
+            raise InvalidDemonstrationFile(f"is damaged: it has {first:,} rows of {self.rows:,}")
+        if digest.text(self._header) != self._digest:
+            raise InvalidDemonstrationFile("is damaged: its rows are not those that its digest is of")
+        return values
+
+    def _batches(self) -> Iterator[dict[str, Array]]:
+        """The next rows of every column, never more than the file is said to have."""
+        left = self.rows
         try:
-            for index in range(self._parquet.metadata.num_row_groups):
-                group = self._parquet.read_row_group(index, use_threads=False)
-                for column in self._columns:
-                    rows = column.from_arrow(group[column.name].combine_chunks())
-                    values[column.name][first : first + len(rows)] = rows
-                first += group.num_rows
+            for batch in self._parquet.iter_batches(self._rows_at_once, use_threads=False):
+                left -= batch.num_rows
+                if left < 0:
+                    raise ValueError("it has more rows than its metadata says")
+                yield {column.name: column.from_arrow(batch.column(column.name)) for column in self._columns}
         except MemoryError:
             raise
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise InvalidDemonstrationFile(f"{_DAMAGED} ({_line(error)})") from None
-        if first != self.rows:
-            raise InvalidDemonstrationFile(f"is damaged: it has {first:,} rows of {self.rows:,}")
-        return values
+
+
+def _kept(column: Column) -> np.dtype[Any]:
+    return np.dtype("?") if column.name == MASK else column.dtype
 
 
 def _read_header(data: bytes) -> tuple[Spec, int, int]:
@@ -178,17 +216,17 @@ def _check_episodes(read: Demonstrations, episodes: Array, count: int) -> None:
         raise InvalidDemonstrationFile("has rows that are no whole episodes")
 
 
-def _check_values(read: Demonstrations, spec: Spec) -> None:
-    """Finite observations and rewards, actions of their space that were allowed."""
-    steps = ~read.last
+def _check_values(read: Demonstrations, spec: Spec, rows: slice) -> None:
+    """Finite observations and rewards, actions of their space that were allowed, in some of the rows."""
+    steps, actions, first = ~read.last[rows], read.actions[rows], rows.start
     for leaf, values in zip(spec.observation_leaves, read.observations, strict=True):
         if leaf.dtype.kind == "f":
-            _refuse(~np.isfinite(values), read, f"{observation_name(leaf.key)} is not finite")
-    _refuse(~np.isfinite(read.rewards), read, "reward is not finite")
-    _refuse(outside(spec.action_leaf, read.actions) & steps, read, "action is outside of its space", read.actions)
+            _refuse(~np.isfinite(values[rows]), read, first, f"{observation_name(leaf.key)} is not finite")
+    _refuse(~np.isfinite(read.rewards[rows]), read, first, "reward is not finite")
+    _refuse(outside(spec.action_leaf, actions) & steps, read, first, "action is outside of its space", read.actions)
     if read.action_masks is not None:
-        allowed = allows(spec.mask_layout, spec.action_leaf, read.action_masks, read.actions)
-        _refuse(~allowed & steps, read, "action is forbidden by the mask", read.actions)
+        allowed = allows(spec.mask_layout, spec.action_leaf, read.action_masks[rows], actions)
+        _refuse(~allowed & steps, read, first, "action is forbidden by the mask", read.actions)
 
 
 def outside(leaf: Leaf, actions: Array) -> Array:
@@ -217,12 +255,12 @@ def _any_of_row(wrong: Any) -> Array:
     return np.asarray(wrong.reshape(len(wrong), -1).any(axis=1))
 
 
-def _refuse(wrong: Any, read: Demonstrations, rule: str, values: Array | None = None) -> None:
-    """Raises InvalidDemonstrationFile for the first row that is wrong."""
+def _refuse(wrong: Any, read: Demonstrations, first: int, rule: str, values: Array | None = None) -> None:
+    """Raises InvalidDemonstrationFile for the first row that is wrong; ``wrong`` begins with the row ``first``."""
     rows = _any_of_row(wrong)
     if not rows.any():
         return
-    row = int(np.argmax(rows))
+    row = first + int(np.argmax(rows))
     ends = np.flatnonzero(read.last[:row])
     step = row - (int(ends[-1]) + 1 if len(ends) else 0)
     shown = "" if values is None else f": {np.array2string(values[row], threshold=8)}"

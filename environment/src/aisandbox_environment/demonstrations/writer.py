@@ -40,7 +40,7 @@ from aisandbox_environment.demonstrations.episode import Episode
 from aisandbox_environment.spec import Spec
 
 GROUP_BYTES = 16 * 1024 * 1024
-"""Episodes are written together once they have so many bytes: what a reader decodes at a time."""
+"""Episodes are written together once they have so many bytes."""
 _CHUNK = 1024 * 1024
 
 

@@ -16,7 +16,7 @@ import torch
 from aisandbox_crds import Activity, CloningProgress
 from aisandbox_crds import Demonstrations as Settings
 from aisandbox_environment import InvalidDemonstrationFile
-from sb3_contrib import RecurrentPPO
+from sb3_contrib import CrossQ, RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
@@ -75,6 +75,7 @@ class Cloning:
     def run(self) -> None:
         """Teaches the model. Raises InvalidDemonstrations, NonFiniteTraining, StopRequested, MemoryError, OSError."""
         file, epochs = self._file, self._settings.epochs
+        self._check_minibatches()
         self._progress.activity = Activity.CLONING
         self._progress.cloning = CloningProgress(1, epochs, episodes=file.episodes, steps=file.steps)
         examples = self._examples()
@@ -87,7 +88,7 @@ class Cloning:
     def _examples(self) -> Examples:
         adapter = space_adapter_of(env_of(self._model))
         try:
-            recorded = self._file.read(own_spec(self._file, adapter))
+            recorded = self._file.read(own_spec(self._file, adapter), self._stop.check)
         except InvalidDemonstrationFile as error:
             raise InvalidDemonstrations(f"demonstrations: {self._settings.file!r} {error}") from error
         env = _sb3_internals.wrap_for(self._model, self._wrap(RecordedEnv(self._file, recorded, adapter)))
@@ -100,7 +101,7 @@ class Cloning:
             set_statistics(own, statistics_of(learn_statistics(env, self._file.rows, self._stop.check)))
         off_policy = isinstance(self._model, OffPolicyAlgorithm)
         seen: Seen = look_at(env, recorded, original=off_policy, check=self._stop.check)
-        return Examples(self._model, seen, recorded, adapter)
+        return Examples(self._model, seen, recorded, adapter, self._stop.check)
 
     def _learn(self, examples: Examples) -> None:
         sequences: SequenceCloning | None = None
@@ -133,9 +134,22 @@ class Cloning:
         """One epoch: the mean loss of each minibatch, and how many steps it has."""
         learner.prepare(examples)
         order = self._random.permutation(examples.steps)
-        count = -(-len(order) // self._settings.batch_size)
+        count = min(-(-len(order) // self._settings.batch_size), len(order) // self._fewest)
         for rows in np.array_split(order, count):
             yield learner.of(examples.batch(rows)), len(rows)
+
+    @property
+    def _fewest(self) -> int:
+        """How many steps a minibatch has at least: CrossQ divides by their standard deviation."""
+        return 2 if isinstance(self._model, CrossQ) else 1
+
+    def _check_minibatches(self) -> None:
+        for name, given in (("batch_size", self._settings.batch_size), ("steps", self._file.steps)):
+            if given < self._fewest:
+                raise InvalidDemonstrations(
+                    f"demonstrations: {self._settings.file!r}: {name} must be at least {self._fewest} with CrossQ, "
+                    f"whose batch normalization needs more than one step at a time; it is {given}"
+                )
 
     def _show(self, epoch: int) -> None:
         shown = self._progress.cloning

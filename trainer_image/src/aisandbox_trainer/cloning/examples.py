@@ -39,11 +39,20 @@ class Batch:
 class Examples:
     """All rows of the demonstrations of a run, and of each step the discounted return that followed it.
 
-    Actions are those of the spaces that SB3 sees. The rows are numbered as in the file.
+    Actions are those of the spaces that SB3 sees. The rows are numbered as in the file. ``check`` is called from time
+    to time wherever all rows are gone through, and may raise.
     """
 
-    def __init__(self, model: BaseAlgorithm, seen: Seen, recorded: Demonstrations, adapter: SpaceAdapter) -> None:
+    def __init__(
+        self,
+        model: BaseAlgorithm,
+        seen: Seen,
+        recorded: Demonstrations,
+        adapter: SpaceAdapter,
+        check: Callable[[], None],
+    ) -> None:
         self.seen = seen
+        self.check = check
         self.last = recorded.last
         self.terminated, self.truncated = recorded.terminated, recorded.truncated
         self.actions = adapter.inverse_action(recorded.actions)
@@ -79,9 +88,12 @@ class Examples:
         following = np.zeros(len(self.last), np.float32)
         with torch.no_grad():
             for rows in (cut[first : first + _ROWS_AT_ONCE] for first in range(0, len(cut), _ROWS_AT_ONCE)):
+                self.check()
                 following[rows] = values(self.observations(rows)).flatten().cpu().numpy()
         rewards, later = self.seen.scaled_rewards, 0.0
         for row in range(len(self.last) - 1, -1, -1):
+            if row % _ROWS_AT_ONCE == 0:
+                self.check()
             if self.last[row]:
                 later = float(following[row])
             else:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from aisandbox_crds import Algorithm, Hyperparameters, memory_need
 from aisandbox_environment import Spec, make_spec
 from aisandbox_wire import Leaf, space_to_proto
+from gymnasium import spaces
 
 from aisandbox_trainer.algorithms.memory_check import size_of
+from aisandbox_trainer.algorithms.policy_choice import Space
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import InvalidDemonstrations
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from aisandbox_environment import DemonstrationFile
 
 _FLOAT = 4
+_OTHER = 32
+"""Bytes of a row besides its observation and action: its number, the two rewards and the return, the flags."""
 _LONGEST = 300
 
 
@@ -52,12 +56,21 @@ def check_memory_of_rows(
     run = memory_need(algorithm, hyperparameters, observation, action, environments).total
     stacked = observation.times(hyperparameters.frame_stack or 1)
     row = max(stacked.stored, _FLOAT * stacked.features if hyperparameters.normalize is not None else 0)
-    rows = file.bytes_needed + file.rows * row
+    copied = _copied(adapter.inner_observation_space, adapter.observation_space)
+    rows = file.bytes_needed + file.rows * (row + copied + action.stored + _OTHER)
     if run + rows > bound:
         raise InvalidDemonstrations(
             f"its {file.rows:,} rows need {rows:,} bytes of memory and the run {run:,}, and the trainer may take "
             f"{bound:,} (TRAINER_MEMORY_BYTES): record fewer episodes, or use another file"
         )
+
+
+def _copied(inner: Space, outer: Space) -> int:
+    """Bytes of one recorded observation in the form that SB3 takes; 0 where it is the array that was read."""
+    if isinstance(inner, spaces.Dict) and isinstance(outer, spaces.Dict):
+        return sum(_copied(each, outer[key]) for key, each in inner.spaces.items())
+    is_same = inner.dtype == outer.dtype and not isinstance(inner, spaces.Discrete)
+    return 0 if is_same else size_of(outer).stored
 
 
 def own_spec(file: DemonstrationFile, adapter: SpaceAdapter) -> Spec:

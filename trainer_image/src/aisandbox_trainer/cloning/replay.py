@@ -10,7 +10,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from aisandbox_trainer.checkpoints.rollback import truncate_stored_episodes
 from aisandbox_trainer.cloning.examples import Examples
-from aisandbox_trainer.cloning.recorded_env import rows_of
+from aisandbox_trainer.cloning.recorded_env import ROWS_BETWEEN_CHECKS, rows_of
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +27,8 @@ def fill_replay_buffer(model: OffPolicyAlgorithm, examples: Examples) -> int:
     rows = examples.steps[len(examples.steps) - length * columns :].reshape(columns, length)
     ended = examples.terminated | examples.truncated
     for step in range(length):
+        if step % ROWS_BETWEEN_CHECKS == 0:
+            examples.check()
         now = rows[:, step]
         infos = [{"TimeLimit.truncated": bool(cut)} for cut in examples.truncated[now] & ~examples.terminated[now]]
         buffer.add(

@@ -84,6 +84,7 @@ class SequenceCloning:
         whole = np.append(rows, rows[-1] + 1)
         with torch.no_grad():
             for begin in range(0, len(whole), PART):
+                self._examples.check()
                 part = whole[begin : begin + PART]
                 starts = torch.zeros(len(part), device=self._device)
                 _, values, _, states = self._policy.forward(
