@@ -92,9 +92,10 @@ def _may_have_unsigned(run: ObservedRun, installation: InstallationSecret) -> bo
     Of a run that was restored from a backup, the Secret is lost in any case: it had one if it began after the
     installation's was made.
     """
-    if not run.status.attempt and run.status.start_time is None:
+    status = run.status  # of which the checkpoint is from the trainer itself, also while no operator runs
+    if not status.attempt and status.start_time is None and status.latest_checkpoint is None:
         return False
-    return run.files_uid == run.uid or not installation.is_older_than(parse_time(run.status.start_time))
+    return run.files_uid == run.uid or not installation.is_older_than(parse_time(status.start_time))
 
 
 def _run_secret(name: str, run: ObservedRun, installation: InstallationSecret) -> Json:

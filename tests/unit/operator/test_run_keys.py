@@ -7,7 +7,7 @@ import json
 from datetime import datetime
 
 import pytest
-from aisandbox_crds.status import TrainingRunStatus
+from aisandbox_crds.status import Artifact, TrainingRunStatus
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_kubernetes import Conflict, Forbidden, Json
 from aisandbox_operator.job_manifest import job_manifest, job_origin
@@ -93,6 +93,13 @@ async def test_first_job_of_a_run_refuses_unsigned_checkpoints_for_the_runs_life
 async def test_run_that_began_without_a_key_may_have_unsigned_checkpoints(created: datetime) -> None:
     secrets = Secrets()
     source = await keys_of(secrets).source(run(RUNNING, created=created))
+    assert secrets.accepts_unsigned(source.secret)
+
+
+async def test_run_that_trained_while_no_operator_ran_may_have_unsigned_checkpoints() -> None:
+    secrets = Secrets()
+    status = TrainingRunStatus(latest_checkpoint=Artifact("checkpoints/100", 100, "sha256:" + "0" * 64))
+    source = await keys_of(secrets).source(run(status, created=ago(3600)))
     assert secrets.accepts_unsigned(source.secret)
 
 
