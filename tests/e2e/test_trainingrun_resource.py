@@ -506,6 +506,10 @@ CLASSES = ["", "high", "system-node-critical", "a.b-c", "High", "a_b", "-a", "a.
         *({"priorityClassName": name} for name in CLASSES),
         *({"lessons": lessons} for lessons in LESSONS),
         *({"tolerations": [toleration]} for toleration in TOLERATIONS),
+        *(
+            {"startFrom": {"zip": path}, "demonstrations": {"file": "team/a"}}
+            for path in ("team/b", "team/ab", "team/a", "team", "team/a/b")
+        ),
     ],
 )
 def test_the_api_server_and_the_validation_agree(runs: Resource, changes: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ where runs and files are.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from aisandbox_crds.algorithms import ALGORITHMS
 from aisandbox_crds.errors import FieldError
@@ -22,6 +23,8 @@ def start_errors(spec: TrainingRunSpec, hyperparameters: Hyperparameters) -> Ite
     if start is None:
         return
     yield from _source_errors(start)
+    if start.zip and spec.demonstrations is not None and _overlap(start.zip, spec.demonstrations.file):
+        yield FieldError("demonstrations.file", f"must be another file than {_FIELD}.zip, and neither inside the other")
     if len(set(start.take)) < len(start.take):
         yield FieldError(f"{_FIELD}.take", "must have each part once")
     if not start.checkpoint:
@@ -45,3 +48,9 @@ def _source_errors(start: StartFrom) -> Iterator[FieldError]:
         yield FieldError(f"{_FIELD}.{'model' if start.model else 'checkpoint'}", "is of a run: set run, and no zip")
     elif start.model and start.checkpoint:
         yield FieldError(f"{_FIELD}.checkpoint", "must not be set beside model")
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two paths are of one file, or one of them is in the place of a folder of the other."""
+    first, second = PurePosixPath(one), PurePosixPath(other)
+    return first.is_relative_to(second) or second.is_relative_to(first)

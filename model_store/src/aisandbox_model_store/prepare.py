@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from aisandbox_model_store.atomic_file import create_folder
+from aisandbox_model_store.atomic_file import create_folder, remove_on_error
 from aisandbox_model_store.errors import ModelStoreError, OutsideRoot
 from aisandbox_model_store.layout import DEMONSTRATIONS_SUFFIX, RUNS_FOLDER, SOURCES_FOLDER
 from aisandbox_model_store.ownership import take_ownership
@@ -24,6 +25,8 @@ from aisandbox_model_store.run_store import RunStore
 
 PAUSE_SECONDS = 1.0
 _STOPPED = 143
+_NOTHING = ".none"
+"""Beside the links: the empty folder that is mounted for a source that does not exist. No run has the name."""
 
 
 def prepare(environ: Mapping[str, str], sleep: Callable[[float], None] = time.sleep) -> None:
@@ -55,19 +58,25 @@ def _file(store: RunStore, path: str) -> Path:
     try:
         return store.resolve_output(path).relative_to(store.models_dir.resolve())
     except OutsideRoot:
-        return Path(RUNS_FOLDER, SOURCES_FOLDER, "none")  # the trainer refuses it with the reason
+        return Path(RUNS_FOLDER, SOURCES_FOLDER, _NOTHING)  # the trainer refuses it with the reason
 
 
 def _link(path: Path, source: Path) -> None:
-    """Puts at ``path`` a link to the source below MODELS_DIR, or an empty folder if there is none."""
+    """Puts at ``path`` a link to the source below MODELS_DIR, or to an empty folder if there is none.
+
+    Another pod of the run may do the same at this moment: each puts its own link there in one step.
+    """
     create_folder(path.parent)
-    with contextlib.suppress(FileNotFoundError):
-        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     target = Path("..", "..", source)
-    if (path.parent / target).exists():
-        path.symlink_to(target)
-    else:
-        path.mkdir()
+    if not (path.parent / target).exists():
+        create_folder(path.with_name(_NOTHING))
+        target = Path(_NOTHING)
+    temporary = path.with_name(f".tmp-{secrets.token_hex(8)}")
+    with remove_on_error(temporary):
+        temporary.symlink_to(target)
+        with contextlib.suppress(OSError):
+            path.rmdir()  # the empty folder of an earlier version
+        os.replace(temporary, path)
 
 
 def _stop(number: int, frame: object) -> None:

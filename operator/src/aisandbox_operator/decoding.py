@@ -56,6 +56,8 @@ def read_run(raw: Mapping[str, Any]) -> ObservedRun:
     name = _text(metadata.get("name"))
     if not problem and not is_run_name(name):
         problem = f"metadata.name: must be a DNS-1123 label of at most {MAX_NAME_LENGTH} characters"
+    if not problem and spec is not None and spec.start_from is not None and spec.start_from.run == name:
+        problem = "spec.startFrom.run: must be another run"
     return ObservedRun(
         name=name,
         uid=_text(metadata.get("uid")),

@@ -459,6 +459,25 @@ def test_source_that_means_nothing_is_refused(start: StartFrom, refused: str) ->
     assert bool(refused) == bool(found)
 
 
+@pytest.mark.parametrize(
+    ("zip_file", "file", "valid"),
+    [
+        ("team/w.zip", "team/d.parquet", True),
+        ("team", "team-2/d.parquet", True),
+        ("a.zip", "./a.zip", False),
+        ("team", "team//d.parquet", False),
+        ("team/a/w.zip", "team/a", False),
+    ],
+)
+def test_demonstrations_are_another_file_than_the_zip(zip_file: str, file: str, valid: bool) -> None:
+    spec = replace(SPEC, start_from=StartFrom(zip=zip_file), demonstrations=Demonstrations(file))
+    if valid:
+        return validate_spec(spec)
+    with pytest.raises(InvalidRun, match=r"demonstrations\.file: must be another file than start_from\.zip"):
+        validate_spec(spec)
+    return None
+
+
 def test_replay_buffer_is_taken_over_by_algorithms_that_have_one() -> None:
     start = StartFrom("walker-1", checkpoint="latest", take=(TakenPart.REPLAY_BUFFER,))
     with pytest.raises(InvalidRun, match="PPO has no replay buffer; DQN, SAC"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,8 +79,40 @@ def test_source_that_is_not_there_is_an_empty_folder(tmp_path: Path, source: dic
     for _ in range(2):
         prepare(variables(models, **source))
         assert list(mounted(models).iterdir()) == []
-        assert not mounted(models).is_symlink()
+        assert mounted(models).resolve().is_relative_to(models / "runs" / ".sources")
     assert not (models / "runs" / "gone").exists()
+
+
+@pytest.mark.parametrize("has_source", [False, True])
+@pytest.mark.parametrize("before", ["nothing", "a link", "an empty folder"])
+def test_two_pods_of_a_run_make_its_link_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_source: bool, before: str
+) -> None:
+    if has_source:
+        RunStore(tmp_path).run("source").claim(None, OLD)
+    pod = variables(tmp_path, START_FROM_RUN="source")
+    mounted(tmp_path).parent.mkdir(parents=True)
+    if before == "a link":
+        mounted(tmp_path).symlink_to("../other")
+    elif before == "an empty folder":
+        mounted(tmp_path).mkdir()
+    left = ["symlink_to", "mkdir", "unlink", "rmdir", "replace"]
+
+    def after_the_other_pod(name: str, real: Callable[..., None]) -> Callable[..., None]:
+        def call(path: Path, *values: object, **options: object) -> None:
+            if ".sources" in Path(path).parts and name in left:
+                left.remove(name)
+                prepare(pod)  # just before this pod goes on
+            real(path, *values, **options)
+
+        return call
+
+    for name in ("symlink_to", "mkdir", "unlink", "rmdir"):
+        monkeypatch.setattr(Path, name, after_the_other_pod(name, getattr(Path, name)))
+    monkeypatch.setattr(os, "replace", after_the_other_pod("replace", os.replace))
+    prepare(pod)
+    assert mounted(tmp_path).resolve().name == ("source" if has_source else ".none")
+    assert not list(mounted(tmp_path).parent.glob(".tmp-*"))
 
 
 def test_program_says_why_it_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -227,3 +227,8 @@ def test_refusal_of_a_pod_is_the_newest_and_names_no_pod() -> None:
     again = {**old, "series": {"lastObservedTime": "2026-03-01T13:00:00.000000Z"}}
     assert read_pod_refusal([new, again]) == "old"
     assert read_pod_refusal([]) == ""
+
+
+@pytest.mark.parametrize(("source", "problem"), [("other", ""), ("walk", "spec.startFrom.run: must be another run")])
+def test_run_that_starts_from_itself_is_refused(source: str, problem: str) -> None:
+    assert read_run({**RUN, "spec": {**RUN["spec"], "startFrom": {"run": source}}}).problem == problem

@@ -5,8 +5,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from aisandbox_trainer.environments.in_process import AdaptedEnv
-from aisandbox_trainer.errors import InvalidEnvironmentReply
+from aisandbox_trainer.environments.in_process import AdaptedEnv, gymnasium_env
+from aisandbox_trainer.errors import InvalidEnvironmentReply, UnknownEnvironment
 from gymnasium import spaces
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
@@ -58,3 +58,11 @@ def test_environment_that_breaks_its_spaces_fails_with_the_element(
 @pytest.mark.parametrize(("space", "observation"), [(VECTOR, GOOD), (PARTS, {"gear": np.int64(3), "speed": GOOD})])
 def test_environment_that_keeps_its_spaces_is_shown_as_it_is(space: gym.Space[Any], observation: Any) -> None:
     assert AdaptedEnv(Answering(space, observation, np.float64(2))).step(0)[:2] == (observation, 2.0)
+
+
+def test_module_that_is_not_found_is_refused_with_where_modules_are() -> None:
+    with pytest.raises(UnknownEnvironment, match=r"No module named 'module_of_nobody'.*unless PYTHONPATH names it"):
+        gymnasium_env("module_of_nobody:Walker-v0", {})
+    with pytest.raises(UnknownEnvironment) as caught:
+        gymnasium_env("NoSuchEnvironment-v0", {})
+    assert "PYTHONPATH" not in str(caught.value)

@@ -178,3 +178,13 @@ def test_modules_of_the_working_directory_are_found_only_if_they_are_named(
     monkeypatch.setenv("PYTHONPATH", f"/other{os.pathsep}{tmp_path}" if named else "/other")
     process.leave_working_directory()
     assert sys.path == (["", str(tmp_path), "/elsewhere"] if named else ["/elsewhere"])
+
+
+def test_working_directory_that_was_removed_stops_no_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def removed() -> str:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", removed)
+    monkeypatch.setattr(sys, "path", ["", "/elsewhere"])
+    process.leave_working_directory()
+    assert "/elsewhere" in sys.path

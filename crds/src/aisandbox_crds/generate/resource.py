@@ -205,9 +205,15 @@ _ACROSS_FIELDS: Mapping[type, tuple[CelRule, ...]] = {
         ),
     ),
 }
-"""Rules that concern several fields of one object. Their Python is in validation.py, stop_rules.py, lesson_rules.py
-and scheduling.py."""
+"""Rules that concern several fields of one object. Their Python is in validation.py, start_rules.py, stop_rules.py,
+lesson_rules.py and scheduling.py."""
 
+_FILES_RULE = CelRule(
+    "!has(self.startFrom) || !has(self.startFrom.zip) || self.startFrom.zip == '' || !has(self.demonstrations) || "
+    "!(self.demonstrations.file + '/').startsWith(self.startFrom.zip + '/') && "
+    "!(self.startFrom.zip + '/').startsWith(self.demonstrations.file + '/')",
+    "demonstrations.file must be another file than startFrom.zip, and neither inside the other",
+)
 _START_RULE = CelRule(
     "!has(self.startFrom) || !has(self.startFrom.take) || !('replayBuffer' in self.startFrom.take) || "
     f"self.algorithm in [{', '.join(repr(str(each)) for each, traits in ALGORITHMS.items() if traits.off_policy)}]",
@@ -295,7 +301,11 @@ def resource() -> Schema:
 def run_schema() -> Schema:
     """The OpenAPI schema of the resource."""
     spec = object_schema(TrainingRunSpec, _SPEC)
-    spec[_RULES] = [*_immutability_rules(), *_hyperparameter_rules(), *map(_rule, (_START_RULE, *_STOP_RULES))]
+    spec[_RULES] = [
+        *_immutability_rules(),
+        *_hyperparameter_rules(),
+        *map(_rule, (_START_RULE, _FILES_RULE, *_STOP_RULES)),
+    ]
     return {
         "type": "object",
         "description": _RUN,

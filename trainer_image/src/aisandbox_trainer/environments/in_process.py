@@ -158,13 +158,20 @@ class AdapterEnv(gym.Env[Any, Any]):
         self._adapter.close()
 
 
+_WHERE_MODULES_ARE = (
+    "Trainers import installed modules and those in the folders of PYTHONPATH, and none from the folder that the "
+    "service was started in unless PYTHONPATH names it"
+)
+
+
 def gymnasium_env(env_id: str, kwargs: Mapping[str, Any]) -> Env:
     """``gymnasium.make``, with its many errors as one. Raises UnknownEnvironment."""
     try:
         return gym.make(env_id, **kwargs)
     except Exception as error:  # an environment's constructor may raise anything
+        hint = f". {_WHERE_MODULES_ARE}" if isinstance(error, ModuleNotFoundError) else ""
         raise UnknownEnvironment(
-            f"environment.gymnasium.id {env_id!r} cannot be made: {type(error).__name__}: {error}"
+            f"environment.gymnasium.id {env_id!r} cannot be made: {type(error).__name__}: {error}{hint}"
         ) from error
 
 

@@ -33,7 +33,10 @@ def leave_working_directory() -> None:
     It is the service's: whatever is there could be named as an environment's module.
     """
     named = {os.path.abspath(each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each}
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        return  # it was removed: nothing is found there
     sys.path[:] = [each for each in sys.path if os.path.abspath(each) != here or here in named]
 
 
