@@ -40,7 +40,14 @@ from aisandbox_model_store.run_folder import RunFolder
 from aisandbox_model_store.run_store import RunStore
 from aisandbox_model_store.selection import ModelSelector, Pointer, parse_selector
 from aisandbox_model_store.signatures import CheckpointKey, is_signed
-from aisandbox_model_store.starting_points import LEARNER_FILE, StartingPoint, file_digest, find_file, find_published
+from aisandbox_model_store.starting_points import (
+    LEARNER_FILE,
+    StartingPoint,
+    file_digest,
+    find_file,
+    find_published,
+    open_file,
+)
 from aisandbox_model_store.writer import Writer
 
 __all__ = [
@@ -80,6 +87,7 @@ __all__ = [
     "find_file",
     "find_published",
     "is_signed",
+    "open_file",
     "open_regular",
     "parse_selector",
     "publish_output",

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from aisandbox_model_store.checksummed_json import decode, encode
 from aisandbox_model_store.errors import Damaged, InvalidArtifact
@@ -123,17 +123,17 @@ def entry_of(path: Path, below: Path | None = None) -> FileEntry:
 
     ``below`` as of :func:`.open_regular`.
     """
+    with open_regular(path, below) as file:
+        return entry_of_open(file)
+
+
+def entry_of_open(file: BinaryIO) -> FileEntry:
+    """Return the same of an open file, from where it is to its end."""
     digest, size = hashlib.sha256(), 0
-    for chunk in _chunks(path, below):
+    while chunk := file.read(_CHUNK):
         digest.update(chunk)
         size += len(chunk)
     return FileEntry(size, digest.hexdigest())
-
-
-def _chunks(path: Path, below: Path | None) -> Iterator[bytes]:
-    with open_regular(path, below) as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
 
 
 def verify_folder(folder: Path, manifest: Manifest) -> None:

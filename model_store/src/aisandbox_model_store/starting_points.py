@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from aisandbox_model_store.artifacts import Published
 from aisandbox_model_store.errors import Damaged
 from aisandbox_model_store.layout import RUNS_FOLDER
-from aisandbox_model_store.manifest import check_names, entry_of
+from aisandbox_model_store.manifest import check_names, entry_of, entry_of_open
+from aisandbox_model_store.regular_file import open_regular
 from aisandbox_model_store.run_folder import RunFolder
 from aisandbox_model_store.run_store import RunStore
 
@@ -71,11 +73,24 @@ def find_file(store: RunStore, path: str, digest: str = "") -> StartingPoint:
 
     Raises OutsideRoot, FileNotFoundError, Damaged (it has another digest), OSError.
     """
+    found, file = open_file(store, path, digest)
+    file.close()
+    return found
+
+
+def open_file(store: RunStore, path: str, digest: str = "") -> tuple[StartingPoint, BinaryIO]:
+    """Return the same, and the file that the digest is of, also if another one has its name meanwhile."""
     resolved = store.resolve_output(path)
-    found = file_digest(resolved)
-    if digest not in ("", found):
-        raise Damaged(resolved, f"its digest is {found}, and not {digest}")
-    return StartingPoint(f"the file {path!r}", resolved, path, 0, found)
+    file = open_regular(resolved)
+    try:
+        found = f"sha256:{entry_of_open(file).sha256}"
+        if digest not in ("", found):
+            raise Damaged(resolved, f"its digest is {found}, and not {digest}")
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return StartingPoint(f"the file {path!r}", resolved, path, 0, found), file
 
 
 def file_digest(path: Path) -> str:

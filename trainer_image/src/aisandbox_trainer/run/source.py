@@ -27,7 +27,7 @@ from aisandbox_model_store import (
     file_digest,
     find_file,
     find_published,
-    open_regular,
+    open_file,
     read_regular,
 )
 
@@ -69,8 +69,8 @@ def find_demonstrations(store: RunStore, demonstrations: Demonstrations, writer:
     recorded = _recorded(writer.run.demonstrations_path)
     digest = demonstrations.digest or (recorded.digest if recorded is not None else "")
     try:
-        found = find_file(store, demonstrations.file, digest)
-        file = DemonstrationFile(open_regular(found.path))
+        found, opened = open_file(store, demonstrations.file, digest)
+        file = DemonstrationFile(opened)
     except FileNotFoundError as error:
         raise InvalidDemonstrations(f"{name} is not in MODELS_DIR") from error
     except (ModelStoreError, InvalidDemonstrationFile) as error:
