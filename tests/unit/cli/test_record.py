@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_cli.main import main
 from aisandbox_environment import DemonstrationFile
+from aisandbox_environment.demonstrations import writer as writing
 from aisandbox_process import log
 
 POLE = ("record", "--gymnasium", "CartPole-v1")
@@ -56,6 +61,8 @@ def test_trained_policy_plays(service: Any, tmp_path: Path) -> None:
         ([*POLE, "--run", "exp-1", "--policy", "random"], "--policy and --run: use only one of them"),
         ([*POLE, "--policy", "heuristics"], "must be random or MODULE:FUNCTION"),
         ([*POLE, "--policy", "no_such_module:play"], "there is no module 'no_such_module' here"),
+        # Looked up first: no simulator answers here.
+        (["record", "127.0.0.1:1", "--policy", "no_such_module:play"], "there is no module 'no_such_module' here"),
         ([*POLE, "--policy", "json:play"], "has no attribute 'play'"),
         (["record", "--gymnasium", "NoSuch-v0"], "--gymnasium: gymnasium.make('NoSuch-v0') failed"),
     ],
@@ -76,3 +83,94 @@ def test_impossible_action_leaves_no_file(
     assert main([*POLE, "--policy", "wrong_player:wrong", "-o", "pole.parquet"]) == 1
     assert "the action of episode 0, step 0: is 2, outside of its space" in capsys.readouterr().err
     assert not list(tmp_path.glob("*part")) + list(tmp_path.glob("*.parquet"))
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, whatever the process that runs the tests was started with."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def _press_ctrl_c(*_: Any) -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def _record_with_player(folder: Path, monkeypatch: pytest.MonkeyPatch, stopping: int) -> int:
+    """Plays ten episodes of five steps, and presses Ctrl-C at the start of the one with the number ``stopping``."""
+    (folder / "stopping_player.py").write_text(
+        "import signal\n"
+        "class Player:\n"
+        "    begun = 0\n"
+        "    def begin_episode(self):\n"
+        "        self.begun += 1\n"
+        f"        if self.begun == {stopping}:\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "    def __call__(self, observation, mask):\n"
+        "        return 0\n"
+        "player = Player()\n"
+    )
+    monkeypatch.chdir(folder)
+    monkeypatch.delitem(sys.modules, "stopping_player", raising=False)
+    return main([*POLE, "--policy", "stopping_player:player", "--max-steps", "5", "-o", "pole.parquet"])
+
+
+def _episodes(path: Path) -> int:
+    with path.open("rb") as file:
+        return int(DemonstrationFile(file).read().last.sum())
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_keeps_the_complete_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _record_with_player(tmp_path, monkeypatch, stopping=3) == 0
+    assert "Stopped; 2 episodes are kept." in capsys.readouterr().err
+    assert _episodes(tmp_path / "pole.parquet") == 2
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_before_the_first_episode_is_complete_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _record_with_player(tmp_path, monkeypatch, stopping=1) == 130
+    assert "nothing is kept" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*part")) + list(tmp_path.glob(".*part")) + list(tmp_path.glob("*.parquet"))
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_while_an_episode_is_written_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(writing, "GROUP_BYTES", 1)
+    write_table = _before(_press_ctrl_c, pq.ParquetWriter.write_table)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", write_table)
+    assert _record_with_player(tmp_path, monkeypatch, stopping=0) == 0
+    assert "Stopped; 1 episodes are kept." in capsys.readouterr().err
+    assert _episodes(tmp_path / "pole.parquet") == 1
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_while_the_file_is_completed_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(writing, "_flush", _before(_press_ctrl_c, writing._flush))
+    assert _record_with_player(tmp_path, monkeypatch, stopping=0) == 0
+    assert "10 episodes" in capsys.readouterr().out
+    assert _episodes(tmp_path / "pole.parquet") == 10
+
+
+def _before(first: Callable[..., None], then: Callable[..., Any]) -> Callable[..., Any]:
+    def both(*arguments: Any) -> Any:
+        first(*arguments)
+        return then(*arguments)
+
+    return both
+
+
+def test_next_command_names_the_file_by_its_place_in_the_volume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*POLE, "--episodes", "1", "--max-steps", "2", "-o", str(tmp_path / "pole.parquet")]) == 0
+    assert "train ppo --demonstrations PATH-IN-MODELS_DIR/pole.parquet" in capsys.readouterr().out

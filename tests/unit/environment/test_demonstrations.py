@@ -27,6 +27,7 @@ from aisandbox_environment import (
     record_episodes,
 )
 from aisandbox_environment.demonstrations import writer as writing
+from aisandbox_environment.demonstrations.reader import allows
 from aisandbox_wire import InvalidValue, box, dict_space, discrete, multi_binary, multi_discrete
 
 DRIVE = make_spec(
@@ -212,16 +213,53 @@ def test_impossible_action_of_a_policy_is_named(action: int, message: str) -> No
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "space", [discrete(4, start=2), multi_discrete([2, 3]), multi_binary(3), box((2,), low=-1, high=1)]
-)
+@pytest.mark.parametrize("space", [discrete(4, start=2), multi_discrete([2, 3]), multi_binary(3)])
 def test_random_policy_stays_within_space_and_mask(space: Any) -> None:
-    spec = make_spec(box((1,)), space)
+    spec = make_spec(box((1,)), space, action_masks=True)
     policy: Callable[..., Any] = RandomPolicy(spec, 0)
+    layout = spec.mask_layout
     random = np.random.default_rng(1)
-    for _ in range(20):
-        mask = random.random(spec.mask_layout.width) < 0.5 if spec.action_masks else None
-        spec.action_leaf.check_batch(policy(np.zeros(1), mask)[None], 1, "action")
+    for _ in range(50):
+        mask = random.random(layout.width) < 0.5
+        mask[np.cumsum(layout.counts) - 1] = True  # each part allows something
+        action = policy(np.zeros(1), mask)
+        spec.action_leaf.check_batch(action[None], 1, "action")
+        assert allows(layout, spec.action_leaf, mask[None], action[None]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8, np.uint8, np.int64])
+def test_random_policy_reaches_all_of_a_box(dtype: Any) -> None:
+    low, high = (-1, 1) if dtype is np.float32 else (0, 3) if dtype is np.uint8 else (-2, 2)
+    spec = make_spec(box((1,)), box((2,), low=low, high=high, dtype=dtype))
+    policy: Callable[..., Any] = RandomPolicy(spec, 0)
+    actions = np.stack([policy(np.zeros(1), None) for _ in range(500)])
+    spec.action_leaf.check_batch(actions, 500, "action")
+    if dtype is np.float32:
+        assert actions.min() < -0.9
+        assert actions.max() > 0.9
+    else:
+        values, counts = np.unique(actions, return_counts=True)
+        assert values.tolist() == list(range(low, high + 1))
+        assert counts.min() > 0.5 * counts.mean(), "each value is about as frequent as others"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_interrupted_writing_leaves_no_file(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = DemonstrationWriter(tmp_path / "a.parquet", TURN, {})
+    writer.add(episode(TURN, 2))
+
+    def interrupted(table: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(writing, "GROUP_BYTES", 1)
+    monkeypatch.setattr(writer._writer, "write_table", interrupted)
+    with pytest.raises(error):
+        writer.add(episode(TURN, 2))
+    assert (writer.episodes, list(tmp_path.iterdir())) == (0, [])
+    with pytest.raises(ValueError, match="no episode was recorded"):
+        writer.close()
 
 
 def test_memory_to_read_is_bounded_before_it_is_taken(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from aisandbox_process.tls import InvalidChannelSecurity
 
 from aisandbox_cli import options
 from aisandbox_cli.errors import Failed, Unavailable, UsageError
+from aisandbox_cli.interrupts import interrupts_held
 from aisandbox_cli.program import WITH_TRAINER, command
 from aisandbox_cli.rendering import number
 from aisandbox_cli.served_policy import ServedPolicy
@@ -102,6 +103,7 @@ def record(
         raise Failed(f"{error.name} is not installed here", f"To install it, {WITH_TRAINER}.") from error
     log.configure("warning")
     settings = options.json_pairs(environment_option or [], "--environment-option")
+    player = _policy(policy, run, model, address)
     about = {
         "environment": gymnasium or pool or simulator or "",
         "policy": f"run {run}" if run else policy or RANDOM,
@@ -109,13 +111,13 @@ def record(
     try:
         with (
             _session(simulator, pool, gymnasium, settings, timeout, address) as session,
-            _policy(policy, run, model, address)(session.spec, seed) as acting,
+            player(session.spec, seed) as acting,
         ):
             with _writes(out):
                 writer = DemonstrationWriter(out, session.spec, about)
             try:
                 _play(session, acting, writer, (episodes, seed, max_steps), quiet=as_json)
-                with _writes(out):
+                with _writes(out), interrupts_held(raise_after=False):
                     written = writer.close()
             except BaseException:
                 writer.discard()
@@ -143,7 +145,7 @@ def _play(
     episodes, seed, max_steps = asked
     try:
         for number_of, episode in enumerate(record_episodes(session, policy, episodes, seed, max_steps), 1):
-            with _writes(writer.path):
+            with _writes(writer.path), interrupts_held():
                 writer.add(episode)
             if not quiet:
                 returned = number(float(episode.rewards.sum(dtype="float64")))
@@ -257,6 +259,6 @@ def _print(written: WrittenFile, *, as_json: bool) -> None:
     print(
         f"\n{written.path}: {written.episodes} episodes, {written.steps:,} steps, mean return "
         f"{number(written.return_mean)}\n{written.digest}\n\n"
-        "To learn from it, the file must be in MODELS_DIR of the service:\n"
-        f"  {command(f'train ppo --demonstrations {written.path.name} ...')}"
+        "To learn from it, the file must be in MODELS_DIR of the service, and is named by its path from there:\n"
+        f"  {command(f'train ppo --demonstrations PATH-IN-MODELS_DIR/{written.path.name} ...')}"
     )

@@ -37,6 +37,8 @@ class RandomPolicy:
         """An action."""
         leaf = self._leaf
         if leaf.low is not None and leaf.high is not None:
+            if leaf.dtype.kind in "iu":
+                return self._random.integers(leaf.low, leaf.high, leaf.shape, leaf.dtype.type, endpoint=True)
             drawn = self._random.uniform(leaf.low.astype(np.float64), leaf.high.astype(np.float64), leaf.shape)
             clipped: Array = np.clip(drawn.astype(leaf.dtype), leaf.low, leaf.high)
             return clipped

@@ -81,8 +81,16 @@ class DemonstrationWriter:
         return len(self._returns)
 
     def add(self, episode: Episode) -> None:
-        """Adds a whole episode. Raises OSError."""
+        """Adds a whole episode. Raises OSError; then, or if it is interrupted, there is no file, nor an episode."""
         rows = self._rows(episode)
+        try:
+            self._add(episode, rows)
+        except BaseException:
+            self._returns.clear()
+            self.discard()
+            raise
+
+    def _add(self, episode: Episode, rows: dict[str, Array]) -> None:
         self._waiting.append(rows)
         self._waiting_bytes += sum(values.nbytes for values in rows.values())
         self._returns.append(float(np.sum(episode.rewards, dtype=np.float64)))
