@@ -7,6 +7,7 @@ declared them. Must not know backends.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
@@ -47,6 +48,8 @@ _LARGEST_LEARNER = 16 * 1024 * 1024
 _PARQUET = b"PAR1"
 """The first bytes of every Parquet file."""
 _DEMONSTRATIONS = "demonstrations.file"
+_LARGEST_DIGESTED = 256 * 1024 * 1024
+"""Bytes of demonstrations whose digest a start call waits for, a few seconds on a slow volume."""
 
 
 def check_source(spec: TrainingRunSpec, source: TrainingRun) -> None:
@@ -78,12 +81,18 @@ def writers_of(path: str, runs: Iterable[TrainingRun]) -> list[str]:
 
 
 def demonstrations_digest(store: RunStore, demonstrations: Demonstrations) -> str:
-    """The digest of the file. Raises InvalidRequest if it is not there, damaged or no Parquet file. Blocking."""
+    """The digest of the file; of a large one, the digest that is asked for, which the trainer compares. Blocking.
+
+    Raises InvalidRequest if it is not there, has another digest, or does not begin as a Parquet file does.
+    """
     file = demonstrations.file
+    digest = demonstrations.digest
     try:
-        found = find_file(store, file, demonstrations.digest)
-        with open_regular(found.path) as opened:
+        with open_regular(store.resolve_output(file)) as opened:
+            is_large = os.fstat(opened.fileno()).st_size > _LARGEST_DIGESTED
             begins = opened.read(len(_PARQUET)) == _PARQUET
+        if begins and not is_large:
+            digest = find_file(store, file, digest).digest
     except FileNotFoundError as error:
         raise InvalidRequest([FieldError(_DEMONSTRATIONS, f"there is no file {file!r} in MODELS_DIR")]) from error
     except OutsideRoot as error:
@@ -93,7 +102,7 @@ def demonstrations_digest(store: RunStore, demonstrations: Demonstrations) -> st
     if not begins:
         rule = f"{file!r} is no Parquet file: `aisandbox record` writes demonstrations"
         raise InvalidRequest([FieldError(_DEMONSTRATIONS, rule)])
-    return found.digest
+    return digest
 
 
 def starting_digest(store: RunStore, start: StartFrom, declared: Spec | None = None) -> str:

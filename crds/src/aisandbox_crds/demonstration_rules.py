@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aisandbox_crds.demonstrations import Demonstrations
 from aisandbox_crds.errors import FieldError
 from aisandbox_crds.field_rules import object_errors
 from aisandbox_crds.output_path import output_path_problem
-from aisandbox_crds.spec import Demonstrations
 
 _FIELD = "demonstrations"
 

@@ -51,8 +51,8 @@ class Demonstrations:
     digest: str = field(
         default="",
         metadata=about(
-            "The digest that the file must have, as sha256:...; a start over gRPC fills it in. Without it, the one "
-            "found when the first attempt begins.",
+            "The digest that the file must have, as sha256:...; a start over gRPC fills it in, of a file of up to "
+            "256 MiB. Without it, the one found when the first attempt begins.",
             max_length=71,
             pattern=Pattern("(sha256:[0-9a-f]{64})?", "must be sha256: and 64 hexadecimal digits"),
         ),

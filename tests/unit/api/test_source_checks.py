@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aisandbox_api import source_checks
 from aisandbox_api.errors import InvalidRequest
 from aisandbox_api.source_checks import check_source, demonstrations_digest, starting_digest
 from aisandbox_crds.spec import Algorithm, Demonstrations, StartFrom, TakenPart, TrainingRunSpec
@@ -128,6 +129,20 @@ def test_file_of_demonstrations_is_one_in_the_volume(
     text = refused(demonstrations_digest, store, demonstrations)
     assert text.startswith("demonstrations.file: ")
     assert message in text
+
+
+def test_digest_of_large_demonstrations_is_left_to_the_trainer(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_checks, "_LARGEST_DIGESTED", 8)
+    _write(store.models_dir / "a.parquet", b"PAR1....")
+    assert demonstrations_digest(store, Demonstrations("a.parquet")) == file_digest(store.models_dir / "a.parquet")
+    _write(store.models_dir / "large.parquet", b"PAR1.....")
+    assert demonstrations_digest(store, Demonstrations("large.parquet")) == ""
+    asked = f"sha256:{'0' * 64}"
+    assert demonstrations_digest(store, Demonstrations("large.parquet", digest=asked)) == asked
+    _write(store.models_dir / "text", b"episode,action")
+    assert "is no Parquet file" in refused(demonstrations_digest, store, Demonstrations("text"))
 
 
 def test_source_of_other_spaces_is_refused_where_both_are_known(store: RunStore, model: Published) -> None:

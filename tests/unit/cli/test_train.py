@@ -174,6 +174,8 @@ def test_train_asks_for_a_pool(service: Any) -> None:
         (["--pod-template", "[]"], "must be a JSON object"),
         (["--cloning", "epochs=2"], "--cloning: only with --demonstrations"),
         (["--demonstrations", "a", "--cloning", "steps=2"], "must be one of epochs, batch_size, learning_rate"),
+        (["--demonstrations", "a", "--cloning", "epochs=0"], "--cloning epochs=0: must be more than 0"),
+        (["--demonstrations", "a", "--cloning", "batch-size=0"], "--cloning batch-size=0: must be more than 0"),
         (["--pod-template", "{"], "is not JSON"),
         (["--pod-template", "@/does/not/exist"], "cannot be read"),
     ],
@@ -264,6 +266,7 @@ def test_train_starts_an_algorithm_without_a_call_of_its_own_by_the_common_one(s
         ("reward=1", "--stop-when reward: must be one of episode_reward_mean, evaluation_reward_mean"),
         ("episode_reward_mean=high", "--stop-when episode_reward_mean=high: must be a number"),
         ("times_in_a_row=-1", "--stop-when times_in_a_row=-1: must be a number"),
+        ("times_in_a_row=0", "--stop-when times_in_a_row=0: must be more than 0"),
     ],
 )
 def test_train_names_a_rule_that_it_cannot_send(

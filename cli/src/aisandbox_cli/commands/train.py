@@ -325,6 +325,8 @@ def _with_numbers(message: M, given: list[str], option: str, known: Mapping[str,
             setattr(message, field.name, number)
         except (ValueError, typer.BadParameter) as error:
             raise UsageError(f"{option} {name}={text}: must be a number; {error}") from error
+        if not number and not field.has_presence:  # which says to the service that it was not given
+            raise UsageError(f"{option} {name}={text}: must be more than 0")
     return message
 
 

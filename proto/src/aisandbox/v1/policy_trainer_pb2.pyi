@@ -387,13 +387,14 @@ class Demonstrations(_message.Message):
     step of the run, and after start_from. Every algorithm takes them. PPO, A2C, MaskablePPO and RecurrentPPO raise the
     probability of the recorded actions and fit their value network to the recorded returns; SAC, TQC, CrossQ and TD3 bring
     the action of their actor near the recorded one; DQN and QR-DQN fit their values to the recorded returns, with those of
-    other actions below. The last four and these two get the recorded steps as the first of their replay buffer. The
-    statistics of normalize are those of the recorded observations at first. What of it is random follows from the seed.
+    other actions below. Algorithms with a replay buffer get the recorded steps as the first of it. The statistics of
+    normalize are those of the recorded observations at first. What of it is random follows from the seed.
 
-    Errors of the start: INVALID_ARGUMENT if there is no such file, if it is damaged or no Parquet file. The rest is known
-    when the trainer has seen the environment: other spaces, no episodes, actions outside of their space or forbidden by the
-    mask, more than its memory holds. The run then fails at once with the reason InvalidDemonstrations, and the message
-    names the row. Cloning takes no steps of total_timesteps. Its result is the checkpoint of step 0, so it is never
+    Errors of the start: INVALID_ARGUMENT if there is no such file, if it does not begin as a Parquet file does, or has
+    another digest than `digest`. The rest is known when the trainer has read the file and seen the environment: damage,
+    other spaces, no episodes, actions outside of their space or forbidden by the mask, more than its memory holds; and of a
+    file of more than 256 MiB also whether it has the digest. The run then fails at once with the reason
+    InvalidDemonstrations, and the message names the row. Cloning takes no steps of total_timesteps. Its result is the checkpoint of step 0, so it is never
     repeated; a run that is stopped before begins it anew.
     """
 
@@ -413,7 +414,9 @@ class Demonstrations(_message.Message):
     learning_rate: _builtins.float
     """The learning rate of cloning, more than 0 and at most 1; absent: 0.001. That of the algorithm is for the run after it."""
     digest: _builtins.str
-    """The digest that the file must have; empty: the one that it has at the start."""
+    """The digest that the file must have; empty: the one that it has at the start, and if it has more than 256 MiB, when the
+    first attempt begins.
+    """
     def __init__(
         self,
         *,
