@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 
+import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
@@ -33,3 +36,13 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def memory_is_not_limited() -> Iterator[None]:
+    """An attempt of a trainer limits the memory of its process: that of all tests, where one of them runs it."""
+    attempt = sys.modules.get("aisandbox_trainer.run.attempt")
+    with pytest.MonkeyPatch.context() as patch:
+        if attempt is not None:
+            patch.setattr(attempt, "limit_memory", lambda _bound: True)
+        yield

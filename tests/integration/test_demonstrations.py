@@ -32,7 +32,6 @@ from aisandbox_environment import (
 from aisandbox_model_store import CHECKPOINT_ZIP, CheckpointNotFound, RunFolder, RunStore
 from aisandbox_trainer.checkpoints.weights import read_weights, read_zip
 from aisandbox_trainer.cloning.clone import Cloning
-from aisandbox_trainer.run import attempt
 from aisandbox_trainer.run.attempt import run_attempt
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
@@ -175,10 +174,7 @@ def test_statistics_that_are_taken_over_stay(volume: Volume) -> None:
         ("memory", "does not fit: its 30,001 rows need"),
     ],
 )
-def test_file_that_cannot_be_learned_from_is_refused(
-    case: str, message: str, volume: Volume, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attempt, "limit_memory", lambda limit: None)  # it would be that of the tests
+def test_file_that_cannot_be_learned_from_is_refused(case: str, message: str, volume: Volume) -> None:
     path = volume.folder / "pole.parquet"
     spec = SPEC
     settings: dict[str, Any] = {}

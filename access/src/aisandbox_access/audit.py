@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import structlog
-from aisandbox_process import TokenBucket, printable
+from aisandbox_process import TokenBucket, address_group, printable
 from aisandbox_process.grpc_context import host_of
 
 log = structlog.get_logger("aisandbox_access.audit")
@@ -52,7 +52,7 @@ class Audit:
 
     def record_refusal(self, who: str, peer: str, method: str, run: str, result: str, why: str) -> None:
         """As :meth:`record`; of a peer that is refused again and again some lines are left out, and counted."""
-        host = host_of(peer)
+        host = address_group(host_of(peer))
         with self._lock:
             bucket = self._buckets.pop(host, None) or TokenBucket(REFUSALS_A_SECOND, REFUSALS_AT_ONCE, self._clock)
             self._buckets[host] = bucket

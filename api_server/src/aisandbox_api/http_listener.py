@@ -12,12 +12,13 @@ import errno
 import os
 import socket
 import ssl
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
-from aisandbox_process import ConnectionLimits, address_group
+from aisandbox_process import ConnectionLimits, TokenBucket, address_group
 
 log = structlog.get_logger()
 
@@ -49,6 +50,7 @@ class HttpListener:
         self._sockets: list[socket.socket] = []
         self._accepting: set[asyncio.Task[None]] = set()
         self._serving: set[asyncio.Task[None]] = set()
+        self._lines = TokenBucket(0.1, 10, time.monotonic)  # of the log, which nobody must fill
         self.port = 0
 
     @property
@@ -102,9 +104,15 @@ class HttpListener:
             group = address_group(str(address[0]))
             if self._open.total() >= self._limits.number or self._open[group] >= self._limits.of_address:
                 connection.close()
+                self._log_refusal(group)
                 continue
             self._open[group] += 1
             _begin(self._serve(connection, group), self._serving)
+
+    def _log_refusal(self, group: str) -> None:
+        if self._lines.take():
+            rule = "MAX_CONNECTIONS" if self._open.total() >= self._limits.number else "MAX_CONNECTIONS_PER_PEER"
+            log.warning("a connection was refused", port=self.port, address=group, rule=rule)
 
     async def _serve(self, connection: socket.socket, group: str) -> None:
         loop = asyncio.get_running_loop()

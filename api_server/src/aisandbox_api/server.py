@@ -81,7 +81,8 @@ LOCAL_TRAINER_ADDRESS = "127.0.0.1:0"
 """Where trainers of the local backend, which run on this machine, reach the service without another setting."""
 
 SHARE_OF_CLIENTS, SHARE_OF_TRAINERS, SHARE_OF_HTTP = 0.5, 0.25, 0.125
-"""Of the files that this process may have open, for connections; the rest is for files and its own calls."""
+"""Of the files that this process may have open, for connections; the rest is for files and its own calls. Of trainers
+on this machine half are at the Unix socket."""
 
 LINGER_SECONDS = 1.0
 """How long connections stay open after the service has ended its streams, so that the clients read the status."""
@@ -278,7 +279,9 @@ class Server:
         settings = self._settings
         adapter_address = None if self._adapter is None else await self._adapter.start()
         limits = settings.access.connection_limits(SHARE_OF_CLIENTS)
-        trainer_limits = settings.access.connection_limits(SHARE_OF_TRAINERS)
+        trainer_limits = settings.access.connection_limits(
+            SHARE_OF_TRAINERS / 2 if settings.backend == "local" else SHARE_OF_TRAINERS
+        )
         age = connection_age(settings.max_connection_age_seconds)
         options = LOOPBACK_SERVER_OPTIONS if settings.grpc_host in LOOPBACK_HOSTS else SERVER_OPTIONS
         gate = self._callers.gate
@@ -327,7 +330,7 @@ class Server:
             )
             self._trainers_at = self._trainer_port.bind(self._trainers_listen_at)
             if settings.backend == "local":
-                self._trainer_socket = TrainerSocket(self._relay, admission, gate.streams, LARGEST_MESSAGE)
+                self._trainer_socket = TrainerSocket(self._relay, admission, trainer_limits.number, LARGEST_MESSAGE)
                 session_socket = self._trainer_socket.open()
         for service, calls in ((SIMULATOR_POOLS, pools), (ENVIRONMENT, self._relay)):
             add_relay(self._grpc, service, calls, gate, self._streams, interceptors)

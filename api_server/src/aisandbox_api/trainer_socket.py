@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import grpc
 import structlog
-from aisandbox_access import LimitReached, PeerStreams
 from aisandbox_environment import SimulatorRelay
 from aisandbox_process.grpc_direct import StreamAborted
 from aisandbox_process.local_streams import IS_AVAILABLE, LocalStreamServer, ServedLocalStream
@@ -20,15 +18,12 @@ log = structlog.get_logger()
 
 
 class TrainerSocket:
-    """``streams`` bounds how many there are at the same time. For one event loop."""
+    """``most``: how many there may be at the same time. For one event loop."""
 
-    def __init__(
-        self, relay: SimulatorRelay, admission: TrainerAdmission, streams: PeerStreams, largest_message: int
-    ) -> None:
+    def __init__(self, relay: SimulatorRelay, admission: TrainerAdmission, most: int, largest_message: int) -> None:
         self._relay = relay
         self._admission = admission
-        self._streams = streams
-        self._server = LocalStreamServer(self._serve, largest_message)
+        self._server = LocalStreamServer(self._serve, largest_message, most)
 
     def open(self) -> Path | None:
         """Listens; the path of the socket. None: there is none on this machine, and trainers use gRPC."""
@@ -51,8 +46,4 @@ class TrainerSocket:
             raise StreamAborted(
                 *self._admission.refused(SESSION_METHOD, stream.metadata, stream.peer, error)
             ) from error
-        try:
-            with self._streams.stream(stream.peer):
-                await self._relay.serve_session(stream)
-        except LimitReached as error:
-            raise StreamAborted(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from error
+        await self._relay.serve_session(stream)

@@ -9,7 +9,15 @@ import contextlib
 import sys
 from dataclasses import dataclass
 
-_WITHOUT_A_LIMIT = 100_000
+import structlog
+
+log = structlog.get_logger(__name__)
+
+_WITHOUT_A_LIMIT = 1_000_000
+_WITHOUT_A_SETTING = 100_000
+"""Files that shares are taken of, at most, where no number is set."""
+_MACOS_OPEN_MAX = 10_240
+"""macOS says that its limit is infinite, and takes no more than this."""
 _SHARE_OF_AN_ADDRESS = 0.75
 """Of a port's connections: what is left is for others, while a proxy or one machine of many simulators gets most."""
 
@@ -25,9 +33,14 @@ class ConnectionLimits:
 def connection_limits(share_of_files: float, number: int = 0, of_address: int = 0) -> ConnectionLimits:
     """The limits of a port that may take that share of the files, or ``number`` and ``of_address`` where they are set.
 
-    0: not set. Lets this process open as many files as it may.
+    0: not set. A port never has more than its share, so that all ports of a process together leave it some files. Lets
+    this process open as many files as it may.
     """
-    most = number or max(1, int(raise_open_files() * share_of_files))
+    files = raise_open_files()
+    share = max(1, int(files * share_of_files))
+    if number > share:
+        log.warning("MAX_CONNECTIONS is more than the share of a port", number=number, share=share, files=files)
+    most = min(number or max(1, int(min(files, _WITHOUT_A_SETTING) * share_of_files)), share)
     return ConnectionLimits(most, min(most, of_address or max(1, int(most * _SHARE_OF_AN_ADDRESS))))
 
 
@@ -41,8 +54,9 @@ def raise_open_files() -> int:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):  # macOS calls its limit infinite and takes less
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
+    for wanted in () if soft == hard else (hard, max(soft, _MACOS_OPEN_MAX)):
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+            break
     return _WITHOUT_A_LIMIT if soft == resource.RLIM_INFINITY else min(soft, _WITHOUT_A_LIMIT)

@@ -8,13 +8,14 @@ Needs Linux; elsewhere nothing is looked at. Must not know which server listens.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import structlog
@@ -51,6 +52,7 @@ class ConnectionWatch:
         self._looks = 0
         self._lines = TokenBucket(0.1, 10, time.monotonic)  # of the log, which nobody must fill
         self._stopping = threading.Event()
+        self._spare = _SpareFile()
         self._thread = threading.Thread(target=self._run, name="connections", daemon=True)
 
     def start(self) -> None:
@@ -63,12 +65,12 @@ class ConnectionWatch:
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join()
+        self._spare.close()
 
     def look(self) -> int:
         """Shuts down the newest connections of each address that has too many; returns how many."""
         self._looks += 1
-        with os.scandir(_FILES) as entries:
-            files = [int(entry.name) for entry in entries]
+        files = _open_files()
         if len(files) <= self._fewest:
             self._seen.clear()
             return 0
@@ -101,23 +103,16 @@ class ConnectionWatch:
         return found
 
     def _identify(self, file: int, inode: int) -> _Seen | int:
-        connection = _connection(file)
-        if connection is None:
-            return inode
-        with connection:
-            ends = _ends(connection)
+        with self._spare.connection(file) as connection:
+            ends = None if connection is None else _ends(connection)
         if ends is None or ends[0] not in self._limits:
             return inode
         return _Seen(inode, ends[0], address_group(ends[1]), self._looks)
 
-    @staticmethod
-    def _shut_down(file: int, seen: _Seen | int) -> bool:
+    def _shut_down(self, file: int, seen: _Seen | int) -> bool:
         """Shuts down the connection unless the file is another one by now."""
-        connection = _connection(file)
-        if connection is None:
-            return False
-        with connection:
-            if not isinstance(seen, _Seen) or os.fstat(connection.fileno()).st_ino != seen.inode:
+        with self._spare.connection(file) as connection:
+            if connection is None or not isinstance(seen, _Seen) or os.fstat(connection.fileno()).st_ino != seen.inode:
                 return False
             with contextlib.suppress(OSError):  # its client has gone
                 connection.shutdown(socket.SHUT_RDWR)
@@ -128,21 +123,52 @@ class ConnectionWatch:
         while not self._stopping.wait(pause):
             try:
                 pause = _SECONDS_WHILE_ONE_HAS_TOO_MANY if self.look() else _SECONDS
-            except OSError as error:  # no more files: what is open will be closed
-                log.warning("cannot look at the connections", problem=str(error))
+            except OSError as error:
+                if self._lines.take():
+                    log.warning("cannot look at the connections", problem=str(error))
 
 
-def _connection(file: int) -> socket.socket | None:
-    """A socket of its own for the same connection, so that nothing else is closed; None if the file is none."""
+def _open_files() -> list[int]:
+    """The files that this process has open. Raises OSError."""
+    import resource
+
     try:
-        own = os.dup(file)
-    except OSError:
-        return None
-    try:
-        return socket.socket(fileno=own)
-    except OSError:  # no socket
-        os.close(own)
-        return None
+        with os.scandir(_FILES) as entries:
+            return [int(entry.name) for entry in entries]
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        return list(range(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))  # all that it may have
+
+
+class _SpareFile:
+    """A file of its own that stands for a connection while it is looked at: also without a free one, and nothing else
+    is closed.
+    """
+
+    def __init__(self) -> None:
+        self._nothing = os.open(os.devnull, os.O_RDONLY)
+        self._file = os.dup(self._nothing)
+
+    @contextlib.contextmanager
+    def connection(self, file: int) -> Iterator[socket.socket | None]:
+        """The connection that the file is, in the block; None if it is none."""
+        found = None
+        try:
+            with contextlib.suppress(OSError):  # closed in the meantime, or no socket
+                os.dup2(file, self._file, inheritable=False)
+                found = socket.socket(fileno=self._file)
+            yield found
+        finally:
+            if found is not None:
+                found.detach()
+            os.dup2(self._nothing, self._file, inheritable=False)
+
+    def close(self) -> None:
+        """Gives the files back; again: nothing."""
+        for each in (self._file, self._nothing):
+            with contextlib.suppress(OSError):
+                os.close(each)
 
 
 def _ends(connection: socket.socket) -> tuple[int, str] | None:

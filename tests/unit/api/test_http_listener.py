@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientSession, web
 from aisandbox_api.http_listener import HttpListener
 from aisandbox_process import ConnectionLimits
+from structlog.testing import capture_logs
 
 LIMITS = ConnectionLimits(100, 100)
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -67,7 +68,12 @@ async def test_connection_with_a_request_is_kept() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is an address of this machine only there")
 async def test_idle_connections_of_one_address_leave_places_for_others() -> None:
     async with serving(ConnectionLimits(1000, of_address=50)) as listener:
-        idle = [await connect(listener, "127.0.0.2") for _ in range(200)]
+        with capture_logs() as logs:
+            idle = [await connect(listener, "127.0.0.2") for _ in range(200)]
+            async with asyncio.timeout(60):
+                while not logs:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+        assert (logs[0]["rule"], logs[0]["address"]) == ("MAX_CONNECTIONS_PER_PEER", "127.0.0.2")
         async with ClientSession() as session, session.get(f"http://127.0.0.1:{listener.port}/") as answer:
             assert await answer.text() == "here"
         assert not await is_answered(idle[50])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from typing import Any
 
 import pytest
 from aisandbox_process import ConnectionLimits, address_group, connection_limits
 from aisandbox_process.connection_watch import ConnectionWatch
 
+resource: Any = pytest.importorskip("resource")
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="looks at /proc, and 127.0.0.2 is an address there only"
 )
@@ -56,6 +59,7 @@ def is_open(pair: Pair) -> bool:
 def test_newest_connections_of_an_address_with_too_many_are_ended(opened: ExitStack) -> None:
     port, other = Port(opened), Port(opened)
     watch = ConnectionWatch({port.number: ConnectionLimits(100, of_address=3)})
+    opened.callback(watch.close)
     kept = [port.connect("127.0.0.2") for _ in range(3)]
     honest = [port.connect("127.0.0.1") for _ in range(2)]
     elsewhere = [other.connect("127.0.0.2") for _ in range(9)]
@@ -70,6 +74,51 @@ def test_newest_connections_of_an_address_with_too_many_are_ended(opened: ExitSt
     kept[0][1].close()
     assert is_open(port.connect("127.0.0.2"))
     assert watch.look() == 0
+
+
+def test_connections_are_ended_also_without_a_free_file(opened: ExitStack) -> None:
+    port = Port(opened)
+    watch = ConnectionWatch({port.number: ConnectionLimits(100, of_address=3)})
+    opened.callback(watch.close)
+    pairs = [port.connect("127.0.0.2") for _ in range(5)]
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    try:
+        most = max(int(name) for name in os.listdir("/proc/self/fd")) + 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, before[1]))
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        ended = watch.look()
+    finally:
+        for each in taken:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert ended == 2
+    assert [is_open(pair) for pair in pairs] == [True] * 3 + [False] * 2
+
+
+@pytest.mark.parametrize(
+    ("hard", "accepted", "most"), [(4096, 4096, 4096), (resource.RLIM_INFINITY, 10_240, 10_240), (8192, 0, 256)]
+)
+def test_as_many_files_as_the_system_takes_may_be_open(
+    hard: int, accepted: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = [256, hard]
+
+    def set_limit(_which: int, wanted: tuple[int, int]) -> None:
+        if wanted[0] != accepted:
+            raise ValueError("current limit exceeds maximum limit")
+        limits[:] = wanted
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    assert connection_limits(0.5).number == most // 2
+    assert limits == [most, hard]
+    limits[0] = 256
+    assert connection_limits(0.5, 100).number == 100
+    assert limits == [most, hard], "also for a number that is set"
+    assert connection_limits(0.5, 1_000_000).number == most // 2, "all ports together leave some files"
 
 
 def test_share_of_an_address_is_less_than_what_a_port_has() -> None:

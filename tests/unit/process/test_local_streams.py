@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import stat
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import grpc
 import pytest
 from aisandbox_process.grpc_direct import StreamAborted, StreamEnded
 from aisandbox_process.local_streams import IS_AVAILABLE, LocalStream, LocalStreamServer, ServedLocalStream
+from aisandbox_process.local_streams import server as server_module
 from aisandbox_process.local_streams.frames import (
     MESSAGE,
     START,
@@ -35,8 +37,8 @@ Code = grpc.StatusCode
 
 
 @asynccontextmanager
-async def serving(behavior: Callable[[ServedLocalStream], Awaitable[None]]) -> AsyncIterator[Path]:
-    server = LocalStreamServer(behavior, LARGEST)
+async def serving(behavior: Callable[[ServedLocalStream], Awaitable[None]], most: int = 100) -> AsyncIterator[Path]:
+    server = LocalStreamServer(behavior, LARGEST, most)
     path = server.open()
     try:
         async with asyncio.timeout(SECONDS):
@@ -166,16 +168,30 @@ async def test_server_that_goes_ends_its_streams() -> None:
         (start_frame(()) + start_frame(()), Code.INVALID_ARGUMENT),
         (start_frame(()) + frame(STATUS, b"\0"), Code.INVALID_ARGUMENT),
         (start_frame(()) + b"GET / HTTP/1.1\r\n\r\n", Code.RESOURCE_EXHAUSTED),
+        (start_frame([("a", "x" * 65_536)]), Code.RESOURCE_EXHAUSTED),
+        (frame(MESSAGE, bytes(65_537)), Code.RESOURCE_EXHAUSTED),
     ],
 )
 async def test_client_that_breaks_the_rules_is_told_so(data: bytes, code: grpc.StatusCode) -> None:
     async with serving(echo) as path:
-        reader, writer = await asyncio.open_unix_connection(path)
-        writer.write(data)
+        assert await asyncio.to_thread(_status_after, path, data) is code
+
+
+def _status_after(path: Path, data: bytes) -> grpc.StatusCode:
+    """The status of a stream whose client sends that. The server may end it while something is on its way to it."""
+    received = bytearray()
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as client:
+        client.settimeout(SECONDS)
+        client.connect(str(path))
         with contextlib.suppress(ConnectionError):
-            ((kind, content),) = FrameReader(LARGEST).feed(await reader.read())
-            assert (kind, status_of(content)[0]) == (STATUS, code.value[0])
-        writer.close()
+            client.sendall(data)
+        with contextlib.suppress(ConnectionError):
+            while part := client.recv(2**16):
+                received += part
+    ((kind, content),) = FrameReader(LARGEST).feed(bytes(received))
+    assert kind == STATUS
+    number = status_of(content)[0]
+    return next(each for each in Code if each.value[0] == number)
 
 
 async def test_message_is_taken_and_answered_without_the_reader() -> None:
@@ -266,3 +282,79 @@ async def test_connection_that_says_nothing_and_leaves_is_forgotten() -> None:
         async with connected(path) as stream:
             stream.send(b"x")
             assert await receive(stream) == b"x"
+
+
+async def test_client_that_reads_no_replies_is_answered_no_more_until_it_does() -> None:
+    answered = 0
+
+    async def behavior(stream: ServedLocalStream) -> None:
+        def take(message: bytes) -> bool:
+            nonlocal answered
+            answered += 1
+            stream.exchange(message + bytes(1024 * 1024))
+            return True
+
+        assert await stream.read(take) is None
+
+    async with serving(behavior) as path, connected(path) as stream:
+        for number in range(40):
+            stream.send(bytes([number]))
+        seen = -1
+        while not 0 < answered == seen:  # until it stands still
+            seen = answered
+            await asyncio.sleep(0.1)
+        assert answered < 10, "a few MiB are held, and the kernel has less than one"
+        for number in range(40):
+            assert (await receive(stream))[0] == number
+        await asyncio.to_thread(stream.finish)
+        assert await ended(stream) == (Code.OK, "")
+
+
+async def test_connections_that_are_too_many_are_refused() -> None:
+    async with serving(echo, most=2) as path:
+        silent = [await asyncio.open_unix_connection(path) for _ in range(2)]
+        assert await asyncio.to_thread(_status_after, path, b"") is Code.RESOURCE_EXHAUSTED
+        for _, each in silent:
+            each.close()
+        while True:  # until the server has seen that they have gone
+            async with connected(path) as stream:
+                stream.send(b"x")
+                with contextlib.suppress(StreamEnded):
+                    assert await receive(stream) == b"x"
+                    break
+
+
+async def test_end_that_the_client_leaves_unread_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_UNREAD_SECONDS", 0.05)
+
+    served: asyncio.Future[ServedLocalStream] = asyncio.get_running_loop().create_future()
+
+    async def behavior(stream: ServedLocalStream) -> None:
+        stream.exchange(bytes(3 * 1024 * 1024))
+        served.set_result(stream)
+
+    async with serving(behavior) as path, connected(path):
+        await (await served).wait_closed()
+
+
+def test_socket_of_a_killed_process_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    abandoned, other = tmp_path / "aisandbox-1" / "socket", tmp_path / "aisandbox-2" / "socket"
+    for path in (abandoned, other):
+        path.parent.mkdir()
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as killed:
+        killed.bind(str(abandoned))
+    other.write_text("no socket")
+
+    async def open_twice() -> None:
+        servers = [LocalStreamServer(echo, LARGEST) for _ in range(2)]
+        paths = [server.open() for server in servers]
+        assert not abandoned.parent.exists()
+        assert other.exists()
+        async with connected(paths[0]) as stream:
+            stream.send(b"x")
+            assert await receive(stream) == b"x"
+        for server in servers:
+            await server.close()
+
+    asyncio.run(open_twice())

@@ -16,6 +16,7 @@ from aisandbox_crds.memory import SpaceSize, default_memory_bound, memory_need
 from aisandbox_crds.spec import Algorithm
 from aisandbox_trainer.algorithms.memory_check import check_memory, most_environments, size_of
 from aisandbox_trainer.errors import NotEnoughMemory
+from aisandbox_trainer.run import attempt
 from aisandbox_trainer.run.exit_status import exit_status_of
 from aisandbox_wire.gymnasium_spaces import space_to_proto
 from gymnasium import spaces
@@ -146,3 +147,10 @@ print(*resource.getrlimit(resource.RLIMIT_DATA))
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == [str(GIB), str(4 * GIB)]
+
+
+def test_attempts_in_the_process_of_the_tests_do_not_limit_it() -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    attempt.limit_memory(GIB * GIB)  # as run_attempt does
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before

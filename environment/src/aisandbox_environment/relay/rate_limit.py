@@ -1,4 +1,4 @@
-"""How often each peer may register: a token bucket a host, of a bounded number of hosts.
+"""How often each peer may register: a token bucket for each address, of a bounded number of hosts.
 
 Must not know what is limited.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from aisandbox_process import TokenBucket
+from aisandbox_process import TokenBucket, address_group
 
 _MOST_HOSTS = 4_096
 
@@ -23,7 +23,8 @@ class RateLimit:
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def take(self, host: str) -> bool:
-        """Whether the host may do it once more now."""
+        """Whether the host may do it once more now. Addresses of one IPv6 network of 64 bits count as one."""
+        host = address_group(host)
         bucket = self._buckets.pop(host, None) or TokenBucket(self._per_second, self._burst, self._clock)
         self._buckets[host] = bucket
         if len(self._buckets) > _MOST_HOSTS:

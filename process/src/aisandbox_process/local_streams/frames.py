@@ -14,6 +14,8 @@ START, MESSAGE, FINISH, STATUS = 1, 2, 3, 4
 The server sends any number of MESSAGE, and a STATUS at the end."""
 
 _HEAD = struct.Struct(">BI")
+START_BYTES = 64 * 1024
+"""The most that a START has: who sends it is not known yet."""
 READ_BYTES = 64 * 1024
 """How much is read at once; more while a longer frame is incomplete."""
 _MOST_BYTES = 1024 * 1024
@@ -66,10 +68,11 @@ def status_of(content: bytes) -> tuple[int, str]:
 
 
 class FrameReader:
-    """Cuts what is received into frames, of which none is longer than ``largest`` bytes."""
+    """Cuts what is received into frames, of which none is longer than ``largest`` bytes, the first than ``first``."""
 
-    def __init__(self, largest: int) -> None:
+    def __init__(self, largest: int, first: int | None = None) -> None:
         self._largest = largest
+        self._most = largest if first is None else first  # of the next frame
         self._buffer = bytearray()
         self.read_bytes = READ_BYTES
 
@@ -77,19 +80,21 @@ class FrameReader:
         """The frames, kind and content, that are complete now. Raises OversizedFrame."""
         if not self._buffer and len(data) >= _HEAD.size:
             kind, length = _HEAD.unpack_from(data)
-            if len(data) == _HEAD.size + length <= _HEAD.size + self._largest:
+            if len(data) == _HEAD.size + length <= _HEAD.size + self._most:
+                self._most = self._largest
                 return [(kind, data[_HEAD.size :])]  # as nearly always
         self._buffer += data
         found: list[tuple[int, bytes]] = []
         while len(self._buffer) >= _HEAD.size:
             kind, length = _HEAD.unpack_from(self._buffer)
-            if length > self._largest:
-                raise OversizedFrame(length, self._largest)
+            if length > self._most:
+                raise OversizedFrame(length, self._most)
             end = _HEAD.size + length
             if len(self._buffer) < end:
                 self.read_bytes = min(max(end - len(self._buffer), READ_BYTES), _MOST_BYTES)
                 return found
             found.append((kind, bytes(self._buffer[_HEAD.size : end])))
             del self._buffer[:end]
+            self._most = self._largest
         self.read_bytes = READ_BYTES
         return found

@@ -19,6 +19,7 @@ from aisandbox_process.local_streams.frames import (
     FINISH,
     MESSAGE,
     START,
+    START_BYTES,
     FrameReader,
     InvalidFrame,
     OversizedFrame,
@@ -27,6 +28,8 @@ from aisandbox_process.local_streams.frames import (
     status_frame,
 )
 
+_OUTBOX_BYTES = 4 * 1024 * 1024
+"""While more than this is held for a client that reads slowly, its next message waits."""
 _LOST = "the connection was lost, or the stream cancelled"
 
 
@@ -45,7 +48,7 @@ class ServedLocalStream:
         self._socket = connection
         self._loop = asyncio.get_running_loop()
         self._on_lost = on_lost
-        self._frames = FrameReader(largest_message)
+        self._frames = FrameReader(largest_message, START_BYTES)
         self._start: asyncio.Future[bytes] = self._loop.create_future()
         self._incoming: deque[bytes | None] = deque()  # not asked for yet; None: the client sends no more
         self._is_paused = False
@@ -157,10 +160,11 @@ class ServedLocalStream:
             self._incoming.append(content if kind == MESSAGE else None)
 
     def _deliver(self) -> None:
-        """Gives what has come to its reader, as far as it is asked for."""
+        """Gives what has come to its reader, as far as it is asked for and the client reads what is sent."""
         while self._incoming and self._reader is not None and not self._reader.done():
             with self._lock:
-                if not self._asked and self._incoming[0] is not None:
+                waits = not self._asked or len(self._outbox) > _OUTBOX_BYTES
+                if waits and self._incoming[0] is not None:
                     return
                 self._asked = False
             message = self._incoming.popleft()
@@ -232,10 +236,11 @@ class ServedLocalStream:
             except OSError:
                 self._outbox.clear()
                 self._loop.call_soon(self._lose)
-            if self._outbox:
-                return
-        self._loop.remove_writer(self._socket.fileno())
-        if self._ended:
-            self.close()
-        elif self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
+            is_empty = not self._outbox
+        if is_empty:
+            self._loop.remove_writer(self._socket.fileno())
+            if self._ended:
+                self.close()
+            elif self._drained is not None and not self._drained.done():
+                self._drained.set_result(None)
+        self._deliver()  # a message may have waited for this

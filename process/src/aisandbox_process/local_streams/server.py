@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import glob
 import os
 import shutil
 import socket
+import stat
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -18,19 +22,23 @@ import grpc
 import structlog
 
 from aisandbox_process.grpc_direct import StreamAborted
-from aisandbox_process.local_streams.frames import InvalidFrame
+from aisandbox_process.local_streams.frames import InvalidFrame, status_frame
 from aisandbox_process.local_streams.served import ServedLocalStream
+from aisandbox_process.token_bucket import TokenBucket
 
 log = structlog.get_logger(__name__)
 
 IS_AVAILABLE = os.name == "posix" and hasattr(socket, "AF_UNIX")
 """Whether this machine has such sockets; event loops of Windows watch none."""
 
+_PREFIX, _NAME = "aisandbox-", "socket"
 _BACKLOG = 128
 _START_SECONDS = 30.0
 """How long a connection may take to say its metadata."""
 _STATUS_SECONDS = 1.0
 """How long a client may take to read the status of a stream that ends because the server closes."""
+_UNREAD_SECONDS = 60.0
+"""How long a client may leave the end of its stream unread."""
 _PAUSE_SECONDS = 1.0
 """After a connection that could not be accepted: the process may have no files left."""
 
@@ -38,24 +46,34 @@ _PAUSE_SECONDS = 1.0
 class LocalStreamServer:
     """Serves each stream by ``behavior``, which raises StreamAborted for a status other than OK. For one event loop.
 
-    Streams whose client is lost are cancelled. ``largest_message``: in bytes.
+    Streams whose client is lost are cancelled. ``largest_message``: in bytes. ``most``: how many connections there may
+    be; one more ends at once with RESOURCE_EXHAUSTED.
     """
 
-    def __init__(self, behavior: Callable[[ServedLocalStream], Awaitable[None]], largest_message: int) -> None:
+    def __init__(
+        self, behavior: Callable[[ServedLocalStream], Awaitable[None]], largest_message: int, most: int = 1_000
+    ) -> None:
         self._behavior = behavior
         self._largest = largest_message
+        self._most = most
+        self._lines = TokenBucket(0.1, 10, time.monotonic)  # of the log, which nobody must fill
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
         self._folder: Path | None = None
 
     def open(self) -> Path:
-        """Listens; returns the path of the socket, which only this process's user may use. Raises OSError."""
-        self._folder = Path(tempfile.mkdtemp(prefix="aisandbox-"))  # short: a socket's path has at most 107 bytes
-        path = self._folder / "socket"
+        """Listens; returns the path of the socket, which only this process's user may use. Raises OSError.
+
+        Removes those of processes that were killed.
+        """
+        _remove_abandoned(Path(tempfile.gettempdir()))
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))  # short: a socket's path has at most 107 bytes
+        path, unnamed = self._folder / _NAME, self._folder / "new"
         listener = socket.socket(socket.AF_UNIX)
         try:
-            listener.bind(str(path))
+            listener.bind(str(unnamed))
             listener.listen(_BACKLOG)
+            unnamed.rename(path)  # what has the name answers, or is abandoned
             listener.setblocking(False)
         except OSError:
             listener.close()
@@ -87,7 +105,18 @@ class LocalStreamServer:
                     log.warning("a connection could not be accepted", error=str(error))
                     await asyncio.sleep(_PAUSE_SECONDS)
                     continue
-                self._begin(connection)
+                if len(self._tasks) < self._most:
+                    self._begin(connection)
+                else:
+                    self._refuse(connection)
+
+    def _refuse(self, connection: socket.socket) -> None:
+        details = f"{self._most:,} connections are open at this socket already"
+        if self._lines.take():
+            log.warning("a connection was refused", problem=details)
+        with contextlib.closing(connection), contextlib.suppress(OSError):
+            connection.setblocking(False)
+            connection.send(status_frame(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], details))
 
     def _begin(self, connection: socket.socket) -> None:
         stream = ServedLocalStream(connection, self._largest, lambda: task.cancel())
@@ -118,4 +147,20 @@ class LocalStreamServer:
             log.exception("stream failed")
             code, details = grpc.StatusCode.UNKNOWN, f"unexpected {type(error).__name__}"
         stream.end(code, details)
-        await stream.wait_closed()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_UNREAD_SECONDS):
+                await stream.wait_closed()
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes the sockets of this user in ``folder`` at which nobody listens any more, each with its own folder."""
+    for name in glob.glob(f"{_PREFIX}*/{_NAME}", root_dir=folder):
+        path = folder / name
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+            status = path.lstat()
+            if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.getuid():
+                continue
+            client.setblocking(False)
+            if client.connect_ex(str(path)) == errno.ECONNREFUSED:
+                path.unlink()
+                path.parent.rmdir()
