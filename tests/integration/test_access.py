@@ -425,6 +425,7 @@ async def test_caller_is_told_who_it_is(tmp_path: Path) -> None:
             who: await stub(channel).WhoAmI(pb.WhoAmIRequest(), metadata=metadata_of(who))
             for who in ("alice", "bob", "vera", "root")
         }
+    assert all(each.authentication_enabled for each in told.values())
     every = ["view", "train", "act", "model", "simulate", "administer"]
     assert [(each.name, list(each.roles), list(each.rights)) for each in told.values()] == [
         ("alice", ["simulator", "trainer"], every[:5]),

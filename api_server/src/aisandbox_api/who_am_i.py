@@ -26,7 +26,11 @@ class WhoAmI:
         except AccessError as error:  # it cannot be decided at the moment
             await context.abort(status_of(error), str(error))
         if principal is None:
-            return pb.WhoAmIResponse(asks=self._gate.asks, rights=rights)
+            return pb.WhoAmIResponse(authentication_enabled=self._gate.asks, rights=rights)
         return pb.WhoAmIResponse(
-            asks=True, name=principal.name, roles=sorted(principal.roles), rights=rights, pools=principal.pools or ()
+            authentication_enabled=True,
+            name=principal.name,
+            roles=sorted(principal.roles),
+            rights=rights,
+            pools=principal.pools or (),
         )

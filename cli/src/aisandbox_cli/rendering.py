@@ -182,7 +182,7 @@ def run_row(status: pb.StatusResponse, now: datetime) -> tuple[str, ...]:
 
 def caller_rows(caller: pb.WhoAmIResponse) -> list[tuple[str, str]]:
     """Who somebody is and what they may do, as pairs for :func:`two_columns`."""
-    if not caller.asks:
+    if not caller.authentication_enabled:
         return [("name", "nobody is asked who they are"), ("may", ", ".join(caller.rights))]
     rows = [("name", caller.name), ("roles", ", ".join(caller.roles) or "-"), ("may", ", ".join(caller.rights) or "-")]
     return [*rows, ("pools", ", ".join(caller.pools))] if caller.pools else rows

@@ -167,14 +167,14 @@ def test_login_that_the_service_refuses_is_not_stored(
 
 @pytest.mark.usefixtures("no_address")
 def test_login_says_as_whom_where_the_service_does(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    service.says("WhoAmI", pb.WhoAmIResponse(asks=True, name="al\x1bice"))
+    service.says("WhoAmI", pb.WhoAmIResponse(authentication_enabled=True, name="al\x1bice"))
     assert main(["login", f"http://{service.address}", "--no-token"]) == 0
     assert rf"Logged in to {service.address} as al\x1bice; this login" in capsys.readouterr().err
 
 
 def test_whoami_shows_the_caller(service: Any, capsys: pytest.CaptureFixture[str]) -> None:
     answer = pb.WhoAmIResponse(
-        asks=True, name="bob", roles=["simulator"], rights=["simulate"], pools=["arena", "plant-*"]
+        authentication_enabled=True, name="bob", roles=["simulator"], rights=["simulate"], pools=["arena", "plant-*"]
     )
     for options in ([], ["--json"]):
         service.says("WhoAmI", answer)
@@ -187,7 +187,7 @@ def test_whoami_shows_the_caller(service: Any, capsys: pytest.CaptureFixture[str
         ["pools", "arena, plant-*"],
     ]
     assert json.loads(lines[4]) == {
-        "asks": True,
+        "authenticationEnabled": True,
         "name": "bob",
         "roles": ["simulator"],
         "rights": ["simulate"],

@@ -1952,12 +1952,12 @@ class WhoAmIResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ASKS_FIELD_NUMBER: _builtins.int
+    AUTHENTICATION_ENABLED_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
     RIGHTS_FIELD_NUMBER: _builtins.int
     POOLS_FIELD_NUMBER: _builtins.int
-    asks: _builtins.bool
+    authentication_enabled: _builtins.bool
     """Whether the service asks its callers who they are. If not, there are no names, and everybody may do everything."""
     name: _builtins.str
     """The name that owns the runs that the caller starts."""
@@ -1979,7 +1979,7 @@ class WhoAmIResponse(_message.Message):
     def __init__(
         self,
         *,
-        asks: _builtins.bool = ...,
+        authentication_enabled: _builtins.bool = ...,
         name: _builtins.str = ...,
         roles: _abc.Iterable[_builtins.str] | None = ...,
         rights: _abc.Iterable[_builtins.str] | None = ...,
@@ -1987,7 +1987,7 @@ class WhoAmIResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks", b"asks", "name", b"name", "pools", b"pools", "rights", b"rights", "roles", b"roles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication_enabled", b"authentication_enabled", "name", b"name", "pools", b"pools", "rights", b"rights", "roles", b"roles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
