@@ -279,6 +279,8 @@ class Server:
         settings = self._settings
         adapter_address = None if self._adapter is None else await self._adapter.start()
         limits = settings.access.connection_limits(SHARE_OF_CLIENTS)
+        if settings.access.max_connections > limits.number:
+            log.warning("MAX_CONNECTIONS is more than the open files allow", most=limits.number)
         trainer_limits = settings.access.connection_limits(
             SHARE_OF_TRAINERS / 2 if settings.backend == "local" else SHARE_OF_TRAINERS
         )

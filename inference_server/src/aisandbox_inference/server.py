@@ -85,6 +85,8 @@ class Server:
             ping_seconds=30, ping_timeout_seconds=10, largest_message=self._settings.max_message_bytes
         )
         limits = access.connection_limits(SHARE_OF_FILES)
+        if access.max_connections > limits.number:
+            log.warning("MAX_CONNECTIONS is more than the open files allow", most=limits.number)
         server = grpc.server(
             self._threads,
             interceptors=[*([] if self._gate is None else [ThreadAdmission(self._gate, SERVICE)]), SmallRequests()],

@@ -9,10 +9,6 @@ import contextlib
 import sys
 from dataclasses import dataclass
 
-import structlog
-
-log = structlog.get_logger(__name__)
-
 _WITHOUT_A_LIMIT = 1_000_000
 _WITHOUT_A_SETTING = 100_000
 """Files that shares are taken of, at most, where no number is set."""
@@ -38,8 +34,6 @@ def connection_limits(share_of_files: float, number: int = 0, of_address: int = 
     """
     files = raise_open_files()
     share = max(1, int(files * share_of_files))
-    if number > share:
-        log.warning("MAX_CONNECTIONS is more than the share of a port", number=number, share=share, files=files)
     most = min(number or max(1, int(min(files, _WITHOUT_A_SETTING) * share_of_files)), share)
     return ConnectionLimits(most, min(most, of_address or max(1, int(most * _SHARE_OF_AN_ADDRESS))))
 
