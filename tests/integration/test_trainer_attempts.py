@@ -592,14 +592,14 @@ def test_what_another_program_has_pickled_is_not_unpickled(runs: Runs, name: str
 
 def test_run_that_began_before_there_were_keys_continues(runs: Runs) -> None:
     def stop_at(step: int) -> None:
-        if step == 200:
+        if step == 100:
             runs.stop.request()
 
-    assert runs.attempt(scripted(stop_at), total=256, every=64) == 143
+    assert runs.attempt(scripted(stop_at), total=512, every=64) == 143
     begun = runs.run.checkpoints()[0].timesteps
     runs.key, runs.accept_unsigned = KEY, True
     steps: list[int] = []
-    assert runs.attempt(scripted(steps.append), total=256, every=64) == 0
-    assert len(steps) == 256 - begun
+    assert runs.attempt(scripted(steps.append), total=512, every=64) == 0
+    assert len(steps) == 512 - begun
     newest = runs.run.checkpoints()[0]
     assert is_signed(newest.manifest)

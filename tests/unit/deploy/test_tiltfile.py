@@ -63,7 +63,7 @@ def test_restart_script_takes_up_a_changed_file_when_killed_and_ends_with_its_pr
     program.write_text(PROGRAM)
     script = _value("RESTART").replace("/dev/shm/", f"{tmp_path}/live-").replace(" /app", f" {tmp_path}/app")
     with subprocess.Popen(
-        ["sh", "-c", script, "restart", sys.executable, "-m", "program"], cwd="/", stdout=-1
+        ["sh", "-c", script, "restart", sys.executable, "-B", "-m", "program"], cwd="/", stdout=-1
     ) as shell:
         try:
             assert shell.stdout is not None
