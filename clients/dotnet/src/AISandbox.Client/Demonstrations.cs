@@ -9,10 +9,10 @@ public sealed record Demonstrations
     /// <summary>The file that <c>aisandbox record</c> has written, relative to the service's folder of models.</summary>
     public required string File { get; init; }
 
-    /// <summary>How many times the policy goes through all episodes, up to 10,000; null: 10.</summary>
+    /// <summary>How many times the policy goes through all episodes, 1 to 10,000; null: 10.</summary>
     public int? Epochs { get; init; }
 
-    /// <summary>Steps of a minibatch, up to 1,000,000; null: 64.</summary>
+    /// <summary>Steps of a minibatch, 1 to 1,000,000; null: 64.</summary>
     public int? BatchSize { get; init; }
 
     /// <summary>The learning rate of the cloning, more than 0 and at most 1; null: 0.001.</summary>
@@ -23,8 +23,8 @@ public sealed record Demonstrations
         var message = new V1.Demonstrations
         {
             File = File,
-            Epochs = Training.ToUnsigned(Epochs ?? 0, "Demonstrations.Epochs"),
-            BatchSize = Training.ToUnsigned(BatchSize ?? 0, "Demonstrations.BatchSize"),
+            Epochs = Training.ToPositive(Epochs, "Demonstrations.Epochs"),
+            BatchSize = Training.ToPositive(BatchSize, "Demonstrations.BatchSize"),
         };
         if (LearningRate is { } rate)
         {

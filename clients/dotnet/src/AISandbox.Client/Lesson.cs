@@ -58,7 +58,7 @@ public sealed record LessonEnd
 
         if (OverEpisodes is { } window)
         {
-            message.OverEpisodes = Training.ToUnsigned(window, "Lesson.Until.OverEpisodes");
+            message.OverEpisodes = Training.ToPositive(window, "Lesson.Until.OverEpisodes");
         }
 
         if (Episodes is { } episodes)

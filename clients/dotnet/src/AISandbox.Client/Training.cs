@@ -114,6 +114,14 @@ public sealed record Training
 
     internal static uint ToUnsigned(int value, string field) =>
         value >= 0 ? (uint)value : throw new ArgumentOutOfRangeException(field, value, $"{field}: must not be negative");
+
+    /// <summary>0, which the service takes for its default, for null only.</summary>
+    internal static uint ToPositive(int? value, string field) => value switch
+    {
+        null => 0,
+        > 0 => (uint)value,
+        _ => throw new ArgumentOutOfRangeException(field, value, $"{field}: must be more than 0, or null for the default"),
+    };
 }
 
 /// <summary>Episodes played with the policy during training.</summary>
@@ -131,7 +139,7 @@ public sealed record EvaluationPlan
     internal V1.Evaluation ToMessage() => new()
     {
         EveryTimesteps = EveryTimesteps ?? 0,
-        Episodes = Training.ToUnsigned(Episodes ?? 0, "Evaluation.Episodes"),
+        Episodes = Training.ToPositive(Episodes, "Evaluation.Episodes"),
         Stochastic = Stochastic,
     };
 }
@@ -227,9 +235,9 @@ public sealed record StopRules
     {
         var message = new V1.StopWhen
         {
-            TimesInARow = Training.ToUnsigned(TimesInARow ?? 0, "StopWhen.TimesInARow"),
-            EvaluationsWithoutImprovement = Training.ToUnsigned(
-                EvaluationsWithoutImprovement ?? 0, "StopWhen.EvaluationsWithoutImprovement"),
+            TimesInARow = Training.ToPositive(TimesInARow, "StopWhen.TimesInARow"),
+            EvaluationsWithoutImprovement = Training.ToPositive(
+                EvaluationsWithoutImprovement, "StopWhen.EvaluationsWithoutImprovement"),
             TrainingSeconds = (long)Math.Ceiling((TrainingTime ?? TimeSpan.Zero).TotalSeconds),
         };
         if (EpisodeRewardMean is { } episode)

@@ -157,12 +157,35 @@ public class TrainingTests
         Assert.Equal(new V1.Demonstrations { File = "team/car.parquet", Epochs = 20, BatchSize = 32, LearningRate = 1e-4 }, message);
         Assert.Equal(new V1.Demonstrations { File = "a" }, new Demonstrations { File = "a" }.ToMessage());
         Assert.Null(new Training { Experiment = "e", TotalTimesteps = 1 }.ToRequest().Demonstrations);
-        var negative = new Demonstrations { File = "a", Epochs = -1 };
-        Assert.Contains("Demonstrations.Epochs", Assert.Throws<ArgumentOutOfRangeException>(negative.ToMessage).Message, StringComparison.Ordinal);
+        foreach (var number in new[] { 0, -1 })
+        {
+            var epochs = new Demonstrations { File = "a", Epochs = number };
+            Assert.Contains("Demonstrations.Epochs: must be more than 0", Assert.Throws<ArgumentOutOfRangeException>(epochs.ToMessage).Message, StringComparison.Ordinal);
+            var batch = new Demonstrations { File = "a", BatchSize = number };
+            Assert.Contains("Demonstrations.BatchSize: must be more than 0", Assert.Throws<ArgumentOutOfRangeException>(batch.ToMessage).Message, StringComparison.Ordinal);
+        }
+
         var cloning = new V1.CloningProgress { Epoch = 2, Epochs = 10, Loss = 0.5, Episodes = 3, Steps = 400 };
         var status = TrainingStatus.From(new V1.StatusResponse { Cloning = cloning, Activity = V1.TrainerActivity.Cloning });
         Assert.Equal((new CloningProgress(2, 10, 0.5, 3, 400), TrainerActivity.Cloning), (status.Cloning, status.Activity));
         Assert.Null(TrainingStatus.From(new V1.StatusResponse()).Cloning);
+    }
+
+    [Fact]
+    public void Status_has_every_activity_and_every_field_of_the_service()
+    {
+        foreach (var activity in System.Enum.GetValues<V1.TrainerActivity>())
+        {
+            var name = activity is V1.TrainerActivity.Unspecified ? nameof(TrainerActivity.Unknown) : activity.ToString();
+            Assert.Equal(name, TrainingStatus.From(new V1.StatusResponse { Activity = activity }).Activity.ToString());
+        }
+
+        var renamed = new Dictionary<string, string> { ["RunId"] = "Run", ["Fps"] = "StepsPerSecond", ["ExperimentId"] = "Experiment" };
+        renamed["EstimatedRemainingSeconds"] = "EstimatedRemaining";
+        var own = typeof(TrainingStatus).GetProperties().Select(property => property.Name).ToHashSet(StringComparer.Ordinal);
+        var missing = V1.StatusResponse.Descriptor.Fields.InDeclarationOrder().Select(field => field.PropertyName)
+            .Select(name => renamed.GetValueOrDefault(name, name)).Where(name => !own.Contains(name));
+        Assert.Equal(["Environment"], missing); // as requested, which the caller knows
     }
 
     [Fact]
