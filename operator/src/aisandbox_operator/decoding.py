@@ -33,14 +33,13 @@ from aisandbox_crds import (
 )
 
 from aisandbox_operator.job_manifest import (
-    CONTAINER,
     FAILURES_BEFORE_ANNOTATION,
     ORIGIN_ANNOTATION,
-    PREPARE_CONTAINER,
     RESUMED_ANNOTATION,
     decode_origin,
 )
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod, ObservedRun
+from aisandbox_operator.trainer_pod import CONTAINER, PREPARE_CONTAINER
 
 MAX_ATTEMPT = 10**9
 _POD_NAME = re.compile(r'pods "[^"]*"')

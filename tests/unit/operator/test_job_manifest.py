@@ -7,8 +7,9 @@ from aisandbox_crds.pod_template import PodSpec, PodTemplate, TrainerContainer
 from aisandbox_crds.spec import Demonstrations, GymnasiumEnvironment, StartFrom
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_operator.decoding import read_job
-from aisandbox_operator.job_manifest import JobOrigin, Manifest, job_manifest
+from aisandbox_operator.job_manifest import JobOrigin, job_manifest
 from aisandbox_operator.settings import Settings
+from aisandbox_operator.trainer_pod import Manifest
 from aisandbox_trainer.runtime.settings import Settings as TrainerSettings
 from operator_objects import QUEUE, RUN_UID, SETTINGS, spec
 

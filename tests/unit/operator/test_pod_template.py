@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from aisandbox_crds.codec import pod_template_from_json
-from aisandbox_operator.job_manifest import Manifest, job_manifest
+from aisandbox_operator.job_manifest import job_manifest
+from aisandbox_operator.trainer_pod import Manifest
 from operator_objects import QUEUE, RUN_UID, SETTINGS, spec
 
 CLAIM = {"name": "data", "persistentVolumeClaim": {"claimName": "data-set"}}
