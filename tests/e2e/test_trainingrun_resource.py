@@ -226,7 +226,13 @@ def test_a_spec_with_everything_comes_back_as_it_was(runs: Resource, algorithm: 
             },
             {"name": "far"},
         ],
-        "demonstrations": {"file": "team/a.parquet", "epochs": 5, "learningRate": 0.5, "digest": "sha256:" + "0" * 64},
+        "demonstrations": {
+            "file": "team/a.parquet",
+            "epochs": 5,
+            "batchSize": 32,
+            "learningRate": 0.5,
+            "digest": "sha256:" + "0" * 64,
+        },
         "startFrom": {"run": "a", "checkpoint": "step:5", "take": ["optimizer"], "digest": "sha256:" + "0" * 64},
         "stopWhen": {
             "episodeRewardMean": -1.5,
