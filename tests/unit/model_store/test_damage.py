@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from aisandbox_model_store import CheckpointKey, Damaged, ModelNotFound, Published, RunFolder
 from aisandbox_model_store.checksummed_json import encode
+from aisandbox_model_store.manifest import FileEntry, entry_of
 
 FILES = {"policy.onnx": b"p" * 5000, "golden.json": b"g" * 5000}
 
@@ -144,13 +145,13 @@ def disk_that_fails(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int, 
     """Reading the files of ``folder`` fails with the error ``number``, ``times`` times."""
     left = [times]
 
-    def chunks(path: Path, below: Path | None) -> Iterator[bytes]:
+    def fail_or_read(path: Path, below: Path | None = None) -> FileEntry:
         if path.parent == folder and left[0]:
             left[0] -= 1
             raise OSError(number, os.strerror(number), str(path))
-        yield path.read_bytes()
+        return entry_of(path, below)
 
-    monkeypatch.setattr("aisandbox_model_store.manifest._chunks", chunks)
+    monkeypatch.setattr("aisandbox_model_store.manifest.entry_of", fail_or_read)
 
 
 def test_checkpoint_that_cannot_be_read_is_renamed(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
