@@ -16,7 +16,7 @@ from aisandbox_access.rights import Right, rights_of
 class Target:
     """What a right is needed for: the run ``name`` of ``owner``, or the pool ``name``.
 
-    ``owner`` ANONYMOUS: the run belongs to nobody; None: its owner is not known.
+    ``owner`` ANONYMOUS: the run has no owner; None: its owner is not known.
     """
 
     name: str

@@ -30,7 +30,7 @@ class CachingAuthenticator(ABC):
 
     @abstractmethod
     async def _ask(self, token: str) -> Answer[Principal]:
-        """Whose it is, or why it is nobody's. Raises CannotDecide."""
+        """The principal that the token is of, or why it is not accepted. Raises CannotDecide."""
 
 
 def _principal_of(answer: Answer[Principal]) -> Principal:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
-from aisandbox_process import ConnectionLimits, TokenBucket, address_group
+from aisandbox_process import ConnectionLimits, address_group, bucket_of_log_lines
 
 log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ class HttpListener:
         self._sockets: list[socket.socket] = []
         self._accepting: set[asyncio.Task[None]] = set()
         self._serving: set[asyncio.Task[None]] = set()
-        self._lines = TokenBucket(0.1, 10, time.monotonic)  # of the log, which nobody must fill
+        self._lines = bucket_of_log_lines(time.monotonic)
         self.port = 0
 
     @property

@@ -352,21 +352,7 @@ class Server:
         self._watch.start()
         self._serve_metrics(own_address)
         await self._peers.start()
-        if settings.http_port is not None:
-            self._http = HttpApi(
-                self._relay,
-                gate,
-                self._callers.rights,
-                own_address,
-                settings.http_origins,
-                LARGEST_MESSAGE,
-                settings.access.connection_limits(SHARE_OF_HTTP),
-                self._certificate,
-            )
-            try:
-                await self._http.start(settings.grpc_host, settings.http_port)
-            except OSError as error:
-                raise AddressInUse(join_host_port(settings.grpc_host, settings.http_port), "HTTP_PORT") from error
+        await self._serve_http(self._relay, own_address)
         # Runs first, so that an early call finds them; reports that come now wait in the listening socket.
         await self._backend.start(self.trainer_address, adapter_address, session_socket)
         await self._grpc.start()
@@ -374,6 +360,25 @@ class Server:
             await self._trainer_port.start()
         self._streams.start()
         await self._monitor.start()
+
+    async def _serve_http(self, relay: SimulatorRelay, own_address: str) -> None:
+        settings = self._settings
+        if settings.http_port is None:
+            return
+        self._http = HttpApi(
+            relay,
+            self._callers.gate,
+            self._callers.rights,
+            own_address,
+            settings.http_origins,
+            LARGEST_MESSAGE,
+            settings.access.connection_limits(SHARE_OF_HTTP),
+            self._certificate,
+        )
+        try:
+            await self._http.start(settings.grpc_host, settings.http_port)
+        except OSError as error:
+            raise AddressInUse(join_host_port(settings.grpc_host, settings.http_port), "HTTP_PORT") from error
 
     def _serve_metrics(self, own_address: str) -> None:
         settings = self._settings

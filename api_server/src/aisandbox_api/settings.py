@@ -168,7 +168,7 @@ class Settings:
     """Patterns of the modules that Gymnasium ids may name ("my_package:MyEnv-v0"), with commas, as ``my_envs,lab.*``.
 
     None: with the local backend any, if only this machine may call and callers are not asked who they are, else none;
-    with the Kubernetes backend any, since a trainer's pod has its image's modules and nobody else's files.
+    with the Kubernetes backend any, since a trainer's pod has no modules but those of its image.
     """
 
     overwrite_outputs: str = "owner"

@@ -41,6 +41,12 @@ Model = Annotated[
         help="Which model of the run: latest (default), best, final, step:N or sha256:DIGEST.",
     ),
 ]
+EnvironmentOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE", help="An option of the simulator or a keyword argument of gymnasium.make; repeatable."
+    ),
+]
 
 
 def steps(text: str | int) -> int:

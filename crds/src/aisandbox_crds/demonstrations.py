@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from aisandbox_crds.field_rules import CelRule, Pattern, about
+from aisandbox_crds.field_rules import DIGEST_IF_ANY, CelRule, about
 from aisandbox_crds.volume_path import MAX_PATH_LENGTH, VOLUME_PATH_RULES
 
 
@@ -54,6 +54,6 @@ class Demonstrations:
             "The digest that the file must have, as sha256:...; a start over gRPC fills it in, of a file of up to "
             "256 MiB. Without it, the one found when the first attempt begins.",
             max_length=71,
-            pattern=Pattern("(sha256:[0-9a-f]{64})?", "must be sha256: and 64 hexadecimal digits"),
+            pattern=DIGEST_IF_ANY,
         ),
     )

@@ -47,6 +47,10 @@ class Pattern:
         return f"{variable}.matches('^{self.expression}$')"
 
 
+DIGEST_IF_ANY = Pattern("(sha256:[0-9a-f]{64})?", "must be sha256: and 64 hexadecimal digits")
+"""Of a text that is the digest of a file, or empty."""
+
+
 @dataclass(frozen=True, slots=True)
 class FieldRule:
     """One field, apart from its name, type and default.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from aisandbox_crds.field_rules import Pattern, about
+from aisandbox_crds.field_rules import DIGEST_IF_ANY, Pattern, about
 from aisandbox_crds.volume_path import MAX_PATH_LENGTH, VOLUME_PATH_RULES
 
 
@@ -84,6 +84,6 @@ class StartFrom:
             "The digest that the model, the checkpoint or the zip file must have, as sha256:...; a start over gRPC "
             "fills it in. Without it, the one found when the first attempt begins.",
             max_length=71,
-            pattern=Pattern("(sha256:[0-9a-f]{64})?", "must be sha256: and 64 hexadecimal digits"),
+            pattern=DIGEST_IF_ANY,
         ),
     )

@@ -34,7 +34,7 @@ from aisandbox_process.environ import (
 )
 from aisandbox_process.grpc_runtime import set_up_grpc
 from aisandbox_process.texts import printable
-from aisandbox_process.token_bucket import TokenBucket
+from aisandbox_process.token_bucket import TokenBucket, bucket_of_log_lines
 
 __all__ = [
     "GRPC_SCHEMES",
@@ -46,6 +46,7 @@ __all__ = [
     "Network",
     "TokenBucket",
     "address_group",
+    "bucket_of_log_lines",
     "choice",
     "connection_limits",
     "is_loopback",

@@ -22,7 +22,7 @@ import structlog
 
 from aisandbox_process.addresses import address_group
 from aisandbox_process.connection_limits import ConnectionLimits
-from aisandbox_process.token_bucket import TokenBucket
+from aisandbox_process.token_bucket import bucket_of_log_lines
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ class ConnectionWatch:
         self._fewest = min(each.of_address for each in self._limits.values())
         self._seen: dict[int, _Seen | int] = {}  # by file; the inode alone for what is no connection of these ports
         self._looks = 0
-        self._lines = TokenBucket(0.1, 10, time.monotonic)  # of the log, which nobody must fill
+        self._lines = bucket_of_log_lines(time.monotonic)
         self._stopping = threading.Event()
         self._spare = _SpareFile()
         self._thread = threading.Thread(target=self._run, name="connections", daemon=True)

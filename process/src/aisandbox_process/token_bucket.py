@@ -23,3 +23,8 @@ class TokenBucket:
             return False
         self._tokens -= 1
         return True
+
+
+def bucket_of_log_lines(clock: Callable[[], float]) -> TokenBucket:
+    """For lines of the log that any client can cause: ten at once, and one every ten seconds."""
+    return TokenBucket(0.1, 10, clock)

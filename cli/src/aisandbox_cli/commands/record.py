@@ -61,12 +61,7 @@ def record(
             min=0, metavar="N", show_default="no limit", help="Truncate episodes that have not ended after N steps."
         ),
     ] = 0,
-    environment_option: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE", help="An option of the simulator or a keyword argument of gymnasium.make; repeatable."
-        ),
-    ] = None,
+    environment_option: options.EnvironmentOption = None,
     timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="The timeout of each reply.")] = 60.0,
     as_json: options.Json = False,
     address: options.Address = None,

@@ -112,12 +112,7 @@ def train(
             show_default="as --environments",
         ),
     ] = 0,
-    environment_option: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE", help="An option of the simulator or a keyword argument of gymnasium.make; repeatable."
-        ),
-    ] = None,
+    environment_option: options.EnvironmentOption = None,
     hyperparameter: Annotated[
         list[str] | None,
         typer.Option(

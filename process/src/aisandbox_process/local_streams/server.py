@@ -24,7 +24,7 @@ import structlog
 from aisandbox_process.grpc_direct import StreamAborted
 from aisandbox_process.local_streams.frames import InvalidFrame, status_frame
 from aisandbox_process.local_streams.served import ServedLocalStream
-from aisandbox_process.token_bucket import TokenBucket
+from aisandbox_process.token_bucket import bucket_of_log_lines
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ class LocalStreamServer:
         self._behavior = behavior
         self._largest = largest_message
         self._most = most
-        self._lines = TokenBucket(0.1, 10, time.monotonic)  # of the log, which nobody must fill
+        self._lines = bucket_of_log_lines(time.monotonic)
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
         self._folder: Path | None = None
