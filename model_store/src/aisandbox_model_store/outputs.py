@@ -46,10 +46,9 @@ def written_by(store: RunStore, path: str) -> OutputRecord | None:
     resolved = store.resolve_output(path)
     if not resolved.exists():
         return None
-    for record_path in dict.fromkeys((_record_path(store, resolved), _exact_record_path(store, resolved))):
-        with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError, Damaged):
-            document = json.loads(read_regular(record_path, _LARGEST_RECORD))
-            return OutputRecord(**{each.name: str(document[each.name]) for each in fields(OutputRecord)})
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError, Damaged):
+        document = json.loads(read_regular(_record_path(store, resolved), _LARGEST_RECORD))
+        return OutputRecord(**{each.name: str(document[each.name]) for each in fields(OutputRecord)})
     return None
 
 
@@ -121,19 +120,6 @@ def _record_path(store: RunStore, resolved: Path) -> Path:
         ignores_case = os.path.samefile(runs, runs.with_name(RUNS_FOLDER.upper()))
     except OSError:
         ignores_case = False
-    name = _relative(store, resolved)
-    return _record_of(store, name.casefold() if ignores_case else name)
-
-
-def _exact_record_path(store: RunStore, resolved: Path) -> Path:
-    """Where earlier versions have put it on every file system."""
-    return _record_of(store, _relative(store, resolved))
-
-
-def _relative(store: RunStore, resolved: Path) -> str:
-    return resolved.relative_to(store.models_dir.resolve()).as_posix()
-
-
-def _record_of(store: RunStore, name: str) -> Path:
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-    return store.models_dir / RUNS_FOLDER / OUTPUT_RECORDS_FOLDER / f"{digest}.json"
+    name = resolved.relative_to(store.models_dir.resolve()).as_posix()
+    digest = hashlib.sha256((name.casefold() if ignores_case else name).encode("utf-8", "surrogateescape")).hexdigest()
+    return runs / OUTPUT_RECORDS_FOLDER / f"{digest}.json"

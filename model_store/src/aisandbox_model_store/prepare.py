@@ -8,7 +8,6 @@ also when the source was deleted since. Must not know what is in the folders.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import signal
@@ -74,8 +73,6 @@ def _link(path: Path, source: Path) -> None:
     temporary = path.with_name(f".tmp-{secrets.token_hex(8)}")
     with remove_on_error(temporary):
         temporary.symlink_to(target)
-        with contextlib.suppress(OSError):
-            path.rmdir()  # the empty folder of an earlier version
         os.replace(temporary, path)
 
 

@@ -132,7 +132,10 @@ def _administrators_image(settings: Settings) -> str:
 
 
 def _run_mounts(name: str, spec: TrainingRunSpec) -> list[Manifest]:
-    """What of the volume the trainer has: its run's folder and, read-only, what the run reads."""
+    """What of the volume the trainer has: its run's folder and, read-only, what the run reads.
+
+    aisandbox_model_store.prepare makes both; a test holds its names and these together.
+    """
     mounts: list[Manifest] = [
         {"name": "models", "mountPath": str(MODELS_PATH / "runs" / name), "subPath": f"runs/{name}"}
     ]

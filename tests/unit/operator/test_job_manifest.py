@@ -1,11 +1,13 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from aisandbox_crds.effective_values import seed_of
 from aisandbox_crds.pod_template import PodSpec, PodTemplate, TrainerContainer
 from aisandbox_crds.spec import Demonstrations, GymnasiumEnvironment, StartFrom
 from aisandbox_crds.trainer_start import TrainerStart
+from aisandbox_model_store.prepare import prepare
 from aisandbox_operator.decoding import read_job
 from aisandbox_operator.job_manifest import JobOrigin, job_manifest
 from aisandbox_operator.settings import Settings
@@ -242,6 +244,17 @@ def test_trainer_has_its_runs_part_of_the_volume_only() -> None:
     assert mounts_of(taught) == [own, {**source, **mount}]
     (prepare,) = pod(taught)["initContainers"]
     assert {"name": "DEMONSTRATIONS", "value": "demos/d.parquet"} in prepare["env"]
+
+
+@pytest.mark.parametrize("source", [StartFrom(run="other"), StartFrom(zip="team/w.zip")], ids=["run", "zip"])
+def test_what_the_trainer_mounts_is_made_before_it_starts(tmp_path: Path, source: StartFrom) -> None:
+    """Neither imports the other: the names below the volume are the contract between operator and model store."""
+    job = manifest(start_from=source, demonstrations=Demonstrations("demos/d.parquet"))
+    (container,) = pod(job)["initContainers"]
+    prepare({each["name"]: each["value"] for each in container["env"]} | {"MODELS_DIR": str(tmp_path)})
+    paths = [mount["subPath"] for mount in mounts_of(job)]
+    assert len(paths) == 3
+    assert [path for path in paths if not (tmp_path / path).is_dir()] == []
 
 
 def test_folders_are_made_before_the_trainer_by_a_container_without_the_runs_code() -> None:
