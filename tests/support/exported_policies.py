@@ -55,9 +55,9 @@ class Simulation(gym.Env[Any, Any]):
 
     def __init__(self, observed: Space, action_space: Space) -> None:
         self._observed = observed
-        self._presentation = SpaceAdapter(observed, action_space)
-        self.observation_space = self._presentation.observation_space
-        self.action_space = self._presentation.action_space
+        self._spaces = SpaceAdapter(observed, action_space)
+        self.observation_space = self._spaces.observation_space
+        self.action_space = self._spaces.action_space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -67,7 +67,7 @@ class Simulation(gym.Env[Any, Any]):
         return self._observation(), 0.0, bool(self.np_random.random() < 0.2), False, {}
 
     def _observation(self) -> Any:
-        rows = self._presentation.observation(observations(self._observed, 1, self.np_random))
+        rows = self._spaces.observation(observations(self._observed, 1, self.np_random))
         return {key: value[0] for key, value in rows.items()} if isinstance(rows, dict) else rows[0]
 
 

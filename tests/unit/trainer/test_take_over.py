@@ -15,9 +15,9 @@ import stable_baselines3 as sb3
 import torch
 from aisandbox_crds import TakenPart
 from aisandbox_trainer.checkpoints import replay_file
-from aisandbox_trainer.checkpoints.weights import Unreadable, Weights, read_zip, weights_of
+from aisandbox_trainer.checkpoints.weights import Weights, read_zip, weights_of
 from aisandbox_trainer.environments.in_process import vectorized
-from aisandbox_trainer.errors import CannotStartFrom
+from aisandbox_trainer.errors import CannotStartFrom, UnusableFile
 from aisandbox_trainer.training.take_over import Learned, take_over
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
@@ -95,5 +95,5 @@ def test_replay_buffer_that_does_not_fit_is_not_taken_over(
     start = 8 + int.from_bytes(data[:8], "little")
     changed = json.dumps({**json.loads(data[8:start]), **header}).encode()
     path.write_bytes(len(changed).to_bytes(8, "little") + changed + data[start : len(data) - cut])
-    with pytest.raises(Unreadable, match=says):
+    with pytest.raises(UnusableFile, match=says):
         replay_file.take(target, path)

@@ -2,6 +2,8 @@
 
     TrainerError
     ├── StopRequested                SIGTERM: save and exit
+    ├── UnusableFile                 a file to start from; CannotStartFrom names it
+    ├── NotStorable                  episodes in progress; the checkpoint has none
     ├── PermanentError               no attempt can succeed
     │   ├── InvalidHyperparameter
     │   ├── UnsupportedSpace         an observation space that no policy of SB3 takes
@@ -40,6 +42,14 @@ class TrainerError(Exception):
 
 class StopRequested(TrainerError):
     """SIGTERM was received; the attempt saves a checkpoint and ends."""
+
+
+class UnusableFile(TrainerError):
+    """A file with what another run or a user has trained is not what it should be; the text says why."""
+
+
+class NotStorable(TrainerError):
+    """The episodes in progress cannot be stored, or not restored; the text says why. They begin again."""
 
 
 class PermanentError(TrainerError):

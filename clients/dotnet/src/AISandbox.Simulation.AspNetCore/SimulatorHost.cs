@@ -169,7 +169,7 @@ public sealed class SimulatorHost : IAsyncDisposable
     private static async Task<SimulatorHost> StartAsync(
         Action<WebApplication, Action<SimulatorOptions>> map, SimulatorHostOptions options, CancellationToken cancellationToken)
     {
-        // No settings from the surroundings: an image's ASPNETCORE_HTTP_PORTS is for web pages.
+        // No settings from environment variables: an image's ASPNETCORE_HTTP_PORTS is for web pages.
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore();
         builder.Services.AddRoutingCore();

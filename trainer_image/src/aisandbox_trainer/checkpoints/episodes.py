@@ -31,14 +31,11 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 
 from aisandbox_trainer import _sb3_contrib_internals, _sb3_internals
 from aisandbox_trainer.checkpoints.compatibility import CompatibleUnpickler, current_attributes, current_class_name
+from aisandbox_trainer.errors import NotStorable
 
 _FIXED = (EnvSpec, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
 _HISTORY = frozenset({"episode_returns", "episode_lengths", "episode_times", "t_start"})
 """What a Monitor keeps of all finished episodes: it is not used, and it grows without bound."""
-
-
-class NotStorable(Exception):
-    """The episodes in progress cannot be stored, or not restored; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,11 @@ from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.algorithms.environment_count import fit_action_noise
 from aisandbox_trainer.checkpoints import replay_file
 from aisandbox_trainer.checkpoints.compatibility import load_pickle
-from aisandbox_trainer.checkpoints.episodes import Episodes, NotStorable
+from aisandbox_trainer.checkpoints.episodes import Episodes
 from aisandbox_trainer.checkpoints.random_state import RandomState
 from aisandbox_trainer.checkpoints.rollback import truncate_stored_episodes
 from aisandbox_trainer.checkpoints.weights import STATISTICS, statistics_bytes
+from aisandbox_trainer.errors import NotStorable
 from aisandbox_trainer.lessons.lessons_env import plan_of
 from aisandbox_trainer.lessons.plan import LessonState
 

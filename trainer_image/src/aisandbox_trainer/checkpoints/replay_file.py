@@ -20,7 +20,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from aisandbox_trainer.algorithms.environment_count import can_regroup, clear, regroup
-from aisandbox_trainer.checkpoints.weights import Unreadable
+from aisandbox_trainer.errors import UnusableFile
 
 _KINDS_OF_ARRAYS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 """Replay buffers that are whole with their arrays and their position."""
@@ -57,7 +57,7 @@ def load(
     """Fills the buffer, also if it was stored for another number of environments. Raises OSError.
 
     ``read`` returns the verified bytes of the file at ``path``, for a buffer that is a pickle as a whole. The header of
-    another one is a pickle only in files of earlier versions: ``may_be_pickled``. Raises Unreadable for one otherwise.
+    another one is a pickle only in files of earlier versions: ``may_be_pickled``. Raises UnusableFile for others.
 
     It stays empty, with a warning, if it was stored for other spaces, or if :func:`regroup` cannot take it.
     """
@@ -67,20 +67,20 @@ def load(
     with path.open("rb") as file:
         data = file.read(int.from_bytes(file.read(_LENGTH), "little"))
         if not (data.startswith(b"{") or may_be_pickled):
-            raise Unreadable("the header of the replay buffer is not JSON")
+            raise UnusableFile("the header of the replay buffer is not JSON")
         header = json.loads(data) if data.startswith(b"{") else pickle.loads(data)  # noqa: S301
         if problem := _fill(buffer, header, file):
             log.warning("the stored replay buffer does not fit and is dropped", layout=header["layout"], why=problem)
 
 
 def take(buffer: ReplayBuffer, path: Path) -> None:
-    """Fills an empty buffer from the file of another run. Raises Unreadable if it does not fit, OSError."""
+    """Fills an empty buffer from the file of another run. Raises UnusableFile if it does not fit, OSError."""
     if type(buffer) not in _KINDS_OF_ARRAYS:
-        raise Unreadable(f"a {type(buffer).__name__} cannot be taken over without reading a pickle")
+        raise UnusableFile(f"a {type(buffer).__name__} cannot be taken over without reading a pickle")
     with path.open("rb") as file:
         data = file.read(min(int.from_bytes(file.read(_LENGTH), "little"), _LARGEST_HEADER))
         if not data.startswith(b"{"):
-            raise Unreadable("the replay buffer was saved by an earlier version, with a pickle")
+            raise UnusableFile("the replay buffer was saved by an earlier version, with a pickle")
         try:
             header = json.loads(data)
             rows, environments = (int(each) for each in header["layout"][0][2][:2])
@@ -89,16 +89,16 @@ def take(buffer: ReplayBuffer, path: Path) -> None:
             if min(rows, environments) < 1 or type(pos) is not int or not 0 <= pos <= rows or type(full) is not bool:
                 raise ValueError(f"{rows} rows, {environments} environments, pos {header['pos']}")
         except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-            raise Unreadable(f"the replay buffer has another form ({error!r})") from error
+            raise UnusableFile(f"the replay buffer has another form ({error!r})") from error
         if stored > size or (full and stored != size):
             fits = f"the replay buffer of {stored:,} transitions does not fit in buffer_size={size}"
-            raise Unreadable(f"{fits}: set buffer_size={stored}")
+            raise UnusableFile(f"{fits}: set buffer_size={stored}")
         try:
             problem = _fill(buffer, header, file)
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise Unreadable(f"the replay buffer has another form ({error!r})") from error
+            raise UnusableFile(f"the replay buffer has another form ({error!r})") from error
         if problem:
-            raise Unreadable(f"the replay buffer {problem}")
+            raise UnusableFile(f"the replay buffer {problem}")
 
 
 def _fill(buffer: ReplayBuffer, header: dict[str, Any], file: BinaryIO) -> str:

@@ -21,8 +21,9 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 from aisandbox_trainer import _sb3_internals
-from aisandbox_trainer.checkpoints.episodes import Episodes, NotStorable
+from aisandbox_trainer.checkpoints.episodes import Episodes
 from aisandbox_trainer.checkpoints.random_state import RandomState
+from aisandbox_trainer.errors import NotStorable
 from aisandbox_trainer.lessons.lessons_env import plan_of
 from aisandbox_trainer.lessons.plan import LessonState
 

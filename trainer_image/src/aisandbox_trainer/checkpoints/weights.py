@@ -22,6 +22,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
 from aisandbox_trainer import _sb3_internals
+from aisandbox_trainer.errors import UnusableFile
 
 Array = NDArray[Any]
 
@@ -34,10 +35,6 @@ _POLICY, _VARIABLE, _STATISTIC = "policy:", "variable:", "normalization:"
 _STATISTIC_NAMES = ("obs_rms", "ret_rms")
 _PARTS = ("mean", "var", "count")
 _POLICY_ENTRY, _VARIABLES_ENTRY = "policy.pth", "pytorch_variables.pth"
-
-
-class Unreadable(Exception):
-    """A file that is not what it should be; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,7 @@ def statistics_bytes(normalize: VecNormalize) -> bytes:
 
 
 def read_weights(path: Path) -> Weights:
-    """Reads the file :data:`WEIGHTS`. Raises Unreadable, OSError."""
+    """Reads the file :data:`WEIGHTS`. Raises UnusableFile, OSError."""
     arrays = _read_npz(path)
 
     def named(prefix: str) -> dict[str, torch.Tensor]:
@@ -97,14 +94,14 @@ def read_weights(path: Path) -> Weights:
 
 
 def read_statistics(path: Path) -> Mapping[str, Array]:
-    """Reads the file :data:`STATISTICS`. Raises Unreadable, OSError."""
+    """Reads the file :data:`STATISTICS`. Raises UnusableFile, OSError."""
     return _read_npz(path)
 
 
 def read_zip(path: Path | BinaryIO, largest: int, *, optimizers: Collection[str] = ()) -> Weights:
     """The weights of a zip that ``model.save`` has written, and the states of those ``optimizers`` that it has.
 
-    ``largest``: bytes that an entry may have. Other entries are not read. Raises Unreadable, OSError.
+    ``largest``: bytes that an entry may have. Other entries are not read. Raises UnusableFile, OSError.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -112,25 +109,25 @@ def read_zip(path: Path | BinaryIO, largest: int, *, optimizers: Collection[str]
             present = set(archive.namelist())
             loaded = {name: _load(archive, name, largest) for name in names if name in present}
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
-        raise Unreadable(f"it is not a zip file of stable-baselines3 ({error})") from error
+        raise UnusableFile(f"it is not a zip file of stable-baselines3 ({error})") from error
     policy, variables = loaded.pop(_POLICY_ENTRY, None), loaded.pop(_VARIABLES_ENTRY, {})
     if policy is None:
-        raise Unreadable(f"it is not a zip file of stable-baselines3: it has no {_POLICY_ENTRY}")
+        raise UnusableFile(f"it is not a zip file of stable-baselines3: it has no {_POLICY_ENTRY}")
     for name, tensors in (("policy", policy), ("variables", variables)):
         if not isinstance(tensors, dict) or not all(isinstance(each, torch.Tensor) for each in tensors.values()):
-            raise Unreadable(f"its {name} is not a mapping of tensors")
+            raise UnusableFile(f"its {name} is not a mapping of tensors")
     return Weights(dict(policy), dict(variables), {name.removesuffix(".pth"): each for name, each in loaded.items()})
 
 
 def _load(archive: zipfile.ZipFile, name: str, largest: int) -> Any:
     size = archive.getinfo(name).file_size
     if size > largest:
-        raise Unreadable(f"its {name} has {size:,} bytes, and the networks of this run have not nearly as many")
+        raise UnusableFile(f"its {name} has {size:,} bytes, and the networks of this run have not nearly as many")
     try:
         return torch.load(io.BytesIO(archive.read(name)), map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, from pickle's to torch's
         reason = str(error).strip().partition("\n")[0]
-        raise Unreadable(f"its {name} cannot be read as tensors alone ({reason})") from error
+        raise UnusableFile(f"its {name} cannot be read as tensors alone ({reason})") from error
 
 
 def statistics_of(normalize: VecNormalize | None) -> dict[str, Array]:
@@ -144,7 +141,7 @@ def statistics_of(normalize: VecNormalize | None) -> dict[str, Array]:
 
 
 def set_statistics(normalize: VecNormalize, statistics: Mapping[str, Array]) -> None:
-    """Sets what :func:`statistics_of` gave for a VecNormalize of the same spaces. Raises Unreadable for another."""
+    """Sets what :func:`statistics_of` gave for a VecNormalize of the same spaces. Raises UnusableFile for another."""
     own = statistics_of(normalize)
     different = sorted(own.keys() ^ statistics.keys()) or [
         name
@@ -152,7 +149,7 @@ def set_statistics(normalize: VecNormalize, statistics: Mapping[str, Array]) -> 
         if array.shape != statistics[name].shape or statistics[name].dtype.kind not in "fiu"
     ]
     if different:
-        raise Unreadable(f"it has other statistics: {different[0].removeprefix(_STATISTIC)}")
+        raise UnusableFile(f"it has other statistics: {different[0].removeprefix(_STATISTIC)}")
     for name, statistic in _statistics(normalize):
         for part in _PARTS:
             value = statistics[f"{_STATISTIC}{name}:{part}"]
@@ -187,7 +184,7 @@ def _read_npz(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as file:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in file.zip.infolist()):
-                raise Unreadable("it is compressed, which no trainer does")
+                raise UnusableFile("it is compressed, which no trainer does")
             return {name: file[name] for name in file.files}
     except (ValueError, zipfile.BadZipFile, KeyError, EOFError, AttributeError) as error:
-        raise Unreadable(f"it is not a file of arrays ({error})") from error
+        raise UnusableFile(f"it is not a file of arrays ({error})") from error

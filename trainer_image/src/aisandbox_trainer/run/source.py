@@ -35,12 +35,11 @@ from aisandbox_trainer.checkpoints.files import REPLAY_BUFFER
 from aisandbox_trainer.checkpoints.weights import (
     STATISTICS,
     WEIGHTS,
-    Unreadable,
     read_statistics,
     read_weights,
     read_zip,
 )
-from aisandbox_trainer.errors import CannotStartFrom, InvalidDemonstrations
+from aisandbox_trainer.errors import CannotStartFrom, InvalidDemonstrations, UnusableFile
 from aisandbox_trainer.training.learner_file import Learner
 from aisandbox_trainer.training.take_over import Learned
 
@@ -125,7 +124,7 @@ def read_source(
     try:
         if source.published is None or source.run is None:
             if file_digest(source.path) != source.digest:
-                raise Unreadable("it has changed since the run was started")
+                raise UnusableFile("it has changed since the run was started")
             return Learned(source.name, read_zip(source.path, largest))
         source.run.verify(source.published)
         if source.published.manifest.kind == "checkpoint":
@@ -133,7 +132,7 @@ def read_source(
         weights = source.run.weights_of(source.published)
         source.run.verify(weights)
         return Learned(source.name, read_weights(weights.path / WEIGHTS), _learner(weights.path))
-    except (ModelStoreError, Unreadable, FileNotFoundError) as error:
+    except (ModelStoreError, UnusableFile, FileNotFoundError) as error:
         raise CannotStartFrom(f"start_from: {source.name} cannot be used: {error}") from error
 
 
@@ -155,4 +154,4 @@ def _learner(folder: Path) -> Learner | None:
     except FileNotFoundError:
         return None  # of an earlier version: the shapes of the weights are compared
     except ValueError as error:
-        raise Unreadable(str(error)) from error
+        raise UnusableFile(str(error)) from error

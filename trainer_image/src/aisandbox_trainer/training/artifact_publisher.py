@@ -27,7 +27,8 @@ from aisandbox_trainer.algorithms.builder import algorithm_of
 from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
-from aisandbox_trainer.checkpoints.weights import WEIGHTS, Unreadable, read_weights, weights_bytes
+from aisandbox_trainer.checkpoints.weights import WEIGHTS, read_weights, weights_bytes
+from aisandbox_trainer.errors import UnusableFile
 from aisandbox_trainer.lessons.lessons_env import plan_of
 from aisandbox_trainer.runtime.output import Output, OwnOutput
 from aisandbox_trainer.runtime.progress import Progress, mean_of
@@ -218,7 +219,7 @@ class ArtifactPublisher:
         """
         try:
             weights = read_weights(self.writer.run.weights_of(final).path / WEIGHTS)
-        except (ModelNotFound, Unreadable, FileNotFoundError) as error:
+        except (ModelNotFound, UnusableFile, FileNotFoundError) as error:
             log.warning("the zip file has the last weights and not the best ones", error=str(error))
             return otherwise
         present = copy.deepcopy(model.policy.state_dict())

@@ -13,7 +13,8 @@ from collections.abc import Callable
 import structlog
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from aisandbox_trainer.checkpoints.episodes import Episodes, NotStorable, in_this_process
+from aisandbox_trainer.checkpoints.episodes import Episodes, in_this_process
+from aisandbox_trainer.errors import NotStorable
 
 SHARE_OF_TIME = 0.01
 """What capturing the episodes may take of the time of a rollout."""

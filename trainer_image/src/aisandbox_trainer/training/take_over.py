@@ -19,8 +19,8 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.checkpoints import replay_file
 from aisandbox_trainer.checkpoints.rollback import truncate_stored_episodes
-from aisandbox_trainer.checkpoints.weights import Unreadable, Weights, set_statistics
-from aisandbox_trainer.errors import CannotStartFrom
+from aisandbox_trainer.checkpoints.weights import Weights, set_statistics
+from aisandbox_trainer.errors import CannotStartFrom, UnusableFile
 from aisandbox_trainer.training.learner_file import Learner
 
 
@@ -51,7 +51,7 @@ def take_over(model: BaseAlgorithm, learned: Learned, take: Collection[TakenPart
             _take_statistics(model, weights)
         if TakenPart.REPLAY_BUFFER in take:
             _take_replay_buffer(model, learned.replay_buffer)
-    except Unreadable as error:
+    except UnusableFile as error:
         raise CannotStartFrom(f"start_from.take: {learned.name}: {error}") from error
     model.policy.load_state_dict(dict(weights.policy))
     for name, variable in _sb3_internals.variables_of(model).items():
@@ -115,13 +115,13 @@ def _optimizer(model: BaseAlgorithm, name: str) -> torch.optim.Optimizer:
 def _take_statistics(model: BaseAlgorithm, weights: Weights) -> None:
     normalize = model.get_vec_normalize_env()
     if normalize is None or not weights.statistics:
-        raise Unreadable("it was trained without normalize, or by an earlier version")
+        raise UnusableFile("it was trained without normalize, or by an earlier version")
     set_statistics(normalize, weights.statistics)
 
 
 def _take_replay_buffer(model: BaseAlgorithm, path: Path | None) -> None:
     buffer = model.replay_buffer if isinstance(model, OffPolicyAlgorithm) else None
     if path is None or buffer is None:
-        raise Unreadable("it has no replay buffer")
+        raise UnusableFile("it has no replay buffer")
     replay_file.take(buffer, path)
     truncate_stored_episodes(model)  # this run begins new episodes, in another world
