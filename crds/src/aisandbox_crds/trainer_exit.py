@@ -68,20 +68,17 @@ class TerminationMessage(ProgressReport):
 
     def to_json(self) -> str:
         """The message as one line of ASCII; a failure's text is cut so that the whole fits in MAX_BYTES."""
-        text = self._dump()
+        text = _dump(self)
         if len(text) <= MAX_BYTES or self.failure is None:
             return text
         reason, message = self.failure.reason[:100], self.failure.message
         keep = bisect_right(
-            range(len(message)), MAX_BYTES, key=lambda length: len(self._with(reason, message[:length])._dump())
+            range(len(message)), MAX_BYTES, key=lambda length: len(_dump(self._with(reason, message[:length])))
         )
-        return self._with(reason, message[: max(keep - 1, 0)])._dump()
+        return _dump(self._with(reason, message[: max(keep - 1, 0)]))
 
     def _with(self, reason: str, message: str) -> TerminationMessage:
         return replace(self, failure=Failure(reason, f"{message}..."))
-
-    def _dump(self) -> str:
-        return json.dumps(codec.to_json(self), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> TerminationMessage:
@@ -91,6 +88,10 @@ class TerminationMessage(ProgressReport):
         except (ValueError, RecursionError) as error:
             raise InvalidRun([FieldError("terminationMessage", f"is not JSON: {short_repr(text)}")]) from error
         return codec.from_json(cls, data, "terminationMessage", ignore_unknown=True)
+
+
+def _dump(message: TerminationMessage) -> str:
+    return json.dumps(codec.to_json(message), separators=(",", ":"))
 
 
 def explain_exit(

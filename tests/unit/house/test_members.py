@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 from members import ROOT, Member, members, with_lists
 from workspace import folders
@@ -33,3 +35,14 @@ def test_a_new_member_gets_into_every_list() -> None:
 def test_a_list_that_is_missing_is_an_error() -> None:
     with pytest.raises(ValueError, match="source_pkgs"):
         with_lists(TEXT.replace("source_pkgs", "source"), members())
+
+
+def test_members_with_many_modules_have_layers_of_all_of_them() -> None:
+    contracts = tomllib.loads(TEXT)["tool"]["importlinter"]["contracts"]
+    layered = {name for each in contracts if each.get("exhaustive") for name in each["containers"]}
+    many = {package for each in members() for package in each.packages if _number_of_modules(each, package) > 15}
+    assert many - layered == set()
+
+
+def _number_of_modules(member: Member, package: str) -> int:
+    return len([path for path in (ROOT / member.folder / "src" / package).rglob("*.py") if path.name != "__init__.py"])

@@ -11,7 +11,7 @@ from types import ModuleType
 import aisandbox_trainer
 import pytest
 from stable_baselines3.common import base_class, buffers, off_policy_algorithm, on_policy_algorithm, policies
-from stable_baselines3.common.vec_env import base_vec_env, vec_normalize
+from stable_baselines3.common.vec_env import base_vec_env, dummy_vec_env, vec_normalize
 
 SOURCES = Path(aisandbox_trainer.__file__).parent
 SB3: list[ModuleType] = [
@@ -21,6 +21,7 @@ SB3: list[ModuleType] = [
     buffers,
     policies,
     base_vec_env,
+    dummy_vec_env,
     vec_normalize,
 ]
 TORCH = re.compile(r"torch\.optim\.(adam|rmsprop)|\b(th|torch)\.(ops|_[a-z])")

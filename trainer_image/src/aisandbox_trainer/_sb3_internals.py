@@ -20,6 +20,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 LAST_OBSERVATION = ("_last_obs", "_last_original_obs", "_last_episode_starts")
 """Attributes of a model that belong to its episodes in progress, for the ``exclude`` of ``model.save``."""
@@ -90,6 +91,11 @@ def pending_seeds(env: VecEnv) -> Sequence[int | None]:
 def clear_pending_seeds(env: VecEnv) -> None:
     """Lets the next reset of ``env`` continue its generators instead of seeding them."""
     env._reset_seeds()
+
+
+def numbers_of(env: VecEnv, indices: VecEnvIndices) -> Sequence[int]:
+    """The numbers of the environments that ``indices`` of a method of ``env`` stand for; None are all."""
+    return list(env._get_indices(indices))
 
 
 def set_number_of_environments(env: VecEnv, number: int) -> None:

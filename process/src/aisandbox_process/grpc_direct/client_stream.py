@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import grpc
 
-from aisandbox_process.grpc_direct.private_names import cygrpc
+from aisandbox_process.grpc_direct.private_names import core_channel, cygrpc
 
 Options = Sequence[tuple[str, int | str]]
 """Options of a channel, as ``grpc.insecure_channel`` takes them."""
@@ -83,8 +83,7 @@ class DirectStream:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self._channel = _channel(address, options, credentials)
-        inner: Any = self._channel
-        self._call = inner._channel.segregated_call(
+        self._call = core_channel(self._channel).segregated_call(
             cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS,
             method.encode(), None, None, None, None,
             (
@@ -122,9 +121,9 @@ class DirectStream:
 
     def is_connected(self) -> bool:
         """See ClientStream."""
-        inner: Any = self._channel
         try:
-            return bool(inner._channel.check_connectivity_state(False) == cygrpc.ConnectivityState.ready)
+            state = core_channel(self._channel).check_connectivity_state(False)
+            return bool(state == cygrpc.ConnectivityState.ready)
         except ValueError:  # the channel is closed
             return False
 

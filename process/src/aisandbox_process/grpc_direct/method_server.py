@@ -22,6 +22,7 @@ from typing import Any, NoReturn, Protocol
 import grpc
 
 from aisandbox_process.grpc_direct.methods import Answer, BidirectionalMethod, Methods, StreamingMethod, UnaryMethod
+from aisandbox_process.grpc_direct.private_names import server_state
 from aisandbox_process.grpc_direct.server_call import Call, StreamCall, StreamingCall, UnaryCall
 
 
@@ -44,8 +45,7 @@ class DirectMethodServer:
     """Calls that the server's polling thread answers. A stream that waits for a request holds no thread."""
 
     def __init__(self, server: grpc.Server, methods: Methods) -> None:
-        inner: Any = server
-        self._state = inner._state
+        self._state = server_state(server)
         self.methods = methods
         self.stopping = False
         self.streams: set[StreamCall] = set()

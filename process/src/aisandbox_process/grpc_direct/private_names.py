@@ -1,5 +1,6 @@
-"""The import of gRPC's private modules, in one place. ``cygrpc`` is None where this version of gRPC has no such module.
+"""The private names of gRPC's Python code, in one place.
 
+``cygrpc`` is None where this version of gRPC has no such module.
 What uses it fails with an AttributeError where a name is missing; the self-test finds that before anything else does.
 """
 
@@ -14,6 +15,16 @@ try:
     from grpc._cython import cygrpc  # type: ignore[attr-defined, no-redef]
 except ImportError:  # pragma: no cover -- a gRPC without its Cython layer
     cygrpc = None
+
+
+def core_channel(channel: Any) -> Any:
+    """The ``cygrpc.Channel`` of a channel."""
+    return channel._channel
+
+
+def server_state(server: Any) -> Any:
+    """The bookkeeping of a server, whose ``server`` is its ``cygrpc.Server``."""
+    return server._state
 
 
 def core_server(server: Any) -> Any:

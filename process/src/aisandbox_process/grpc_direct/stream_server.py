@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import grpc
 import structlog
 
-from aisandbox_process.grpc_direct.private_names import cygrpc
+from aisandbox_process.grpc_direct.private_names import cygrpc, server_state
 
 log = structlog.get_logger(__name__)
 
@@ -60,8 +60,7 @@ class DirectStreamServer:
     def __init__(self, server: grpc.Server, method: str, new_handler: Callable[[], StreamHandler]) -> None:
         self._method = method
         self._new_handler = new_handler
-        inner: Any = server
-        self._server = inner._state.server
+        self._server = server_state(server).server
         self._calls = cygrpc.CompletionQueue()
         self._server.register_completion_queue(self._calls)
         self._server.register_method(method)

@@ -33,6 +33,7 @@ from aisandbox_wire import (
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import InvalidEnvironmentReply, UnknownEnvironment
 
@@ -186,9 +187,8 @@ class InProcessVecEnv(DummyVecEnv):
         results: list[Any] = super().env_method(method_name, *method_args, indices=indices, **method_kwargs)
         if method_name != MASKS_METHOD:
             return results
-        return [
-            self._checked_mask(number, mask) for number, mask in zip(self._get_indices(indices), results, strict=True)
-        ]
+        numbers = _sb3_internals.numbers_of(self, indices)
+        return [self._checked_mask(number, mask) for number, mask in zip(numbers, results, strict=True)]
 
     def _checked_mask(self, number: int, mask: Any) -> Any:
         try:

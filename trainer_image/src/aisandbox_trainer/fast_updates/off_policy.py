@@ -33,13 +33,13 @@ class FastOffPolicy(SelfTested, OffPolicyAlgorithm):
     """What the fast DQN and actor-critics share."""
 
     _nets: Any = None
-    _nets_found = False
+    nets_found = False
 
     def nets(self) -> Any:
         """The policy's networks, or None if SB3's own code is to be used."""
-        if not self._nets_found or (self._nets is not None and self._nets.policy is not self.policy):
+        if not self.nets_found or (self._nets is not None and self._nets.policy is not self.policy):
             self._nets = self._find_nets()
-            self._nets_found = True
+            self.nets_found = True
         return self._nets
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> Any:

@@ -72,14 +72,14 @@ class FastOnPolicy(SelfTested, OnPolicyAlgorithm):
     """What the fast PPO, MaskablePPO and A2C share."""
 
     _nets: ActorCriticNets | None = None
-    _nets_found = False
+    nets_found = False
 
     def nets(self) -> ActorCriticNets | None:
         """The policy's networks, or None if SB3's own code is to be used."""
-        if not self._nets_found or (self._nets is not None and self._nets.policy is not self.policy):
+        if not self.nets_found or (self._nets is not None and self._nets.policy is not self.policy):
             covered = type(self.rollout_buffer) in _BUFFERS
             self._nets = ActorCriticNets.of(self.policy) if covered else None
-            self._nets_found = True
+            self.nets_found = True
         return self._nets
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:

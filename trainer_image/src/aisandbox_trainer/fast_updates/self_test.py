@@ -44,7 +44,7 @@ class SelfTested(_sb3_internals.Unsaved):
     ``configuration`` is all that decides which code trains it; models of the same one are tested once. Empty: unknown.
     """
 
-    unsaved = ("configuration", "_nets", "_nets_found", "_tested", "_differs")
+    unsaved = ("configuration", "_nets", "nets_found", "_tested", "_differs")
     configuration = ""
     _tested: frozenset[str] = frozenset()
     _differs = False
@@ -74,7 +74,7 @@ class SelfTested(_sb3_internals.Unsaved):
         twin.policy = copy.deepcopy(self.policy, {id(each): copy.copy(each) for each in distributions})
         twin.lr_schedule = lambda _progress_remaining: LEARNING_RATE
         twin.set_logger(Logger(None, []))
-        twin._nets_found = False
+        twin.nets_found = False
         return twin
 
 
