@@ -155,6 +155,31 @@ def test_run_learns_from_demonstrations_on_the_volume(
     assert status["progress"]["timesteps"] == 128
 
 
+@pytest.mark.parametrize(
+    ("source", "reason", "message"),
+    [
+        ({"startFrom": {"run": "nobody"}}, "CannotStartFrom", "run 'nobody' "),
+        ({"startFrom": {"zip": "team/gone.zip"}}, "CannotStartFrom", "the file 'team/gone.zip' is not in MODELS_DIR"),
+        ({"demonstrations": {"file": "team/gone.parquet"}}, "InvalidDemonstrations", "'team/gone.parquet' is not in"),
+    ],
+    ids=["run", "zip", "demonstrations"],
+)
+def test_run_whose_source_is_gone_fails_at_once_and_names_it(
+    cluster: Cluster, source: dict[str, Any], reason: str, message: str, run_name: Callable[[str], str]
+) -> None:
+    name = run_name("gone")
+    environment = {"gymnasium": {"id": "CartPole-v1"}}
+    cluster.kubectl.apply(
+        manifest_of(name, algorithm="PPO", totalTimesteps=128, environment=environment, hyperparameters=QUICK, **source)
+    )
+    status = cluster.until_phase(name, "Succeeded", "Failed", seconds=300)
+    assert status["phase"] == "Failed", status
+    failed = cluster.condition(name, "Failed")
+    assert failed["reason"] == reason
+    assert message in failed["message"]
+    assert not status.get("restarts"), "another attempt would not find it either"
+
+
 def test_policy_with_memory_is_asked_with_its_state(
     inference: PolicyTrainerServiceStub, cluster: Cluster, run_name: Callable[[str], str]
 ) -> None:

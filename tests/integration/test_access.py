@@ -456,7 +456,12 @@ async def test_output_of_another_owner_is_not_written_over(tmp_path: Path) -> No
 async def test_what_a_run_of_another_owner_has_learned_is_not_taken(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, channel, _run):
         first = await start(channel, "alice", model_output_path="policy.zip")
-        for source in (pb.StartFrom(run=first), pb.StartFrom(zip="./policy.zip"), pb.StartFrom(zip="Policy.ZIP")):
+        for source in (
+            pb.StartFrom(run=first, model="best"),
+            pb.StartFrom(run=first, checkpoint="latest"),
+            pb.StartFrom(zip="./policy.zip"),
+            pb.StartFrom(zip="Policy.ZIP"),
+        ):
             assert (await refused_by(start(channel, "bob", start_from=source)))[0] is Code.PERMISSION_DENIED
             code, details = await refused_by(start(channel, "alice", start_from=source))
             assert code is Code.INVALID_ARGUMENT, "it has not learned anything yet"

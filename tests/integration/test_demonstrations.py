@@ -142,11 +142,17 @@ def test_cloning_that_was_stopped_begins_anew(volume: Volume, monkeypatch: pytes
     assert volume.train("stopped") is ExitCode.DONE
     assert volume.train("whole") is ExitCode.DONE
     assert equal(volume.weights("stopped"), volume.weights("whole"))
-    # Begun anew, it holds to the file of its first attempt.
+    # Begun anew, it holds to the file of its first attempt, also if that was deleted meanwhile.
     stop = stopping_after(monkeypatch, Cloning, "_end_epoch")
     assert volume.train("refused", stop=stop) is ExitCode.CANCELLED
+    written = (volume.folder / "pole.parquet").read_bytes()
     volume.write(POLE, lambda leaves: 0)
     assert "its digest is sha256:" in volume.refusal()
+    (volume.folder / "pole.parquet").unlink()
+    assert "'pole.parquet' is not in MODELS_DIR: it must stay" in volume.refusal()
+    monkeypatch.undo()
+    (volume.folder / "pole.parquet").write_bytes(written)
+    assert volume.train("refused") is ExitCode.DONE, "nothing was lost"
 
 
 def test_statistics_that_are_taken_over_stay(volume: Volume) -> None:
@@ -162,7 +168,8 @@ def test_statistics_that_are_taken_over_stay(volume: Volume) -> None:
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("missing", "demonstrations: 'pole.parquet' is not in MODELS_DIR"),
+        ("missing", "demonstrations: 'pole.parquet' is not in MODELS_DIR: it must stay until the run has saved its"),
+        ("folder", "demonstrations: 'pole.parquet' is not in MODELS_DIR: it must stay until the run has saved its"),
         ("outside", "demonstrations: '../pole.parquet'"),
         ("damaged", "is damaged, or no Parquet file"),
         ("text", "is damaged, or no Parquet file"),
@@ -180,6 +187,9 @@ def test_file_that_cannot_be_learned_from_is_refused(case: str, message: str, vo
     settings: dict[str, Any] = {}
     if case == "missing":
         path.unlink()
+    elif case == "folder":  # what a pod has where there was no file
+        path.unlink()
+        path.mkdir()
     elif case == "outside":
         path.rename(volume.folder.parent / "pole.parquet")
         spec = replace(SPEC, demonstrations=Demonstrations("../pole.parquet"))

@@ -222,6 +222,36 @@ def _damage_weights(volume: Volume) -> None:
     _damage(run.weights_of(run.model("final")).path, WEIGHTS)
 
 
+def _damage_checkpoint(volume: Volume) -> None:
+    _damage(volume.run("first").checkpoint("latest").path, CHECKPOINT_ZIP)
+
+
+def _save(volume: Volume) -> None:
+    """The file a.zip, as stable-baselines3 saves the model of the run "first"."""
+    shutil.copy(volume.run("first").checkpoint("latest").path / CHECKPOINT_ZIP, volume.folder / "a.zip")
+
+
+def _save_damaged(volume: Volume) -> None:
+    _save(volume)
+    path = volume.folder / "a.zip"
+    with zipfile.ZipFile(path) as archive:
+        policy = archive.getinfo("policy.pth")
+    data = bytearray(path.read_bytes())
+    data[policy.header_offset + policy.compress_size // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _empty_run(volume: Volume) -> None:
+    """What a pod has where the run was deleted before it started."""
+    shutil.rmtree(volume.run("first").path)
+    volume.run("first").path.mkdir()
+
+
+def _empty_file(volume: Volume) -> None:
+    """What a pod has where there was no file."""
+    (volume.folder / "a.zip").mkdir()
+
+
 def _write(text: bytes) -> Callable[[Volume], None]:
     def write(volume: Volume) -> None:
         (volume.folder / "a.zip").write_bytes(text)
@@ -279,8 +309,32 @@ class _Made:
             None,
             "its policy.optimizer is another one",
         ),
-        (spec("A2C", start=StartFrom(zip="a.zip")), None, "no such file"),
-        (spec("A2C", start=StartFrom(zip="a.zip")), _write(b"no zip"), "is not a zip file of stable-baselines3"),
+        (
+            spec("A2C", start=StartFrom("first", checkpoint="latest"), policy_kwargs="dict(net_arch=[4])"),
+            None,
+            "policy_net.0.weight has the shape [8, 4] there, and the shape [4, 4] in this run",
+        ),
+        (spec("A2C", start=StartFrom("first", checkpoint="latest")), _damage_checkpoint, "model.zip changed after"),
+        (spec("A2C", start=StartFrom("first")), _empty_run, "run 'first' has no model 'latest'"),
+        (spec("A2C", start=StartFrom("first", checkpoint="latest")), _empty_run, "run 'first' has no checkpoint 'lat"),
+        (spec("A2C", start=StartFrom(zip="a.zip")), None, "the file 'a.zip' is not in MODELS_DIR: it must stay until"),
+        (spec("A2C", start=StartFrom(zip="a.zip")), _empty_file, "the file 'a.zip' is not in MODELS_DIR: it must stay"),
+        (spec("DQN", start=StartFrom(zip="a.zip")), _save, "the file 'a.zip' does not fit: the networks are not the"),
+        (
+            replace(spec("A2C", start=StartFrom(zip="a.zip")), environment=GymnasiumEnvironment("Acrobot-v1")),
+            _save,
+            "policy_net.0.weight has the shape [8, 4] there, and the shape [8, 6] in this run",
+        ),
+        (
+            spec("A2C", start=StartFrom(zip="a.zip")),
+            _save_damaged,
+            "the file 'a.zip' cannot be used: it is damaged, or",
+        ),
+        (
+            spec("A2C", start=StartFrom(zip="a.zip")),
+            _write(b"no zip"),
+            "it is damaged, or not a zip file of stable-baselines3",
+        ),
         (spec("A2C", start=StartFrom(zip="a.zip")), _write_code, "its policy.pth cannot be read as tensors alone"),
     ],
 )
@@ -295,6 +349,64 @@ def test_source_that_does_not_fit_is_refused_by_name(
         assert not (volume.folder / "executed").exists()
     else:
         assert volume.train("again", case) == 0
+
+
+SOURCES = {
+    "model": (StartFrom("first", "final"), "run 'first' does not exist", "the model models/60 of the run 'first' was"),
+    "checkpoint": (
+        StartFrom("first", checkpoint="latest"),
+        "run 'first' does not exist",
+        "checkpoints/60 of the run 'first' was",
+    ),
+    "zip": (StartFrom(zip="a.zip"), "the file 'a.zip' is not in MODELS_DIR", "the file 'a.zip' was"),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_source_that_is_deleted_before_the_run_has_read_it_is_named(
+    source: str, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, without, meanwhile = SOURCES[source]
+    kept = volume.folder / "kept"
+    place = volume.folder / ("a.zip" if source == "zip" else "runs/first")
+    volume.first(spec("A2C", 60))
+    _save(volume)
+    case = spec("A2C", start=replace(start, digest=_digest_of(volume, source)))
+
+    def delete(*_: Any) -> None:
+        place.rename(kept)
+
+    def restore() -> None:
+        kept.rename(place)
+
+    delete()  # a run that was accepted, and waits for its first attempt
+    assert without in volume.refusal("waiting", case)
+    restore()
+    with monkeypatch.context() as patch:  # while the first attempt waits for its simulator
+        patch.setattr("aisandbox_trainer.run.attempt.Rehearsal.run", delete)
+        message = volume.refusal("reading", case)
+        assert f"{meanwhile} deleted: it must stay until the run has saved its checkpoint of step 0" in message
+    restore()
+    with monkeypatch.context() as patch:  # while the run is suspended, before its first checkpoint
+        stop = Stop()
+
+        def suspend(*_: Any) -> None:
+            stop.request()
+            stop.check()
+
+        patch.setattr("aisandbox_trainer.run.attempt.take_over", suspend)
+        assert volume.train("suspended", case, stop) == 143
+    delete()
+    assert without in volume.refusal("suspended", case)
+    restore()
+    assert volume.train("suspended", case) == 0, "nothing was lost"
+
+
+def _digest_of(volume: Volume, source: str) -> str:
+    if source == "zip":
+        return f"sha256:{hashlib.sha256((volume.folder / 'a.zip').read_bytes()).hexdigest()}"
+    run = volume.run("first")
+    return (run.model("final") if source == "model" else run.checkpoint("latest")).digest
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import BinaryIO
 
 import structlog
 from aisandbox.v1 import tensor_pb2
@@ -31,9 +34,8 @@ from aisandbox_model_store import (
     OutsideRoot,
     RunStore,
     StartingPoint,
-    find_file,
     find_published,
-    open_regular,
+    open_file,
     read_regular,
 )
 from aisandbox_wire import WireError, same_form
@@ -46,10 +48,34 @@ log = structlog.get_logger()
 _SPACES = {"observation_space": "observations", "action_space": "actions"}
 _LARGEST_LEARNER = 16 * 1024 * 1024
 _PARQUET = b"PAR1"
-"""The first bytes of every Parquet file."""
-_DEMONSTRATIONS = "demonstrations.file"
-_LARGEST_DIGESTED = 256 * 1024 * 1024
-"""Bytes of demonstrations whose digest a start call waits for, a few seconds on a slow volume."""
+"""The first bytes of every Parquet file, and the last."""
+LARGEST_DIGESTED = 256 * 1024 * 1024
+"""Bytes of a file that a start call reads, and a stop of the service waits for: a few seconds on a slow volume."""
+
+
+def _is_parquet(file: BinaryIO) -> bool:
+    """Whether it begins and ends as one: what was cut off does not."""
+    begins = file.read(len(_PARQUET)) == _PARQUET
+    try:
+        file.seek(-len(_PARQUET), os.SEEK_END)
+    except OSError:
+        return False
+    return begins and file.read() == _PARQUET
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of files of users: the field that names one, whether an open file is one, and what is said of another."""
+
+    field: str
+    matches: Callable[[BinaryIO], bool]
+    problem: str
+
+
+_RECORDED = _Kind(
+    "demonstrations.file", _is_parquet, "is no Parquet file, or damaged: `aisandbox record` writes demonstrations"
+)
+_SAVED = _Kind("start_from.zip", zipfile.is_zipfile, "is no zip file, or damaged: model.save() of SB3 writes one")
 
 
 def check_source(spec: TrainingRunSpec, source: TrainingRun) -> None:
@@ -81,50 +107,53 @@ def writers_of(path: str, runs: Iterable[TrainingRun]) -> list[str]:
 
 
 def demonstrations_digest(store: RunStore, demonstrations: Demonstrations) -> str:
-    """The digest of the file; of a large one, the digest that is asked for, which the trainer compares. Blocking.
+    """The digest of the file, or of a large one "", unless a digest is asked for. Blocking.
 
-    Raises InvalidRequest if it is not there, has another digest, or does not begin as a Parquet file does.
+    Raises InvalidRequest if it is not there, has another digest, or is no Parquet file by its first and last bytes.
     """
-    file = demonstrations.file
-    digest = demonstrations.digest
-    try:
-        with open_regular(store.resolve_output(file)) as opened:
-            is_large = os.fstat(opened.fileno()).st_size > _LARGEST_DIGESTED
-            begins = opened.read(len(_PARQUET)) == _PARQUET
-        if begins and not is_large:
-            digest = find_file(store, file, digest).digest
-    except FileNotFoundError as error:
-        raise InvalidRequest([FieldError(_DEMONSTRATIONS, f"there is no file {file!r} in MODELS_DIR")]) from error
-    except OutsideRoot as error:
-        raise InvalidRequest([FieldError(_DEMONSTRATIONS, error.rule)]) from error
-    except ModelStoreError as error:
-        raise InvalidRequest([FieldError(_DEMONSTRATIONS, str(error))]) from error
-    if not begins:
-        rule = f"{file!r} is no Parquet file: `aisandbox record` writes demonstrations"
-        raise InvalidRequest([FieldError(_DEMONSTRATIONS, rule)])
-    return digest
+    return _file_digest(store, demonstrations.file, demonstrations.digest, _RECORDED)
 
 
 def starting_digest(store: RunStore, start: StartFrom, declared: Spec | None = None) -> str:
-    """The digest of what a run is to start from. Blocking.
+    """The digest of what a run is to start from; of a large zip as of :func:`demonstrations_digest`. Blocking.
 
     ``declared``: what the environment of the run declares, where that is known. Raises InvalidRequest if it is not
     there, is damaged or was trained on other spaces.
     """
+    if start.zip:
+        return _file_digest(store, start.zip, start.digest, _SAVED)
     try:
-        if start.zip:
-            return find_file(store, start.zip, start.digest).digest
         found = find_published(store, start.run, start.model, start.checkpoint, start.digest)
-        if declared is not None and (difference := _difference(found, declared)):
-            raise InvalidRequest([FieldError("start_from.run", f"{found.name} does not fit: {difference}")])
-        return found.digest
     except FileNotFoundError as error:
-        raise InvalidRequest([FieldError("start_from.zip", f"there is no file {start.zip!r} in MODELS_DIR")]) from error
-    except OutsideRoot as error:
-        raise InvalidRequest([FieldError("start_from.zip", error.rule)]) from error
+        raise InvalidRequest([FieldError("start_from.run", f"files of {start.run!r} were deleted")]) from error
     except ModelStoreError as error:
-        field = "zip" if start.zip else "checkpoint" if start.checkpoint else "model" if start.model else "run"
+        field = "checkpoint" if start.checkpoint else "model" if start.model else "run"
         raise InvalidRequest([FieldError(f"start_from.{field}", str(error))]) from error
+    if declared is not None and (difference := _difference(found, declared)):
+        raise InvalidRequest([FieldError("start_from.run", f"{found.name} does not fit: {difference}")])
+    return found.digest
+
+
+def _file_digest(store: RunStore, file: str, digest: str, kind: _Kind) -> str:
+    """The digest of a file of users; of one that is larger than a start call reads, the one that is asked for.
+
+    The trainer compares it before it reads the file. Raises InvalidRequest.
+    """
+    try:
+        found, opened = open_file(store, file, digest, largest=LARGEST_DIGESTED)
+        with opened:
+            if not kind.matches(opened):
+                raise InvalidRequest([FieldError(kind.field, f"{file!r} {kind.problem}")])
+            size = os.fstat(opened.fileno()).st_size
+    except FileNotFoundError as error:
+        raise InvalidRequest([FieldError(kind.field, f"there is no file {file!r} in MODELS_DIR")]) from error
+    except OutsideRoot as error:
+        raise InvalidRequest([FieldError(kind.field, error.rule)]) from error
+    except ModelStoreError as error:
+        raise InvalidRequest([FieldError(kind.field, str(error))]) from error
+    if size > LARGEST_DIGESTED:
+        log.info("the digest of a large file is left to the trainer", field=kind.field, file=file, size=size)
+    return found.digest
 
 
 def _difference(found: StartingPoint, declared: Spec) -> str:

@@ -82,7 +82,8 @@ class StartFrom:
         default="",
         metadata=about(
             "The digest that the model, the checkpoint or the zip file must have, as sha256:...; a start over gRPC "
-            "fills it in. Without it, the one found when the first attempt begins.",
+            "fills it in, except of a zip file of more than 256 MiB. Without it, the one found when the first attempt "
+            "begins.",
             max_length=71,
             pattern=DIGEST_IF_ANY,
         ),

@@ -43,8 +43,6 @@ from aisandbox_model_store.signatures import CheckpointKey, is_signed
 from aisandbox_model_store.starting_points import (
     LEARNER_FILE,
     StartingPoint,
-    file_digest,
-    find_file,
     find_published,
     open_file,
 )
@@ -83,8 +81,6 @@ __all__ = [
     "StartingPoint",
     "Writer",
     "create_folder",
-    "file_digest",
-    "find_file",
     "find_published",
     "is_signed",
     "open_file",

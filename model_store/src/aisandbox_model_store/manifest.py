@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -127,10 +127,12 @@ def entry_of(path: Path, below: Path | None = None) -> FileEntry:
         return entry_of_open(file)
 
 
-def entry_of_open(file: BinaryIO) -> FileEntry:
-    """Return the same of an open file, from where it is to its end."""
+def entry_of_open(file: BinaryIO, check: Callable[[], None] | None = None) -> FileEntry:
+    """Return the same of an open file, from where it is to its end. ``check`` is called meanwhile, and may raise."""
     digest, size = hashlib.sha256(), 0
     while chunk := file.read(_CHUNK):
+        if check is not None:
+            check()
         digest.update(chunk)
         size += len(chunk)
     return FileEntry(size, digest.hexdigest())

@@ -6,6 +6,9 @@ the trainer that reads it. Must not write, nor know what is in the files.
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +16,7 @@ from typing import BinaryIO
 from aisandbox_model_store.artifacts import Published
 from aisandbox_model_store.errors import Damaged
 from aisandbox_model_store.layout import RUNS_FOLDER
-from aisandbox_model_store.manifest import check_names, entry_of, entry_of_open
+from aisandbox_model_store.manifest import check_names, entry_of_open
 from aisandbox_model_store.regular_file import open_regular
 from aisandbox_model_store.run_folder import RunFolder
 from aisandbox_model_store.run_store import RunStore
@@ -48,6 +51,13 @@ class StartingPoint:
         is_model = self.published.manifest.kind != "checkpoint"
         return (self.run.weights_of(self.published) if is_model else self.published).path / LEARNER_FILE
 
+    def open(self, check: Callable[[], None] | None = None) -> BinaryIO:
+        """A file of users again, if it still has its digest. Raises FileNotFoundError, Damaged, OSError."""
+        file = open_regular(self.path)
+        with _closed_on_error(file):
+            _held_to(self.digest, file, self.path, check)
+        return file
+
 
 def find_published(store: RunStore, run_id: str, model: str, checkpoint: str, digest: str = "") -> StartingPoint:
     """Return a model or checkpoint of a run by its selector, or by its digest.
@@ -68,34 +78,44 @@ def find_published(store: RunStore, run_id: str, model: str, checkpoint: str, di
     return StartingPoint(name, published.path, relative, published.timesteps, published.digest, run, published)
 
 
-def find_file(store: RunStore, path: str, digest: str = "") -> StartingPoint:
-    """Return a file of users below MODELS_DIR.
+def open_file(
+    store: RunStore,
+    path: str,
+    digest: str = "",
+    *,
+    largest: int | None = None,
+    check: Callable[[], None] | None = None,
+) -> tuple[StartingPoint, BinaryIO]:
+    """Return a file of users below MODELS_DIR, opened: what is read is what the digest is of.
 
-    Raises OutsideRoot, FileNotFoundError, Damaged (it has another digest), OSError.
+    The digest of a file of more than ``largest`` bytes is not computed: it is the one that is asked for. ``check`` is
+    called while a file is read, and may raise. Raises OutsideRoot, FileNotFoundError, Damaged (it has another digest),
+    OSError.
     """
-    found, file = open_file(store, path, digest)
-    file.close()
+    resolved = store.resolve_output(path)
+    file = open_regular(resolved)
+    with _closed_on_error(file):
+        if largest is None or os.fstat(file.fileno()).st_size <= largest:
+            digest = _held_to(digest, file, resolved, check)
+    return StartingPoint(f"the file {path!r}", resolved, path, 0, digest), file
+
+
+def _held_to(digest: str, file: BinaryIO, path: Path, check: Callable[[], None] | None) -> str:
+    """The digest of an open file, which is at its beginning then. Raises Damaged if it is another one."""
+    found = f"sha256:{entry_of_open(file, check).sha256}"
+    if digest not in ("", found):
+        raise Damaged(path, f"its digest is {found}, and not {digest}")
+    file.seek(0)
     return found
 
 
-def open_file(store: RunStore, path: str, digest: str = "") -> tuple[StartingPoint, BinaryIO]:
-    """Return the same, and the file that the digest is of, also if another one has its name meanwhile."""
-    resolved = store.resolve_output(path)
-    file = open_regular(resolved)
+@contextlib.contextmanager
+def _closed_on_error(file: BinaryIO) -> Iterator[None]:
     try:
-        found = f"sha256:{entry_of_open(file).sha256}"
-        if digest not in ("", found):
-            raise Damaged(resolved, f"its digest is {found}, and not {digest}")
-        file.seek(0)
+        yield
     except BaseException:
         file.close()
         raise
-    return StartingPoint(f"the file {path!r}", resolved, path, 0, found), file
-
-
-def file_digest(path: Path) -> str:
-    """Return ``"sha256:"`` and the digest of a file's bytes. Raises Damaged for what is no regular file, OSError."""
-    return f"sha256:{entry_of(path).sha256}"
 
 
 def check(published: Published) -> None:

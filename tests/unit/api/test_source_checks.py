@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from aisandbox_crds.spec import Algorithm, Demonstrations, StartFrom, TakenPart,
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_environment import FakeExternalEnvAdapter
 from aisandbox_environment.spec import make_spec
-from aisandbox_model_store import LEARNER_FILE, Published, RunStore, file_digest
+from aisandbox_model_store import LEARNER_FILE, Published, RunStore
 from aisandbox_wire import box, discrete
 from google.protobuf.json_format import MessageToDict
 
@@ -49,6 +51,16 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
+def file_digest(path: Path) -> str:
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def write_zip(path: Path) -> bytes:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("policy.pth", b"weights")
+    return path.read_bytes()
+
+
 def test_digest_is_that_of_what_is_named(store: RunStore, model: Published) -> None:
     run = store.run("first")
     assert starting_digest(store, StartFrom("first")) == model.digest
@@ -57,7 +69,7 @@ def test_digest_is_that_of_what_is_named(store: RunStore, model: Published) -> N
     assert starting_digest(store, StartFrom("first", checkpoint="latest")) == run.checkpoint("latest").digest
     run.claim(None).point("final", run.model("step:100"))
     assert starting_digest(store, StartFrom("first")) == run.model("step:100").digest, "the end of a run comes first"
-    _write(store.models_dir / "a.zip", b"zip")
+    write_zip(store.models_dir / "a.zip")
     digest = file_digest(store.models_dir / "a.zip")
     assert starting_digest(store, StartFrom(zip="a.zip", digest=digest)) == digest
 
@@ -71,14 +83,19 @@ def test_digest_is_that_of_what_is_named(store: RunStore, model: Published) -> N
         (StartFrom("first", checkpoint="step:7"), "start_from.checkpoint: run 'first' has no checkpoint 'step:7'"),
         (StartFrom(zip="b.zip"), "start_from.zip: there is no file 'b.zip'"),
         (StartFrom(zip="out/b.zip"), "start_from.zip: must not leave MODELS_DIR through a link"),
-        (StartFrom(zip="pipe"), "start_from.zip:"),
+        (StartFrom(zip="folder"), "start_from.zip: must name a file, and is a folder"),
+        (StartFrom(zip="text"), "start_from.zip: 'text' is no zip file, or damaged"),
+        (StartFrom(zip="cut.zip"), "start_from.zip: 'cut.zip' is no zip file, or damaged"),
+        (StartFrom(zip="a.zip", digest=f"sha256:{'0' * 64}"), "is damaged: its digest is sha256:"),
     ],
 )
 def test_what_is_not_there_is_refused_by_its_field(
     start: StartFrom, message: str, store: RunStore, model: Published
 ) -> None:
     (store.models_dir / "out").symlink_to("/tmp")
-    (store.models_dir / "pipe").mkdir()
+    (store.models_dir / "folder").mkdir()
+    _write(store.models_dir / "text", b"weights")
+    _write(store.models_dir / "cut.zip", write_zip(store.models_dir / "a.zip")[:-1])
     assert message in refused(starting_digest, store, start)
 
 
@@ -113,7 +130,8 @@ def test_run_of_another_algorithm_or_without_normalization_is_refused() -> None:
         (Demonstrations("b.parquet"), "there is no file 'b.parquet' in MODELS_DIR"),
         (Demonstrations("out/b.parquet"), "must not leave MODELS_DIR through a link"),
         (Demonstrations("folder"), "must name a file, and is a folder"),
-        (Demonstrations("text"), "'text' is no Parquet file: `aisandbox record` writes demonstrations"),
+        (Demonstrations("text"), "'text' is no Parquet file, or damaged: `aisandbox record` writes demonstrations"),
+        (Demonstrations("cut.parquet"), "'cut.parquet' is no Parquet file, or damaged"),
         (Demonstrations("a.parquet", digest=f"sha256:{'0' * 64}"), "its digest is sha256:"),
     ],
 )
@@ -123,7 +141,8 @@ def test_file_of_demonstrations_is_one_in_the_volume(
     (store.models_dir / "out").symlink_to("/tmp")
     (store.models_dir / "folder").mkdir()
     _write(store.models_dir / "text", b"episode,action")
-    _write(store.models_dir / "a.parquet", b"PAR1...")
+    _write(store.models_dir / "cut.parquet", b"PAR1...PAR")
+    _write(store.models_dir / "a.parquet", b"PAR1...PAR1")
     found = file_digest(store.models_dir / "a.parquet")
     assert demonstrations_digest(store, Demonstrations("a.parquet", digest=found)) == found
     text = refused(demonstrations_digest, store, demonstrations)
@@ -131,18 +150,28 @@ def test_file_of_demonstrations_is_one_in_the_volume(
     assert message in text
 
 
-def test_digest_of_large_demonstrations_is_left_to_the_trainer(
-    store: RunStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(source_checks, "_LARGEST_DIGESTED", 8)
-    _write(store.models_dir / "a.parquet", b"PAR1....")
-    assert demonstrations_digest(store, Demonstrations("a.parquet")) == file_digest(store.models_dir / "a.parquet")
-    _write(store.models_dir / "large.parquet", b"PAR1.....")
-    assert demonstrations_digest(store, Demonstrations("large.parquet")) == ""
-    asked = f"sha256:{'0' * 64}"
-    assert demonstrations_digest(store, Demonstrations("large.parquet", digest=asked)) == asked
-    _write(store.models_dir / "text", b"episode,action")
-    assert "is no Parquet file" in refused(demonstrations_digest, store, Demonstrations("text"))
+def test_digest_of_a_large_file_is_left_to_the_trainer(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, asked = store.models_dir, f"sha256:{'0' * 64}"
+    write_zip(folder / "a.zip")
+    _write(folder / "a.parquet", b"PAR1...PAR1")
+    _write(folder / "text", b"episode,action")
+
+    def of_demonstrations(file: str, digest: str = "") -> str:
+        return demonstrations_digest(store, Demonstrations(file, digest=digest))
+
+    def of_zip(file: str, digest: str = "") -> str:
+        return starting_digest(store, StartFrom(zip=file, digest=digest))
+
+    for digest_of, file in ((of_demonstrations, "a.parquet"), (of_zip, "a.zip")):
+        size = (folder / file).stat().st_size
+        monkeypatch.setattr(source_checks, "LARGEST_DIGESTED", size)
+        assert digest_of(file) == file_digest(folder / file)
+        assert "its digest is" in refused(digest_of, file, asked)
+        monkeypatch.setattr(source_checks, "LARGEST_DIGESTED", size - 1)
+        assert digest_of(file) == ""
+        assert digest_of(file, asked) == asked
+        monkeypatch.setattr(source_checks, "LARGEST_DIGESTED", 1)
+        assert "or damaged" in refused(digest_of, "text"), "the first and last bytes are looked at all the same"
 
 
 def test_source_of_other_spaces_is_refused_where_both_are_known(store: RunStore, model: Published) -> None:

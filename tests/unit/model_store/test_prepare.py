@@ -67,19 +67,24 @@ def test_source_is_linked_without_leaving_the_volume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "source",
-    [{"START_FROM_RUN": "gone"}, {"START_FROM_ZIP": "gone.zip"}, {"START_FROM_ZIP": "out/w.zip"}],
-    ids=["no such run", "no such file", "a link that leaves the volume"],
+    ("source", "link"),
+    [
+        ({"START_FROM_RUN": "gone"}, "walk"),
+        ({"START_FROM_ZIP": "gone.zip"}, "walk"),
+        ({"START_FROM_ZIP": "out/w.zip"}, "walk"),
+        ({"DEMONSTRATIONS": "gone.parquet"}, "walk.demonstrations"),
+    ],
+    ids=["no such run", "no such file", "a link that leaves the volume", "no such demonstrations"],
 )
-def test_source_that_is_not_there_is_an_empty_folder(tmp_path: Path, source: dict[str, str]) -> None:
+def test_source_that_is_not_there_is_an_empty_folder(tmp_path: Path, source: dict[str, str], link: str) -> None:
     models = tmp_path / "models"
     (tmp_path / "w.zip").write_bytes(b"secret")
     models.mkdir()
     (models / "out").symlink_to(tmp_path)
     for _ in range(2):
         prepare(variables(models, **source))
-        assert list(mounted(models).iterdir()) == []
-        assert mounted(models).resolve().is_relative_to(models / "runs" / ".sources")
+        assert list(mounted(models, link).iterdir()) == []
+        assert mounted(models, link).resolve().is_relative_to(models / "runs" / ".sources")
     assert not (models / "runs" / "gone").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -9,10 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aisandbox_crds import Demonstrations
+from aisandbox_crds import Demonstrations, StartFrom
 from aisandbox_environment import make_spec
-from aisandbox_model_store import RunStore, StartingPoint, file_digest, starting_points
-from aisandbox_trainer.run.source import find_demonstrations
+from aisandbox_model_store import RunStore, StartingPoint, starting_points
+from aisandbox_trainer.errors import StopRequested
+from aisandbox_trainer.run.source import find_demonstrations, find_source, read_source
+from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_wire import box, discrete
 from demonstration_files import write_demonstrations
 
@@ -24,7 +27,7 @@ def test_file_that_replaces_another_after_its_digest_is_not_read(
 ) -> None:
     first = write_demonstrations(tmp_path / "a.parquet", SPEC, lambda leaves: 0, (3,))
     other = write_demonstrations(tmp_path / "b.parquet", SPEC, lambda leaves: 0, (5,))
-    digest = file_digest(first)
+    digest = f"sha256:{hashlib.sha256(first.read_bytes()).hexdigest()}"
     recorded: list[bytes] = []
 
     def found(*fields: Any) -> StartingPoint:
@@ -35,6 +38,23 @@ def test_file_that_replaces_another_after_its_digest_is_not_read(
     writer: Any = SimpleNamespace(
         run=SimpleNamespace(demonstrations_path=tmp_path / "none"), record_demonstrations=recorded.append
     )
-    file = find_demonstrations(RunStore(tmp_path, tmp_path), Demonstrations("a.parquet"), writer)
+    file = find_demonstrations(RunStore(tmp_path, tmp_path), Demonstrations("a.parquet"), writer, lambda: None)
     assert json.loads(recorded[0])["digest"] == digest
     assert file.steps == 3
+
+
+def test_stop_is_followed_while_a_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(bytes(3 << 20))
+    writer: Any = SimpleNamespace(
+        run=SimpleNamespace(demonstrations_path=tmp_path / "none", source_path=tmp_path / "none")
+    )
+    store, stop = RunStore(tmp_path, tmp_path), Stop()
+    stop.request()
+    with pytest.raises(StopRequested):
+        find_source(store, StartFrom(zip="a.zip"), writer, stop.check)
+    with pytest.raises(StopRequested):
+        find_demonstrations(store, Demonstrations("a.zip"), writer, stop.check)
+    found, file = starting_points.open_file(store, "a.zip")
+    file.close()
+    with pytest.raises(StopRequested):
+        read_source(found, (), 1, (), stop.check)

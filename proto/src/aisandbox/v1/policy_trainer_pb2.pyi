@@ -332,9 +332,10 @@ class StartFrom(_message.Message):
     Errors of the start: INVALID_ARGUMENT if there is no such run, model, checkpoint or file, if it is damaged, lacks what
     `take` names, is of another algorithm or, where the environment answers, was trained on other spaces. Whether the networks
     fit is known when the trainer has seen the environment: if they or the spaces do not, the run fails at once with the
-    reason CannotStartFrom, and the message names both. The
-    digest of what was found at the start is recorded with the run; if that is deleted before the trainer begins, the run
-    fails with the same reason. From then on the run depends on nothing else: its first checkpoint is at step 0.
+    reason CannotStartFrom, and the message names both. The digest of what was found at the start is recorded with the run;
+    of a zip file of more than 256 MiB, which the call does not read, when the first attempt begins. If the source is deleted
+    or changed before the run has its first checkpoint, that of step 0, the run fails with the same reason. From then on it
+    depends on nothing else.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -358,7 +359,9 @@ class StartFrom(_message.Message):
     read.
     """
     digest: _builtins.str
-    """The digest that it must have; empty: the one that it has at the start."""
+    """The digest that it must have; empty: the one that it has at the start, and a zip file of more than 256 MiB, when the
+    first attempt begins.
+    """
     @_builtins.property
     def take(self) -> _containers.RepeatedScalarFieldContainer[Global___TakenPart.ValueType]:
         """What is taken over beside the weights."""
@@ -390,8 +393,8 @@ class Demonstrations(_message.Message):
     other actions below. Algorithms with a replay buffer get the recorded steps as the first of it. The statistics of
     normalize are those of the recorded observations at first. What of it is random follows from the seed.
 
-    Errors of the start: INVALID_ARGUMENT if there is no such file, if it does not begin as a Parquet file does, or has
-    another digest than `digest`. The rest is known when the trainer has read the file and seen the environment: damage,
+    Errors of the start: INVALID_ARGUMENT if there is no such file, if it does not begin and end as a Parquet file does, or
+    has another digest than `digest`. The rest is known when the trainer has read the file and seen the environment: damage,
     other spaces, no episodes, actions outside of their space or forbidden by the mask, more than its memory holds; and of a
     file of more than 256 MiB also whether it has the digest. The run then fails at once with the reason
     InvalidDemonstrations, and the message names the row. Cloning takes no steps of total_timesteps. Its result is the checkpoint of step 0, so it is never

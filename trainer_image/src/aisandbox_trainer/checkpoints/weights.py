@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,8 +109,8 @@ def read_zip(path: Path | BinaryIO, largest: int, *, optimizers: Collection[str]
             names = [_POLICY_ENTRY, _VARIABLES_ENTRY, *(f"{name}.pth" for name in optimizers)]
             present = set(archive.namelist())
             loaded = {name: _load(archive, name, largest) for name in names if name in present}
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
-        raise UnusableFile(f"it is not a zip file of stable-baselines3 ({error})") from error
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
+        raise UnusableFile(f"it is damaged, or not a zip file of stable-baselines3 ({error})") from error
     policy, variables = loaded.pop(_POLICY_ENTRY, None), loaded.pop(_VARIABLES_ENTRY, {})
     if policy is None:
         raise UnusableFile(f"it is not a zip file of stable-baselines3: it has no {_POLICY_ENTRY}")
@@ -123,8 +124,9 @@ def _load(archive: zipfile.ZipFile, name: str, largest: int) -> Any:
     size = archive.getinfo(name).file_size
     if size > largest:
         raise UnusableFile(f"its {name} has {size:,} bytes, and the networks of this run have not nearly as many")
+    data = archive.read(name)
     try:
-        return torch.load(io.BytesIO(archive.read(name)), map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, from pickle's to torch's
         reason = str(error).strip().partition("\n")[0]
         raise UnusableFile(f"its {name} cannot be read as tensors alone ({reason})") from error

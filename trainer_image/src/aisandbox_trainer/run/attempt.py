@@ -218,11 +218,11 @@ class Attempt:
         """
         start, demonstrations = self._spec.start_from, self._spec.demonstrations
         if demonstrations is not None and checkpoint is None:
-            self._demonstrations = find_demonstrations(self._store, demonstrations, self._writer)
+            self._demonstrations = find_demonstrations(self._store, demonstrations, self._writer, self._stop.check)
         if start is None:
             return
         if checkpoint is None:
-            self._source = find_source(self._store, start, self._writer)
+            self._source = find_source(self._store, start, self._writer, self._stop.check)
         self._progress.started_from = recorded_source(self._writer.run)
 
     def _warn_if_unsigned(self, checkpoint: Published) -> None:
@@ -363,7 +363,7 @@ class Attempt:
         # An optimizer has two numbers for each weight, SB3's zip the target networks too, and both some text.
         own = weights_of(model)
         largest = 4 * own.size + _SPARE_BYTES
-        learned = read_source(self._source, start.take, largest, own.optimizers.keys())
+        learned = read_source(self._source, start.take, largest, own.optimizers.keys(), self._stop.check)
         take_over(model, learned, start.take)
         log.info("weights taken over", source=self._source.name, take=list(start.take))
 

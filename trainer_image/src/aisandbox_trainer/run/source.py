@@ -7,10 +7,10 @@ What was found first is recorded in the run's own folder, so that every attempt 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import structlog
 from aisandbox_crds import Artifact, Demonstrations, StartFrom, TakenPart
@@ -24,8 +24,6 @@ from aisandbox_model_store import (
     RunStore,
     StartingPoint,
     Writer,
-    file_digest,
-    find_file,
     find_published,
     open_file,
     read_regular,
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
 
 _LARGEST_RECORD = 64 * 1024
 _LARGEST_LEARNER = 16 * 1024 * 1024
+_STAYS = "it must stay until the run has saved its checkpoint of step 0"
 
 log = structlog.get_logger(__name__)
 
@@ -57,10 +56,12 @@ def recorded_source(run: RunFolder) -> Artifact | None:
     return _recorded(run.source_path)
 
 
-def find_demonstrations(store: RunStore, demonstrations: Demonstrations, writer: Writer) -> DemonstrationFile:
+def find_demonstrations(
+    store: RunStore, demonstrations: Demonstrations, writer: Writer, check: Callable[[], None]
+) -> DemonstrationFile:
     """Opens the file, held to its digest, and records it. Its rows are not read yet.
 
-    Raises InvalidDemonstrations, what the writer raises, OSError.
+    ``check`` as of :func:`find_source`. Raises InvalidDemonstrations, what the writer raises, OSError.
     """
     from aisandbox_environment import DemonstrationFile  # imports pyarrow, which other runs do not need
 
@@ -68,10 +69,10 @@ def find_demonstrations(store: RunStore, demonstrations: Demonstrations, writer:
     recorded = _recorded(writer.run.demonstrations_path)
     digest = demonstrations.digest or (recorded.digest if recorded is not None else "")
     try:
-        found, opened = open_file(store, demonstrations.file, digest)
+        found, opened = _open(store, demonstrations.file, digest, check)
         file = DemonstrationFile(opened)
     except FileNotFoundError as error:
-        raise InvalidDemonstrations(f"{name} is not in MODELS_DIR") from error
+        raise InvalidDemonstrations(f"{name} is not in MODELS_DIR: {_STAYS}") from error
     except (ModelStoreError, InvalidDemonstrationFile) as error:
         raise InvalidDemonstrations(f"{name} {error}") from error
     artifact = Artifact(found.relative, 0, found.digest)
@@ -79,6 +80,13 @@ def find_demonstrations(store: RunStore, demonstrations: Demonstrations, writer:
         writer.record_demonstrations(json.dumps(asdict(artifact)).encode())
     log.info("demonstrations found", path=found.relative, digest=found.digest, episodes=file.episodes, steps=file.steps)
     return file
+
+
+def _open(store: RunStore, path: str, digest: str, check: Callable[[], None]) -> tuple[StartingPoint, BinaryIO]:
+    """The file, held to its digest. Raises FileNotFoundError also for a folder, and as open_file."""
+    if (store.models_dir / path).is_dir():  # on Kubernetes an empty one is mounted where there is no file
+        raise FileNotFoundError(path)
+    return open_file(store, path, digest, check=check)
 
 
 def _recorded(path: Path) -> Artifact | None:
@@ -92,17 +100,24 @@ def _recorded(path: Path) -> Artifact | None:
         return None
 
 
-def find_source(store: RunStore, start: StartFrom, writer: Writer) -> StartingPoint:
-    """Finds the source and records it. Raises CannotStartFrom, what the writer raises, OSError."""
+def find_source(store: RunStore, start: StartFrom, writer: Writer, check: Callable[[], None]) -> StartingPoint:
+    """Finds the source and records it. ``check`` is called while a file is read, and may raise.
+
+    Raises CannotStartFrom, what the writer raises, OSError.
+    """
     recorded = recorded_source(writer.run)
     digest = start.digest or (recorded.digest if recorded is not None else "")
     try:
         if start.zip:
-            found = find_file(store, start.zip, digest)
+            found, file = _open(store, start.zip, digest, check)
+            file.close()
         else:
             found = find_published(store, start.run, start.model, start.checkpoint, digest)
     except FileNotFoundError as error:
-        raise CannotStartFrom(f"start_from: {start.zip or start.run!r} has no such file: {error}") from error
+        named = (
+            f"the file {start.zip!r} is not in MODELS_DIR" if start.zip else f"files of the run {start.run!r} are gone"
+        )
+        raise CannotStartFrom(f"start_from: {named}: {_STAYS}") from error
     except ModelStoreError as error:
         raise CannotStartFrom(f"start_from: {error}") from error
     artifact = Artifact(found.relative, found.timesteps, found.digest)
@@ -113,26 +128,31 @@ def find_source(store: RunStore, start: StartFrom, writer: Writer) -> StartingPo
 
 
 def read_source(
-    source: StartingPoint, take: Collection[TakenPart], largest: int, optimizers: Collection[str]
+    source: StartingPoint,
+    take: Collection[TakenPart],
+    largest: int,
+    optimizers: Collection[str],
+    check: Callable[[], None],
 ) -> Learned:
     """Reads what a new run takes over. ``largest``: bytes that a file of tensors may have.
 
-    ``optimizers``: the names of those that the run has.
+    ``optimizers``: the names of those that the run has. ``check`` as of :func:`find_source`.
 
-    Raises CannotStartFrom if it is damaged, was removed meanwhile or lacks a part, OSError.
+    Raises CannotStartFrom if it is damaged, was deleted meanwhile or lacks a part, OSError.
     """
     try:
         if source.published is None or source.run is None:
-            if file_digest(source.path) != source.digest:
-                raise UnusableFile("it has changed since the run was started")
-            return Learned(source.name, read_zip(source.path, largest))
+            with source.open(check) as file:
+                return Learned(source.name, read_zip(file, largest))
         source.run.verify(source.published)
         if source.published.manifest.kind == "checkpoint":
             return _checkpoint(source, take, largest, optimizers)
         weights = source.run.weights_of(source.published)
         source.run.verify(weights)
         return Learned(source.name, read_weights(weights.path / WEIGHTS), _learner(weights.path))
-    except (ModelStoreError, UnusableFile, FileNotFoundError) as error:
+    except FileNotFoundError as error:
+        raise CannotStartFrom(f"start_from: {source.name} was deleted: {_STAYS}") from error
+    except (ModelStoreError, UnusableFile) as error:
         raise CannotStartFrom(f"start_from: {source.name} cannot be used: {error}") from error
 
 

@@ -123,5 +123,8 @@ def _take_replay_buffer(model: BaseAlgorithm, path: Path | None) -> None:
     buffer = model.replay_buffer if isinstance(model, OffPolicyAlgorithm) else None
     if path is None or buffer is None:
         raise UnusableFile("it has no replay buffer")
-    replay_file.take(buffer, path)
+    try:
+        replay_file.take(buffer, path)
+    except FileNotFoundError as error:
+        raise UnusableFile("its replay buffer was deleted") from error
     truncate_stored_episodes(model)  # this run begins new episodes, in another world
