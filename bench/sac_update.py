@@ -3,7 +3,8 @@
     uv run --with sbx-rl python bench/sac_update.py
 
 One thread each, 256 transitions of Pendulum-v1, networks of 256 and 256 units; in turns, so that other work on the
-machine hits all, and the ratios are those of neighbouring turns. The time is the processor's, not the clock's.
+machine hits all, and the ratios are those of neighbouring turns. The time is the processor's, not the clock's. SBX has
+no gSDE.
 """
 
 from __future__ import annotations
@@ -27,11 +28,16 @@ MODULES = {
 }
 """Where a library has the class of an algorithm, and what its name has before the algorithm's."""
 ALGORITHMS = {"SAC": SB3, "TD3": SB3, "TQC": "sb3_contrib"}
+GSDE = " with gSDE"
+CASES = [*ALGORITHMS, "SAC" + GSDE, "TQC" + GSDE]
 
 
-def update_of(library: str, algorithm: str) -> Callable[[], None] | None:
-    """One update of a model of the library, after the first ones; None if the library or its class is not there."""
+def update_of(library: str, case: str) -> Callable[[], None] | None:
+    """One update of a model of the library, after the first ones; None if the library is not there or lacks it."""
+    algorithm, gsde = case.removesuffix(GSDE), case.endswith(GSDE)
     module, before = MODULES[library]
+    if gsde and library == SBX:
+        return None
     if library == SB3 and ALGORITHMS[algorithm] != SB3:
         module = ALGORITHMS[algorithm]
     try:
@@ -49,6 +55,7 @@ def update_of(library: str, algorithm: str) -> Callable[[], None] | None:
         learning_starts=WARM_UP - 10,
         seed=0,
         device="cpu",
+        **({"use_sde": True} if gsde else {}),
     )
     model.learn(WARM_UP)
     return lambda: model.train(1, model.batch_size)
@@ -62,24 +69,24 @@ def milliseconds(update: Callable[[], None]) -> float:
     return (time.process_time() - started) / UPDATES * 1e3
 
 
-def compare(algorithm: str, rounds: int) -> None:
+def compare(case: str, rounds: int) -> None:
     """Prints a row for each library."""
-    updates = {library: update for library in MODULES if (update := update_of(library, algorithm)) is not None}
+    updates = {library: update for library in MODULES if (update := update_of(library, case)) is not None}
     times = [{library: milliseconds(update) for library, update in updates.items()} for _ in range(rounds)]
     for library in updates:
         median = statistics.median(each[library] for each in times)
         ratio = statistics.median(each[library] / each[OURS] for each in times) if OURS in updates else float("nan")
-        line = f"{algorithm:4} {library:18} {median:6.2f} ms of the processor an update, {ratio:5.2f} of ours"
+        line = f"{case:13} {library:18} {median:6.2f} ms of the processor an update, {ratio:5.2f} of ours"
         print(line, flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS), choices=list(ALGORITHMS))
+    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
     arguments = parser.parse_args()
-    for algorithm in arguments.algorithms:
-        compare(algorithm, arguments.rounds)
+    for case in arguments.cases:
+        compare(case, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 Both runs of a line have the same seeds and hyperparameters, so they take the same steps. In one process:
 stable-baselines3's DummyVecEnv of Gymnasium environments. Over the bridge: ``aisandbox host-gymnasium`` in a process of
 its own and the trainer's GrpcVecEnv. Each is measured in turns after a warm-up, and the fastest turn counts: the rest
-is what else the machine was doing. The second table holds our updates to stable-baselines3's.
+is what else the machine was doing. The second table holds our updates to stable-baselines3's, by the processor's time;
+the ratio is the median of those of neighbouring turns. ``--environments`` without a number leaves the first table out.
 
 What the columns are: "environments" is the time the learner waits for them (in one process the simulator itself, over
 the bridge simulator and bridge), "policy" the choice of actions, "update" the learning, "rest" buffers and bookkeeping.
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from aisandbox_process.grpc_runtime import set_up_grpc
@@ -106,6 +108,8 @@ class Learner:
         self.model = algorithm("MlpPolicy", self._watch, seed=1, device="cpu", **terms)
         self._seconds = {"train": 0.0, "act": 0.0}
         self.updates = 0
+        self.processor_seconds = 0.0
+        """Of the processor, in updates."""
         model: Any = self.model
         model.train = self._timed("train", model.train)
         if isinstance(model, FastPPO):
@@ -117,10 +121,12 @@ class Learner:
 
     def _timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
-            began = time.perf_counter()
+            began, began_processor = time.perf_counter(), time.process_time()
             result = call(*args, **kwargs)
             self._seconds[name] += time.perf_counter() - began
-            self.updates += name == "train"
+            if name == "train":
+                self.updates += 1
+                self.processor_seconds += time.process_time() - began_processor
             return result
 
         return timed
@@ -128,7 +134,7 @@ class Learner:
     def turn(self, timesteps: int) -> Share:
         """Trains on."""
         self._watch.seconds = self._seconds["train"] = self._seconds["act"] = 0.0
-        self.updates = 0
+        self.updates, self.processor_seconds = 0, 0.0
         before, began = self.model.num_timesteps, time.perf_counter()
         self.model.learn(timesteps, reset_num_timesteps=False)
         total = time.perf_counter() - began
@@ -210,16 +216,17 @@ def bridge_table(shares: list[Share]) -> Table:
 
 @dataclass(frozen=True)
 class UpdateTime:
-    """Microseconds of one gradient step of SB3's algorithm and of ours."""
+    """Microseconds of the processor for one gradient step of SB3's algorithm and of ours; ``ratio``: of the two."""
 
     algorithm: str
     environment: str
     theirs: float
     ours: float
+    ratio: float
 
 
 def compare_updates(turns: int, timesteps: int) -> list[UpdateTime]:
-    """The fastest turn of SB3's ``train`` and of ours, on the same experience."""
+    """SB3's ``train`` and ours on the same experience: medians over the turns."""
     found = []
     gsde = {"use_sde": True, "sde_sample_freq": 4}
     for base, fast, environment, terms in (
@@ -233,32 +240,32 @@ def compare_updates(turns: int, timesteps: int) -> list[UpdateTime]:
     ):
         all_terms = {**FULL_TERMS[base], **terms}
         pair = [Learner("", kind, make_vec_env(environment), **all_terms) for kind in (base, fast)]
-        best = [float("inf"), float("inf")]
-        for turn in range(turns + 1):
-            for place, learner in enumerate(pair):
-                share = learner.turn(timesteps)
-                each = 1e6 * share.update / (learner.updates * (320 if base is sb3.PPO else 1))
-                if turn:
-                    best[place] = min(best[place], each)
+        measured: list[list[float]] = []
+        for _ in range(turns + 1):
+            measured.append([])
+            for learner in pair:
+                learner.turn(timesteps)
+                gradient_steps = learner.updates * (320 if base is sb3.PPO else 1)
+                measured[-1].append(1e6 * learner.processor_seconds / gradient_steps)
         name = f"{environment} with gSDE" if terms else environment
-        found.append(UpdateTime(base.__name__, name, *best))
+        theirs, ours, ratio = map(median, zip(*((a, b, a / b) for a, b in measured[1:]), strict=True))
+        found.append(UpdateTime(base.__name__, name, theirs, ours, ratio))
     return found
 
 
 def update_table(times: list[UpdateTime]) -> Table:
-    table = Table(title="A gradient step: stable-baselines3 and ours, microseconds")
+    table = Table(title="A gradient step: stable-baselines3 and ours, microseconds of the processor")
     for column in ("algorithm", "environment", "SB3", "ours", "times as fast"):
         table.add_column(column, justify="right" if column not in ("algorithm", "environment") else "left")
     for one in times:
-        faster = f"{one.theirs / one.ours:.1f}"
-        table.add_row(one.algorithm, one.environment, f"{one.theirs:.0f}", f"{one.ours:.0f}", faster)
+        table.add_row(one.algorithm, one.environment, f"{one.theirs:.0f}", f"{one.ours:.0f}", f"{one.ratio:.1f}")
     return table
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--environments", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--turns", type=int, default=3, help="of which the fastest counts")
+    parser.add_argument("--environments", type=int, nargs="*", default=[1, 8, 32])
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--timesteps", type=int, default=2 * ROLLOUT, help="of a turn")
     parser.add_argument(
         "--threads", type=int, default=1, help="PyTorch's; one is the trainer's setting for such networks"
@@ -270,7 +277,8 @@ def main() -> int:
     shares = []
     for environments in arguments.environments:
         shares += compare_bridge(environments, arguments.turns, arguments.timesteps)
-    console.print(bridge_table(shares))
+    if shares:
+        console.print(bridge_table(shares))
     updates = compare_updates(arguments.turns, ROLLOUT)
     console.print(update_table(updates))
     if arguments.json:

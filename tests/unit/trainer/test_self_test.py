@@ -18,9 +18,10 @@ from aisandbox_trainer import _torch_internals
 from aisandbox_trainer.algorithms.builder import FAST, class_of
 from aisandbox_trainer.environments.in_process import vectorized
 from aisandbox_trainer.fast_updates import self_test
-from aisandbox_trainer.fast_updates.continuous_nets import SampledActions
 from aisandbox_trainer.fast_updates.distributions import Categorical, EvaluatedCategorical
+from aisandbox_trainer.fast_updates.exploration_matrix import ExplorationMatrix
 from aisandbox_trainer.fast_updates.policy_nets import ActorCriticNets, QNets
+from aisandbox_trainer.fast_updates.squashed_actors import SampledActions
 from aisandbox_trainer.runtime.settings import Settings
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
@@ -166,6 +167,11 @@ def _wrong_entropy_gradient(self: Any, grad_actions: th.Tensor, grad_log_prob: f
     return RIGHT_SAMPLED_GRADIENT(self, grad_actions, 1.1 * grad_log_prob)
 
 
+def _wrong_noise_gradient(self: Any, grad_std: th.Tensor) -> Any:
+    return 1.1 * RIGHT_NOISE_GRADIENT(self, grad_std)
+
+
+RIGHT_NOISE_GRADIENT = ExplorationMatrix.gradient
 RIGHT_SAMPLED_GRADIENT = SampledActions.gradient
 RIGHT_GRADIENT, RIGHT_ACTIONS = EvaluatedCategorical.gradient, ActorCriticNets.act
 FAULTS: dict[str, tuple[Algorithm, Any, str, Callable[..., Any]]] = {
@@ -177,6 +183,7 @@ FAULTS: dict[str, tuple[Algorithm, Any, str, Callable[..., Any]]] = {
     "activation of DQN": (Algorithm.DQN, _torch_internals, "relu_backward", lambda gradient, output: gradient),
     "entropy of SAC": (Algorithm.SAC, SampledActions, "gradient", _wrong_entropy_gradient),
     "target networks of SAC": (Algorithm.SAC, _torch_internals, "move_towards", _no_step),
+    "gSDE of SAC": (Algorithm.SAC, ExplorationMatrix, "gradient", _wrong_noise_gradient),
 }
 
 
@@ -185,9 +192,10 @@ def test_wrong_fast_update_is_replaced_by_sb3s_own(
     fault: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     algorithm, owner, name, wrong = FAULTS[fault]
-    expected = learn(PLAIN[algorithm], algorithm)
+    terms = {"use_sde": True} if owner is ExplorationMatrix else {}
+    expected = learn(PLAIN[algorithm], algorithm, **terms)
     monkeypatch.setattr(owner, name, wrong)
-    found = learn(class_of(algorithm), algorithm)
+    found = learn(class_of(algorithm), algorithm, **terms)
     assert_same_numbers(expected, found)
     assert capsys.readouterr().out.count(WARNING) == 1
 

@@ -2,15 +2,15 @@
 
 For the small networks that policies usually have, SB3 spends its time in Python and autograd. Here gradients are
 formulas, a rollout is preprocessed once, and a minibatch is a slice. Covered are MlpPolicy and MultiInputPolicy without
-images, on the CPU, with Tanh or ReLU and any optimizer; all else (images, gSDE of SAC and TQC, custom classes, a GPU)
-runs SB3's own code. So does a model whose first update differs from SB3's (see ``self_test``), and every model with
-FAST_UPDATE=off. Random numbers, losses and logged values are SB3's, and a saved model is a plain SB3 model.
+images, on the CPU, with Tanh or ReLU and any optimizer; all else (images, custom classes, a GPU) runs SB3's own code.
+So does a model whose first update differs from SB3's (see ``self_test``), and every model with FAST_UPDATE=off. Random
+numbers, losses and logged values are SB3's, and a saved model is a plain SB3 model.
 
 Where this differs from SB3 2.9:
 
-1. Gradients are formulas instead of autograd's (``dense_net``, ``distributions``, ``continuous_nets``, and a
-   module for each algorithm). The kernels are those autograd calls, in its order, so that the results usually agree to
-   the last bit.
+1. Gradients are formulas instead of autograd's (``dense_net``, ``distributions``, ``squashed_actors``,
+   ``continuous_nets``, and a module for each algorithm). The kernels are those autograd calls, in its order, so that
+   the results usually agree to the last bit.
 2. The observations of a rollout are preprocessed once for all epochs instead of once for each minibatch (``rollout``).
 3. One permutation of the rows is applied to the whole rollout; minibatches are slices. The permutation is drawn as
    ``RolloutBuffer.get`` draws it.

@@ -21,11 +21,31 @@ Tape = list[th.Tensor]
 Forward = Callable[[th.Tensor], th.Tensor]
 Backward = Callable[[th.Tensor, th.Tensor], th.Tensor]
 
-_ACTIVATIONS: dict[type[nn.Module], tuple[Forward, Backward]] = {
-    nn.Tanh: (th.tanh_, lambda gradient, output: _torch_internals.tanh_backward(gradient, output)),
-    nn.ReLU: (th.relu_, lambda gradient, output: _torch_internals.relu_backward(gradient, output)),
+Activation = tuple[Forward, Backward]
+"""In place, and the gradient of its input from that of its output and the output itself."""
+
+
+def _tanh(module: nn.Module) -> Activation:
+    return th.tanh_, lambda gradient, output: _torch_internals.tanh_backward(gradient, output)
+
+
+def _relu(module: nn.Module) -> Activation:
+    return th.relu_, lambda gradient, output: _torch_internals.relu_backward(gradient, output)
+
+
+def _hardtanh(module: nn.Module) -> Activation:
+    low, high = cast(nn.Hardtanh, module).min_val, cast(nn.Hardtanh, module).max_val
+    return (
+        lambda value: value.clamp_(low, high),
+        lambda gradient, output: gradient * ((output > low) & (output < high)),
+    )
+
+
+_ACTIVATIONS: dict[type[nn.Module], Callable[[nn.Module], Activation]] = {
+    nn.Tanh: _tanh,
+    nn.ReLU: _relu,
+    nn.Hardtanh: _hardtanh,
 }
-"""An activation, in place, and the gradient of its input from that of its output and the output itself."""
 
 _NARROW = 16
 _LARGE = 2**14
@@ -36,7 +56,7 @@ _LARGE = 2**14
 class _Layer:
     weight: nn.Parameter
     bias: nn.Parameter
-    activation: tuple[Forward, Backward] | None
+    activation: Activation | None
 
 
 class DenseNet:
@@ -54,7 +74,7 @@ class DenseNet:
                 layers.append(_Layer(cast(nn.Parameter, module.weight), module.bias, None))
             elif type(module) in _ACTIVATIONS and layers and layers[-1].activation is None:
                 last = layers.pop()
-                layers.append(_Layer(last.weight, last.bias, _ACTIVATIONS[type(module)]))
+                layers.append(_Layer(last.weight, last.bias, _ACTIVATIONS[type(module)](module)))
             else:
                 return None
         return cls(layers) if layers else None

@@ -32,6 +32,8 @@ from stable_baselines3.common.distributions import (
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softmax
 
+from aisandbox_trainer.fast_updates.exploration_matrix import ExplorationMatrix
+
 _HALF_LOG_TWO_PI = math.log(math.sqrt(2 * math.pi))
 _FORBIDDEN = -1e8
 """The logit of a choice that a mask forbids."""
@@ -93,7 +95,7 @@ def distribution_of(distribution: Distribution, log_std: nn.Parameter | None) ->
         return DiagGaussian(log_std)
     if type(distribution) is StateDependentNoiseDistribution and log_std is not None:
         covered = distribution.bijector is None and not distribution.learn_features
-        return StateDependentGaussian(distribution, log_std) if covered else None
+        return StateDependentGaussian(ExplorationMatrix(distribution, log_std)) if covered else None
     return None
 
 
@@ -272,67 +274,53 @@ class EvaluatedGaussian:
 
 
 class StateDependentGaussian:
-    """gSDE (Raffin et al. 2021, "Smooth Exploration for Robotic Reinforcement Learning"), as of PPO and A2C.
+    """gSDE as of PPO and A2C: the latent has no gradient by way of the noise."""
 
-    The noise of an action is ``latent @ matrix``, where the matrix is drawn by SB3 from the standard deviations of its
-    elements every few steps; over all matrices the actions are normal, with a variance that depends on the latent.
-    """
-
-    def __init__(self, distribution: StateDependentNoiseDistribution, log_std: nn.Parameter) -> None:
-        self.parameters = [log_std]
-        self._theirs = distribution
+    def __init__(self, matrix: ExplorationMatrix) -> None:
+        self.parameters = [matrix.log_std]
+        self._matrix = matrix
 
     def sample(
         self, scores: th.Tensor, latent: th.Tensor, masks: th.Tensor | None = None
     ) -> tuple[th.Tensor, th.Tensor]:
         """Actions float32 [N, size], and their log-probabilities [N]."""
-        actions = scores + self._theirs.get_noise(latent)
+        actions = scores + self._matrix.noise(latent)
         return actions, self.evaluate(scores, latent, actions).log_prob
 
     def evaluate(
         self, scores: th.Tensor, latent: th.Tensor, actions: th.Tensor, masks: th.Tensor | None = None
     ) -> EvaluatedStateDependent:
         """``actions``: [N, size]."""
-        log_std = self.parameters[0]
-        squares, std = latent**2, self._theirs.get_std(log_std)
-        scale = th.sqrt(th.mm(squares, std**2) + self._theirs.epsilon)
-        return EvaluatedStateDependent(scores, actions, scale, squares, std, self._slope(log_std))
-
-    def _slope(self, log_std: th.Tensor) -> th.Tensor:
-        """The derivative of SB3's standard deviations: exponentials, or with ``use_expln`` logarithms above 0."""
-        slope = log_std.exp()
-        return (
-            th.where(log_std <= 0, slope, 1 / (1 + log_std + self._theirs.epsilon)) if self._theirs.use_expln else slope
-        )
+        squares, matrix_std = latent**2, self._matrix.std()
+        std = th.sqrt(self._matrix.variance(squares, matrix_std))
+        return EvaluatedStateDependent(scores, actions, std, self._matrix, squares, matrix_std)
 
 
 class EvaluatedStateDependent(EvaluatedGaussian):
-    """See EvaluatedActions; ``squares`` of the latent [N, L], ``matrix_std`` [L, size], ``slope`` [L, size or 1]."""
+    """See EvaluatedActions; ``squares`` of the latent [N, L], ``matrix_std`` [L, size]."""
 
     def __init__(
         self,
         mean: th.Tensor,
         actions: th.Tensor,
         std: th.Tensor,
+        matrix: ExplorationMatrix,
         squares: th.Tensor,
         matrix_std: th.Tensor,
-        slope: th.Tensor,
     ) -> None:
         super().__init__(mean, actions, std)
+        self._matrix = matrix
         self._squares = squares
         self._matrix_std = matrix_std
-        self._slope = slope
 
     def gradient(self, grad_log_prob: th.Tensor, grad_entropy: float) -> tuple[th.Tensor, list[th.Tensor]]:
         """Of the mean as of any normal, and of ``log_std``, by way of the variance of the actions.
 
         For the variance log p has ((a - mean)^2 / std^2 - 1) / (2 std^2), and H has 1 / (2 std^2). The variance is the
-        sum of squares * matrix_std^2. The latent gets no gradient, as in SB3.
+        sum of squares * matrix_std^2.
         """
         column = grad_log_prob.unsqueeze(-1)
         grad_mean = column / self._variance * self._distance
         grad_variance = (grad_mean * self._distance - column + grad_entropy) / (2 * self._variance)
         grad_matrix_std = th.mm(self._squares.t(), grad_variance) * (2 * self._matrix_std)
-        if self._slope.shape != grad_matrix_std.shape:
-            grad_matrix_std = grad_matrix_std.sum(1, keepdim=True)
-        return grad_mean, [grad_matrix_std * self._slope]
+        return grad_mean, [self._matrix.gradient(grad_matrix_std)]

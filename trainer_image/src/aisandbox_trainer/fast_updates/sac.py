@@ -45,7 +45,7 @@ class EntropyRegularized(FastOffPolicy):
         raise NotImplementedError
 
     def _find_nets(self) -> EntropyNets | None:
-        return None if self.use_sde else EntropyNets.of(self.policy)
+        return EntropyNets.of(self.policy)
 
     def _optimizers(self) -> Sequence[th.optim.Optimizer]:
         entropy = self.ent_coef_optimizer
@@ -61,6 +61,8 @@ class EntropyRegularized(FastOffPolicy):
                 replay_data, discounts = self._sampled(batch_size)
                 features = nets.features(replay_data.observations)
                 next_features = nets.features(replay_data.next_observations)
+                if self.use_sde:
+                    self.actor.reset_noise()
                 pi, next_pi = nets.actor.sample(features, next_features)
                 ent_coef = entropy.step(pi.log_prob)
 
