@@ -21,11 +21,11 @@ from aisandbox.v1.policy_trainer_pb2_grpc import (
 from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
 from aisandbox_access import AccessSettings
 from aisandbox_api import Server, Settings, create_server
+from aisandbox_api.client_port import POLICY_TRAINER
 from aisandbox_api.errors import AddressInUse, StartupError
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.local.launcher import ProcessLauncher
 from aisandbox_api.method_handlers import handlers
-from aisandbox_api.server import POLICY_TRAINER
 from aisandbox_crds.spec import GrpcEnvironment
 from aisandbox_crds.trainer_exit import ExitCode
 from aisandbox_environment import POOL_METADATA

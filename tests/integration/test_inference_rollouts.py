@@ -16,11 +16,11 @@ import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
 from aisandbox_api import Settings, create_server
+from aisandbox_api.client_port import POLICY_TRAINER
 from aisandbox_api.errors import StartupError
 from aisandbox_api.kubernetes import KubernetesBackend
 from aisandbox_api.method_handlers import handlers
 from aisandbox_api.metrics import Metrics
-from aisandbox_api.server import POLICY_TRAINER
 from fake_kubernetes import NAMESPACE, FakeKubernetes
 from kubernetes.aio.client import Configuration
 

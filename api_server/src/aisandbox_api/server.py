@@ -1,6 +1,6 @@
-"""The service as a whole: what listens, the order in which it starts, and how it stops.
+"""The service as a whole: the wiring of its parts, and the order in which they start and stop.
 
-Owns the gRPC server, health, reflection and metrics, and the wiring of the parts. Must not know what the calls mean.
+Must not know where it listens (.ports), nor what the calls mean.
 """
 
 from __future__ import annotations
@@ -12,83 +12,39 @@ import time
 from functools import partial
 from typing import Any
 
-import grpc
 import structlog
-from aisandbox.v1 import policy_trainer_pb2, simulator_pool_pb2
-from aisandbox_access import AioAdmission
 from aisandbox_environment import DIAGNOSTICS, AdapterFactory, Admit, SimulatorRelay
 from aisandbox_model_store import RunStore
-from aisandbox_process import join_host_port, split_host_port
-from aisandbox_process.connection_watch import ConnectionWatch
-from aisandbox_process.grpc_direct import AsyncStreams, async_streams
-from aisandbox_process.grpc_options import connection_age, connection_limit, server_options, unanswered_pings
-from aisandbox_process.grpc_probe import health_probe
-from aisandbox_process.grpc_reflection import REFLECTION_V1, reflected_names
-from aisandbox_process.metrics_server import MetricsServer
+from aisandbox_process import split_host_port
 from aisandbox_process.stop_signals import stop_signals
-from aisandbox_process.tls import ServerCertificate
-from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 from prometheus_client import CollectorRegistry
 
 from aisandbox_api.admission_checks import check_environment
 from aisandbox_api.backend import Backend
 from aisandbox_api.callers import Callers, check_exposures
+from aisandbox_api.client_port import POLICY_TRAINER
 from aisandbox_api.default_environment import HostedAdapter
-from aisandbox_api.errors import AddressInUse, StartupError
-from aisandbox_api.health import LIVENESS, HealthMonitor, RunHealth
-from aisandbox_api.http_api import HttpApi
-from aisandbox_api.listening import listen
+from aisandbox_api.errors import StartupError
+from aisandbox_api.health import HealthMonitor, RunHealth
 from aisandbox_api.local import LocalBackend
-from aisandbox_api.method_handlers import add_relay, add_service, handlers
+from aisandbox_api.method_handlers import handlers
 from aisandbox_api.metrics import Metrics
 from aisandbox_api.output_files import OutputFiles
 from aisandbox_api.owner_quotas import OwnerLimits
 from aisandbox_api.peers import Peers
 from aisandbox_api.policy_forwarding import PolicyForwarder, PolicyRefuser
 from aisandbox_api.policy_rights import PolicyRights
+from aisandbox_api.ports import Ports, ServedCalls
 from aisandbox_api.progress_service import ProgressServicer
-from aisandbox_api.settings import LOOPBACK_HOSTS, Settings
-from aisandbox_api.trainer_admission import TrainerAdmission
-from aisandbox_api.trainer_port import ENVIRONMENT, PROGRESS, TrainerPort
-from aisandbox_api.trainer_socket import TrainerSocket
+from aisandbox_api.settings import Settings
 from aisandbox_api.training_servicer import TrainingServicer
 from aisandbox_api.visible_simulators import VisibleSimulators
 from aisandbox_api.who_am_i import WhoAmI
 
 log = structlog.get_logger()
 
-POLICY_TRAINER = policy_trainer_pb2.DESCRIPTOR.services_by_name["PolicyTrainerService"]
-SIMULATOR_POOLS = simulator_pool_pb2.DESCRIPTOR.services_by_name["SimulatorPoolService"]
-SERVICES = (POLICY_TRAINER, SIMULATOR_POOLS, ENVIRONMENT)
-HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
-REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
-
-LARGEST_MESSAGE = 64 * 1024 * 1024
-"""Bytes: a batch of 64 images of 512 x 512 x 3 fits."""
-
-SERVER_OPTIONS = server_options(ping_seconds=30, largest_message=LARGEST_MESSAGE)
-
-HALTED_SECONDS = 3600.0
-LOOPBACK_SERVER_OPTIONS = [
-    # The kernel tells when a process of the same machine is gone. One that answers no pings there is halted, as an
-    # attached simulator is at a breakpoint, and keeps its place.
-    *server_options(ping_seconds=30, ping_timeout_seconds=HALTED_SECONDS, largest_message=LARGEST_MESSAGE),
-    *unanswered_pings(HALTED_SECONDS),
-]
-
-LOCAL_TRAINER_ADDRESS = "127.0.0.1:0"
-"""Where trainers of the local backend, which run on this machine, reach the service without another setting."""
-
-SHARE_OF_CLIENTS, SHARE_OF_TRAINERS, SHARE_OF_HTTP = 0.5, 0.25, 0.125
-"""Of the files that this process may have open, for connections; the rest is for files and its own calls. Of trainers
-on this machine half are at the Unix socket."""
-
 LINGER_SECONDS = 1.0
 """How long connections stay open after the service has ended its streams, so that the clients read the status."""
-
-LONGEST_CALL_GRACE_SECONDS = 10.0
-"""A stream that no client ends (a watch of health) must not delay the stop as long as a checkpoint may take."""
 
 
 def create_server(
@@ -157,51 +113,39 @@ class Server:
         self._adapter = HostedAdapter(adapter_factory) if adapter_factory is not None else None
         self._policy_calls = policy_calls
         self._relay: SimulatorRelay | None = None
-        self._streams: AsyncStreams | None = None
         self._forwarder: PolicyForwarder | None = None
-        self._peers = Peers(settings, backend)
-        self._certificate = None if settings.tls is None else ServerCertificate(settings.tls)
-        self._http: HttpApi | None = None
         self._training: TrainingServicer | None = None
-        default = LOCAL_TRAINER_ADDRESS if settings.backend == "local" else None
-        self._trainers_listen_at = settings.trainer_address or default
-        self._trainers_at = ""
-        self._services = SERVICES if self._trainers_listen_at is not None else (*SERVICES, PROGRESS)
+        self._peers = Peers(settings, backend)
         self._callers = Callers(settings, backend, admit_simulator)
+        self._ports = Ports(settings, self._callers, backend)
         self._health = RunHealth()
-        self._monitor = HealthMonitor(self._health, ("", *(each.full_name for each in self._services)), backend)
-        self._grpc: grpc.aio.Server | None = None
-        self._trainer_port: TrainerPort | None = None
-        self._trainer_socket: TrainerSocket | None = None
-        self._metrics_server: MetricsServer | None = None
-        self._watch: ConnectionWatch | None = None
-        self._address = ""
+        self._monitor = HealthMonitor(self._health, ("", *self._ports.services), backend)
         self._started = False
 
     @property
     def port(self) -> int:
         """The port it listens on, once it is started."""
-        return split_host_port(self._address)[1] if self._address else 0
+        return split_host_port(self.address)[1] if self.address else 0
 
     @property
     def address(self) -> str:
         """host:port for clients on this machine, once it is started."""
-        return self._address
+        return self._ports.address
 
     @property
     def trainer_address(self) -> str:
         """host:port for trainers on this machine; that of clients if they have no port of their own."""
-        return self._trainers_at or self._address
+        return self._ports.trainer_address
 
     @property
     def metrics_port(self) -> int | None:
         """The port of /metrics; None if it is not served."""
-        return self._metrics_server.port if self._metrics_server is not None else None
+        return self._ports.metrics_port
 
     @property
     def http_port(self) -> int | None:
         """The port of HTTP and WebSockets; None if it is not served."""
-        return self._http.port if self._http is not None else None
+        return self._ports.http_port
 
     async def start(self) -> None:
         """Opens the backend, listens, continues unfinished runs. Raises StartupError, with everything closed again."""
@@ -229,34 +173,23 @@ class Server:
         """
         grace = self._settings.stop_grace_seconds if grace is None else grace
         await self._monitor.stop()
-        if self._grpc is not None and self._stop_streams():
+        if self.address and self._stop_streams():
             # Closing a connection with unread messages would reset it, and a client that is writing to a stream would
             # get a broken transport and no status.
             await asyncio.sleep(min(grace, LINGER_SECONDS))
         async with asyncio.TaskGroup() as group:
-            for server in (self._grpc, self._trainer_port):
-                if server is not None:
-                    group.create_task(server.stop(min(grace, LONGEST_CALL_GRACE_SECONDS)))
+            group.create_task(self._ports.stop(grace))
             group.create_task(self._backend.close())
-        if self._trainer_socket is not None:
-            await self._trainer_socket.close()
-        if self._streams is not None:
-            await self._streams.close()
+        await self._ports.close()
         if self._training is not None:
             await self._training.close()
         await self._peers.close()
-        if self._http is not None:
-            await self._http.close()
         if self._relay is not None:
             await self._relay.replicas.close()
         if self._forwarder is not None:
             await self._forwarder.close()
         if self._adapter is not None:
             await self._adapter.close()
-        if self._metrics_server is not None:
-            self._metrics_server.close()
-        if self._watch is not None:
-            self._watch.close()
         await self._callers.close()
         if self._started:
             log.info("service stopped", address=self.address)
@@ -276,33 +209,26 @@ class Server:
             await self.stop()
 
     async def _start(self) -> None:
-        settings = self._settings
         adapter_address = None if self._adapter is None else await self._adapter.start()
-        limits = settings.access.connection_limits(SHARE_OF_CLIENTS)
-        if settings.access.max_connections > limits.number:
-            log.warning("MAX_CONNECTIONS is more than the open files allow", most=limits.number)
-        trainer_limits = settings.access.connection_limits(
-            SHARE_OF_TRAINERS / 2 if settings.backend == "local" else SHARE_OF_TRAINERS
-        )
-        age = connection_age(settings.max_connection_age_seconds)
-        options = LOOPBACK_SERVER_OPTIONS if settings.grpc_host in LOOPBACK_HOSTS else SERVER_OPTIONS
-        gate = self._callers.gate
-        interceptors: list[grpc.aio.ServerInterceptor] = [AioAdmission(gate)] if gate.asks else []
-        if interceptors and self._trainers_listen_at is None:
-            interceptors = [TrainerAdmission(self._backend, gate.audit, interceptors[0])]
-        self._grpc = grpc.aio.server(
-            options=[*options, *age, *connection_limit(limits.number)], interceptors=interceptors
-        )
+        self._relay = self._peers.relay(self._callers.admit_to_pool)
+        await self._ports.open(self._calls(self._relay, adapter_address), self._metrics.registry)
+        await self._peers.start()
+        # Runs first, so that an early call finds them; reports that come now wait in the listening socket.
+        await self._backend.start(self.trainer_address, adapter_address, self._ports.socket)
+        await self._ports.start()
+        await self._monitor.start()
+
+    def _calls(self, relay: SimulatorRelay, adapter_address: str | None) -> ServedCalls:
+        settings, gate, rights = self._settings, self._callers.gate, self._callers.rights
         store = RunStore(settings.models_dir, settings.checkpoint_dir)
         outputs = OutputFiles(store, settings.overwrite_outputs, asks=gate.asks)
-        self._relay = self._peers.relay(self._callers.admit_to_pool)
         self._training = TrainingServicer(
             self._backend,
             store,
             secrets.SystemRandom(),
             adapter_address,
-            check=partial(check_environment, pool_spec=self._relay.spec_of),
-            rights=self._callers.rights,
+            check=partial(check_environment, pool_spec=relay.spec_of),
+            rights=rights,
             limits=OwnerLimits(settings.quotas),
             default_deadline_seconds=settings.default_deadline_seconds,
             modules=settings.allowed_modules,
@@ -310,87 +236,14 @@ class Server:
         )
         training = handlers(POLICY_TRAINER, self._training, gate)
         who = handlers(POLICY_TRAINER, WhoAmI(gate), gate)
-        add_service(self._grpc, POLICY_TRAINER, {**training, **who, **self._policy_handlers()})
-        self._metrics.follow_simulators(self._relay)
-        pools = VisibleSimulators(self._relay, self._callers.rights)
-        progress = ProgressServicer(self._backend, self._metrics, gate.audit, outputs)
-        self._streams = await async_streams()
-        session_socket = None
-        if self._trainers_listen_at is None:
-            add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))
-        else:
-            admission = TrainerAdmission(self._backend, gate.audit)
-            self._trainer_port = TrainerPort(
-                progress,
-                self._relay,
-                pools,
-                self._streams,
-                [*SERVER_OPTIONS, *age, *connection_limit(trainer_limits.number)],
-                gate,
-                admission,
-                settings.tls,
-            )
-            self._trainers_at = self._trainer_port.bind(self._trainers_listen_at)
-            if settings.backend == "local":
-                self._trainer_socket = TrainerSocket(self._relay, admission, trainer_limits.number, LARGEST_MESSAGE)
-                session_socket = self._trainer_socket.open()
-        for service, calls in ((SIMULATOR_POOLS, pools), (ENVIRONMENT, self._relay)):
-            add_relay(self._grpc, service, calls, gate, self._streams, interceptors)
-        add_service(self._grpc, HEALTH, handlers(HEALTH, self._health, gate))
-        names = reflected_names((*(service.full_name for service in self._services), HEALTH.full_name))
-        reflecting = handlers(REFLECTION, reflection.aio.ReflectionServicer(names), gate)
-        for name in (REFLECTION.full_name, REFLECTION_V1):
-            self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, reflecting),))
-        address = join_host_port(settings.grpc_host, settings.grpc_port)
-        self._address = own_address = listen(self._grpc, address, "GRPC_PORT", self._certificate)
-        if self._certificate is not None:  # for this process itself, which has no name that a certificate is for
-            own_address = listen(self._grpc, "127.0.0.1:0", "GRPC_PORT")
-        ports = {self.port: limits}
-        if self._trainer_port is not None:
-            ports[split_host_port(self._trainers_at)[1]] = trainer_limits
-        self._watch = ConnectionWatch(ports)
-        self._watch.start()
-        self._serve_metrics(own_address)
-        await self._peers.start()
-        await self._serve_http(self._relay, own_address)
-        # Runs first, so that an early call finds them; reports that come now wait in the listening socket.
-        await self._backend.start(self.trainer_address, adapter_address, session_socket)
-        await self._grpc.start()
-        if self._trainer_port is not None:
-            await self._trainer_port.start()
-        self._streams.start()
-        await self._monitor.start()
-
-    async def _serve_http(self, relay: SimulatorRelay, own_address: str) -> None:
-        settings = self._settings
-        if settings.http_port is None:
-            return
-        self._http = HttpApi(
-            relay,
-            self._callers.gate,
-            self._callers.rights,
-            own_address,
-            settings.http_origins,
-            LARGEST_MESSAGE,
-            settings.access.connection_limits(SHARE_OF_HTTP),
-            self._certificate,
+        self._metrics.follow_simulators(relay)
+        return ServedCalls(
+            policy_trainer={**training, **who, **self._policy_handlers()},
+            progress=ProgressServicer(self._backend, self._metrics, gate.audit, outputs),
+            relay=relay,
+            pools=VisibleSimulators(relay, rights),
+            health=self._health,
         )
-        try:
-            await self._http.start(settings.grpc_host, settings.http_port)
-        except OSError as error:
-            raise AddressInUse(join_host_port(settings.grpc_host, settings.http_port), "HTTP_PORT") from error
-
-    def _serve_metrics(self, own_address: str) -> None:
-        settings = self._settings
-        if settings.metrics_port is None:
-            return
-        probes = {"/livez": health_probe(own_address, LIVENESS), "/readyz": health_probe(own_address)}
-        try:
-            self._metrics_server = MetricsServer(
-                self._metrics.registry, settings.grpc_host, settings.metrics_port, probes
-            )
-        except OSError as error:
-            raise AddressInUse(join_host_port(settings.grpc_host, settings.metrics_port), "METRICS_PORT") from error
 
     def _policy_handlers(self) -> dict[str, Any]:
         calls = self._policy_calls

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from aisandbox_api import http_api, requests, server, status_size, training_servicer
+from aisandbox_api import http_api, port_options, requests, status_size, training_servicer
 from aisandbox_api.settings import Settings as ApiSettings
 from aisandbox_crds import (
     MAX_NAME_LENGTH,
@@ -44,7 +44,7 @@ def binary(size: int) -> str:
 @pytest.mark.parametrize(
     ("row", "value"),
     [
-        ("one request to the service", binary(server.LARGEST_MESSAGE)),
+        ("one request to the service", binary(port_options.LARGEST_MESSAGE)),
         ("one request to the inference-server", f"{binary(INFERENCE.max_message_bytes)} (`MAX_MESSAGE_BYTES`)"),
         ("a `TrainingRequest` as a message", binary(requests.LARGEST_START)),
         ("a run's spec as JSON, `options` and `kwargs` included", binary(validation.MAX_SPEC_BYTES)),
