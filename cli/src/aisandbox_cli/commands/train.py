@@ -5,44 +5,27 @@ Owns how options become a TrainingRequest. Must not know how a status is shown.
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_wire import ALGORITHM_NAMES
-from google.protobuf.message import Message
 
 from aisandbox_cli import options
 from aisandbox_cli import placement as place
+from aisandbox_cli import request_parts as parts
+from aisandbox_cli import trained_environment as env
 from aisandbox_cli.connection import CALL_TIMEOUT, connect
 from aisandbox_cli.errors import UsageError
 from aisandbox_cli.lessons_file import read_lessons
 from aisandbox_cli.progress import show_until_done
 from aisandbox_cli.rendering import message_json
 
-M = TypeVar("M", bound=Message)
-
 NUMBERS: Mapping[str, int] = {name.lower(): number for number, name in ALGORITHM_NAMES.items()}
 """The algorithms by the lower-case values of ALGORITHM."""
-
-STOP_RULES = pb.StopWhen.DESCRIPTOR.fields_by_name
-"""The names of --stop-when and their fields."""
-
-CLONING = {
-    name: pb.Demonstrations.DESCRIPTOR.fields_by_name[name] for name in ("epochs", "batch_size", "learning_rate")
-}
-"""The names of --cloning and their fields."""
-
-PARTS: Mapping[str, int] = {
-    name.removeprefix("TAKEN_PART_").lower().replace("_", "-"): number
-    for name, number in pb.TakenPart.items()
-    if number
-}
-"""The values of --take."""
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["PolicyTrainerService"]
 
@@ -81,37 +64,11 @@ def train(
             help="Number of environment steps, for example 100000 or 1e5.",
         ),
     ] = 100_000,
-    simulator: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS", help="Train against simulators at host:port (several: a:1,b:2) or dns:///name:port."
-        ),
-    ] = None,
-    pool: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Train against the simulators of this pool, which attach to the service."),
-    ] = None,
-    gymnasium: Annotated[
-        str | None, typer.Option(metavar="ID", help="Train against the Gymnasium environment with this id.")
-    ] = None,
-    environments: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Number of parallel environments over all addresses of --simulator; the most of --pool.",
-            show_default="auto",
-        ),
-    ] = 0,
-    minimum: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Start with this many environments of --pool, and take more when they attach.",
-            show_default="as --environments",
-        ),
-    ] = 0,
+    simulator: env.Simulator = None,
+    pool: env.Pool = None,
+    gymnasium: env.Gymnasium = None,
+    environments: env.Environments = 0,
+    minimum: env.Minimum = 0,
     environment_option: options.EnvironmentOption = None,
     hyperparameter: Annotated[
         list[str] | None,
@@ -156,40 +113,11 @@ def train(
     evaluate_stochastic: Annotated[
         bool, typer.Option("--evaluate-stochastic", help="Sample actions in evaluations.")
     ] = False,
-    start_from: Annotated[
-        str,
-        typer.Option(
-            metavar="SOURCE",
-            help="Start from the weights of RUN, RUN:best (or latest, final, step:N), RUN:checkpoint, "
-            "RUN:checkpoint:N, or of an SB3 zip file, relative to MODELS_DIR.",
-        ),
-    ] = "",
-    take: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PART", help=f"What else to take over from --start-from: {', '.join(PARTS)}; repeatable."),
-    ] = None,
-    demonstrations: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="Learn from the episodes of this file of `aisandbox record` first; relative to MODELS_DIR.",
-        ),
-    ] = "",
-    cloning: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=NUMBER",
-            help=f"How to learn from --demonstrations: {', '.join(CLONING)}; repeatable.",
-        ),
-    ] = None,
-    stop_when: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RULE=NUMBER",
-            help="End the run early, with its best model, when this is reached; repeatable. "
-            f"Rules: {', '.join(STOP_RULES)}.",
-        ),
-    ] = None,
+    start_from: parts.StartFrom = "",
+    take: parts.Take = None,
+    demonstrations: parts.Demonstrations = "",
+    cloning: parts.Cloning = None,
+    stop_when: parts.StopWhen = None,
     lessons: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Lessons: parameters of the environment by progress, as YAML or JSON."),
@@ -234,9 +162,9 @@ def train(
       aisandbox train ppo --requests cpu=2,memory=4Gi --queue gpus
       run=$(aisandbox train a2c --detach); aisandbox watch $run
     """  # noqa: D301 - \b keeps the lines apart
-    environment = _environment(simulator, pool, gymnasium, environments, minimum, environment_option or [])
+    environment = env.environment(simulator, pool, gymnasium, environments, minimum, environment_option or [])
     request = pb.TrainingRequest(
-        experiment_id=experiment or _experiment(algorithm, environment),
+        experiment_id=experiment or env.experiment(algorithm, environment),
         total_timesteps=_within_int64(timesteps, "--timesteps"),
         hyperparameters=options.pairs(hyperparameter or [], "-p"),
         model_output_path=output,
@@ -260,11 +188,11 @@ def train(
             )
         )
     if start_from or take:
-        request.start_from.CopyFrom(_start_from(start_from, take or []))
+        request.start_from.CopyFrom(parts.start_from(start_from, take or []))
     if demonstrations or cloning:
-        request.demonstrations.CopyFrom(_demonstrations(demonstrations, cloning or []))
+        request.demonstrations.CopyFrom(parts.demonstrations(demonstrations, cloning or []))
     if stop_when:
-        request.stop_when.CopyFrom(_stop_when(stop_when))
+        request.stop_when.CopyFrom(parts.stop_when(stop_when))
     with connect(address) as service:
         response = getattr(service.stub, _call(algorithm))(request, timeout=CALL_TIMEOUT)
         if detach or as_json:
@@ -273,102 +201,6 @@ def train(
             print(f"Started {response.run_id}.", flush=True)
         if not detach:
             raise typer.Exit(show_until_done(service, response.run_id, as_json=as_json))
-
-
-def _start_from(source: str, take: list[str]) -> pb.StartFrom:
-    """The message of ``--start-from SOURCE --take PART``; the service checks the names."""
-    if not source:
-        raise UsageError("--take: only with --start-from")
-    parts = [part.lower().replace("_", "-") for part in take]
-    if unknown := [part for part in parts if part not in PARTS]:
-        raise UsageError(f"--take {unknown[0]}: must be one of {', '.join(PARTS)}")
-    start = pb.StartFrom(take=[PARTS[part] for part in parts])  # type: ignore[misc]
-    run, _, selector = source.partition(":")
-    kind, _, step = selector.partition(":")
-    if source.lower().endswith(".zip") or "/" in source:
-        start.zip = source
-    elif kind == "checkpoint":
-        start.run, start.checkpoint = run, f"step:{step}" if step.isdecimal() else step or "latest"
-    else:
-        start.run, start.model = run, selector
-    return start
-
-
-def _demonstrations(file: str, numbers: list[str]) -> pb.Demonstrations:
-    """The message of ``--demonstrations FILE --cloning KEY=NUMBER``."""
-    if not file:
-        raise UsageError("--cloning: only with --demonstrations")
-    return _with_numbers(pb.Demonstrations(file=file), numbers, "--cloning", CLONING)
-
-
-def _stop_when(rules: list[str]) -> pb.StopWhen:
-    """The message of ``--stop-when RULE=NUMBER``."""
-    return _with_numbers(pb.StopWhen(), rules, "--stop-when", STOP_RULES)
-
-
-def _with_numbers(message: M, given: list[str], option: str, known: Mapping[str, Any]) -> M:
-    """``message`` with the fields that ``option`` gives, as KEY=NUMBER; the service checks the numbers' ranges.
-
-    ``known``: the fields that it may give, by their names.
-    """
-    for name, text in options.pairs(given, option).items():
-        field = known.get(name.replace("-", "_"))
-        if field is None:
-            raise UsageError(f"{option} {name}: must be one of {', '.join(known)}")
-        try:
-            number = float(text) if field.cpp_type == field.CPPTYPE_DOUBLE else options.steps(text)
-            setattr(message, field.name, number)
-        except (ValueError, typer.BadParameter) as error:
-            raise UsageError(f"{option} {name}={text}: must be a number; {error}") from error
-        if not number and not field.has_presence:  # which says to the service that it was not given
-            raise UsageError(f"{option} {name}={text}: must be more than 0")
-    return message
-
-
-def _environment(
-    simulator: str | None,
-    pool: str | None,
-    gymnasium: str | None,
-    environments: int,
-    minimum: int,
-    settings: list[str],
-) -> pb.Environment | None:
-    """The environment of the request; None lets the service choose."""
-    given = {"--simulator": simulator, "--pool": pool, "--gymnasium": gymnasium}
-    if len(named := [option for option, value in given.items() if value]) > 1:
-        raise UsageError(f"{' and '.join(named)}: use only one of them")
-    if environments and not (simulator or pool):
-        raise UsageError("--environments: only with --simulator or --pool (otherwise use -p n_envs=N)")
-    if minimum and not pool:
-        raise UsageError("--minimum: only with --pool")
-    if settings and not named:
-        raise UsageError("--environment-option: only with --simulator, --pool or --gymnasium")
-    values = options.json_pairs(settings, "--environment-option")
-    if simulator:
-        environment = pb.Environment(grpc=pb.GrpcEnvironment(address=simulator, environments=environments))
-        environment.grpc.options.update(values)
-        return environment
-    if pool:
-        environment = pb.Environment(pool=pb.PoolEnvironment(name=pool, environments=environments, minimum=minimum))
-        environment.pool.options.update(values)
-        return environment
-    if gymnasium:
-        environment = pb.Environment(gymnasium=pb.GymnasiumEnvironment(id=gymnasium))
-        environment.gymnasium.kwargs.update(values)
-        return environment
-    return None
-
-
-def _experiment(algorithm: int, environment: pb.Environment | None) -> str:
-    """The default of --experiment: the algorithm and the environment."""
-    kind = environment.WhichOneof("kind") if environment else None
-    named = (
-        {"grpc": "simulator", "pool": environment.pool.name, "gymnasium": environment.gymnasium.id}
-        if environment
-        else {}
-    )
-    name = named.get(kind or "", "default")
-    return re.sub(r"[^a-z0-9]+", "-", f"{ALGORITHM_NAMES[algorithm]}-{name}".lower()).strip("-")[:128]
 
 
 def _within_int64(value: int, option: str) -> int:
