@@ -1,7 +1,7 @@
 """Whether ``start_from`` of a spec means something: rules across its fields, the algorithm and the hyperparameters.
 
-Their CEL is in :mod:`aisandbox_crds.generate.resource`, apart from what follows from hyperparameters. Must not know
-where runs and files are.
+Their CEL is in :mod:`aisandbox_crds.generate.cross_field_rules`, apart from what follows from hyperparameters. Must
+not know where runs and files are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether ``stop_when`` of a spec can end its run: rules across fields, and what could never be reached.
 
-Their CEL is in :mod:`aisandbox_crds.generate.resource`, apart from what follows from hyperparameters. Must not know
-when a run ends.
+Their CEL is in :mod:`aisandbox_crds.generate.cross_field_rules`, apart from what follows from hyperparameters. Must
+not know when a run ends.
 """
 
 from __future__ import annotations
