@@ -27,7 +27,7 @@ import grpc
 from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox.v1.training_progress_pb2_grpc import TrainingProgressServiceStub
 from aisandbox_crds.spec import GymnasiumEnvironment
-from aisandbox_crds.status import Artifact, Failure
+from aisandbox_crds.status_values import Artifact, Failure
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store import Published, RunStore

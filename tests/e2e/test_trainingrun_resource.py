@@ -15,21 +15,12 @@ from typing import Any
 import pytest
 import yaml
 from aisandbox_crds.codec import spec_from_json, spec_to_json, status_from_json, status_to_json
+from aisandbox_crds.conditions import Condition, ConditionStatus, ConditionType
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.hyperparameter_table import parameters_of
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
-from aisandbox_crds.status import (
-    Artifact,
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    EarlyStop,
-    Failure,
-    LessonProgress,
-    Phase,
-    Progress,
-    TrainingRunStatus,
-)
+from aisandbox_crds.status import Phase, Progress, TrainingRunStatus
+from aisandbox_crds.status_values import Artifact, EarlyStop, Failure, LessonProgress
 from aisandbox_crds.trainingrun import API_VERSION, GROUP, KIND, VERSION
 from aisandbox_crds.validation import validate_spec
 from cluster import PLURAL, Cluster, manifest_of

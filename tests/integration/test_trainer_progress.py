@@ -16,7 +16,7 @@ import pytest
 from aisandbox.v1 import training_progress_pb2 as pb
 from aisandbox.v1 import training_progress_pb2_grpc as services
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
-from aisandbox_crds.status import Activity
+from aisandbox_crds.status_values import Activity
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_trainer.runtime.progress import LAST_REPORT_SECONDS, Progress, Reporter
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 from aisandbox.v1.policy_trainer_pb2 import DescribeModelResponse
 from aisandbox_crds.spec import Algorithm, Evaluation, GrpcEnvironment, TrainingRunSpec
-from aisandbox_crds.status import Activity
+from aisandbox_crds.status_values import Activity
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_inference.policy import Policy

@@ -13,7 +13,7 @@ import pytest
 from aisandbox.v1 import tensor_pb2 as pb
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.spec import Algorithm, Environment, GrpcEnvironment, GymnasiumEnvironment, TrainingRunSpec
-from aisandbox_crds.status import Failure
+from aisandbox_crds.status_values import Failure
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_environment import AdapterSimulation, create_environment_server

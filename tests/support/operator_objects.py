@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aisandbox_crds.codec import status_from_json
+from aisandbox_crds.conditions import Condition, ConditionType
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
-from aisandbox_crds.status import Condition, ConditionType, Failure, Phase, TrainingRunStatus
+from aisandbox_crds.status import Phase, TrainingRunStatus
+from aisandbox_crds.status_values import Failure
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainingrun import QUEUE_LABEL
 from aisandbox_operator.decision import CreateJob, DeleteJob, SuspendJob

@@ -17,6 +17,7 @@ from aisandbox_crds.codec import (
     status_from_json,
     status_to_json,
 )
+from aisandbox_crds.conditions import Condition, ConditionStatus, ConditionType
 from aisandbox_crds.effective_values import (
     effective_checkpoint_interval,
     effective_environments,
@@ -90,21 +91,8 @@ from aisandbox_crds.spec import (
     TakenPart,
     TrainingRunSpec,
 )
-from aisandbox_crds.status import (
-    Activity,
-    Artifact,
-    CloningProgress,
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    EarlyStop,
-    Failure,
-    LessonProgress,
-    Phase,
-    Progress,
-    ProgressReport,
-    TrainingRunStatus,
-)
+from aisandbox_crds.status import Phase, Progress, ProgressReport, TrainingRunStatus
+from aisandbox_crds.status_values import Activity, Artifact, CloningProgress, EarlyStop, Failure, LessonProgress
 from aisandbox_crds.times import format_precise_time, format_time, later_time, parse_time, seconds_since, utc_now
 from aisandbox_crds.trainer_exit import (
     ExitCode,

@@ -16,6 +16,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from aisandbox_crds.conditions import Condition, ConditionType
 from aisandbox_crds.errors import FieldError, InvalidRun, short_repr
 from aisandbox_crds.pod_template import PodTemplate
 from aisandbox_crds.spec import (
@@ -26,7 +27,7 @@ from aisandbox_crds.spec import (
     PoolEnvironment,
     TrainingRunSpec,
 )
-from aisandbox_crds.status import Condition, ConditionType, TrainingRunStatus
+from aisandbox_crds.status import TrainingRunStatus
 from aisandbox_crds.trainingrun import API_VERSION, KIND, TrainingRun
 
 ENVIRONMENT_KINDS: Mapping[str, type[Environment]] = {

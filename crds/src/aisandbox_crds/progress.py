@@ -14,21 +14,11 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from aisandbox_crds.conditions import Condition, ConditionStatus, ConditionType
 from aisandbox_crds.errors import FieldError, printable
 from aisandbox_crds.reasons import EARLY_STOPS, Reason
-from aisandbox_crds.status import (
-    Activity,
-    Artifact,
-    CloningProgress,
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    EarlyStop,
-    LessonProgress,
-    Progress,
-    ProgressReport,
-    TrainingRunStatus,
-)
+from aisandbox_crds.status import Progress, ProgressReport, TrainingRunStatus
+from aisandbox_crds.status_values import Activity, Artifact, CloningProgress, EarlyStop, LessonProgress
 from aisandbox_crds.times import later_time, parse_time
 
 MAX_TEXT = 1000

@@ -15,7 +15,8 @@ from enum import IntEnum
 from aisandbox_crds import codec
 from aisandbox_crds.errors import FieldError, InvalidRun, printable, short_repr
 from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Failure, ProgressReport
+from aisandbox_crds.status import ProgressReport
+from aisandbox_crds.status_values import Failure
 
 MAX_BYTES = 4096
 """What the kubelet reads of a termination message."""

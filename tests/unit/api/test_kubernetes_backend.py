@@ -25,7 +25,8 @@ from aisandbox_api.kubernetes import KubernetesBackend
 from aisandbox_api.metrics import Metrics
 from aisandbox_crds.effective_values import seed_of
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
-from aisandbox_crds.status import Activity, Artifact, Phase, ProgressReport
+from aisandbox_crds.status import Phase, ProgressReport
+from aisandbox_crds.status_values import Activity, Artifact
 from aisandbox_crds.trainingrun import REQUEST_ANNOTATION, TrainingRun
 from fake_kubernetes import DROP, DROP_AFTER, NAMESPACE, FakeKubernetes
 from kubernetes.aio.client import Configuration

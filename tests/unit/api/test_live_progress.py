@@ -4,17 +4,9 @@ from typing import Any
 import pytest
 from aisandbox_api.errors import AttemptOver
 from aisandbox_api.kubernetes.live_progress import LiveProgress, accept_report, is_urgent, looks_same, shown_run
-from aisandbox_crds.status import (
-    Activity,
-    Artifact,
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    Failure,
-    Phase,
-    Progress,
-    ProgressReport,
-)
+from aisandbox_crds.conditions import Condition, ConditionStatus, ConditionType
+from aisandbox_crds.status import Phase, Progress, ProgressReport
+from aisandbox_crds.status_values import Activity, Artifact, Failure
 from aisandbox_crds.trainingrun import TrainingRun
 
 NOW, LATER = "2025-01-01T00:00:01.000000Z", "2025-01-01T00:00:02.000000Z"

@@ -15,7 +15,8 @@ from aisandbox_api.responses import last_checkpoint_path, status_response
 from aisandbox_crds import Lesson, LessonEnd
 from aisandbox_crds.pod_template import PodMetadata, PodSpec, PodTemplate
 from aisandbox_crds.spec import Algorithm, Evaluation, FakeEnvironment, GrpcEnvironment, GymnasiumEnvironment
-from aisandbox_crds.status import Activity, Artifact, Phase
+from aisandbox_crds.status import Phase
+from aisandbox_crds.status_values import Activity, Artifact
 from aisandbox_crds.trainingrun import EXPERIMENT_ANNOTATION, REQUEST_DIGEST_ANNOTATION, TrainingRun
 from aisandbox_model_store import RunStore
 from aisandbox_wire import ALGORITHM_NAMES

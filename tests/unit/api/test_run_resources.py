@@ -9,7 +9,8 @@ import pytest
 from aisandbox_api.errors import InvalidRequest
 from aisandbox_api.kubernetes.run_resources import RunResources, progress_part
 from aisandbox_crds import Algorithm, TrainingRun, TrainingRunSpec
-from aisandbox_crds.status import Condition, ConditionStatus, ConditionType, Progress, TrainingRunStatus
+from aisandbox_crds.conditions import Condition, ConditionStatus, ConditionType
+from aisandbox_crds.status import Progress, TrainingRunStatus
 from aisandbox_kubernetes.errors import status_error
 
 BY_POLICY = "ValidatingAdmissionPolicy 'aisandbox-run-limits' with binding 'aisandbox-run-limits' denied request: "

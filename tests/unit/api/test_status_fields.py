@@ -14,16 +14,8 @@ from aisandbox.v1 import training_progress_pb2 as progress_pb
 from aisandbox_api.requests import progress_report
 from aisandbox_api.responses import status_response
 from aisandbox_crds.progress import REPORTED, status_after_report
-from aisandbox_crds.status import (
-    Activity,
-    Artifact,
-    CloningProgress,
-    EarlyStop,
-    LessonProgress,
-    Progress,
-    ProgressReport,
-    TrainingRunStatus,
-)
+from aisandbox_crds.status import Progress, ProgressReport, TrainingRunStatus
+from aisandbox_crds.status_values import Activity, Artifact, CloningProgress, EarlyStop, LessonProgress
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_trainer.runtime import progress as trainer

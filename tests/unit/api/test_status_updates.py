@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 from aisandbox_api.local import status_updates
 from aisandbox_api.local.status_updates import AttemptEnd
-from aisandbox_crds.status import Activity, Artifact, Failure, Phase, ProgressReport
+from aisandbox_crds.status import Phase, ProgressReport
+from aisandbox_crds.status_values import Activity, Artifact, Failure
 from aisandbox_crds.trainer_exit import ExitCode, TerminationMessage
 from aisandbox_crds.trainingrun import TrainingRun
 

@@ -15,6 +15,7 @@ from aisandbox_crds.codec import (
     status_from_json,
     status_to_json,
 )
+from aisandbox_crds.conditions import Condition, ConditionStatus, ConditionType
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.spec import (
     Algorithm,
@@ -24,16 +25,8 @@ from aisandbox_crds.spec import (
     GymnasiumEnvironment,
     TrainingRunSpec,
 )
-from aisandbox_crds.status import (
-    Artifact,
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    Failure,
-    Phase,
-    Progress,
-    TrainingRunStatus,
-)
+from aisandbox_crds.status import Phase, Progress, TrainingRunStatus
+from aisandbox_crds.status_values import Artifact, Failure
 from aisandbox_crds.trainingrun import TrainingRun
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -2,7 +2,7 @@
 
 import pytest
 from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Failure
+from aisandbox_crds.status_values import Failure
 from aisandbox_crds.trainer_exit import (
     LONGEST_MESSAGE,
     TerminationMessage,

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import yaml
 from aisandbox_crds.codec import spec_from_json
+from aisandbox_crds.conditions import ConditionType
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.generate.__main__ import generated, main
 from aisandbox_crds.generate.resource import resource
 from aisandbox_crds.generate.trainingrun_page import field_at
 from aisandbox_crds.generate.yaml_text import yaml_text
-from aisandbox_crds.status import ConditionType, Phase
+from aisandbox_crds.status import Phase
 from aisandbox_crds.validation import validate_spec
 
 ROOT = Path(__file__).parents[3]

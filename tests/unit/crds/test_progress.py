@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aisandbox_crds.conditions import Condition, ConditionStatus, ConditionType
 from aisandbox_crds.progress import (
     MAX_TEXT,
     idle,
@@ -15,17 +16,8 @@ from aisandbox_crds.progress import (
     with_artifact_times,
     with_newer_progress,
 )
-from aisandbox_crds.status import (
-    Activity,
-    Artifact,
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    LessonProgress,
-    Progress,
-    ProgressReport,
-    TrainingRunStatus,
-)
+from aisandbox_crds.status import Progress, ProgressReport, TrainingRunStatus
+from aisandbox_crds.status_values import Activity, Artifact, LessonProgress
 
 NOW, LATER = "2026-01-01T00:00:01.000000Z", "2026-01-01T00:00:02.000000Z"
 CHECKPOINT = Artifact("checkpoints/400", 400, "sha256:c")

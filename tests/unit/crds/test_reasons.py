@@ -8,8 +8,9 @@ from pathlib import Path
 
 import aisandbox_crds.reasons
 import pytest
+from aisandbox_crds.conditions import ConditionType
 from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import ConditionType, Phase
+from aisandbox_crds.status import Phase
 
 ROOT = Path(__file__).parents[3]
 MEMBERS = ("crds", "operator", "api_server", "trainer_image")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aisandbox_crds.errors import FieldError, InvalidRun
 from aisandbox_crds.spec import Algorithm, GrpcEnvironment, GymnasiumEnvironment, TrainingRunSpec
-from aisandbox_crds.status import Failure
+from aisandbox_crds.status_values import Failure
 from aisandbox_crds.trainer_exit import MAX_BYTES, ExitCode, TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart, spec_for_trainer
 from hypothesis import given

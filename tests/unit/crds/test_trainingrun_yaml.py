@@ -13,12 +13,13 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import pytest
 import yaml
 from aisandbox_crds.codec import ENVIRONMENT_KINDS, camel_case, spec_from_json, spec_to_json
+from aisandbox_crds.conditions import Condition, ConditionType
 from aisandbox_crds.errors import InvalidRun
 from aisandbox_crds.hyperparameter_table import parameters_of
 from aisandbox_crds.label_rules import RESERVED_LABELS, RESERVED_PREFIXES
 from aisandbox_crds.naming import is_run_name
 from aisandbox_crds.spec import Algorithm, Environment, TrainingRunSpec
-from aisandbox_crds.status import Condition, ConditionType, TrainingRunStatus
+from aisandbox_crds.status import TrainingRunStatus
 from aisandbox_crds.trainingrun import GROUP, KIND, VERSION
 from aisandbox_crds.validation import validate_spec
 

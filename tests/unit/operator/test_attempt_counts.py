@@ -2,12 +2,9 @@
 
 from dataclasses import replace
 
-from aisandbox_crds.status import (
-    ConditionType,
-    Failure,
-    Phase,
-    Progress,
-)
+from aisandbox_crds.conditions import ConditionType
+from aisandbox_crds.status import Phase, Progress
+from aisandbox_crds.status_values import Failure
 from aisandbox_operator.decision import SuspendJob
 from operator_objects import (
     NOW,

@@ -3,14 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from aisandbox_crds.status import (
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    Phase,
-    Progress,
-    TrainingRunStatus,
-)
+from aisandbox_crds.conditions import Condition, ConditionStatus, ConditionType
+from aisandbox_crds.status import Phase, Progress, TrainingRunStatus
 from aisandbox_operator.decision import CreateJob
 from aisandbox_operator.status_fields import own_fields
 from operator_objects import (

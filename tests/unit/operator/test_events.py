@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-from aisandbox_crds.status import (
-    ConditionType,
-    Phase,
-)
+from aisandbox_crds.conditions import ConditionType
+from aisandbox_crds.status import Phase
 from operator_objects import (
     RUNNING,
     condition,

@@ -2,12 +2,9 @@
 
 from datetime import timedelta
 
-from aisandbox_crds.status import (
-    ConditionStatus,
-    ConditionType,
-    Failure,
-    Phase,
-)
+from aisandbox_crds.conditions import ConditionStatus, ConditionType
+from aisandbox_crds.status import Phase
+from aisandbox_crds.status_values import Failure
 from aisandbox_operator.decision import CreateJob
 from operator_objects import (
     NOW,

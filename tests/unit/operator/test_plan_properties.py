@@ -4,7 +4,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from aisandbox_crds.spec import TrainingRunSpec
-from aisandbox_crds.status import Failure, Phase, Progress, TrainingRunStatus
+from aisandbox_crds.status import Phase, Progress, TrainingRunStatus
+from aisandbox_crds.status_values import Failure
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_operator.decision import CreateJob, DeleteJob
 from aisandbox_operator.job_manifest import job_manifest

@@ -7,7 +7,8 @@ import json
 from datetime import datetime
 
 import pytest
-from aisandbox_crds.status import Artifact, TrainingRunStatus
+from aisandbox_crds.status import TrainingRunStatus
+from aisandbox_crds.status_values import Artifact
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_kubernetes import Conflict, Forbidden, Json
 from aisandbox_operator.job_manifest import job_manifest, job_origin

@@ -2,14 +2,9 @@
 
 from dataclasses import replace
 
-from aisandbox_crds.status import (
-    Artifact,
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    Phase,
-    Progress,
-)
+from aisandbox_crds.conditions import Condition, ConditionStatus, ConditionType
+from aisandbox_crds.status import Phase, Progress
+from aisandbox_crds.status_values import Artifact
 from aisandbox_operator.observed_objects import RelatedObjects
 from aisandbox_operator.plan import plan
 from aisandbox_operator.status_fields import own_fields

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from aisandbox_crds.progress import is_training, status_after_last_report, status_after_report
-from aisandbox_crds.status import Activity, Artifact, ProgressReport, TrainingRunStatus
 from aisandbox_crds.status import Progress as StatusProgress
+from aisandbox_crds.status import ProgressReport, TrainingRunStatus
+from aisandbox_crds.status_values import Activity, Artifact
 from aisandbox_trainer.runtime.progress import LONG_STEP_SECONDS, LONG_UPDATE_SECONDS, Progress, Rate, Reporter
 
 NOW = "2026-01-01T00:00:00Z"

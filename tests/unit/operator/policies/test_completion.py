@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import EarlyStop, Failure, Phase
+from aisandbox_crds.status import Phase
+from aisandbox_crds.status_values import EarlyStop, Failure
 from aisandbox_operator.observed_state import ObservedState
 from aisandbox_operator.policies.completion import complete
 from operator_objects import NOW, RUNNING, ended_pod, ending, job, pod, run, running_pod, spec

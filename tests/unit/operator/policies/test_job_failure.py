@@ -2,7 +2,7 @@
 
 import pytest
 from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Failure
+from aisandbox_crds.status_values import Failure
 from aisandbox_operator.attempt_counts import AttemptCounts
 from aisandbox_operator.observed_objects import ObservedPod
 from aisandbox_operator.policies.job_failure import explain_job, explain_pod

@@ -4,8 +4,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from aisandbox_crds.conditions import Condition, ConditionStatus, ConditionType
 from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import Condition, ConditionStatus, ConditionType, Phase
+from aisandbox_crds.status import Phase
 from aisandbox_operator.observed_objects import ObservedRun
 from aisandbox_operator.observed_state import ObservedState
 from aisandbox_operator.policies.start_failure import handle_start_failure

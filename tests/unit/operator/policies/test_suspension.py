@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from aisandbox_crds.conditions import ConditionStatus, ConditionType
 from aisandbox_crds.reasons import Reason
-from aisandbox_crds.status import ConditionStatus, ConditionType, Phase
+from aisandbox_crds.status import Phase
 from aisandbox_operator.decision import CreateJob, DeleteJob, SuspendJob
 from aisandbox_operator.observed_state import ObservedState
 from aisandbox_operator.policies.suspension import cancel, suspend
