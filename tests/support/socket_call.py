@@ -6,6 +6,8 @@ For one event loop. Must not know what the messages mean.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +28,31 @@ class SocketCall:
         self._status: tuple[grpc.StatusCode, str] | None = None
 
     @staticmethod
-    async def _open(path: Path, metadata: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_unix_connection(path)
-        writer.write(start_frame(metadata))
-        return reader, writer
+    async def _open(path: Path, metadata: Any) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(connection, str(path))
+        await loop.sock_sendall(connection, start_frame(metadata))
+        return connection
+
+    async def _send(self, data: bytes) -> None:
+        """What cannot be sent is left out: what is received says why."""
+        connection = await asyncio.shield(self._opening)
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().sock_sendall(connection, data)
 
     async def write(self, message: environment_pb2.SimulatorRequest) -> None:
-        _, writer = await asyncio.shield(self._opening)
-        if not writer.is_closing():
-            writer.write(frame(MESSAGE, message.SerializeToString()))
-            await writer.drain()
+        await self._send(frame(MESSAGE, message.SerializeToString()))
 
     async def done_writing(self) -> None:
-        _, writer = await asyncio.shield(self._opening)
-        writer.write(frame(FINISH))
+        await self._send(frame(FINISH))
 
     async def read(self) -> Any:
-        reader, writer = await asyncio.shield(self._opening)
+        connection = await asyncio.shield(self._opening)
         while not self._received and self._status is None:
             try:
-                data = await reader.read(self._frames.read_bytes)
+                data = await asyncio.get_running_loop().sock_recv(connection, self._frames.read_bytes)
             except ConnectionError:
                 data = b""
             self._received += self._frames.feed(data)
@@ -58,11 +65,11 @@ class SocketCall:
             assert kind == STATUS
             code, details = status_of(content)
             self._status = _CODES[code], details
-        writer.close()
+        connection.close()
         return grpc.aio.EOF
 
     def cancel(self) -> None:
-        self._opening.add_done_callback(lambda opened: opened.result()[1].transport.abort())
+        self._opening.add_done_callback(lambda opened: opened.result().shutdown(socket.SHUT_RDWR))
 
     async def code(self) -> grpc.StatusCode:
         assert self._status is not None

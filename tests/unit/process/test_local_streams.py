@@ -9,6 +9,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -125,9 +126,11 @@ async def test_exception_of_the_server_is_the_status(error: Exception, code: grp
 @pytest.mark.parametrize("leaves", ["cancel", "close"])
 async def test_client_that_leaves_cancels_the_stream(leaves: str) -> None:
     lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    begun = asyncio.Event()
 
     async def behavior(stream: ServedLocalStream) -> None:
         reading = asyncio.create_task(stream.read())
+        begun.set()
         try:
             await asyncio.Future()
         finally:
@@ -139,6 +142,7 @@ async def test_client_that_leaves_cancels_the_stream(leaves: str) -> None:
             lost.set_result(None)
 
     async with serving(behavior) as path, connected(path) as stream:
+        await begun.wait()
         waiting = asyncio.create_task(ended(stream)) if leaves == "cancel" else None
         getattr(stream, leaves)()
         await lost
@@ -200,13 +204,13 @@ async def test_message_is_taken_and_answered_without_the_reader() -> None:
     async def behavior(stream: ServedLocalStream) -> None:
         def take(message: bytes) -> bool:
             taken.append(message)
-            answer = asyncio.to_thread(stream.exchange, message * 2)
-            answers.append(asyncio.ensure_future(answer))
+            answers.append(threads.submit(stream.exchange, message * 2))
             return message != b"last"
 
-        answers: list[Any] = []
-        assert await stream.read(take) == b"last"
-        await asyncio.gather(*answers)
+        answers: list[Future[None]] = []
+        with ThreadPoolExecutor() as threads:
+            assert await stream.read(take) == b"last"
+            await asyncio.gather(*map(asyncio.wrap_future, answers))
         raise StreamAborted(Code.ABORTED, "enough")
 
     async with serving(behavior) as path, connected(path) as stream:

@@ -29,7 +29,7 @@ from aisandbox_process.grpc_direct.methods import (
     UnaryMethod,
 )
 from aisandbox_process.grpc_direct.served_stream import ServedStream
-from aisandbox_process.grpc_direct.stream_inbox import Take
+from aisandbox_process.grpc_direct.stream_inbox import StreamInbox, Take, resolve
 from aisandbox_process.grpc_direct.stream_server import StreamAborted, StreamHandler, StreamServer
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "StreamAborted",
     "StreamEnded",
     "StreamHandler",
+    "StreamInbox",
     "StreamServer",
     "StreamingMethod",
     "Take",
@@ -51,6 +52,7 @@ __all__ = [
     "async_streams",
     "direct_is_used",
     "open_stream",
+    "resolve",
     "serve_methods",
     "serve_streams",
 ]

@@ -1,4 +1,4 @@
-"""The server's end of a stream over a Unix socket: what comes is read in the event loop, a reply is sent by any thread.
+"""The server's end of a stream over a Unix socket: a thread of its own receives, and any thread sends.
 
 Owns the order of a stream's frames, what is held for a peer that reads slowly, and how it ends. Must not know what the
 bytes mean, or where streams come from.
@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import grpc
 
-from aisandbox_process.grpc_direct import Take
+from aisandbox_process.grpc_direct import StreamInbox, Take, resolve
 from aisandbox_process.local_streams.frames import (
     FINISH,
     MESSAGE,
@@ -50,19 +50,20 @@ class ServedLocalStream:
         self._on_lost = on_lost
         self._frames = FrameReader(largest_message, START_BYTES)
         self._start: asyncio.Future[bytes] = self._loop.create_future()
-        self._incoming: deque[bytes | None] = deque()  # not asked for yet; None: the client sends no more
-        self._is_paused = False
-        self._reader: asyncio.Future[bytes | None] | None = None
-        self._take: Take | None = None
+        self._has_started = False
         self._drained: asyncio.Future[None] | None = None
-        self._lock = threading.Lock()  # of the socket's writing side, and of what follows
+        self._lock = threading.RLock()  # of the socket's writing side, and of what follows
+        self._inbox = StreamInbox(self._loop, self._lock)
         self._asked = False
+        self._room = threading.Condition(self._lock)  # the next message is asked for, and the client reads
+        self._waits_for_room = False
         self._outbox = bytearray()
         self._ended = False  # the status is sent, or on its way
         self._lost = False
+        self._is_receiving = True
         self._closed: asyncio.Event = asyncio.Event()
-        connection.setblocking(False)
-        self._loop.add_reader(connection.fileno(), self._on_readable)
+        connection.setblocking(True)  # for the thread; nothing else waits
+        threading.Thread(target=self._receive, name="local-stream", daemon=True).start()
 
     # For users of the stream.
 
@@ -73,9 +74,8 @@ class ServedLocalStream:
     def ask(self) -> None:
         """Asks for the next message, which the reader waits for or finds; again: nothing. For any thread."""
         with self._lock:
-            waits, self._asked = not self._asked and bool(self._incoming), True
-        if waits:
-            self._loop.call_soon_threadsafe(self._deliver)
+            self._asked = True
+            self._make_room()
 
     def exchange(self, message: bytes) -> None:
         """Sends a message, unless the stream has ended, and asks for the next one. For any thread."""
@@ -83,19 +83,19 @@ class ServedLocalStream:
         self._send(frame(MESSAGE, message))
 
     async def read(self, take: Take | None = None) -> bytes | None:
-        """The next message that ``take``, which is asked in the event loop, does not deal with.
+        """The next message that ``take``, which is asked in the receiving thread, does not deal with.
 
         None if there will be none. After a message that ``take`` has dealt with the next one is read when :meth:`ask`
         or :meth:`exchange` is called. Raises ConnectionError if the client has cancelled the stream or is lost.
         """
         self._check()
         reader: asyncio.Future[bytes | None] = self._loop.create_future()
-        self._reader = reader
-        self._take = take
-        with self._lock:
-            self._asked = True
-        self._deliver()
-        return await reader
+        if self._inbox.read(reader, take):
+            self.ask()
+        message = await reader
+        if message is None:
+            self._check()
+        return message
 
     async def write(self, message: bytes) -> None:
         """Sends a message; returns when the client has room for more. Raises ConnectionError."""
@@ -114,86 +114,104 @@ class ServedLocalStream:
         """Closes the connection at once; again: nothing."""
         if self._closed.is_set():
             return
-        self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_writer(self._socket.fileno())
         with self._lock:
             self._ended = True
             self._closed.set()
-            self._socket.close()
+            self._make_room()
+            if self._is_receiving:  # its thread closes the socket
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+            else:
+                self._socket.close()
         self._wake()
 
     async def wait_closed(self) -> None:
         """Waits until the connection is closed: the client has been sent everything, or is lost."""
         await self._closed.wait()
 
-    # What comes.
+    # What comes, in the receiving thread.
 
-    def _on_readable(self) -> None:
+    def _receive(self) -> None:
         try:
-            data = self._socket.recv(self._frames.read_bytes)
-        except (BlockingIOError, InterruptedError):
-            return
+            while data := self._socket.recv(self._frames.read_bytes):
+                for kind, content in self._frames.feed(data):
+                    self._sort(kind, content)
         except OSError:
-            data = b""
-        if not data:
-            self._lose()
-            return
-        try:
-            for kind, content in self._frames.feed(data):
-                self._sort(kind, content)
+            pass  # as the end
         except OversizedFrame as error:
-            self._break(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+            self._call(self._break, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except InvalidFrame as error:
-            self._break(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        else:
-            self._deliver()
-            if self._incoming and not self._is_paused and not self._closed.is_set():
-                self._is_paused = True
-                self._loop.remove_reader(self._socket.fileno())
+            self._call(self._break, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        finally:
+            with self._lock:
+                self._is_receiving = False
+                if self._closed.is_set():
+                    self._socket.close()
+            self._call(self._lose_connection)
 
     def _sort(self, kind: int, content: bytes) -> None:
-        if (kind == START) is self._start.done() or kind not in (START, MESSAGE, FINISH):
+        if (kind == START) is self._has_started or kind not in (START, MESSAGE, FINISH):
             raise InvalidFrame(f"a client sends no frame of kind {kind} here")
         if kind == START:
-            self._start.set_result(content)
+            self._has_started = True
+            self._call(resolve, self._start, content)
+        elif kind == MESSAGE:
+            self._deliver(content)
         else:
-            self._incoming.append(content if kind == MESSAGE else None)
+            self._deliver(None)
 
-    def _deliver(self) -> None:
-        """Gives what has come to its reader, as far as it is asked for and the client reads what is sent."""
-        while self._incoming and self._reader is not None and not self._reader.done():
-            with self._lock:
-                waits = not self._asked or len(self._outbox) > _OUTBOX_BYTES
-                if waits and self._incoming[0] is not None:
-                    return
-                self._asked = False
-            message = self._incoming.popleft()
-            if message is None or self._take is None or not self._take(message):
-                reader, self._reader = self._reader, None
-                reader.set_result(message)
-        if self._is_paused and not self._incoming and not self._lost and not self._closed.is_set():
-            self._is_paused = False
-            self._loop.add_reader(self._socket.fileno(), self._on_readable)
+    def _deliver(self, message: bytes | None) -> None:
+        """Gives a message to its reader as soon as it is asked for, and the client reads what is sent."""
+        with self._lock:
+            while message is not None and not self._closed.is_set() and not self._has_room():
+                self._waits_for_room = True
+                self._room.wait()
+            self._asked = self._waits_for_room = False
+            claimed = self._inbox.claim(message)
+        if self._inbox.give(*claimed):
+            self.ask()
+
+    def _has_room(self) -> bool:
+        return self._asked and len(self._outbox) <= _OUTBOX_BYTES
+
+    def _make_room(self) -> None:
+        """Wakes the thread if it waits. For those who hold the lock."""
+        if self._waits_for_room:
+            self._room.notify()
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Calls a function in the event loop, if there is one still."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    # How it ends.
 
     def _break(self, code: grpc.StatusCode, details: str) -> None:
         """Ends a stream whose client breaks its rules, as gRPC does it: for the server it is cancelled."""
         self.end(code, details)
         self._lose()
 
+    def _lose_connection(self) -> None:
+        """The client is lost, unless the connection was closed here."""
+        if not self._closed.is_set():
+            self._lose()
+
     def _lose(self) -> None:
         if self._lost:
             return
         self._lost = True
-        if not self._closed.is_set():
-            self._loop.remove_reader(self._socket.fileno())
         self._wake()
         self._on_lost()
 
     def _wake(self) -> None:
-        for waiting in (self._reader, self._drained):
-            if waiting is not None and not waiting.done():
-                waiting.set_exception(ConnectionResetError(_LOST))
-                waiting.exception()  # seen, also if nobody waits any more
+        """Lets nobody wait for the client any more."""
+        with self._lock:
+            claimed = self._inbox.claim(None)
+        self._inbox.give(*claimed)
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_exception(ConnectionResetError(_LOST))
+            self._drained.exception()  # seen, also if nobody waits any more
 
     def _check(self) -> None:
         if self._lost or self._ended:
@@ -209,18 +227,18 @@ class ServedLocalStream:
             self._ended = last
             if not self._outbox:
                 try:
-                    data = data[self._socket.send(data) :]
+                    data = data[self._socket.send(data, socket.MSG_DONTWAIT) :]
                 except (BlockingIOError, InterruptedError):
                     pass
-                except OSError:  # nothing can be sent any more; the reader may not be reading
-                    self._loop.call_soon_threadsafe(self._lose)
+                except OSError:  # nothing can be sent any more; the receiving thread may be waiting
+                    self._call(self._lose_connection)
                     return True
                 if not data:
                     return True
             begins = not self._outbox
             self._outbox += data
         if begins:
-            self._loop.call_soon_threadsafe(self._watch)
+            self._call(self._watch)
         return False
 
     def _watch(self) -> None:
@@ -230,17 +248,17 @@ class ServedLocalStream:
     def _on_writable(self) -> None:
         with self._lock:
             try:
-                del self._outbox[: self._socket.send(self._outbox)]
+                del self._outbox[: self._socket.send(self._outbox, socket.MSG_DONTWAIT)]
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
                 self._outbox.clear()
-                self._loop.call_soon(self._lose)
+                self._loop.call_soon(self._lose_connection)
             is_empty = not self._outbox
+            self._make_room()
         if is_empty:
             self._loop.remove_writer(self._socket.fileno())
             if self._ended:
                 self.close()
             elif self._drained is not None and not self._drained.done():
                 self._drained.set_result(None)
-        self._deliver()  # a message may have waited for this

@@ -106,7 +106,11 @@ class LocalStreamServer:
                     await asyncio.sleep(_PAUSE_SECONDS)
                     continue
                 if len(self._tasks) < self._most:
-                    self._begin(connection)
+                    try:
+                        self._begin(connection)
+                    except RuntimeError as error:  # no thread can be started
+                        connection.close()
+                        log.warning("a connection could not be served", error=str(error))
                 else:
                     self._refuse(connection)
 
