@@ -384,6 +384,11 @@ def test_a_spec_with_everything_comes_back_as_it_was(runs: Resource, algorithm: 
         ({"startFrom": {"run": "a", "take": ["all"]}}, "spec.startFrom.take[0]", 'supported values: "normalization"'),
         ({"demonstrations": {"file": "../a.parquet"}}, "spec.demonstrations.file", "must not contain '..'"),
         (
+            {"algorithm": "CrossQ", "demonstrations": {"file": "a.parquet", "batchSize": 1}},
+            "spec",
+            "demonstrations.batchSize must be at least 2 with this algorithm",
+        ),
+        (
             {"demonstrations": {"file": "a.parquet", "learningRate": 0}},
             "spec.demonstrations.learningRate",
             "must be more than 0 and at most 1",
@@ -503,6 +508,11 @@ CLASSES = ["", "high", "system-node-critical", "a.b-c", "High", "a_b", "-a", "a.
         *({"priorityClassName": name} for name in CLASSES),
         *({"lessons": lessons} for lessons in LESSONS),
         *({"tolerations": [toleration]} for toleration in TOLERATIONS),
+        *(
+            {"algorithm": algorithm, "demonstrations": {"file": "a", "batchSize": size}, "hyperparameters": {}}
+            for algorithm in ("CrossQ", "SAC")
+            for size in (1, 2)
+        ),
         *(
             {"startFrom": {"zip": path}, "demonstrations": {"file": "team/a"}}
             for path in ("team/b", "team/ab", "team/a", "team", "team/a/b")

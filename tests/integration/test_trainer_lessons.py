@@ -151,6 +151,11 @@ def test_mean_return_of_training_ends_a_run_in_the_last_lesson_only(
     ("environment", "parameters", "says"),
     [
         (FakeEnvironment(), {"start": 2}, "must be a finite number of at least 0 and at most 1, got 2"),
+        (
+            FakeEnvironment(),
+            {"gravity": 3},
+            "lessons[0].parameters.gravity: is unknown; the environment declares start",
+        ),
         (GymnasiumEnvironment("CartPole-v1"), {}, "lessons: need parameters, and the environment declares none"),
     ],
 )

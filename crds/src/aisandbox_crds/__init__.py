@@ -34,6 +34,7 @@ from aisandbox_crds.hyperparameters import (
     for_algorithm,
     frequency_conflict,
     parse_hyperparameters,
+    smallest_batch,
 )
 from aisandbox_crds.lesson_rules import (
     DeclaredParameter,
@@ -237,6 +238,7 @@ __all__ = [
     "run_to_json",
     "seconds_since",
     "seed_of",
+    "smallest_batch",
     "space_errors",
     "spec_for_trainer",
     "spec_from_json",

@@ -1,6 +1,7 @@
 """Whether ``demonstrations`` of a spec mean something, beyond the table's ranges.
 
-Their CEL stands with the fields. Must not know where files are or what is in them.
+Their CEL stands with the fields, and that of the algorithm's rule in :mod:`aisandbox_crds.generate.cross_field_rules`.
+Must not know where files are or what is in them.
 """
 
 from __future__ import annotations
@@ -10,9 +11,19 @@ from collections.abc import Iterator
 from aisandbox_crds.demonstrations import Demonstrations
 from aisandbox_crds.errors import FieldError
 from aisandbox_crds.field_rules import object_errors
+from aisandbox_crds.hyperparameters import Hyperparameters, smallest_batch
 from aisandbox_crds.output_path import output_path_problem
+from aisandbox_crds.spec import TrainingRunSpec
 
 _FIELD = "demonstrations"
+
+
+def cloning_errors(spec: TrainingRunSpec, hyperparameters: Hyperparameters) -> Iterator[FieldError]:
+    """Why the run's algorithm cannot learn from ``spec.demonstrations`` with what they ask for."""
+    fewest = smallest_batch(spec.algorithm, hyperparameters.keywords.get("policy_kwargs", {}))
+    if spec.demonstrations is not None and 1 <= spec.demonstrations.batch_size < fewest:
+        rule = f"must be at least {fewest} with {spec.algorithm}, for batch normalisation"
+        yield FieldError(f"{_FIELD}.batch_size", rule)
 
 
 def demonstration_errors(demonstrations: Demonstrations) -> Iterator[FieldError]:

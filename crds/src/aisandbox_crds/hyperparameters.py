@@ -16,7 +16,7 @@ from aisandbox_crds.algorithms import ALGORITHMS, has_parameter
 from aisandbox_crds.errors import FieldError, InvalidParameter, InvalidRun, MalformedValue, short_repr
 from aisandbox_crds.hyperparameter_table import PARAMETERS, REFUSED, parameters_of
 from aisandbox_crds.parameter_values import ClassName, LinearSchedule, Normalize, Value
-from aisandbox_crds.policy_kwargs import DEPENDENT_KEYWORDS, check_dependent
+from aisandbox_crds.policy_kwargs import BATCH_NORM, DEPENDENT_KEYWORDS, check_dependent
 from aisandbox_crds.spec import MAX_HYPERPARAMETERS, Algorithm
 from aisandbox_crds.value_parser import parse_value
 
@@ -107,6 +107,11 @@ def frequency_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, e
     return FieldError(
         f"{_FIELD}.train_freq", f"counts episodes, which needs exactly one environment, got {environments}"
     )
+
+
+def smallest_batch(algorithm: Algorithm, policy_kwargs: Mapping[str, Any]) -> int:
+    """How many steps a minibatch has at least: batch normalisation divides by their deviation."""
+    return 2 if BATCH_NORM in ALGORITHMS[algorithm].policy_keywords and policy_kwargs.get(BATCH_NORM, True) else 1
 
 
 def fixed_columns_keyword(algorithm: Algorithm, hyperparameters: Hyperparameters) -> str:
@@ -211,9 +216,8 @@ def _conflicts(algorithm: Algorithm, parsed: Hyperparameters) -> list[FieldError
         refuse("policy_kwargs.shared_lstm", "needs share_features_extractor to be True")
     if kwargs.get("squash_output") and not (has("use_sde") and holds("use_sde")):
         refuse("policy_kwargs.squash_output", "needs use_sde to be True")
-    known = ALGORITHMS[algorithm].policy_keywords
-    if "batch_norm" in known and kwargs.get("batch_norm", True) and holds("batch_size") < 2:
-        refuse("batch_size", "must be at least 2 for batch normalisation")
+    if has("batch_size") and (holds("batch_size") or 1) < (fewest := smallest_batch(algorithm, kwargs)):
+        refuse("batch_size", f"must be at least {fewest} for batch normalisation")
     if has("top_quantiles_to_drop_per_net"):
         quantiles = kwargs.get("n_quantiles", DEFAULT_QUANTILES)
         if holds("top_quantiles_to_drop_per_net") >= quantiles:

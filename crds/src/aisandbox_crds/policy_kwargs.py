@@ -179,8 +179,9 @@ GAUSSIAN_ACTOR_KEYWORDS: Mapping[str, ParameterType] = {
 """The same, where the policy is a distribution."""
 QUANTILE_KEYWORDS: Mapping[str, ParameterType] = {"n_quantiles": IntType(1, 10_000)}
 """In addition, where the distribution of returns is learned."""
+BATCH_NORM = "batch_norm"
 BATCH_NORM_KEYWORDS: Mapping[str, ParameterType] = {
-    "batch_norm": BoolType(),
+    BATCH_NORM: BoolType(),
     "batch_norm_momentum": FloatType(0, 1, above=True),
     "batch_norm_eps": FloatType(0, 1, above=True),
     "renorm_warmup_steps": IntType(0, 10**12),

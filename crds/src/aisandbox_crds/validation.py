@@ -15,7 +15,7 @@ from typing import Any
 
 from aisandbox_crds.addresses import address_count, address_problem
 from aisandbox_crds.codec import json_problem, spec_to_json
-from aisandbox_crds.demonstration_rules import demonstration_errors
+from aisandbox_crds.demonstration_rules import cloning_errors, demonstration_errors
 from aisandbox_crds.effective_values import effective_pool_range, known_environments
 from aisandbox_crds.errors import FieldError, InvalidRun, short_repr
 from aisandbox_crds.field_rules import object_errors
@@ -57,6 +57,7 @@ def validate_spec(spec: TrainingRunSpec) -> None:
         errors.extend(error.errors)
     else:
         errors.extend(_environment_count_errors(spec, hyperparameters))
+        errors.extend(cloning_errors(spec, hyperparameters))
         errors.extend(start_errors(spec, hyperparameters))
         errors.extend(stop_errors(spec, hyperparameters))
     if not errors:

@@ -459,6 +459,17 @@ def test_source_that_means_nothing_is_refused(start: StartFrom, refused: str) ->
     assert bool(refused) == bool(found)
 
 
+def test_demonstrations_are_learned_in_minibatches_that_can_be_normalized() -> None:
+    one = replace(
+        SPEC, algorithm=Algorithm.CROSSQ, hyperparameters={}, demonstrations=Demonstrations("a", batch_size=1)
+    )
+    with pytest.raises(InvalidRun, match=r"demonstrations\.batch_size: must be at least 2 with CrossQ"):
+        validate_spec(one)
+    validate_spec(replace(one, demonstrations=Demonstrations("a", batch_size=2)))
+    validate_spec(replace(one, hyperparameters={"policy_kwargs": "dict(batch_norm=False)"}))
+    validate_spec(replace(one, algorithm=Algorithm.SAC))
+
+
 @pytest.mark.parametrize(
     ("zip_file", "file", "valid"),
     [

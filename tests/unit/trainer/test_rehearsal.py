@@ -23,7 +23,7 @@ from aisandbox_trainer.checkpoints.random_state import RandomState
 from aisandbox_trainer.environments.factory import Environments
 from aisandbox_trainer.environments.normalization import normalized_keys
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
-from aisandbox_trainer.errors import InvalidHyperparameter, RehearsalFailed
+from aisandbox_trainer.errors import InvalidHyperparameter, NonFiniteTraining, RehearsalFailed
 from aisandbox_trainer.run.exit_status import exit_status_of
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
@@ -175,6 +175,11 @@ def test_unknown_error_of_the_rehearsal_is_permanent_and_names_the_spaces(monkey
         rehearse(VECTOR)
     status = exit_status_of(e.value)
     assert (status.code, status.failure and status.failure.reason) == (ExitCode.PERMANENT, Reason.CANNOT_TRAIN)
+
+
+def test_hyperparameters_that_diverge_at_once_are_not_blamed_on_the_spaces() -> None:
+    with pytest.raises(NonFiniteTraining, match="try a lower learning_rate"):
+        rehearse(VECTOR, Box(-1, 1, (1,), np.float32), "SAC", learning_rate="1e30")
 
 
 def test_configuration_is_rehearsed_once_by_the_forks_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The rules across fields of a TrainingRun, written by hand in the Common Expression Language.
 
-Their Python is in validation.py, start_rules.py, stop_rules.py, lesson_rules.py and scheduling.py. Must not know how a
+Their Python is in validation.py, start_rules.py, stop_rules.py, lesson_rules.py, demonstration_rules.py and
+scheduling.py. Must not know how a
 field becomes a schema.
 """
 
@@ -12,6 +13,7 @@ from aisandbox_crds.algorithms import ALGORITHMS
 from aisandbox_crds.field_rules import CelRule
 from aisandbox_crds.hyperparameter_table import parameters_of
 from aisandbox_crds.lessons import DEFAULT_WINDOW, LessonEnd
+from aisandbox_crds.policy_kwargs import BATCH_NORM
 from aisandbox_crds.spec import Algorithm, PoolEnvironment, Resources, StartFrom, StopWhen, Toleration
 
 NAME = CelRule(
@@ -111,6 +113,12 @@ _START = CelRule(
     f"self.algorithm in [{', '.join(repr(str(each)) for each, traits in ALGORITHMS.items() if traits.off_policy)}]",
     "startFrom.take has replayBuffer, which the algorithm does not have",
 )
+_NORMALIZING = [str(each) for each, traits in ALGORITHMS.items() if BATCH_NORM in traits.policy_keywords]
+_CLONING = CelRule(
+    f"!has(self.demonstrations) || self.demonstrations.batchSize > 1 || !(self.algorithm in {_NORMALIZING}) || "
+    "has(self.hyperparameters) && 'policy_kwargs' in self.hyperparameters",
+    "demonstrations.batchSize must be at least 2 with this algorithm, for batch normalisation",
+)
 _EVALUATION_INTERVAL = (
     "(self.evaluation.everyTimesteps > 0 ? self.evaluation.everyTimesteps : self.checkpointEveryTimesteps > 0 ? "
     "self.checkpointEveryTimesteps : self.totalTimesteps > 1000000 ? 100000 : self.totalTimesteps > 10 ? "
@@ -142,7 +150,7 @@ _STOP: tuple[CelRule, ...] = (
 )
 """Which of stopWhen could never end the run. What follows from hyperparameters too is in stop_rules.py only."""
 
-OF_THE_SPEC = (_START, _FILES, *_STOP)
+OF_THE_SPEC = (_START, _FILES, _CLONING, *_STOP)
 """Those that concern several objects of the spec."""
 
 

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import structlog
 import torch
-from aisandbox_crds import Activity, CloningProgress
+from aisandbox_crds import Activity, CloningProgress, smallest_batch
 from aisandbox_crds import Demonstrations as Settings
 from aisandbox_environment import InvalidDemonstrationFile
-from sb3_contrib import CrossQ, RecurrentPPO
+from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from aisandbox_trainer import _sb3_internals
+from aisandbox_trainer.algorithms.builder import algorithm_of
 from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.checkpoints.weights import set_statistics, statistics_of
 from aisandbox_trainer.cloning.examples import Examples
@@ -140,8 +141,8 @@ class Cloning:
 
     @property
     def _fewest(self) -> int:
-        """How many steps a minibatch has at least: CrossQ divides by their standard deviation."""
-        return 2 if isinstance(self._model, CrossQ) else 1
+        """How many steps a minibatch has at least."""
+        return smallest_batch(algorithm_of(type(self._model)), self._model.policy_kwargs)
 
     def _check_minibatches(self) -> None:
         for name, given in (("batch_size", self._settings.batch_size), ("steps", self._file.steps)):

@@ -24,6 +24,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from aisandbox_trainer.algorithms.builder import build, class_of
+from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.checkpoints.random_state import RandomState
 from aisandbox_trainer.environments.factory import Environments
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
@@ -92,10 +93,14 @@ class Rehearsal:
             seed=0,
         )
         model.set_logger(Logger(None, []))
-        model.learn(_STEPS)
-        files = policy_files(model, self.hyperparameters.frame_stack)
-        if sum(np.prod(leaf.shape or (1,)) for leaf in _leaves(model.observation_space)) <= _PARITY_ELEMENTS:
-            check_parity(files)
+        try:
+            model.learn(_STEPS)
+            files = policy_files(model, self.hyperparameters.frame_stack)
+            if sum(np.prod(leaf.shape or (1,)) for leaf in _leaves(model.observation_space)) <= _PARITY_ELEMENTS:
+                check_parity(files)
+        except Exception:
+            check_finite(model)  # then it is not the spaces
+            raise
 
 
 def configuration_of(spec: TrainingRunSpec, algorithm: Algorithm, adapter: SpaceAdapter) -> str:
