@@ -272,9 +272,11 @@ class Session:
         ended = False
         try:
             await self._place.request(self, pb.SimulatorRequest(open=opening).SerializeToString())
-            while not self.ended.done() and (message := await self._trainer.read(self._take)) is not None:
-                await self._place.request(self, message)
-            ended = True
+            while not self.ended.done() and not ended:
+                message = await self._trainer.read(self._take)
+                ended = message is None
+                if message is not None:
+                    await self._place.request(self, message)
         except Exception as error:
             self._place.log.info("session broke", error=type(error).__name__)
         if ended:
