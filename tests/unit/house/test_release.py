@@ -59,10 +59,21 @@ def _exists(target: str) -> bool:
     return any(re.search(rf"^{re.escape(name)}:", MAKEFILE, re.MULTILINE) for name in names)
 
 
+def _targets(workflow: Path) -> set[str]:
+    commands = "\n".join(map(_commands, _jobs(workflow)))
+    return {word for words in re.findall(r"\bmake ((?:[a-z][a-z0-9-]* ?)+)", commands) for word in words.split()}
+
+
+def test_ci_runs_all_of_make_check_and_what_is_not_in_it() -> None:
+    found = re.search(r"^check: ([a-z0-9 -]+) ##", MAKEFILE, re.MULTILINE)
+    assert found is not None
+    expected = {*found[1].split(), "test-fallbacks", "e2e"}
+    assert expected - _targets(ROOT / ".github" / "workflows" / "ci.yml") == set()
+
+
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflow_runs_targets_that_exist(workflow: Path) -> None:
-    commands = "\n".join(map(_commands, _jobs(workflow)))
-    targets = {word for words in re.findall(r"\bmake ((?:[a-z][a-z0-9-]* ?)+)", commands) for word in words.split()}
+    targets = _targets(workflow)
     assert targets
     assert [target for target in targets if not _exists(target)] == []
 
