@@ -25,13 +25,14 @@ from aisandbox_kubernetes import (
 
 from aisandbox_operator.cluster import Cluster
 from aisandbox_operator.decision import Action, CreateJob, DeleteJob, EndPod, SuspendJob
-from aisandbox_operator.decoding import read_job, read_pod, read_pod_refusal, read_run
+from aisandbox_operator.decoding import read_job, read_run
 from aisandbox_operator.events import Event, refusal_event
 from aisandbox_operator.job_manifest import job_manifest, resumed_annotations
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.observed_objects import ObservedPod, ObservedRun, RelatedObjects
 from aisandbox_operator.observed_state import ObservedState
 from aisandbox_operator.plan import Plan, plan
+from aisandbox_operator.pod_decoding import read_pod, read_pod_refusal
 from aisandbox_operator.policies.training import is_without_pod
 from aisandbox_operator.run_keys import RunKeys
 from aisandbox_operator.settings import Settings

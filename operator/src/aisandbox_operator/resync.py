@@ -19,10 +19,11 @@ from aisandbox_crds import RUN_LABEL
 from aisandbox_kubernetes import KubernetesError
 
 from aisandbox_operator.cluster import Cluster
-from aisandbox_operator.decoding import read_job, read_pod, read_run
+from aisandbox_operator.decoding import read_job, read_run
 from aisandbox_operator.metrics import Metrics
 from aisandbox_operator.observed_objects import ObservedPod, RelatedObjects
 from aisandbox_operator.plan import plan
+from aisandbox_operator.pod_decoding import read_pod
 from aisandbox_operator.settings import Settings
 from aisandbox_operator.watch_cache import WatchCache
 from aisandbox_operator.work_queue import WorkQueue

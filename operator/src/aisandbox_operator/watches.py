@@ -13,8 +13,8 @@ import kopf
 from aisandbox_crds import GROUP, RUN_LABEL, VERSION
 from aisandbox_kubernetes import Configuration
 
-from aisandbox_operator.decoding import read_pod
 from aisandbox_operator.job_manifest import OPERATOR
+from aisandbox_operator.pod_decoding import read_pod
 from aisandbox_operator.watch_cache import WatchCache
 from aisandbox_operator.work_queue import WorkQueue
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 from aisandbox_crds.status import Phase
-from aisandbox_operator.decoding import read_job, read_pod, read_pod_refusal, read_run, read_termination_message
+from aisandbox_operator.decoding import read_job, read_run
 from aisandbox_operator.job_manifest import job_manifest
 from aisandbox_operator.observed_objects import RelatedObjects
 from aisandbox_operator.plan import plan
+from aisandbox_operator.pod_decoding import read_pod, read_pod_refusal, read_termination_message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from operator_objects import NOW, RUN_UID, SETTINGS, spec
