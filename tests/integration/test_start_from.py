@@ -200,7 +200,7 @@ def test_every_attempt_uses_what_the_first_one_has_found(volume: Volume, monkeyp
     found = volume.run("first").model("latest")
     case = spec("A2C", start=StartFrom("first", model="latest"))
     with monkeypatch.context() as patch:
-        patch.setattr("aisandbox_trainer.run.attempt.take_over", lambda *_: 1 / 0)
+        patch.setattr("aisandbox_trainer.run.starting_model.take_over", lambda *_: 1 / 0)
         assert volume.train("again", case) == 75
     assert volume.train("first", replace(spec("A2C"), total_timesteps=128)) == 0
     assert volume.run("first").model("latest").digest != found.digest
@@ -383,7 +383,7 @@ def test_source_that_is_deleted_before_the_run_has_read_it_is_named(
     assert without in volume.refusal("waiting", case)
     restore()
     with monkeypatch.context() as patch:  # while the first attempt waits for its simulator
-        patch.setattr("aisandbox_trainer.run.attempt.Rehearsal.run", delete)
+        patch.setattr("aisandbox_trainer.run.starting_model.Rehearsal.run", delete)
         message = volume.refusal("reading", case)
         assert f"{meanwhile} deleted: it must stay until the run has saved its checkpoint of step 0" in message
     restore()
@@ -394,7 +394,7 @@ def test_source_that_is_deleted_before_the_run_has_read_it_is_named(
             stop.request()
             stop.check()
 
-        patch.setattr("aisandbox_trainer.run.attempt.take_over", suspend)
+        patch.setattr("aisandbox_trainer.run.starting_model.take_over", suspend)
         assert volume.train("suspended", case, stop) == 143
     delete()
     assert without in volume.refusal("suspended", case)

@@ -9,7 +9,7 @@ from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store import RunFolder, RunStore
 from aisandbox_trainer.errors import StopRequested
-from aisandbox_trainer.run.attempt import claim
+from aisandbox_trainer.run.claim import claim
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
 
