@@ -22,7 +22,7 @@ import pytest
 from aisandbox.v1 import environment_pb2, simulator_pool_pb2, tensor_pb2, training_progress_pb2
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox_access import AccessSettings
-from aisandbox_api import Server, Settings, admission_checks, create_server
+from aisandbox_api import Server, Settings, create_server, simulator_checks
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.space_checks import space_problems
 from aisandbox_environment import SimulatorError, SimulatorSession, Timeouts, difference_of
@@ -216,7 +216,7 @@ def publish_policies(folder: Path) -> None:
 @pytest.fixture
 async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     """A service with everything, which dials no simulator."""
-    monkeypatch.setattr(admission_checks, "_resolve", lambda address: [])
+    monkeypatch.setattr(simulator_checks, "_resolve", lambda address: [])
     publish_policies(tmp_path)
     access = AccessSettings(auth="token", token_file=token_file(tmp_path))
     settings = Settings(grpc_port=0, models_dir=tmp_path, max_concurrent_runs=1, max_pending_runs=20, access=access)

@@ -15,7 +15,7 @@ import grpc
 import pytest
 from aisandbox.v1 import environment_pb2, tensor_pb2
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_api import Settings, admission_checks, create_server
+from aisandbox_api import Settings, create_server, simulator_checks
 from aisandbox_api.local import LocalBackend
 from aisandbox_environment import InvalidReply, describe
 from aisandbox_environment.calls import LARGEST_SPEC
@@ -236,12 +236,12 @@ def test_description_over_the_limit_names_it(simulator: Callable[[Description], 
 
 def test_simulators_beyond_those_asked_at_a_time_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(admission_checks, "_ask", lambda address, *_: asked.append(address))
-    monkeypatch.setattr(admission_checks, "DESCRIBE_SECONDS", 0.01)
-    monkeypatch.setattr(admission_checks, "_TURNS", threading.Semaphore(1))
-    admission_checks._ask_in_turn("a:1", {})
-    with admission_checks._TURNS:
-        admission_checks._ask_in_turn("b:1", {})
+    monkeypatch.setattr(simulator_checks, "_ask", lambda address, *_: asked.append(address))
+    monkeypatch.setattr(simulator_checks, "DESCRIBE_SECONDS", 0.01)
+    monkeypatch.setattr(simulator_checks, "_TURNS", threading.Semaphore(1))
+    simulator_checks._ask_in_turn("a:1", {})
+    with simulator_checks._TURNS:
+        simulator_checks._ask_in_turn("b:1", {})
     assert asked == ["a:1"]
 
 

@@ -12,8 +12,8 @@ import grpc
 import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
-from aisandbox_api import Settings, admission_checks, create_server
-from aisandbox_api.admission_checks import check_environment
+from aisandbox_api import Settings, create_server, simulator_checks
+from aisandbox_api.environment_checks import check_environment
 from aisandbox_api.errors import InvalidRequest
 from aisandbox_api.local import LocalBackend
 from aisandbox_crds import spec_from_json
@@ -73,7 +73,7 @@ Start = Callable[..., Any]
 @pytest.fixture
 async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
     """start(simulation, hyperparameters, options, method=...) -> the run_id. Raises AioRpcError."""
-    monkeypatch.setattr(admission_checks, "DESCRIBE_SECONDS", 60.0)  # a busy machine may need more than the usual 2 s
+    monkeypatch.setattr(simulator_checks, "DESCRIBE_SECONDS", 60.0)  # a busy machine may need more than the usual 2 s
     async with AsyncExitStack() as stack:
         settings = Settings(grpc_port=0, models_dir=tmp_path, max_concurrent_runs=1)
         server = create_server(settings, backend=LocalBackend(settings, NeverReady()))

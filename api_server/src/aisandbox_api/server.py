@@ -19,11 +19,11 @@ from aisandbox_process import split_host_port
 from aisandbox_process.stop_signals import stop_signals
 from prometheus_client import CollectorRegistry
 
-from aisandbox_api.admission_checks import check_environment
 from aisandbox_api.backend import Backend
 from aisandbox_api.callers import Callers, check_exposures
 from aisandbox_api.client_port import POLICY_TRAINER
 from aisandbox_api.default_environment import HostedAdapter
+from aisandbox_api.environment_checks import check_environment
 from aisandbox_api.errors import StartupError
 from aisandbox_api.health import HealthMonitor, RunHealth
 from aisandbox_api.local import LocalBackend

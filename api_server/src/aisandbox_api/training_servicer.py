@@ -29,11 +29,12 @@ from aisandbox_crds import (
 from aisandbox_environment import Spec
 from aisandbox_model_store import RunStore
 
-from aisandbox_api.admission_checks import check_environment, check_output
 from aisandbox_api.backend import Backend
 from aisandbox_api.default_environment import environment_to_train
+from aisandbox_api.environment_checks import check_environment
 from aisandbox_api.environment_modules import ANY, check_environment_module
 from aisandbox_api.errors import InvalidRequest, RequestIdTaken, RunUnknown
+from aisandbox_api.other_runs_checks import check_output
 from aisandbox_api.output_files import OutputFiles
 from aisandbox_api.owner_quotas import OwnerLimits
 from aisandbox_api.requests import given_run_id, list_query, new_run, page_token

@@ -7,9 +7,9 @@ import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1 import training_progress_pb2 as progress_pb
 from aisandbox_access import OWNER_ANNOTATION
-from aisandbox_api.admission_checks import check_output
 from aisandbox_api.default_environment import DEFAULT_ENVIRONMENT_ANNOTATION, environment_to_train
 from aisandbox_api.errors import FailedPrecondition, InvalidRequest
+from aisandbox_api.other_runs_checks import check_output
 from aisandbox_api.requests import LARGEST_START, list_query, new_run, page_token, progress_report
 from aisandbox_api.responses import last_checkpoint_path, status_response
 from aisandbox_crds import Lesson, LessonEnd

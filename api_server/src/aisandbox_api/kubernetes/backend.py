@@ -17,7 +17,6 @@ from aisandbox_crds import Phase, ProgressReport, TrainingRun, utc_now
 from aisandbox_kubernetes import Client, Configuration, NotConfigured, Retry, load_configuration
 from aisandbox_model_store import RunStore
 
-from aisandbox_api.admission_checks import check_suspended
 from aisandbox_api.background_tasks import cancel
 from aisandbox_api.errors import (
     BackendUnavailable,
@@ -42,6 +41,7 @@ from aisandbox_api.kubernetes.run_watch import RunWatch
 from aisandbox_api.kubernetes.service_pods import pods_of_service
 from aisandbox_api.kubernetes.token_reviewer import TokenReviewer
 from aisandbox_api.metrics import Metrics
+from aisandbox_api.other_runs_checks import check_suspended
 from aisandbox_api.settings import Settings
 
 log = structlog.get_logger()

@@ -26,7 +26,6 @@ from aisandbox_crds import (
 )
 from aisandbox_model_store import InvalidRunId, RunStore
 
-from aisandbox_api.admission_checks import check_suspended
 from aisandbox_api.background_tasks import cancel
 from aisandbox_api.default_environment import environment_to_train
 from aisandbox_api.errors import (
@@ -43,6 +42,7 @@ from aisandbox_api.local.launcher import Launcher, ProcessLauncher
 from aisandbox_api.local.records import RecordStore
 from aisandbox_api.local.run_supervisor import RunSupervisor, SupervisorContext
 from aisandbox_api.local.trainer_slots import TrainerSlots
+from aisandbox_api.other_runs_checks import check_suspended
 from aisandbox_api.run_owner import owner_of
 from aisandbox_api.settings import Settings
 
