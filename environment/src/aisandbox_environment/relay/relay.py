@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import structlog
@@ -19,15 +19,15 @@ from aisandbox_process.grpc_context import text_metadata
 from aisandbox_process.grpc_direct import StreamAborted
 from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 
-from aisandbox_environment.channels import POOL_METADATA, RUN_METADATA
+from aisandbox_environment.channels import RUN_METADATA
 from aisandbox_environment.relay.frames import InvalidFrame, field_of, frame
 from aisandbox_environment.relay.links import Context, Link, link_of
 from aisandbox_environment.relay.place import REGISTER, REGISTERED, Place, Session
-from aisandbox_environment.relay.places import Places, joining_message, simulator_message
+from aisandbox_environment.relay.places import Places
+from aisandbox_environment.relay.pool_listing import PoolListing, asks_replicas, pool_of
 from aisandbox_environment.relay.rate_limit import RateLimit
 from aisandbox_environment.relay.registrations import (
     Registration,
-    check_pool_name,
     check_same_as_joining,
     check_same_spec,
     instance_taken,
@@ -35,7 +35,7 @@ from aisandbox_environment.relay.registrations import (
     parsed,
     read_registration,
 )
-from aisandbox_environment.relay.replicas import JOINING_METADATA, REPLICA_METADATA, Replicas
+from aisandbox_environment.relay.replicas import Replicas
 from aisandbox_environment.relay.statuses import aborted
 from aisandbox_environment.spec import Spec, read_spec
 
@@ -93,6 +93,7 @@ class SimulatorRelay:
         self._asking: asyncio.Task[None] | None = None
         self._stopping = False
         self.replicas = Replicas(security=replica_security, token=replica_token)
+        self._listing = PoolListing(self._places, self.replicas)
 
     @property
     def attached(self) -> int:
@@ -115,12 +116,14 @@ class SimulatorRelay:
 
     async def ListSimulators(self, request: bytes, context: Context) -> bytes:  # noqa: N802
         """See the proto."""
-        response = await _call(self._list(request, text_metadata(context.invocation_metadata())), context)
+        response = await _call(
+            self._listing.list_simulators(request, text_metadata(context.invocation_metadata())), context
+        )
         return response.SerializeToString()
 
     async def Describe(self, _request: bytes, context: Context) -> bytes:  # noqa: N802
         """See the proto."""
-        response = await _call(self._describe(text_metadata(context.invocation_metadata())), context)
+        response = await _call(self._listing.describe(text_metadata(context.invocation_metadata())), context)
         return response.SerializeToString()
 
     async def Session(self, _requests: Any, context: Context) -> None:  # noqa: N802
@@ -131,11 +134,7 @@ class SimulatorRelay:
 
     async def spec_of(self, pool: str) -> Spec | None:
         """What the simulators of a pool declare; None if none is attached, to this replica or another."""
-        places = self._places.of(pool)
-        if places:
-            return places[0].registration.spec
-        found = await self.replicas.descriptions(pool)
-        return read_spec(found[0].spec) if found else None
+        return await self._listing.spec_of(pool)
 
     async def attach(self, link: Link, pool: str = "") -> None:
         """Serves one simulator until its stream ends; ``pool``: the only one that it may name, if any.
@@ -158,17 +157,17 @@ class SimulatorRelay:
     async def serve_session(self, link: Link) -> None:
         """Serves one session of a trainer until its stream ends. Raises StreamAborted for a status other than OK."""
         self._check_stopping("open the session")
-        pool = self._pool_of(link.metadata)
+        pool = pool_of(link.metadata)
         opening = await self._read_opening(link)
         opening.run_id = link.metadata.get(RUN_METADATA, opening.run_id)  # a trainer's, which was asked for its token
         place = self._places.free(pool, opening.environments)
         own = 0 if place is None else place.registration.environments
-        if own < opening.environments and self._asks_replicas(link.metadata):
+        if own < opening.environments and asks_replicas(link.metadata):
             if await self.replicas.serve_session(link, pool, opening, own):
                 return
             place = self._places.free(pool, opening.environments)  # it may have been taken meanwhile
         if place is None:
-            await self._refuse(pool, opening.environments, link.metadata)
+            raise await self._listing.refusal(pool, opening.environments, link.metadata)
         session = Session(link, place)
         place.begin(session, opening.run_id)
         self._sessions.add(session)
@@ -268,66 +267,6 @@ class SimulatorRelay:
             raise invalid("open.environments", "must be at least 1, got 0")
         return request.open
 
-    async def _list(self, data: bytes, metadata: Mapping[str, str]) -> simulator_pool_pb2.ListSimulatorsResponse:
-        request = parsed(simulator_pool_pb2.ListSimulatorsRequest, data, "request")
-        if request.pool:
-            check_pool_name(request.pool, "pool")
-        if request.pool != metadata.get(POOL_METADATA, request.pool):
-            raise invalid("pool", f"must be that of the metadata {POOL_METADATA}")
-        simulators = await self._simulators(request.pool, metadata)
-        return simulator_pool_pb2.ListSimulatorsResponse(simulators=simulators)
-
-    async def _simulators(self, pool: str, metadata: Mapping[str, str]) -> list[simulator_pool_pb2.Simulator]:
-        """Those of all replicas, by pool and instance; of all pools if ``pool`` is empty."""
-        if self._is_own(metadata):
-            return []
-        places = self._places.of(pool) if pool else list(self._places.all())
-        simulators = [simulator_message(each) for each in places]
-        if JOINING_METADATA in metadata:
-            simulators += [joining_message(each) for each in self._places.joining(pool)]
-        if self._asks_replicas(metadata):
-            simulators += await self.replicas.simulators(pool)
-            simulators.sort(key=lambda each: (each.pool, each.instance))
-        return simulators
-
-    async def _describe(self, metadata: Mapping[str, str]) -> environment_pb2.DescribeResponse:
-        pool = self._pool_of(metadata)
-        joining = JOINING_METADATA in metadata
-        own = None if self._is_own(metadata) else self._places.describe(pool, joining=joining)
-        found = [] if own is None else [own]
-        if self._asks_replicas(metadata):
-            found += await self.replicas.descriptions(pool)
-        if not found:
-            raise _no_simulators(pool)
-        result = found[0]
-        result.capacity, result.in_use = sum(each.capacity for each in found), sum(each.in_use for each in found)
-        return result
-
-    def _asks_replicas(self, metadata: Mapping[str, str]) -> bool:
-        """Whether the call is a client's: a replica asks about this one only."""
-        return REPLICA_METADATA not in metadata
-
-    def _is_own(self, metadata: Mapping[str, str]) -> bool:
-        """Whether this replica has called itself, because the addresses of all of them include its own."""
-        return metadata.get(REPLICA_METADATA) == self.replicas.own_id
-
-    def _pool_of(self, metadata: Mapping[str, str]) -> str:
-        name = metadata.get(POOL_METADATA, "")
-        if not name:
-            raise invalid(f"metadata {POOL_METADATA}", "must name the pool: a service has only those")
-        return check_pool_name(name, f"metadata {POOL_METADATA}")
-
-    async def _refuse(self, pool: str, at_most: int, metadata: Mapping[str, str]) -> NoReturn:
-        simulators = await self._simulators(pool, metadata)
-        if not simulators:
-            raise _no_simulators(pool)
-        free = sorted(each.environments for each in simulators if not each.in_session)
-        raise aborted(
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"pool {pool!r}: no free simulator has at most {at_most} environments; of {len(simulators)}, "
-            + (f"{len(free)} are free, the smallest with {free[0]}" if free else "none is free"),
-        )
-
     def _check_stopping(self, what: str) -> None:
         if self._stopping:
             raise aborted(grpc.StatusCode.UNAVAILABLE, f"the service is stopping: {what} again")
@@ -338,10 +277,6 @@ class SimulatorRelay:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _no_simulators(pool: str) -> StreamAborted:
-    return aborted(grpc.StatusCode.UNAVAILABLE, f"pool {pool!r} has no simulators: none is attached")
 
 
 async def _call(work: Awaitable[T], context: Context) -> T:
