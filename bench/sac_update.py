@@ -2,9 +2,9 @@
 
     uv run --with sbx-rl python bench/sac_update.py
 
-One thread each, 256 transitions of Pendulum-v1, networks of 256 and 256 units; in turns, so that other work on the
-machine hits all, and the ratios are those of neighbouring turns. The time is the processor's, not the clock's. SBX has
-no gSDE.
+One thread each, 256 transitions of Pendulum-v1, networks of 256 and 256 units, or of CrossQ its own, whose critics have
+1024 and 1024; in turns, so that other work on the machine hits all, and the ratios are those of neighbouring turns. The
+time is the processor's, not the clock's. SBX has no gSDE.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MODULES = {
     SBX: ("sbx", ""),
 }
 """Where a library has the class of an algorithm, and what its name has before the algorithm's."""
-ALGORITHMS = {"SAC": SB3, "TD3": SB3, "TQC": "sb3_contrib"}
+ALGORITHMS = {"SAC": SB3, "TD3": SB3, "TQC": "sb3_contrib", "CrossQ": "sb3_contrib"}
 GSDE = " with gSDE"
 CASES = [*ALGORITHMS, "SAC" + GSDE, "TQC" + GSDE]
 
@@ -47,7 +47,8 @@ def update_of(library: str, case: str) -> Callable[[], None] | None:
     model = kind(
         "MlpPolicy",
         "Pendulum-v1",
-        policy_kwargs={"net_arch": [256, 256]},  # SAC's and TQC's default; TD3's differs between SB3 and SBX
+        # SAC's and TQC's default; TD3's differs between SB3 and SBX.
+        policy_kwargs={} if algorithm == "CrossQ" else {"net_arch": [256, 256]},
         buffer_size=10_000,
         batch_size=256,
         train_freq=1,

@@ -14,6 +14,7 @@ import torch as th
 from aisandbox_trainer.environments.in_process import vectorized
 from aisandbox_trainer.errors import NonFiniteTraining
 from aisandbox_trainer.fast_updates.a2c import FastA2C
+from aisandbox_trainer.fast_updates.crossq import FastCrossQ
 from aisandbox_trainer.fast_updates.dqn import FastDQN
 from aisandbox_trainer.fast_updates.ppo import FastMaskablePPO, FastPPO
 from aisandbox_trainer.fast_updates.sac import FastSAC
@@ -22,7 +23,7 @@ from aisandbox_trainer.fast_updates.tqc import FastTQC
 from gymnasium import spaces
 from masked_worlds import ACTIONS as MASKED
 from masked_worlds import MaskedWorld
-from sb3_contrib import TQC, MaskablePPO
+from sb3_contrib import TQC, CrossQ, MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
@@ -38,8 +39,9 @@ FAST: dict[type[BaseAlgorithm], type[BaseAlgorithm]] = {
     sb3.SAC: FastSAC,
     sb3.TD3: FastTD3,
     TQC: FastTQC,
+    CrossQ: FastCrossQ,
 }
-ACTOR_CRITICS: list[type[BaseAlgorithm]] = [sb3.SAC, sb3.TD3, TQC]
+ACTOR_CRITICS: list[type[BaseAlgorithm]] = [sb3.SAC, sb3.TD3, TQC, CrossQ]
 """The off-policy ones, with continuous actions."""
 _REPLAY = {"learning_starts": 20, "train_freq": 4, "buffer_size": 300}
 SIZES: dict[type[BaseAlgorithm], dict[str, Any]] = {
@@ -49,6 +51,9 @@ SIZES: dict[type[BaseAlgorithm], dict[str, Any]] = {
     sb3.DQN: {**_REPLAY, "target_update_interval": 30},
     **{kind: {**_REPLAY, "batch_size": 32, "policy_kwargs": {"net_arch": [16, 16]}} for kind in ACTOR_CRITICS},
 }
+NO_ROUNDING = {"optimizer_kwargs": {"betas": (0.5, 0.999), "eps": 1e-3}}
+"""For CrossQ: a bias before batch normalization may have no gradient, and Adam would divide its rounding by itself."""
+SIZES[CrossQ]["policy_kwargs"] |= NO_ROUNDING
 VECTOR = spaces.Box(-1.0, 1.0, (3,), np.float32)
 ACTIONS: dict[str, gym.Space[Any]] = {
     "discrete": spaces.Discrete(3),
@@ -132,10 +137,9 @@ def assert_same_learning(algorithm: type[BaseAlgorithm], make: Any, **keywords: 
     assert ours.nets() is not None, "this case is not covered by the fast update"
     untrained = algorithm(type(theirs.policy), make(), seed=3, device="cpu", **{**SIZES[algorithm], **_plain(keywords)})
     moved = 0.0
-    for (name, one), other, first in zip(
-        theirs.policy.named_parameters(), ours.policy.parameters(), untrained.policy.parameters(), strict=True
-    ):
-        np.testing.assert_allclose(other.detach(), one.detach(), rtol=1e-5, atol=1e-6, err_msg=name)
+    for (name, one), other in zip(theirs.policy.state_dict().items(), ours.policy.state_dict().values(), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6, err_msg=name)
+    for one, first in zip(theirs.policy.parameters(), untrained.policy.parameters(), strict=True):
         moved = max(moved, float((one - first).detach().abs().max()))
     assert moved > 1e-3, "the training has to go further than the tolerance"
     np.testing.assert_equal(our_draws, their_draws)
@@ -306,6 +310,24 @@ def test_fast_dqn_gives_the_results_of_sb3(keywords: dict[str, Any]) -> None:
             },
         ),
         (TQC, {"use_sde": True, "policy_kwargs": {"net_arch": [16], "log_std_init": -1, "clip_mean": 0.0}}),
+        (CrossQ, {}),
+        (
+            CrossQ,
+            {
+                "use_sde": True, "policy_delay": 1,
+                "policy_kwargs": {"net_arch": [16], "renorm_warmup_steps": 5, **NO_ROUNDING},
+            },
+        ),
+        (
+            CrossQ,
+            {
+                "ent_coef": 0.2, "gradient_steps": 3,
+                "policy_kwargs": {
+                    "net_arch": [16], "activation_fn": nn.Tanh, "batch_norm_momentum": 0.3, **NO_ROUNDING,
+                },
+            },
+        ),
+        (CrossQ, {"policy_kwargs": {"net_arch": [16], "batch_norm": False}}),
     ],
     ids=lambda value: getattr(value, "__name__", None) or ",".join(value) or "defaults",
 )  # fmt: skip

@@ -20,6 +20,7 @@ from aisandbox_trainer.environments.in_process import vectorized
 from aisandbox_trainer.fast_updates import self_test
 from aisandbox_trainer.fast_updates.distributions import Categorical, EvaluatedCategorical
 from aisandbox_trainer.fast_updates.exploration_matrix import ExplorationMatrix
+from aisandbox_trainer.fast_updates.normalized_net import RenormLayer
 from aisandbox_trainer.fast_updates.policy_nets import ActorCriticNets, QNets
 from aisandbox_trainer.fast_updates.squashed_actors import SampledActions
 from aisandbox_trainer.runtime.settings import Settings
@@ -27,19 +28,21 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from torch import nn
 
+ACTOR_CRITIC = {
+    "learning_starts": 20,
+    "train_freq": 8,
+    "buffer_size": 300,
+    "batch_size": 16,
+    "policy_kwargs": {"net_arch": [16]},
+}
 KEYWORDS: dict[Algorithm, dict[str, Any]] = {
     Algorithm.PPO: {"n_steps": 32, "batch_size": 16, "n_epochs": 2},
     Algorithm.A2C: {},
     Algorithm.DQN: {"learning_starts": 20, "train_freq": 4, "buffer_size": 300},
-    Algorithm.SAC: {
-        "learning_starts": 20,
-        "train_freq": 8,
-        "buffer_size": 300,
-        "batch_size": 16,
-        "policy_kwargs": {"net_arch": [16]},
-    },
+    Algorithm.SAC: ACTOR_CRITIC,
+    Algorithm.CROSSQ: ACTOR_CRITIC,
 }
-CONTINUOUS = [Algorithm.SAC]
+CONTINUOUS = [Algorithm.SAC, Algorithm.CROSSQ]
 PLAIN: dict[Algorithm, type[BaseAlgorithm]] = {
     Algorithm.PPO: sb3.PPO,
     Algorithm.A2C: sb3.A2C,
@@ -48,9 +51,10 @@ PLAIN: dict[Algorithm, type[BaseAlgorithm]] = {
     Algorithm.SAC: sb3.SAC,
     Algorithm.TD3: sb3.TD3,
     Algorithm.TQC: sb3_contrib.TQC,
+    Algorithm.CROSSQ: sb3_contrib.CrossQ,
 }
-UNMASKED = tuple(KEYWORDS)
-"""Those that need no masks, which the environments here do not have; test_fast_update.py has the other."""
+UNMASKED = (Algorithm.PPO, Algorithm.A2C, Algorithm.DQN, Algorithm.SAC)
+"""One of each kind that needs no masks, which the environments here do not have; test_fast_update.py has the others."""
 WARNING = "fast updates differ from stable-baselines3"
 
 
@@ -167,10 +171,18 @@ def _wrong_entropy_gradient(self: Any, grad_actions: th.Tensor, grad_log_prob: f
     return RIGHT_SAMPLED_GRADIENT(self, grad_actions, 1.1 * grad_log_prob)
 
 
+def _statistics_kept(self: Any, inputs: th.Tensor) -> Any:
+    before = self._module.ra_var.clone()
+    batch = RIGHT_STATISTICS(self, inputs)
+    self._module.ra_var.copy_(before)
+    return batch
+
+
 def _wrong_noise_gradient(self: Any, grad_std: th.Tensor) -> Any:
     return 1.1 * RIGHT_NOISE_GRADIENT(self, grad_std)
 
 
+RIGHT_STATISTICS = RenormLayer._learned
 RIGHT_NOISE_GRADIENT = ExplorationMatrix.gradient
 RIGHT_SAMPLED_GRADIENT = SampledActions.gradient
 RIGHT_GRADIENT, RIGHT_ACTIONS = EvaluatedCategorical.gradient, ActorCriticNets.act
@@ -183,6 +195,7 @@ FAULTS: dict[str, tuple[Algorithm, Any, str, Callable[..., Any]]] = {
     "activation of DQN": (Algorithm.DQN, _torch_internals, "relu_backward", lambda gradient, output: gradient),
     "entropy of SAC": (Algorithm.SAC, SampledActions, "gradient", _wrong_entropy_gradient),
     "target networks of SAC": (Algorithm.SAC, _torch_internals, "move_towards", _no_step),
+    "statistics of CrossQ": (Algorithm.CROSSQ, RenormLayer, "_learned", _statistics_kept),
     "gSDE of SAC": (Algorithm.SAC, ExplorationMatrix, "gradient", _wrong_noise_gradient),
 }
 

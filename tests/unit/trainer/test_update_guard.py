@@ -16,6 +16,7 @@ from aisandbox_trainer.environments.in_process import vectorized
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import StopRequested
 from aisandbox_trainer.fast_updates.a2c import FastA2C
+from aisandbox_trainer.fast_updates.crossq import FastCrossQ
 from aisandbox_trainer.fast_updates.ppo import FastPPO
 from aisandbox_trainer.fast_updates.sac import FastSAC
 from aisandbox_trainer.fast_updates.td3 import FastTD3
@@ -127,7 +128,7 @@ def test_dqn_is_stopped_between_two_steps_of_its_update() -> None:
     assert model.replay_buffer.size() >= 40
 
 
-@pytest.mark.parametrize("kind", [sb3.SAC, FastSAC, sb3.TD3, FastTD3, sb3_contrib.TQC, sb3_contrib.CrossQ])
+@pytest.mark.parametrize("kind", [sb3.SAC, FastSAC, sb3.TD3, FastTD3, sb3_contrib.TQC, FastCrossQ])
 def test_stop_between_two_steps_leaves_every_optimizer_at_the_same_one(kind: Any) -> None:
     env = vectorized(lambda: gym.make("Pendulum-v1"), 1)
     stop = Stop()

@@ -38,6 +38,7 @@ from aisandbox_trainer import _torch_internals
 from aisandbox_trainer.algorithms.features_extractors import with_fitting_extractor
 from aisandbox_trainer.errors import CannotExport, InvalidHyperparameter
 from aisandbox_trainer.fast_updates.a2c import FastA2C
+from aisandbox_trainer.fast_updates.crossq import FastCrossQ
 from aisandbox_trainer.fast_updates.dqn import FastDQN
 from aisandbox_trainer.fast_updates.ppo import FastMaskablePPO, FastPPO
 from aisandbox_trainer.fast_updates.sac import FastSAC
@@ -52,6 +53,7 @@ FAST: Mapping[Algorithm, type[BaseAlgorithm]] = {
     Algorithm.SAC: FastSAC,
     Algorithm.TD3: FastTD3,
     Algorithm.TQC: FastTQC,
+    Algorithm.CROSSQ: FastCrossQ,
 }
 """The algorithms with a fast update."""
 

@@ -9,8 +9,8 @@ numbers, losses and logged values are SB3's, and a saved model is a plain SB3 mo
 Where this differs from SB3 2.9:
 
 1. Gradients are formulas instead of autograd's (``dense_net``, ``distributions``, ``squashed_actors``,
-   ``continuous_nets``, and a module for each algorithm). The kernels are those autograd calls, in its order, so that
-   the results usually agree to the last bit.
+   ``normalized_net``, ``continuous_nets``, and a module for each algorithm). The kernels are those autograd calls, in
+   its order, so that the results usually agree to the last bit.
 2. The observations of a rollout are preprocessed once for all epochs instead of once for each minibatch (``rollout``).
 3. One permutation of the rows is applied to the whole rollout; minibatches are slices. The permutation is drawn as
    ``RolloutBuffer.get`` draws it.
@@ -22,8 +22,10 @@ Where this differs from SB3 2.9:
 8. During a rollout the policy acts without autograd's bookkeeping; off-policy ones compute their action directly.
 9. MaskablePPO normalises the advantages of a minibatch of one row too, which gives NaN; here it leaves them, as PPO.
 10. SB3's PPO approximates the entropy of a distribution without closed form; such distributions are not covered here.
-11. SAC, TQC and TD3 pass one critic after the other forward and backward. In SAC the gradient of the actions is
-   computed for the critic with the least value only, since it is 0 for the others; that of the critics' weights by the
-   actor's loss, which SB3 discards, nowhere.
+11. SAC, TQC and TD3 pass one critic after the other forward and backward. In SAC and CrossQ the gradient of the
+   actions is computed for the critic with the least value only, since it is 0 for the others; that of the critics'
+   weights by the actor's loss, which SB3 discards, nowhere.
 12. The gradients of wide layers with a narrow input are products in another order (``dense_net``).
+13. CrossQ's variance of a batch is the mean square of the centered values (``normalized_net``). A bias whose unit is
+   active in the whole batch has no gradient but rounding, which Adam divides by itself; it has no effect there.
 """

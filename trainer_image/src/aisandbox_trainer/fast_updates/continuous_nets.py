@@ -6,18 +6,20 @@ Owns which policies are covered, and the gradients of critics. Must not know los
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch as th
+from sb3_contrib.crossq.policies import CrossQCritic
 from sb3_contrib.tqc.policies import Critic as TQCCritic
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.td3.policies import Actor as TD3Actor
 
 from aisandbox_trainer import _torch_internals
-from aisandbox_trainer.fast_updates.dense_net import DenseNet, Tape
+from aisandbox_trainer.fast_updates.dense_net import DenseNet
+from aisandbox_trainer.fast_updates.normalized_net import Net, net_of
 from aisandbox_trainer.fast_updates.optimizer_step import Gradients
 from aisandbox_trainer.fast_updates.policy_nets import only_reshapes
 from aisandbox_trainer.fast_updates.squashed_actors import SquashedActor, squashed_actor
@@ -38,9 +40,9 @@ def are_covered(*nets: Any) -> bool:
 class Critics:
     """Several networks from observation features and actions to values [N, outputs] each."""
 
-    def __init__(self, nets: Sequence[DenseNet], actions: int) -> None:
+    def __init__(self, nets: Sequence[Net], actions: int) -> None:
         self.nets = nets
-        self._actions = actions
+        self.actions = actions
         self.parameters = [parameter for net in nets for parameter in net.parameters]
         self.gradients = Gradients.of(self.parameters)
         self._places = [slice(i * len(net.parameters), (i + 1) * len(net.parameters)) for i, net in enumerate(nets)]
@@ -48,9 +50,9 @@ class Critics:
     @classmethod
     def of(cls, critic: Any) -> Critics | None:
         """The networks of a critic; None if it has parts that are not covered."""
-        if type(critic) not in (ContinuousCritic, TQCCritic):
+        if type(critic) not in (ContinuousCritic, TQCCritic, CrossQCritic):
             return None
-        nets = [DenseNet.of(net) for net in critic.q_networks]
+        nets = [net_of(net) for net in critic.q_networks]
         covered = [net for net in nets if net is not None]
         return cls(covered, math.prod(critic.action_space.shape)) if len(covered) == len(nets) else None
 
@@ -63,31 +65,31 @@ class Critics:
         """What each network sees, [N, in]."""
         return th.cat([features, actions], 1)
 
-    def learn(self, inputs: th.Tensor, loss: Callable[[th.Tensor], tuple[float, th.Tensor]]) -> tuple[float, Gradients]:
+    def record(self, inputs: th.Tensor) -> Iterator[tuple[th.Tensor, Any]]:
+        """The values of each network, and what its gradients need; each when it is asked for."""
+        return (net.record(inputs) for net in self.nets)
+
+    def learn(
+        self, recorded: Iterable[tuple[th.Tensor, Any]], loss: Callable[[th.Tensor], tuple[float, th.Tensor]]
+    ) -> tuple[float, Gradients]:
         """The sum of the networks' losses, and its gradient for :attr:`parameters`, valid until the next call.
 
-        ``loss``: from a network's values to its loss and the gradient of the values. One network after the other, so
-        that its numbers stay in the processor's cache.
+        ``recorded``: of :meth:`record`. ``loss``: from a network's values to its loss and the gradient of the values.
+        One network after the other, so that its numbers stay in the processor's cache.
         """
         total = 0.0
-        for net, place in zip(self.nets, self._places, strict=True):
-            values, tape = net.record(inputs)
+        for net, place, (values, tape) in zip(self.nets, self._places, recorded, strict=True):
             part, gradient = loss(values)
             net.gradients(tape, gradient, self.gradients.parts[place])
             total += part
         return total, self.gradients
 
-    def action_gradient(
-        self, net: DenseNet, tape: Tape, gradient: th.Tensor, rows: th.Tensor | None = None
-    ) -> th.Tensor:
+    def action_gradient(self, net: Net, tape: Any, gradient: th.Tensor, rows: th.Tensor | None = None) -> th.Tensor:
         """The gradient of the actions [N, size] from that of the values of a network.
 
-        ``rows``: those whose values have a gradient, the given one; None: all.
+        ``rows``: the indices of those that ``gradient`` has; None: all.
         """
-        found = net.input_gradient(tape, gradient, self._actions, rows)
-        if rows is None:
-            return found
-        return found.new_zeros((len(tape[0]), self._actions)).index_copy_(0, rows, found)
+        return net.input_gradient(tape, gradient, self.actions, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,30 +104,37 @@ class ActorAndCritics:
 
 
 @dataclass(frozen=True, slots=True)
-class EntropyNets(ActorAndCritics):
-    """Those of SAC and TQC."""
+class StochasticNets(ActorAndCritics):
+    """Those of CrossQ."""
 
     actor: SquashedActor
     critics: Critics
+
+    @classmethod
+    def of(cls, policy: Any) -> StochasticNets | None:
+        """The networks of ``policy``; None if it has parts that are not covered."""
+        if not are_covered(policy.actor, policy.critic):
+            return None
+        actor, critics = squashed_actor(policy.actor), Critics.of(policy.critic)
+        return None if actor is None or critics is None else cls(policy, actor, critics)
+
+    def act(self, observations: Any) -> th.Tensor:
+        """Sampled actions [N, size]."""
+        return self.actor.act(self.features(observations))
+
+
+@dataclass(frozen=True, slots=True)
+class EntropyNets(StochasticNets):
+    """Those of SAC and TQC."""
+
     targets: Critics
 
     @classmethod
     def of(cls, policy: Any) -> EntropyNets | None:
         """The networks of ``policy``; None if it has parts that are not covered."""
-        if not are_covered(policy.actor, policy.critic, policy.critic_target):
-            return None
-        actor, critics, targets = (
-            squashed_actor(policy.actor),
-            Critics.of(policy.critic),
-            Critics.of(policy.critic_target),
-        )
-        if actor is None or critics is None or targets is None:
-            return None
-        return cls(policy, actor, critics, targets)
-
-    def act(self, observations: Any) -> th.Tensor:
-        """Sampled actions [N, size]."""
-        return self.actor.act(self.features(observations))
+        learning = StochasticNets.of(policy)
+        targets = Critics.of(policy.critic_target) if are_covered(policy.critic_target) else None
+        return None if learning is None or targets is None else cls(policy, learning.actor, learning.critics, targets)
 
 
 @dataclass(frozen=True, slots=True)

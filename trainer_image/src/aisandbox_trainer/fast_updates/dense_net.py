@@ -120,8 +120,10 @@ class DenseNet:
                 gradient = gradient.mm(layer.weight)
         return gradient
 
-    def input_gradient(self, tape: Tape, gradient: th.Tensor, columns: int, rows: th.Tensor | None = None) -> th.Tensor:
-        """The gradient of the last ``columns`` of the input, from that of the output [N, out].
+    def input_gradient(
+        self, tape: Tape, gradient: th.Tensor, columns: int | None = None, rows: th.Tensor | None = None
+    ) -> th.Tensor:
+        """The gradient of the last ``columns`` of the input, or of all, from that of the output [N, out].
 
         ``rows``: the indices of the rows of the tape that ``gradient`` has; None: all.
         """
@@ -130,7 +132,7 @@ class DenseNet:
             if layer.activation is not None:
                 output = tape[index + 1]
                 gradient = layer.activation[1](gradient, output if rows is None else output.index_select(0, rows))
-            gradient = gradient.mm(layer.weight if index else layer.weight[:, -columns:])
+            gradient = gradient.mm(layer.weight if index or columns is None else layer.weight[:, -columns:])
         return gradient
 
 

@@ -98,14 +98,13 @@ class FastOffPolicy(SelfTested, OffPolicyAlgorithm):
             self,
             lambda twin: twin.sb3_train(1, TEST_ROWS),
             lambda twin: twin.fast_train(twin.nets(), 1, TEST_ROWS),
-            _prepare,
+            lambda twin: twin.prepare_test(),
         )
 
-
-def _prepare(twin: Any) -> None:
-    """Lets a copy use its own networks, and change its targets and its actor too in one update, by much."""
-    _sb3_internals.use_own_networks(twin)
-    twin.tau, twin.target_update_interval, twin.policy_delay = 0.5, 1, 1
+    def prepare_test(self) -> None:
+        """Lets a copy use its own networks, and change its targets and its actor too in one update, by much."""
+        _sb3_internals.use_own_networks(self)
+        self.tau, self.target_update_interval, self.policy_delay = 0.5, 1, 1
 
 
 @contextlib.contextmanager

@@ -155,9 +155,10 @@ def unchanged_random_state() -> Iterator[None]:
 
 
 def _parts(model: BaseAlgorithm) -> Parts:
-    """All weights, and the optimizers' state of each parameter: Adam's steps do not show the scale of a gradient."""
+    """All weights, running statistics, and the optimizers' state: Adam's steps do not show the scale of a gradient."""
     learned = [*model.policy.parameters(), *_sb3_internals.variables_of(model).values()]
     parts = {"weights": th.cat([parameter.detach().flatten().double() for parameter in learned])}
+    parts |= {f"statistics.{name}": value.clone().double() for name, value in model.policy.named_buffers()}
     for optimizer, content in model.get_parameters().items():
         for index, state in content.get("state", {}).items() if optimizer != "policy" else ():
             for name, value in state.items():

@@ -1,4 +1,4 @@
-"""The stochastic actors of SAC and TQC, squashed Gaussians with gSDE or not, which learn here without autograd.
+"""The stochastic actors of SAC, TQC and CrossQ, squashed Gaussians with gSDE or not, which learn here without autograd.
 
 Owns the density of squashed actions and its gradient. Must not know critics, losses or algorithms.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, Protocol
 
 import torch as th
+from sb3_contrib.crossq.policies import Actor as CrossQActor
 from sb3_contrib.tqc.policies import Actor as TQCActor
 from stable_baselines3.common.distributions import TanhBijector
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor
@@ -20,6 +20,7 @@ from torch import nn
 from aisandbox_trainer import _torch_internals
 from aisandbox_trainer.fast_updates.dense_net import DenseNet, Tape
 from aisandbox_trainer.fast_updates.exploration_matrix import ExplorationMatrix
+from aisandbox_trainer.fast_updates.normalized_net import Net, net_of
 from aisandbox_trainer.fast_updates.optimizer_step import Gradients
 
 _LOG_SQRT_TWO_PI = math.log(math.sqrt(2 * math.pi))
@@ -64,7 +65,7 @@ class SquashedActor(Protocol):
 
 def squashed_actor(actor: Any) -> SquashedActor | None:
     """The networks of an actor of SB3; None if it has parts that are not covered."""
-    if type(actor) not in (Actor, TQCActor):
+    if type(actor) not in (Actor, TQCActor, CrossQActor):
         return None
     return StateDependentActor.of(actor) if actor.use_sde else GaussianActor.of(actor)
 
@@ -73,7 +74,10 @@ def squashed_actor(actor: Any) -> SquashedActor | None:
 class SampledActions:
     """Actions that an actor has drawn, [N, size] in (-1, 1), and what their gradient needs, [N, size] each."""
 
-    tape: Tape
+    latent: th.Tensor
+    """[N, L]."""
+    tape: Any
+    """Of the latent."""
     actions: th.Tensor
     log_prob: th.Tensor
     """[N, 1]."""
@@ -86,11 +90,11 @@ class SampledActions:
 
     @classmethod
     def of(
-        cls, mean: th.Tensor, log_std: th.Tensor, noise: th.Tensor, places: Sequence[slice], tapes: Sequence[Tape]
+        cls, mean: th.Tensor, log_std: th.Tensor, noise: th.Tensor, recorded: Sequence[tuple[th.Tensor, Any]]
     ) -> list[SampledActions]:
         """tanh(mean + std * noise), where the actor's scores are ``mean`` and ``log_std`` before its bounds.
 
-        The rows are those of several batches; ``places`` says of which, and each has a tape.
+        The rows are those of several batches, for each of which ``recorded`` has the latent and its tape.
         """
         bounded = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
         std = bounded.exp()
@@ -99,7 +103,9 @@ class SampledActions:
         inside = 1 - actions**2 + _EPSILON
         log_prob = (-(shift**2) / (2 * std**2) - std.log() - _LOG_SQRT_TWO_PI).sum(1) - inside.log().sum(1)
         parts = (actions, log_prob.unsqueeze(1), shift, inside, log_std == bounded)
-        return [cls(tape, *(part[place] for part in parts)) for tape, place in zip(tapes, places, strict=True)]
+        sizes = [len(latent) for latent, _ in recorded]
+        split = zip(*(th.split(part, sizes) for part in parts), strict=True)
+        return [cls(latent, tape, *own) for (latent, tape), own in zip(recorded, split, strict=True)]
 
     def gradient(self, grad_actions: th.Tensor, grad_log_prob: float) -> tuple[th.Tensor, th.Tensor]:
         """Of the mean and of the logarithm of the standard deviation, from those of the actions and of each log_prob.
@@ -115,9 +121,9 @@ class SampledActions:
 class GaussianActor:
     """Mean and standard deviation of a squashed Gaussian."""
 
-    def __init__(self, latent: DenseNet, mean: DenseNet, log_std: DenseNet) -> None:
+    def __init__(self, latent: Net, mean: DenseNet, log_std: DenseNet) -> None:
         self._nets = (latent, mean, log_std)
-        self.parameters = [parameter for net in self._nets for parameter in net.parameters]
+        self.parameters = [*latent.parameters, *mean.parameters, *log_std.parameters]
         self._gradients = Gradients.of(self.parameters)
         first, second = len(latent.parameters), len(latent.parameters) + len(mean.parameters)
         parts = self._gradients.parts
@@ -126,8 +132,7 @@ class GaussianActor:
     @classmethod
     def of(cls, actor: Any) -> GaussianActor | None:
         """The networks of an actor without gSDE; None if it has parts that are not covered."""
-        nets = [DenseNet.of(modules) for modules in (actor.latent_pi, [actor.mu], [actor.log_std])]
-        latent, mean, log_std = nets
+        latent, mean, log_std = net_of(actor.latent_pi), DenseNet.of([actor.mu]), DenseNet.of([actor.log_std])
         return None if latent is None or mean is None or log_std is None else cls(latent, mean, log_std)
 
     def act(self, features: th.Tensor) -> th.Tensor:
@@ -140,19 +145,16 @@ class GaussianActor:
         recorded = [latent_net.record(batch) for batch in batches]
         mean = th.cat([mean_net(latent) for latent, _ in recorded])
         log_std = th.cat([log_std_net(latent) for latent, _ in recorded])
-        ends = list(accumulate(map(len, batches)))
-        places = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
         noise = th.empty_like(mean)
-        for place in places:
-            noise[place].normal_()
-        tapes = [tape for _, tape in recorded]
-        return SampledActions.of(mean, log_std, noise, places, tapes)
+        for own in th.split(noise, [len(batch) for batch in batches]):
+            own.normal_()
+        return SampledActions.of(mean, log_std, noise, recorded)
 
     def gradients(self, sampled: SampledActions, grad_actions: th.Tensor, grad_log_prob: float) -> Gradients:
         """See SquashedActor."""
         latent_net, mean_net, log_std_net = self._nets
         grad_mean, grad_log_std = sampled.gradient(grad_actions, grad_log_prob)
-        head = [sampled.tape[-1], grad_mean]  # both are linear: their output is not looked at
+        head = [sampled.latent, grad_mean]  # both are linear: their output is not looked at
         gradient = mean_net.gradients(head, grad_mean, self._parts[1], of_input=True)
         gradient = gradient + log_std_net.gradients(head, grad_log_std, self._parts[2], of_input=True)
         latent_net.gradients(sampled.tape, gradient, self._parts[0])
@@ -163,8 +165,10 @@ class GaussianActor:
 class ExploredActions:
     """Actions by gSDE, [N, size] in [-1, 1], and what their gradient needs, [N, size] each."""
 
-    tape: Tape
-    """Of the latent [N, L]."""
+    latent: th.Tensor
+    """[N, L]."""
+    tape: Any
+    """Of the latent."""
     mean_tape: Tape
     actions: th.Tensor
     log_prob: th.Tensor
@@ -176,7 +180,9 @@ class ExploredActions:
     variance: th.Tensor
 
     @classmethod
-    def of(cls, mean: th.Tensor, noise: th.Tensor, variance: th.Tensor, tape: Tape, mean_tape: Tape) -> ExploredActions:
+    def of(
+        cls, latent: th.Tensor, tape: Any, mean: th.Tensor, mean_tape: Tape, noise: th.Tensor, variance: th.Tensor
+    ) -> ExploredActions:
         """tanh(mean + noise), and its density over all matrices: a normal one with this variance, squashed."""
         actions = th.tanh(mean + noise)
         gaussian = TanhBijector.inverse(actions)
@@ -184,7 +190,7 @@ class ExploredActions:
         variance = std**2
         log_prob = (-(distance**2) / (2 * variance) - std.log() - _LOG_SQRT_TWO_PI).sum(1)
         log_prob -= th.log(1 - squashed**2 + _EPSILON).sum(1)
-        return cls(tape, mean_tape, actions, log_prob.unsqueeze(1), distance, squashed, variance)
+        return cls(latent, tape, mean_tape, actions, log_prob.unsqueeze(1), distance, squashed, variance)
 
     def gradient(self, grad_actions: th.Tensor, grad_log_prob: float) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """Of mean + noise, of the mean beside it, and of the variance, from those of actions and of each log_prob.
@@ -209,7 +215,7 @@ class ExploredActions:
 class StateDependentActor:
     """Mean and exploration matrix of a squashed Gaussian with gSDE, whose latent learns by way of the noise too."""
 
-    def __init__(self, latent: DenseNet, mean: DenseNet, matrix: ExplorationMatrix) -> None:
+    def __init__(self, latent: Net, mean: DenseNet, matrix: ExplorationMatrix) -> None:
         self._latent, self._mean, self._matrix = latent, mean, matrix
         self.parameters = [*latent.parameters, *mean.parameters, matrix.log_std]
         self._gradients = Gradients.of(self.parameters)
@@ -220,7 +226,7 @@ class StateDependentActor:
     def of(cls, actor: Any) -> StateDependentActor | None:
         """The networks of an actor with gSDE; None if it has parts that are not covered."""
         mu = actor.mu if isinstance(actor.mu, nn.Sequential) else [actor.mu]  # bounded with clip_mean
-        latent, mean = DenseNet.of(actor.latent_pi), DenseNet.of(mu)
+        latent, mean = net_of(actor.latent_pi), DenseNet.of(mu)
         if latent is None or mean is None:
             return None
         return cls(latent, mean, ExplorationMatrix(actor.action_dist, actor.log_std))
@@ -238,12 +244,12 @@ class StateDependentActor:
     def _explored(self, features: th.Tensor, std: th.Tensor) -> ExploredActions:
         latent, tape = self._latent.record(features)
         mean, mean_tape = self._mean.record(latent)
-        noise = th.mm(latent, self._matrix.drawn())
-        return ExploredActions.of(mean, noise, self._matrix.variance(latent**2, std), tape, mean_tape)
+        noise, variance = th.mm(latent, self._matrix.drawn()), self._matrix.variance(latent**2, std)
+        return ExploredActions.of(latent, tape, mean, mean_tape, noise, variance)
 
     def gradients(self, sampled: ExploredActions, grad_actions: th.Tensor, grad_log_prob: float) -> Gradients:
         """See SquashedActor."""
-        latent, matrix, std = sampled.tape[-1], self._matrix.drawn(), self._matrix.std()
+        latent, matrix, std = sampled.latent, self._matrix.drawn(), self._matrix.std()
         grad_sum, grad_mean, grad_variance = sampled.gradient(grad_actions, grad_log_prob)
         gradient = self._mean.gradients(sampled.mean_tape, grad_sum + grad_mean, self._of_mean, of_input=True)
         gradient = gradient + grad_sum.mm(matrix.t()) + grad_variance.mm(std.t() ** 2) * (2 * latent)

@@ -42,8 +42,8 @@ class FastTD3(FastOffPolicy, sb3.TD3):
                 features = nets.features(replay_data.observations)
                 next_q_values = self._next_values(nets, replay_data)
                 targets = replay_data.rewards + (1 - replay_data.dones) * discounts * next_q_values
-                inputs = nets.critics.inputs(features, replay_data.actions)
-                loss, gradients = nets.critics.learn(inputs, partial(_squared_error, targets=targets))
+                recorded = nets.critics.record(nets.critics.inputs(features, replay_data.actions))
+                loss, gradients = nets.critics.learn(recorded, partial(_squared_error, targets=targets))
                 critic_losses.append(loss)
                 critic_step(gradients)
 

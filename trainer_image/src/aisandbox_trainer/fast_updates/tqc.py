@@ -43,8 +43,7 @@ class FastTQC(EntropyRegularized, TQC):
     def _policy_values(self, critics: Critics, inputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """The mean of all quantiles of all critics."""
         means, grad_actions = [], []
-        for net in critics.nets:
-            quantiles, tape = net.record(inputs)
+        for net, (quantiles, tape) in zip(critics.nets, critics.record(inputs), strict=True):
             means.append(quantiles.mean(1, keepdim=True))
             gradient = th.full_like(quantiles, -1.0 / (quantiles.numel() * len(critics.nets)))
             grad_actions.append(critics.action_gradient(net, tape, gradient))
