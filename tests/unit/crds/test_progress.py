@@ -58,6 +58,15 @@ def test_restart_loses_what_was_trained_after_its_checkpoint_and_never_less_than
     assert status.timesteps_lost == 7 + lost
 
 
+def test_dropped_timesteps_are_lost_once_and_never_found_again() -> None:
+    status = after(TRAINED, report(510, attempt=1, timesteps_dropped=40))
+    assert status.timesteps_lost == 40
+    status = after(status, report(520, attempt=1, timesteps_dropped=60))
+    assert status.timesteps_lost == 60
+    assert after(status, report(515, attempt=1, timesteps_dropped=50)).timesteps_lost == 60, "a report that came late"
+    assert after(status, report(520, attempt=2, timesteps_dropped=5)).timesteps_lost == 65
+
+
 def test_time_that_is_left_is_never_negative() -> None:
     assert after(TRAINED, report(1500, fps=10.0)).progress.estimated_remaining_seconds == 0
     assert after(TRAINED, report(1500, fps=10.0)).progress.progress_percentage == 100

@@ -44,6 +44,13 @@ def test_space_adapter_clips_actions_beyond_the_policys_bounds() -> None:
     np.testing.assert_array_equal(SpaceAdapter(VECTOR, inner).action(np.array([-1.5, 1.5], np.float32)), [-2, 6])
 
 
+def test_space_adapter_inverts_its_actions_within_the_policys_bounds() -> None:
+    adapter = SpaceAdapter(VECTOR, spaces.Box(np.float32(-2), np.float32(6), (2,), np.float32))
+    chosen = np.array([[-1.0, 0.25], [1.0, -0.5]], np.float32)
+    np.testing.assert_array_equal(adapter.inverse_action(adapter.action(chosen)), chosen)
+    np.testing.assert_array_equal(adapter.inverse_action(np.array([[-3.0, 7.0]], np.float32)), [[-1, 1]])
+
+
 def test_space_adapter_unit_box_is_not_changed() -> None:
     inner = spaces.Box(-1, 1, (2,), np.float32)
     action = np.zeros((1, 2), np.float32)
