@@ -459,15 +459,21 @@ async def test_report_is_served_at_once_and_written_to_the_status(
     assert status["phase"] == "Running"
 
 
-async def test_writes_of_reports_are_limited(api: FakeKubernetes, backend: KubernetesBackend) -> None:
-    await running(api, backend)
+async def test_writes_of_reports_are_limited(
+    api: FakeKubernetes, backend: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aisandbox_api.kubernetes.progress_writer.INTERVAL_SECONDS", 600.0)
+    for name in ("a", "b"):
+        await running(api, backend, name)
     await backend.report("a", report(399), "token-of-a")
     await until(lambda: api.count("PATCH", "trainingruns/status") == 1)
     for timesteps in range(400, 500):
         await backend.report("a", report(timesteps), "token-of-a")
-        await asyncio.sleep(0.005)  # what is written, is written meanwhile
-    assert api.count("PATCH", "trainingruns/status") == 1
     assert api.count("POST", "tokenreviews") == api.count("GET", "pods") == 1
+    await backend.report("b", report(), "token-of-b")  # its write begins after those that the reports before have begun
+    await until(lambda: "progress" in api.objects["b"]["status"])
+    assert api.count("PATCH", "trainingruns/status") == 2
+    assert api.objects["a"]["status"]["progress"]["timesteps"] == 399
     assert (await backend.get("a")).status.progress.timesteps == 499
 
 
