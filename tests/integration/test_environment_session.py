@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import grpc
@@ -163,10 +162,8 @@ def test_wait_is_ended_by_cancel_from_another_thread(stream: Stream) -> None:
 
         canceller = threading.Thread(target=cancel)
         canceller.start()
-        begun = time.monotonic()
         with pytest.raises(SessionCancelled, match="cancelled while the reply to 'step' was awaited"):
-            session.step(np.array([0]))
-        assert time.monotonic() - begun < 5
+            session.step(np.array([0]))  # its reply would come after `released`
         released.set()
         canceller.join()
         session.close()

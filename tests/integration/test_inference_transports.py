@@ -316,8 +316,8 @@ def test_client_that_disappears_does_not_delay_the_stop(server: Any, stub: Any, 
         next(other.GetModel(pb.GetModelRequest(run_id="big")))
     assert list(stub.Act(REQUEST).action) == ACTION
     start = time.monotonic()
-    server.stop(30)
-    assert time.monotonic() - start < 10
+    server.stop(120)
+    assert time.monotonic() - start < 60
 
 
 @DIRECT

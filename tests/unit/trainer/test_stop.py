@@ -30,8 +30,8 @@ def test_stop_interrupts_a_wait_that_blocks(stop: Stop) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0.05)
     began = time.monotonic()
     with pytest.raises(StopRequested):
-        stop.sleep(30)
-    assert time.monotonic() - began < 10
+        stop.sleep(240)
+    assert time.monotonic() - began < 120
     assert not stop.interruptible
 
 
