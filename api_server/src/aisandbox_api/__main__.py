@@ -41,7 +41,7 @@ environment variables:
   SERVICE_TOKEN_FILE    the token with which this service calls its replicas and inference-servers (the client's)
   INSECURE              true: listen for other machines without authentication or TLS (false)
   MAX_STREAMS_PER_PEER  streams that one address may have open (2000)
-  MAX_CONNECTIONS       of a port; one more is closed at once (1/2 of the files that it may open; of
+  MAX_CONNECTIONS       connections of a port; one more is closed at once (1/2 of the files that it may open; of
                         trainers 1/4, of HTTP_PORT 1/8), and never more than that
   MAX_CONNECTIONS_PER_PEER  those of one address (3/4 of those of a port)
   ENVIRONMENT_MODULES   modules that Gymnasium ids may name, as my_envs,lab.*; * means all (local: all, or none with

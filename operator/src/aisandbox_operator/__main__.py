@@ -27,7 +27,7 @@ environment variables:
   TRAINER_POD_ALLOWED        JSON, what runs may ask for in spec.podTemplate (see docs/kubernetes.md)
   MODELS_CLAIM               the PersistentVolumeClaim of runs and models (aisandbox-models)
   PROGRESS_ADDRESS           host:port that trainers report to (they do not report)
-  PROGRESS_CA_SECRET         the Secret whose ca.crt signed the certificate of that; means TLS (no TLS)
+  PROGRESS_CA_SECRET         the Secret whose ca.crt signed the certificate of PROGRESS_ADDRESS (no TLS)
   PROGRESS_AUDIENCE          the audience of the token they report with (aisandbox-progress)
   TERMINATION_GRACE_SECONDS  how long a trainer may take to write a checkpoint (120)
   START_DEADLINE_SECONDS     how long a pod may fail to start before the run fails (600)
@@ -41,7 +41,7 @@ environment variables:
   GRPC_DIRECT                on or off, for trainers: whether they may use gRPC's private functions (on)
   FAST_UPDATE                on or off, for trainers: whether they may use updates faster than SB3's own (on)
   TRAINER_MEMORY_BYTES       the most memory of a trainer (the memory limit of its container)
-  SIMULATOR_DIAGNOSTICS      on or off: whether runs say what is where no simulator answers (off)
+  SIMULATOR_DIAGNOSTICS      on or off: whether runs say what else answers at a simulator's address (off)
   SIMULATOR_NETWORKS         the networks of simulators, as 10.0.0.0/8,fd00::/8 (any)
   KOPF_PATCH                 on or off: whether watches survive every answer of the API server (on)
 

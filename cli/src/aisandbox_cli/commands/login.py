@@ -72,7 +72,7 @@ def login(
 
 
 def whoami(as_json: options.Json = False, address: options.Address = None) -> None:
-    """Show who the service takes you for, and what you may do.
+    """Show your name at the service, and what you may do there.
 
     \b
     Examples:
@@ -114,7 +114,7 @@ def _token(file: Path | None, *, ask: bool) -> str:
 
 
 def _call(service: ServiceAddress) -> pb.WhoAmIResponse | None:
-    """Who the service takes the caller for; None if it is of an earlier version, which does not say.
+    """What the service knows of the caller; None if it is of an earlier version, which does not say.
 
     Raises CliError if it does not answer, or does not know who calls.
     """

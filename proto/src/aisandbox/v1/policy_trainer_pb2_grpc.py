@@ -265,7 +265,7 @@ class PolicyTrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WhoAmI(self, request, context):
-        """Who the service takes the caller for, and what they may do. Needs no right, and a token only where callers are asked
+        """As whom the service knows the caller, and what they may do. Needs no right, and a token only where callers are asked
         for one. Not served by the inference-server. Errors: UNAUTHENTICATED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

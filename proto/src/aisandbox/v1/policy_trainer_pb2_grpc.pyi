@@ -100,7 +100,7 @@ class PolicyTrainerServiceStub:
     DescribeModel: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.DescribeModelRequest, _policy_trainer_pb2.DescribeModelResponse]
     """The inputs and outputs of a policy. Errors: as Act."""
     WhoAmI: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.WhoAmIRequest, _policy_trainer_pb2.WhoAmIResponse]
-    """Who the service takes the caller for, and what they may do. Needs no right, and a token only where callers are asked
+    """As whom the service knows the caller, and what they may do. Needs no right, and a token only where callers are asked
     for one. Not served by the inference-server. Errors: UNAUTHENTICATED.
     """
 
@@ -176,7 +176,7 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     DescribeModel: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.DescribeModelRequest, _policy_trainer_pb2.DescribeModelResponse]  # type: ignore[assignment]
     """The inputs and outputs of a policy. Errors: as Act."""
     WhoAmI: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.WhoAmIRequest, _policy_trainer_pb2.WhoAmIResponse]  # type: ignore[assignment]
-    """Who the service takes the caller for, and what they may do. Needs no right, and a token only where callers are asked
+    """As whom the service knows the caller, and what they may do. Needs no right, and a token only where callers are asked
     for one. Not served by the inference-server. Errors: UNAUTHENTICATED.
     """
 
@@ -345,7 +345,7 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_trainer_pb2.WhoAmIRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_trainer_pb2.WhoAmIResponse, _abc.Awaitable[_policy_trainer_pb2.WhoAmIResponse]]:
-        """Who the service takes the caller for, and what they may do. Needs no right, and a token only where callers are asked
+        """As whom the service knows the caller, and what they may do. Needs no right, and a token only where callers are asked
         for one. Not served by the inference-server. Errors: UNAUTHENTICATED.
         """
 
