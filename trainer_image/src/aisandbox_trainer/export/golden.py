@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from aisandbox_trainer.export.action_heads import BitsHead, BoxHead, ChoicesHead
 from aisandbox_trainer.export.action_masks import sample_masks
-from aisandbox_trainer.export.policy_graph import LeafInput, PolicyGraph
+from aisandbox_trainer.export.leaf_inputs import LeafInput
+from aisandbox_trainer.export.policy_graph import PolicyGraph
 
 Array = NDArray[Any]
 
