@@ -70,50 +70,36 @@ class Progress:
     timesteps: int = field(
         default=0,
         metadata=about(
-            "Environment steps taken, over all environments. It falls when an attempt resumes from a checkpoint.",
+            "Environment steps taken, over all environments. It falls when an attempt resumes from a checkpoint."
         ),
     )
     total_timesteps: int = field(
         default=0,
-        metadata=about(
-            "The totalTimesteps of the spec.",
-        ),
+        metadata=about("The totalTimesteps of the spec."),
     )
     progress_percentage: float = field(
         default=0.0,
-        metadata=about(
-            "timesteps in percent of totalTimesteps, at most 100.",
-        ),
+        metadata=about("timesteps in percent of totalTimesteps, at most 100."),
     )
     fps: float = field(
         default=0.0,
-        metadata=about(
-            "Environment steps a second, including the time of updates.",
-        ),
+        metadata=about("Environment steps a second, including the time of updates."),
     )
     estimated_remaining_seconds: float | None = field(
         default=None,
-        metadata=about(
-            "Seconds until totalTimesteps at the present speed.",
-        ),
+        metadata=about("Seconds until totalTimesteps at the present speed."),
     )
     episode_reward_mean: float | None = field(
         default=None,
-        metadata=about(
-            "Mean undiscounted return of the last episodes of training (100, or stats_window_size).",
-        ),
+        metadata=about("Mean undiscounted return of the last episodes of training (100, or stats_window_size)."),
     )
     episode_length_mean: float | None = field(
         default=None,
-        metadata=about(
-            "Mean length of those episodes, in environment steps.",
-        ),
+        metadata=about("Mean length of those episodes, in environment steps."),
     )
     evaluation_reward_mean: float | None = field(
         default=None,
-        metadata=about(
-            "Mean undiscounted return of the latest evaluation.",
-        ),
+        metadata=about("Mean undiscounted return of the latest evaluation."),
     )
     activity: str = field(
         default="",
@@ -125,9 +111,7 @@ class Progress:
     )
     warning: str = field(
         default="",
-        metadata=about(
-            "What the user should know of, in a sentence, as a simulator that does not answer.",
-        ),
+        metadata=about("What the user should know of, in a sentence, as a simulator that does not answer."),
     )
     last_updated_time: str | None = field(
         default=None,
@@ -152,9 +136,7 @@ class Progress:
     )
     lesson: LessonProgress | None = field(
         default=None,
-        metadata=about(
-            "The lesson that the run is in. Without lessons, none.",
-        ),
+        metadata=about("The lesson that the run is in. Without lessons, none."),
     )
     trained_algorithm: str | None = field(
         default=None,
@@ -165,9 +147,7 @@ class Progress:
     )
     cloning: CloningProgress | None = field(
         default=None,
-        metadata=about(
-            "How far the policy has learned from spec.demonstrations. Without them, none.",
-        ),
+        metadata=about("How far the policy has learned from spec.demonstrations. Without them, none."),
     )
 
 
@@ -200,9 +180,7 @@ class TrainingRunStatus:
     )
     progress: Progress = field(
         default_factory=Progress,
-        metadata=about(
-            "How far the run is, as its trainer last reported.",
-        ),
+        metadata=about("How far the run is, as its trainer last reported."),
     )
     latest_checkpoint: Artifact | None = field(
         default=None,
@@ -263,7 +241,7 @@ class TrainingRunStatus:
     timesteps_lost: int = field(
         default=0,
         metadata=about(
-            "Environment steps that were taken and are taken again, over all restarts and interrupted rollouts.",
+            "Environment steps that were taken and are taken again, over all restarts and interrupted rollouts."
         ),
     )
     failure: Failure | None = field(
@@ -289,9 +267,7 @@ class TrainingRunStatus:
     )
     observed_generation: int = field(
         default=0,
-        metadata=about(
-            "The metadata.generation of the spec that phase and conditions are about.",
-        ),
+        metadata=about("The metadata.generation of the spec that phase and conditions are about."),
     )
     conditions: tuple[Condition, ...] = field(
         default=(),
