@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 from aisandbox_crds import Phase, ProgressReport, TrainingRun, utc_now
-from aisandbox_kubernetes import Client, Configuration, NotConfigured, Retry, load_configuration
+from aisandbox_kubernetes import Configuration, load_configuration
 from aisandbox_model_store import RunStore
 
 from aisandbox_api.background_tasks import cancel
@@ -28,45 +27,24 @@ from aisandbox_api.errors import (
     ServiceStopping,
     StartupError,
 )
+from aisandbox_api.kubernetes.connection import Connection, connect
 from aisandbox_api.kubernetes.deleted_runs import DeletedRuns
 from aisandbox_api.kubernetes.live_progress import accept_report, is_urgent
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
-from aisandbox_api.kubernetes.own_rights import FOR_CALLERS, NEEDED, OwnRights
-from aisandbox_api.kubernetes.progress_writer import ProgressWriter
 from aisandbox_api.kubernetes.run_cache import RunCache
-from aisandbox_api.kubernetes.run_lookup import RunLookup
-from aisandbox_api.kubernetes.run_resources import API_MANAGER, RunResources
 from aisandbox_api.kubernetes.run_views import RunViews
-from aisandbox_api.kubernetes.run_watch import RunWatch
 from aisandbox_api.kubernetes.service_pods import pods_of_service
-from aisandbox_api.kubernetes.token_reviewer import TokenReviewer
 from aisandbox_api.metrics import Metrics
 from aisandbox_api.other_runs_checks import check_suspended
 from aisandbox_api.settings import Settings
 
 log = structlog.get_logger()
 
-CALL_SECONDS = 5.0
-RETRY = Retry(tries=3)
-"""Every call the service makes may be repeated."""
 SYNC_SECONDS = 60.0
 STALE_SECONDS = 180.0
 COALESCE_SECONDS = 0.1
 RECHECK_SECONDS = 5.0
 CONFLICT_TRIES = 6
-
-
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """The parts that call the API server, once it is connected."""
-
-    client: Client
-    resources: RunResources
-    watch: RunWatch
-    lookup: RunLookup
-    writer: ProgressWriter
-    tokens: TokenReviewer
-    rights: OwnRights
 
 
 class KubernetesBackend:
@@ -93,48 +71,22 @@ class KubernetesBackend:
         self._metrics = ClusterMetrics(metrics.registry)
         self._views = RunViews()
         self._cache = RunCache(self._changed)
-        self._connected: _Connection | None = None
+        self._connected: Connection | None = None
         self._removal: asyncio.Task[None] | None = None
         self._closing = False
 
     async def open(self) -> None:
         """Connects and waits until all runs are listed. Raises StartupError with the cause and what to do."""
-        client = await self._connect()
-        settings = self._settings
-        resources = RunResources(client, settings.pod_namespace)
-        watch = RunWatch(resources, self._cache, self._metrics)
-        needed = (*NEEDED, *((FOR_CALLERS,) if settings.access.auth == "kubernetes" else ()))
-        self._connected = _Connection(
-            client,
-            resources,
-            watch,
-            RunLookup(resources, self._cache),
-            ProgressWriter(resources, self._cache, self._views.live, self._metrics),
-            TokenReviewer(client, settings.pod_namespace, settings.progress_audience),
-            OwnRights(client, settings.pod_namespace, self._metrics, needed=needed),
-        )
-        self._metrics.read_age_from(watch.age)
-        watch.start()
-        if not await watch.synced(self._sync_seconds):
+        parts = self._settings, self._cache, self._views, self._metrics
+        self._connected = connection = await connect(self._load, *parts)
+        connection.watch.start()
+        if not await connection.watch.synced(self._sync_seconds):
             raise StartupError(
-                f"the TrainingRuns of namespace {settings.pod_namespace!r} could not be listed within "
-                f"{self._sync_seconds:g} s: {watch.last_error or 'no answer'}. Are the resource definition and this "
-                "service account's role installed?"
+                f"the TrainingRuns of namespace {self._settings.pod_namespace!r} could not be listed within "
+                f"{self._sync_seconds:g} s: {connection.watch.last_error or 'no answer'}. Are the resource definition "
+                "and this service account's role installed?"
             )
-        await self._connected.rights.start()
-
-    async def _connect(self) -> Client:
-        try:
-            configuration = await self._load()
-        except NotConfigured as error:
-            raise StartupError(
-                f"BACKEND kubernetes: neither a pod's service account nor a kubeconfig can be used ({error}); run the "
-                "service in the cluster, or set KUBECONFIG"
-            ) from error
-        observe = self._metrics.observe_call
-        return Client(
-            configuration, API_MANAGER, call_seconds=CALL_SECONDS, connect_seconds=None, retry=RETRY, observe=observe
-        )
+        await connection.rights.start()
 
     async def start(
         self, progress_address: str, adapter_address: str | None, session_socket: Path | None = None
@@ -156,10 +108,7 @@ class KubernetesBackend:
         self._views.notify_all()
         await cancel(self._removal)
         if self._connected is not None:
-            await self._connected.rights.close()
-            await self._connected.writer.close()
-            await self._connected.watch.close()
-            await self._connected.client.close()
+            await self._connected.close()
 
     @property
     def unavailable(self) -> str:
@@ -315,7 +264,7 @@ class KubernetesBackend:
             raise RunUnknown(name)
         return run
 
-    def _connection(self) -> _Connection:
+    def _connection(self) -> Connection:
         """Raises BackendUnavailable rather than answering from a cache that may be out of date."""
         why = self.unavailable
         if why or self._connected is None:
