@@ -30,6 +30,7 @@ from aisandbox_crds.lessons import MAX_LESSONS, Lesson
 from aisandbox_crds.pod_template import PodTemplate
 from aisandbox_crds.start_from import StartFrom, TakenPart
 from aisandbox_crds.trainer_machine import Resources, Toleration
+from aisandbox_crds.value_parser import MAX_LENGTH as MAX_VALUE_LENGTH
 from aisandbox_crds.volume_path import MAX_PATH_LENGTH, VOLUME_PATH_RULES
 
 __all__ = [
@@ -123,7 +124,7 @@ class TrainingRunSpec:
             "them with their ranges. A key the algorithm does not have is refused; a value out of its range "
             "fails the run at once with the reason InvalidRun.",
             max_entries=MAX_HYPERPARAMETERS,
-            max_length=4096,
+            max_length=MAX_VALUE_LENGTH,
         ),
     )
     model_output_path: str = field(

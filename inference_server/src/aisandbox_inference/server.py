@@ -1,4 +1,4 @@
-"""The inference-server: the policy calls, health, reflection and metrics behind one port.
+"""The inference-server: the policy calls, health and reflection at one port, metrics at METRICS_PORT.
 
 Owns start, drain and stop. Must not know what a call does.
 """

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 import textwrap
 from pathlib import Path
@@ -7,13 +8,15 @@ from typing import Any
 
 import pytest
 import yaml
-from aisandbox_crds.codec import spec_from_json
+from aisandbox_crds.codec import camel_case, spec_from_json
 from aisandbox_crds.conditions import ConditionType
 from aisandbox_crds.errors import InvalidRun
+from aisandbox_crds.field_rules import rule_of
 from aisandbox_crds.generate.__main__ import generated, main
 from aisandbox_crds.generate.resource import resource
 from aisandbox_crds.generate.trainingrun_page import field_at
 from aisandbox_crds.generate.yaml_text import yaml_text
+from aisandbox_crds.spec import TrainingRunSpec
 from aisandbox_crds.status import Phase
 from aisandbox_crds.validation import validate_spec
 
@@ -55,6 +58,11 @@ def test_the_examples_are_taken(spec: dict[str, Any]) -> None:
 def test_every_phase_and_condition_is_explained() -> None:
     for word in (*Phase, *ConditionType):
         assert f"\n| `{word}` |" in TEXT
+
+
+def test_fields_that_change_while_no_trainer_runs_have_a_row() -> None:
+    idle = [camel_case(field.name) for field in dataclasses.fields(TrainingRunSpec) if rule_of(field).while_idle]
+    assert f"\n| {', '.join(f'`{name}`' for name in idle)} | while the run is suspended" in TEXT
 
 
 def test_check_names_a_file_that_is_not_current(tmp_path: Path) -> None:

@@ -48,6 +48,14 @@ def test_documentation_has_every_reason_with_its_sentence() -> None:
     assert rows == [f"| `{reason.value}` | {sentences()[reason.name]} |" for reason in Reason]
 
 
+def test_page_of_the_resource_has_every_reason_of_a_failure() -> None:
+    page = (ROOT / "docs" / "trainingrun.md").read_text(encoding="utf-8").partition("\n## Reasons of failures\n")[2]
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    in_table = [word for cell in rows for word in re.findall(r"`(\w+)`", cell)]
+    of_failures = list(Reason)[list(Reason).index(Reason.INVALID_RUN) :]
+    assert sorted(in_table) == sorted(of_failures)
+
+
 def literals(path: Path) -> Iterator[tuple[int, str]]:
     """The texts in a module's code that are no docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""``aisandbox up``: runs the whole service in one process on one port.
+"""``aisandbox up``: runs the whole service in one process, with one port for clients.
 
 Owns the options and the message when it is ready. Must not know how the service works.
 """
@@ -88,7 +88,9 @@ def up(
     as_json: options.ReadyJson = False,
     stop_with_parent: options.StopWithParent = False,
 ) -> None:
-    """Run the service on this machine: training, progress and policies on one port.
+    """Run the service on this machine: one port for clients (training and policies).
+
+    Trainers report their progress to a free port of 127.0.0.1 (TRAINER_ADDRESS).
 
     Runs survive a restart: unfinished runs continue from their last checkpoint.
     On Ctrl-C or SIGTERM the service first finishes calls and saves checkpoints.
