@@ -30,7 +30,6 @@ from aisandbox_crds.lessons import MAX_LESSONS, Lesson
 from aisandbox_crds.pod_template import PodTemplate
 from aisandbox_crds.start_from import StartFrom, TakenPart
 from aisandbox_crds.trainer_machine import Resources, Toleration
-from aisandbox_crds.value_parser import MAX_LENGTH as MAX_VALUE_LENGTH
 from aisandbox_crds.volume_path import MAX_PATH_LENGTH, VOLUME_PATH_RULES
 
 __all__ = [
@@ -41,6 +40,7 @@ __all__ = [
     "MAX_PATH_LENGTH",
     "MAX_SEED",
     "MAX_TIMESTEPS",
+    "MAX_VALUE_LENGTH",
     "Algorithm",
     "Demonstrations",
     "Environment",
@@ -59,6 +59,8 @@ __all__ = [
 
 MAX_SEED = 2**32 - 1
 MAX_HYPERPARAMETERS = 100
+MAX_VALUE_LENGTH = 2000
+"""Characters of one value of hyperparameters."""
 
 
 class Algorithm(StrEnum):

@@ -12,9 +12,7 @@ import re
 
 from aisandbox_crds.errors import MalformedValue, short_repr
 from aisandbox_crds.parameter_values import ClassName, LinearSchedule, Value
-
-MAX_LENGTH = 2000
-"""Characters of one value."""
+from aisandbox_crds.spec import MAX_VALUE_LENGTH
 
 _MAX_DEPTH = 8
 _MAX_NODES = 500
@@ -35,8 +33,8 @@ def parse_value(text: str) -> Value:
     inside of a list or dict as outside.
     """
     text = _TAG.sub("", text.strip())
-    if len(text) > MAX_LENGTH:
-        raise MalformedValue(f"is {len(text)} characters long; at most {MAX_LENGTH}")
+    if len(text) > MAX_VALUE_LENGTH:
+        raise MalformedValue(f"is {len(text)} characters long; at most {MAX_VALUE_LENGTH}")
     if not text:
         raise MalformedValue("is empty")
     if text.lower() in _WORDS:

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from aisandbox_crds.addresses import MAX_ADDRESSES, address_problem
 from aisandbox_crds.errors import InvalidRun
-from aisandbox_crds.spec import MAX_ADDRESS_LENGTH, MAX_HYPERPARAMETERS
+from aisandbox_crds.spec import MAX_ADDRESS_LENGTH, MAX_HYPERPARAMETERS, MAX_VALUE_LENGTH
 from aisandbox_crds.validation import MAX_NAME_LENGTH, validate_names
-from aisandbox_crds.value_parser import MAX_LENGTH
 
 PROTO = Path(__file__).parents[3] / "proto/aisandbox/v1/policy_trainer.proto"
 TEXT = " ".join(line.strip().removeprefix("//").strip() for line in PROTO.read_text().splitlines())
@@ -20,7 +19,7 @@ TEXT = " ".join(line.strip().removeprefix("//").strip() for line in PROTO.read_t
     [
         f"A name that groups runs: 1 to {MAX_NAME_LENGTH} printable characters.",
         f"1 to {MAX_NAME_LENGTH} printable characters, chosen by the client.",
-        f"at most {MAX_HYPERPARAMETERS}, each of at most {MAX_LENGTH:,} characters",
+        f"at most {MAX_HYPERPARAMETERS}, each of at most {MAX_VALUE_LENGTH:,} characters",
         f"At most {MAX_ADDRESS_LENGTH:,} characters and {MAX_ADDRESSES:,} addresses.",
     ],
 )

@@ -20,7 +20,6 @@ from aisandbox_crds import (
     spec,
     validation,
 )
-from aisandbox_crds.value_parser import MAX_LENGTH
 from aisandbox_environment import RelayLimits, calls, parameters
 from aisandbox_environment.relay import registrations
 from aisandbox_inference import policy_service
@@ -65,7 +64,7 @@ def binary(size: int) -> str:
         ("`run_id` (the service makes it)", f"{MAX_NAME_LENGTH} characters: a label of DNS"),
         ("`total_timesteps`", f"10^{len(str(MAX_TIMESTEPS)) - 1}"),
         ("`seed`", f"2^{MAX_SEED.bit_length()} - 1"),
-        ("`hyperparameters`", f"{spec.MAX_HYPERPARAMETERS}, each of {MAX_LENGTH:,} characters"),
+        ("`hyperparameters`", f"{spec.MAX_HYPERPARAMETERS}, each of {spec.MAX_VALUE_LENGTH:,} characters"),
         (
             "`environment.grpc.address`",
             f"{spec.MAX_ADDRESS_LENGTH:,} characters, {addresses.MAX_ADDRESSES:,} addresses",
