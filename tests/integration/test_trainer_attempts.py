@@ -31,6 +31,7 @@ from stable_baselines3 import DQN, PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 CARTPOLE = GymnasiumEnvironment("CartPole-v1")
+SMALL_LSTM = "dict(net_arch=[8], lstm_hidden_size=8)"
 
 
 SCRIPTS: list[Callable[[int], float | None]] = []
@@ -343,6 +344,14 @@ def test_best_model_that_cannot_be_served_is_replaced(runs: Runs, trouble: str) 
         ),
         (CARTPOLE, "PPO", {"use_sde": True}, "InvalidHyperparameter", "needs Box actions"),
         (CARTPOLE, "PPO", {"learning_rate": 1e30}, "NonFiniteTraining", "learning_rate"),
+        (
+            CARTPOLE,
+            "RecurrentPPO",
+            {"n_steps": 32, "policy_kwargs": SMALL_LSTM, "learning_rate": 1e30},
+            "NonFiniteTraining",
+            "learning_rate",
+        ),
+        (CARTPOLE, "RecurrentPPO", {"n_steps": 33, "batch_size": 16}, "InvalidHyperparameter", "has one step"),
         (scripted(lambda step: float("nan")), "PPO", {}, "SimulatorInvalidReply", "nan"),
     ],
 )

@@ -33,6 +33,7 @@ from aisandbox_crds.hyperparameters import (
     batch_conflict,
     for_algorithm,
     frequency_conflict,
+    last_minibatch_conflict,
     parse_hyperparameters,
     smallest_batch,
 )
@@ -216,6 +217,7 @@ __all__ = [
     "is_run_name",
     "is_training",
     "known_environments",
+    "last_minibatch_conflict",
     "later_time",
     "masks_problem",
     "memory_need",

@@ -1,8 +1,7 @@
 """The rules across fields of a TrainingRun, written by hand in the Common Expression Language.
 
 Their Python is in validation.py, start_rules.py, stop_rules.py, lesson_rules.py, demonstration_rules.py and
-scheduling.py. Must not know how a
-field becomes a schema.
+scheduling.py. Must not know how a field becomes a schema.
 """
 
 from __future__ import annotations

@@ -23,9 +23,10 @@ from aisandbox_crds import (
     ClassName,
     Hyperparameters,
     LinearSchedule,
+    last_minibatch_conflict,
 )
 from gymnasium import Space
-from sb3_contrib import RecurrentPPO
+from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3.common import torch_layers
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise as NoiseProcess
@@ -104,10 +105,16 @@ def build(
     keywords |= {"policy_kwargs": policy_kwargs} if policy_kwargs else {}
     if hyperparameters.noise is not None:
         keywords["action_noise"] = action_noise(hyperparameters.noise, env.action_space)
+    algorithm = algorithm_of(kind)
     try:
-        return kind(policy, env, seed=seed, device=device, **keywords)
+        model = kind(policy, env, seed=seed, device=device, **keywords)
     except (TypeError, ValueError, AssertionError) as error:
-        raise InvalidHyperparameter(f"hyperparameters: {algorithm_of(kind)} refused them: {error}") from error
+        raise InvalidHyperparameter(f"hyperparameters: {algorithm} refused them: {error}") from error
+    if isinstance(model, MaskablePPO) and not (isinstance(model, FastMaskablePPO) and model.nets() is not None):
+        conflict = last_minibatch_conflict(algorithm, hyperparameters, model.n_steps * env.num_envs)
+        if conflict is not None:
+            raise InvalidHyperparameter(str(conflict))
+    return model
 
 
 def action_noise(noise: ActionNoise, action_space: Space[Any]) -> NoiseProcess:

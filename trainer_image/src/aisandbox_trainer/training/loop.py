@@ -205,9 +205,12 @@ class TrainingLoop:
         self.progress.work_stops()
         if isinstance(error, TransientSimulatorError):
             self._reconnect(error)
-        elif isinstance(error, TrainerError | ModelStoreError) or not self.episodes_restored:
+        elif isinstance(error, TrainerError | ModelStoreError):
             raise error
         else:
+            check_finite(self.model)  # NaN weights cause other errors first
+            if not self.episodes_restored:
+                raise error
             self._restart_episodes(error)
 
     def _roll_back(self, *, random: bool = True) -> None:
