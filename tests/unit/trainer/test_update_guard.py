@@ -149,3 +149,13 @@ def test_stop_between_two_steps_leaves_every_optimizer_at_the_same_one(kind: Any
 def _steps(optimizer: Any) -> int:
     (steps,) = {int(state["step"]) for state in optimizer.state_dict()["state"].values()}
     return steps
+
+
+def test_update_of_a_recurrent_policy_whose_critic_has_no_memory_is_guarded() -> None:
+    keywords: dict[str, Any] = {"lstm_hidden_size": 4, "net_arch": [4], "enable_critic_lstm": False}
+    env = vectorized(lambda: gym.make("CartPole-v1"), 1)
+    model = sb3_contrib.RecurrentPPO("MlpLstmPolicy", env, n_steps=8, device="cpu", policy_kwargs=keywords)
+    stop = Stop()
+    stop.request()
+    with pytest.raises(StopRequested), UpdateGuard(model, stop, 0.0):
+        model.policy.optimizer.step()

@@ -89,6 +89,8 @@ class UpdateGuard:
 
 def _first_optimizer(model: Any) -> Any:
     """Whichever makes the first step of an update: that of a learned ``ent_coef``, else of the critics."""
+    if isinstance(model, OnPolicyAlgorithm):  # RecurrentPPO may have a critic too, a part of its policy
+        return model.policy.optimizer
     entropy, critic = getattr(model, "ent_coef_optimizer", None), getattr(model.policy, "critic", None)
     if entropy is not None and not hasattr(model, "policy_delay"):  # else it steps with the actor, after the critics
         return entropy
