@@ -36,9 +36,11 @@ from aisandbox_trainer.environments.sessions import open_sessions
 from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.dqn import FastDQN
 from aisandbox_trainer.fast_updates.ppo import FastPPO
+from aisandbox_trainer.fast_updates.recurrent_ppo import FastRecurrentPPO
 from aisandbox_trainer.runtime.stop import Stop
 from rich.console import Console
 from rich.table import Table
+from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
@@ -51,7 +53,25 @@ FULL_TERMS: dict[type[BaseAlgorithm], dict[str, Any]] = {
     sb3.PPO: {},
     sb3.A2C: {},
     sb3.DQN: {"learning_starts": 500},
+    RecurrentPPO: {"policy": "MlpLstmPolicy", "n_epochs": 1},
 }
+GRADIENT_STEPS: dict[type[BaseAlgorithm], int] = {sb3.PPO: 320}
+"""Of an update, where it has more than one."""
+TURN: dict[type[BaseAlgorithm], int] = {RecurrentPPO: 512}
+"""Steps of a turn, where a rollout is shorter and slower."""
+GSDE = {"use_sde": True, "sde_sample_freq": 4}
+UPDATES: list[tuple[type[BaseAlgorithm], type[BaseAlgorithm], str, dict[str, Any]]] = [
+    (sb3.PPO, FastPPO, ENVIRONMENT, {}),
+    (sb3.PPO, FastPPO, "Pendulum-v1", {}),
+    (sb3.PPO, FastPPO, "Pendulum-v1", GSDE),
+    (sb3.A2C, FastA2C, ENVIRONMENT, {}),
+    (sb3.A2C, FastA2C, "Pendulum-v1", {}),
+    (sb3.A2C, FastA2C, "Pendulum-v1", GSDE),
+    (sb3.DQN, FastDQN, ENVIRONMENT, {}),
+    (RecurrentPPO, FastRecurrentPPO, ENVIRONMENT, {}),
+    (RecurrentPPO, FastRecurrentPPO, "Pendulum-v1", {}),
+]
+"""SB3's algorithm and ours, the environment, and hyperparameters."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +125,7 @@ class Learner:
     def __init__(self, run: str, algorithm: type[BaseAlgorithm], venv: VecEnv, **terms: Any) -> None:
         self._run = run
         self._watch = Stopwatch(venv)
-        self.model = algorithm("MlpPolicy", self._watch, seed=1, device="cpu", **terms)
+        self.model = algorithm(**{"policy": "MlpPolicy", "env": self._watch, "seed": 1, "device": "cpu", **terms})
         self._seconds = {"train": 0.0, "act": 0.0}
         self.updates = 0
         self.processor_seconds = 0.0
@@ -225,27 +245,20 @@ class UpdateTime:
     ratio: float
 
 
-def compare_updates(turns: int, timesteps: int) -> list[UpdateTime]:
+def compare_updates(algorithms: list[str], turns: int, timesteps: int) -> list[UpdateTime]:
     """SB3's ``train`` and ours on the same experience: medians over the turns."""
     found = []
-    gsde = {"use_sde": True, "sde_sample_freq": 4}
-    for base, fast, environment, terms in (
-        (sb3.PPO, FastPPO, ENVIRONMENT, {}),
-        (sb3.PPO, FastPPO, "Pendulum-v1", {}),
-        (sb3.PPO, FastPPO, "Pendulum-v1", gsde),
-        (sb3.A2C, FastA2C, ENVIRONMENT, {}),
-        (sb3.A2C, FastA2C, "Pendulum-v1", {}),
-        (sb3.A2C, FastA2C, "Pendulum-v1", gsde),
-        (sb3.DQN, FastDQN, ENVIRONMENT, {}),
-    ):
+    for base, fast, environment, terms in UPDATES:
+        if base.__name__ not in algorithms:
+            continue
         all_terms = {**FULL_TERMS[base], **terms}
         pair = [Learner("", kind, make_vec_env(environment), **all_terms) for kind in (base, fast)]
         measured: list[list[float]] = []
         for _ in range(turns + 1):
             measured.append([])
             for learner in pair:
-                learner.turn(timesteps)
-                gradient_steps = learner.updates * (320 if base is sb3.PPO else 1)
+                learner.turn(TURN.get(base, timesteps))
+                gradient_steps = learner.updates * GRADIENT_STEPS.get(base, 1)
                 measured[-1].append(1e6 * learner.processor_seconds / gradient_steps)
         name = f"{environment} with gSDE" if terms else environment
         theirs, ours, ratio = map(median, zip(*((a, b, a / b) for a, b in measured[1:]), strict=True))
@@ -265,6 +278,8 @@ def update_table(times: list[UpdateTime]) -> Table:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--environments", type=int, nargs="*", default=[1, 8, 32])
+    names = list(dict.fromkeys(base.__name__ for base, *_ in UPDATES))
+    parser.add_argument("--updates", nargs="*", default=names, choices=names, help="of these algorithms")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--timesteps", type=int, default=2 * ROLLOUT, help="of a turn")
     parser.add_argument(
@@ -279,7 +294,7 @@ def main() -> int:
         shares += compare_bridge(environments, arguments.turns, arguments.timesteps)
     if shares:
         console.print(bridge_table(shares))
-    updates = compare_updates(arguments.turns, ROLLOUT)
+    updates = compare_updates(arguments.updates, arguments.turns, ROLLOUT)
     console.print(update_table(updates))
     if arguments.json:
         figures = {"bridge": [asdict(each) for each in shares], "updates": [asdict(each) for each in updates]}

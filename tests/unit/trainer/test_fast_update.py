@@ -17,13 +17,14 @@ from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.crossq import FastCrossQ
 from aisandbox_trainer.fast_updates.dqn import FastDQN
 from aisandbox_trainer.fast_updates.ppo import FastMaskablePPO, FastPPO
+from aisandbox_trainer.fast_updates.recurrent_ppo import FastRecurrentPPO, process_sequence
 from aisandbox_trainer.fast_updates.sac import FastSAC
 from aisandbox_trainer.fast_updates.td3 import FastTD3
 from aisandbox_trainer.fast_updates.tqc import FastTQC
 from gymnasium import spaces
 from masked_worlds import ACTIONS as MASKED
 from masked_worlds import MaskedWorld
-from sb3_contrib import TQC, CrossQ, MaskablePPO
+from sb3_contrib import TQC, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
@@ -51,6 +52,7 @@ SIZES: dict[type[BaseAlgorithm], dict[str, Any]] = {
     sb3.DQN: {**_REPLAY, "target_update_interval": 30},
     **{kind: {**_REPLAY, "batch_size": 32, "policy_kwargs": {"net_arch": [16, 16]}} for kind in ACTOR_CRITICS},
 }
+SIZES[RecurrentPPO] = {**SIZES[sb3.PPO], "policy_kwargs": {"lstm_hidden_size": 8, "net_arch": [8]}}
 NO_ROUNDING = {"optimizer_kwargs": {"betas": (0.5, 0.999), "eps": 1e-3}}
 """For CrossQ: a bias before batch normalization may have no gradient, and Adam would divide its rounding by itself."""
 SIZES[CrossQ]["policy_kwargs"] |= NO_ROUNDING
@@ -120,7 +122,7 @@ class Recorder(Logger):
 
 def train(algorithm: type[BaseAlgorithm], venv: Any, steps: int = 192, **keywords: Any) -> tuple[Any, Recorder, Any]:
     th.set_num_threads(1)
-    base = next(kind for kind in FAST if issubclass(algorithm, kind))
+    base = next(kind for kind in SIZES if issubclass(algorithm, kind))
     policy = "MultiInputPolicy" if isinstance(venv.observation_space, spaces.Dict) else "MlpPolicy"
     policy = keywords.pop("policy", policy)
     venv.seed(3)
@@ -137,14 +139,18 @@ def assert_same_learning(algorithm: type[BaseAlgorithm], make: Any, **keywords: 
     assert ours.nets() is not None, "this case is not covered by the fast update"
     untrained = algorithm(type(theirs.policy), make(), seed=3, device="cpu", **{**SIZES[algorithm], **_plain(keywords)})
     moved = 0.0
-    for (name, one), other in zip(theirs.policy.state_dict().items(), ours.policy.state_dict().values(), strict=True):
-        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6, err_msg=name)
+    same_weights(ours, theirs)
     for one, first in zip(theirs.policy.parameters(), untrained.policy.parameters(), strict=True):
         moved = max(moved, float((one - first).detach().abs().max()))
     assert moved > 1e-3, "the training has to go further than the tolerance"
     np.testing.assert_equal(our_draws, their_draws)
     same_log(our_log.seen, their_log.seen)
     return ours
+
+
+def same_weights(ours: BaseAlgorithm, theirs: BaseAlgorithm) -> None:
+    for (name, one), other in zip(theirs.policy.state_dict().items(), ours.policy.state_dict().values(), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def simplest(algorithm: type[BaseAlgorithm]) -> str:
@@ -346,6 +352,47 @@ def test_fast_update_of_a_large_batch_gives_the_results_of_sb3() -> None:
 @pytest.mark.parametrize("algorithm", FAST)
 def test_fast_update_with_normalisation_gives_the_results_of_sb3(algorithm: type[BaseAlgorithm]) -> None:
     assert_same_learning(algorithm, lambda: environment(simplest(algorithm), normalize=True))
+
+
+@pytest.mark.parametrize(
+    ("action", "terms"),
+    [
+        ("discrete", {}),
+        ("box", {"shared_lstm": True, "enable_critic_lstm": False, "n_lstm_layers": 2}),
+        ("multi_discrete", {"enable_critic_lstm": False}),
+    ],
+)
+def test_fast_recurrent_ppo_gives_the_results_of_sb3_contrib(
+    action: str, terms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = [0]
+    forward = nn.LSTM.forward
+
+    def counted(*arguments: Any) -> Any:
+        calls[0] += 1
+        return forward(*arguments)
+
+    monkeypatch.setattr(nn.LSTM, "forward", counted)
+    results, counts = [], []
+    for kind in (RecurrentPPO, FastRecurrentPPO):
+        calls[0] = 0
+        policy_kwargs = {**SIZES[RecurrentPPO]["policy_kwargs"], **terms}
+        results.append(train(kind, environment(action), policy="MlpLstmPolicy", policy_kwargs=policy_kwargs))
+        counts.append(calls[0])
+    (theirs, their_log, their_draws), (ours, our_log, our_draws) = results
+    same_weights(ours, theirs)
+    np.testing.assert_equal(our_draws, their_draws)
+    same_log(our_log.seen, their_log.seen)
+    assert ours._tested == {"update"}
+    assert not ours._differs
+    assert counts[1] < counts[0] / 2
+    assert "_process_sequence" not in vars(ours.policy)
+
+
+@pytest.mark.parametrize("terms", [{"bidirectional": True}, {"dropout": 0.5, "num_layers": 2}])
+def test_lstm_whose_results_depend_on_how_it_is_called_is_called_by_sb3(terms: dict[str, Any]) -> None:
+    lstm, states, starts = nn.LSTM(3, 4, **terms), (th.zeros(2, 2, 4), th.zeros(2, 2, 4)), th.zeros(6)
+    assert process_sequence(lambda *_: "SB3's", th.zeros(6, 3), states, starts, lstm) == "SB3's"
 
 
 IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)

@@ -17,7 +17,7 @@ from aisandbox_process.passed_checks import PassedChecks
 from aisandbox_trainer import _torch_internals
 from aisandbox_trainer.algorithms.builder import FAST, class_of
 from aisandbox_trainer.environments.in_process import vectorized
-from aisandbox_trainer.fast_updates import self_test
+from aisandbox_trainer.fast_updates import recurrent_ppo, self_test
 from aisandbox_trainer.fast_updates.distributions import Categorical, EvaluatedCategorical
 from aisandbox_trainer.fast_updates.exploration_matrix import ExplorationMatrix
 from aisandbox_trainer.fast_updates.normalized_net import RenormLayer
@@ -41,6 +41,7 @@ KEYWORDS: dict[Algorithm, dict[str, Any]] = {
     Algorithm.DQN: {"learning_starts": 20, "train_freq": 4, "buffer_size": 300},
     Algorithm.SAC: ACTOR_CRITIC,
     Algorithm.CROSSQ: ACTOR_CRITIC,
+    Algorithm.RECURRENTPPO: {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "policy_kwargs": {"lstm_hidden_size": 8}},
 }
 CONTINUOUS = [Algorithm.SAC, Algorithm.CROSSQ]
 PLAIN: dict[Algorithm, type[BaseAlgorithm]] = {
@@ -52,6 +53,7 @@ PLAIN: dict[Algorithm, type[BaseAlgorithm]] = {
     Algorithm.TD3: sb3.TD3,
     Algorithm.TQC: sb3_contrib.TQC,
     Algorithm.CROSSQ: sb3_contrib.CrossQ,
+    Algorithm.RECURRENTPPO: sb3_contrib.RecurrentPPO,
 }
 UNMASKED = (Algorithm.PPO, Algorithm.A2C, Algorithm.DQN, Algorithm.SAC)
 """One of each kind that needs no masks, which the environments here do not have; test_fast_update.py has the others."""
@@ -60,7 +62,8 @@ WARNING = "fast updates differ from stable-baselines3"
 
 def learn(kind: type[BaseAlgorithm], algorithm: Algorithm, steps: int = 128, **keywords: Any) -> Any:
     env = vectorized(lambda: gym.make(world(algorithm)), 2)
-    model: Any = kind("MlpPolicy", env, seed=3, device="cpu", **{**KEYWORDS[algorithm], **keywords})
+    policy = "MlpLstmPolicy" if algorithm is Algorithm.RECURRENTPPO else "MlpPolicy"
+    model: Any = kind(policy, env, seed=3, device="cpu", **{**KEYWORDS[algorithm], **keywords})
     model.set_logger(Logger(None, []))
     return model.learn(steps)
 
@@ -178,10 +181,15 @@ def _statistics_kept(self: Any, inputs: th.Tensor) -> Any:
     return batch
 
 
+def _states_kept(theirs: Any, features: th.Tensor, states: Any, starts: th.Tensor, lstm: nn.LSTM) -> Any:
+    return RIGHT_SEQUENCE(theirs, features, states, th.zeros_like(starts), lstm)
+
+
 def _wrong_noise_gradient(self: Any, grad_std: th.Tensor) -> Any:
     return 1.1 * RIGHT_NOISE_GRADIENT(self, grad_std)
 
 
+RIGHT_SEQUENCE = recurrent_ppo.process_sequence
 RIGHT_STATISTICS = RenormLayer._learned
 RIGHT_NOISE_GRADIENT = ExplorationMatrix.gradient
 RIGHT_SAMPLED_GRADIENT = SampledActions.gradient
@@ -196,6 +204,7 @@ FAULTS: dict[str, tuple[Algorithm, Any, str, Callable[..., Any]]] = {
     "entropy of SAC": (Algorithm.SAC, SampledActions, "gradient", _wrong_entropy_gradient),
     "target networks of SAC": (Algorithm.SAC, _torch_internals, "move_towards", _no_step),
     "statistics of CrossQ": (Algorithm.CROSSQ, RenormLayer, "_learned", _statistics_kept),
+    "resets of RecurrentPPO": (Algorithm.RECURRENTPPO, recurrent_ppo, "process_sequence", _states_kept),
     "gSDE of SAC": (Algorithm.SAC, ExplorationMatrix, "gradient", _wrong_noise_gradient),
 }
 

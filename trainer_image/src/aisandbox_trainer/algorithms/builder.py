@@ -42,6 +42,7 @@ from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.crossq import FastCrossQ
 from aisandbox_trainer.fast_updates.dqn import FastDQN
 from aisandbox_trainer.fast_updates.ppo import FastMaskablePPO, FastPPO
+from aisandbox_trainer.fast_updates.recurrent_ppo import FastRecurrentPPO
 from aisandbox_trainer.fast_updates.sac import FastSAC
 from aisandbox_trainer.fast_updates.td3 import FastTD3
 from aisandbox_trainer.fast_updates.tqc import FastTQC
@@ -55,6 +56,7 @@ FAST: Mapping[Algorithm, type[BaseAlgorithm]] = {
     Algorithm.TD3: FastTD3,
     Algorithm.TQC: FastTQC,
     Algorithm.CROSSQ: FastCrossQ,
+    Algorithm.RECURRENTPPO: FastRecurrentPPO,
 }
 """The algorithms with a fast update."""
 

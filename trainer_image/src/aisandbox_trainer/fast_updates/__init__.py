@@ -3,8 +3,9 @@
 For the small networks that policies usually have, SB3 spends its time in Python and autograd. Here gradients are
 formulas, a rollout is preprocessed once, and a minibatch is a slice. Covered are MlpPolicy and MultiInputPolicy without
 images, on the CPU, with Tanh or ReLU and any optimizer; all else (images, custom classes, a GPU) runs SB3's own code.
-So does a model whose first update differs from SB3's (see ``self_test``), and every model with FAST_UPDATE=off. Random
-numbers, losses and logged values are SB3's, and a saved model is a plain SB3 model.
+So does a model whose first update differs from SB3's (see ``self_test``), and every model with FAST_UPDATE=off. Of
+RecurrentPPO every policy is covered, with autograd. Random numbers, losses and logged values are SB3's, and a saved
+model is a plain SB3 model.
 
 Where this differs from SB3 2.9:
 
@@ -28,4 +29,6 @@ Where this differs from SB3 2.9:
 12. The gradients of wide layers with a narrow input are products in another order (``dense_net``).
 13. CrossQ's variance of a batch is the mean square of the centered values (``normalized_net``). A bias whose unit is
    active in the whole batch has no gradient but rounding, which Adam divides by itself; it has no effect there.
+14. RecurrentPPO passes whole sequences through its LSTMs in one call, not one for each step (``recurrent_ppo``);
+   nothing else of this list applies to it.
 """

@@ -129,7 +129,7 @@ class FastOnPolicy(SelfTested, OnPolicyAlgorithm):
         return {}
 
     def _updates_the_same(self) -> bool:
-        return same_update(self, lambda twin: twin.sb3_train(), lambda twin: twin.fast_train(twin.nets()), _shrink)
+        return same_update(self, lambda twin: twin.sb3_train(), lambda twin: twin.fast_train(twin.nets()), shrink)
 
     def _log_std(self) -> None:
         log_std = getattr(self.policy, "log_std", None)
@@ -137,7 +137,7 @@ class FastOnPolicy(SelfTested, OnPolicyAlgorithm):
             self.logger.record("train/std", float(log_std.exp().mean()))
 
 
-def _shrink(twin: Any) -> None:
+def shrink(twin: Any) -> None:
     """Makes the update of a copy short: a few rows, and one minibatch in PPO."""
     twin.rollout_buffer = few_rows(twin.rollout_buffer)
     twin.n_epochs, twin.batch_size = 1, twin.rollout_buffer.buffer_size * twin.rollout_buffer.n_envs

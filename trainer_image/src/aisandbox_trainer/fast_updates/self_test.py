@@ -138,8 +138,12 @@ def few_rows(buffer: RolloutBuffer) -> RolloutBuffer:
 
 
 def _few(value: Any, buffer: RolloutBuffer) -> Any:
-    if isinstance(value, np.ndarray) and value.shape[:2] == (buffer.buffer_size, buffer.n_envs):
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.shape[:2] == (buffer.buffer_size, buffer.n_envs):
         return value[:STEPS, :STEPS]
+    if value.ndim == 4 and value.shape[0:3:2] == (buffer.buffer_size, buffer.n_envs):  # states of an LSTM
+        return value[:STEPS, :, :STEPS]
     return value
 
 
