@@ -186,7 +186,7 @@ def _taken_instance(pool: Pool) -> None:
         "an instance that is taken",
         registration(POOL, there.instance),
         grpc.StatusCode.ALREADY_EXISTS,
-        f"register.instance: pool '{POOL}' has an instance '{there.instance}' already; a place whose",
+        f"register.instance: pool '{POOL}' has an instance '{there.instance}' already; a simulator whose",
     )
 
 

@@ -1,4 +1,4 @@
-"""A simulation that dials the service: one place in a pool, as the contract of SimulatorPoolService says.
+"""A simulation that dials the service: one simulator of a pool, as the contract of SimulatorPoolService says.
 
 Owns the order of messages, the attempts to attach again, and which refusals are final. Must not know what is simulated.
 """
@@ -71,12 +71,12 @@ def attach(
     ``address``: ``host:port``, or ``https://host:port`` for TLS.
 
     Blocks: it is for a program that does nothing else. ``environments``: how many each session has. ``instance``: the
-    name of this place in the pool; default: the host's and a number; ``on_attached`` gets it when there is a place.
+    name of this simulator in the pool; default: the host's and a number; ``on_attached`` gets it when it is attached.
     ``reply_timeout``: as for :func:`create_environment_server`. ``security``: TLS, and the token of who attaches; their
     files are read again for each connection.
     A connection that is lost is made again. Raises AttachRefused if the service refuses the simulator for good,
     InvalidAddress, InvalidChannelSecurity, InvalidValue for a wrong ``reply_timeout``; KeyboardInterrupt, and whatever
-    a signal handler raises, ends the place at once and is raised again.
+    a signal handler raises, ends the stream at once and is raised again.
     """
     Attachment(
         simulation,
@@ -130,9 +130,9 @@ class Attachment:
         """Serve until :meth:`stop`. Raises as :func:`attach`."""
         pause, attached = self._first_pause, False
         while not self._stopped.is_set():
-            place = _Place(self._simulation, self._reply_timeout)
+            state = _StreamState(self._simulation, self._reply_timeout)
             try:
-                self._serve(place, on_attached or (lambda _instance: None))
+                self._serve(state, on_attached or (lambda _instance: None))
             except StreamEnded as end:
                 if self._stopped.is_set():
                     return
@@ -140,21 +140,21 @@ class Attachment:
                 expired = attached and end.code is grpc.StatusCode.UNAUTHENTICATED and self._security.token_file
                 if end.code in _FINAL and not expired:
                     raise AttachRefused(self._address, _sentence(end)) from None
-                if place.registered:
+                if state.registered:
                     pause, attached = self._first_pause, True
-                problem = end.details if place.registered else self._problem(end)
+                problem = end.details if state.registered else self._problem(end)
                 self._log.warning("not attached, trying again", code=end.code.name, problem=problem, seconds=pause)
             except InvalidChannelSecurity as error:
                 if not attached:
                     raise
                 self._log.warning("not attached, trying again", problem=str(error), seconds=pause)
             finally:
-                place.end_session()
+                state.end_session()
             self._stopped.wait(pause * _JITTER.uniform(0.8, 1.2))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def stop(self) -> None:
-        """End the place, from any thread; :meth:`run` returns when the environments are freed."""
+        """End the stream, from any thread; :meth:`run` returns when the environments are freed."""
         self._stopped.set()
         stream = self._stream
         if stream is not None:
@@ -169,7 +169,7 @@ class Attachment:
             said = "the service uses TLS: use https:// or name the CA of its certificate"
         return said or end.details
 
-    def _serve(self, place: _Place, on_attached: Callable[[str], None]) -> None:
+    def _serve(self, state: _StreamState, on_attached: Callable[[str], None]) -> None:
         """One stream, until it ends. Raises StreamEnded."""
         stream = self._stream = open_stream(
             f"dns:///{self._address}",
@@ -184,12 +184,12 @@ class Attachment:
                 stream.cancel()
             stream.send(pb.AttachRequest(register=self._register).SerializeToString())
             registered = _registered(stream.receive())
-            place.registered = True
+            state.registered = True
             self._log.info("attached", service_version=registered.service_version)
             on_attached(self.instance)
             stream.expect()
             while True:
-                answer = place.answer(stream.receive())
+                answer = state.answer(stream.receive())
                 if answer is None:
                     stream.expect()
                 else:
@@ -199,7 +199,7 @@ class Attachment:
             stream.close()
 
 
-class _Place:
+class _StreamState:
     """What one stream is in the middle of."""
 
     def __init__(self, simulation: Simulation, reply_timeout: float) -> None:

@@ -248,7 +248,7 @@ async def test_cancel_by_the_trainer_reaches_the_simulator(
     assert ended.session_ended.code == Code.CANCELLED.value[0]
     assert "the trainer was lost or has cancelled the session" in ended.session_ended.message
     (found,) = await simulators_of(channel)
-    assert found.in_session, "the place is free only when the simulator has ended the session too"
+    assert found.in_session, "the simulator is free only when the simulator has ended the session too"
     await simulator.send(AttachRequest(reply=environment_pb2.SimulatorReply()))  # was on its way: discarded
     await simulator.send(AttachRequest(session_ended=ENDED()))
     await wait_for_simulators(channel, lambda found: not found[0].in_session)

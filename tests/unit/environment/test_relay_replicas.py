@@ -184,7 +184,7 @@ OTHER_SPEC = environment_pb2.EnvironmentSpec(observation_space=SPEC.action_space
 async def test_registrations_at_two_replicas_at_the_same_moment_notice_each_other(
     replicas: list[Replica], monkeypatch: pytest.MonkeyPatch, second: Any, code: Code, words: str
 ) -> None:
-    """Each replica asks the other one when both have begun to register: at most one simulator gets a place."""
+    """Each replica asks the other one when both have begun to register: at most one simulator is attached."""
     both, check = asyncio.Barrier(2), SimulatorRelay._check_with_replicas
 
     async def check_when_both_are_there(self: SimulatorRelay, new: Any) -> None:

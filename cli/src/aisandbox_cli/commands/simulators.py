@@ -100,8 +100,8 @@ def host_gymnasium(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if attach:
-            place = _Place(environment, service_address(attach), pool, environments or 1, instance)
-            _attach_gymnasium(place, settings, as_json=as_json, stop_with_parent=stop_with_parent)
+            given = _AttachOptions(environment, service_address(attach), pool, environments or 1, instance)
+            _attach_gymnasium(given, settings, as_json=as_json, stop_with_parent=stop_with_parent)
         else:
             serve_gymnasium(environment, environments or 64, host, port, settings, ready)
     except KeyboardInterrupt:
@@ -115,7 +115,7 @@ def host_gymnasium(
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _AttachOptions:
     """What --attach and the options beside it say."""
 
     id: str
@@ -125,18 +125,20 @@ class _Place:
     instance: str
 
 
-def _attach_gymnasium(place: _Place, settings: dict[str, Any], *, as_json: bool, stop_with_parent: bool) -> None:
+def _attach_gymnasium(
+    given: _AttachOptions, settings: dict[str, Any], *, as_json: bool, stop_with_parent: bool
+) -> None:
     """Attaches until the process gets a signal to stop. Raises InvalidOptions, AttachRefused, KeyboardInterrupt."""
     from aisandbox_environment import Attachment, GymnasiumSimulation
 
-    simulation = GymnasiumSimulation(place.id, settings)
+    simulation = GymnasiumSimulation(given.id, settings)
     attachment = Attachment(
         simulation,
-        place.service.target,
-        place.pool,
-        environments=place.environments,
-        instance=place.instance,
-        security=place.service.security,
+        given.service.target,
+        given.pool,
+        environments=given.environments,
+        instance=given.instance,
+        security=given.service.security,
     )
     announced: list[str] = []
 
@@ -144,10 +146,10 @@ def _attach_gymnasium(place: _Place, settings: dict[str, Any], *, as_json: bool,
         if announced:  # it was attached before
             return
         announced.append(instance)
-        train = place.service.command(f"train ppo --pool {place.pool}")
+        train = given.service.command(f"train ppo --pool {given.pool}")
         next_steps = ["", "In another terminal:", f"  {train}", ""]
-        does = f"is attached as {instance} to pool {place.pool} of the service at"
-        announce_ready(f"simulator {place.id}", place.service.target, next_steps, as_json=as_json, does=does)
+        does = f"is attached as {instance} to pool {given.pool} of the service at"
+        announce_ready(f"simulator {given.id}", given.service.target, next_steps, as_json=as_json, does=does)
 
     if stop_with_parent:
         stop_when_stdin_ends(attachment.stop)

@@ -56,7 +56,7 @@ class SimulatorUnderTest:
     ``timeout``: seconds for each reply. ``long_idle``: let half a minute pass without a request. ``capacity`` and
     ``in_use``: environments, as Describe said; a capacity of 0 is no limit. ``spec``: what the first session declared.
 
-    ``pool``: ``address`` is the service, and any free simulator of that pool is checked. ``place``: the environments of
+    ``pool``: ``address`` is the service, and any free simulator of that pool is checked. ``attached``: environments of
     the largest that is free, which every session has then; 0 without a pool. ``security``: of channels to the service.
     """
 
@@ -68,7 +68,7 @@ class SimulatorUnderTest:
     in_use: int = 0
     spec: pb.EnvironmentSpec = field(default_factory=pb.EnvironmentSpec)
     pool: str = ""
-    place: int = 0
+    attached: int = 0
     security: ChannelSecurity = PLAINTEXT
     _frees: bool = True
 
@@ -76,7 +76,7 @@ class SimulatorUnderTest:
         """Call Describe. Raises SimulatorError."""
         return describe(self.address, self.timeout, pool=self.pool, security=self.security)
 
-    def free_places(self) -> list[int]:
+    def free_environments(self) -> list[int]:
         """The environments of the simulators of the pool that are free. Raises SimulatorError."""
         found = list_simulators(self.address, self.pool, self.timeout, security=self.security)
         return [simulator.environments for simulator in found if not simulator.in_session]
@@ -85,7 +85,7 @@ class SimulatorUnderTest:
         """How many environments each of ``sessions`` sessions may have, at most ``limit``; 0 if none are free."""
         if self.pool:
             found = list_simulators(self.address, self.pool, self.timeout, security=self.security)
-            return self.place if [each.environments for each in found].count(self.place) >= sessions else 0
+            return self.attached if [each.environments for each in found].count(self.attached) >= sessions else 0
         if self.capacity == 0:
             return limit
         return min(limit, (self.capacity - self.in_use) // sessions)
@@ -98,15 +98,15 @@ class SimulatorUnderTest:
         if self.capacity and self._frees:
             self._frees = becomes_true(lambda: self.capacity - self.describe().in_use >= environments, self.timeout)
 
-    def wait_for_place(self) -> None:
+    def wait_for_free_simulator(self) -> None:
         """Wait until a simulator of the pool is free: it ends a session a moment after the stream of its trainer."""
-        if self.place:
-            becomes_true(lambda: self.place in self.free_places(), self.timeout)
+        if self.attached:
+            becomes_true(lambda: self.attached in self.free_environments(), self.timeout)
 
     def open_request(self, environments: int, version: int = PROTOCOL_VERSION, **options: Any) -> pb.SimulatorRequest:
         """The request that opens a session, with more ``options``; of a pool, with as many environments as it has."""
-        if self.place and environments:
-            environments = self.place
+        if self.attached and environments:
+            environments = self.attached
         struct = Struct()
         struct.update({**self.options, **options})
         return pb.SimulatorRequest(

@@ -19,7 +19,7 @@ def describe_answers(simulator: SimulatorUnderTest) -> str:
     description = simulator.describe()
     simulator.capacity, simulator.in_use = description.capacity, description.in_use
     if simulator.pool:
-        simulator.place = max(simulator.free_places(), default=0)
+        simulator.attached = max(simulator.free_environments(), default=0)
     if not description.name:
         raise CheckFailed("a name in DescribeResponse.name", "an empty one", "Set a name: it is shown in lists.")
     if description.capacity and description.in_use > description.capacity:

@@ -106,7 +106,7 @@ def idle_session_stays_open(simulator: SimulatorUnderTest) -> str:
 def large_batch_works(simulator: SimulatorUnderTest) -> str:
     """A session with many environments takes a step."""
     if simulator.pool:
-        raise CheckSkipped(f"a simulator that is attached has its own number of environments, {simulator.place}")
+        raise CheckSkipped(f"a simulator that is attached has its own number of environments, {simulator.attached}")
     n = simulator.available(_LARGE_BATCH)
     with RawSession(simulator, n) as session:
         session.reader.reset(session.reset())

@@ -30,7 +30,7 @@ class RawStream:
     def __init__(self, simulator: SimulatorUnderTest) -> None:
         self._timeout = simulator.timeout
         # Not direct: checks send requests ahead of the replies.
-        simulator.wait_for_place()
+        simulator.wait_for_free_simulator()
         self._stream = open_session_stream(
             simulator.address, pool=simulator.pool, security=simulator.security, direct=False
         )
@@ -118,7 +118,7 @@ class RawSession(RawStream):
     """
 
     def __init__(self, simulator: SimulatorUnderTest, environments: int) -> None:
-        environments = simulator.place or environments
+        environments = simulator.attached or environments
         simulator.wait_for_free(environments)
         super().__init__(simulator)
         self.n = environments

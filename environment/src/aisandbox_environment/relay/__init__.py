@@ -1,4 +1,4 @@
-"""The relay for simulators that dial in: keeps their places and joins the sessions of trainers to them.
+"""The relay for simulators that dial in: keeps their streams and joins the sessions of trainers to them.
 
 :class:`SimulatorRelay` is what a service serves as SimulatorPoolService and, for pools, as EnvironmentService. Messages
 of a session pass as bytes; only the first of each direction is parsed. For one event loop. The modules are internal.

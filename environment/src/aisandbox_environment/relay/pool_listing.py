@@ -12,7 +12,7 @@ from aisandbox.v1 import environment_pb2, simulator_pool_pb2
 from aisandbox_process.grpc_direct import StreamAborted
 
 from aisandbox_environment.channels import POOL_METADATA
-from aisandbox_environment.relay.places import Places, joining_message, simulator_message
+from aisandbox_environment.relay.attached_simulators import AttachedSimulators, joining_message, simulator_message
 from aisandbox_environment.relay.registrations import check_pool_name, invalid, parsed
 from aisandbox_environment.relay.replicas import JOINING_METADATA, REPLICA_METADATA, Replicas
 from aisandbox_environment.relay.statuses import aborted
@@ -20,17 +20,17 @@ from aisandbox_environment.spec import Spec, read_spec
 
 
 class PoolListing:
-    """What clients and other replicas are told of ``places``, and of those that ``replicas`` have."""
+    """What clients and other replicas are told of ``attached``, and of those that ``replicas`` have."""
 
-    def __init__(self, places: Places, replicas: Replicas) -> None:
-        self._places = places
+    def __init__(self, attached: AttachedSimulators, replicas: Replicas) -> None:
+        self._attached = attached
         self._replicas = replicas
 
     async def spec_of(self, pool: str) -> Spec | None:
         """See SimulatorRelay.spec_of."""
-        places = self._places.of(pool)
-        if places:
-            return places[0].registration.spec
+        attached = self._attached.of(pool)
+        if attached:
+            return attached[0].registration.spec
         found = await self._replicas.descriptions(pool)
         return read_spec(found[0].spec) if found else None
 
@@ -50,10 +50,10 @@ class PoolListing:
         """Those of all replicas, by pool and instance; of all pools if ``pool`` is empty."""
         if self._is_own(metadata):
             return []
-        places = self._places.of(pool) if pool else list(self._places.all())
-        simulators = [simulator_message(each) for each in places]
+        attached = self._attached.of(pool) if pool else list(self._attached.all())
+        simulators = [simulator_message(each) for each in attached]
         if JOINING_METADATA in metadata:
-            simulators += [joining_message(each) for each in self._places.joining(pool)]
+            simulators += [joining_message(each) for each in self._attached.joining(pool)]
         if asks_replicas(metadata):
             simulators += await self._replicas.simulators(pool)
             simulators.sort(key=lambda each: (each.pool, each.instance))
@@ -63,7 +63,7 @@ class PoolListing:
         """The answer to Describe of the pool that the metadata names. Raises StreamAborted."""
         pool = pool_of(metadata)
         joining = JOINING_METADATA in metadata
-        own = None if self._is_own(metadata) else self._places.describe(pool, joining=joining)
+        own = None if self._is_own(metadata) else self._attached.describe(pool, joining=joining)
         found = [] if own is None else [own]
         if asks_replicas(metadata):
             found += await self._replicas.descriptions(pool)

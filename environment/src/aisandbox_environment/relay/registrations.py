@@ -114,9 +114,9 @@ def check_same_as_joining(new: Registration, spec: Spec) -> None:
 
 
 def instance_taken(new: Registration) -> StreamAborted:
-    """ALREADY_EXISTS for an instance that has a place."""
+    """ALREADY_EXISTS for an instance that is attached."""
     return aborted(
         grpc.StatusCode.ALREADY_EXISTS,
-        f"register.instance: pool {new.pool!r} has an instance {new.instance!r} already; a place whose connection was "
-        "lost ends within a minute",
+        f"register.instance: pool {new.pool!r} has an instance {new.instance!r} already; a simulator whose "
+        "connection was lost ends within a minute",
     )

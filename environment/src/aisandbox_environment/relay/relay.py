@@ -1,7 +1,7 @@
 """SimulatorPoolService, and EnvironmentService for its pools, as coroutines on bytes.
 
-Owns the life of both kinds of streams: registration, the choice of a place, forwarding to another replica, the stop.
-Must not know what carries a link, or runs.
+Owns the life of both kinds of streams: registration, the choice of a simulator, forwarding to another replica, the
+stop. Must not know what carries a link, or runs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from aisandbox_process.grpc_direct import StreamAborted
 from aisandbox_process.tls import PLAINTEXT, ChannelSecurity
 
 from aisandbox_environment.channels import RUN_METADATA
+from aisandbox_environment.relay.attached_simulator import REGISTER, REGISTERED, AttachedSimulator, Session
+from aisandbox_environment.relay.attached_simulators import AttachedSimulators
 from aisandbox_environment.relay.frames import InvalidFrame, field_of, frame
 from aisandbox_environment.relay.links import Context, Link, link_of
-from aisandbox_environment.relay.place import REGISTER, REGISTERED, Place, Session
-from aisandbox_environment.relay.places import Places
 from aisandbox_environment.relay.pool_listing import PoolListing, asks_replicas, pool_of
 from aisandbox_environment.relay.rate_limit import RateLimit
 from aisandbox_environment.relay.registrations import (
@@ -86,19 +86,19 @@ class SimulatorRelay:
         self._admit = admit or _admit_all
         self._clock = clock
         self._rate = RateLimit(self._limits.burst, self._limits.per_second, clock)
-        self._places = Places()
+        self._simulators = AttachedSimulators()
         self._streams = 0
         self._sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._asking: asyncio.Task[None] | None = None
         self._stopping = False
         self.replicas = Replicas(security=replica_security, token=replica_token)
-        self._listing = PoolListing(self._places, self.replicas)
+        self._listing = PoolListing(self._simulators, self.replicas)
 
     @property
     def attached(self) -> int:
         """The number of simulators that are attached to this process. For any thread."""
-        return len(self._places)
+        return len(self._simulators)
 
     @property
     def in_session(self) -> int:
@@ -160,16 +160,16 @@ class SimulatorRelay:
         pool = pool_of(link.metadata)
         opening = await self._read_opening(link)
         opening.run_id = link.metadata.get(RUN_METADATA, opening.run_id)  # a trainer's, which was asked for its token
-        place = self._places.free(pool, opening.environments)
-        own = 0 if place is None else place.registration.environments
+        simulator = self._simulators.free(pool, opening.environments)
+        own = 0 if simulator is None else simulator.registration.environments
         if own < opening.environments and asks_replicas(link.metadata):
             if await self.replicas.serve_session(link, pool, opening, own):
                 return
-            place = self._places.free(pool, opening.environments)  # it may have been taken meanwhile
-        if place is None:
+            simulator = self._simulators.free(pool, opening.environments)  # it may have been taken meanwhile
+        if simulator is None:
             raise await self._listing.refusal(pool, opening.environments, link.metadata)
-        session = Session(link, place)
-        place.begin(session, opening.run_id)
+        session = Session(link, simulator)
+        simulator.begin(session, opening.run_id)
         self._sessions.add(session)
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask_simulators())
@@ -194,11 +194,11 @@ class SimulatorRelay:
         streams = bool(self._streams or self._sessions)
         for session in list(self._sessions):
             session.end(aborted(grpc.StatusCode.UNAVAILABLE, "the service is stopping: open the session again"))
-        for place in list(self._places.all()):
-            place.end(aborted(grpc.StatusCode.UNAVAILABLE, "the service is stopping: attach again"))
+        for simulator in list(self._simulators.all()):
+            simulator.end(aborted(grpc.StatusCode.UNAVAILABLE, "the service is stopping: attach again"))
         return streams
 
-    async def _register(self, link: Link, pool: str) -> Place:
+    async def _register(self, link: Link, pool: str) -> AttachedSimulator:
         try:
             first = await asyncio.wait_for(link.read(), self._limits.register_seconds)
         except TimeoutError:
@@ -213,15 +213,15 @@ class SimulatorRelay:
             raise invalid("register", "must be the first message of a stream")
         new = read_registration(payload, pool)
         await self._admit(new, link.metadata)
-        with self._places.reserve(new):
+        with self._simulators.reserve(new):
             await self._check_with_replicas(new)
             self._check_stopping("attach")
-            place = Place(link, new, self._clock, self._limits.end_seconds)
-            self._places.add(place)
-        return place
+            simulator = AttachedSimulator(link, new, self._clock, self._limits.end_seconds)
+            self._simulators.add(simulator)
+        return simulator
 
     def _check_rate(self, host: str) -> None:
-        """For each stream that is opened: those that do not register take places of MAX_SIMULATORS too, for a while."""
+        """For each stream that is opened: those that do not register count for MAX_SIMULATORS too, for a while."""
         if not self._rate.take(host):
             raise aborted(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -230,7 +230,7 @@ class SimulatorRelay:
             )
 
     async def _check_with_replicas(self, new: Registration) -> None:
-        """As Places.reserve. Each replica reserves first and asks then, so that of two at least one sees the other."""
+        """As AttachedSimulators.reserve. Each replica reserves, then asks: of two, at least one sees the other."""
         simulators, descriptions = await asyncio.gather(
             self.replicas.simulators(new.pool, joining=True), self.replicas.descriptions(new.pool, joining=True)
         )
@@ -240,20 +240,20 @@ class SimulatorRelay:
             check = check_same_spec if each.capacity else check_same_as_joining
             check(new, read_spec(each.spec))
 
-    async def _serve(self, place: Place, link: Link) -> None:
-        place.log.info("simulator attached", environments=place.registration.environments, peer=link.peer)
+    async def _serve(self, simulator: AttachedSimulator, link: Link) -> None:
+        simulator.log.info("simulator attached", environments=simulator.registration.environments, peer=link.peer)
         registered = simulator_pool_pb2.SimulatorRegistered(service_version=self._version)
         reader: asyncio.Task[None] | None = None
         try:
             await link.write(frame(REGISTERED, registered.SerializeToString()))
-            reader = self._run(place.read_messages())
-            await asyncio.shield(place.ended)
+            reader = self._run(simulator.read_messages())
+            await asyncio.shield(simulator.ended)
         finally:
-            self._places.remove(place)
-            place.end(aborted(grpc.StatusCode.UNAVAILABLE, "the connection was lost"))
+            self._simulators.remove(simulator)
+            simulator.end(aborted(grpc.StatusCode.UNAVAILABLE, "the connection was lost"))
             if reader is not None:
                 reader.cancel()
-            place.log.info("simulator left", steps=place.steps)
+            simulator.log.info("simulator left", steps=simulator.steps)
 
     async def _read_opening(self, link: Link) -> environment_pb2.OpenRequest:
         try:

@@ -1,7 +1,7 @@
 """The other replicas of the service: what is attached to them, and sessions with their simulators.
 
 Each replica is asked anew every time; there is no shared state. A call from a replica has its id as metadata: it is
-answered from the simulators attached to the replica that it reaches, and never passed on. Must not know local places.
+answered from the simulators attached to the replica that it reaches, and never passed on. Must not know local ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ANSWER_SECONDS = 3.0
 """How long another replica may take to say what is attached to it."""
 
 _ELSEWHERE = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
-"""What a replica answers whose place was taken in the meantime, or that has gone."""
+"""What a replica answers whose simulator was taken in the meantime, or has gone."""
 
 
 _REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
@@ -198,7 +198,7 @@ class Replicas:
 
 
 async def _open(call: Any, opening: environment_pb2.OpenRequest) -> bytes | None:
-    """The reply to `open`; None if another replica may have a free place."""
+    """The reply to `open`; None if another replica may have a free simulator."""
     request = environment_pb2.SimulatorRequest(open=opening)
     try:
         await call.write(request.SerializeToString())

@@ -1,6 +1,6 @@
 """Statuses of streams that the relay passes from one side to the other.
 
-Owns their form in SessionEnded, and how much of a message for people is kept. Must not know places.
+Owns their form in SessionEnded, and how much of a message for people is kept. Must not know simulators.
 """
 
 from __future__ import annotations

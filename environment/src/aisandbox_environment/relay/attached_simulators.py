@@ -1,6 +1,6 @@
-"""The places of the pools: which simulators are attached, and which of them is free.
+"""The attached simulators of the pools, and which of them are free.
 
-Owns the choice of a place, and what is told about a pool. Must not know how messages travel.
+Owns the choice of a simulator for a session, and what is told about a pool. Must not know how messages travel.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from aisandbox.v1 import environment_pb2, simulator_pool_pb2
 
-from aisandbox_environment.relay.place import Place
+from aisandbox_environment.relay.attached_simulator import AttachedSimulator
 from aisandbox_environment.relay.registrations import (
     Registration,
     check_same_as_joining,
@@ -24,11 +24,11 @@ from aisandbox_environment.spec import PROTOCOL_VERSION, Spec
 @dataclass(slots=True)
 class _Pool:
     spec: Spec
-    places: dict[str, Place] = field(default_factory=dict)
+    simulators: dict[str, AttachedSimulator] = field(default_factory=dict)
 
 
-class Places:
-    """The places that are attached to this process."""
+class AttachedSimulators:
+    """The simulators that are attached to this process."""
 
     def __init__(self) -> None:
         self._pools: dict[str, _Pool] = {}
@@ -45,7 +45,7 @@ class Places:
         Raises StreamAborted if the pool has the instance or another spec already, or gets it at this moment.
         """
         pool, joining = self._pools.get(new.pool), self._joining.get(new.pool, {})
-        if new.instance in joining or (pool is not None and new.instance in pool.places):
+        if new.instance in joining or (pool is not None and new.instance in pool.simulators):
             raise instance_taken(new)
         if pool is not None:
             check_same_spec(new, pool.spec)
@@ -63,46 +63,46 @@ class Places:
         """Those of a pool that register at this moment."""
         return list(self._joining.get(pool, {}).values())
 
-    def add(self, place: Place) -> None:
-        """Adds a place that was reserved."""
-        new = place.registration
+    def add(self, simulator: AttachedSimulator) -> None:
+        """Adds a simulator that was reserved."""
+        new = simulator.registration
         pool = self._pools.setdefault(new.pool, _Pool(new.spec))
-        place.registration = replace(new, spec=pool.spec)  # one object for all that have the same
-        pool.places[new.instance] = place
+        simulator.registration = replace(new, spec=pool.spec)  # one object for all that have the same
+        pool.simulators[new.instance] = simulator
         self._number += 1
 
-    def remove(self, place: Place) -> None:
-        """Removes a place; a pool without places is forgotten."""
-        new = place.registration
+    def remove(self, simulator: AttachedSimulator) -> None:
+        """Removes a simulator; a pool without simulators is forgotten."""
+        new = simulator.registration
         pool = self._pools.get(new.pool)
-        if pool is not None and pool.places.get(new.instance) is place:
-            del pool.places[new.instance]
+        if pool is not None and pool.simulators.get(new.instance) is simulator:
+            del pool.simulators[new.instance]
             self._number -= 1
-            if not pool.places:
+            if not pool.simulators:
                 del self._pools[new.pool]
 
-    def of(self, pool: str) -> list[Place]:
-        """The places of a pool, by instance."""
+    def of(self, pool: str) -> list[AttachedSimulator]:
+        """The simulators of a pool, by instance."""
         found = self._pools.get(pool)
-        return [] if found is None else [found.places[name] for name in sorted(found.places)]
+        return [] if found is None else [found.simulators[name] for name in sorted(found.simulators)]
 
-    def all(self) -> Iterator[Place]:
-        """All places, by pool and instance."""
+    def all(self) -> Iterator[AttachedSimulator]:
+        """All simulators, by pool and instance."""
         for pool in sorted(self._pools):
             yield from self.of(pool)
 
-    def free(self, pool: str, at_most: int) -> Place | None:
-        """The largest free place with at most that many environments, of those the one that has waited longest."""
+    def free(self, pool: str, at_most: int) -> AttachedSimulator | None:
+        """The largest free simulator with at most that many environments, of those the one that has waited longest."""
         fitting = [each for each in self.of(pool) if each.free and each.registration.environments <= at_most]
         return max(fitting, key=lambda each: (each.registration.environments, -each.free_since), default=None)
 
     def describe(self, pool: str, *, joining: bool = False) -> environment_pb2.DescribeResponse | None:
-        """The description of a pool; None if it has no places here.
+        """The description of a pool; None if it has no simulators here.
 
-        ``joining``: of one without places too, if a simulator registers for it at this moment; its capacity is 0.
+        ``joining``: of one without simulators too, if a simulator registers for it at this moment; its capacity is 0.
         """
-        places = self.of(pool)
-        registrations = [each.registration for each in places] or (self.joining(pool) if joining else [])
+        simulators = self.of(pool)
+        registrations = [each.registration for each in simulators] or (self.joining(pool) if joining else [])
         if not registrations:
             return None
         first = registrations[0]
@@ -111,25 +111,25 @@ class Places:
             name=first.name,
             version=first.version,
             spec=first.spec.to_proto(),
-            capacity=sum(each.registration.environments for each in places),
-            in_use=sum(each.registration.environments for each in places if not each.free),
+            capacity=sum(each.registration.environments for each in simulators),
+            in_use=sum(each.registration.environments for each in simulators if not each.free),
         )
 
 
-def simulator_message(place: Place) -> simulator_pool_pb2.Simulator:
-    """The place as ListSimulators shows it."""
-    new = place.registration
+def simulator_message(simulator: AttachedSimulator) -> simulator_pool_pb2.Simulator:
+    """The simulator as ListSimulators shows it."""
+    new = simulator.registration
     message = simulator_pool_pb2.Simulator(
         pool=new.pool,
         instance=new.instance,
         environments=new.environments,
-        run_id=place.run_id,
-        steps=place.steps,
+        run_id=simulator.run_id,
+        steps=simulator.steps,
         name=new.name,
         version=new.version,
-        in_session=not place.free,
+        in_session=not simulator.free,
     )
-    message.attach_time.FromDatetime(place.attach_time)
+    message.attach_time.FromDatetime(simulator.attach_time)
     return message
 
 

@@ -37,8 +37,8 @@ _STEP_TAG = bytes((3 << 3 | 2,))
 """The first byte of a SimulatorReply that is a `step`."""
 
 
-class Place:
-    """A simulator that has registered. ``ended`` is the end of its stream."""
+class AttachedSimulator:
+    """A simulator that has registered, and its stream. ``ended`` is the end of the stream."""
 
     __slots__ = (
         "_changing", "_clock", "_end_seconds", "_ending", "_link", "_over", "_session", "_timer", "_unanswered",
@@ -60,12 +60,12 @@ class Place:
         self._session: Session | None = None
         self._unanswered = False  # a request that was passed on at once has no reply yet
         self._ending = False  # a side has ended the session, the other has not
-        self._over: asyncio.Event | None = None  # there is no session any more, or the place has ended
+        self._over: asyncio.Event | None = None  # there is no session any more, or the stream has ended
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def log(self) -> structlog.stdlib.BoundLogger:
-        """A log with the place's name on every line; made when it is needed, for the memory of places that wait."""
+        """A log with the simulator's name on every line; made when needed: most simulators only wait."""
         bound: structlog.stdlib.BoundLogger = log.bind(pool=self.registration.pool, instance=self.registration.instance)
         return bound
 
@@ -94,7 +94,7 @@ class Place:
             )
 
     def begin(self, session: Session, run_id: str) -> None:
-        """The place, which is free, belongs to the session from now on."""
+        """The simulator, which is free, belongs to the session from now on."""
         self._session = session
         self._unanswered = False
         self._over = asyncio.Event()
@@ -202,7 +202,7 @@ class Place:
         self._set_over()
         self.log.info("session ended", status="OK" if status is None else status.code.name)
         if session is not None:
-            session.end(status)  # of a place that is free: the trainer may open the next session at once
+            session.end(status)  # of a simulator that is free: the trainer may open the next session at once
             await self._send_ended(None)  # what the next session sends waits for it
 
     async def wait_until_over(self) -> None:
@@ -225,12 +225,12 @@ class Place:
 
 
 class Session:
-    """The trainer's side of a session with a place. ``ended`` is the end of the trainer's stream."""
+    """The trainer's side of a session with a simulator. ``ended`` is the end of the trainer's stream."""
 
-    def __init__(self, trainer: Link, place: Place) -> None:
+    def __init__(self, trainer: Link, simulator: AttachedSimulator) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._trainer = trainer
-        self._place = place
+        self._simulator = simulator
         self._is_open = False
 
     def end(self, status: Status) -> None:
@@ -243,9 +243,9 @@ class Session:
                 self.ended.exception()
 
     async def leave(self) -> None:
-        """Tells the place, unless it is told already, that the trainer was lost or has cancelled the session."""
+        """Tells the simulator, unless it is told already, that the trainer was lost or has cancelled the session."""
         status = aborted(grpc.StatusCode.CANCELLED, "the trainer was lost or has cancelled the session")
-        await self._place.leave(self, status)
+        await self._simulator.leave(self, status)
 
     async def reply(self, message: bytes) -> None:
         """Passes a reply on to the trainer. One that is lost is seen by the reader of its requests."""
@@ -255,8 +255,8 @@ class Session:
             await self._trainer.write(message)
 
     def ask(self) -> None:
-        """See Place.ask."""
-        self._place.ask()
+        """See AttachedSimulator.ask."""
+        self._simulator.ask()
 
     @property
     def pass_reply_on(self) -> Callable[[bytes], None] | None:
@@ -264,26 +264,26 @@ class Session:
         return self._trainer.exchange if self._is_open else None
 
     def _take(self, message: bytes) -> bool:
-        return self._place.take_request(self, message)
+        return self._simulator.take_request(self, message)
 
     async def pass_requests(self, opening: pb.OpenRequest) -> None:
-        """Passes the requests on until the trainer or the simulator ends the session; then the place knows it."""
-        opening.environments = self._place.registration.environments
+        """Passes the requests on until the trainer or the simulator ends the session; then the simulator is told."""
+        opening.environments = self._simulator.registration.environments
         ended = False
         try:
-            await self._place.request(self, pb.SimulatorRequest(open=opening).SerializeToString())
+            await self._simulator.request(self, pb.SimulatorRequest(open=opening).SerializeToString())
             while not self.ended.done() and not ended:
                 message = await self._trainer.read(self._take)
                 ended = message is None
                 if message is not None:
-                    await self._place.request(self, message)
+                    await self._simulator.request(self, message)
         except Exception as error:
-            self._place.log.info("session broke", error=type(error).__name__)
+            self._simulator.log.info("session broke", error=type(error).__name__)
         if ended:
-            await self._place.leave(self, None)
+            await self._simulator.leave(self, None)
         else:
             await self.leave()
-        await self._place.wait_until_over()  # a trainer that has read the end may count on the place being free
+        await self._simulator.wait_until_over()  # a trainer that has read the end may count on the simulator being free
         self.end(None)
 
     def _opened(self, message: bytes) -> bytes:
@@ -295,5 +295,5 @@ class Session:
         if reply.WhichOneof("reply") != "open":
             return message
         self._is_open = True
-        reply.open.environments = self._place.registration.environments
+        reply.open.environments = self._simulator.registration.environments
         return reply.SerializeToString()
