@@ -184,7 +184,7 @@ def test_csharp_of_the_policies_page_acts(policies: Path, tmp_path: Path) -> Non
 
 
 def _attempt(address: str, folder: Path, **options: Any) -> TerminationMessage:
-    """A run from its rehearsal on; returns the message with which it ended."""
+    """A run from its dry run on; returns the message with which it ended."""
     spec = TrainingRunSpec(
         algorithm=Algorithm.PPO,
         total_timesteps=64,
@@ -198,7 +198,7 @@ def _attempt(address: str, folder: Path, **options: Any) -> TerminationMessage:
 
 
 def _train(address: str, folder: Path) -> None:
-    """A whole run, from the rehearsal to the published model."""
+    """A whole run, from the dry run to the published model."""
     assert _attempt(address, folder).failure is None
     assert RunStore(folder).run("run-1").model("final").timesteps == 64
 

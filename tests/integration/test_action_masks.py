@@ -32,7 +32,7 @@ from aisandbox_trainer.checkpoints.weights import WEIGHTS, read_weights, read_zi
 from aisandbox_trainer.environments.in_process import gymnasium_env, vectorized
 from aisandbox_trainer.errors import InvalidEnvironmentReply
 from aisandbox_trainer.run.attempt import run_attempt
-from aisandbox_trainer.run.spaces_rehearsal import rehearse_spaces
+from aisandbox_trainer.run.spaces_dry_run import dry_run_spaces
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_wire import InvalidValue
 from masked_worlds import ACTIONS, MaskedWorld, choices
@@ -193,7 +193,7 @@ def test_run_with_masks_does_not_go_on_without_them(tmp_path: Path, monkeypatch:
     assert "MaskablePPO needs action masks, and none are declared" in why(tmp_path)
 
 
-def test_rehearsal_of_spaces_obeys_masks() -> None:
+def test_dry_run_of_spaces_obeys_masks() -> None:
     spec = GymnasiumSimulation(ID, {"kind": "multi_discrete"}).spec.to_proto()
-    assert rehearse_spaces(spec, Algorithm.PPO) == ""
-    assert "cannot obey action masks" in rehearse_spaces(spec, Algorithm.A2C)
+    assert dry_run_spaces(spec, Algorithm.PPO) == ""
+    assert "cannot obey action masks" in dry_run_spaces(spec, Algorithm.A2C)

@@ -110,12 +110,12 @@ def test_check_simulator_passes_for_a_hosted_environment(simulator: str, capsys:
     assert len(results) > 5
     assert [result for result in results if not result["ok"]] == []
     assert code == 0
-    rules, rehearsal = results[-2:]
+    rules, dry_run = results[-2:]
     assert (rules["check"], rules["skipped"]) == ("an algorithm takes the spaces", False)
     assert rules["message"].startswith("PPO, A2C, DQN, QRDQN")
     assert "; not SAC: SAC takes only Box actions" in rules["message"]
-    assert (rehearsal["check"], rehearsal["skipped"]) == ("a model can be trained on the spaces", False)
-    assert rehearsal["message"].startswith("PPO, A2C, DQN, QRDQN")
+    assert (dry_run["check"], dry_run["skipped"]) == ("a model can be trained on the spaces", False)
+    assert dry_run["message"].startswith("PPO, A2C, DQN, QRDQN")
 
 
 @pytest.mark.parametrize(("options", "is_named"), [((), True), (("--long-idle",), False)])

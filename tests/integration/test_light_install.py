@@ -59,9 +59,9 @@ def test_light_install_checks_a_simulator_and_says_what_it_left_out(installed: P
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(results) > 25
     assert next(each for each in results if each["check"] == "an algorithm takes the spaces")["message"]
-    rehearsal = next(each for each in results if each["check"] == "a model can be trained on the spaces")
-    assert rehearsal["skipped"]
-    assert "the trainer is not installed here" in rehearsal["message"]
+    dry_run = next(each for each in results if each["check"] == "a model can be trained on the spaces")
+    assert dry_run["skipped"]
+    assert "the trainer is not installed here" in dry_run["message"]
 
 
 def test_light_install_says_how_it_can_host_gymnasium(installed: Path) -> None:

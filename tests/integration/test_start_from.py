@@ -383,7 +383,7 @@ def test_source_that_is_deleted_before_the_run_has_read_it_is_named(
     assert without in volume.refusal("waiting", case)
     restore()
     with monkeypatch.context() as patch:  # while the first attempt waits for its simulator
-        patch.setattr("aisandbox_trainer.run.starting_model.Rehearsal.run", delete)
+        patch.setattr("aisandbox_trainer.run.starting_model.DryRun.run", delete)
         message = volume.refusal("reading", case)
         assert f"{meanwhile} deleted: it must stay until the run has saved its checkpoint of step 0" in message
     restore()

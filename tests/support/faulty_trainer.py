@@ -2,7 +2,7 @@
 
 Of the trainer nothing is changed. Beside the disk it is only watched: each step of a CartPole is counted in the file
 FAULTS_STEPS, so that a test knows how far it was when it was killed, the moment a run is claimed is written to the
-plan's log, and every rollout that the run learns from (not its rehearsal) is written to the folder FAULTS_ROLLOUTS.
+plan's log, and every rollout that the run learns from (not its dry run) is written to the folder FAULTS_ROLLOUTS.
 """
 
 from __future__ import annotations
@@ -64,25 +64,25 @@ def _count_steps() -> None:
 
 def _keep_rollouts() -> None:
     import numpy as np
-    from aisandbox_trainer.training.rehearsal import Rehearsal
+    from aisandbox_trainer.training.dry_run import DryRun
     from stable_baselines3.common.buffers import RolloutBuffer
 
-    original, rehearse = RolloutBuffer.compute_returns_and_advantage, Rehearsal.run
-    rehearsals: list[Rehearsal] = []
+    original, dry_run = RolloutBuffer.compute_returns_and_advantage, DryRun.run
+    dry_runs: list[DryRun] = []
 
-    def run(self: Rehearsal, *arguments: Any, **named: Any) -> None:
-        rehearsals.append(self)
+    def run(self: DryRun, *arguments: Any, **named: Any) -> None:
+        dry_runs.append(self)
         try:
-            rehearse(self, *arguments, **named)
+            dry_run(self, *arguments, **named)
         finally:
-            rehearsals.remove(self)
+            dry_runs.remove(self)
 
     def compute(self: RolloutBuffer, *arguments: Any, **named: Any) -> None:
         folder = os.environ.get("FAULTS_ROLLOUTS")
-        if folder and not rehearsals:
+        if folder and not dry_runs:
             name = f"{folder}/{time.monotonic_ns()}.npz"
             np.savez(name, observations=self.observations, actions=self.actions, rewards=self.rewards)
         original(self, *arguments, **named)
 
     RolloutBuffer.compute_returns_and_advantage = compute  # type: ignore[method-assign]
-    Rehearsal.run = run  # type: ignore[method-assign]
+    DryRun.run = run  # type: ignore[method-assign]

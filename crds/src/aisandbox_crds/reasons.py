@@ -114,7 +114,7 @@ class Reason(StrEnum):
     UNSUPPORTED_ACTION_SPACE = "UnsupportedActionSpace"
     """The algorithm cannot take the environment's action space."""
     CANNOT_TRAIN = "CannotTrain"
-    """The rehearsal on made-up observations failed for these spaces and hyperparameters, before the first real step."""
+    """The dry run on synthetic observations failed for these spaces and hyperparameters, before the first real step."""
     CANNOT_START_FROM = "CannotStartFrom"
     """What startFrom names does not exist, is damaged, or does not fit the run."""
     INVALID_DEMONSTRATIONS = "InvalidDemonstrations"

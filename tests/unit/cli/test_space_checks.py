@@ -21,7 +21,7 @@ HUGE = pb.EnvironmentSpec(
     observation_space=Space(discrete=tensor_pb2.Discrete(n=2**50)),
     action_space=Space(discrete=tensor_pb2.Discrete(n=2)),
 )
-RULES, REHEARSAL = space_checks.space_checks().values()
+RULES, DRY_RUN = space_checks.space_checks().values()
 
 
 def done(stdout: str = "", stderr: str = "", code: int = 0) -> Any:
@@ -41,29 +41,29 @@ def test_rules_fail_where_no_algorithm_takes_the_spaces() -> None:
         RULES(HUGE)
 
 
-def test_rehearsal_is_skipped_where_the_trainer_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dry_run_is_skipped_where_the_trainer_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(
         CheckSkipped, match=r"the trainer is not installed here, so no model was trained .*uv tool install"
     ):
-        REHEARSAL(CONTINUOUS)
+        DRY_RUN(CONTINUOUS)
 
 
-def test_rehearsal_is_skipped_where_the_rules_refuse_the_spaces_already() -> None:
+def test_dry_run_is_skipped_where_the_rules_refuse_the_spaces_already() -> None:
     with pytest.raises(CheckSkipped, match="no algorithm takes the spaces"):
-        REHEARSAL(HUGE)
+        DRY_RUN(HUGE)
 
 
-def test_rehearsal_is_skipped_where_the_trainer_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dry_run_is_skipped_where_the_trainer_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", done(stderr="Traceback\nImportError: libcudart", code=1))
     with pytest.raises(CheckSkipped, match="ImportError: libcudart"):
-        REHEARSAL(CONTINUOUS)
+        DRY_RUN(CONTINUOUS)
 
 
-def test_rehearsal_fails_where_no_algorithm_can_be_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dry_run_fails_where_no_algorithm_can_be_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = '{"algorithm": "PPO", "problem": "KeyError"}\n{"algorithm": "A2C", "problem": "also"}\n'
     monkeypatch.setattr(subprocess, "run", done(lines))
     with pytest.raises(CheckFailed, match="PPO: KeyError; A2C: also"):
-        REHEARSAL(CONTINUOUS)
+        DRY_RUN(CONTINUOUS)
     monkeypatch.setattr(subprocess, "run", done(lines.replace("KeyError", "")))
-    assert REHEARSAL(CONTINUOUS) == "PPO; not A2C: also"
+    assert DRY_RUN(CONTINUOUS) == "PPO; not A2C: also"

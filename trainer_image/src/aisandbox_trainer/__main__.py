@@ -1,4 +1,4 @@
-"""``python -m aisandbox_trainer run``: one attempt at a run; ``rehearse``: whether spaces can be trained on.
+"""``python -m aisandbox_trainer run``: one attempt at a run; ``dry-run``: whether spaces can be trained on.
 
 Must stay free of heavy imports, for ``--help``.
 """
@@ -40,10 +40,10 @@ Make one attempt at a run. What to do is read from environment variables:
 
 SIGTERM saves a checkpoint and exits. Exit codes: 0 done, 75 to be retried, 78 no attempt can succeed, 143 stopped."""
 
-REHEARSE_HELP = """\
-Rehearse runs against a simulator that declares these spaces: build, train and export a small model of each ALGORITHM
-on made-up observations. Reads a serialized aisandbox.v1.EnvironmentSpec from stdin, and prints one JSON object a line:
-{"algorithm": "PPO", "problem": "why it cannot train on the spaces, or nothing"}."""
+DRY_RUN_HELP = """\
+Make the dry run for a simulator that declares these spaces: build, train and export a small model of each ALGORITHM
+on synthetic observations. Reads a serialized aisandbox.v1.EnvironmentSpec from stdin, and prints one JSON object a
+line: {"algorithm": "PPO", "problem": "why it cannot train on the spaces, or nothing"}."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,11 +56,13 @@ def main(arguments: list[str] | None = None) -> int:
         description=RUN_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    rehearse = commands.add_parser("rehearse", help=REHEARSE_HELP.splitlines()[0], description=REHEARSE_HELP)
-    rehearse.add_argument("algorithms", metavar="ALGORITHM", nargs="+", choices=list(Algorithm), type=Algorithm)
+    dry_run = commands.add_parser(
+        "dry-run", aliases=["rehearse"], help=DRY_RUN_HELP.splitlines()[0], description=DRY_RUN_HELP
+    )
+    dry_run.add_argument("algorithms", metavar="ALGORITHM", nargs="+", choices=list(Algorithm), type=Algorithm)
     given = parser.parse_args(arguments)
     if "algorithms" in given:
-        return _rehearse(given.algorithms)
+        return _dry_run(given.algorithms)
     from aisandbox_trainer.runtime.stop import Stop
 
     stop = Stop()
@@ -71,15 +73,15 @@ def main(arguments: list[str] | None = None) -> int:
     return run_from_environ(os.environ, stop)
 
 
-def _rehearse(algorithms: Sequence[Algorithm]) -> int:
+def _dry_run(algorithms: Sequence[Algorithm]) -> int:
     from aisandbox_trainer.run.process import set_up_native_libraries
 
     set_up_native_libraries()
     from aisandbox.v1.environment_pb2 import EnvironmentSpec
 
-    from aisandbox_trainer.run.spaces_rehearsal import print_rehearsals
+    from aisandbox_trainer.run.spaces_dry_run import print_dry_runs
 
-    print_rehearsals(EnvironmentSpec.FromString(sys.stdin.buffer.read()), algorithms)
+    print_dry_runs(EnvironmentSpec.FromString(sys.stdin.buffer.read()), algorithms)
     return 0
 
 

@@ -8,7 +8,7 @@
     │   ├── InvalidHyperparameter
     │   ├── UnsupportedSpace         an observation space that no policy of SB3 takes
     │   │   └── UnsupportedActionSpace  an action space that the algorithm cannot choose from
-    │   ├── RehearsalFailed          made-up observations could not be trained on, for an unknown reason
+    │   ├── DryRunFailed             synthetic observations could not be trained on, for an unknown reason
     │   ├── UnknownEnvironment       a Gymnasium id that does not exist or cannot be made
     │   ├── SimulatorChanged         the simulator came back with other spaces
     │   ├── InvalidEnvironmentReply  an environment of this process that violates its own spaces
@@ -74,8 +74,8 @@ class UnsupportedActionSpace(UnsupportedSpace):
     reason = Reason.UNSUPPORTED_ACTION_SPACE
 
 
-class RehearsalFailed(PermanentError):
-    """Training on made-up observations failed with an error of an unknown kind; the message names the spaces."""
+class DryRunFailed(PermanentError):
+    """Training on synthetic observations failed with an error of an unknown kind; the message names the spaces."""
 
     reason = Reason.CANNOT_TRAIN
 

@@ -223,7 +223,7 @@ def check_simulator(
 
     The test opens its own sessions and closes them. It plays episodes, so it
     takes about 2 s with a fast simulator and longer with a slow one. Where the
-    trainer is installed, a small model is also trained on made-up observations,
+    trainer is installed, a small model is also trained on synthetic observations,
     which takes a few seconds more. Exit code 1 if a check fails, 3 if no
     simulator answers.
 

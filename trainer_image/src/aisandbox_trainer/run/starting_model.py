@@ -48,7 +48,7 @@ from aisandbox_trainer.run.source import read_source
 from aisandbox_trainer.runtime.progress import Progress
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.training.artifact_publisher import ALGORITHM
-from aisandbox_trainer.training.rehearsal import Rehearsal, configuration_of
+from aisandbox_trainer.training.dry_run import DryRun, configuration_of
 from aisandbox_trainer.training.take_over import take_over
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class StartingModel:
         policy = choose_policy(self._spec.algorithm, self.hyperparameters.policy, adapter.observation_space)
         builder.set_threads(policy, self._settings.torch_threads)
         if checkpoint is None:
-            Rehearsal(environments, self.algorithm, self.hyperparameters, policy).run(adapter)
+            DryRun(environments, self.algorithm, self.hyperparameters, policy).run(adapter)
             env = environments.wrap_training(bare)
             model: BaseAlgorithm = builder.build(self._class(), self.hyperparameters, policy, env, self._seed)
             self._start_from(source, model)

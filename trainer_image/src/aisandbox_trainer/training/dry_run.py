@@ -1,8 +1,8 @@
-"""The rehearsal: a small model trains on made-up observations and is exported, before the first real step.
+"""The dry run: a small model trains on synthetic observations and is exported, before the first real step.
 
 What the contract allows and the libraries do not is then found in the first second, not at the first checkpoint. Uses
 the classes, the wrappers and the export of the run; its model, environments and statistics are its own, and no random
-generator is changed. Trainers of one fork server rehearse each configuration once. Must not know the run's simulators.
+generator is changed. Trainers of one fork server do it once for each configuration. Must not know the run's simulators.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.checkpoints.random_state import RandomState
 from aisandbox_trainer.environments.factory import Environments
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
-from aisandbox_trainer.errors import RehearsalFailed, TrainerError
+from aisandbox_trainer.errors import DryRunFailed, TrainerError
 from aisandbox_trainer.export.action_masks import sample_masks
 from aisandbox_trainer.export.parity import check_parity
 from aisandbox_trainer.training.policy_files import policy_files
@@ -47,7 +47,7 @@ _PARITY_ELEMENTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
+class DryRun:
     """What a run would train with."""
 
     environments: Environments
@@ -58,21 +58,21 @@ class Rehearsal:
     def run(self, adapter: SpaceAdapter) -> None:
         """Builds, trains, exports and compares, on the CPU, unless that has passed for the same configuration.
 
-        Raises RehearsalFailed, naming the spaces, and the errors that say themselves what is wrong: TrainerError,
+        Raises DryRunFailed, naming the spaces, and the errors that say themselves what is wrong: TrainerError,
         WireError, MemoryError, OSError.
         """
-        check = f"rehearsal of {configuration_of(self.environments.spec, self.algorithm, adapter)}"
+        check = f"dry run of {configuration_of(self.environments.spec, self.algorithm, adapter)}"
         if check in PASSED_CHECKS:
             return
         before = RandomState.capture(adapter.action_space)
         try:
-            self._run(MadeUpEnv(adapter, masks=ALGORITHMS[self.algorithm].masks))
+            self._run(SyntheticEnv(adapter, masks=ALGORITHMS[self.algorithm].masks))
         except (TrainerError, WireError, MemoryError, OSError):
             raise
         except Exception as error:
             if "can't allocate memory" in str(error):
                 raise
-            raise RehearsalFailed(
+            raise DryRunFailed(
                 f"{self.algorithm} with {self.policy} cannot be trained on these spaces: observations "
                 f"{adapter.inner_observation_space}, actions {adapter.inner_action_space} "
                 f"({type(error).__name__}: {error})"
@@ -81,7 +81,7 @@ class Rehearsal:
             before.restore(adapter.action_space)
         PASSED_CHECKS.add(check)
 
-    def _run(self, bare: MadeUpEnv) -> None:
+    def _run(self, bare: SyntheticEnv) -> None:
         sizes = _SMALL_REPLAY if ALGORITHMS[self.algorithm].off_policy else _SMALL_ROLLOUT
         smaller = {name: value for name, value in sizes.items() if has_parameter(self.algorithm, name)}
         small = {**self.hyperparameters.keywords, **smaller, "device": "cpu"}
@@ -113,7 +113,7 @@ def configuration_of(spec: TrainingRunSpec, algorithm: Algorithm, adapter: Space
     return json.dumps([algorithm, dict(spec.hyperparameters), *texts], sort_keys=True)
 
 
-class MadeUpEnv(VecEnv):
+class SyntheticEnv(VecEnv):
     """Environments with an adapter's spaces that return random values, and end an episode every other step.
 
     ``masks``: they have random action masks.

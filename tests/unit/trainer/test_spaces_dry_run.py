@@ -1,4 +1,4 @@
-"""``python -m aisandbox_trainer rehearse``: which algorithms can train on what a simulator declares."""
+"""``python -m aisandbox_trainer dry-run``: which algorithms can train on what a simulator declares."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from aisandbox.v1 import environment_pb2 as pb
 from aisandbox.v1 import tensor_pb2
 from aisandbox_crds import Algorithm
-from aisandbox_trainer.run.spaces_rehearsal import rehearse_spaces
-from aisandbox_trainer.training import rehearsal
+from aisandbox_trainer.run.spaces_dry_run import dry_run_spaces
+from aisandbox_trainer.training import dry_run
 
 Space = tensor_pb2.Space
 FLOAT64, UINT8 = tensor_pb2.DATA_TYPE_FLOAT64, tensor_pb2.DATA_TYPE_UINT8
@@ -46,28 +46,28 @@ def dict_of(**entries: Space) -> Space:
 )
 def test_spaces_of_the_contract_can_be_trained_on(observations: Space) -> None:
     spec = pb.EnvironmentSpec(observation_space=observations, action_space=TWO)
-    assert {algorithm: rehearse_spaces(spec, algorithm) for algorithm in BASIC} == dict.fromkeys(BASIC, "")
+    assert {algorithm: dry_run_spaces(spec, algorithm) for algorithm in BASIC} == dict.fromkeys(BASIC, "")
 
 
 def test_algorithm_that_cannot_choose_the_actions_says_so() -> None:
     spec = pb.EnvironmentSpec(observation_space=VECTOR, action_space=TORQUE)
-    assert rehearse_spaces(spec, Algorithm.PPO) == ""
-    assert "DQN takes only discrete actions" in rehearse_spaces(spec, Algorithm.DQN)
+    assert dry_run_spaces(spec, Algorithm.PPO) == ""
+    assert "DQN takes only discrete actions" in dry_run_spaces(spec, Algorithm.DQN)
 
 
 def test_spaces_that_need_too_much_memory_are_refused_with_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINER_MEMORY_BYTES", str(10**9))
     many = pb.EnvironmentSpec(observation_space=Space(discrete=tensor_pb2.Discrete(n=2**40)), action_space=TWO)
     for algorithm in BASIC:
-        assert "may take 1,000,000,000" in rehearse_spaces(many, algorithm)
+        assert "may take 1,000,000,000" in dry_run_spaces(many, algorithm)
 
 
-def test_unknown_error_in_the_rehearsal_is_the_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_error_in_the_dry_run_is_the_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise KeyError("lidar")
 
-    monkeypatch.setattr(rehearsal, "policy_files", fails)
-    problem = rehearse_spaces(pb.EnvironmentSpec(observation_space=VECTOR, action_space=TWO), Algorithm.A2C)
+    monkeypatch.setattr(dry_run, "policy_files", fails)
+    problem = dry_run_spaces(pb.EnvironmentSpec(observation_space=VECTOR, action_space=TWO), Algorithm.A2C)
     assert "A2C with MlpPolicy cannot be trained on these spaces" in problem
     assert "KeyError: 'lidar'" in problem
 
@@ -75,7 +75,7 @@ def test_unknown_error_in_the_rehearsal_is_the_problem(monkeypatch: pytest.Monke
 def test_command_reads_a_spec_and_prints_one_object_an_algorithm() -> None:
     spec = pb.EnvironmentSpec(observation_space=VECTOR, action_space=TORQUE)
     done = subprocess.run(
-        [sys.executable, "-m", "aisandbox_trainer", "rehearse", "PPO", "DQN"],
+        [sys.executable, "-m", "aisandbox_trainer", "dry-run", "PPO", "DQN"],
         input=spec.SerializeToString(),
         capture_output=True,
         timeout=150,

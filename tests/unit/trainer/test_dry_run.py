@@ -1,4 +1,4 @@
-"""What the contract allows trains, or is refused with a reason: by the rehearsal on made-up observations."""
+"""What the contract allows trains, or is refused with a reason: by the dry run on synthetic observations."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from aisandbox_trainer.checkpoints.random_state import RandomState
 from aisandbox_trainer.environments.factory import Environments
 from aisandbox_trainer.environments.normalization import normalized_keys
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
-from aisandbox_trainer.errors import InvalidHyperparameter, NonFiniteTraining, RehearsalFailed
+from aisandbox_trainer.errors import DryRunFailed, InvalidHyperparameter, NonFiniteTraining
 from aisandbox_trainer.run.exit_status import exit_status_of
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
-from aisandbox_trainer.training import rehearsal
+from aisandbox_trainer.training import dry_run
 from aisandbox_trainer.training.policy_files import policy_files
 from gymnasium import spaces
 from gymnasium.spaces import Box, Discrete
@@ -38,7 +38,7 @@ PICTURE = Box(0, 255, (36, 40, 3), np.uint8)
 REWARDS_ONLY = "dict(norm_obs=False)"
 
 
-def rehearse(
+def dry_run_of(
     observations: gym.Space[Any], actions: gym.Space[Any] = TWO, algorithm: str = "PPO", **hyperparameters: Any
 ) -> None:
     chosen = Algorithm(algorithm)
@@ -54,7 +54,7 @@ def rehearse(
     check_hyperparameters(chosen, parsed, observations, actions)
     policy = choose_policy(chosen, parsed.policy, adapter.observation_space)
     environments = Environments(spec, parsed, "run-1", Stop(), Settings())
-    rehearsal.Rehearsal(environments, chosen, parsed, policy).run(adapter)
+    dry_run.DryRun(environments, chosen, parsed, policy).run(adapter)
 
 
 def names(*keys: str) -> spaces.Dict:
@@ -86,42 +86,42 @@ MIXED = spaces.Dict(camera=PICTURE, speed=VECTOR, gear=Discrete(3), lamps=spaces
     ],
     ids=str,
 )
-def test_rehearsal_trains_and_exports_what_the_contract_allows(space: gym.Space[Any], algorithm: str) -> None:
-    rehearse(space, algorithm=algorithm)
+def test_dry_run_trains_and_exports_what_the_contract_allows(space: gym.Space[Any], algorithm: str) -> None:
+    dry_run_of(space, algorithm=algorithm)
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
-def test_rehearsal_trains_and_exports_every_algorithm(algorithm: Algorithm) -> None:
+def test_dry_run_trains_and_exports_every_algorithm(algorithm: Algorithm) -> None:
     traits = ALGORITHMS[algorithm]
     actions: gym.Space[Any] = TWO if "discrete" in traits.actions else Box(-2, 3, (2,), np.float32)
     small = {"buffer_size": 100} if traits.off_policy else {}
-    rehearse(VECTOR, actions, algorithm, normalize=True, frame_stack=2, **small)
+    dry_run_of(VECTOR, actions, algorithm, normalize=True, frame_stack=2, **small)
     if traits.action_noise:
-        rehearse(Box(-1, 1, (), np.float32), actions, algorithm, noise_type="normal", noise_std=0.1)
+        dry_run_of(Box(-1, 1, (), np.float32), actions, algorithm, noise_type="normal", noise_std=0.1)
     if has_parameter(algorithm, "use_sde") and "box" in traits.actions:
-        rehearse(VECTOR, Box(-2, 3, (2,), np.float32), algorithm, use_sde=True)
+        dry_run_of(VECTOR, Box(-2, 3, (2,), np.float32), algorithm, use_sde=True)
     if OBSERVED_DICT in traits.policies:
-        rehearse(picture(7, 7, 3), actions, algorithm)
+        dry_run_of(picture(7, 7, 3), actions, algorithm)
     else:
         with pytest.raises(InvalidHyperparameter, match="has only MlpPolicy"):
-            rehearse(picture(7, 7, 3), actions, algorithm)
+            dry_run_of(picture(7, 7, 3), actions, algorithm)
 
 
 @pytest.mark.parametrize("shape", [(20, 20, 3), (35, 35, 3), (3, 35, 35), (7, 50, 3), (36, 36, 1)])
-def test_rehearsal_takes_pictures_of_any_size_beside_a_vector(shape: tuple[int, ...]) -> None:
-    rehearse(picture(*shape))
+def test_dry_run_takes_pictures_of_any_size_beside_a_vector(shape: tuple[int, ...]) -> None:
+    dry_run_of(picture(*shape))
 
 
-def test_rehearsal_stacks_frames_in_the_simulators_order() -> None:
-    rehearse(spaces.Dict([("z", Box(-1, 1, (2,), np.float64)), ("a", VECTOR), ("m", PICTURE)]), frame_stack=3)
-    rehearse(Box(-1, 1, (), np.float32), frame_stack=3)
+def test_dry_run_stacks_frames_in_the_simulators_order() -> None:
+    dry_run_of(spaces.Dict([("z", Box(-1, 1, (2,), np.float64)), ("a", VECTOR), ("m", PICTURE)]), frame_stack=3)
+    dry_run_of(Box(-1, 1, (), np.float32), frame_stack=3)
 
 
 @pytest.mark.parametrize(
     "actions", [Box(0, 5, (), np.float32), Box(-60000, 60000, (2,), np.float16), Box(-1e12, 1e12, (1,), np.float64)]
 )
-def test_rehearsal_takes_box_actions_of_any_form(actions: Box) -> None:
-    rehearse(VECTOR, actions)
+def test_dry_run_takes_box_actions_of_any_form(actions: Box) -> None:
+    dry_run_of(VECTOR, actions)
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_rehearsal_takes_box_actions_of_any_form(actions: Box) -> None:
         (Box(-np.finfo(np.float32).max, np.finfo(np.float32).max, (3,), np.float32), "PPO", True),
     ],
 )
-def test_rehearsal_normalises_what_can_be(space: gym.Space[Any], algorithm: str, normalize: Any) -> None:
-    rehearse(space, algorithm=algorithm, normalize=normalize)
+def test_dry_run_normalises_what_can_be(space: gym.Space[Any], algorithm: str, normalize: Any) -> None:
+    dry_run_of(space, algorithm=algorithm, normalize=normalize)
 
 
 def test_normalisation_chooses_the_vectors_by_itself() -> None:
@@ -163,38 +163,38 @@ def test_hyperparameters_that_do_not_suit_the_space_are_refused_with_what_does(
     space: gym.Space[Any], hyperparameters: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidHyperparameter, match=message):
-        rehearse(space, **hyperparameters)
+        dry_run_of(space, **hyperparameters)
 
 
-def test_unknown_error_of_the_rehearsal_is_permanent_and_names_the_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_error_of_the_dry_run_is_permanent_and_names_the_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*args: Any) -> None:
         raise KeyError("surprise")
 
-    monkeypatch.setattr(rehearsal, "policy_files", fails)
-    with pytest.raises(RehearsalFailed, match=r"MlpPolicy .*Box\(-1.*Discrete\(2\).*KeyError: 'surprise'") as e:
-        rehearse(VECTOR)
+    monkeypatch.setattr(dry_run, "policy_files", fails)
+    with pytest.raises(DryRunFailed, match=r"MlpPolicy .*Box\(-1.*Discrete\(2\).*KeyError: 'surprise'") as e:
+        dry_run_of(VECTOR)
     status = exit_status_of(e.value)
     assert (status.code, status.failure and status.failure.reason) == (ExitCode.PERMANENT, Reason.CANNOT_TRAIN)
 
 
 def test_hyperparameters_that_diverge_at_once_are_not_blamed_on_the_spaces() -> None:
     with pytest.raises(NonFiniteTraining, match="try a lower learning_rate"):
-        rehearse(VECTOR, Box(-1, 1, (1,), np.float32), "SAC", learning_rate="1e30")
+        dry_run_of(VECTOR, Box(-1, 1, (1,), np.float32), "SAC", learning_rate="1e30")
 
 
-def test_configuration_is_rehearsed_once_by_the_forks_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configuration_has_one_dry_run_for_the_forks_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = PassedChecks()
     checks.share()
-    monkeypatch.setattr(rehearsal, "PASSED_CHECKS", checks)
+    monkeypatch.setattr(dry_run, "PASSED_CHECKS", checks)
     exported: list[str] = []
 
     def export(*args: Any) -> dict[str, bytes]:
         exported.append("policy")
         return policy_files(*args)
 
-    monkeypatch.setattr(rehearsal, "policy_files", export)
-    rehearse(VECTOR)
-    rehearse(Box(-1, 1, (3,), np.float32))
+    monkeypatch.setattr(dry_run, "policy_files", export)
+    dry_run_of(VECTOR)
+    dry_run_of(Box(-1, 1, (3,), np.float32))
     assert len(exported) == 1
     others: list[tuple[gym.Space[Any], gym.Space[Any], str, dict[str, Any]]] = [
         (Box(-1, 1, (4,), np.float32), TWO, "PPO", {}),
@@ -206,32 +206,32 @@ def test_configuration_is_rehearsed_once_by_the_forks_of_one_process(monkeypatch
         (names("b", "a"), TWO, "PPO", {}),
     ]
     for number, (space, actions, algorithm, hyperparameters) in enumerate(others, 2):
-        rehearse(space, actions, algorithm, **hyperparameters)
+        dry_run_of(space, actions, algorithm, **hyperparameters)
         assert len(exported) == number
 
 
-def test_rehearsal_that_failed_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dry_run_that_failed_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = PassedChecks()
     checks.share()
-    monkeypatch.setattr(rehearsal, "PASSED_CHECKS", checks)
-    monkeypatch.setattr(rehearsal, "policy_files", lambda *_: {})
+    monkeypatch.setattr(dry_run, "PASSED_CHECKS", checks)
+    monkeypatch.setattr(dry_run, "policy_files", lambda *_: {})
     for _ in range(2):
-        with pytest.raises(RehearsalFailed):
-            rehearse(VECTOR)
-    monkeypatch.setattr(rehearsal, "policy_files", policy_files)
-    rehearse(VECTOR)
+        with pytest.raises(DryRunFailed):
+            dry_run_of(VECTOR)
+    monkeypatch.setattr(dry_run, "policy_files", policy_files)
+    dry_run_of(VECTOR)
 
 
-def test_rehearsal_lets_a_lack_of_memory_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dry_run_lets_a_lack_of_memory_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*args: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(rehearsal, "policy_files", fails)
+    monkeypatch.setattr(dry_run, "policy_files", fails)
     with pytest.raises(MemoryError):
-        rehearse(VECTOR)
+        dry_run_of(VECTOR)
 
 
-def test_parity_of_the_rehearsal_notices_another_action(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parity_of_the_dry_run_notices_another_action(monkeypatch: pytest.MonkeyPatch) -> None:
     def another(*args: Any) -> dict[str, bytes]:
         files = policy_files(*args)
         examples = GoldenExamples.from_bytes(files["golden.json"])
@@ -239,17 +239,17 @@ def test_parity_of_the_rehearsal_notices_another_action(monkeypatch: pytest.Monk
         changed = replace(examples, actions=replace(examples.actions, data=other.tobytes()))
         return {**files, "golden.json": changed.to_bytes()}
 
-    monkeypatch.setattr(rehearsal, "policy_files", another)
-    with pytest.raises(RehearsalFailed, match="acts differently"):
-        rehearse(VECTOR)
+    monkeypatch.setattr(dry_run, "policy_files", another)
+    with pytest.raises(DryRunFailed, match="acts differently"):
+        dry_run_of(VECTOR)
 
 
 @pytest.mark.parametrize(("algorithm", "space"), [("PPO", MIXED), ("DQN", VECTOR)])
-def test_rehearsal_changes_no_generator_and_no_space(algorithm: str, space: gym.Space[Any]) -> None:
+def test_dry_run_changes_no_generator_and_no_space(algorithm: str, space: gym.Space[Any]) -> None:
     actions = Discrete(2, seed=3)
     torch.manual_seed(11)
     before, same_space = _states(actions), copy.deepcopy(space)
-    rehearse(space, actions, algorithm, normalize=True)
+    dry_run_of(space, actions, algorithm, normalize=True)
     assert _states(actions) == before
     assert space == same_space
 

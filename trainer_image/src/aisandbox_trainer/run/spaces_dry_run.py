@@ -1,4 +1,4 @@
-"""The rehearsal of a run that does not exist yet: which algorithms can train on the spaces of a simulator.
+"""The dry run of a run that does not exist yet: which algorithms can train on the spaces of a simulator.
 
 Does with an algorithm's default hyperparameters what an attempt does before its first step. Must not know the simulator
 or where its spaces come from.
@@ -24,27 +24,27 @@ from aisandbox_trainer.run.exit_status import exit_status_of
 from aisandbox_trainer.runtime.memory_limit import limit_memory
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
-from aisandbox_trainer.training.rehearsal import Rehearsal
+from aisandbox_trainer.training.dry_run import DryRun
 
 
-def print_rehearsals(spec: EnvironmentSpec, algorithms: Sequence[Algorithm]) -> None:
+def print_dry_runs(spec: EnvironmentSpec, algorithms: Sequence[Algorithm]) -> None:
     """Prints one JSON object for each algorithm: its name, and why it cannot train. Bounds this process's memory."""
     limit_memory(Settings.from_environ(os.environ).memory_bytes)
     for algorithm in algorithms:
-        print(json.dumps({"algorithm": algorithm, "problem": rehearse_spaces(spec, algorithm)}), flush=True)
+        print(json.dumps({"algorithm": algorithm, "problem": dry_run_spaces(spec, algorithm)}), flush=True)
 
 
-def rehearse_spaces(spec: EnvironmentSpec, algorithm: Algorithm) -> str:
+def dry_run_spaces(spec: EnvironmentSpec, algorithm: Algorithm) -> str:
     """Why a run with this algorithm would end before its first step, or "". Raises InvalidRun for a wrong setting."""
     try:
-        _rehearse(spec, algorithm, Settings.from_environ(os.environ))
+        _dry_run(spec, algorithm, Settings.from_environ(os.environ))
     except (TrainerError, WireError, MemoryError, RuntimeError) as error:
         failure = exit_status_of(error).failure
         return str(error) if failure is None else failure.message
     return ""
 
 
-def _rehearse(message: EnvironmentSpec, algorithm: Algorithm, settings: Settings) -> None:
+def _dry_run(message: EnvironmentSpec, algorithm: Algorithm, settings: Settings) -> None:
     spec = read_spec(message)
     check_masks(algorithm, spec.action_masks)
     algorithm = trained_algorithm(algorithm, spec.action_masks)
@@ -57,5 +57,5 @@ def _rehearse(message: EnvironmentSpec, algorithm: Algorithm, settings: Settings
     check_memory(algorithm, hyperparameters, *outer, 1, settings.memory_bytes)
     policy = choose_policy(algorithm, hyperparameters.policy, adapter.observation_space)
     run = TrainingRunSpec(algorithm=algorithm, total_timesteps=1, environment=GrpcEnvironment("127.0.0.1:1"))
-    environments = Environments(run, hyperparameters, "rehearsal", Stop(), settings)
-    Rehearsal(environments, algorithm, hyperparameters, policy).run(adapter)
+    environments = Environments(run, hyperparameters, "dry run", Stop(), settings)
+    DryRun(environments, algorithm, hyperparameters, policy).run(adapter)
