@@ -1,4 +1,4 @@
-"""What a policy decides about a run."""
+"""What a rule decides about a run."""
 
 from __future__ import annotations
 

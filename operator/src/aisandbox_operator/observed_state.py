@@ -1,4 +1,4 @@
-"""A run with everything that was observed of it, and the questions that several policies ask of that.
+"""A run with everything that was observed of it, and the questions that several rules ask of that.
 
 Owns what the facts amount to ("its trainers have stopped"). Must not decide anything.
 """

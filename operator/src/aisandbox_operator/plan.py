@@ -17,7 +17,7 @@ from aisandbox_operator.decision import Action, Decision, DeleteJob, SuspendJob
 from aisandbox_operator.events import Event, events_of
 from aisandbox_operator.observed_objects import ObservedPod, ObservedRun, RelatedObjects
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.policies import (
+from aisandbox_operator.rules import (
     completion,
     disruption,
     invalid_spec,
@@ -32,7 +32,7 @@ from aisandbox_operator.policies import (
 from aisandbox_operator.settings import Settings
 from aisandbox_operator.status_fields import own_fields, status_of
 
-POLICIES: tuple[Callable[[ObservedState], Decision | None], ...] = (
+RULES: tuple[Callable[[ObservedState], Decision | None], ...] = (
     time_to_live.ignore_deleted_run,
     time_to_live.clean_up_done_run,
     job_name.check_job_name,
@@ -98,6 +98,6 @@ def _destroys_a_record(action: Action | None, before: TrainingRunStatus, after: 
 
 
 def decide(state: ObservedState) -> Decision:
-    """The decision of the first policy that has one."""
-    decisions = (policy(state) for policy in POLICIES)
+    """The decision of the first rule that has one."""
+    decisions = (rule(state) for rule in RULES)
     return next(decision for decision in decisions if decision is not None)

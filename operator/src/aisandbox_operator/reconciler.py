@@ -33,7 +33,7 @@ from aisandbox_operator.observed_objects import ObservedPod, ObservedRun, Relate
 from aisandbox_operator.observed_state import ObservedState
 from aisandbox_operator.plan import Plan, plan
 from aisandbox_operator.pod_decoding import read_pod, read_pod_refusal
-from aisandbox_operator.policies.training import is_without_pod
+from aisandbox_operator.rules.training import is_without_pod
 from aisandbox_operator.run_keys import RunKeys
 from aisandbox_operator.settings import Settings
 from aisandbox_operator.status_fields import own_fields

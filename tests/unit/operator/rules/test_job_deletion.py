@@ -6,9 +6,9 @@ from datetime import timedelta
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Phase
 from aisandbox_operator.observed_state import LOST_POD_SECONDS, ObservedState
-from aisandbox_operator.policies.job_deletion import WAIT_SECONDS, wait_for_deletion
+from aisandbox_operator.rules.job_deletion import WAIT_SECONDS, wait_for_deletion
 from operator_objects import NOW, RUNNING, ago, ended_pod, job, pod, run, running_pod
-from policy_rules import Decided, check, observed, table
+from rule_cases import Decided, check, observed, table
 
 ACTIVE = run(RUNNING)
 ENDING = Decided(Phase.RUNNING, Reason.ENDING, requeue_after=WAIT_SECONDS, message="pod 'walk-abcde'")

@@ -11,7 +11,7 @@ from aisandbox_operator.decision import DeleteJob
 from aisandbox_operator.job_manifest import job_origin
 from aisandbox_operator.observed_objects import ObservedJob
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.policies.outdated_job import replace_outdated_job
+from aisandbox_operator.rules.outdated_job import replace_outdated_job
 from aisandbox_operator.settings import Settings
 from operator_objects import (
     JOB_UID,
@@ -29,7 +29,7 @@ from operator_objects import (
     running_pod,
     spec,
 )
-from policy_rules import Decided, check, observed, table
+from rule_cases import Decided, check, observed, table
 
 WRONG = replace(SETTINGS, trainer_image="example.com/wrong:1")
 QUEUED = spec(labels=QUEUE)

@@ -1,4 +1,4 @@
-"""Rows for the tests of the operator's policies: what is observed, and what one policy decides of it."""
+"""Rows for the tests of the operator's rules: what is observed, and what one rule decides of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aisandbox_operator.observed_objects import ObservedJob, ObservedPod, Observ
 from aisandbox_operator.observed_state import ObservedState
 from operator_objects import NOW, SETTINGS
 
-Policy = Callable[[ObservedState], Decision | None]
+Rule = Callable[[ObservedState], Decision | None]
 
 
 def observed(
@@ -50,18 +50,18 @@ class Decided:
             assert (decision.failure.reason, decision.failure.message) == (decision.reason, decision.message)
 
 
-Rule = tuple[str, ObservedState, Decided | None]
+Case = tuple[str, ObservedState, Decided | None]
 
 
-def table(*rules: Rule) -> pytest.MarkDecorator:
-    """One test for each rule, named by its sentence; None: the policy does not apply."""
+def table(*cases: Case) -> pytest.MarkDecorator:
+    """One test for each case, named by its sentence; None: the rule does not apply."""
     return pytest.mark.parametrize(
-        ("state", "decided"), [rule[1:] for rule in rules], ids=[rule[0].replace(" ", "_") for rule in rules]
+        ("state", "decided"), [case[1:] for case in cases], ids=[case[0].replace(" ", "_") for case in cases]
     )
 
 
 def check(decision: Decision | None, decided: Decided | None) -> None:
-    """Compares what a policy has decided with what it must decide."""
+    """Compares what a rule has decided with what it must decide."""
     if decided is None:
         assert decision is None
     else:

@@ -11,7 +11,7 @@ from aisandbox_crds import Phase, Reason
 
 from aisandbox_operator.decision import Action, CreateJob, Decision, DeleteJob, SuspendJob
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.policies.completion import CANCELLED
+from aisandbox_operator.rules.completion import CANCELLED
 
 SUSPENDED = Decision(Phase.SUSPENDED, Reason.SUSPENDED, "the run is suspended; set spec.suspend to false to resume it")
 

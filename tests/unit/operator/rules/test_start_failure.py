@@ -9,9 +9,9 @@ from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Phase
 from aisandbox_operator.observed_objects import ObservedRun
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.policies.start_failure import handle_start_failure
+from aisandbox_operator.rules.start_failure import handle_start_failure
 from operator_objects import NOW, RUNNING, ago, condition, job, planned, pod, reconciled, run, running_pod
-from policy_rules import Decided, check, observed, table
+from rule_cases import Decided, check, observed, table
 
 STUCK = {"phase": "Pending", "scheduled": ago(1999), "created": ago(2000)}
 ACTIVE = job(active=1)

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from aisandbox_crds.status import Progress
 from aisandbox_operator.observed_objects import ObservedPod
-from aisandbox_operator.policies.stall import seconds_to_stall
+from aisandbox_operator.rules.stall import seconds_to_stall
 from operator_objects import RUNNING, SETTINGS, ago, job, pod, run, running_pod
-from policy_rules import observed
+from rule_cases import observed
 
 STALL = SETTINGS.stall_seconds
 

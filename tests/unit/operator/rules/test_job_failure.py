@@ -5,7 +5,7 @@ from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status_values import Failure
 from aisandbox_operator.attempt_counts import AttemptCounts
 from aisandbox_operator.observed_objects import ObservedPod
-from aisandbox_operator.policies.job_failure import explain_job, explain_pod
+from aisandbox_operator.rules.job_failure import explain_job, explain_pod
 from operator_objects import ended_pod, ending, job
 
 COUNTS = AttemptCounts(attempt=3, suspensions=0, restarts=2, restarts_count_towards_max=2)

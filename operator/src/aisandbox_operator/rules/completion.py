@@ -10,7 +10,7 @@ from aisandbox_crds import ExitCode, Phase, Reason
 from aisandbox_operator.attempt_counts import count_attempts
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.policies.job_failure import explain_job, explain_pod
+from aisandbox_operator.rules.job_failure import explain_job, explain_pod
 
 SUCCEEDED = Decision(Phase.SUCCEEDED, Reason.SUCCEEDED, "the run has trained to its end")
 CANCELLED = Decision(Phase.CANCELLED, Reason.CANCELLED, "the run was cancelled; its checkpoints are kept")

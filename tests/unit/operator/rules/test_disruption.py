@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod
-from aisandbox_operator.policies.disruption import pod_to_mark
+from aisandbox_operator.rules.disruption import pod_to_mark
 from operator_objects import NOW, RUNNING, job, planned, run, running_pod
-from policy_rules import observed
+from rule_cases import observed
 
 DELETED = running_pod(deletion_time=NOW)
 ACTIVE = job(active=1)

@@ -1,4 +1,4 @@
-"""Runs that are deleted or done: the policies of ``time_to_live``, a row a rule."""
+"""Runs that are deleted or done: the rules of ``time_to_live``, a row a case."""
 
 from dataclasses import replace
 
@@ -6,9 +6,9 @@ from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Phase
 from aisandbox_operator.decision import DeleteJob
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.policies.time_to_live import clean_up_done_run, ignore_deleted_run
+from aisandbox_operator.rules.time_to_live import clean_up_done_run, ignore_deleted_run
 from operator_objects import JOB_UID, RUN_UID, RUNNING, SUCCEEDED, job, planned, run, running_pod, spec
-from policy_rules import Decided, check, observed, table
+from rule_cases import Decided, check, observed, table
 
 KEEPS = frozenset({"keeps_status"})
 NOTHING = Decided(Phase.SUCCEEDED, Reason.DONE, flags=KEEPS)

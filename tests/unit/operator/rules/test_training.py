@@ -1,4 +1,4 @@
-"""A run that is to train: the policies of ``training``, a row a rule."""
+"""A run that is to train: the rules of ``training``, a row a case."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Phase, Progress, TrainingRunStatus
 from aisandbox_operator.decision import CreateJob, DeleteJob, EndPod, SuspendJob
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.policies.training import create_job, observe_trainer, resume_job
+from aisandbox_operator.rules.training import create_job, observe_trainer, resume_job
 from operator_objects import (
     JOB_UID,
     NOW,
@@ -22,7 +22,7 @@ from operator_objects import (
     running_pod,
     spec,
 )
-from policy_rules import Decided, check, observed, table
+from rule_cases import Decided, check, observed, table
 
 QUEUED_FLAG, ATTENTION = frozenset({"is_queued"}), frozenset({"needs_attention"})
 QUEUED = run(of=spec(labels=QUEUE))

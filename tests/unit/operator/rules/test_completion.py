@@ -6,9 +6,9 @@ from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Phase
 from aisandbox_crds.status_values import EarlyStop, Failure
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.policies.completion import complete
+from aisandbox_operator.rules.completion import complete
 from operator_objects import NOW, RUNNING, ended_pod, ending, job, pod, run, running_pod, spec
-from policy_rules import Decided, check, observed, table
+from rule_cases import Decided, check, observed, table
 
 SUCCEEDED = Decided(Phase.SUCCEEDED, Reason.SUCCEEDED)
 CANCELLED = Decided(Phase.CANCELLED, Reason.CANCELLED)

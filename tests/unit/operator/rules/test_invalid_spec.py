@@ -6,9 +6,9 @@ from aisandbox_crds.pod_template import PodSpec, PodTemplate
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Phase
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.policies.invalid_spec import reject_invalid_spec, reject_what_is_not_allowed
+from aisandbox_operator.rules.invalid_spec import reject_invalid_spec, reject_what_is_not_allowed
 from operator_objects import RUNNING, job, run, spec
-from policy_rules import Decided, check, observed, table
+from rule_cases import Decided, check, observed, table
 
 ASKS = spec(pod_template=PodTemplate(spec=PodSpec(service_account_name="admin")))
 PROBLEM = "spec.hyperparameters.gamma: must be at most 1"

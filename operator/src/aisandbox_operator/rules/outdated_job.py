@@ -14,8 +14,8 @@ from aisandbox_operator.decision import Decision, DeleteJob
 from aisandbox_operator.job_manifest import job_origin
 from aisandbox_operator.observed_objects import ObservedJob
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.policies.start_failure import cannot_pull
-from aisandbox_operator.policies.training import has_counted
+from aisandbox_operator.rules.start_failure import cannot_pull
+from aisandbox_operator.rules.training import has_counted
 
 
 def replace_outdated_job(state: ObservedState) -> Decision | None:

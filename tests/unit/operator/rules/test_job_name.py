@@ -8,9 +8,9 @@ from aisandbox_operator.decision import CreateJob, DeleteJob
 from aisandbox_operator.decoding import read_job
 from aisandbox_operator.job_manifest import job_manifest
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.policies.job_name import WAIT_SECONDS, check_job_name
+from aisandbox_operator.rules.job_name import WAIT_SECONDS, check_job_name
 from operator_objects import JOB_UID, RUN_UID, SETTINGS, job, planned, reconciled, run, running_pod, spec
-from policy_rules import Decided, check, observed, table
+from rule_cases import Decided, check, observed, table
 
 EARLIER = job(owner_uid="earlier-uid")
 FOREIGN = job(owner_kind="CronJob", owner_uid="x")

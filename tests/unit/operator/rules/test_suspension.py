@@ -1,4 +1,4 @@
-"""Suspend and cancel: the policies of ``suspension``, a row a rule, and what follows over several plans."""
+"""Suspend and cancel: the rules of ``suspension``, a row a case, and what follows over several plans."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Phase
 from aisandbox_operator.decision import CreateJob, DeleteJob, SuspendJob
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.policies.suspension import cancel, suspend
+from aisandbox_operator.rules.suspension import cancel, suspend
 from operator_objects import (
     JOB_UID,
     NOW,
@@ -24,7 +24,7 @@ from operator_objects import (
     running_pod,
     spec,
 )
-from policy_rules import Decided, check, observed, table
+from rule_cases import Decided, check, observed, table
 
 CANCEL, SUSPEND = run(RUNNING, of=spec(cancel=True)), run(RUNNING, of=spec(suspend=True))
 QUEUED_CANCEL = run(RUNNING, of=spec(cancel=True, labels=QUEUE))

@@ -16,8 +16,8 @@ from aisandbox_operator.attempt_counts import count_attempts
 from aisandbox_operator.decision import CreateJob, Decision, DeleteJob, EndPod, SuspendJob
 from aisandbox_operator.observed_objects import ObservedJob, ObservedPod
 from aisandbox_operator.observed_state import SILENT_NODE_SECONDS, ObservedState
-from aisandbox_operator.policies.job_failure import explain_pod
-from aisandbox_operator.policies.stall import seconds_to_stall
+from aisandbox_operator.rules.job_failure import explain_pod
+from aisandbox_operator.rules.stall import seconds_to_stall
 
 NO_POD_SECONDS = 30
 FIRST_LOOK_SECONDS = 3
