@@ -126,7 +126,7 @@ def test_account_may_call_what_its_role_allows(
         name: Code.OK if may else Code.PERMISSION_DENIED for name, may in allowed.items()
     }, found
     for name, (code, details) in found.items():
-        assert code is Code.OK or f"'{guarded.user(account)}' lacks the right" in details, name
+        assert code is Code.OK or f"'{guarded.user(account)}' lacks the permission" in details, name
 
 
 def test_run_belongs_to_who_started_it_and_is_cancelled_by_those_who_may(

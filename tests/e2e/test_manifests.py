@@ -1,4 +1,4 @@
-"""The installation as the cluster sees it: applied again it changes nothing, and no account has needless rights."""
+"""The installation as the cluster sees it: applied again it changes nothing, no account has needless permissions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 from cluster import Cluster
+from granted_permissions import CLUSTER, NAMESPACED, PERMISSIONS, REFUSED, GrantedPermission
 from kubectl import Kubectl, Manifest
-from rights import CLUSTER, NAMESPACED, REFUSED, RIGHTS, Right
 
 pytestmark = pytest.mark.smoke
 
@@ -50,21 +50,25 @@ def test_apply_by_the_server_would_change_nothing(kubectl: Kubectl, overlay: Pat
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
-@pytest.mark.parametrize("right", RIGHTS, ids=Right.__str__)
-def test_right_is_given(cluster: Cluster, right: Right) -> None:
-    namespace = "" if right.scope == CLUSTER else cluster.namespace
-    for verb in right.verbs:
-        assert _may(cluster, right.account, verb, right.resource, right.group, namespace), verb
+@pytest.mark.parametrize("permission", PERMISSIONS, ids=GrantedPermission.__str__)
+def test_permission_is_given(cluster: Cluster, permission: GrantedPermission) -> None:
+    namespace = "" if permission.scope == CLUSTER else cluster.namespace
+    for verb in permission.verbs:
+        assert _may(cluster, permission.account, verb, permission.resource, permission.group, namespace), verb
 
 
-@pytest.mark.parametrize("right", [right for right in RIGHTS if right.scope == NAMESPACED], ids=Right.__str__)
-def test_right_ends_with_the_namespace(cluster: Cluster, right: Right) -> None:
-    for verb in right.verbs:
-        assert not _may(cluster, right.account, verb, right.resource, right.group, "default"), verb
+@pytest.mark.parametrize(
+    "permission",
+    [permission for permission in PERMISSIONS if permission.scope == NAMESPACED],
+    ids=GrantedPermission.__str__,
+)
+def test_permission_ends_with_the_namespace(cluster: Cluster, permission: GrantedPermission) -> None:
+    for verb in permission.verbs:
+        assert not _may(cluster, permission.account, verb, permission.resource, permission.group, "default"), verb
 
 
 @pytest.mark.parametrize(("account", "resource", "verb", "why"), REFUSED)
-def test_right_is_refused(cluster: Cluster, account: str, resource: str, verb: str, why: str) -> None:
+def test_permission_is_refused(cluster: Cluster, account: str, resource: str, verb: str, why: str) -> None:
     kind, _, group = resource.partition(".")
     assert not _may(cluster, account, verb, kind, group, cluster.namespace), why
 

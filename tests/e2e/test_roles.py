@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 from cluster import Cluster
+from granted_permissions import PEOPLE, QUESTIONS
 from kubectl import Kubectl
-from rights import PEOPLE, QUESTIONS
 from waiting import wait_until
 
 
@@ -24,9 +24,9 @@ def may(cluster: Cluster, role: str, question: str, namespace: str) -> bool:
 def scratch(cluster: Cluster, scratch_namespace: str) -> Kubectl:
     """kubectl for a namespace where somebody is bound to each role."""
     kubectl = Kubectl(cluster.kubectl.context, scratch_namespace)
-    for role, rights in PEOPLE.items():
+    for role, permissions in PEOPLE.items():
         kubectl("create", "rolebinding", role, f"--clusterrole={role}", f"--user={user_with(role)}")
-        look = partial(may, cluster, role, min(rights), scratch_namespace)
+        look = partial(may, cluster, role, min(permissions), scratch_namespace)
         wait_until(look)  # a controller puts the roles of every cluster together
     return kubectl
 
@@ -38,16 +38,16 @@ def explained(kubectl: Kubectl, user: str, verb: str, resource: str) -> str:
 
 
 def test_roles_let_people_do_what_the_table_says(cluster: Cluster, scratch: Kubectl) -> None:
-    for role, rights in PEOPLE.items():
-        assert {each for each in QUESTIONS if may(cluster, role, each, scratch.namespace)} == rights, role
+    for role, permissions in PEOPLE.items():
+        assert {each for each in QUESTIONS if may(cluster, role, each, scratch.namespace)} == permissions, role
         assert not [each for each in QUESTIONS if may(cluster, role, each, "default")], role
 
 
 def test_kubectl_explains_what_only_the_service_asks_for(scratch: Kubectl) -> None:
-    for role, rights in PEOPLE.items():
+    for role, permissions in PEOPLE.items():
         for verb, resource in (("create", "act"), ("get", "model"), ("create", "simulate")):
             what = f"trainingruns/{resource}"
-            expected = "yes" if f"{verb} {what}" in rights else "no"
+            expected = "yes" if f"{verb} {what}" in permissions else "no"
             assert explained(scratch, user_with(role), verb, what) == expected, (role, what)
 
 

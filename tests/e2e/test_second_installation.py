@@ -1,4 +1,4 @@
-"""A second installation by the book: the overlay with another namespace. Both train; one without its rights says so."""
+"""A second installation by the book, with another namespace. Both train; one without permissions says so."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_both_installations_have_progress_from_their_trainers(cluster: Cluster, 
     for place in (second, cluster):
         status = train(place, "by-the-book")
         assert status["phase"] == "Succeeded", status
-        assert "rights are missing" not in log_of(place.kubectl)
+        assert "permissions are missing" not in log_of(place.kubectl)
         # Only an api-server that may review tokens logs this.
         wait_until(lambda place=place: log_of(place.kubectl), lambda log: '"trainer reports"' in log)  # type: ignore[misc]
         place.kubectl("delete", "trainingrun", "by-the-book", "--wait=false")

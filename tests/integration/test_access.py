@@ -121,9 +121,9 @@ async def deny_everywhere(channel: grpc.aio.Channel, methods: Mapping[str, Any],
                 code, details = await call(channel, method, run, denial.who, sends=denial.kind == "foreign")
             assert code is denial.code, (method, denial, details)
             if denial.kind in ("insufficient", "foreign"):
-                right = METHODS[method].right
-                assert right is not None
-                assert f"lacks the right {right.value!r}" in details, (method, denial)
+                permission = METHODS[method].permission
+                assert permission is not None
+                assert f"lacks the permission {permission.value!r}" in details, (method, denial)
             lines = [line for line in logs if line["event"] == "audit"]
             assert [(line["method"], line["result"]) for line in lines] == [(method[1:], code.name)], (method, denial)
             assert lines[0]["peer"], (method, denial)
@@ -259,7 +259,7 @@ async def test_trainers_without_a_port_of_their_own_use_pools_at_that_of_clients
             assert code is Code.UNAUTHENTICATED, "who names a run is asked for the token of its trainer"
 
 
-async def test_api_server_admits_who_has_the_right(tmp_path: Path) -> None:
+async def test_api_server_admits_who_has_the_permission(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, channel, run):
         for method in methods_of(API):
             if method.endswith(("Attach", "WatchTraining", "Health/Watch")) or "EnvironmentService" in method:
@@ -399,7 +399,7 @@ async def test_http_refuses_and_records_every_path(tmp_path: Path) -> None:
         ) as socket:
             await socket.send_bytes(registration(pool="").SerializeToString())
             closed = await socket.receive(60)
-            assert (socket.close_code, closed.extra) == (4007, "'bob' lacks the right 'simulate' for pool 'arena'")
+            assert (socket.close_code, closed.extra) == (4007, "'bob' lacks the permission 'simulate' for pool 'arena'")
         headers = dict(metadata_of("alice"))
         assert (await session.get(f"{url}/runs/{run}", headers=headers)).status == 200
         assert (await session.post(f"{url}/runs/{run}/act", headers=headers, json={"observation": [1]})).status == 200

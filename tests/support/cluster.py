@@ -1,4 +1,4 @@
-"""The cluster under test with an administrator's rights: the resources that a user does not touch."""
+"""The cluster under test with an administrator's permissions: the resources that a user does not touch."""
 
 from __future__ import annotations
 

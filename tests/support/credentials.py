@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 from aisandbox.v1 import environment_pb2, policy_trainer_pb2, simulator_pool_pb2, training_progress_pb2
-from aisandbox_access import METHODS, Right, Scope, token_line
+from aisandbox_access import METHODS, Permission, Scope, token_line
 from attached_simulators import registration
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
@@ -65,13 +65,13 @@ class Denial:
 def denials(method: str) -> list[Denial]:
     """The credentials with which the method is refused, for a run of alice and the pool "arena"."""
     rule = METHODS[method]
-    if rule.right is None and not (rule.trainers or rule.identified):  # health
+    if rule.permission is None and not (rule.trainers or rule.identified):  # health
         return []
     unknown = grpc.StatusCode.UNAUTHENTICATED
     found = [Denial("no", None, unknown), Denial("bad", "nobody", unknown), Denial("expired", "old", unknown)]
-    if rule.right is None:
+    if rule.permission is None:
         return found
-    lacking = "vera" if rule.right is not Right.VIEW else "sim"
+    lacking = "vera" if rule.permission is not Permission.VIEW else "sim"
     found.append(Denial("insufficient", lacking, grpc.StatusCode.PERMISSION_DENIED))
     if rule.scope is not Scope.SERVICE:
         found.append(Denial("foreign", "bob", grpc.StatusCode.PERMISSION_DENIED))

@@ -30,7 +30,7 @@ class FakeKubernetes:
         self.pods: dict[str, Json] = {}
         self.tokens: dict[str, Json] = {}
         self.slices: list[Json] = []
-        self.refused_rights: set[str] = set()
+        self.refused_permissions: set[str] = set()
         self.calls: list[tuple[str, str]] = []
         self.faults: dict[tuple[str, str], deque[str | tuple[int, str]]] = defaultdict(deque)
         self.version = 100
@@ -55,7 +55,7 @@ class FakeKubernetes:
         app.router.add_patch(RUNS + "/{name}/status", self._apply_status)
         app.router.add_post("/apis/authentication.k8s.io/v1/tokenreviews", self._review)
         app.router.add_get(f"/api/v1/namespaces/{NAMESPACE}/pods/{{name}}", self._pod)
-        app.router.add_post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", self._review_right)
+        app.router.add_post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", self._review_permission)
         app.router.add_get(f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices", self._endpoint_slices)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -234,12 +234,12 @@ class FakeKubernetes:
         pod = self.pods.get(request.match_info["name"])
         return web.json_response(pod) if pod else _error(404, "NotFound", "no such pod")
 
-    async def _review_right(self, request: web.Request) -> web.StreamResponse:
-        """``refused_rights`` are "VERB RESOURCE"."""
+    async def _review_permission(self, request: web.Request) -> web.StreamResponse:
+        """``refused_permissions`` are "VERB RESOURCE"."""
         body = await request.json()
         asked = body["spec"]["resourceAttributes"]
         resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
-        allowed = f"{asked['verb']} {resource}" not in self.refused_rights
+        allowed = f"{asked['verb']} {resource}" not in self.refused_permissions
         return web.json_response({**body, "status": {"allowed": allowed}}, status=201)
 
     async def _endpoint_slices(self, request: web.Request) -> web.StreamResponse:

@@ -28,8 +28,17 @@ if TYPE_CHECKING:
     from aisandbox_access.gates import ServiceToken, create_gate
     from aisandbox_access.oidc import IssuerAuthenticator
     from aisandbox_access.peers import PeerStreams
+    from aisandbox_access.permissions import (
+        ACT_METHOD,
+        ATTACH_METHOD,
+        METHODS,
+        ROLES,
+        STATUS_METHOD,
+        Permission,
+        Rule,
+        Scope,
+    )
     from aisandbox_access.principals import ANONYMOUS, OWNER_ANNOTATION, Caller, Principal, current_caller, set_caller
-    from aisandbox_access.rights import ACT_METHOD, ATTACH_METHOD, METHODS, ROLES, STATUS_METHOD, Right, Rule, Scope
     from aisandbox_access.settings import AccessSettings, OidcSettings
     from aisandbox_access.thread_admission import ThreadAdmission, ThreadGate
     from aisandbox_access.token_file import TokenFile, token_line
@@ -55,7 +64,7 @@ _MODULES = {
     "oidc": ("IssuerAuthenticator",),
     "peers": ("PeerStreams",),
     "principals": ("ANONYMOUS", "OWNER_ANNOTATION", "Caller", "Principal", "current_caller", "set_caller"),
-    "rights": ("ACT_METHOD", "ATTACH_METHOD", "METHODS", "ROLES", "STATUS_METHOD", "Right", "Rule", "Scope"),
+    "permissions": ("ACT_METHOD", "ATTACH_METHOD", "METHODS", "ROLES", "STATUS_METHOD", "Permission", "Rule", "Scope"),
     "settings": ("AccessSettings", "OidcSettings"),
     "thread_admission": ("ThreadAdmission", "ThreadGate"),
     "token_file": ("TokenFile", "token_line"),
@@ -90,9 +99,9 @@ __all__ = [
     "NotPermitted",
     "OidcSettings",
     "PeerStreams",
+    "Permission",
     "Principal",
     "Refused",
-    "Right",
     "RoleAuthorizer",
     "Rule",
     "Scope",

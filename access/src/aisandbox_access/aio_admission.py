@@ -16,8 +16,8 @@ from aisandbox_process.grpc_context import text_metadata
 
 from aisandbox_access.errors import AccessError, LimitReached
 from aisandbox_access.gate import Gate, status_name
+from aisandbox_access.permissions import Rule
 from aisandbox_access.principals import Caller, current_caller, set_caller
-from aisandbox_access.rights import Rule
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

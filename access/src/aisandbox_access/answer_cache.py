@@ -1,4 +1,4 @@
-"""Answers that others give, kept for a while: of a cluster about a token or a right, of an issuer about a token.
+"""Answers that others give, kept for a while: of a cluster about a token or a permission, of an issuer about a token.
 
 The same question asked at the same time is asked once, and how often anything is asked is limited, since any caller can
 cause it. Those that were answered with yes before are limited apart from the others, which cannot displace them.

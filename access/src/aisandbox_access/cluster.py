@@ -1,8 +1,8 @@
-"""Callers of a Kubernetes cluster: their tokens are reviewed by it (TokenReview), and so are their rights
+"""Callers of a Kubernetes cluster: their tokens are reviewed by it (TokenReview), and so are their permissions
 (SubjectAccessReview).
 
-Owns the calls of the API server, which verbs and resources stand for the rights, and how long answers are kept. Tokens
-are not kept, only their digests. Must not know methods or runs.
+Owns the calls of the API server, which verbs and resources stand for the permissions, and how long answers are kept.
+Tokens are not kept, only their digests. Must not know methods or runs.
 
 Sources: kubernetes.io, "Authentication" (webhook token reviews) and "Authorization Overview".
 """
@@ -20,21 +20,21 @@ from aisandbox_access.answer_cache import Answer, AnswerCache
 from aisandbox_access.authorizers import Target
 from aisandbox_access.caching_authenticator import CachingAuthenticator
 from aisandbox_access.errors import CannotDecide
+from aisandbox_access.permissions import Permission
 from aisandbox_access.principals import Principal
-from aisandbox_access.rights import Right
 
 TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105 -- a path
 ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 GROUP = "aisandbox.dev"
 RESOURCE = "trainingruns"
 
-_VERBS: Mapping[Right, tuple[str, str, str]] = {
-    Right.VIEW: ("list", "get", ""),
-    Right.TRAIN: ("create", "patch", ""),
-    Right.ACT: ("create", "create", "act"),
-    Right.MODEL: ("get", "get", "model"),
-    Right.SIMULATE: ("create", "create", "simulate"),
-    Right.ADMINISTER: ("*", "*", ""),
+_VERBS: Mapping[Permission, tuple[str, str, str]] = {
+    Permission.VIEW: ("list", "get", ""),
+    Permission.TRAIN: ("create", "patch", ""),
+    Permission.ACT: ("create", "create", "act"),
+    Permission.MODEL: ("get", "get", "model"),
+    Permission.SIMULATE: ("create", "create", "simulate"),
+    Permission.ADMINISTER: ("*", "*", ""),
 }
 """The verb for the service as a whole, that for a run, and the subresource; of ``simulate`` the name is a pool's."""
 
@@ -83,7 +83,7 @@ class ClusterAuthenticator(CachingAuthenticator):
 
 
 class ClusterAuthorizer:
-    """Asks the cluster about rights in ``namespace``: RBAC decides, and nothing else. For one event loop."""
+    """Asks the cluster about permissions in ``namespace``: RBAC decides, and nothing else. For one event loop."""
 
     by_name = True
 
@@ -92,9 +92,9 @@ class ClusterAuthorizer:
         self._namespace = namespace
         self._answers: AnswerCache[bool] = AnswerCache(clock, size=65_536)
 
-    def known(self, principal: Principal, right: Right, target: Target | None) -> bool | None:
+    def known(self, principal: Principal, permission: Permission, target: Target | None) -> bool | None:
         """See Authorizer."""
-        for question in _questions(right, target):
+        for question in _questions(permission, target):
             answer = self._answers.known((principal, *question))
             if answer is None:
                 return None
@@ -102,9 +102,9 @@ class ClusterAuthorizer:
                 return True
         return False
 
-    async def allows(self, principal: Principal, right: Right, target: Target | None) -> bool:
+    async def allows(self, principal: Principal, permission: Permission, target: Target | None) -> bool:
         """See Authorizer. Who may do it with all runs may do it with each."""
-        for question in _questions(right, target):
+        for question in _questions(permission, target):
             answer = await self._answers.get((principal, *question), partial(self._ask, principal, *question))
             if answer.value:
                 return True
@@ -133,9 +133,9 @@ class ClusterAuthorizer:
         return Answer(True if allowed else None)
 
 
-def _questions(right: Right, target: Target | None) -> tuple[tuple[str, str, str], ...]:
+def _questions(permission: Permission, target: Target | None) -> tuple[tuple[str, str, str], ...]:
     """Verb, subresource and name of what is asked about, in order; an empty name means all."""
-    for_service, for_run, subresource = _VERBS[right]
+    for_service, for_run, subresource = _VERBS[permission]
     if target is None:
         return ((for_service, subresource, ""),)
     return ((for_run, subresource, ""), (for_run, subresource, target.name))

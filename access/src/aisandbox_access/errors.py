@@ -4,7 +4,7 @@
     ├── InvalidTokenFile      a line of the token file breaks a rule
     ├── Refused               the call must not be made
     │   ├── NotAuthenticated  there is no credential, or it is not valid (any more)
-    │   └── NotPermitted      the caller lacks the right
+    │   └── NotPermitted      the caller lacks the permission
     ├── LimitReached          the peer has too many streams; the same call may succeed later
     └── CannotDecide          what decides does not answer; the same call may succeed later
 
@@ -37,7 +37,7 @@ class NotAuthenticated(Refused):
 
 
 class NotPermitted(Refused):
-    """The caller is known and lacks the right."""
+    """The caller is known and lacks the permission."""
 
 
 class LimitReached(AccessError):

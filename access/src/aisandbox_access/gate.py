@@ -1,6 +1,6 @@
 """The gate of a server: who makes a call, whether they may, and the record of those who may not.
 
-Owns the order: credential, right, and later the run or the pool that the request names. Must not know gRPC or HTTP.
+Owns the order: credential, permission, and later the run or the pool that the request names. Must not know gRPC, HTTP.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from aisandbox_access.audit import Audit
 from aisandbox_access.authorizers import Authorizer, Target
 from aisandbox_access.errors import AccessError, CannotDecide, NotAuthenticated, NotPermitted, Refused
 from aisandbox_access.peers import PeerStreams
+from aisandbox_access.permissions import METHODS, Permission, Rule, Scope
 from aisandbox_access.principals import Caller, Principal
-from aisandbox_access.rights import METHODS, Right, Rule, Scope
 
 AUTHORIZATION = "authorization"
 SCHEME = "Bearer "
@@ -66,7 +66,7 @@ class Gate:
 
     @property
     def decides_by_owner(self) -> bool:
-        """Whether a right of somebody reaches as far as their own runs."""
+        """Whether a permission of somebody reaches as far as their own runs."""
         return self._authorizer is not None and not self._authorizer.by_name
 
     async def start(self) -> None:
@@ -96,7 +96,7 @@ class Gate:
         self, method: str, metadata: Mapping[str, str], authenticator: Authenticator, authorizer: Authorizer
     ) -> Caller:
         rule = self._methods.get(method)
-        if rule is not None and rule.right is None and not rule.identified:
+        if rule is not None and rule.permission is None and not rule.identified:
             if rule.trainers:
                 token_of(metadata)
             return Caller(method)
@@ -105,49 +105,49 @@ class Gate:
         caller = Caller(method, principal)
         if rule is None:
             raise NotPermitted(f"{method}: nobody may call this method")
-        if rule.right is None or await authorizer.allows(principal, rule.right, None):
+        if rule.permission is None or await authorizer.allows(principal, rule.permission, None):
             return caller
         if authorizer.by_name and rule.scope is not Scope.SERVICE:
             return caller  # who may not do it with all runs may do it with this one, which is asked when it is known
-        raise _lacks(caller, rule.right)
+        raise _lacks(caller, rule.permission)
 
     def admit_now(self, method: str, metadata: Mapping[str, str]) -> Caller | None:
         """As :meth:`admit` for methods that are no trainer's, without waiting; None if that is not possible."""
         if self._authenticator is None or self._authorizer is None:
             return Caller(method)
         rule = self._methods.get(method)
-        if rule is None or rule.trainers or rule.right is None:
+        if rule is None or rule.trainers or rule.permission is None:
             return None
         principal = self._authenticator.known(token_of(metadata))
         if principal is None:
             return None
-        allowed = self._authorizer.known(principal, rule.right, None)
+        allowed = self._authorizer.known(principal, rule.permission, None)
         if allowed is None:
             return None
         if not allowed and not (self._authorizer.by_name and rule.scope is not Scope.SERVICE):
-            raise _lacks(Caller(method, principal), rule.right)
+            raise _lacks(Caller(method, principal), rule.permission)
         return Caller(method, principal)
 
-    def may_now(self, caller: Caller, right: Right, target: Target | None = None) -> bool | None:
+    def may_now(self, caller: Caller, permission: Permission, target: Target | None = None) -> bool | None:
         """As :meth:`may`, without waiting; None if that is not possible."""
         if self._authorizer is None:
             return True
         if caller.principal is None:
             return False
-        return self._authorizer.known(caller.principal, right, target)
+        return self._authorizer.known(caller.principal, permission, target)
 
-    async def may(self, caller: Caller, right: Right, target: Target | None = None) -> bool:
-        """Whether the caller has a right, for a run or a pool or the service as a whole. Raises CannotDecide."""
+    async def may(self, caller: Caller, permission: Permission, target: Target | None = None) -> bool:
+        """Whether the caller has a permission, for a run or a pool or the service as a whole. Raises CannotDecide."""
         if self._authorizer is None:
             return True
         if caller.principal is None:
             return False
-        return await self._authorizer.allows(caller.principal, right, target)
+        return await self._authorizer.allows(caller.principal, permission, target)
 
-    async def check(self, caller: Caller, right: Right, target: Target, peer: str) -> None:
-        """Returns if the caller has the right for ``target``. Raises NotPermitted, which is recorded; CannotDecide."""
-        if not await self.may(caller, right, target):
-            raise self.refuse(_lacks(caller, right, target), caller, peer, target.name)
+    async def check(self, caller: Caller, permission: Permission, target: Target, peer: str) -> None:
+        """Returns if the caller may, for ``target``. Raises NotPermitted, which is recorded, and CannotDecide."""
+        if not await self.may(caller, permission, target):
+            raise self.refuse(_lacks(caller, permission, target), caller, peer, target.name)
 
     def refuse(self, error: Refused, caller: Caller, peer: str, run: str = "") -> Refused:
         """The error, recorded unless every call of the method is."""
@@ -185,8 +185,8 @@ def status_name(error: AccessError) -> str:
     return "RESOURCE_EXHAUSTED"
 
 
-def _lacks(caller: Caller, right: Right, target: Target | None = None) -> NotPermitted:
+def _lacks(caller: Caller, permission: Permission, target: Target | None = None) -> NotPermitted:
     if target is None:
-        return NotPermitted(f"{caller.name!r} lacks the right {right.value!r}")
+        return NotPermitted(f"{caller.name!r} lacks the permission {permission.value!r}")
     what = f"for pool {target.name[:80]!r}" if target.is_pool else f"for run {target.name[:80]!r}"
-    return NotPermitted(f"{caller.name!r} lacks the right {right.value!r} {what}")
+    return NotPermitted(f"{caller.name!r} lacks the permission {permission.value!r} {what}")

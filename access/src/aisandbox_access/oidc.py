@@ -23,8 +23,8 @@ from aisandbox_process import TokenBucket
 from aisandbox_access.answer_cache import ACCEPTED_SECONDS, Answer, AnswerCache
 from aisandbox_access.caching_authenticator import CachingAuthenticator
 from aisandbox_access.errors import CannotDecide
+from aisandbox_access.permissions import ROLES
 from aisandbox_access.principals import Principal
-from aisandbox_access.rights import ROLES
 from aisandbox_access.settings import OidcSettings
 
 log = structlog.get_logger(__name__)

@@ -19,9 +19,9 @@ OWNER_ANNOTATION = "aisandbox.dev/owner"
 class Principal:
     """Somebody who may call. ``name`` is what owns the runs that they start.
 
-    ``roles``: see :mod:`aisandbox_access.rights`. ``pools``: of simulators that they may join, ``*`` at the end stands
-    for anything; None: all. ``groups`` and ``extra`` are what the cluster said of them. ``expires``: seconds since the
-    epoch; None: never.
+    ``roles``: see :mod:`aisandbox_access.permissions`. ``pools``: of simulators that they may join, ``*`` at the end
+    stands for anything; None: all. ``groups`` and ``extra`` are what the cluster said of them. ``expires``: seconds
+    since the epoch; None: never.
     """
 
     name: str

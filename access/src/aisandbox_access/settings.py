@@ -21,7 +21,7 @@ from aisandbox_process import (
     whole_number,
 )
 
-from aisandbox_access.rights import ROLES
+from aisandbox_access.permissions import ROLES
 
 AUTHENTICATORS = ("off", "token", "oidc", "kubernetes")
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")

@@ -20,8 +20,8 @@ from aisandbox_access.aio_admission import status_of
 from aisandbox_access.authorizers import Target
 from aisandbox_access.errors import AccessError
 from aisandbox_access.gate import Gate
+from aisandbox_access.permissions import Permission
 from aisandbox_access.principals import Caller
-from aisandbox_access.rights import Right
 
 T = TypeVar("T")
 
@@ -59,11 +59,13 @@ class ThreadGate:
             return caller
         return (yield from wait_for(self._run(self.gate.admit(method, texts))))
 
-    def check(self, caller: Caller, right: Right, target: Target, peer: Callable[[], str]) -> FutureCoroutine[None]:
-        """As Gate.check; ``peer`` is only called where the right is not known to be there."""
-        if self.gate.may_now(caller, right, target):
+    def check(
+        self, caller: Caller, permission: Permission, target: Target, peer: Callable[[], str]
+    ) -> FutureCoroutine[None]:
+        """As Gate.check; ``peer`` is only called where the permission is not known to be there."""
+        if self.gate.may_now(caller, permission, target):
             return
-        yield from wait_for(self._run(self.gate.check(caller, right, target, peer())))
+        yield from wait_for(self._run(self.gate.check(caller, permission, target, peer())))
 
     def _run(self, question: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(question, self._loop)
@@ -88,7 +90,7 @@ class ThreadAdmission(grpc.ServerInterceptor):
         method: str = handler_call_details.method
         handler = continuation(handler_call_details)
         rule = self._gate.gate.rule(method)
-        if method.startswith(self._own) or (rule is not None and rule.right is None):
+        if method.startswith(self._own) or (rule is not None and rule.permission is None):
             return handler
         if handler is None or rule is None:
             return grpc.stream_stream_rpc_method_handler(self._admitting(method, None))

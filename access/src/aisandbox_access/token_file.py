@@ -24,8 +24,8 @@ from pathlib import Path
 import structlog
 
 from aisandbox_access.errors import InvalidTokenFile, NotAuthenticated
+from aisandbox_access.permissions import ROLES
 from aisandbox_access.principals import Principal
-from aisandbox_access.rights import ROLES
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from aisandbox_access import (
     Caller,
     Gate,
     InvalidTokenFile,
-    Right,
+    Permission,
     Target,
     check_exposure,
     create_gate,
@@ -29,7 +29,7 @@ from aisandbox_process.grpc_direct import StreamAborted
 
 from aisandbox_api.backend import Backend
 from aisandbox_api.errors import StartupError
-from aisandbox_api.run_rights import RunRights
+from aisandbox_api.run_permissions import RunPermissions
 from aisandbox_api.settings import Settings
 
 
@@ -44,14 +44,14 @@ def check_exposures(settings: Settings) -> None:
 
 
 class Callers:
-    """``admit``: see create_server. For one event loop. ``gate`` and ``rights`` are to be used once it is open."""
+    """``admit``: see create_server. For one event loop. ``gate`` and ``permissions`` are to be used once it is open."""
 
     def __init__(self, settings: Settings, backend: Backend, admit: Admit | None) -> None:
         self._settings = settings
         self._backend = backend
         self._admit = admit
         self.gate = Gate()
-        self.rights = RunRights(self.gate, backend)
+        self.permissions = RunPermissions(self.gate, backend)
 
     async def open(self) -> None:
         """Opens the gate that the settings name. Raises StartupError."""
@@ -59,7 +59,7 @@ class Callers:
             self.gate = await create_gate(self._settings.access, self._settings.pod_namespace)
         except (InvalidSetting, InvalidTokenFile) as error:
             raise StartupError(str(error)) from error
-        self.rights = RunRights(self.gate, self._backend)
+        self.permissions = RunPermissions(self.gate, self._backend)
         await self.gate.start()
 
     async def close(self) -> None:
@@ -73,7 +73,7 @@ class Callers:
         except AccessError as error:
             self.gate.record_refusal(error, Caller(ACT_METHOD), context.peer(), run_id)
             raise
-        await self.rights.run(Right.ACT, run_id, context.peer(), caller)
+        await self.permissions.run(Permission.ACT, run_id, context.peer(), caller)
 
     async def admit_to_pool(self, registration: Registration, metadata: Mapping[str, str]) -> None:
         """See Admit of the relay; the record of every simulator that attaches, or may not."""
@@ -82,7 +82,7 @@ class Callers:
         try:
             if self.gate.asks:
                 target = Target(registration.pool, is_pool=True)
-                await self.gate.check(caller, Right.SIMULATE, target, caller.peer)
+                await self.gate.check(caller, Permission.SIMULATE, target, caller.peer)
             if self._admit is not None:
                 await self._admit(registration, metadata)
         except AccessError as error:

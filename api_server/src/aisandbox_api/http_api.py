@@ -40,7 +40,7 @@ from google.protobuf.message import Message
 
 from aisandbox_api.errors import ApiError
 from aisandbox_api.http_listener import SILENT_SECONDS, HttpListener
-from aisandbox_api.run_rights import RunRights
+from aisandbox_api.run_permissions import RunPermissions
 from aisandbox_api.settings import LOOPBACK_HOSTS
 from aisandbox_api.web_socket import TOKEN_PROTOCOL, serve_simulator
 
@@ -79,7 +79,7 @@ class HttpApi:
         self,
         relay: SimulatorRelay,
         gate: Gate,
-        rights: RunRights,
+        permissions: RunPermissions,
         grpc_address: str,
         origins: Sequence[str],
         largest_message: int,
@@ -91,7 +91,7 @@ class HttpApi:
         self._listener: HttpListener | None = None
         self._relay = relay
         self._gate = gate
-        self._rights = rights
+        self._permissions = permissions
         self._origins = tuple(origins)
         self._largest_message = largest_message
         self._channel = grpc.aio.insecure_channel(grpc_address, options=channel_options(ping_seconds=60))
@@ -145,10 +145,10 @@ class HttpApi:
 
     async def _check_run(self, method: str, caller: Caller, run: str, peer: str) -> None:
         """Raises AccessError if the caller may not use the run so. The call that follows says whether there is one."""
-        right = METHODS[method].right
-        if self._rights.asks and run and right is not None:
+        permission = METHODS[method].permission
+        if self._permissions.asks and run and permission is not None:
             with contextlib.suppress(ApiError, ModelStoreError):
-                await self._rights.run(right, run, peer, caller)
+                await self._permissions.run(permission, run, peer, caller)
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
         pool, streams = request.match_info["pool"], self._gate.streams

@@ -205,7 +205,7 @@ class Ports:
         self._http = HttpApi(
             relay,
             self._callers.gate,
-            self._callers.rights,
+            self._callers.permissions,
             self.own_address,
             settings.http_origins,
             LARGEST_MESSAGE,

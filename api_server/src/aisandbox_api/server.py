@@ -33,7 +33,7 @@ from aisandbox_api.output_files import OutputFiles
 from aisandbox_api.owner_quotas import OwnerLimits
 from aisandbox_api.peers import Peers
 from aisandbox_api.policy_forwarding import PolicyForwarder, PolicyRefuser
-from aisandbox_api.policy_rights import PolicyRights
+from aisandbox_api.policy_permissions import PolicyPermissions
 from aisandbox_api.ports import Ports, ServedCalls
 from aisandbox_api.progress_service import ProgressServicer
 from aisandbox_api.settings import Settings
@@ -219,7 +219,7 @@ class Server:
         await self._monitor.start()
 
     def _calls(self, relay: SimulatorRelay, adapter_address: str | None) -> ServedCalls:
-        settings, gate, rights = self._settings, self._callers.gate, self._callers.rights
+        settings, gate, permissions = self._settings, self._callers.gate, self._callers.permissions
         store = RunStore(settings.models_dir, settings.checkpoint_dir)
         outputs = OutputFiles(store, settings.overwrite_outputs, asks=gate.asks)
         self._training = TrainingServicer(
@@ -228,7 +228,7 @@ class Server:
             secrets.SystemRandom(),
             adapter_address,
             check=partial(check_environment, pool_spec=relay.spec_of),
-            rights=rights,
+            permissions=permissions,
             limits=OwnerLimits(settings.quotas),
             default_deadline_seconds=settings.default_deadline_seconds,
             modules=settings.allowed_modules,
@@ -241,7 +241,7 @@ class Server:
             policy_trainer={**training, **who, **self._policy_handlers()},
             progress=ProgressServicer(self._backend, self._metrics, gate.audit, outputs),
             relay=relay,
-            pools=VisibleSimulators(relay, rights),
+            pools=VisibleSimulators(relay, permissions),
             health=self._health,
         )
 
@@ -257,6 +257,6 @@ class Server:
         raw = calls is self._forwarder
         gate = self._callers.gate
         if gate.asks:
-            calls = PolicyRights(calls, self._callers.rights, raw=raw)
+            calls = PolicyPermissions(calls, self._callers.permissions, raw=raw)
             self._health.may_ask = self._callers.may_ask_for_model
         return handlers(POLICY_TRAINER, calls, gate, raw=raw)

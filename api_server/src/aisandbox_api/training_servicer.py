@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_access import Gate, Right, current_caller
+from aisandbox_access import Gate, Permission, current_caller
 from aisandbox_crds import (
     EXPERIMENT_ANNOTATION,
     REQUEST_ANNOTATION,
@@ -40,7 +40,7 @@ from aisandbox_api.owner_quotas import OwnerLimits
 from aisandbox_api.requests import given_run_id, list_query, new_run, page_token
 from aisandbox_api.responses import status_response
 from aisandbox_api.run_owner import owner_of
-from aisandbox_api.run_rights import RunRights
+from aisandbox_api.run_permissions import RunPermissions
 from aisandbox_api.source_checks import check_source, demonstrations_digest, starting_digest, writers_of
 from aisandbox_api.status_codes import abort_on_error
 
@@ -83,7 +83,7 @@ class TrainingServicer:
     """The methods have the names and signatures of the generated servicer.
 
     ``adapter_address``: of the service's own adapter; None: the default environment of a run is the fake one.
-    ``rights``: who may do what with a run; None: everybody everything. ``limits``: what an owner may have, where
+    ``permissions``: who may do what with a run; None: everybody everything. ``limits``: what an owner may have, where
     callers are asked who they are. ``default_deadline_seconds``: of the runs that are started; 0: none. ``modules``:
     patterns of the modules that Gymnasium ids may name. ``outputs``: who may write which files.
     """
@@ -95,7 +95,7 @@ class TrainingServicer:
         random: Random,
         adapter_address: str | None = None,
         check: Callable[[TrainingRunSpec], Awaitable[Spec | None]] = check_environment,
-        rights: RunRights | None = None,
+        permissions: RunPermissions | None = None,
         limits: OwnerLimits | None = None,
         default_deadline_seconds: int = 0,
         modules: Sequence[str] = ANY,
@@ -108,7 +108,7 @@ class TrainingServicer:
         self._deadline = default_deadline_seconds or None
         self._modules = modules
         self._outputs = outputs or OutputFiles(store)
-        self._rights = rights or RunRights(Gate(), backend)
+        self._permissions = permissions or RunPermissions(Gate(), backend)
         self._adapter_address = adapter_address
         self._check = check
         self._accepting = asyncio.Lock()
@@ -141,7 +141,7 @@ class TrainingServicer:
     async def GetTrainingStatus(self, request: pb.StatusRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
         async with abort_on_error(context):
-            run = await self._rights.run(Right.VIEW, given_run_id(request.run_id), context.peer())
+            run = await self._permissions.run(Permission.VIEW, given_run_id(request.run_id), context.peer())
             return status_response(run)
 
     async def WatchTraining(  # noqa: N802
@@ -149,7 +149,7 @@ class TrainingServicer:
     ) -> AsyncIterator[pb.StatusResponse]:
         """See the proto."""
         async with abort_on_error(context):
-            run_id = await self._reachable(Right.VIEW, request.run_id, context)
+            run_id = await self._reachable(Permission.VIEW, request.run_id, context)
             async for run in self._backend.watch(run_id):
                 yield status_response(run)
 
@@ -161,7 +161,7 @@ class TrainingServicer:
             query = list_query(request)
             runs = [
                 run
-                for run in await self._rights.visible(await self._backend.list())
+                for run in await self._permissions.visible(await self._backend.list())
                 if (not query.experiment_id or run.annotations.get(EXPERIMENT_ANNOTATION) == query.experiment_id)
                 and (not query.phases or run.status.phase in query.phases)
                 and (query.after is None or (run.creation_time, run.name) < query.after)
@@ -174,19 +174,19 @@ class TrainingServicer:
     async def CancelTraining(self, request: pb.CancelTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
         async with abort_on_error(context):
-            run_id = await self._reachable(Right.TRAIN, request.run_id, context)
+            run_id = await self._reachable(Permission.TRAIN, request.run_id, context)
             return status_response(await self._backend.cancel(run_id))
 
     async def SuspendTraining(self, request: pb.SuspendTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
         async with abort_on_error(context):
-            run_id = await self._reachable(Right.TRAIN, request.run_id, context)
+            run_id = await self._reachable(Permission.TRAIN, request.run_id, context)
             return status_response(await self._backend.suspend(run_id))
 
     async def ResumeTraining(self, request: pb.ResumeTrainingRequest, context: Context) -> pb.StatusResponse:  # noqa: N802
         """See the proto."""
         async with abort_on_error(context):
-            run_id = await self._reachable(Right.TRAIN, request.run_id, context)
+            run_id = await self._reachable(Permission.TRAIN, request.run_id, context)
             return status_response(await self._backend.resume(run_id))
 
     async def _start(
@@ -216,7 +216,7 @@ class TrainingServicer:
         if request_id is not None and (known := await self._backend.find_request(request_id, owner)) is not None:
             return known
         await self._check_source(run, peer)
-        if not self._rights.asks or self._limits is None:
+        if not self._permissions.asks or self._limits is None:
             return await self._create(run, start)
         with self._limits.start(owner, await self._backend.list()):
             return await self._create(run, start)
@@ -231,7 +231,7 @@ class TrainingServicer:
                 others = await self._backend.list()
                 kept = await self._outputs_of_others(others)
                 await asyncio.to_thread(check_output, run, others, self._store, kept)
-                await self._outputs.check_start(run, self._rights.may_replace_file)
+                await self._outputs.check_start(run, self._permissions.may_replace_file)
                 start.checked = True
                 accepted = await self._backend.create(run)
         else:
@@ -240,19 +240,19 @@ class TrainingServicer:
         log.info("run accepted", run=run.name, algorithm=run.spec.algorithm, total_timesteps=run.spec.total_timesteps)
         return accepted
 
-    async def _reachable(self, right: Right, run_id: str, context: Context) -> str:
+    async def _reachable(self, permission: Permission, run_id: str, context: Context) -> str:
         """The run_id of a request whose run the caller may use so. Raises InvalidRequest, RunUnknown, AccessError."""
         name = given_run_id(run_id)
-        if self._rights.asks:
-            await self._rights.run(right, name, context.peer())
+        if self._permissions.asks:
+            await self._permissions.run(permission, name, context.peer())
         return name
 
     async def _outputs_of_others(self, runs: Sequence[TrainingRun]) -> frozenset[str]:
         """The names of the runs that are done whose output the caller may not write over."""
-        if not self._rights.asks:
+        if not self._permissions.asks:
             return frozenset()
         done = (run for run in runs if run.status.phase.is_done and run.spec.model_output_path)
-        return frozenset([run.name for run in done if not await self._rights.may_replace(run)])
+        return frozenset([run.name for run in done if not await self._permissions.may_replace(run)])
 
     async def _check_source(self, run: TrainingRun, peer: str) -> None:
         """Whether the caller may take what the run starts and learns from, and it fits.
@@ -263,16 +263,16 @@ class TrainingServicer:
         files = [] if demonstrations is None else [demonstrations.file]
         if start is not None and start.run:
             try:
-                source = await self._rights.run(Right.MODEL, start.run, peer)
+                source = await self._permissions.run(Permission.MODEL, start.run, peer)
             except RunUnknown as error:
                 raise InvalidRequest([FieldError("start_from.run", str(error))]) from error
             check_source(run.spec, source)
         elif start is not None:
             files.append(start.zip)
-        if files and self._rights.asks:
+        if files and self._permissions.asks:
             runs = await self._backend.list()
             for writer in dict.fromkeys(name for file in files for name in writers_of(file, runs)):
-                await self._rights.run(Right.MODEL, writer, peer)
+                await self._permissions.run(Permission.MODEL, writer, peer)
 
     async def _with_digests(self, run: TrainingRun, declared: Spec | None) -> TrainingRun:
         """The run with the digests of what it starts and learns from. Raises InvalidRequest."""

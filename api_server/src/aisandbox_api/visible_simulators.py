@@ -12,26 +12,26 @@ from aisandbox_access import current_caller
 from aisandbox_environment import RUN_METADATA, SimulatorRelay
 from aisandbox_process.grpc_context import text_metadata
 
-from aisandbox_api.run_rights import RunRights
+from aisandbox_api.run_permissions import RunPermissions
 
 
 class VisibleSimulators:
     """SimulatorPoolService by the methods of ``relay``, which take and return bytes."""
 
-    def __init__(self, relay: SimulatorRelay, rights: RunRights) -> None:
+    def __init__(self, relay: SimulatorRelay, permissions: RunPermissions) -> None:
         self._relay = relay
-        self._rights = rights
+        self._permissions = permissions
         self.Attach = relay.Attach
 
     async def ListSimulators(self, request: bytes, context: Any) -> bytes:  # noqa: N802 -- the service's name
         """See the proto. A trainer, which is no principal, sees the run whose token it has."""
         data = await self._relay.ListSimulators(request, context)
-        if not self._rights.asks:
+        if not self._permissions.asks:
             return data
         response = simulator_pool_pb2.ListSimulatorsResponse.FromString(data)
         trains = current_caller().principal is None
         own = text_metadata(context.invocation_metadata()).get(RUN_METADATA) if trains else None
         for each in response.simulators:
-            if each.run_id and each.run_id != own and not await self._rights.sees(each.run_id):
+            if each.run_id and each.run_id != own and not await self._permissions.sees(each.run_id):
                 each.run_id = ""
         return response.SerializeToString()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_access import AccessError, Gate, Right, current_caller, status_of
+from aisandbox_access import AccessError, Gate, Permission, current_caller, status_of
 
 
 class WhoAmI:
@@ -22,15 +22,15 @@ class WhoAmI:
         caller = current_caller()
         principal = caller.principal
         try:
-            rights = [right.value for right in Right if await self._gate.may(caller, right)]
+            permissions = [permission.value for permission in Permission if await self._gate.may(caller, permission)]
         except AccessError as error:  # it cannot be decided at the moment
             await context.abort(status_of(error), str(error))
         if principal is None:
-            return pb.WhoAmIResponse(authentication_enabled=self._gate.asks, rights=rights)
+            return pb.WhoAmIResponse(authentication_enabled=self._gate.asks, rights=permissions)
         return pb.WhoAmIResponse(
             authentication_enabled=True,
             name=principal.name,
             roles=sorted(principal.roles),
-            rights=rights,
+            rights=permissions,
             pools=principal.pools or (),
         )

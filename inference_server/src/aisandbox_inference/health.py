@@ -15,7 +15,7 @@ from grpc_health.v1.health import HealthServicer
 
 from aisandbox_inference.policy_service import PolicyService
 from aisandbox_inference.rpc_methods import SERVICE
-from aisandbox_inference.run_rights import RunRights
+from aisandbox_inference.run_permissions import RunPermissions
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -27,7 +27,7 @@ class ModelHealth(HealthServicer):  # type: ignore[misc]  # grpcio-health-checki
     def __init__(self, service: PolicyService) -> None:
         super().__init__()
         self._policies = service
-        self.rights: RunRights | None = None
+        self.permissions: RunPermissions | None = None
 
     def ready(self) -> None:
         """Report that the server accepts calls."""
@@ -41,9 +41,9 @@ class ModelHealth(HealthServicer):  # type: ignore[misc]  # grpcio-health-checki
         run_id = run_of_health_service(request.service)
         if run_id is None:
             return super().Check(request, context)
-        if self.rights is not None:  # the other names are for probes, which have no credentials
+        if self.permissions is not None:  # the other names are for probes, which have no credentials
             try:
-                run_blocking(self.rights.may_act(context.invocation_metadata(), run_id, context.peer()))
+                run_blocking(self.permissions.may_act(context.invocation_metadata(), run_id, context.peer()))
             except AccessError as error:
                 context.abort(status_of(error), str(error))
         can_act = run_blocking(self._policies.can_act(run_id))

@@ -32,7 +32,7 @@ from aisandbox_inference.errors import AddressInUse
 from aisandbox_inference.health import ModelHealth
 from aisandbox_inference.policy_service import create_policy_service
 from aisandbox_inference.rpc_methods import SERVICE, policy_methods
-from aisandbox_inference.run_rights import RunRights
+from aisandbox_inference.run_permissions import RunPermissions
 from aisandbox_inference.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -80,7 +80,7 @@ class Server:
             insecure=access.insecure,
             variable="GRPC_HOST",
         )
-        rights = self._open_gate()
+        permissions = self._open_gate()
         options = server_options(
             ping_seconds=30, ping_timeout_seconds=10, largest_message=self._settings.max_message_bytes
         )
@@ -96,7 +96,9 @@ class Server:
                 *connection_limit(limits.number),
             ],
         )
-        calls = serve_methods(server, policy_methods(self._policies, rights, PeerStreams(access.max_streams_per_peer)))
+        calls = serve_methods(
+            server, policy_methods(self._policies, permissions, PeerStreams(access.max_streams_per_peer))
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         enable_reflection(server, (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name))
         wanted = join_host_port(self._settings.grpc_host, self._settings.grpc_port)
@@ -151,14 +153,14 @@ class Server:
         log.info("draining", grace_seconds=self._settings.stop_grace_seconds)
         self.stop()
 
-    def _open_gate(self) -> RunRights | None:
+    def _open_gate(self) -> RunPermissions | None:
         """Who may call what; None: everybody, and nobody is asked who they are."""
         settings = self._settings
         if settings.access.auth == "off":
             return None
         self._gate = ThreadGate(lambda: create_gate(settings.access, settings.pod_namespace))
-        rights = self._health.rights = RunRights(self._gate, RunStore(settings.models_dir), SERVICE)
-        return rights
+        permissions = self._health.permissions = RunPermissions(self._gate, RunStore(settings.models_dir), SERVICE)
+        return permissions
 
     def _serve_metrics(self, local_address: str) -> None:
         port = self._settings.metrics_port

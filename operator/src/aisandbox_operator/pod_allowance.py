@@ -94,7 +94,7 @@ class PodAllowance:
     """
 
     annotations: tuple[str, ...] = ("cluster-autoscaler.kubernetes.io/*", "karpenter.sh/*")
-    """Keys of annotations. Others can add containers, secrets, networks or rights, where a webhook acts on them."""
+    """Keys of annotations. Others can add containers, secrets, networks or permissions, if a webhook acts on them."""
 
     image_pull_secrets: tuple[str, ...] = ("*",)
     """Names of Secrets that images are pulled with."""

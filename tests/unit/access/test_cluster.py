@@ -13,8 +13,8 @@ from aisandbox_access import (
     Gate,
     NotAuthenticated,
     NotPermitted,
+    Permission,
     Principal,
-    Right,
     Target,
 )
 from aisandbox_access.answer_cache import ACCEPTED_SECONDS
@@ -72,7 +72,7 @@ async def test_token_is_that_of_its_user_and_is_reviewed_once_a_minute() -> None
     for _ in range(2):
         caller = await gate.admit(f"{RUNS}ListTrainingRuns", metadata("good"))
         assert caller.name == "alice"
-    assert len(api.asked) == 2, "one review of the token, one of the right"
+    assert len(api.asked) == 2, "one review of the token, one of the permission"
     assert gate.admit_now(f"{RUNS}ListTrainingRuns", metadata("good")) == caller
     api.now = 60.0
     assert gate.admit_now(f"{RUNS}ListTrainingRuns", metadata("good")) is None
@@ -85,42 +85,42 @@ async def test_token_that_the_cluster_does_not_know_is_refused() -> None:
         await Api().gate().admit(f"{RUNS}Act", metadata("bad"))
 
 
-async def test_right_to_one_run_does_not_reach_another() -> None:
+async def test_permission_to_one_run_does_not_reach_another() -> None:
     gate = Api(("create", "act", "mine")).gate()
     caller = await gate.admit(f"{RUNS}Act", metadata("good"))
-    assert await gate.may(caller, Right.ACT, Target("mine"))
-    assert not await gate.may(caller, Right.ACT, Target("theirs"))
-    assert gate.may_now(caller, Right.ACT, Target("mine"))
-    with pytest.raises(NotPermitted, match="'alice' lacks the right 'act' for run 'theirs'"):
-        await gate.check(caller, Right.ACT, Target("theirs"), "ipv4:127.0.0.1:1")
+    assert await gate.may(caller, Permission.ACT, Target("mine"))
+    assert not await gate.may(caller, Permission.ACT, Target("theirs"))
+    assert gate.may_now(caller, Permission.ACT, Target("mine"))
+    with pytest.raises(NotPermitted, match="'alice' lacks the permission 'act' for run 'theirs'"):
+        await gate.check(caller, Permission.ACT, Target("theirs"), "ipv4:127.0.0.1:1")
 
 
-async def test_right_to_start_is_no_right_to_change_what_others_have_started() -> None:
+async def test_permission_to_start_is_no_permission_to_change_what_others_have_started() -> None:
     gate = Api(("create", "", "")).gate()
     caller = await gate.admit(f"{RUNS}StartTraining", metadata("good"))
-    assert not await gate.may(caller, Right.TRAIN, Target("theirs"))
+    assert not await gate.may(caller, Permission.TRAIN, Target("theirs"))
 
 
 @pytest.mark.parametrize(
-    ("right", "of_service", "of_target"),
+    ("permission", "of_service", "of_target"),
     [
-        (Right.VIEW, ("list", "", ""), ("get", "", "it")),
-        (Right.TRAIN, ("create", "", ""), ("patch", "", "it")),
-        (Right.ACT, ("create", "act", ""), ("create", "act", "it")),
-        (Right.MODEL, ("get", "model", ""), ("get", "model", "it")),
-        (Right.SIMULATE, ("create", "simulate", ""), ("create", "simulate", "it")),
+        (Permission.VIEW, ("list", "", ""), ("get", "", "it")),
+        (Permission.TRAIN, ("create", "", ""), ("patch", "", "it")),
+        (Permission.ACT, ("create", "act", ""), ("create", "act", "it")),
+        (Permission.MODEL, ("get", "model", ""), ("get", "model", "it")),
+        (Permission.SIMULATE, ("create", "simulate", ""), ("create", "simulate", "it")),
     ],
 )
-async def test_right_is_a_verb_on_a_resource(right: Right, of_service: Any, of_target: Any) -> None:
+async def test_permission_is_a_verb_on_a_resource(permission: Permission, of_service: Any, of_target: Any) -> None:
     principal = Principal("alice", groups=("rl",), uid="u1", extra={"scopes": ("a",)})
     for question, target in ((of_service, None), (of_target, Target("it"))):
         authorizer = ClusterAuthorizer(cast(Client, Api(question)), "sandbox")
-        assert await authorizer.allows(principal, right, target)
-        assert not await authorizer.allows(principal, Right.ADMINISTER, target)
+        assert await authorizer.allows(principal, permission, target)
+        assert not await authorizer.allows(principal, Permission.ADMINISTER, target)
 
 
-async def test_method_of_the_service_needs_the_right_for_all() -> None:
-    with pytest.raises(NotPermitted, match="'alice' lacks the right 'view'"):
+async def test_method_of_the_service_needs_the_permission_for_all() -> None:
+    with pytest.raises(NotPermitted, match="'alice' lacks the permission 'view'"):
         await Api(("get", "", "mine")).gate().admit(f"{RUNS}ListTrainingRuns", metadata("good"))
 
 

@@ -71,7 +71,7 @@ def test_dockerfile_needs_no_other_image_and_no_feature_of_one_builder() -> None
     assert "<<" not in TEXT
 
 
-def test_dockerfile_ends_as_a_user_without_rights() -> None:
+def test_dockerfile_ends_as_a_user_without_permissions() -> None:
     assert re.findall(r"^USER (.*)$", TEXT, re.MULTILINE) == ["65532:65532"]
 
 

@@ -165,7 +165,7 @@ async def test_reason_why_a_pod_is_refused_is_in_the_status(world: Hindered, rec
 
 async def test_events_that_cannot_be_read_do_not_stop_the_reconcile(world: Hindered, reconciler: Reconciler) -> None:
     await reconciler.reconcile("walk")
-    world.refusals = Forbidden("list events", "no right", status=403)
+    world.refusals = Forbidden("list events", "no permission", status=403)
     while world.runs["walk"]["status"]["conditions"][1]["reason"] != "NoPod":
         world.now += world.now.resolution * 10**6
         await reconciler.reconcile("walk")

@@ -115,7 +115,7 @@ async def test_restored_run_may_have_unsigned_checkpoints_if_it_began_before_the
 
 
 @pytest.mark.parametrize("verb", ["get", "create"])
-async def test_time_without_the_right_to_use_secrets_costs_no_progress(verb: str) -> None:
+async def test_time_without_the_permission_to_use_secrets_costs_no_progress(verb: str) -> None:
     secrets = Secrets((verb, ""))
     without = await keys_of(secrets).source(run(created=NOW))
     assert without.may_be_missing

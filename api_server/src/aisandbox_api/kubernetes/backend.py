@@ -86,7 +86,7 @@ class KubernetesBackend:
                 f"{self._sync_seconds:g} s: {connection.watch.last_error or 'no answer'}. Are the resource definition "
                 "and this service account's role installed?"
             )
-        await connection.rights.start()
+        await connection.permissions.start()
 
     async def start(
         self, progress_address: str, adapter_address: str | None, session_socket: Path | None = None
@@ -122,8 +122,8 @@ class KubernetesBackend:
 
     @property
     def unready(self) -> str:
-        """Why the service should get no calls: it is unavailable, or lacks a right that it needs."""
-        return self.unavailable or (self._connected.rights.problem if self._connected is not None else "")
+        """Why the service should get no calls: it is unavailable, or lacks a permission that it needs."""
+        return self.unavailable or (self._connected.permissions.problem if self._connected is not None else "")
 
     async def pods_of_service(self, service: str, port: str) -> frozenset[str]:
         """host:port of the ready pods of a Service of the namespace. Raises BackendUnavailable, ClusterRefused."""

@@ -12,8 +12,8 @@ from aisandbox_kubernetes import Client, Configuration, NotConfigured, Retry
 
 from aisandbox_api.errors import StartupError
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
-from aisandbox_api.kubernetes.own_rights import FOR_CALLERS, NEEDED, OwnRights
 from aisandbox_api.kubernetes.progress_writer import ProgressWriter
+from aisandbox_api.kubernetes.required_permissions import FOR_CALLERS, NEEDED, PermissionChecks
 from aisandbox_api.kubernetes.run_cache import RunCache
 from aisandbox_api.kubernetes.run_lookup import RunLookup
 from aisandbox_api.kubernetes.run_resources import API_MANAGER, RunResources
@@ -37,11 +37,11 @@ class Connection:
     lookup: RunLookup
     writer: ProgressWriter
     tokens: TokenReviewer
-    rights: OwnRights
+    permissions: PermissionChecks
 
     async def close(self) -> None:
         """Ends what they do, in the order in which they depend on each other."""
-        await self.rights.close()
+        await self.permissions.close()
         await self.writer.close()
         await self.watch.close()
         await self.client.close()
@@ -77,5 +77,5 @@ async def connect(
         RunLookup(resources, cache),
         ProgressWriter(resources, cache, views.live, metrics),
         TokenReviewer(client, settings.pod_namespace, settings.progress_audience),
-        OwnRights(client, settings.pod_namespace, metrics, needed=needed),
+        PermissionChecks(client, settings.pod_namespace, metrics, needed=needed),
     )

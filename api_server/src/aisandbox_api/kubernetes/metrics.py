@@ -27,7 +27,7 @@ class ClusterMetrics:
             "aisandbox_watch_age_seconds", "Seconds since the last contact of the watch.", registry=registry
         )
         self._writes = Counter("aisandbox_progress_writes", "Progress written to statuses.", registry=registry)
-        self._rights = Gauge(
+        self._permissions = Gauge(
             "aisandbox_permission_missing",
             "1 if the service may not do what it needs to (RBAC), else 0.",
             ["verb", "resource"],
@@ -52,9 +52,9 @@ class ClusterMetrics:
         """A run's progress was written."""
         self._writes.inc()
 
-    def observe_right(self, verb: str, resource: str, is_missing: bool) -> None:
-        """Whether a right that is needed is missing."""
-        self._rights.labels(verb, resource).set(is_missing)
+    def observe_permission(self, verb: str, resource: str, is_missing: bool) -> None:
+        """Whether a permission that is needed is missing."""
+        self._permissions.labels(verb, resource).set(is_missing)
 
     def observe_removal(self) -> None:
         """A folder was removed."""

@@ -2,7 +2,7 @@
 
 RLIMIT_DATA counts private writable memory (the heap and anonymous mappings, since Linux 4.7). RLIMIT_AS would also
 count what is only reserved: the address space of CUDA, files that are mapped, PyTorch's libraries. A cgroup of its own
-needs rights that a service has not. Must not know what needs the memory.
+needs permissions that a service has not. Must not know what needs the memory.
 """
 
 from __future__ import annotations

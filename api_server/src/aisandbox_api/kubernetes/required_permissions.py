@@ -1,7 +1,7 @@
 """Whether the service may do what it needs: it asks the cluster, instead of finding out when a trainer reports.
 
 Owns the list of what is needed beside reading runs, without which the service does not start, and what does not work
-if a right is missing. Must not know how health is reported.
+if a permission is missing. Must not know how health is reported.
 
 Source: kubernetes.io, "Authorization Overview", SelfSubjectAccessReview.
 """
@@ -28,7 +28,7 @@ MISSING_CHECK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Right:
+class RequiredPermission:
     """A verb on a resource; ``is_clusters``: in no namespace. ``without`` says what fails without it."""
 
     verb: str
@@ -43,21 +43,21 @@ class Right:
 
 _REPORTS = "trainers cannot report progress"
 NEEDED = (
-    Right("create", "authentication.k8s.io", "tokenreviews", _REPORTS, is_clusters=True),
-    Right("get", "", "pods", _REPORTS),
-    Right("patch", GROUP, "trainingruns/status", "progress cannot be saved"),
-    Right("create", GROUP, "trainingruns", "runs cannot be started"),
-    Right("patch", GROUP, "trainingruns", "runs cannot be cancelled, suspended and resumed"),
+    RequiredPermission("create", "authentication.k8s.io", "tokenreviews", _REPORTS, is_clusters=True),
+    RequiredPermission("get", "", "pods", _REPORTS),
+    RequiredPermission("patch", GROUP, "trainingruns/status", "progress cannot be saved"),
+    RequiredPermission("create", GROUP, "trainingruns", "runs cannot be started"),
+    RequiredPermission("patch", GROUP, "trainingruns", "runs cannot be cancelled, suspended and resumed"),
 )
 
-FOR_CALLERS = Right(
+FOR_CALLERS = RequiredPermission(
     "create", "authorization.k8s.io", "subjectaccessreviews", "nobody can be told what they may do", is_clusters=True
 )
 """Needed with AUTH=kubernetes."""
 
 
-class OwnRights:
-    """Asks between :meth:`start` and :meth:`close`. For one event loop. ``needed``: the rights."""
+class PermissionChecks:
+    """Asks between :meth:`start` and :meth:`close`. For one event loop. ``needed``: the permissions."""
 
     def __init__(
         self,
@@ -66,15 +66,15 @@ class OwnRights:
         metrics: ClusterMetrics,
         check_seconds: float = CHECK_SECONDS,
         missing_check_seconds: float = MISSING_CHECK_SECONDS,
-        needed: tuple[Right, ...] = NEEDED,
+        needed: tuple[RequiredPermission, ...] = NEEDED,
     ) -> None:
         self._needed = needed
         self._client = client
         self._namespace = namespace
         self._metrics = metrics
-        self._missing: tuple[Right, ...] = ()
+        self._missing: tuple[RequiredPermission, ...] = ()
         self._checks = RepeatedTask(
-            self._check, lambda: missing_check_seconds if self._missing else check_seconds, "check-own-rights"
+            self._check, lambda: missing_check_seconds if self._missing else check_seconds, "check-required-permissions"
         )
 
     @property
@@ -82,9 +82,9 @@ class OwnRights:
         """What is missing and what follows, in words; empty if nothing is."""
         if not self._missing:
             return ""
-        rights = "; ".join(f"{right}: {right.without}" for right in self._missing)
+        permissions = "; ".join(f"{permission}: {permission.without}" for permission in self._missing)
         return (
-            f"this service account lacks rights ({rights}). Are the RoleBinding aisandbox-api, and the "
+            f"this service account lacks permissions ({permissions}). Are the RoleBinding aisandbox-api, and the "
             f"ClusterRoleBinding of the token review, bound to the service account of namespace {self._namespace!r}?"
         )
 
@@ -99,28 +99,28 @@ class OwnRights:
     async def _check(self) -> None:
         """What cannot be asked leaves the answer of before."""
         try:
-            missing = tuple([right for right in self._needed if not await self._may(right)])
+            missing = tuple([permission for permission in self._needed if not await self._may(permission)])
         except ApiError as error:
-            log.info("own rights cannot be checked", why=str(error)[:300])
+            log.info("own permissions cannot be checked", why=str(error)[:300])
             return
-        for right in self._needed:
-            self._metrics.observe_right(right.verb, right.resource, right in missing)
+        for permission in self._needed:
+            self._metrics.observe_permission(permission.verb, permission.resource, permission in missing)
         if missing == self._missing:
             return
         self._missing = missing
         if missing:
-            log.error("rights are missing", problem=self.problem)
+            log.error("permissions are missing", problem=self.problem)
         else:
-            log.info("rights are complete")
+            log.info("permissions are complete")
 
-    async def _may(self, right: Right) -> bool:
-        resource, _, subresource = right.resource.partition("/")
+    async def _may(self, permission: RequiredPermission) -> bool:
+        resource, _, subresource = permission.resource.partition("/")
         attributes: Mapping[str, str] = {
-            "verb": right.verb,
-            "group": right.group,
+            "verb": permission.verb,
+            "group": permission.group,
             "resource": resource,
             **({"subresource": subresource} if subresource else {}),
-            **({} if right.is_clusters else {"namespace": self._namespace}),
+            **({} if permission.is_clusters else {"namespace": self._namespace}),
         }
         review = {
             "apiVersion": "authorization.k8s.io/v1",

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from aisandbox_access import ROLES, ClusterAuthorizer, Principal, Right
+from aisandbox_access import ROLES, ClusterAuthorizer, Permission, Principal
+from granted_permissions import CLUSTER, NAMESPACED, PEOPLE, PERMISSIONS, QUESTIONS, WITH_AUTH
 from manifests import DEPLOY, Manifest, Manifests, rendered
-from rights import CLUSTER, NAMESPACED, PEOPLE, QUESTIONS, RIGHTS, WITH_AUTH
 
 OVERLAYS = ("overlays/kind", "overlays/kind-tls-auth", "overlays/production")
 
@@ -37,14 +37,14 @@ def _permissions(account: str, scope: str, rule: Manifest) -> Iterator[tuple[str
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_rights_are_those_of_the_table(overlay: str) -> None:
+def test_permissions_are_those_of_the_table(overlay: str) -> None:
     granted = list(_granted(Manifests.of(overlay)))
-    rights = (*RIGHTS, *(WITH_AUTH if overlay.endswith("auth") else ()))
-    assert sorted(granted) == sorted(each for right in rights for each in right.each())
+    permissions = (*PERMISSIONS, *(WITH_AUTH if overlay.endswith("auth") else ()))
+    assert sorted(granted) == sorted(each for permission in permissions for each in permission.each())
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_rights_have_no_wildcard(overlay: str) -> None:
+def test_permissions_have_no_wildcard(overlay: str) -> None:
     manifests = Manifests.of(overlay)
     for kind in ("Role", "ClusterRole"):
         for role in manifests.all(kind):
@@ -67,13 +67,13 @@ def test_roles_are_bound_to_accounts_that_are_used(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_tokens_are_mounted_only_for_those_with_rights(overlay: str) -> None:
+def test_tokens_are_mounted_only_for_those_with_permissions(overlay: str) -> None:
     manifests = Manifests.of(overlay)
     for account in manifests.all("ServiceAccount"):
         assert account["automountServiceAccountToken"] is False, account["metadata"]["name"]
-    with_rights = {account for account, *_ in _granted(manifests)}
+    with_permissions = {account for account, *_ in _granted(manifests)}
     for name, pod, _ in manifests.containers():
-        assert pod["automountServiceAccountToken"] is (pod["serviceAccountName"] in with_rights), name
+        assert pod["automountServiceAccountToken"] is (pod["serviceAccountName"] in with_permissions), name
 
 
 def _aggregates_to(role: Manifest) -> set[str]:
@@ -99,7 +99,7 @@ def _gives(rules: list[Manifest], verb: str, resource: str) -> bool:
 
 
 @pytest.mark.parametrize("role", PEOPLE)
-def test_people_have_the_rights_of_their_role(role: str) -> None:
+def test_people_have_the_permissions_of_their_role(role: str) -> None:
     rules = _rules_of(role)
     assert {each for each in QUESTIONS if _gives(rules, *each.split())} == PEOPLE[role]
 
@@ -117,10 +117,12 @@ class Cluster:
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_role_of_the_cluster_has_the_rights_of_the_role_of_the_same_name(role: str) -> None:
+async def test_role_of_the_cluster_has_the_permissions_of_the_role_of_the_same_name(role: str) -> None:
     """As the service asks for them with AUTH=kubernetes, and has them itself with others."""
     authorizer = ClusterAuthorizer(cast(Any, Cluster(_rules_of(f"aisandbox-{role}"))), "aisandbox")
-    found = {right for right in Right if await authorizer.allows(Principal("somebody"), right, None)}
+    found = {
+        permission for permission in Permission if await authorizer.allows(Principal("somebody"), permission, None)
+    }
     assert found == ROLES[role]
 
 

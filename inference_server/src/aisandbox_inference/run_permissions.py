@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from aisandbox_access import ANONYMOUS, METHODS, OWNER_ANNOTATION, AccessError, Caller, Right, Target, ThreadGate
+from aisandbox_access import ANONYMOUS, METHODS, OWNER_ANNOTATION, AccessError, Caller, Permission, Target, ThreadGate
 from aisandbox_model_store import Damaged, InvalidRunId, RunStore, read_regular
 from aisandbox_process.coroutines import FutureCoroutine
 
@@ -30,11 +30,11 @@ class CallOfPeer:
     """A call that was admitted, and where it came from."""
 
     caller: Caller
-    right: Right
+    permission: Permission
     peer: Callable[[], str]
 
 
-class RunRights:
+class RunPermissions:
     """For any threads. ``service``: the full name of the one whose methods are called."""
 
     def __init__(
@@ -55,20 +55,20 @@ class RunRights:
         except AccessError as error:
             self._gate.gate.record_refusal(error, Caller(method), peer())
             raise
-        return CallOfPeer(caller, METHODS[method].right or Right.ADMINISTER, peer)
+        return CallOfPeer(caller, METHODS[method].permission or Permission.ADMINISTER, peer)
 
     def stream(self, peer: str, call: CallOfPeer) -> AbstractContextManager[None]:
         """See Methods.stream. An administrator's do not count: those of all clients of an api-server come from it.
 
         Raises LimitReached.
         """
-        if self._gate.gate.may_now(call.caller, Right.ADMINISTER):
+        if self._gate.gate.may_now(call.caller, Permission.ADMINISTER):
             return nullcontext()
         return self._gate.gate.streams.stream(peer)
 
     def check(self, call: CallOfPeer, run_id: str) -> FutureCoroutine[None]:
         """Returns if the caller may do it with the run. Raises AccessError."""
-        yield from self._gate.check(call.caller, call.right, Target(run_id, self._owner(run_id)), call.peer)
+        yield from self._gate.check(call.caller, call.permission, Target(run_id, self._owner(run_id)), call.peer)
 
     def may_act(self, metadata: Any, run_id: str, peer: str) -> FutureCoroutine[None]:
         """Returns if a call with that metadata might act with the run. Raises AccessError."""

@@ -10,7 +10,7 @@ import pytest
 from aisandbox_api import Settings
 from aisandbox_api.health import HealthMonitor, RunHealth
 from aisandbox_api.kubernetes import KubernetesBackend
-from aisandbox_api.kubernetes.own_rights import NEEDED, OwnRights
+from aisandbox_api.kubernetes.required_permissions import NEEDED, PermissionChecks
 from aisandbox_api.metrics import Metrics
 from aisandbox_kubernetes import Client, Configuration
 from fake_kubernetes import NAMESPACE, FakeKubernetes
@@ -28,66 +28,66 @@ async def until(holds: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
-def checking(client: Client, registry: CollectorRegistry) -> OwnRights:
+def checking(client: Client, registry: CollectorRegistry) -> PermissionChecks:
     from aisandbox_api.kubernetes.metrics import ClusterMetrics
 
-    return OwnRights(client, NAMESPACE, ClusterMetrics(registry), check_seconds=0.05, missing_check_seconds=0.05)
+    return PermissionChecks(client, NAMESPACE, ClusterMetrics(registry), check_seconds=0.05, missing_check_seconds=0.05)
 
 
-async def test_missing_right_is_in_the_log_and_the_metrics_until_it_is_there(api: FakeKubernetes) -> None:
-    api.refused_rights = {"create tokenreviews"}
+async def test_missing_permission_is_in_the_log_and_the_metrics_until_it_is_there(api: FakeKubernetes) -> None:
+    api.refused_permissions = {"create tokenreviews"}
     client, registry = Client(Configuration(host=api.url), name="test"), CollectorRegistry()
-    rights = checking(client, registry)
+    permissions = checking(client, registry)
     with capture_logs() as logs:
-        await rights.start()
-        assert "create tokenreviews.authentication.k8s.io: trainers cannot report progress" in rights.problem
-        assert f"namespace '{NAMESPACE}'" in rights.problem
+        await permissions.start()
+        assert "create tokenreviews.authentication.k8s.io: trainers cannot report progress" in permissions.problem
+        assert f"namespace '{NAMESPACE}'" in permissions.problem
         errors = [entry["problem"] for entry in logs if entry["log_level"] == "error"]
-        assert errors == [rights.problem]
+        assert errors == [permissions.problem]
         text = generate_latest(registry).decode()
         assert 'aisandbox_permission_missing{resource="tokenreviews",verb="create"} 1.0' in text
         assert 'aisandbox_permission_missing{resource="pods",verb="get"} 0.0' in text
         asked = api.count("POST", REVIEW)
         await until(lambda: api.count("POST", REVIEW) > asked + 3 * len(NEEDED))
         assert len([entry for entry in logs if entry["log_level"] == "error"]) == 1, "it is said once"
-        api.refused_rights = set()
-        await until(lambda: not rights.problem)
-    await rights.close()
+        api.refused_permissions = set()
+        await until(lambda: not permissions.problem)
+    await permissions.close()
     await client.close()
     text = generate_latest(registry).decode()
     assert 'aisandbox_permission_missing{resource="tokenreviews",verb="create"} 0.0' in text
 
 
-@pytest.mark.parametrize("right", NEEDED, ids=str)
-async def test_right_that_is_taken_away_later_is_missed(api: FakeKubernetes, right: object) -> None:
+@pytest.mark.parametrize("permission", NEEDED, ids=str)
+async def test_permission_that_is_taken_away_later_is_missed(api: FakeKubernetes, permission: object) -> None:
     client = Client(Configuration(host=api.url), name="test")
-    rights = checking(client, CollectorRegistry())
-    await rights.start()
-    assert rights.problem == ""
-    api.refused_rights = {str(right).partition(".")[0]}
-    await until(lambda: str(right) in rights.problem)
-    await rights.close()
+    permissions = checking(client, CollectorRegistry())
+    await permissions.start()
+    assert permissions.problem == ""
+    api.refused_permissions = {str(permission).partition(".")[0]}
+    await until(lambda: str(permission) in permissions.problem)
+    await permissions.close()
     await client.close()
 
 
 async def test_cluster_that_does_not_answer_changes_nothing(api: FakeKubernetes) -> None:
     client = Client(Configuration(host=api.url), name="test")
-    rights = checking(client, CollectorRegistry())
+    permissions = checking(client, CollectorRegistry())
     api.refuse_all = True
-    await rights.start()
-    assert rights.problem == ""
-    api.refuse_all, api.refused_rights = False, {"get pods"}
-    await until(lambda: "get pods" in rights.problem)
+    await permissions.start()
+    assert permissions.problem == ""
+    api.refuse_all, api.refused_permissions = False, {"get pods"}
+    await until(lambda: "get pods" in permissions.problem)
     api.refuse_all = True
     asked = api.count("POST", REVIEW)
     await until(lambda: api.count("POST", REVIEW) > asked + 3)
-    assert "get pods" in rights.problem
-    await rights.close()
+    assert "get pods" in permissions.problem
+    await permissions.close()
     await client.close()
 
 
-async def test_service_without_a_right_is_not_ready_and_still_answers(api: FakeKubernetes, tmp_path: Path) -> None:
-    api.refused_rights = {"create tokenreviews"}
+async def test_service_without_a_permission_is_not_ready_and_still_answers(api: FakeKubernetes, tmp_path: Path) -> None:
+    api.refused_permissions = {"create tokenreviews"}
     api.add("walk")
 
     async def load() -> Configuration:

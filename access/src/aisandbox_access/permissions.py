@@ -1,4 +1,4 @@
-"""The rights, the roles that have them, and the right that each method needs.
+"""The permissions, the roles that have them, and the permission that each method needs.
 
 A method without a row in the table cannot be called. Must not know how a principal is found.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 
-class Right(StrEnum):
+class Permission(StrEnum):
     """What somebody may do."""
 
     VIEW = "view"
@@ -24,26 +24,26 @@ class Right(StrEnum):
     SIMULATE = "simulate"
     """Attach simulators."""
     ADMINISTER = "administer"
-    """Do what the other rights allow with the runs of everybody."""
+    """Do what the other permissions allow with the runs of everybody."""
 
 
-ROLES: Mapping[str, frozenset[Right]] = {
-    "viewer": frozenset({Right.VIEW}),
-    "actor": frozenset({Right.VIEW, Right.ACT, Right.MODEL}),
-    "trainer": frozenset({Right.VIEW, Right.TRAIN, Right.ACT, Right.MODEL}),
-    "simulator": frozenset({Right.SIMULATE}),
-    "admin": frozenset(Right),
+ROLES: Mapping[str, frozenset[Permission]] = {
+    "viewer": frozenset({Permission.VIEW}),
+    "actor": frozenset({Permission.VIEW, Permission.ACT, Permission.MODEL}),
+    "trainer": frozenset({Permission.VIEW, Permission.TRAIN, Permission.ACT, Permission.MODEL}),
+    "simulator": frozenset({Permission.SIMULATE}),
+    "admin": frozenset(Permission),
 }
 """What each role may do: with its own runs; ``admin`` with those of everybody."""
 
 
-def rights_of(roles: frozenset[str]) -> frozenset[Right]:
+def permissions_of(roles: frozenset[str]) -> frozenset[Permission]:
     """What roles may do together; a name that is none counts for nothing."""
-    return frozenset(right for role in roles for right in ROLES.get(role, ()))
+    return frozenset(permission for role in roles for permission in ROLES.get(role, ()))
 
 
 class Scope(Enum):
-    """What a right is needed for."""
+    """What a permission is needed for."""
 
     SERVICE = "service"
     """For the service as a whole: the method names nothing."""
@@ -55,13 +55,13 @@ class Scope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a method needs. ``right`` None: nothing, whoever calls.
+    """What a method needs. ``permission`` None: nothing, whoever calls.
 
     ``changes``: every call is recorded. ``trainers``: trainers call it, with the token that they report with, and the
     method itself checks whose it is. ``identified``: the caller must be known, if callers are asked who they are.
     """
 
-    right: Right | None
+    permission: Permission | None
     scope: Scope = Scope.SERVICE
     changes: bool = False
     trainers: bool = False
@@ -69,10 +69,10 @@ class Rule:
 
 
 _RUNS = "/aisandbox.v1.PolicyTrainerService/"
-_START = Rule(Right.TRAIN, changes=True)
-_STEER = Rule(Right.TRAIN, Scope.RUN, changes=True)
+_START = Rule(Permission.TRAIN, changes=True)
+_STEER = Rule(Permission.TRAIN, Scope.RUN, changes=True)
 _OPEN = Rule(None)
-_REFLECTION = Rule(Right.VIEW)
+_REFLECTION = Rule(Permission.VIEW)
 ATTACH_METHOD = "/aisandbox.v1.SimulatorPoolService/Attach"
 ACT_METHOD = f"{_RUNS}Act"
 STATUS_METHOD = f"{_RUNS}GetTrainingStatus"
@@ -82,25 +82,25 @@ METHODS: Mapping[str, Rule] = {
     f"{_RUNS}StartTrainingPPO": _START,
     f"{_RUNS}StartTrainingA2C": _START,
     f"{_RUNS}StartTrainingDQN": _START,
-    STATUS_METHOD: Rule(Right.VIEW, Scope.RUN),
-    f"{_RUNS}WatchTraining": Rule(Right.VIEW, Scope.RUN),
-    f"{_RUNS}ListTrainingRuns": Rule(Right.VIEW),
+    STATUS_METHOD: Rule(Permission.VIEW, Scope.RUN),
+    f"{_RUNS}WatchTraining": Rule(Permission.VIEW, Scope.RUN),
+    f"{_RUNS}ListTrainingRuns": Rule(Permission.VIEW),
     f"{_RUNS}CancelTraining": _STEER,
     f"{_RUNS}SuspendTraining": _STEER,
     f"{_RUNS}ResumeTraining": _STEER,
-    ACT_METHOD: Rule(Right.ACT, Scope.RUN),
-    f"{_RUNS}ActBatch": Rule(Right.ACT, Scope.RUN),
-    f"{_RUNS}ActStream": Rule(Right.ACT, Scope.RUN),
-    f"{_RUNS}GetModel": Rule(Right.MODEL, Scope.RUN),
-    f"{_RUNS}DescribeModel": Rule(Right.MODEL, Scope.RUN),
+    ACT_METHOD: Rule(Permission.ACT, Scope.RUN),
+    f"{_RUNS}ActBatch": Rule(Permission.ACT, Scope.RUN),
+    f"{_RUNS}ActStream": Rule(Permission.ACT, Scope.RUN),
+    f"{_RUNS}GetModel": Rule(Permission.MODEL, Scope.RUN),
+    f"{_RUNS}DescribeModel": Rule(Permission.MODEL, Scope.RUN),
     f"{_RUNS}WhoAmI": Rule(None, identified=True),
-    ATTACH_METHOD: Rule(Right.SIMULATE, Scope.POOL, changes=True),
-    "/aisandbox.v1.SimulatorPoolService/ListSimulators": Rule(Right.VIEW),
-    "/aisandbox.v1.EnvironmentService/Describe": Rule(Right.TRAIN),
-    "/aisandbox.v1.EnvironmentService/Session": Rule(Right.TRAIN),
+    ATTACH_METHOD: Rule(Permission.SIMULATE, Scope.POOL, changes=True),
+    "/aisandbox.v1.SimulatorPoolService/ListSimulators": Rule(Permission.VIEW),
+    "/aisandbox.v1.EnvironmentService/Describe": Rule(Permission.TRAIN),
+    "/aisandbox.v1.EnvironmentService/Session": Rule(Permission.TRAIN),
     "/aisandbox.v1.TrainingProgressService/Report": Rule(None, trainers=True),
     "/aisandbox.v1.TrainingProgressService/PublishOutput": Rule(None, trainers=True),
-    # Probes of the cluster and of load balancers have no credentials. That of a model asks for the right by itself.
+    # Probes of the cluster and of load balancers have no credentials. That of a model asks for it by itself.
     "/grpc.health.v1.Health/Check": _OPEN,
     "/grpc.health.v1.Health/List": _OPEN,
     "/grpc.health.v1.Health/Watch": _OPEN,

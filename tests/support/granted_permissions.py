@@ -10,7 +10,7 @@ CLUSTER = "cluster"
 
 
 @dataclass(frozen=True, slots=True)
-class Right:
+class GrantedPermission:
     """Verbs on one resource, or the object KIND:NAME, and what for."""
 
     account: str
@@ -29,34 +29,52 @@ class Right:
             yield self.account, self.scope, self.group, self.resource, verb
 
 
-RIGHTS = (
-    Right("aisandbox-operator", "aisandbox.dev", "trainingruns", ("list", "watch"), "which runs there are"),
-    Right("aisandbox-operator", "aisandbox.dev", "trainingruns", ("get",), "the newest state before it acts"),
-    Right("aisandbox-operator", "aisandbox.dev", "trainingruns/status", ("patch",), "phase, conditions, the end"),
-    Right("aisandbox-operator", "aisandbox.dev", "trainingruns/finalizers", ("update",), "Jobs that block deletion"),
-    Right("aisandbox-operator", "batch", "jobs", ("get", "list", "watch"), "the state of the Jobs"),
-    Right("aisandbox-operator", "batch", "jobs", ("create", "patch"), "server-side apply of a run's Job"),
-    Right("aisandbox-operator", "batch", "jobs", ("delete",), "cancel, and a finished Job after its time to live"),
-    Right("aisandbox-operator", "", "pods", ("list", "watch"), "why a trainer does not start, how it ended"),
-    Right("aisandbox-operator", "", "pods/status", ("patch",), "a pod that is deleted is no failure of its trainer"),
-    Right("aisandbox-operator", "", "secrets", ("create",), "the keys of runs"),
-    Right("aisandbox-operator", "", "secrets:aisandbox-checkpoint-secret", ("get",), "what keys are derived from"),
-    Right("aisandbox-operator", "events.k8s.io", "events", ("create",), "transitions, for kubectl describe"),
-    Right("aisandbox-operator", "events.k8s.io", "events", ("list",), "why no pod of a Job can be created"),
-    Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("list", "watch"), "the cache that answers all calls"),
-    Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("get",), "what the cache has not seen yet"),
-    Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("create",), "StartTraining..."),
-    Right("aisandbox-api", "aisandbox.dev", "trainingruns", ("patch",), "suspend, resume, cancel"),
-    Right("aisandbox-api", "aisandbox.dev", "trainingruns/status", ("patch",), "progress"),
-    Right("aisandbox-api", "", "pods", ("get",), "whether a token's pod is the run's"),
-    Right(
+PERMISSIONS = (
+    GrantedPermission("aisandbox-operator", "aisandbox.dev", "trainingruns", ("list", "watch"), "which runs there are"),
+    GrantedPermission(
+        "aisandbox-operator", "aisandbox.dev", "trainingruns", ("get",), "the newest state before it acts"
+    ),
+    GrantedPermission(
+        "aisandbox-operator", "aisandbox.dev", "trainingruns/status", ("patch",), "phase, conditions, the end"
+    ),
+    GrantedPermission(
+        "aisandbox-operator", "aisandbox.dev", "trainingruns/finalizers", ("update",), "Jobs that block deletion"
+    ),
+    GrantedPermission("aisandbox-operator", "batch", "jobs", ("get", "list", "watch"), "the state of the Jobs"),
+    GrantedPermission("aisandbox-operator", "batch", "jobs", ("create", "patch"), "server-side apply of a run's Job"),
+    GrantedPermission(
+        "aisandbox-operator", "batch", "jobs", ("delete",), "cancel, and a finished Job after its time to live"
+    ),
+    GrantedPermission(
+        "aisandbox-operator", "", "pods", ("list", "watch"), "why a trainer does not start, how it ended"
+    ),
+    GrantedPermission(
+        "aisandbox-operator", "", "pods/status", ("patch",), "a pod that is deleted is no failure of its trainer"
+    ),
+    GrantedPermission("aisandbox-operator", "", "secrets", ("create",), "the keys of runs"),
+    GrantedPermission(
+        "aisandbox-operator", "", "secrets:aisandbox-checkpoint-secret", ("get",), "what keys are derived from"
+    ),
+    GrantedPermission(
+        "aisandbox-operator", "events.k8s.io", "events", ("create",), "transitions, for kubectl describe"
+    ),
+    GrantedPermission("aisandbox-operator", "events.k8s.io", "events", ("list",), "why no pod of a Job can be created"),
+    GrantedPermission(
+        "aisandbox-api", "aisandbox.dev", "trainingruns", ("list", "watch"), "the cache that answers all calls"
+    ),
+    GrantedPermission("aisandbox-api", "aisandbox.dev", "trainingruns", ("get",), "what the cache has not seen yet"),
+    GrantedPermission("aisandbox-api", "aisandbox.dev", "trainingruns", ("create",), "StartTraining..."),
+    GrantedPermission("aisandbox-api", "aisandbox.dev", "trainingruns", ("patch",), "suspend, resume, cancel"),
+    GrantedPermission("aisandbox-api", "aisandbox.dev", "trainingruns/status", ("patch",), "progress"),
+    GrantedPermission("aisandbox-api", "", "pods", ("get",), "whether a token's pod is the run's"),
+    GrantedPermission(
         "aisandbox-api",
         "discovery.k8s.io",
         "endpointslices",
         ("list",),
         "where other servers and replicas are",
     ),
-    Right(
+    GrantedPermission(
         "aisandbox-api",
         "authentication.k8s.io",
         "tokenreviews",
@@ -64,7 +82,7 @@ RIGHTS = (
         "whose token a report of progress has, or a call with AUTH=kubernetes",
         CLUSTER,
     ),
-    Right(
+    GrantedPermission(
         "aisandbox-api",
         "authorization.k8s.io",
         "subjectaccessreviews",
@@ -75,9 +93,13 @@ RIGHTS = (
 )
 
 WITH_AUTH = (
-    Right("aisandbox-api", "aisandbox.dev", "trainingruns/act", ("create",), "Act at the inference-servers"),
-    Right("aisandbox-api", "aisandbox.dev", "trainingruns/model", ("get",), "GetModel at the inference-servers"),
-    Right(
+    GrantedPermission(
+        "aisandbox-api", "aisandbox.dev", "trainingruns/act", ("create",), "Act at the inference-servers"
+    ),
+    GrantedPermission(
+        "aisandbox-api", "aisandbox.dev", "trainingruns/model", ("get",), "GetModel at the inference-servers"
+    ),
+    GrantedPermission(
         "aisandbox-inference",
         "authentication.k8s.io",
         "tokenreviews",
@@ -85,7 +107,7 @@ WITH_AUTH = (
         "whose token a call has",
         CLUSTER,
     ),
-    Right(
+    GrantedPermission(
         "aisandbox-inference",
         "authorization.k8s.io",
         "subjectaccessreviews",

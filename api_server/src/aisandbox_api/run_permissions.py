@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aisandbox_access import Caller, Gate, Right, Target, current_caller
+from aisandbox_access import Caller, Gate, Permission, Target, current_caller
 from aisandbox_crds import TrainingRun
 from aisandbox_model_store import OutputRecord
 
@@ -16,7 +16,7 @@ from aisandbox_api.errors import ApiError
 from aisandbox_api.run_owner import owner_of
 
 
-class RunRights:
+class RunPermissions:
     """Asks ``gate`` about runs of ``backend``."""
 
     def __init__(self, gate: Gate, backend: Backend) -> None:
@@ -28,11 +28,11 @@ class RunRights:
         """Whether callers are asked who they are; if not, everybody may do everything."""
         return self._gate.asks
 
-    async def run(self, right: Right, name: str, peer: str, caller: Caller | None = None) -> TrainingRun:
-        """The run, if the caller (default: of the present call) has the right. Raises RunUnknown, AccessError."""
+    async def run(self, permission: Permission, name: str, peer: str, caller: Caller | None = None) -> TrainingRun:
+        """The run, if the caller (default: of the present call) has the permission. Raises RunUnknown, AccessError."""
         run = await self._backend.get(name)
         if self._gate.asks:
-            await self._gate.check(caller or current_caller(), right, Target(name, owner_of(run)), peer)
+            await self._gate.check(caller or current_caller(), permission, Target(name, owner_of(run)), peer)
         return run
 
     async def sees(self, name: str) -> bool:
@@ -43,21 +43,21 @@ class RunRights:
             run = await self._backend.get(name)
         except ApiError:  # there is none any more, or it cannot be said
             return False
-        return await self._gate.may(current_caller(), Right.VIEW, Target(name, owner_of(run)))
+        return await self._gate.may(current_caller(), Permission.VIEW, Target(name, owner_of(run)))
 
     async def visible(self, runs: Sequence[TrainingRun]) -> Sequence[TrainingRun]:
         """Those of ``runs`` that the caller may see. Raises CannotDecide."""
         if not self._gate.decides_by_owner:
             return runs
         caller = current_caller()
-        return [run for run in runs if await self._gate.may(caller, Right.VIEW, Target(run.name, owner_of(run)))]
+        return [run for run in runs if await self._gate.may(caller, Permission.VIEW, Target(run.name, owner_of(run)))]
 
     async def may_replace_file(self, record: OutputRecord) -> bool:
         """As :meth:`may_replace`, of a run that may have been deleted since. Raises CannotDecide."""
-        return await self._gate.may(current_caller(), Right.TRAIN, Target(record.run, record.owner))
+        return await self._gate.may(current_caller(), Permission.TRAIN, Target(record.run, record.owner))
 
     async def may_replace(self, run: TrainingRun) -> bool:
         """Whether the caller may write over what a run that is done has written. Raises CannotDecide."""
         if not self._gate.asks:
             return True
-        return await self._gate.may(current_caller(), Right.TRAIN, Target(run.name, owner_of(run)))
+        return await self._gate.may(current_caller(), Permission.TRAIN, Target(run.name, owner_of(run)))

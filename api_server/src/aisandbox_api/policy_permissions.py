@@ -10,14 +10,14 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import grpc
-from aisandbox_access import Right
+from aisandbox_access import Permission
 from aisandbox_crds import FieldError
 from aisandbox_wire import read_fields
 from google.protobuf.message import DecodeError
 
 from aisandbox_api.errors import InvalidRequest
 from aisandbox_api.requests import given_run_id
-from aisandbox_api.run_rights import RunRights
+from aisandbox_api.run_permissions import RunPermissions
 from aisandbox_api.status_codes import abort_on_error
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -28,32 +28,32 @@ _RUN_ID, _REQUEST = 1, 1
 """The numbers of run_id in every request, and of request in ActStreamRequest."""
 
 
-class PolicyRights:
+class PolicyPermissions:
     """The five calls of ``calls``, after a check. ``raw``: they take and return bytes."""
 
-    def __init__(self, calls: Any, rights: RunRights, *, raw: bool) -> None:
+    def __init__(self, calls: Any, permissions: RunPermissions, *, raw: bool) -> None:
         self._calls = calls
-        self._rights = rights
+        self._permissions = permissions
         self._raw = raw
 
     async def Act(self, request: Any, context: Context) -> Any:  # noqa: N802
         """See the proto."""
-        await self._check(Right.ACT, request, context)
+        await self._check(Permission.ACT, request, context)
         return await self._calls.Act(request, context)
 
     async def ActBatch(self, request: Any, context: Context) -> Any:  # noqa: N802
         """See the proto."""
-        await self._check(Right.ACT, request, context)
+        await self._check(Permission.ACT, request, context)
         return await self._calls.ActBatch(request, context)
 
     async def DescribeModel(self, request: Any, context: Context) -> Any:  # noqa: N802
         """See the proto."""
-        await self._check(Right.MODEL, request, context)
+        await self._check(Permission.MODEL, request, context)
         return await self._calls.DescribeModel(request, context)
 
     async def GetModel(self, request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: N802
         """See the proto."""
-        await self._check(Right.MODEL, request, context)
+        await self._check(Permission.MODEL, request, context)
         async with contextlib.aclosing(self._calls.GetModel(request, context)) as replies:
             async for reply in replies:
                 yield reply
@@ -73,13 +73,13 @@ class PolicyRights:
         async for request in requests:
             async with abort_on_error(context):
                 run_id = self._run_id(request, nested=True) or run_id
-                if run_id:  # also without a new run: the right may have been taken away
-                    await self._rights.run(Right.ACT, run_id, context.peer())
+                if run_id:  # also without a new run: the permission may have been taken away
+                    await self._permissions.run(Permission.ACT, run_id, context.peer())
             yield request
 
-    async def _check(self, right: Right, request: Any, context: Context) -> None:
+    async def _check(self, permission: Permission, request: Any, context: Context) -> None:
         async with abort_on_error(context):
-            await self._rights.run(right, given_run_id(self._run_id(request)), context.peer())
+            await self._permissions.run(permission, given_run_id(self._run_id(request)), context.peer())
 
     def _run_id(self, request: Any, *, nested: bool = False) -> str:
         if self._raw:
