@@ -53,7 +53,7 @@ def unpinned(dockerfile: str, lock: str, workflows: dict[str, str]) -> Iterator[
     for name, text in workflows.items():
         for repository, path, reference, _ in _ACTION.findall(text):
             if not _COMMIT.fullmatch(reference):
-                yield f"{name}: {repository}{path}@{reference} is no commit"
+                yield f"{name}: {repository}{path}@{reference} is not a commit"
 
 
 def main(command: str) -> int:

@@ -93,7 +93,7 @@ async def test_state_that_does_not_belong_is_refused_with_the_rule(stub: Stub, t
     cases = {
         "state: the policy has a memory": request(1),
         "state: belongs to the model sha256:": pb.ActRequest(run_id="other", observation=[0.0] * 4, state=state),
-        "state: has 5 bytes, and is no state": request(1, state=b"short"),
+        "state: has 5 bytes, and is not a state": request(1, state=b"short"),
         "state: has 65 bytes, and a state of this model has 64": request(1, state=state + b"x"),
         "state: has numbers that are not finite": request(1, state=state[:32] + b"\xff" * 32),
         "state: the policy has no memory": pb.ActRequest(run_id="plain", observation=[0.0] * 4, state=state),

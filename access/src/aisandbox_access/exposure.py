@@ -11,18 +11,18 @@ from aisandbox_process.tls import ServerFiles
 
 log = structlog.get_logger(__name__)
 
-_ASKS_NOBODY = "callers are not asked who they are (AUTH is off)"
+_AUTHENTICATES_NOBODY = "callers are not authenticated (AUTH is off)"
 _ENCRYPTS_NOTHING = "nothing is encrypted (no TLS_CERT_FILE)"
 
 
 def check_exposure(host: str, *, authenticates: bool, tls: ServerFiles | None, insecure: bool, variable: str) -> None:
     """Returns if a server may listen on ``host``, and warns where others may listen or call.
 
-    ``authenticates``: it asks every caller who they are; certificates of clients do so too. ``tls``: None for no TLS.
+    ``authenticates``: it authenticates every caller; certificates of clients do so too. ``tls``: None for no TLS.
     ``insecure``: an administrator has allowed it to do without either. ``variable``: the setting of ``host``. Raises
     InvalidSetting.
     """
-    lacks = [] if authenticates or (tls is not None and tls.client_ca is not None) else [_ASKS_NOBODY]
+    lacks = [] if authenticates or (tls is not None and tls.client_ca is not None) else [_AUTHENTICATES_NOBODY]
     lacks += [] if tls is not None else [_ENCRYPTS_NOTHING]
     if is_loopback(host) or not lacks:
         return

@@ -61,7 +61,7 @@ class Gate:
 
     @property
     def asks(self) -> bool:
-        """Whether callers are asked who they are."""
+        """Whether callers are authenticated."""
         return self._authenticator is not None
 
     @property
@@ -165,7 +165,7 @@ def token_of(metadata: Mapping[str, str]) -> str:
     """The token of a call. Raises NotAuthenticated if there is none."""
     header = metadata.get(AUTHORIZATION, "")
     if not header:
-        raise NotAuthenticated(f"this server asks its callers who they are: {_HOW}")
+        raise NotAuthenticated(f"authentication required: {_HOW}")
     if header[: len(SCHEME)].lower() != SCHEME.lower() or len(header) == len(SCHEME):
         raise NotAuthenticated(f"authorization: is not of the scheme Bearer: {_HOW}")
     if len(header) > LONGEST_TOKEN:

@@ -137,7 +137,7 @@ class IssuerAuthenticator(CachingAuthenticator):
         with urllib.request.urlopen(address, timeout=ISSUER_SECONDS, context=self._tls) as answer:  # noqa: S310
             data = json.loads(answer.read(_LARGEST_ANSWER))
         if not isinstance(data, dict):
-            raise TypeError("the answer is no object")
+            raise TypeError("the answer is not an object")
         return data
 
 

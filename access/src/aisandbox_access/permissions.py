@@ -20,7 +20,7 @@ class Permission(StrEnum):
     ACT = "act"
     """Ask policies for actions."""
     MODEL = "model"
-    """Take policies away, as files."""
+    """Download policies."""
     SIMULATE = "simulate"
     """Attach simulators."""
     ADMINISTER = "administer"
@@ -58,7 +58,7 @@ class Rule:
     """What a method needs. ``permission`` None: nothing, whoever calls.
 
     ``changes``: every call is recorded. ``trainers``: trainers call it, with the token that they report with, and the
-    method itself checks whose it is. ``identified``: the caller must be known, if callers are asked who they are.
+    method itself checks whose it is. ``identified``: the caller must be known, if callers are authenticated.
     """
 
     permission: Permission | None

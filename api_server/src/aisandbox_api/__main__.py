@@ -33,7 +33,7 @@ environment variables:
   TLS_CERT_FILE, TLS_KEY_FILE  PEM, of the certificate: GRPC_PORT, HTTP_PORT and TRAINER_ADDRESS use TLS (no TLS)
   TLS_CLIENT_CA_FILE    PEM, the authorities of clients, which need a certificate then (clients need none)
   TLS_CA_FILE           PEM, the authorities of inference-servers and replicas, which are called with TLS then (no TLS)
-  AUTH                  how callers are asked who they are: off, token, oidc or kubernetes (off)
+  AUTH                  how callers are authenticated: off, token, oidc or kubernetes (off)
   TOKEN_FILE            with AUTH=token: the file of names, roles and digests of tokens (must be set)
   OIDC_ISSUER           with AUTH=oidc: whose tokens are accepted (must be set; more of them: docs/security.md)
   OIDC_AUDIENCE         with AUTH=oidc: the audience that tokens must have (must be set)

@@ -193,7 +193,7 @@ class HttpApi:
         if origin is None and _is_at_loopback(request) and not self._is_trusted_host(request.host):
             return _error(
                 grpc.StatusCode.PERMISSION_DENIED,
-                f"Host: {request.host[:200]!r} is no name of this machine; use localhost or an address, or name the "
+                f"Host: {request.host[:200]!r} is not a name of this machine; use localhost or an address, or name the "
                 "page in HTTP_ORIGINS",
             )
         if origin is not None and not self._is_allowed(origin, request.host):

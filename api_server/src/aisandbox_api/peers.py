@@ -150,7 +150,7 @@ def _check_tokens(settings: Settings) -> None:
     if asks and settings.replicas_address is not None and access.service_token_file is None:
         raise InvalidSetting(
             "SERVICE_TOKEN_FILE",
-            "must be set where REPLICAS_ADDRESS and AUTH are: replicas ask each other who they are (in a pod with "
+            "must be set where REPLICAS_ADDRESS and AUTH are: replicas authenticate each other (in a pod with "
             "AUTH=kubernetes: /var/run/secrets/kubernetes.io/serviceaccount/token)",
         )
     if settings.tls_ca_file is not None or access.insecure or not (asks or access.service_token_file):

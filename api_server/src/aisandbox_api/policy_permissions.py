@@ -1,4 +1,4 @@
-"""The calls about policies for callers who are asked who they are: each is for a run that the caller may act with.
+"""The calls about policies for callers who are authenticated: each is for a run that the caller may act with.
 
 Owns where the run is in a request, also in one that is not parsed. Must not know what answers.
 """

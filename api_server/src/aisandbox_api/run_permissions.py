@@ -25,7 +25,7 @@ class RunPermissions:
 
     @property
     def asks(self) -> bool:
-        """Whether callers are asked who they are; if not, everybody may do everything."""
+        """Whether callers are authenticated; if not, everybody may do everything."""
         return self._gate.asks
 
     async def run(self, permission: Permission, name: str, peer: str, caller: Caller | None = None) -> TrainingRun:

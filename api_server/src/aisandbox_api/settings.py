@@ -159,7 +159,7 @@ class Settings:
     """Who may call."""
 
     quotas: OwnerQuotas = OwnerQuotas()
-    """What one owner may have, where callers are asked who they are."""
+    """What one owner may have, where callers are authenticated."""
 
     default_deadline_seconds: int = 0
     """The activeDeadlineSeconds of runs that a start call begins, up to 10 years; 0: none."""
@@ -167,7 +167,7 @@ class Settings:
     environment_modules: tuple[str, ...] | None = None
     """Patterns of the modules that Gymnasium ids may name ("my_package:MyEnv-v0"), with commas, as ``my_envs,lab.*``.
 
-    None: with the local backend any, if only this machine may call and callers are not asked who they are, else none;
+    None: with the local backend any, if only this machine may call and callers are not authenticated, else none;
     with the Kubernetes backend any, since a trainer's pod has no modules but those of its image.
     """
 

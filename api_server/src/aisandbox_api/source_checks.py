@@ -73,9 +73,9 @@ class _Kind:
 
 
 _RECORDED = _Kind(
-    "demonstrations.file", _is_parquet, "is no Parquet file, or damaged: `aisandbox record` writes demonstrations"
+    "demonstrations.file", _is_parquet, "is not a Parquet file, or is damaged: `aisandbox record` writes demonstrations"
 )
-_SAVED = _Kind("start_from.zip", zipfile.is_zipfile, "is no zip file, or damaged: model.save() of SB3 writes one")
+_SAVED = _Kind("start_from.zip", zipfile.is_zipfile, "is not a zip file, or is damaged: model.save() of SB3 writes one")
 
 
 def check_source(spec: TrainingRunSpec, source: TrainingRun) -> None:

@@ -84,7 +84,7 @@ class TrainingServicer:
 
     ``adapter_address``: of the service's own adapter; None: the default environment of a run is the fake one.
     ``permissions``: who may do what with a run; None: everybody everything. ``limits``: what an owner may have, where
-    callers are asked who they are. ``default_deadline_seconds``: of the runs that are started; 0: none. ``modules``:
+    callers are authenticated. ``default_deadline_seconds``: of the runs that are started; 0: none. ``modules``:
     patterns of the modules that Gymnasium ids may name. ``outputs``: who may write which files.
     """
 

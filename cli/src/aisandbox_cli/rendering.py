@@ -26,7 +26,7 @@ ACTIVITIES = {
     progress_pb.TRAINER_ACTIVITY_EVALUATING: "evaluating",
     progress_pb.TRAINER_ACTIVITY_UPDATING: "updating the policy",
     progress_pb.TRAINER_ACTIVITY_WAITING_FOR_STEP: "waiting for a step",
-    progress_pb.TRAINER_ACTIVITY_CLONING: "cloning demonstrations",
+    progress_pb.TRAINER_ACTIVITY_CLONING: "behaviour cloning",
 }
 
 
@@ -183,7 +183,7 @@ def run_row(status: pb.StatusResponse, now: datetime) -> tuple[str, ...]:
 def caller_rows(caller: pb.WhoAmIResponse) -> list[tuple[str, str]]:
     """Who somebody is and what they may do, as pairs for :func:`two_columns`."""
     if not caller.authentication_enabled:
-        return [("name", "nobody is asked who they are"), ("may", ", ".join(caller.rights))]
+        return [("name", "- (authentication is off)"), ("may", ", ".join(caller.rights))]
     rows = [("name", caller.name), ("roles", ", ".join(caller.roles) or "-"), ("may", ", ".join(caller.rights) or "-")]
     return [*rows, ("pools", ", ".join(caller.pools))] if caller.pools else rows
 

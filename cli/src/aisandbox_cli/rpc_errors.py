@@ -38,7 +38,7 @@ def from_rpc_error(error: grpc.RpcError, at: ServiceAddress) -> CliError:
         return UsageError(f"refused (INVALID_ARGUMENT): {'; '.join(_violations(error)) or details}")
     if code is grpc.StatusCode.UNAUTHENTICATED:
         hint = f"Name a file with a token by --token-file, or store one with `{command(f'login {address}')}`."
-        return Failed(f"the service at {address} does not know who calls: {details or 'UNAUTHENTICATED'}", hint)
+        return Failed(f"the service at {address} requires authentication: {details or 'UNAUTHENTICATED'}", hint)
     return Failed(f"{details or 'the call failed'} ({code.name})", HINTS.get(code, "").format(runs=command("runs")))
 
 

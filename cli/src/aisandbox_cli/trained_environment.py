@@ -33,7 +33,7 @@ Environments = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="Number of parallel environments over all addresses of --simulator; the most of --pool.",
+        help="Number of parallel environments over all addresses of --simulator; with --pool the maximum.",
         show_default="auto",
     ),
 ]

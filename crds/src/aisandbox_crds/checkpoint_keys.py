@@ -40,11 +40,11 @@ class InstallationSecret:
             document = json.loads(text)
             secret, since = document["secret"], parse_time(document["since"])
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"it has another form ({error!r})") from error
+            raise ValueError(f"it is malformed ({error!r})") from error
         if not isinstance(secret, str) or not _SECRET.fullmatch(secret):
             raise ValueError(f"its secret is not {2 * _SIZE} hexadecimal digits")
         if since is None:
-            raise ValueError("its since is no time")
+            raise ValueError("its since is not a time")
         return cls(bytes.fromhex(secret), since)
 
     def to_text(self) -> str:

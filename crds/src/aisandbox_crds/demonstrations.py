@@ -17,7 +17,8 @@ class Demonstrations:
 
     file: str = field(
         metadata=about(
-            "The file that aisandbox record has written, relative to the volume of models, as team/heuristic.parquet.",
+            "The file that aisandbox record has written, relative to the volume of models, for "
+            "example team/heuristic.parquet.",
             min_length=1,
             max_length=MAX_PATH_LENGTH,
             cel=VOLUME_PATH_RULES,

@@ -32,7 +32,7 @@ class GymnasiumEnvironment:
 
     id: str = field(
         metadata=about(
-            "The id of the environment, as CartPole-v1, ALE/Pong-v5 or my_package:MyEnv-v0. What registers it "
+            "The id of the environment, for example CartPole-v1, ALE/Pong-v5 or my_package:MyEnv-v0. What registers it "
             "must be in the trainer image.",
             min_length=1,
             max_length=200,
@@ -58,7 +58,7 @@ class GrpcEnvironment:
         metadata=about(
             "Where the simulators listen, as seen from the trainer's pod: host:port, several of them "
             "separated by commas, or dns:///host:port for every address the name resolves to (a headless "
-            "Service). Blanks around an address are no part of it.",
+            "Service). Blanks around an address are ignored.",
             min_length=1,
             max_length=MAX_ADDRESS_LENGTH,
             cel=(
@@ -83,7 +83,7 @@ class GrpcEnvironment:
         default=0,
         metadata=about(
             "How many environments to step together, over all addresses. 0 means the hyperparameter n_envs, "
-            "or else one for each address.",
+            "or else one per address.",
             minimum=0,
             maximum=MAX_ENVIRONMENTS,
             bits=32,
@@ -120,8 +120,8 @@ class PoolEnvironment:
     environments: int = field(
         default=0,
         metadata=about(
-            "The most environments to step together, over all simulators. 0 means the hyperparameter n_envs, or else "
-            "all that are free in the pool. The environments of a simulator are taken together.",
+            "The maximum number of environments to step together, over all simulators. 0 means the hyperparameter "
+            "n_envs, or else all that are free in the pool. The environments of a simulator are taken together.",
             minimum=0,
             maximum=MAX_ENVIRONMENTS,
             bits=32,
@@ -130,7 +130,7 @@ class PoolEnvironment:
     minimum: int = field(
         default=0,
         metadata=about(
-            "The fewest environments to train with; while there are fewer, the run waits. From there up to "
+            "The minimum number of environments to train with; while there are fewer, the run waits. From there up to "
             "environments it takes those that attach later, between two rollouts. 0 means as many as environments (or "
             "n_envs) says, or else 1.",
             minimum=0,

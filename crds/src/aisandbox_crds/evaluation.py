@@ -48,14 +48,15 @@ class StopWhen:
     episode_reward_mean: float | None = field(
         default=None,
         metadata=about(
-            "A mean return of training that is enough: that of the last episodes (100, or stats_window_size), once "
-            "there have been so many. It is looked at after each rollout in which an episode has ended.",
+            "Stop when the mean training return reaches this value: that of the last episodes (100, or "
+            "stats_window_size), once there have been so many. It is checked after each rollout in which an episode "
+            "has ended.",
         ),
     )
     evaluation_reward_mean: float | None = field(
         default=None,
         metadata=about(
-            "A mean return of an evaluation that is enough. Needs evaluation.",
+            "Stop when the mean return of an evaluation reaches this value. Needs evaluation.",
         ),
     )
     times_in_a_row: int = field(
@@ -70,8 +71,8 @@ class StopWhen:
     evaluations_without_improvement: int = field(
         default=0,
         metadata=about(
-            "So many evaluations in a row without a better mean return than the best before them. Needs evaluation. 0 "
-            "means any number.",
+            "Stop after this many evaluations in a row without a better mean return than the best before them. Needs "
+            "evaluation. 0 means no limit.",
             minimum=0,
             maximum=10_000,
             bits=32,
@@ -80,9 +81,9 @@ class StopWhen:
     training_seconds: int = field(
         default=0,
         metadata=about(
-            "So many seconds of training, over all attempts, evaluations and waits for simulators included; what a "
-            "restart repeats is counted once. The run ends with the rollout in which they have passed. 0 means any "
-            "time.",
+            "Stop after this many seconds of training, over all attempts, evaluations and waits for simulators "
+            "included; what a restart repeats is counted once. The run ends with the rollout in which they have "
+            "passed. 0 means no limit.",
             minimum=0,
             maximum=2**31 - 1,
         ),

@@ -74,7 +74,7 @@ class PodMetadata:
     annotations: Mapping[str, str] = field(
         default_factory=dict,
         metadata=about(
-            'Annotations of the pod, as {cluster-autoscaler.kubernetes.io/safe-to-evict: "false"}.',
+            'Annotations of the pod, for example {cluster-autoscaler.kubernetes.io/safe-to-evict: "false"}.',
             max_entries=64,
             max_length=16_384,
             key_pattern=ANNOTATION_KEYS,
@@ -98,7 +98,8 @@ class PodSpec:
     image_pull_secrets: tuple[Mapping[str, Any], ...] = field(
         default=(),
         metadata=about(
-            "Secrets that nodes pull the image with, as [{name: registry}]. Without it, those of the ServiceAccount.",
+            "Secrets that nodes pull the image with, for example [{name: registry}]. Without it, those of "
+            "the ServiceAccount.",
             max_entries=16,
             shape=LocalObject,
             schema=ATOMIC,
@@ -107,7 +108,7 @@ class PodSpec:
     runtime_class_name: str = field(
         default="",
         metadata=about(
-            "The RuntimeClass of the pod, as gvisor or nvidia. Without it, the node's default.",
+            "The RuntimeClass of the pod, for example gvisor or nvidia. Without it, the node's default.",
             max_length=253,
             pattern=object_name("RuntimeClass"),
         ),

@@ -112,7 +112,7 @@ class NetArchType:
 
     def __str__(self) -> str:
         split = f", or dict({', '.join(f'{part}=[...]' for part in self.parts)})" if self.parts else ""
-        return f"a list of at most 16 layer widths from 1 to 8,192, as [64, 64]{split}"
+        return f"a list of at most 16 layer widths from 1 to 8,192, such as [64, 64]{split}"
 
     def check(self, value: Value) -> list[int] | dict[str, list[int]]:
         """As :meth:`ParameterType.check`; the older form ``[dict(pi=..., vf=...)]`` is taken too."""

@@ -16,7 +16,7 @@ class Reason(StrEnum):
     # The phase of a run that is done or suspended, as the reason of the conditions Complete, Failed and Suspended.
 
     SUCCEEDED = "Succeeded"
-    """The run has trained to its end."""
+    """The training is completed."""
     FAILED = "Failed"
     """The run has failed, as the reason of the condition Complete."""
     REWARD_REACHED = "RewardReached"
@@ -55,15 +55,15 @@ class Reason(StrEnum):
     EARLIER_JOB_ENDING = "EarlierJobEnding"
     """The Job of a deleted run of the same name is being deleted."""
     JOB_FORBIDDEN = "JobForbidden"
-    """The API server does not accept the run's Job for now, because of a quota, a permission or an admission rule."""
+    """The Kubernetes API server does not accept the Job for now: a quota, a permission or an admission rule."""
     WEBHOOK_UNAVAILABLE = "AdmissionWebhookUnavailable"
-    """An admission webhook does not answer the API server, which therefore does not accept the run's Job for now."""
+    """An admission webhook does not answer the Kubernetes API server, so it does not accept the Job for now."""
     JOB_SUSPENDED = "JobSuspended"
     """Another client has suspended the run's Job, which the operator had let run, and has to resume it."""
     REPLACING_JOB = "ReplacingJob"
     """The Job is created again, because the run or the operator's settings have changed before its trainer ran."""
     NO_POD = "NoPod"
-    """The Job has no pod, because the API server refuses it or nothing has created one in 30 seconds."""
+    """The Job has no pod, because the Kubernetes API server refuses it or nothing has created one in 30 seconds."""
     NODE_LOST = "NodeLost"
     """The node of the trainer's pod does not answer."""
     UNSCHEDULABLE = "Unschedulable"
@@ -88,7 +88,7 @@ class Reason(StrEnum):
     CANNOT_START = "CannotStart"
     """The trainer's pod cannot start until a person acts."""
     SAVED = "Saved"
-    """The condition CheckpointsSaved is True: what was due last is saved."""
+    """The condition CheckpointsSaved is True: the last scheduled checkpoint and model are saved."""
 
     # Events of the operator that are not named after a condition's reason.
 
@@ -171,7 +171,7 @@ class Reason(StrEnum):
     JOB_NAME_TAKEN = "JobNameTaken"
     """A Job that does not belong to the run has the run's name."""
     JOB_REFUSED = "JobRefused"
-    """The API server refuses the run's Job permanently, because of a rule that the resource's schema does not have."""
+    """The Kubernetes API server refuses the Job permanently, by a rule that the resource's schema does not have."""
     POD_FAILED = "PodFailed"
     """The trainer's pod failed before its container ended, and Kubernetes gave no reason."""
     EVICTED = "Evicted"

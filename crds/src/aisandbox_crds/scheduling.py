@@ -75,7 +75,7 @@ def _quantity_errors(field: str, entries: Mapping[Any, object], read: dict[str, 
             yield FieldError(field, f"must have names of resources, as cpu or nvidia.com/gpu, got {short_repr(name)}")
         elif number is None:
             yield FieldError(
-                f"{field}.{name}", f"must be a quantity of at least 0, as 2, 500m or 4Gi, got {short_repr(text)}"
+                f"{field}.{name}", f"must be a quantity of at least 0, such as 2, 500m or 4Gi, got {short_repr(text)}"
             )
         else:
             read[name] = number

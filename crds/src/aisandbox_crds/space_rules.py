@@ -188,7 +188,7 @@ def _keys_problem(normalize: Normalize, observations: DeclaredSpace, possible: l
     works = f"norm_obs_keys can name {', '.join(map(repr, possible[:_MOST_SHOWN]))}" if possible else rewards_only
     for key in normalize.norm_obs_keys or ():
         if key not in leaves:
-            return f"norm_obs_keys names {key!r}, which is no entry of the observations, {observations}; {works}"
+            return f"norm_obs_keys names {key!r}, which is not an entry of the observations, {observations}; {works}"
         if key not in possible:
             why = "is a picture, which the policy scales itself" if leaves[key].is_picture else f"is a {leaves[key]}"
             return f"norm_obs_keys names {key!r}, which {why}; {works}"

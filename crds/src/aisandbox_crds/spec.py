@@ -98,7 +98,8 @@ class TrainingRunSpec:
     total_timesteps: int = field(
         metadata=about(
             "For how many environment steps to train, over all environments together and over all restarts. "
-            "It ends with the rollout in which it reaches it, so PPO and A2C a little later.",
+            "Training stops at the end of the rollout in which this number is reached, so PPO and A2C train "
+            "slightly longer.",
             minimum=1,
             maximum=MAX_TIMESTEPS,
         )
@@ -133,7 +134,7 @@ class TrainingRunSpec:
         default="",
         metadata=about(
             "Where the final stable-baselines3 .zip is copied to when the run succeeds, relative to the "
-            "volume of models, as team/my_model.zip; .zip is added to a name without a suffix. Without it, or "
+            "volume of models, for example team/my_model.zip; .zip is added to a name without a suffix. Without it, or "
             "empty, no copy is made; checkpoints and models are in the run's own folder in any case.",
             max_length=MAX_PATH_LENGTH,
             cel=VOLUME_PATH_RULES,
@@ -260,7 +261,7 @@ class TrainingRunSpec:
     node_selector: Mapping[str, str] = field(
         default_factory=dict,
         metadata=about(
-            "Labels a node must have to run the trainer, as {accelerator: nvidia}. Without it, any node.",
+            "Labels a node must have to run the trainer, for example {accelerator: nvidia}. Without it, any node.",
             max_entries=64,
             max_length=63,
             key_pattern=LABEL_KEYS,

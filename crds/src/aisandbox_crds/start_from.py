@@ -63,8 +63,8 @@ class StartFrom:
     zip: str = field(
         default="",
         metadata=about(
-            "Instead of a run, a zip file that stable-baselines3 has saved, relative to the volume of models, as "
-            "team/my_model.zip. What is pickled in it is not read.",
+            "Instead of a run, a zip file that stable-baselines3 has saved, relative to the volume of models, for "
+            "example team/my_model.zip. What is pickled in it is not read.",
             max_length=MAX_PATH_LENGTH,
             cel=VOLUME_PATH_RULES,
         ),
@@ -72,7 +72,7 @@ class StartFrom:
     take: tuple[TakenPart, ...] = field(
         default=(),
         metadata=about(
-            "What is taken over beside the weights (and the entropy coefficient): normalization (the statistics of "
+            "What to load besides the weights (and the entropy coefficient): normalization (the statistics of "
             "VecNormalize), optimizer, replayBuffer. Without it, nothing.",
             max_entries=3,
             schema={"x-kubernetes-list-type": "set"},

@@ -39,7 +39,7 @@ class ProgressReport:
     """A snapshot of a run by its trainer: the fields of ReportRequest in training_progress.proto, apart from its run.
 
     Those that :class:`Progress` or :class:`TrainingRunStatus` have too are described there; a measurement that is not
-    known yet is None. ``unsaved``: why the checkpoint or model that was due last is not saved; empty if it is saved.
+    known yet is None. ``unsaved``: why the last scheduled checkpoint or model is not saved; empty if it is saved.
     """
 
     attempt: int
@@ -83,7 +83,7 @@ class Progress:
     )
     fps: float = field(
         default=0.0,
-        metadata=about("Environment steps a second, including the time of updates."),
+        metadata=about("Environment steps per second, including the time of updates."),
     )
     estimated_remaining_seconds: float | None = field(
         default=None,
@@ -111,7 +111,7 @@ class Progress:
     )
     warning: str = field(
         default="",
-        metadata=about("What the user should know of, in a sentence, as a simulator that does not answer."),
+        metadata=about("What the user should know of, in a sentence, such as a simulator that does not answer."),
     )
     last_updated_time: str | None = field(
         default=None,
@@ -234,7 +234,7 @@ class TrainingRunStatus:
     restarts_count_towards_max: int = field(
         default=0,
         metadata=about(
-            "Failures that were counted against spec.backoffLimit.",
+            "Restarts that count towards spec.backoffLimit; never more than it.",
             bits=32,
         ),
     )

@@ -1,4 +1,4 @@
-"""The fields of what a spec has as Kubernetes has it, about the machine of the trainer.
+"""Fields about the trainer's machine that a spec keeps in Kubernetes' own form: resources and tolerations.
 
 Must not know how the operator makes a pod of them.
 """
@@ -20,14 +20,14 @@ class Resources:
     requests: Mapping[str, Any] = field(
         default_factory=dict,
         metadata=about(
-            "What is reserved on a node for the trainer, as {cpu: 500m, memory: 2Gi}. Without it, the limits.",
+            "What is reserved on a node for the trainer, for example {cpu: 500m, memory: 2Gi}. Without it, the limits.",
             max_entries=32,
         ),
     )
     limits: Mapping[str, Any] = field(
         default_factory=dict,
         metadata=about(
-            "What the trainer may use at most, as {cpu: 2, memory: 4Gi, nvidia.com/gpu: 1}. A trainer that "
+            "What the trainer may use at most, for example {cpu: 2, memory: 4Gi, nvidia.com/gpu: 1}. A trainer that "
             "exceeds its memory is killed, and the next attempt continues from the latest checkpoint.",
             max_entries=32,
         ),

@@ -66,7 +66,7 @@ _ANSWERS = RecentAnswers()
 _HANDLER_FAILED = "the simulator's own code raised an exception; its log, not this one, says which and where"
 LARGEST_SPEC = 4 * 1024 * 1024
 """Bytes of a description, or of the first reply of a session: what a gRPC client of default settings takes."""
-_NO_ANSWER = "cannot be reached, or is no simulator"
+_NO_ANSWER = "cannot be reached, or is not a simulator"
 _UNIMPLEMENTED = "what answers there does not serve aisandbox.v1.EnvironmentService; is it the simulator's port?"
 
 

@@ -36,7 +36,7 @@ def model_of(state: bytes, field: str) -> str:
     if not state:
         raise InvalidField(field, NEEDED)
     if len(state) < _DIGEST_BYTES:
-        raise InvalidField(field, f"has {len(state)} bytes, and is no state that the service has given")
+        raise InvalidField(field, f"has {len(state)} bytes, and is not a state that the service has given")
     return _DIGEST_PREFIX + state[:_DIGEST_BYTES].hex()
 
 
@@ -74,7 +74,9 @@ class EpisodeStates:
         self._check(state, "state")
         numbers = np.frombuffer(state, _FLOAT32, offset=_DIGEST_BYTES).reshape(1, self._size)
         if not all_finite(numbers):
-            raise InvalidField("state", "has numbers that are not finite, and is no state that the service has given")
+            raise InvalidField(
+                "state", "has numbers that are not finite, and is not a state that the service has given"
+            )
         return self._feed(numbers, np.zeros(1, np.float32))
 
     def from_states(self, states: Sequence[bytes], starts: Sequence[bool], count: int, most: int) -> Feed:
@@ -101,7 +103,9 @@ class EpisodeStates:
             self._check(state, f"state[{row}]")
             numbers[row] = np.frombuffer(state, _FLOAT32, offset=_DIGEST_BYTES)
         if not all_finite(numbers):
-            raise InvalidField("state", "has numbers that are not finite, and is no state that the service has given")
+            raise InvalidField(
+                "state", "has numbers that are not finite, and is not a state that the service has given"
+            )
         return self._feed(numbers, begins)
 
     def to_bytes(self, values: Sequence[Array]) -> list[bytes]:

@@ -68,7 +68,7 @@ def _check_model(model: memoryview) -> None:
                         raise _Refused(f"has more than {MOST_NODES:,} nodes")
                     _check_node(content)
     if not has_graph:
-        raise _Refused("is no ONNX file")
+        raise _Refused("is not an ONNX file")
 
 
 def _check_node(node: memoryview | int) -> None:
@@ -100,9 +100,9 @@ def _text(value: memoryview | int) -> str:
 def _fields(message: memoryview | int) -> Iterator[tuple[int, memoryview | int]]:
     """The number and the content of each field: bytes, or the number that it is."""
     if isinstance(message, int):
-        raise _Refused("is no ONNX file")
+        raise _Refused("is not an ONNX file")
     try:
         for number, _, value in read_fields(message):
             yield number, value
     except DecodeError:
-        raise _Refused("is no ONNX file") from None
+        raise _Refused("is not an ONNX file") from None

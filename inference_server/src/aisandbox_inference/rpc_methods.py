@@ -30,7 +30,7 @@ def policy_methods(
 ) -> Methods:
     """Return the methods of ``service``. ``permissions``: who may call, and how many streams they may have; None: all.
 
-    ``streams``: how many streams an address may have where nobody is asked who they are; None: any number.
+    ``streams``: how many streams an address may have where callers are not authenticated; None: any number.
     """
     unary = partial(_unary, permissions=permissions)
     methods = Methods(

@@ -1,4 +1,4 @@
-"""Who may use the policies of a run, where callers are asked who they are.
+"""Who may use the policies of a run, where callers are authenticated.
 
 Owns what a run's owner is known from: the record of the run that a service on one machine keeps beside its models. The
 cluster decides by the run's name, and needs none. Must not know the calls.

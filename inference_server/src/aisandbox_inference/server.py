@@ -154,7 +154,7 @@ class Server:
         self.stop()
 
     def _open_gate(self) -> RunPermissions | None:
-        """Who may call what; None: everybody, and nobody is asked who they are."""
+        """Who may call what; None: everybody, without authentication."""
         settings = self._settings
         if settings.access.auth == "off":
             return None

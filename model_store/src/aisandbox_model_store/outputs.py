@@ -110,7 +110,7 @@ def _remove_leftovers(records: Path, now: float) -> None:
 def _check(taken: Path, shown: Path) -> None:
     status = os.lstat(taken)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-        raise Damaged(shown, "is no regular file of its own")
+        raise Damaged(shown, "is not a regular file of its own")
 
 
 def _record_path(store: RunStore, resolved: Path) -> Path:

@@ -46,7 +46,7 @@ def open_regular(path: Path, below: Path | None = None) -> BinaryIO:
         os.close(descriptor)
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        raise Damaged(path, "is no regular file")
+        raise Damaged(path, "is not a regular file")
     return os.fdopen(descriptor, "rb")
 
 
@@ -96,9 +96,9 @@ def _open_at(folder: int, name: str, path: Path, flags: int) -> int:
         return os.open(name, flags, dir_fd=folder)
     except OSError as error:
         if error.errno == errno.ENXIO:  # a socket
-            raise Damaged(path, "is no regular file") from None
+            raise Damaged(path, "is not a regular file") from None
         if error.errno in (errno.ELOOP, errno.ENOTDIR) and _is_link(folder, name):
-            raise Damaged(path, f"is no regular file of its own: {name!r} is a link") from None
+            raise Damaged(path, f"is not a regular file of its own: {name!r} is a link") from None
         error.filename = str(path)
         raise
 
@@ -115,7 +115,7 @@ def _refuse_links(path: Path, below: Path) -> None:
         if each == below:
             return
         if each.exists() and _leads_elsewhere(os.lstat(each)):
-            raise Damaged(path, f"is no regular file of its own: {each.name!r} is a link")
+            raise Damaged(path, f"is not a regular file of its own: {each.name!r} is a link")
 
 
 def _leads_elsewhere(status: os.stat_result) -> bool:

@@ -100,7 +100,7 @@ class GoldenExamples:
             noise, actions = _from_json(document["noise"]), _from_json(document["actions"])
             examples = cls(observations, noise, actions, mask, starts)
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{GOLDEN_FILE} has another form ({error!r})") from error
+            raise ValueError(f"{GOLDEN_FILE} is malformed ({error!r})") from error
         tensors = (*observations, noise, actions, *(each for each in (mask, starts) if each is not None))
         counts = {tensor.shape[0] if tensor.shape else 0 for tensor in tensors}
         if len(counts) != 1 or min(counts) < 1:

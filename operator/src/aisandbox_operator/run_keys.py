@@ -67,7 +67,7 @@ class RunKeys:
         return KeySource(name)
 
     async def _read_or_create(self) -> InstallationSecret:
-        """Raises ValueError if the Secret has another form."""
+        """Raises ValueError if the Secret is malformed."""
         if self._installation is None:
             found = await self.secrets.secret(INSTALLATION)
             if found is None:

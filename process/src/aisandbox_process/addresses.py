@@ -32,7 +32,7 @@ def split_host_port(text: str, *, lowest_port: int = 1) -> tuple[str, int]:
     """The host, without the brackets of an IPv6 address, and the port, up to 65535. Raises InvalidHostPort."""
     host, colon, port = text.rpartition(":")
     if not colon or not _HOST.fullmatch(host):
-        raise InvalidHostPort(text, "is no address")
+        raise InvalidHostPort(text, "is not an address")
     if host.lower() in GRPC_SCHEMES:
         raise InvalidHostPort(text, f"has no host, since gRPC takes {host.lower()!r} for a scheme")
     if not _PORT.fullmatch(port) or not lowest_port <= int(port) <= 65535:

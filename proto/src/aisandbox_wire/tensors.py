@@ -54,7 +54,7 @@ def numpy_dtype(wire: pb.DataType.ValueType, field: str = "dtype") -> np.dtype[A
     dtype = WIRE_DTYPES.get(wire)
     if dtype is None:
         known = ", ".join(map(wire_name, WIRE_DTYPES))
-        raise InvalidTensor(field, f"{wire_name(wire)} is no data type of a tensor; use one of {known}")
+        raise InvalidTensor(field, f"{wire_name(wire)} is not a data type of a tensor; use one of {known}")
     return dtype
 
 

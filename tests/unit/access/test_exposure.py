@@ -35,7 +35,7 @@ def test_other_addresses_need_authentication_and_tls(host: str) -> None:
         check(host)
     with pytest.raises(InvalidSetting, match=r"and nothing is encrypted \(no TLS_CERT_FILE\): set"):
         check(host, authenticates=True)
-    with pytest.raises(InvalidSetting, match=r"and callers are not asked who they are \(AUTH is off\): set"):
+    with pytest.raises(InvalidSetting, match=r"and callers are not authenticated \(AUTH is off\): set"):
         check(host, tls=TLS)
 
 
@@ -43,7 +43,7 @@ def test_insecure_is_allowed_and_said_aloud() -> None:
     with capture_logs() as logs:
         check("0.0.0.0", insecure=True)
     assert [(line["log_level"], line["listens_on"]) for line in logs] == [("warning", "0.0.0.0")]
-    assert logs[0]["event"].startswith("INSECURE: callers are not asked who they are")
+    assert logs[0]["event"].startswith("INSECURE: callers are not authenticated")
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,8 @@ def test_digest_is_that_of_what_is_named(store: RunStore, model: Published) -> N
         (StartFrom(zip="b.zip"), "start_from.zip: there is no file 'b.zip'"),
         (StartFrom(zip="out/b.zip"), "start_from.zip: must not leave MODELS_DIR through a link"),
         (StartFrom(zip="folder"), "start_from.zip: must name a file, and is a folder"),
-        (StartFrom(zip="text"), "start_from.zip: 'text' is no zip file, or damaged"),
-        (StartFrom(zip="cut.zip"), "start_from.zip: 'cut.zip' is no zip file, or damaged"),
+        (StartFrom(zip="text"), "start_from.zip: 'text' is not a zip file, or is damaged"),
+        (StartFrom(zip="cut.zip"), "start_from.zip: 'cut.zip' is not a zip file, or is damaged"),
         (StartFrom(zip="a.zip", digest=f"sha256:{'0' * 64}"), "is damaged: its digest is sha256:"),
     ],
 )
@@ -130,8 +130,11 @@ def test_run_of_another_algorithm_or_without_normalization_is_refused() -> None:
         (Demonstrations("b.parquet"), "there is no file 'b.parquet' in MODELS_DIR"),
         (Demonstrations("out/b.parquet"), "must not leave MODELS_DIR through a link"),
         (Demonstrations("folder"), "must name a file, and is a folder"),
-        (Demonstrations("text"), "'text' is no Parquet file, or damaged: `aisandbox record` writes demonstrations"),
-        (Demonstrations("cut.parquet"), "'cut.parquet' is no Parquet file, or damaged"),
+        (
+            Demonstrations("text"),
+            "'text' is not a Parquet file, or is damaged: `aisandbox record` writes demonstrations",
+        ),
+        (Demonstrations("cut.parquet"), "'cut.parquet' is not a Parquet file, or is damaged"),
         (Demonstrations("a.parquet", digest=f"sha256:{'0' * 64}"), "its digest is sha256:"),
     ],
 )
@@ -171,7 +174,7 @@ def test_digest_of_a_large_file_is_left_to_the_trainer(store: RunStore, monkeypa
         assert digest_of(file) == ""
         assert digest_of(file, asked) == asked
         monkeypatch.setattr(source_checks, "LARGEST_DIGESTED", 1)
-        assert "or damaged" in refused(digest_of, "text"), "the first and last bytes are looked at all the same"
+        assert "or is damaged" in refused(digest_of, "text"), "the first and last bytes are looked at all the same"
 
 
 def test_source_of_other_spaces_is_refused_where_both_are_known(store: RunStore, model: Published) -> None:

@@ -102,7 +102,7 @@ def test_hints_repeat_what_was_typed(made: Certificates, monkeypatch: pytest.Mon
         ([], "uses TLS"),
         (["--tls-ca", "{other}"], "its certificate is signed by an authority that is not in"),
         (["--tls-ca", "{ca}", "--tls-server-name", "a.example"], "its certificate is for another name than a.example"),
-        (["--tls-ca", "{ca}"], "does not know who calls: the token is not known"),
+        (["--tls-ca", "{ca}"], "requires authentication: the token is not known"),
         (["--tls-ca", "/none"], "the CA file /none cannot be read"),
         (["--tls-ca", "{ca}", "--token-file", "/none"], "the token file /none cannot be read"),
     ],
@@ -161,7 +161,7 @@ def test_login_that_the_service_refuses_is_not_stored(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("wrong\n"))
     assert main(["login", guarded, "--tls-ca", str(made.ca), "--token-file", "-"]) == 1
-    assert "does not know who calls" in capsys.readouterr().err
+    assert "requires authentication" in capsys.readouterr().err
     assert contexts.current_context() is None
 
 

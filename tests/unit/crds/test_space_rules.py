@@ -69,7 +69,7 @@ def test_dict_is_normalised_but_for_what_cannot_be() -> None:
         (CHOICE, "True", ["only a Box can be normalised", "a Discrete", "dict(norm_obs=False)"]),
         (BITS, "dict(norm_reward=False)", ["only a Box", "a MultiBinary", "dict(norm_obs=False)"]),
         (IMAGE, "True", ["images", "dict(norm_obs=False)"]),
-        (ALL, "dict(norm_obs_keys=['speed'])", ["'speed', which is no entry", "can name 'position'"]),
+        (ALL, "dict(norm_obs_keys=['speed'])", ["'speed', which is not an entry", "can name 'position'"]),
         (ALL, "dict(norm_obs_keys=['position', 'mode'])", ["'mode', which is a Discrete", "can name 'position'"]),
         (ALL, "dict(norm_obs_keys=['camera'])", ["'camera', which is a picture", "can name 'position'"]),
     ],

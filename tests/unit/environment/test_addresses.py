@@ -83,7 +83,7 @@ def test_name_without_records_is_a_transient_error(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_text_that_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(InvalidAddress, match=r"no address|no port"):
+    with pytest.raises(InvalidAddress, match=r"not an address|no port"):
         expand_addresses(text)
 
 

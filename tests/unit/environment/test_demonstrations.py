@@ -138,7 +138,7 @@ def test_parquet_file_of_something_else_is_refused(tmp_path: Path) -> None:
         ),
         (TURN, {"rewards": np.array([0, np.inf], np.float32)}, "row 4 (episode 1, step 1): reward is not finite"),
         (TURN, {"observations": [np.full((3, 2), np.nan, np.float32)]}, "row 3 (episode 1, step 0): observation is"),
-        (TURN, {"terminated": False, "truncated": False}, "has rows that are no whole episodes"),
+        (TURN, {"terminated": False, "truncated": False}, "has rows that are not whole episodes"),
     ],
 )
 def test_impossible_row_is_named(spec: Spec, change: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ async def test_replica_that_is_retired_while_it_is_asked_is_left_out() -> None:
 async def test_replica_that_refuses_this_one_is_named_in_the_log() -> None:
     class Strict(SimulatorRelay):
         async def ListSimulators(self, request: bytes, context: Any) -> bytes:
-            await context.abort(Code.UNAUTHENTICATED, "this server asks its callers who they are")
+            await context.abort(Code.UNAUTHENTICATED, "authentication required")
             return b""
 
     async with serve(Strict()) as (address, _):
@@ -125,7 +125,7 @@ async def test_replica_that_refuses_this_one_is_named_in_the_log() -> None:
             assert await replicas.simulators("arena") == []
         await replicas.close()
     assert [(line["log_level"], line["replica"], line["problem"]) for line in logs] == [
-        ("warning", address, "this server asks its callers who they are")
+        ("warning", address, "authentication required")
     ]
 
 

@@ -135,7 +135,7 @@ def test_requests_out_of_order_are_refused_in_band() -> None:
         (encode_tensor(np.zeros((1, 1), np.float32)), r"step.actions: has shape \[1, 1\]"),
         (encode_tensor(np.full((2, 1), np.nan, np.float32)), "step.actions: element .* not finite"),
         (encode_tensor(np.full((2, 1), 1.5, np.float32)), "step.actions: element .* outside the bounds"),
-        (tensor_pb2.Tensor(), "step.actions.dtype: DATA_TYPE_UNSPECIFIED is no data type"),
+        (tensor_pb2.Tensor(), "step.actions.dtype: DATA_TYPE_UNSPECIFIED is not a data type"),
     ],
 )
 def test_action_outside_its_space_is_refused_and_changes_nothing(tensor: tensor_pb2.Tensor, message: str) -> None:

@@ -75,4 +75,4 @@ def test_error_without_diagnostics_is_the_same_whatever_is_there(monkeypatch: py
             str(error_from_status(address, StatusCode.UNAVAILABLE, "an http1.x server", opened=False)),
             str(error_from_status(address, StatusCode.DEADLINE_EXCEEDED, "", opened=False)),
         }
-    assert found == {f"simulator {address}: cannot be reached, or is no simulator"}
+    assert found == {f"simulator {address}: cannot be reached, or is not a simulator"}

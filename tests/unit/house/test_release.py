@@ -99,8 +99,8 @@ def test_pins_are_written_and_missed() -> None:
     assert list(unpinned(dockerfile, lock, {"ci.yml": pinned})) == []
     assert list(unpinned(dockerfile, "# python:3\n", {"ci.yml": workflow})) == [
         "deploy/images.lock has no digest of python:3",
-        "ci.yml: a/b@v1 is no commit",
-        "ci.yml: c/d/e@release/v2 is no commit",
+        "ci.yml: a/b@v1 is not a commit",
+        "ci.yml: c/d/e@release/v2 is not a commit",
     ]
 
 

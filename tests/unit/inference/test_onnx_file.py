@@ -53,9 +53,9 @@ HOSTILE = {
     "domain": (model(helper.make_node("Relu", ["x"], ["y"], domain="com.microsoft")).SerializeToString(), "domain"),
     "functions": (with_functions().SerializeToString(), "functions"),
     "second graph": (with_a_second_graph(), "operator 'Loop'"),
-    "text": (b"hello", "no ONNX file"),
-    "length": (b"\x3a\xff\xff\xff\xff\x7f", "no ONNX file"),
-    "number": (b"\xff" * 20, "no ONNX file"),
+    "text": (b"hello", "not an ONNX file"),
+    "length": (b"\x3a\xff\xff\xff\xff\x7f", "not an ONNX file"),
+    "number": (b"\xff" * 20, "not an ONNX file"),
 }  # fmt: skip
 
 

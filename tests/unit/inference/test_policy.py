@@ -158,9 +158,9 @@ def json_tensor(array: NDArray[Any]) -> dict[str, Any]:
 
 GOOD = LinearPolicy()
 BAD_FILES: dict[str, tuple[dict[str, bytes], str]] = {
-    "no onnx": ({"policy.onnx": b"not a model"}, "no ONNX file"),
-    "empty onnx": ({"policy.onnx": b""}, "no ONNX file"),
-    "cut onnx": ({"policy.onnx": GOOD.onnx()[:-100]}, "no ONNX file|ONNX Runtime cannot load it|inputs|output"),
+    "no onnx": ({"policy.onnx": b"not a model"}, "not an ONNX file"),
+    "empty onnx": ({"policy.onnx": b""}, "not an ONNX file"),
+    "cut onnx": ({"policy.onnx": GOOD.onnx()[:-100]}, "not an ONNX file|ONNX Runtime cannot load it|inputs|output"),
     "other inputs": ({"policy.onnx": LinearPolicy(dictionary(a=box(4))).onnx()}, "its inputs are"),
     "other input type": ({"policy.onnx": LinearPolicy(image(4)).onnx()}, "its input observation is"),
     "other output type": ({"policy.onnx": LinearPolicy(action=box(2)).onnx()}, "it gives actions float32"),

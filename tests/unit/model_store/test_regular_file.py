@@ -28,7 +28,7 @@ def trap(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_what_is_no_regular_file_is_refused_at_once(trap: Path) -> None:
-    with pytest.raises(Damaged, match="no regular file"):
+    with pytest.raises(Damaged, match="not a regular file"):
         open_regular(trap)
 
 
@@ -76,7 +76,7 @@ def test_what_is_no_checkpoint_blocks_no_trainer(tmp_path: Path, name: str, kind
             file.truncate(700 << 20)
     reasons: list[str] = []
     assert run.newest_checkpoint(lambda _name, reason: reasons.append(reason)) == older
-    assert name in reasons[0] or "is no regular file" in reasons[0]
+    assert name in reasons[0] or "is not a regular file" in reasons[0]
 
 
 def publish(run: str, folder: Path) -> Writer:

@@ -28,7 +28,7 @@ def test_host_that_has_brackets_keeps_them() -> None:
 def test_text_without_a_host_is_no_address(text: str) -> None:
     with pytest.raises(InvalidHostPort) as caught:
         split_host_port(text)
-    assert str(caught.value) == f"{text!r} is no address: use host:port"
+    assert str(caught.value) == f"{text!r} is not an address: use host:port"
 
 
 @pytest.mark.parametrize("text", ["host:", "host:0", "host:65536", "host:x", "host:-1", "host:٣"])

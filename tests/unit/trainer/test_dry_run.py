@@ -149,7 +149,7 @@ def test_normalisation_chooses_the_vectors_by_itself() -> None:
 @pytest.mark.parametrize(
     ("space", "hyperparameters", "message"),
     [
-        (MIXED, {"normalize": "dict(norm_obs_keys=['rpm'])"}, r"'rpm', which is no entry.*can name 'speed'"),
+        (MIXED, {"normalize": "dict(norm_obs_keys=['rpm'])"}, r"'rpm', which is not an entry.*can name 'speed'"),
         (MIXED, {"normalize": "dict(norm_obs_keys=['gear'])"}, "gear"),
         (MIXED, {"normalize": "dict(norm_obs_keys=['camera'])"}, "is a picture"),
         (VECTOR, {"normalize": "dict(norm_obs_keys=['speed'])"}, "omit norm_obs_keys"),

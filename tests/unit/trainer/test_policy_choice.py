@@ -57,7 +57,7 @@ def test_hyperparameters_are_checked_against_spaces_as_at_the_start() -> None:
     parsed = parse_hyperparameters(Algorithm.PPO, {"normalize": "dict(norm_obs_keys=['c'])", "frame_stack": "2"})
     with pytest.raises(InvalidHyperparameter) as refused:
         check_hyperparameters(Algorithm.PPO, parsed, NAMED, VECTOR)
-    assert "norm_obs_keys names 'c', which is no entry" in str(refused.value)
+    assert "norm_obs_keys names 'c', which is not an entry" in str(refused.value)
     assert "can name 'a'" in str(refused.value)
     check_hyperparameters(Algorithm.PPO, parse_hyperparameters(Algorithm.PPO, {"normalize": "True"}), NAMED, VECTOR)
 

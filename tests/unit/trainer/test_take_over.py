@@ -76,12 +76,12 @@ def buffer() -> ReplayBuffer:
 @pytest.mark.parametrize(
     ("header", "cut", "says"),
     [
-        ({"pos": -1}, 0, "another form"),
-        ({"pos": 5}, 0, "another form"),
-        ({"pos": 1.5}, 0, "another form"),
-        ({"full": "yes"}, 0, "another form"),
-        ({"layout": [["observations", "<f4", [0, 0, 2]]]}, 0, "another form"),
-        ({"layout": [["observations", "nothing", [4, 1, 2]]]}, 0, "another form"),
+        ({"pos": -1}, 0, "malformed"),
+        ({"pos": 5}, 0, "malformed"),
+        ({"pos": 1.5}, 0, "malformed"),
+        ({"full": "yes"}, 0, "malformed"),
+        ({"layout": [["observations", "<f4", [0, 0, 2]]]}, 0, "malformed"),
+        ({"layout": [["observations", "nothing", [4, 1, 2]]]}, 0, "malformed"),
         ({"layout": [["observations", "<f4", [4, 1, 3]]]}, 0, "other observations or actions"),
         ({}, 1, "ends in the middle of its arrays"),
     ],

@@ -35,7 +35,7 @@ def test_batch_leaf_reads_what_it_wrote() -> None:
         (encode_tensor(np.zeros((2, 3), np.int32)), "x: has dtype int32"),
         (pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[2, 3], data=b"\0" * 20), "x.data: has 20 bytes"),
         (pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[2, 3], data=b"\xff" * 24), "x: element .* is not finite"),
-        (pb.Tensor(), "x.dtype: DATA_TYPE_UNSPECIFIED is no data type"),
+        (pb.Tensor(), "x.dtype: DATA_TYPE_UNSPECIFIED is not a data type"),
     ],
 )
 def test_batch_leaf_refuses_another_shape_dtype_or_value(tensor: pb.Tensor, message: str) -> None:

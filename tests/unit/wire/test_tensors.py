@@ -43,9 +43,9 @@ def test_decoded_array_is_a_view_that_cannot_be_written() -> None:
     [
         (
             pb.Tensor(dtype=pb.DATA_TYPE_UNSPECIFIED, data=b""),
-            "tensor.dtype: DATA_TYPE_UNSPECIFIED is no data type .* DATA_TYPE_FLOAT32, DATA_TYPE_FLOAT64",
+            "tensor.dtype: DATA_TYPE_UNSPECIFIED is not a data type .* DATA_TYPE_FLOAT32, DATA_TYPE_FLOAT64",
         ),
-        (pb.Tensor(dtype=99, data=b""), "tensor.dtype: 99 is no data type"),  # type: ignore[arg-type]
+        (pb.Tensor(dtype=99, data=b""), "tensor.dtype: 99 is not a data type"),  # type: ignore[arg-type]
         (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[-1], data=b"a"), "tensor.shape: .* negative"),
         (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[-1, -1], data=b"a"), "tensor.shape: .* negative"),
         (pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[2], data=b"1234567"), "tensor.data: has 7 bytes; .* needs 8"),

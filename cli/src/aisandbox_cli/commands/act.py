@@ -39,8 +39,8 @@ def act(
         str,
         typer.Option(
             metavar="BASE64",
-            help="Of a policy with memory: the state of the answer before, from --json. Without it, the observation "
-            "is the first of an episode.",
+            help="Recurrent policies: the `state` that the previous call printed with --json. Without it, the "
+            "observation is the first of an episode.",
         ),
     ] = "",
     as_json: options.Json = False,
@@ -51,7 +51,7 @@ def act(
     Without numbers, each line of stdin is an observation (numbers or a JSON
     array) and each line of stdout is its action. All of them use one gRPC
     stream. A refused line gives an empty line and, at the end, exit code 1.
-    A policy with memory remembers the lines before; after an empty line, a
+    A recurrent policy remembers the lines before; after an empty line, a
     new episode begins.
 
     \b

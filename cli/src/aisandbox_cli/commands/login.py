@@ -72,7 +72,7 @@ def login(
 
 
 def whoami(as_json: options.Json = False, address: options.Address = None) -> None:
-    """Show your name at the service, and what you may do there.
+    """Show your name, roles and permissions at the service.
 
     \b
     Examples:
@@ -116,7 +116,7 @@ def _token(file: Path | None, *, ask: bool) -> str:
 def _call(service: ServiceAddress) -> pb.WhoAmIResponse | None:
     """What the service knows of the caller; None if it is of an earlier version, which does not say.
 
-    Raises CliError if it does not answer, or does not know who calls.
+    Raises CliError if it does not answer, or does not authenticate the caller.
     """
     with connect_to(service) as connection:
         try:

@@ -236,7 +236,7 @@ def _function(name: str) -> Any:
     except AttributeError as error:
         raise UsageError(f"--policy {name}: {error}") from error
     if not callable(found):
-        raise UsageError(f"--policy {name}: is no function")
+        raise UsageError(f"--policy {name}: is not a function")
     return found
 
 

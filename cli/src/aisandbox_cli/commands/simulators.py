@@ -216,7 +216,10 @@ def check_simulator(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per check.")] = False,
     of_service: Annotated[
-        str | None, typer.Option("--address", metavar="HOST:PORT", show_default=False, help="As ADDRESS, with --pool.")
+        str | None,
+        typer.Option(
+            "--address", metavar="HOST:PORT", show_default=False, help="The HOST:PORT of the service; only with --pool."
+        ),
     ] = None,
 ) -> None:
     """Test whether a simulator follows the rules of EnvironmentService; exit code 0 if it follows all of them.
@@ -234,9 +237,9 @@ def check_simulator(
       aisandbox check-simulator --pool arena
     """  # noqa: D301 - \b keeps the lines apart
     if not address and not pool:
-        raise UsageError("ADDRESS: of the simulator is needed, or --pool")
+        raise UsageError("give the simulator's ADDRESS, or --pool")
     if of_service and (address or not pool):
-        raise UsageError("--address: of the service, with --pool and without ADDRESS")
+        raise UsageError("--address is the service's address and is only for --pool, without ADDRESS")
     service = service_address(address or of_service) if pool else None
     target = checked_address(address or "") if service is None else service.target
     security = PLAINTEXT if service is None else service.security

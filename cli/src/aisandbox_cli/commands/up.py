@@ -82,7 +82,7 @@ def up(
         bool,
         typer.Option(
             "--insecure",
-            help="Listen for other machines without asking callers who they are or without TLS (INSECURE=true).",
+            help="Listen for other machines without authentication or without TLS (INSECURE=true).",
         ),
     ] = False,
     as_json: options.ReadyJson = False,

@@ -144,7 +144,7 @@ public sealed record EvaluationPlan
     };
 }
 
-/// <summary>What a run can take over beside the weights.</summary>
+/// <summary>What a run can load besides the weights.</summary>
 [Flags]
 public enum TakenParts
 {
@@ -176,7 +176,7 @@ public sealed record StartingPoint
 
     private string? Zip { get; init; }
 
-    /// <summary>What is taken over beside the weights. Default: nothing.</summary>
+    /// <summary>What to load besides the weights. Default: nothing.</summary>
     public TakenParts Take { get; init; }
 
     /// <summary>A model of a run.</summary>
@@ -324,7 +324,7 @@ public sealed record PoolEnvironment : TrainingEnvironment
     /// <summary>The pool: 1 to 63 lower-case letters, digits and "-".</summary>
     public required string Name { get; init; }
 
-    /// <summary>The most environments to step together, up to 4,096; null: the hyperparameter n_envs, otherwise all that are free.</summary>
+    /// <summary>The maximum number of environments to step together, up to 4,096; null: the hyperparameter n_envs, otherwise all that are free.</summary>
     public int? Environments { get; init; }
 
     /// <summary>

@@ -105,7 +105,7 @@ public sealed record TrainingStatus
     /// <summary>Whether the run has succeeded, failed or been cancelled, and will never change again.</summary>
     public bool IsDone { get; init; }
 
-    /// <summary>Environment steps done, over all environments and attempts.</summary>
+    /// <summary>The run's current step, over all environments; it falls back to the checkpoint's when an attempt resumes.</summary>
     public long TimestepsDone { get; init; }
 
     /// <summary>Environment steps to do, as requested.</summary>
@@ -120,7 +120,7 @@ public sealed record TrainingStatus
     /// <summary>The mean return of the last evaluation; null before the first.</summary>
     public double? EvaluationRewardMean { get; init; }
 
-    /// <summary>Environment steps a second; 0 unless running.</summary>
+    /// <summary>Environment steps per second; 0 unless running.</summary>
     public double StepsPerSecond { get; init; }
 
     /// <summary>At the current speed; null if it is not known.</summary>
@@ -141,7 +141,7 @@ public sealed record TrainingStatus
     /// <summary>How far the policy has learned from demonstrations; null without them, and before the first report.</summary>
     public CloningProgress? Cloning { get; init; }
 
-    /// <summary>Who started the run, where the service asks its callers who they are; else empty.</summary>
+    /// <summary>Who started the run, where the service authenticates its callers; else empty.</summary>
     public string Owner { get; init; } = "";
 
     /// <summary>A problem that does not stop the run; empty if there is none.</summary>

@@ -209,7 +209,7 @@ public sealed class SimulatorHost : IAsyncDisposable
     private static IPAddress AddressOf(string host) =>
         host == "localhost" ? IPAddress.Loopback
         : IPAddress.TryParse(host, out var address) ? address
-        : throw new IOException($"--host: {host} is no address of this machine; use 127.0.0.1, or 0.0.0.0 for all");
+        : throw new IOException($"--host: {host} is not an address of this machine; use 127.0.0.1, or 0.0.0.0 for all");
 
     private static string? Read(string[] args, SimulatorHostOptions options)
     {
@@ -241,7 +241,7 @@ public sealed class SimulatorHost : IAsyncDisposable
                     continue;
             }
             if (!int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var number) || (name == "--port" && number > 65535))
-                return $"{name}: {value} is no {(name == "--port" ? "port" : name == "--places" ? "number of places" : "number of environments")}; {Usage}";
+                return $"{name}: {value} is not a {(name == "--port" ? "port" : name == "--places" ? "number of places" : "number of environments")}; {Usage}";
             if (name == "--port")
                 options.Port = number;
             else if (name == "--capacity")

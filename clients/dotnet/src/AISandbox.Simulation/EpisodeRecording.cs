@@ -49,7 +49,7 @@ public sealed class EpisodeRecording
         }
         catch (Exception error) when (error is JsonException or InvalidOperationException or KeyNotFoundException or FormatException)
         {
-            throw new RecordingException($"{path} is no recording of an episode: {error.Message}", error);
+            throw new RecordingException($"{path} is not a recording of an episode: {error.Message}", error);
         }
     }
 

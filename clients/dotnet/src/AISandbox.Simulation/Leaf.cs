@@ -185,7 +185,7 @@ internal sealed class Leaf
                 break;
             default:
                 if (value != Math.Floor(value) || Math.Abs(value) >= 1L << 53)
-                    throw new ArgumentException($"{Place(index)}: {Text(value)} is no whole number that {ElementTypes.Keyword(Type)} holds");
+                    throw new ArgumentException($"{Place(index)}: {Text(value)} is not a whole number that {ElementTypes.Keyword(Type)} holds");
                 Put(row, index, (long)value);
                 break;
         }
@@ -208,7 +208,7 @@ internal sealed class Leaf
         }
         var (low, high) = ElementTypes.Range(Type);
         if (value < low || value > high)
-            throw new ArgumentException($"{Place(index)}: {Text(value)} is no whole number that {ElementTypes.Keyword(Type)} holds");
+            throw new ArgumentException($"{Place(index)}: {Text(value)} is not a whole number that {ElementTypes.Keyword(Type)} holds");
         switch (ElementTypes.Bytes(Type))
         {
             case 1:

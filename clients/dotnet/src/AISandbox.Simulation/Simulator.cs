@@ -76,7 +76,7 @@ public sealed partial class Simulator
         this.create = create;
         Options = options ?? new SimulatorOptions();
         if (Options.Capacity < 0)
-            throw new ArgumentException($"Capacity: must not be negative, got {Options.Capacity}; 0 is no limit");
+            throw new ArgumentException($"Capacity: must not be negative, got {Options.Capacity}; 0 means no limit");
         if (Options.ReplyTimeout is { } timeout && (timeout < TimeSpan.Zero || timeout > TimeSpan.FromDays(1)))
             throw new ArgumentException($"ReplyTimeout: must be from 0 to a day, got {timeout}");
         Logger = logger ?? NullLogger.Instance;

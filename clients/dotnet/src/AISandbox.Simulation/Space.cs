@@ -54,7 +54,7 @@ public sealed class Space
     public static Space Box(ElementType type, params int[] shape)
     {
         if (type is < ElementType.Float32 or > ElementType.UInt16 or (ElementType)8)
-            throw new InvalidSpecException($"type {(int)type} is no ElementType");
+            throw new InvalidSpecException($"type {(int)type} is not an ElementType");
         return new Space(LeafKind.Box, type, (int[])shape.Clone());
     }
 

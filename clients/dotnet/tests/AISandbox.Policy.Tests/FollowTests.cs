@@ -140,7 +140,7 @@ public sealed class FollowTests : IAsyncLifetime
         await _service.StartAsync();
         var error = await Assert.ThrowsAsync<PolicyException>(() => FollowAsync());
         Assert.Equal(PolicyErrorReason.NoModel, error.Reason);
-        Assert.Contains("there will be none: the run has failed (SimulatorUnreachable: nobody answers)", error.Message, StringComparison.Ordinal);
+        Assert.Contains("will never exist: the run has failed (SimulatorUnreachable: nobody answers)", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]

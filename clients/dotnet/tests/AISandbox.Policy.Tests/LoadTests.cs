@@ -31,7 +31,7 @@ public sealed class LoadTests : IDisposable
         File.WriteAllText(path, "a web page");
         var error = Assert.Throws<PolicyException>(() => Policy.Load(path));
         Assert.Equal(PolicyErrorReason.Damaged, error.Reason);
-        Assert.Contains("no ONNX file, or damaged; get it again", error.Message, StringComparison.Ordinal);
+        Assert.Contains("not an ONNX file, or is damaged; get it again", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]

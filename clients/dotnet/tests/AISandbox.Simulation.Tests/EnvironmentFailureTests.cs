@@ -69,7 +69,7 @@ public class EnvironmentFailureTests
             context.Observation.Write(1f);
             return StepResult.Continue(0);
         }, Spec.Observation("a", Space.Box(1)).Observation("b", Space.Box(1)).Build()) },
-        { "300 is no whole number that byte holds", Stepping(context =>
+        { "300 is not a whole number that byte holds", Stepping(context =>
         {
             context.Observation.Write(300L);
             return StepResult.Continue(0);
@@ -149,7 +149,7 @@ public class EnvironmentFailureTests
     {
         var path = Path.GetTempFileName();
         File.WriteAllText(path, "{}");
-        Assert.Contains("is no recording of an episode", Assert.Throws<RecordingException>(() => EpisodeRecording.Load(path)).Message, StringComparison.Ordinal);
+        Assert.Contains("is not a recording of an episode", Assert.Throws<RecordingException>(() => EpisodeRecording.Load(path)).Message, StringComparison.Ordinal);
     }
 
     private static ScriptedEnvironment Stepping(ScriptedEnvironment.StepFunction step, EnvironmentSpec? spec = null)

@@ -144,9 +144,9 @@ public sealed class SimulatorHostTests : IDisposable
 
     [Theory]
     [InlineData(2, "--prot is unknown; arguments: --host", "--prot", "5")]
-    [InlineData(2, "--port: 70000 is no port", "--port", "70000")]
+    [InlineData(2, "--port: 70000 is not a port", "--port", "70000")]
     [InlineData(2, "--capacity needs a value", "--capacity")]
-    [InlineData(1, "--host: nowhere is no address of this machine", "--host", "nowhere")]
+    [InlineData(1, "--host: nowhere is not an address of this machine", "--host", "nowhere")]
     public async Task Program_tells_what_is_wrong_with_its_arguments(int status, string words, params string[] args)
     {
         var before = Console.Error;

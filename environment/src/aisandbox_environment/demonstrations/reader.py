@@ -191,7 +191,7 @@ def _read_header(data: bytes) -> tuple[Spec, int, int]:
             raise InvalidDemonstrationFile(f"has the format {version!r}; this version reads {FORMAT}")
         spec = read_spec(ParseDict(header["spec"], pb.EnvironmentSpec(), ignore_unknown_fields=True))
     except (ValueError, TypeError, KeyError, RecursionError, ParseError, WireError) as error:
-        raise InvalidDemonstrationFile(f"is damaged: its header has another form ({_line(error)})") from None
+        raise InvalidDemonstrationFile(f"is damaged: its header is malformed ({_line(error)})") from None
     if not (type(episodes) is int and type(steps) is int and 0 <= episodes <= steps):
         raise InvalidDemonstrationFile(f"is damaged: its header says {steps!r} steps of {episodes!r} episodes")
     if episodes == 0:
@@ -213,7 +213,7 @@ def _check_episodes(read: Demonstrations, episodes: Array, count: int) -> None:
         and np.array_equal(np.flatnonzero(ended), ends - 1)
     )
     if not whole:
-        raise InvalidDemonstrationFile("has rows that are no whole episodes")
+        raise InvalidDemonstrationFile("has rows that are not whole episodes")
 
 
 def _check_values(read: Demonstrations, spec: Spec, rows: slice) -> None:

@@ -12,7 +12,7 @@ from aisandbox_operator.decision import Decision
 from aisandbox_operator.observed_state import ObservedState
 from aisandbox_operator.rules.job_failure import explain_job, explain_pod
 
-SUCCEEDED = Decision(Phase.SUCCEEDED, Reason.SUCCEEDED, "the run has trained to its end")
+SUCCEEDED = Decision(Phase.SUCCEEDED, Reason.SUCCEEDED, "the training is completed")
 CANCELLED = Decision(Phase.CANCELLED, Reason.CANCELLED, "the run was cancelled; its checkpoints are kept")
 
 

@@ -46,10 +46,10 @@ def create_job(state: ObservedState) -> Decision | None:
 
 
 def _refused(state: ObservedState) -> Decision:
-    """The API server was asked and does not accept the Job: a rule the spec breaks, or a quota."""
+    """The Kubernetes API server was asked and does not accept the Job: a rule the spec breaks, or a quota."""
     why = state.related.job_refusal[:2000]
     if state.related.is_refused_permanently:
-        message = f"the API server does not accept the run's Job: {why}"
+        message = f"the Kubernetes API server does not accept the run's Job: {why}"
         return Decision(Phase.FAILED, Reason.JOB_REFUSED, message, Failure(Reason.JOB_REFUSED, message))
     if state.related.is_webhook_down:
         message = f"an admission webhook of the cluster does not answer, so the run's Job cannot be created yet: {why}"
@@ -60,7 +60,7 @@ def _refused(state: ObservedState) -> Decision:
             needs_attention=True,
             requeue_after=WEBHOOK_SECONDS,
         )
-    message = f"the API server does not accept the run's Job for now: {why}"
+    message = f"the Kubernetes API server does not accept the run's Job for now: {why}"
     return Decision(Phase.PENDING, Reason.JOB_FORBIDDEN, message, needs_attention=True, requeue_after=REFUSED_SECONDS)
 
 
@@ -88,8 +88,8 @@ def resume_job(state: ObservedState) -> Decision | None:
 def _held(state: ObservedState, job: ObservedJob) -> Decision:
     """Another client has suspended the Job that the operator has let run for this spec: it decides."""
     message = (
-        f"the run's Job was suspended by {job.suspended_by or 'another client'}, not by this service, which leaves it "
-        "so: set suspend of the Job to false, or of the run to true and then to false"
+        f"the run's Job was suspended by {job.suspended_by or 'another client'}. To resume it, set spec.suspend of the "
+        "Job to false, or spec.suspend of the run to true and then to false"
     )
     if state.is_stopped:
         return Decision(Phase.PENDING, Reason.JOB_SUSPENDED, message, is_queued=True, needs_attention=True)
@@ -120,9 +120,9 @@ def observe_trainer(state: ObservedState) -> Decision:
 def _node_lost(pod: ObservedPod, since: datetime) -> Decision:
     """Kubernetes says so 40 to 50 seconds after the node has fallen silent, and evicts the pod five minutes later."""
     message = (
-        f"the node {pod.node!r} has not answered since {format_time(since)}, and the trainer ran on it: another one "
-        "continues from the last checkpoint when Kubernetes has evicted the pod, which it does after some minutes, and "
-        f"the node has returned or was removed (kubectl delete node {pod.node})"
+        f"the node {pod.node!r} has not answered since {format_time(since)}. Kubernetes evicts the trainer's pod after "
+        "about 5 minutes. The run then continues from the last checkpoint on another node, once this one is back or "
+        f"was deleted (kubectl delete node {pod.node})"
     )
     return Decision(Phase.RUNNING, Reason.NODE_LOST, message, needs_attention=True, is_uncertain=True)
 

@@ -99,7 +99,7 @@ class _TakenPartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TakenPart.V
     """The replay buffer; of a checkpoint only, for algorithms that have one. Its buffer_size must hold it."""
 
 class TakenPart(_TakenPart, metaclass=_TakenPartEnumTypeWrapper):
-    """What a run can take over beside the weights."""
+    """What a run can load besides the weights."""
 
 TAKEN_PART_UNSPECIFIED: TakenPart.ValueType  # 0
 """Nothing."""
@@ -364,7 +364,7 @@ class StartFrom(_message.Message):
     """
     @_builtins.property
     def take(self) -> _containers.RepeatedScalarFieldContainer[Global___TakenPart.ValueType]:
-        """What is taken over beside the weights."""
+        """What to load besides the weights."""
 
     def __init__(
         self,
@@ -686,13 +686,13 @@ class Placement(_message.Message):
     """The PriorityClass of the trainer's pod. Empty: the cluster's default."""
     @_builtins.property
     def requests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """What is reserved for the trainer, as {"cpu": "2", "memory": "4Gi"}; at most 32. With limits absent too: what the
+        """What is reserved for the trainer, for example {"cpu": "2", "memory": "4Gi"}; at most 32. With limits absent too: what the
         operator is configured with.
         """
 
     @_builtins.property
     def limits(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """What the trainer may use at most, as {"memory": "4Gi", "nvidia.com/gpu": "1"}; at most 32."""
+        """What the trainer may use at most, for example {"memory": "4Gi", "nvidia.com/gpu": "1"}; at most 32."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -833,7 +833,7 @@ class GrpcEnvironment(_message.Message):
     "dns:///host:port" stands for every address the name resolves to when the trainer starts (a headless Service).
     """
     environments: _builtins.int
-    """The number of environments over all addresses; 0: the hyperparameter n_envs, otherwise one for each address."""
+    """The number of environments over all addresses; 0: the hyperparameter n_envs, otherwise one per address."""
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
         """Options of the simulator; see OpenRequest.options. A start with options opens a session of one environment to check
@@ -875,7 +875,7 @@ class PoolEnvironment(_message.Message):
     name: _builtins.str
     """The pool; see RegisterSimulator.pool."""
     environments: _builtins.int
-    """The most environments to step together, up to 4,096; 0: the hyperparameter n_envs, otherwise all that are free."""
+    """The maximum number of environments to step together, up to 4,096; 0: the hyperparameter n_envs, otherwise all that are free."""
     minimum: _builtins.int
     """The fewest, at most `environments`; 0: as many as `environments` (or n_envs) says, otherwise 1."""
     @_builtins.property
@@ -1171,7 +1171,7 @@ class StatusResponse(_message.Message):
     TRAINED_ALGORITHM_FIELD_NUMBER: _builtins.int
     CLONING_FIELD_NUMBER: _builtins.int
     timesteps_done: _builtins.int
-    """Environment steps done, over all environments and attempts."""
+    """The run's current step, over all environments; it falls back to the checkpoint's when an attempt resumes."""
     is_done: _builtins.bool
     """The run has succeeded, failed or been cancelled and will never change again."""
     last_checkpoint_path: _builtins.str
@@ -1209,7 +1209,7 @@ class StatusResponse(_message.Message):
     episode_length_mean: _builtins.float
     """The mean length of the last 100 training episodes, in steps."""
     owner: _builtins.str
-    """The name of who started it, where the service asks its callers who they are; empty otherwise, and for a run that was
+    """The name of who started it, where the service authenticates its callers; empty otherwise, and for a run that was
     started before it did or with kubectl.
     """
     trained_algorithm: _builtins.str
@@ -1961,7 +1961,7 @@ class WhoAmIResponse(_message.Message):
     RIGHTS_FIELD_NUMBER: _builtins.int
     POOLS_FIELD_NUMBER: _builtins.int
     authentication_enabled: _builtins.bool
-    """Whether the service asks its callers who they are. If not, there are no names, and everybody may do everything."""
+    """Whether the service authenticates its callers. If not, there are no names, and everybody may do everything."""
     name: _builtins.str
     """The name that owns the runs that the caller starts."""
     @_builtins.property

@@ -31,7 +31,7 @@ class PolicyTrainerServiceStub:
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
-    call can succeed (the client retries with backoff). Where the service asks its callers who they are, a call needs the
+    call can succeed (the client retries with backoff). Where the service authenticates its callers, a call needs the
     metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
     the caller lacks, for the run or at all. Any other code is a bug of the service.
 
@@ -133,7 +133,7 @@ class PolicyTrainerServiceServicer:
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
-    call can succeed (the client retries with backoff). Where the service asks its callers who they are, a call needs the
+    call can succeed (the client retries with backoff). Where the service authenticates its callers, a call needs the
     metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
     the caller lacks, for the run or at all. Any other code is a bug of the service.
 
@@ -185,7 +185,7 @@ class PolicyTrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchTraining(self, request, context):
-        """The status now and then after every change, at most 10 a second, until the run is done; the last message has
+        """The status now and then after every change, at most 10 per second, until the run is done; the last message has
         is_done set and the stream ends with OK. Errors: NOT_FOUND. May be retried.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -265,8 +265,8 @@ class PolicyTrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WhoAmI(self, request, context):
-        """As whom the service knows the caller, and what they may do. Needs no right, and a token only where callers are asked
-        for one. Not served by the inference-server. Errors: UNAUTHENTICATED.
+        """As whom the service knows the caller, and what they may do. Needs no right, and a token only where authentication is
+        on. Not served by the inference-server. Errors: UNAUTHENTICATED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -369,7 +369,7 @@ class PolicyTrainerService:
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
-    call can succeed (the client retries with backoff). Where the service asks its callers who they are, a call needs the
+    call can succeed (the client retries with backoff). Where the service authenticates its callers, a call needs the
     metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
     the caller lacks, for the run or at all. Any other code is a bug of the service.
 

@@ -32,7 +32,7 @@ class PolicyTrainerServiceStub:
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
-    call can succeed (the client retries with backoff). Where the service asks its callers who they are, a call needs the
+    call can succeed (the client retries with backoff). Where the service authenticates its callers, a call needs the
     metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
     the caller lacks, for the run or at all. Any other code is a bug of the service.
 
@@ -64,7 +64,7 @@ class PolicyTrainerServiceStub:
     GetTrainingStatus: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.StatusRequest, _policy_trainer_pb2.StatusResponse]
     """The status of a run. Errors: NOT_FOUND."""
     WatchTraining: _grpc.UnaryStreamMultiCallable[_policy_trainer_pb2.WatchTrainingRequest, _policy_trainer_pb2.StatusResponse]
-    """The status now and then after every change, at most 10 a second, until the run is done; the last message has
+    """The status now and then after every change, at most 10 per second, until the run is done; the last message has
     is_done set and the stream ends with OK. Errors: NOT_FOUND. May be retried.
     """
     ListTrainingRuns: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.ListTrainingRunsRequest, _policy_trainer_pb2.ListTrainingRunsResponse]
@@ -100,8 +100,8 @@ class PolicyTrainerServiceStub:
     DescribeModel: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.DescribeModelRequest, _policy_trainer_pb2.DescribeModelResponse]
     """The inputs and outputs of a policy. Errors: as Act."""
     WhoAmI: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.WhoAmIRequest, _policy_trainer_pb2.WhoAmIResponse]
-    """As whom the service knows the caller, and what they may do. Needs no right, and a token only where callers are asked
-    for one. Not served by the inference-server. Errors: UNAUTHENTICATED.
+    """As whom the service knows the caller, and what they may do. Needs no right, and a token only where authentication is
+    on. Not served by the inference-server. Errors: UNAUTHENTICATED.
     """
 
 @_typing.type_check_only
@@ -111,7 +111,7 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
-    call can succeed (the client retries with backoff). Where the service asks its callers who they are, a call needs the
+    call can succeed (the client retries with backoff). Where the service authenticates its callers, a call needs the
     metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
     the caller lacks, for the run or at all. Any other code is a bug of the service.
 
@@ -140,7 +140,7 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     GetTrainingStatus: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.StatusRequest, _policy_trainer_pb2.StatusResponse]  # type: ignore[assignment]
     """The status of a run. Errors: NOT_FOUND."""
     WatchTraining: _aio.UnaryStreamMultiCallable[_policy_trainer_pb2.WatchTrainingRequest, _policy_trainer_pb2.StatusResponse]  # type: ignore[assignment]
-    """The status now and then after every change, at most 10 a second, until the run is done; the last message has
+    """The status now and then after every change, at most 10 per second, until the run is done; the last message has
     is_done set and the stream ends with OK. Errors: NOT_FOUND. May be retried.
     """
     ListTrainingRuns: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.ListTrainingRunsRequest, _policy_trainer_pb2.ListTrainingRunsResponse]  # type: ignore[assignment]
@@ -176,8 +176,8 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     DescribeModel: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.DescribeModelRequest, _policy_trainer_pb2.DescribeModelResponse]  # type: ignore[assignment]
     """The inputs and outputs of a policy. Errors: as Act."""
     WhoAmI: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.WhoAmIRequest, _policy_trainer_pb2.WhoAmIResponse]  # type: ignore[assignment]
-    """As whom the service knows the caller, and what they may do. Needs no right, and a token only where callers are asked
-    for one. Not served by the inference-server. Errors: UNAUTHENTICATED.
+    """As whom the service knows the caller, and what they may do. Needs no right, and a token only where authentication is
+    on. Not served by the inference-server. Errors: UNAUTHENTICATED.
     """
 
 class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -186,7 +186,7 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     Errors, for every call. INVALID_ARGUMENT names the field and the rule it broke, in the message and as
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
-    call can succeed (the client retries with backoff). Where the service asks its callers who they are, a call needs the
+    call can succeed (the client retries with backoff). Where the service authenticates its callers, a call needs the
     metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
     the caller lacks, for the run or at all. Any other code is a bug of the service.
 
@@ -249,7 +249,7 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_trainer_pb2.WatchTrainingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_policy_trainer_pb2.StatusResponse], _abc.AsyncIterator[_policy_trainer_pb2.StatusResponse]]:
-        """The status now and then after every change, at most 10 a second, until the run is done; the last message has
+        """The status now and then after every change, at most 10 per second, until the run is done; the last message has
         is_done set and the stream ends with OK. Errors: NOT_FOUND. May be retried.
         """
 
@@ -345,8 +345,8 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_trainer_pb2.WhoAmIRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_trainer_pb2.WhoAmIResponse, _abc.Awaitable[_policy_trainer_pb2.WhoAmIResponse]]:
-        """As whom the service knows the caller, and what they may do. Needs no right, and a token only where callers are asked
-        for one. Not served by the inference-server. Errors: UNAUTHENTICATED.
+        """As whom the service knows the caller, and what they may do. Needs no right, and a token only where authentication is
+        on. Not served by the inference-server. Errors: UNAUTHENTICATED.
         """
 
 def add_PolicyTrainerServiceServicer_to_server(servicer: PolicyTrainerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

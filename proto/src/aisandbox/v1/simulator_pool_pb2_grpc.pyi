@@ -68,7 +68,7 @@ class SimulatorPoolServiceStub:
     contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
     other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
     UNAVAILABLE (the service stops or was lost, a session was not ended in time, or a simulator with another spec joins
-    the pool at the same moment), RESOURCE_EXHAUSTED (too many places, or too many registrations a second),
+    the pool at the same moment), RESOURCE_EXHAUSTED (too many places, or too many registrations per second),
     ALREADY_EXISTS (the instance has a place already, or gets it at the same moment; a place whose connection was lost
     ends within a minute).
     """
@@ -115,7 +115,7 @@ class SimulatorPoolServiceAsyncStub(SimulatorPoolServiceStub):
     contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
     other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
     UNAVAILABLE (the service stops or was lost, a session was not ended in time, or a simulator with another spec joins
-    the pool at the same moment), RESOURCE_EXHAUSTED (too many places, or too many registrations a second),
+    the pool at the same moment), RESOURCE_EXHAUSTED (too many places, or too many registrations per second),
     ALREADY_EXISTS (the instance has a place already, or gets it at the same moment; a place whose connection was lost
     ends within a minute).
     """
@@ -165,7 +165,7 @@ class SimulatorPoolServiceServicer(metaclass=_abc_1.ABCMeta):
         contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
         other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
         UNAVAILABLE (the service stops or was lost, a session was not ended in time, or a simulator with another spec joins
-        the pool at the same moment), RESOURCE_EXHAUSTED (too many places, or too many registrations a second),
+        the pool at the same moment), RESOURCE_EXHAUSTED (too many places, or too many registrations per second),
         ALREADY_EXISTS (the instance has a place already, or gets it at the same moment; a place whose connection was lost
         ends within a minute).
         """

@@ -98,7 +98,7 @@ class ReportRequest(_message.Message):
     attempt: _builtins.int
     """The attempt that reports; see TrainingRun.status."""
     timesteps: _builtins.int
-    """Environment steps done, over all environments and attempts."""
+    """The run's current step, over all environments; it falls back to the checkpoint's when an attempt resumes."""
     episode_reward_mean: _builtins.float
     """The mean undiscounted return of the last 100 training episodes; absent before the first one has ended."""
     episode_length_mean: _builtins.float

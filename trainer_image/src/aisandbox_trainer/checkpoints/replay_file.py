@@ -89,14 +89,14 @@ def take(buffer: ReplayBuffer, path: Path) -> None:
             if min(rows, environments) < 1 or type(pos) is not int or not 0 <= pos <= rows or type(full) is not bool:
                 raise ValueError(f"{rows} rows, {environments} environments, pos {header['pos']}")
         except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-            raise UnusableFile(f"the replay buffer has another form ({error!r})") from error
+            raise UnusableFile(f"the replay buffer is malformed ({error!r})") from error
         if stored > size or (full and stored != size):
             fits = f"the replay buffer of {stored:,} transitions does not fit in buffer_size={size}"
             raise UnusableFile(f"{fits}: set buffer_size={stored}")
         try:
             problem = _fill(buffer, header, file)
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise UnusableFile(f"the replay buffer has another form ({error!r})") from error
+            raise UnusableFile(f"the replay buffer is malformed ({error!r})") from error
         if problem:
             raise UnusableFile(f"the replay buffer {problem}")
 

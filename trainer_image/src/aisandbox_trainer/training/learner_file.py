@@ -56,7 +56,7 @@ class Learner:
             for space in (learner.observation_space, learner.action_space):
                 json_format.ParseDict(space, tensor_pb2.Space())
         except (TypeError, KeyError, RecursionError, json_format.ParseError) as error:
-            raise ValueError(f"{LEARNER_FILE} has another form ({error})") from error
+            raise ValueError(f"{LEARNER_FILE} is malformed ({error})") from error
         return learner
 
     def difference(self, own: Learner) -> str:

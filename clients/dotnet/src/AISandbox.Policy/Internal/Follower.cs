@@ -52,7 +52,7 @@ internal sealed partial class Follower
             {
                 if (whyNever is not null)
                 {
-                    throw new PolicyException(PolicyErrorReason.NoModel, $"There is no {_source.Name}, and there will be none: {whyNever}.", error);
+                    throw new PolicyException(PolicyErrorReason.NoModel, $"The {_source.Name} will never exist: {whyNever}.", error);
                 }
 
                 (var isKnown, whyNever) = await AskForRunAsync(cancellationToken).ConfigureAwait(false);

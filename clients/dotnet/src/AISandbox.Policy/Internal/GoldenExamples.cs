@@ -60,7 +60,7 @@ internal sealed class GoldenExamples
         catch (Exception error) when (error is JsonException or KeyNotFoundException or InvalidOperationException or FormatException or OverflowException
             or IndexOutOfRangeException or ArgumentException)
         {
-            throw new PolicyException(PolicyErrorReason.Damaged, $"The golden examples of the policy have another form: {error.Message}", error);
+            throw new PolicyException(PolicyErrorReason.Damaged, $"The golden examples of the policy are malformed: {error.Message}", error);
         }
     }
 

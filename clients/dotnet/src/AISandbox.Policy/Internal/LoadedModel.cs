@@ -80,7 +80,7 @@ internal sealed class LoadedModel : IDisposable
         {
             throw new PolicyException(
                 PolicyErrorReason.Damaged,
-                $"ONNX Runtime cannot load {file.Source}: it is no ONNX file, or damaged; get it again. {error.Message}",
+                $"ONNX Runtime cannot load {file.Source}: it is not an ONNX file, or is damaged; get it again. {error.Message}",
                 error);
         }
 
@@ -194,7 +194,7 @@ internal sealed class LoadedModel : IDisposable
             ? ModelFile.ParseDescription(json, source)
             : throw new PolicyException(
                 PolicyErrorReason.NotAPolicy,
-                $"{source} has no description: it is no policy of this service, or of an early version of it. Load the folder of the published "
+                $"{source} has no description: it is not a policy of this service, or is one of an early version of it. Load the folder of the published "
                 + "model instead, or put its metadata.json and golden.json beside the file and name it policy.onnx.");
 
     private Binding Find(int count)

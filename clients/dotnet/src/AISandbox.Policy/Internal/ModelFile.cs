@@ -76,7 +76,7 @@ internal sealed class ModelFile
         }
         catch (Exception error) when (error is InvalidProtocolBufferException or InvalidJsonException or FormatException)
         {
-            throw new PolicyException(PolicyErrorReason.Damaged, $"{source} is no description of a policy: {error.Message}", error);
+            throw new PolicyException(PolicyErrorReason.Damaged, $"{source} is not a description of a policy: {error.Message}", error);
         }
     }
 
@@ -107,7 +107,7 @@ internal sealed class ModelFile
         }
         catch (Exception error) when (error is JsonException or System.Collections.Generic.KeyNotFoundException or InvalidOperationException)
         {
-            throw new PolicyException(PolicyErrorReason.Damaged, $"{path} is no manifest: {error.Message}", error);
+            throw new PolicyException(PolicyErrorReason.Damaged, $"{path} is not a manifest: {error.Message}", error);
         }
 
         new ModelFile(onnx, file).CheckDigest("sha256:" + expected);
