@@ -20,7 +20,7 @@ from aisandbox_access import ACT_METHOD, ATTACH_METHOD, METHODS, OWNER_ANNOTATIO
 from aisandbox_api import Server, Settings, create_server
 from aisandbox_api.local import LocalBackend
 from aisandbox_api.settings import OwnerQuotas
-from aisandbox_api.trainer_admission import POOL_METHODS, SESSION_METHOD
+from aisandbox_api.trainer_auth import POOL_METHODS, SESSION_METHOD
 from aisandbox_api.web_socket import PROTOCOL
 from aisandbox_crds import ExitCode, TrainerStart
 from aisandbox_environment import POOL_METADATA, RUN_METADATA

@@ -183,12 +183,12 @@ async def test_fork_server_that_never_becomes_ready_is_replaced_by_plain_process
 @pytest.fixture
 def slow_preload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file until which the preload ``slow_preload`` waits."""
-    modules, gate = tmp_path / "modules", tmp_path / "gate"
+    modules, access_control = tmp_path / "modules", tmp_path / "access_control"
     modules.mkdir()
-    wait = f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)\n"
+    wait = f"import pathlib, time\nwhile not pathlib.Path({str(access_control)!r}).exists(): time.sleep(0.01)\n"
     (modules / "slow_preload.py").write_text(wait + "import scripted_trainer\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(modules), os.environ["PYTHONPATH"])))
-    return gate
+    return access_control
 
 
 async def test_start_during_the_warm_up_waits_for_it(settings: Settings, slow_preload: Path) -> None:

@@ -1,22 +1,23 @@
 """Who calls a server of the project, what they may do, and the record of it.
 
-:class:`Gate` admits calls; :func:`create_gate` makes the one that the settings name. The names are loaded when they are
-first used: tokens of issuers, clusters and gRPC need packages of their own (the extras ``oidc``, ``kubernetes`` and
-``grpc``). The modules are internal. Must not know what any method does.
+:class:`AccessControl` admits calls; :func:`create_access_control` makes the one that the settings name. The names are
+loaded when they are first used: tokens of issuers, clusters and gRPC need packages of their own (the extras ``oidc``,
+``kubernetes`` and ``grpc``). The modules are internal. Must not know what any method does.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aisandbox_access.aio_admission import AioAdmission, counted, recorded, status_of
-    from aisandbox_access.answer_cache import Answer, AnswerCache
+    from aisandbox_access.access_control import AccessControl, Authenticator
+    from aisandbox_access.aio_auth import AioAuthInterceptor, counted, recorded, status_of
     from aisandbox_access.audit import Audit
     from aisandbox_access.authorizers import Authorizer, RoleAuthorizer, Target
     from aisandbox_access.cluster import ClusterAuthenticator, ClusterAuthorizer, review_token
+    from aisandbox_access.configured_access import ServiceToken, create_access_control
     from aisandbox_access.errors import (
         AccessError,
-        CannotDecide,
+        AuthUnavailable,
         InvalidTokenFile,
         LimitReached,
         NotAuthenticated,
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
         Refused,
     )
     from aisandbox_access.exposure import check_exposure
-    from aisandbox_access.gate import Authenticator, Gate
-    from aisandbox_access.gates import ServiceToken, create_gate
     from aisandbox_access.oidc import IssuerAuthenticator
     from aisandbox_access.peers import PeerStreams
     from aisandbox_access.permissions import (
@@ -39,19 +38,20 @@ if TYPE_CHECKING:
         Scope,
     )
     from aisandbox_access.principals import ANONYMOUS, OWNER_ANNOTATION, Caller, Principal, current_caller, set_caller
+    from aisandbox_access.review_cache import Answer, ReviewCache
     from aisandbox_access.settings import AccessSettings, OidcSettings
-    from aisandbox_access.thread_admission import ThreadAdmission, ThreadGate
+    from aisandbox_access.thread_auth import ThreadAccessControl, ThreadAuthInterceptor
     from aisandbox_access.token_file import TokenFile, token_line
 
 _MODULES = {
-    "aio_admission": ("AioAdmission", "counted", "recorded", "status_of"),
-    "answer_cache": ("Answer", "AnswerCache"),
+    "aio_auth": ("AioAuthInterceptor", "counted", "recorded", "status_of"),
+    "review_cache": ("Answer", "ReviewCache"),
     "audit": ("Audit",),
     "authorizers": ("Authorizer", "RoleAuthorizer", "Target"),
     "cluster": ("ClusterAuthenticator", "ClusterAuthorizer", "review_token"),
     "errors": (
         "AccessError",
-        "CannotDecide",
+        "AuthUnavailable",
         "InvalidTokenFile",
         "LimitReached",
         "NotAuthenticated",
@@ -59,14 +59,14 @@ _MODULES = {
         "Refused",
     ),
     "exposure": ("check_exposure",),
-    "gate": ("Authenticator", "Gate"),
-    "gates": ("ServiceToken", "create_gate"),
+    "access_control": ("Authenticator", "AccessControl"),
+    "configured_access": ("ServiceToken", "create_access_control"),
     "oidc": ("IssuerAuthenticator",),
     "peers": ("PeerStreams",),
     "principals": ("ANONYMOUS", "OWNER_ANNOTATION", "Caller", "Principal", "current_caller", "set_caller"),
     "permissions": ("ACT_METHOD", "ATTACH_METHOD", "METHODS", "ROLES", "STATUS_METHOD", "Permission", "Rule", "Scope"),
     "settings": ("AccessSettings", "OidcSettings"),
-    "thread_admission": ("ThreadAdmission", "ThreadGate"),
+    "thread_auth": ("ThreadAuthInterceptor", "ThreadAccessControl"),
     "token_file": ("TokenFile", "token_line"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -79,19 +79,18 @@ __all__ = [
     "OWNER_ANNOTATION",
     "ROLES",
     "STATUS_METHOD",
+    "AccessControl",
     "AccessError",
     "AccessSettings",
-    "AioAdmission",
+    "AioAuthInterceptor",
     "Answer",
-    "AnswerCache",
     "Audit",
+    "AuthUnavailable",
     "Authenticator",
     "Authorizer",
     "Caller",
-    "CannotDecide",
     "ClusterAuthenticator",
     "ClusterAuthorizer",
-    "Gate",
     "InvalidTokenFile",
     "IssuerAuthenticator",
     "LimitReached",
@@ -102,17 +101,18 @@ __all__ = [
     "Permission",
     "Principal",
     "Refused",
+    "ReviewCache",
     "RoleAuthorizer",
     "Rule",
     "Scope",
     "ServiceToken",
     "Target",
-    "ThreadAdmission",
-    "ThreadGate",
+    "ThreadAccessControl",
+    "ThreadAuthInterceptor",
     "TokenFile",
     "check_exposure",
     "counted",
-    "create_gate",
+    "create_access_control",
     "current_caller",
     "recorded",
     "review_token",

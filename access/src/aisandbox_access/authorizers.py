@@ -37,7 +37,7 @@ class Authorizer(Protocol):
         ...
 
     async def allows(self, principal: Principal, permission: Permission, target: Target | None) -> bool:
-        """Whether the principal has the permission. Raises CannotDecide."""
+        """Whether the principal has the permission. Raises AuthUnavailable."""
         ...
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 
-from aisandbox_access.answer_cache import Answer, AnswerCache
 from aisandbox_access.errors import NotAuthenticated
 from aisandbox_access.principals import Principal
+from aisandbox_access.review_cache import Answer, ReviewCache
 
 
 class CachingAuthenticator(ABC):
     """Says whose token it is. For one event loop."""
 
-    def __init__(self, answers: AnswerCache[Principal]) -> None:
+    def __init__(self, answers: ReviewCache[Principal]) -> None:
         self._answers = answers
 
     def known(self, token: str) -> Principal | None:
@@ -30,7 +30,7 @@ class CachingAuthenticator(ABC):
 
     @abstractmethod
     async def _ask(self, token: str) -> Answer[Principal]:
-        """The principal that the token is of, or why it is not accepted. Raises CannotDecide."""
+        """The principal that the token is of, or why it is not accepted. Raises AuthUnavailable."""
 
 
 def _principal_of(answer: Answer[Principal]) -> Principal:

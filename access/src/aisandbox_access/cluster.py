@@ -16,12 +16,12 @@ from typing import Any
 
 from aisandbox_kubernetes import CallFailed, Client, ClientClosed, Json
 
-from aisandbox_access.answer_cache import Answer, AnswerCache
 from aisandbox_access.authorizers import Target
 from aisandbox_access.caching_authenticator import CachingAuthenticator
-from aisandbox_access.errors import CannotDecide
+from aisandbox_access.errors import AuthUnavailable
 from aisandbox_access.permissions import Permission
 from aisandbox_access.principals import Principal
+from aisandbox_access.review_cache import Answer, ReviewCache
 
 TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105 -- a path
 ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -57,7 +57,7 @@ class ClusterAuthenticator(CachingAuthenticator):
     """Says whose token it is, by asking the cluster; the client is its own. For one event loop."""
 
     def __init__(self, client: Client, audience: str = "", clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(AnswerCache(clock))
+        super().__init__(ReviewCache(clock))
         self._client = client
         self._audience = audience
 
@@ -72,7 +72,7 @@ class ClusterAuthenticator(CachingAuthenticator):
         try:
             user = await review_token(self._client, token, self._audience)
         except (CallFailed, ClientClosed) as error:
-            raise CannotDecide(f"the cluster does not say whose token it is: {error}") from error
+            raise AuthUnavailable(f"the cluster could not verify the token: {error}") from error
         if isinstance(user, str):
             return Answer(None, user)
         extra = {str(key): tuple(map(str, values)) for key, values in (user.get("extra") or {}).items()}
@@ -90,7 +90,7 @@ class ClusterAuthorizer:
     def __init__(self, client: Client, namespace: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._namespace = namespace
-        self._answers: AnswerCache[bool] = AnswerCache(clock, size=65_536)
+        self._answers: ReviewCache[bool] = ReviewCache(clock, size=65_536)
 
     def known(self, principal: Principal, permission: Permission, target: Target | None) -> bool | None:
         """See Authorizer."""
@@ -128,7 +128,7 @@ class ClusterAuthorizer:
         try:
             answer = await self._client.create(ACCESS_REVIEWS, review)
         except (CallFailed, ClientClosed) as error:
-            raise CannotDecide(f"the cluster does not say what {principal.name!r} may do: {error}") from error
+            raise AuthUnavailable(f"the cluster could not say what {principal.name!r} may do: {error}") from error
         allowed = (answer.get("status") or {}).get("allowed") is True
         return Answer(True if allowed else None)
 

@@ -6,9 +6,9 @@
     │   ├── NotAuthenticated  there is no credential, or it is not valid (any more)
     │   └── NotPermitted      the caller lacks the permission
     ├── LimitReached          the peer has too many streams; the same call may succeed later
-    └── CannotDecide          what decides does not answer; the same call may succeed later
+    └── AuthUnavailable       what decides does not answer; the same call may succeed later
 
-Their gRPC statuses are in :mod:`aisandbox_access.gate`.
+Their gRPC statuses are in :mod:`aisandbox_access.access_control`.
 """
 
 from __future__ import annotations
@@ -44,5 +44,5 @@ class LimitReached(AccessError):
     """The peer has too many streams."""
 
 
-class CannotDecide(AccessError):
+class AuthUnavailable(AccessError):
     """What decides does not answer."""

@@ -20,11 +20,11 @@ import jwt
 import structlog
 from aisandbox_process import TokenBucket
 
-from aisandbox_access.answer_cache import ACCEPTED_SECONDS, Answer, AnswerCache
 from aisandbox_access.caching_authenticator import CachingAuthenticator
-from aisandbox_access.errors import CannotDecide
+from aisandbox_access.errors import AuthUnavailable
 from aisandbox_access.permissions import ROLES
 from aisandbox_access.principals import Principal
+from aisandbox_access.review_cache import ACCEPTED_SECONDS, Answer, ReviewCache
 from aisandbox_access.settings import OidcSettings
 
 log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ class IssuerAuthenticator(CachingAuthenticator):
     """Says whose token it is. For one event loop. ``clock``: seconds, monotonic."""
 
     def __init__(self, settings: OidcSettings, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(AnswerCache(clock, limited=False))
+        super().__init__(ReviewCache(clock, limited=False))
         self._settings = settings
         self._clock = clock
         self._tls = ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else None
@@ -58,7 +58,7 @@ class IssuerAuthenticator(CachingAuthenticator):
         """Reads the issuer's keys; an issuer that does not answer yet is asked again when there is a token."""
         try:
             await self._read_keys()
-        except CannotDecide as error:
+        except AuthUnavailable as error:
             log.warning("issuer of tokens does not answer", problem=str(error))
 
     async def close(self) -> None:
@@ -103,11 +103,11 @@ class IssuerAuthenticator(CachingAuthenticator):
     async def _read_keys_once(self) -> None:
         if self._reading is None or self._reading.done():
             if not self._reads.take():
-                raise CannotDecide("the issuer's keys cannot be read: try again in a moment")
+                raise AuthUnavailable("the issuer's keys cannot be read: try again in a moment")
             self._reading = asyncio.ensure_future(self._read_keys())
         try:
             await asyncio.shield(self._reading)
-        except CannotDecide as error:
+        except AuthUnavailable as error:
             if not self._keys:
                 raise
             log.warning("keys of the issuer cannot be read again", problem=str(error))
@@ -120,7 +120,9 @@ class IssuerAuthenticator(CachingAuthenticator):
             if not self._keys:
                 self._read_at = None
             why = f"{type(error).__name__} {error}"[:300]
-            raise CannotDecide(f"the issuer {self._settings.issuer} does not say its keys: {why}") from error
+            raise AuthUnavailable(
+                f"the issuer {self._settings.issuer} could not be asked for its keys: {why}"
+            ) from error
 
     def _fetch_keys(self) -> dict[str, jwt.PyJWK]:
         about = self._fetch(f"{self._settings.issuer.rstrip('/')}/.well-known/openid-configuration")

@@ -1,4 +1,4 @@
-"""Who may call the service: its gate, where it may listen, and who may attach simulators or ask about models.
+"""Who may call the service: its access control, where it may listen, and who may attach simulators or ask about models.
 
 Must not know what the calls do.
 """
@@ -11,14 +11,14 @@ from typing import Any
 from aisandbox_access import (
     ACT_METHOD,
     ATTACH_METHOD,
+    AccessControl,
     AccessError,
     Caller,
-    Gate,
     InvalidTokenFile,
     Permission,
     Target,
     check_exposure,
-    create_gate,
+    create_access_control,
     current_caller,
     status_of,
 )
@@ -44,34 +44,34 @@ def check_exposures(settings: Settings) -> None:
 
 
 class Callers:
-    """``admit``: see create_server. For one event loop. ``gate`` and ``permissions`` are to be used once it is open."""
+    """``admit``: see create_server. For one event loop. Its attributes are to be used once it is open."""
 
     def __init__(self, settings: Settings, backend: Backend, admit: Admit | None) -> None:
         self._settings = settings
         self._backend = backend
         self._admit = admit
-        self.gate = Gate()
-        self.permissions = RunPermissions(self.gate, backend)
+        self.access_control = AccessControl()
+        self.permissions = RunPermissions(self.access_control, backend)
 
     async def open(self) -> None:
-        """Opens the gate that the settings name. Raises StartupError."""
+        """Opens the access control that the settings name. Raises StartupError."""
         try:
-            self.gate = await create_gate(self._settings.access, self._settings.pod_namespace)
+            self.access_control = await create_access_control(self._settings.access, self._settings.pod_namespace)
         except (InvalidSetting, InvalidTokenFile) as error:
             raise StartupError(str(error)) from error
-        self.permissions = RunPermissions(self.gate, self._backend)
-        await self.gate.start()
+        self.permissions = RunPermissions(self.access_control, self._backend)
+        await self.access_control.start()
 
     async def close(self) -> None:
         """To be called after the last call."""
-        await self.gate.close()
+        await self.access_control.close()
 
     async def may_ask_for_model(self, run_id: str, context: Any) -> None:
         """See RunHealth.may_ask."""
         try:
-            caller = await self.gate.admit(ACT_METHOD, text_metadata(context.invocation_metadata()))
+            caller = await self.access_control.admit(ACT_METHOD, text_metadata(context.invocation_metadata()))
         except AccessError as error:
-            self.gate.record_refusal(error, Caller(ACT_METHOD), context.peer(), run_id)
+            self.access_control.record_refusal(error, Caller(ACT_METHOD), context.peer(), run_id)
             raise
         await self.permissions.run(Permission.ACT, run_id, context.peer(), caller)
 
@@ -80,9 +80,9 @@ class Callers:
         caller = current_caller()
         result, why = "OK", ""
         try:
-            if self.gate.asks:
+            if self.access_control.asks:
                 target = Target(registration.pool, is_pool=True)
-                await self.gate.check(caller, Permission.SIMULATE, target, caller.peer)
+                await self.access_control.check(caller, Permission.SIMULATE, target, caller.peer)
             if self._admit is not None:
                 await self._admit(registration, metadata)
         except AccessError as error:
@@ -92,4 +92,4 @@ class Callers:
             result, why = error.code.name, error.details
             raise
         finally:
-            self.gate.audit.record(caller.name, caller.peer, ATTACH_METHOD, registration.pool, result, why)
+            self.access_control.audit.record(caller.name, caller.peer, ATTACH_METHOD, registration.pool, result, why)

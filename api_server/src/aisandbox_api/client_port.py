@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 from aisandbox.v1 import policy_trainer_pb2
-from aisandbox_access import Gate
+from aisandbox_access import AccessControl
 from aisandbox_environment import SimulatorRelay
 from aisandbox_process.grpc_direct import AsyncStreams
 from aisandbox_process.grpc_options import Options
@@ -48,7 +48,7 @@ class ClientPort:
         health: RunHealth,
         streams: AsyncStreams,
         options: Options,
-        gate: Gate,
+        access_control: AccessControl,
         interceptors: Sequence[grpc.aio.ServerInterceptor],
         certificate: ServerCertificate | None = None,
     ) -> None:
@@ -56,13 +56,13 @@ class ClientPort:
         self._grpc = grpc.aio.server(options=options, interceptors=interceptors)
         add_service(self._grpc, POLICY_TRAINER, policy_trainer)
         if progress is not None:
-            add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))
+            add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, access_control))
         for service, calls in ((SIMULATOR_POOLS, pools), (ENVIRONMENT, relay)):
-            add_relay(self._grpc, service, calls, gate, streams, interceptors)
-        add_service(self._grpc, HEALTH, handlers(HEALTH, health, gate))
+            add_relay(self._grpc, service, calls, access_control, streams, interceptors)
+        add_service(self._grpc, HEALTH, handlers(HEALTH, health, access_control))
         served = SERVICES if progress is None else (*SERVICES, PROGRESS)
         names = reflected_names((*(service.full_name for service in served), HEALTH.full_name))
-        reflecting = handlers(REFLECTION, reflection.aio.ReflectionServicer(names), gate)
+        reflecting = handlers(REFLECTION, reflection.aio.ReflectionServicer(names), access_control)
         for name in (REFLECTION.full_name, REFLECTION_V1):
             self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, reflecting),))
 

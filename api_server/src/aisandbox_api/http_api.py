@@ -24,9 +24,9 @@ from aisandbox_access import (
     ATTACH_METHOD,
     METHODS,
     STATUS_METHOD,
+    AccessControl,
     AccessError,
     Caller,
-    Gate,
     set_caller,
     status_of,
 )
@@ -78,7 +78,7 @@ class HttpApi:
     def __init__(
         self,
         relay: SimulatorRelay,
-        gate: Gate,
+        access_control: AccessControl,
         permissions: RunPermissions,
         grpc_address: str,
         origins: Sequence[str],
@@ -90,7 +90,7 @@ class HttpApi:
         self._limits = limits
         self._listener: HttpListener | None = None
         self._relay = relay
-        self._gate = gate
+        self._access_control = access_control
         self._permissions = permissions
         self._origins = tuple(origins)
         self._largest_message = largest_message
@@ -130,9 +130,9 @@ class HttpApi:
         async def handle(request: web.Request) -> web.StreamResponse:
             peer = _peer(request)
             try:
-                caller = await self._gate.admit(method, credentials(request))
+                caller = await self._access_control.admit(method, credentials(request))
             except AccessError as error:
-                self._gate.record_refusal(error, Caller(method), peer)
+                self._access_control.record_refusal(error, Caller(method), peer)
                 return _error(status_of(error), str(error))
             set_caller(replace(caller, peer=peer))
             try:
@@ -151,7 +151,7 @@ class HttpApi:
                 await self._permissions.run(permission, run, peer, caller)
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
-        pool, streams = request.match_info["pool"], self._gate.streams
+        pool, streams = request.match_info["pool"], self._access_control.streams
         return await serve_simulator(request, self._relay, pool, self._largest_message, streams)
 
     async def _status(self, request: web.Request) -> web.StreamResponse:

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from typing import Any, TypeAlias
 
 import grpc
-from aisandbox_access import Gate, counted, recorded
+from aisandbox_access import AccessControl, counted, recorded
 from aisandbox_process.grpc_direct import AsyncStreams
 from aisandbox_wire import OversizedMessage, bounded_parser
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -24,14 +24,14 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 def handlers(
-    service: ServiceDescriptor, calls: object, gate: Gate | None = None, *, raw: bool = False
+    service: ServiceDescriptor, calls: object, access_control: AccessControl | None = None, *, raw: bool = False
 ) -> dict[str, Any]:
     """A handler for every method of ``service`` that ``calls`` has by name. ``raw``: they take and return bytes.
 
-    ``gate``: records the calls that change something, and bounds the streams of a peer; None: nothing does.
+    ``access_control``: records the calls that change something, and bounds the streams of a peer; None: nothing does.
     """
     return {
-        method.name: _handler(method, getattr(calls, method.name), gate, raw)
+        method.name: _handler(method, getattr(calls, method.name), access_control, raw)
         for method in service.methods
         if hasattr(calls, method.name)
     }
@@ -49,7 +49,7 @@ def add_relay(
     server: grpc.aio.Server,
     service: ServiceDescriptor,
     calls: object,
-    gate: Gate,
+    access_control: AccessControl,
     streams: AsyncStreams,
     interceptors: Sequence[Any],
 ) -> None:
@@ -57,7 +57,7 @@ def add_relay(
 
     Messages of its streams take the way of ``streams``. ``interceptors``: those of the server.
     """
-    methods = handlers(service, calls, gate, raw=True)
+    methods = handlers(service, calls, access_control, raw=True)
     add_service(server, service, methods)
     for method in service.methods:
         if method.client_streaming:
@@ -65,7 +65,9 @@ def add_relay(
             streams.take_over(server, f"/{service.full_name}/{method.name}", behavior, interceptors)
 
 
-def _handler(method: MethodDescriptor, behavior: Callable[..., Any], gate: Gate | None, raw: bool) -> Any:
+def _handler(
+    method: MethodDescriptor, behavior: Callable[..., Any], access_control: AccessControl | None, raw: bool
+) -> Any:
     makers = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
@@ -73,9 +75,13 @@ def _handler(method: MethodDescriptor, behavior: Callable[..., Any], gate: Gate 
         (True, True): grpc.stream_stream_rpc_method_handler,
     }
     maker = makers[method.client_streaming, method.server_streaming]
-    if gate is not None:
+    if access_control is not None:
         path = f"/{method.containing_service.full_name}/{method.name}"
-        behavior = counted(gate, path, behavior) if method.server_streaming else recorded(gate, path, behavior)
+        behavior = (
+            counted(access_control, path, behavior)
+            if method.server_streaming
+            else recorded(access_control, path, behavior)
+        )
     if raw:
         return maker(behavior)
     parse = bounded_parser(GetMessageClass(method.input_type))

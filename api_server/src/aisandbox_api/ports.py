@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import structlog
-from aisandbox_access import AioAdmission
+from aisandbox_access import AioAuthInterceptor
 from aisandbox_environment import SimulatorRelay
 from aisandbox_process import join_host_port, split_host_port
 from aisandbox_process.connection_watch import ConnectionWatch
@@ -39,7 +39,7 @@ from aisandbox_api.port_options import (
 )
 from aisandbox_api.progress_service import ProgressServicer
 from aisandbox_api.settings import Settings
-from aisandbox_api.trainer_admission import TrainerAdmission
+from aisandbox_api.trainer_auth import TrainerAuthInterceptor
 from aisandbox_api.trainer_port import PROGRESS, TrainerPort
 from aisandbox_api.trainer_socket import TrainerSocket
 from aisandbox_api.visible_simulators import VisibleSimulators
@@ -145,12 +145,12 @@ class Ports:
         return [port for port in (self._client_port, self._trainer_port) if port is not None]
 
     def _bind_trainer_port(self, calls: ServedCalls, streams: AsyncStreams, address: str) -> None:
-        settings, gate = self._settings, self._callers.gate
+        settings, access_control = self._settings, self._callers.access_control
         limits = limits_of_trainers(settings)
-        admission = TrainerAdmission(self._backend, gate.audit)
+        admission = TrainerAuthInterceptor(self._backend, access_control.audit)
         options = trainer_options(settings, limits)
         self._trainer_port = TrainerPort(
-            calls.progress, calls.relay, calls.pools, streams, options, gate, admission, settings.tls
+            calls.progress, calls.relay, calls.pools, streams, options, access_control, admission, settings.tls
         )
         self.trainer_address = self._trainer_port.bind(address)
         if settings.backend == "local":
@@ -158,13 +158,15 @@ class Ports:
             self.socket = self._trainer_socket.open()
 
     def _bind_client_port(self, calls: ServedCalls, streams: AsyncStreams) -> None:
-        settings, gate = self._settings, self._callers.gate
+        settings, access_control = self._settings, self._callers.access_control
         limits = limits_of_clients(settings)
         if settings.access.max_connections > limits.number:
             log.warning("MAX_CONNECTIONS is more than the open files allow", most=limits.number)
-        interceptors: list[grpc.aio.ServerInterceptor] = [AioAdmission(gate)] if gate.asks else []
+        interceptors: list[grpc.aio.ServerInterceptor] = (
+            [AioAuthInterceptor(access_control)] if access_control.asks else []
+        )
         if interceptors and self._trainer_port is None:
-            interceptors = [TrainerAdmission(self._backend, gate.audit, interceptors[0])]
+            interceptors = [TrainerAuthInterceptor(self._backend, access_control.audit, interceptors[0])]
         self._client_port = ClientPort(
             calls.policy_trainer,
             calls.progress if self._trainer_port is None else None,
@@ -173,7 +175,7 @@ class Ports:
             calls.health,
             streams,
             client_options(settings, limits),
-            gate,
+            access_control,
             interceptors,
             self._certificate,
         )
@@ -204,7 +206,7 @@ class Ports:
             return
         self._http = HttpApi(
             relay,
-            self._callers.gate,
+            self._callers.access_control,
             self._callers.permissions,
             self.own_address,
             settings.http_origins,

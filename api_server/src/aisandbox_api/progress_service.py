@@ -18,7 +18,7 @@ from aisandbox_api.errors import ReportRefused
 from aisandbox_api.output_files import OutputFiles
 from aisandbox_api.requests import progress_report
 from aisandbox_api.status_codes import abort_on_error, status_of
-from aisandbox_api.trainer_admission import token_of_trainer
+from aisandbox_api.trainer_auth import token_of_trainer
 
 REPORT_METHOD = "/aisandbox.v1.TrainingProgressService/Report"
 PUBLISH_METHOD = "/aisandbox.v1.TrainingProgressService/PublishOutput"

@@ -219,9 +219,9 @@ class Server:
         await self._monitor.start()
 
     def _calls(self, relay: SimulatorRelay, adapter_address: str | None) -> ServedCalls:
-        settings, gate, permissions = self._settings, self._callers.gate, self._callers.permissions
+        settings, access_control, permissions = self._settings, self._callers.access_control, self._callers.permissions
         store = RunStore(settings.models_dir, settings.checkpoint_dir)
-        outputs = OutputFiles(store, settings.overwrite_outputs, asks=gate.asks)
+        outputs = OutputFiles(store, settings.overwrite_outputs, asks=access_control.asks)
         self._training = TrainingServicer(
             self._backend,
             store,
@@ -234,12 +234,12 @@ class Server:
             modules=settings.allowed_modules,
             outputs=outputs,
         )
-        training = handlers(POLICY_TRAINER, self._training, gate)
-        who = handlers(POLICY_TRAINER, WhoAmI(gate), gate)
+        training = handlers(POLICY_TRAINER, self._training, access_control)
+        who = handlers(POLICY_TRAINER, WhoAmI(access_control), access_control)
         self._metrics.follow_simulators(relay)
         return ServedCalls(
             policy_trainer={**training, **who, **self._policy_handlers()},
-            progress=ProgressServicer(self._backend, self._metrics, gate.audit, outputs),
+            progress=ProgressServicer(self._backend, self._metrics, access_control.audit, outputs),
             relay=relay,
             pools=VisibleSimulators(relay, permissions),
             health=self._health,
@@ -255,8 +255,8 @@ class Server:
         elif (can_act := getattr(calls, "can_act", None)) is not None:
             self._health.can_act = lambda run_id, _context: can_act(run_id)
         raw = calls is self._forwarder
-        gate = self._callers.gate
-        if gate.asks:
+        access_control = self._callers.access_control
+        if access_control.asks:
             calls = PolicyPermissions(calls, self._callers.permissions, raw=raw)
             self._health.may_ask = self._callers.may_ask_for_model
-        return handlers(POLICY_TRAINER, calls, gate, raw=raw)
+        return handlers(POLICY_TRAINER, calls, access_control, raw=raw)

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 from aisandbox.v1 import environment_pb2, simulator_pool_pb2, training_progress_pb2
-from aisandbox_access import Gate
+from aisandbox_access import AccessControl
 from aisandbox_environment import SimulatorRelay
 from aisandbox_process import is_loopback
 from aisandbox_process.grpc_direct import AsyncStreams
@@ -21,7 +21,7 @@ from aisandbox_process.tls import ServerCertificate, ServerFiles
 from aisandbox_api.listening import listen
 from aisandbox_api.method_handlers import add_relay, add_service, handlers
 from aisandbox_api.progress_service import ProgressServicer
-from aisandbox_api.trainer_admission import TrainerAdmission
+from aisandbox_api.trainer_auth import TrainerAuthInterceptor
 from aisandbox_api.visible_simulators import VisibleSimulators
 
 PROGRESS = training_progress_pb2.DESCRIPTOR.services_by_name["TrainingProgressService"]
@@ -43,17 +43,17 @@ class TrainerPort:
         pools: VisibleSimulators,
         streams: AsyncStreams,
         options: Options,
-        gate: Gate,
-        admission: TrainerAdmission,
+        access_control: AccessControl,
+        admission: TrainerAuthInterceptor,
         tls: ServerFiles | None = None,
     ) -> None:
         self._tls = tls
         interceptors: list[Any] = [admission]
         self._grpc = grpc.aio.server(options=options, interceptors=interceptors)
-        add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, gate))
-        add_relay(self._grpc, ENVIRONMENT, relay, gate, streams, interceptors)
+        add_service(self._grpc, PROGRESS, handlers(PROGRESS, progress, access_control))
+        add_relay(self._grpc, ENVIRONMENT, relay, access_control, streams, interceptors)
         # A run counts the simulators of its pool; it attaches none.
-        listing = {"ListSimulators": handlers(SIMULATOR_POOLS, pools, gate, raw=True)["ListSimulators"]}
+        listing = {"ListSimulators": handlers(SIMULATOR_POOLS, pools, access_control, raw=True)["ListSimulators"]}
         self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SIMULATOR_POOLS.full_name, listing),))
 
     def bind(self, address: str) -> str:

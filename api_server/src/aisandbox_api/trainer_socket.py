@@ -12,7 +12,7 @@ from aisandbox_environment import SimulatorRelay
 from aisandbox_process.grpc_direct import StreamAborted
 from aisandbox_process.local_streams import IS_AVAILABLE, LocalStreamServer, ServedLocalStream
 
-from aisandbox_api.trainer_admission import SESSION_METHOD, TrainerAdmission
+from aisandbox_api.trainer_auth import SESSION_METHOD, TrainerAuthInterceptor
 
 log = structlog.get_logger()
 
@@ -20,7 +20,9 @@ log = structlog.get_logger()
 class TrainerSocket:
     """``most``: how many there may be at the same time. For one event loop."""
 
-    def __init__(self, relay: SimulatorRelay, admission: TrainerAdmission, most: int, largest_message: int) -> None:
+    def __init__(
+        self, relay: SimulatorRelay, admission: TrainerAuthInterceptor, most: int, largest_message: int
+    ) -> None:
         self._relay = relay
         self._admission = admission
         self._server = LocalStreamServer(self._serve, largest_message, most)

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import structlog
 from aisandbox.v1 import policy_trainer_pb2 as pb
-from aisandbox_access import Gate, Permission, current_caller
+from aisandbox_access import AccessControl, Permission, current_caller
 from aisandbox_crds import (
     EXPERIMENT_ANNOTATION,
     REQUEST_ANNOTATION,
@@ -108,7 +108,7 @@ class TrainingServicer:
         self._deadline = default_deadline_seconds or None
         self._modules = modules
         self._outputs = outputs or OutputFiles(store)
-        self._permissions = permissions or RunPermissions(Gate(), backend)
+        self._permissions = permissions or RunPermissions(AccessControl(), backend)
         self._adapter_address = adapter_address
         self._check = check
         self._accepting = asyncio.Lock()

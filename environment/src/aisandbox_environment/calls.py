@@ -41,7 +41,7 @@ from aisandbox_environment.errors import (
     SimulatorLost,
     SimulatorUnreachable,
 )
-from aisandbox_environment.raw_probe import RecentAnswers
+from aisandbox_environment.raw_probe import ProbeCache
 from aisandbox_environment.spec import PROTOCOL_VERSION, read_spec
 from aisandbox_environment.targets import says_what_answers, simulator_networks, target_of
 
@@ -62,7 +62,7 @@ _ERRORS: dict[StatusCode, type[SimulatorError]] = {
     StatusCode.INTERNAL: SimulationFailed,
     StatusCode.DATA_LOSS: InvalidReply,
 }
-_ANSWERS = RecentAnswers()
+_PROBES = ProbeCache()
 _HANDLER_FAILED = "the simulator's own code raised an exception; its log, not this one, says which and where"
 LARGEST_SPEC = 4 * 1024 * 1024
 """Bytes of a description, or of the first reply of a session: what a gRPC client of default settings takes."""
@@ -216,5 +216,5 @@ def no_answer(address: str, problem: str) -> SimulatorUnreachable:
     if not says_what_answers():
         log.info("simulator does not answer", address=address, problem=problem)
         return SimulatorUnreachable(address, _NO_ANSWER)
-    found = "" if simulator_networks(os.environ) else _ANSWERS.of(address)
+    found = "" if simulator_networks(os.environ) else _PROBES.of(address)
     return SimulatorUnreachable(address, f"{problem}; {found}" if found else problem)

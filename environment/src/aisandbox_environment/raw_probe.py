@@ -1,7 +1,7 @@
 """What answers at an address where no gRPC call succeeds: HTTP/1.1, TLS, or a server that closes the connection.
 
 Connects at most three times, for a bounded time, and is used only after a call has failed; a caller that tries again
-and again asks :class:`RecentAnswers`. Must not know gRPC or sessions.
+and again asks :class:`ProbeCache`. Must not know gRPC or sessions.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def what_answers(address: str, timeout: float = TIMEOUT_SECONDS) -> str:
     return _HTTP_1_1 if _speaks_http_1_1(host, port, timeout) else _OTHER
 
 
-class RecentAnswers:
+class ProbeCache:
     """What answers at addresses, each asked at most once in INTERVAL_SECONDS. For several threads.
 
     A trainer that waits for its simulator tries for minutes: what listens there must not get a second connection, with

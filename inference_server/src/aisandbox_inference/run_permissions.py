@@ -15,7 +15,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from aisandbox_access import ANONYMOUS, METHODS, OWNER_ANNOTATION, AccessError, Caller, Permission, Target, ThreadGate
+from aisandbox_access import (
+    ANONYMOUS,
+    METHODS,
+    OWNER_ANNOTATION,
+    AccessError,
+    Caller,
+    Permission,
+    Target,
+    ThreadAccessControl,
+)
 from aisandbox_model_store import Damaged, InvalidRunId, RunStore, read_regular
 from aisandbox_process.coroutines import FutureCoroutine
 
@@ -38,9 +47,13 @@ class RunPermissions:
     """For any threads. ``service``: the full name of the one whose methods are called."""
 
     def __init__(
-        self, gate: ThreadGate, store: RunStore, service: str, clock: Callable[[], float] = time.monotonic
+        self,
+        access_control: ThreadAccessControl,
+        store: RunStore,
+        service: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._gate = gate
+        self._access_control = access_control
         self._store = store
         self._service = service
         self._clock = clock
@@ -51,9 +64,9 @@ class RunPermissions:
         """See Methods.admit. Raises AccessError."""
         method = f"/{self._service}/{name}"
         try:
-            caller = yield from self._gate.admit(method, metadata)
+            caller = yield from self._access_control.admit(method, metadata)
         except AccessError as error:
-            self._gate.gate.record_refusal(error, Caller(method), peer())
+            self._access_control.inner.record_refusal(error, Caller(method), peer())
             raise
         return CallOfPeer(caller, METHODS[method].permission or Permission.ADMINISTER, peer)
 
@@ -62,13 +75,15 @@ class RunPermissions:
 
         Raises LimitReached.
         """
-        if self._gate.gate.may_now(call.caller, Permission.ADMINISTER):
+        if self._access_control.inner.may_now(call.caller, Permission.ADMINISTER):
             return nullcontext()
-        return self._gate.gate.streams.stream(peer)
+        return self._access_control.inner.streams.stream(peer)
 
     def check(self, call: CallOfPeer, run_id: str) -> FutureCoroutine[None]:
         """Returns if the caller may do it with the run. Raises AccessError."""
-        yield from self._gate.check(call.caller, call.permission, Target(run_id, self._owner(run_id)), call.peer)
+        yield from self._access_control.check(
+            call.caller, call.permission, Target(run_id, self._owner(run_id)), call.peer
+        )
 
     def may_act(self, metadata: Any, run_id: str, peer: str) -> FutureCoroutine[None]:
         """Returns if a call with that metadata might act with the run. Raises AccessError."""

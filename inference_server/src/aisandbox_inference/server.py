@@ -13,7 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import structlog
-from aisandbox_access import PeerStreams, ThreadAdmission, ThreadGate, check_exposure, create_gate
+from aisandbox_access import (
+    PeerStreams,
+    ThreadAccessControl,
+    ThreadAuthInterceptor,
+    check_exposure,
+    create_access_control,
+)
 from aisandbox_model_store import RunStore
 from aisandbox_process import join_host_port
 from aisandbox_process.connection_watch import ConnectionWatch
@@ -56,7 +62,7 @@ class Server:
         self._certificate = None if settings.tls is None else ServerCertificate(settings.tls)
         self._registry = CollectorRegistry()
         self._policies = create_policy_service(settings, self._registry)
-        self._gate: ThreadGate | None = None
+        self._access_control: ThreadAccessControl | None = None
         self._health = ModelHealth(self._policies)
         self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="grpc")
         self._grpc: grpc.Server | None = None
@@ -80,7 +86,7 @@ class Server:
             insecure=access.insecure,
             variable="GRPC_HOST",
         )
-        permissions = self._open_gate()
+        permissions = self._open_access_control()
         options = server_options(
             ping_seconds=30, ping_timeout_seconds=10, largest_message=self._settings.max_message_bytes
         )
@@ -89,7 +95,10 @@ class Server:
             log.warning("MAX_CONNECTIONS is more than the open files allow", most=limits.number)
         server = grpc.server(
             self._threads,
-            interceptors=[*([] if self._gate is None else [ThreadAdmission(self._gate, SERVICE)]), SmallRequests()],
+            interceptors=[
+                *([] if self._access_control is None else [ThreadAuthInterceptor(self._access_control, SERVICE)]),
+                SmallRequests(),
+            ],
             options=[
                 *options,
                 *connection_age(self._settings.max_connection_age_seconds),
@@ -132,9 +141,9 @@ class Server:
             self._metrics_server.close()
         if self._watch is not None:
             self._watch.close()
-        if self._gate is not None:
-            self._gate.close()
-            self._gate = None
+        if self._access_control is not None:
+            self._access_control.close()
+            self._access_control = None
         self._policies.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         log.info("stopped")
@@ -153,13 +162,17 @@ class Server:
         log.info("draining", grace_seconds=self._settings.stop_grace_seconds)
         self.stop()
 
-    def _open_gate(self) -> RunPermissions | None:
+    def _open_access_control(self) -> RunPermissions | None:
         """Who may call what; None: everybody, without authentication."""
         settings = self._settings
         if settings.access.auth == "off":
             return None
-        self._gate = ThreadGate(lambda: create_gate(settings.access, settings.pod_namespace))
-        permissions = self._health.permissions = RunPermissions(self._gate, RunStore(settings.models_dir), SERVICE)
+        self._access_control = ThreadAccessControl(
+            lambda: create_access_control(settings.access, settings.pod_namespace)
+        )
+        permissions = self._health.permissions = RunPermissions(
+            self._access_control, RunStore(settings.models_dir), SERVICE
+        )
         return permissions
 
     def _serve_metrics(self, local_address: str) -> None:

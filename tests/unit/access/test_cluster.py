@@ -7,17 +7,17 @@ from typing import Any, cast
 
 import pytest
 from aisandbox_access import (
-    CannotDecide,
+    AccessControl,
+    AuthUnavailable,
     ClusterAuthenticator,
     ClusterAuthorizer,
-    Gate,
     NotAuthenticated,
     NotPermitted,
     Permission,
     Principal,
     Target,
 )
-from aisandbox_access.answer_cache import ACCEPTED_SECONDS
+from aisandbox_access.review_cache import ACCEPTED_SECONDS
 from aisandbox_kubernetes import Client, Forbidden, Json
 
 RUNS = "/aisandbox.v1.PolicyTrainerService/"
@@ -54,9 +54,9 @@ class Api:
 
     async def close(self) -> None: ...
 
-    def gate(self) -> Gate:
+    def access_control(self) -> AccessControl:
         client = cast(Client, self)
-        return Gate(
+        return AccessControl(
             ClusterAuthenticator(client, "api", lambda: self.now),
             ClusterAuthorizer(client, "sandbox", lambda: self.now),
         )
@@ -68,37 +68,37 @@ def metadata(token: str) -> dict[str, str]:
 
 async def test_token_is_that_of_its_user_and_is_reviewed_once_a_minute() -> None:
     api = Api(("list", "", ""))
-    gate = api.gate()
+    access_control = api.access_control()
     for _ in range(2):
-        caller = await gate.admit(f"{RUNS}ListTrainingRuns", metadata("good"))
+        caller = await access_control.admit(f"{RUNS}ListTrainingRuns", metadata("good"))
         assert caller.name == "alice"
     assert len(api.asked) == 2, "one review of the token, one of the permission"
-    assert gate.admit_now(f"{RUNS}ListTrainingRuns", metadata("good")) == caller
+    assert access_control.admit_now(f"{RUNS}ListTrainingRuns", metadata("good")) == caller
     api.now = 60.0
-    assert gate.admit_now(f"{RUNS}ListTrainingRuns", metadata("good")) is None
-    await gate.admit(f"{RUNS}ListTrainingRuns", metadata("good"))
+    assert access_control.admit_now(f"{RUNS}ListTrainingRuns", metadata("good")) is None
+    await access_control.admit(f"{RUNS}ListTrainingRuns", metadata("good"))
     assert len(api.asked) == 4
 
 
 async def test_token_that_the_cluster_does_not_know_is_refused() -> None:
     with pytest.raises(NotAuthenticated, match="not valid for this service"):
-        await Api().gate().admit(f"{RUNS}Act", metadata("bad"))
+        await Api().access_control().admit(f"{RUNS}Act", metadata("bad"))
 
 
 async def test_permission_to_one_run_does_not_reach_another() -> None:
-    gate = Api(("create", "act", "mine")).gate()
-    caller = await gate.admit(f"{RUNS}Act", metadata("good"))
-    assert await gate.may(caller, Permission.ACT, Target("mine"))
-    assert not await gate.may(caller, Permission.ACT, Target("theirs"))
-    assert gate.may_now(caller, Permission.ACT, Target("mine"))
+    access_control = Api(("create", "act", "mine")).access_control()
+    caller = await access_control.admit(f"{RUNS}Act", metadata("good"))
+    assert await access_control.may(caller, Permission.ACT, Target("mine"))
+    assert not await access_control.may(caller, Permission.ACT, Target("theirs"))
+    assert access_control.may_now(caller, Permission.ACT, Target("mine"))
     with pytest.raises(NotPermitted, match="'alice' lacks the permission 'act' for run 'theirs'"):
-        await gate.check(caller, Permission.ACT, Target("theirs"), "ipv4:127.0.0.1:1")
+        await access_control.check(caller, Permission.ACT, Target("theirs"), "ipv4:127.0.0.1:1")
 
 
 async def test_permission_to_start_is_no_permission_to_change_what_others_have_started() -> None:
-    gate = Api(("create", "", "")).gate()
-    caller = await gate.admit(f"{RUNS}StartTraining", metadata("good"))
-    assert not await gate.may(caller, Permission.TRAIN, Target("theirs"))
+    access_control = Api(("create", "", "")).access_control()
+    caller = await access_control.admit(f"{RUNS}StartTraining", metadata("good"))
+    assert not await access_control.may(caller, Permission.TRAIN, Target("theirs"))
 
 
 @pytest.mark.parametrize(
@@ -121,14 +121,14 @@ async def test_permission_is_a_verb_on_a_resource(permission: Permission, of_ser
 
 async def test_method_of_the_service_needs_the_permission_for_all() -> None:
     with pytest.raises(NotPermitted, match="'alice' lacks the permission 'view'"):
-        await Api(("get", "", "mine")).gate().admit(f"{RUNS}ListTrainingRuns", metadata("good"))
+        await Api(("get", "", "mine")).access_control().admit(f"{RUNS}ListTrainingRuns", metadata("good"))
 
 
 async def test_cluster_that_does_not_answer_admits_nobody() -> None:
     api = Api()
     api.error = Forbidden("create", "no", status=403)
-    with pytest.raises(CannotDecide, match="does not say whose token"):
-        await api.gate().admit(f"{RUNS}Act", metadata("good"))
+    with pytest.raises(AuthUnavailable, match="could not verify the token"):
+        await api.access_control().admit(f"{RUNS}Act", metadata("good"))
 
 
 async def test_many_bad_tokens_do_not_keep_out_those_that_were_good_before() -> None:
@@ -136,7 +136,7 @@ async def test_many_bad_tokens_do_not_keep_out_those_that_were_good_before() -> 
     authenticator = ClusterAuthenticator(cast(Client, api), clock=lambda: api.now)
     assert (await authenticator.identify("good")).name == "alice"
     api.now = ACCEPTED_SECONDS + 1
-    with pytest.raises(CannotDecide, match="too many callers"):  # noqa: PT012 -- at some number
+    with pytest.raises(AuthUnavailable, match="too many callers"):  # noqa: PT012 -- at some number
         for number in range(1000):
             with contextlib.suppress(NotAuthenticated):
                 await authenticator.identify(f"bad-{number}")

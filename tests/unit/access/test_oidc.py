@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aisandbox_access import (
     AccessSettings,
-    CannotDecide,
+    AuthUnavailable,
     IssuerAuthenticator,
     NotAuthenticated,
     OidcSettings,
@@ -148,14 +148,14 @@ def test_issuer_that_others_can_answer_for_is_refused(issuer: str) -> None:
 async def test_issuer_that_does_not_answer_admits_nobody_and_is_asked_again(issuer: Issuer) -> None:
     authenticator = IssuerAuthenticator(OidcSettings(f"{issuer.url}/other", AUDIENCE))
     await authenticator.start()
-    with pytest.raises(CannotDecide, match="does not say its keys: ValueError it calls itself"):
+    with pytest.raises(AuthUnavailable, match="could not be asked for its keys: ValueError it calls itself"):
         await authenticator.identify(issuer.token())
 
 
 async def test_issuer_that_does_not_answer_is_not_made_busy(issuer: Issuer) -> None:
     authenticator = IssuerAuthenticator(OidcSettings(f"{issuer.url}/other", AUDIENCE), lambda: 0.0)
     for number in range(5):
-        with pytest.raises(CannotDecide, match="does not say its keys"):
+        with pytest.raises(AuthUnavailable, match="could not be asked for its keys"):
             await authenticator.identify(issuer.token(number=number))
-    with pytest.raises(CannotDecide, match="try again in a moment"):
+    with pytest.raises(AuthUnavailable, match="try again in a moment"):
         await authenticator.identify(issuer.token())

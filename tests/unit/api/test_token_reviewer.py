@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from aisandbox_access.answer_cache import ACCEPTED_SECONDS, ASKED_AT_ONCE, REJECTED_SECONDS
+from aisandbox_access.review_cache import ACCEPTED_SECONDS, ASKED_AT_ONCE, REJECTED_SECONDS
 from aisandbox_api.errors import BackendUnavailable, NotAuthenticated, NotPermitted
 from aisandbox_api.kubernetes.token_reviewer import LONGEST_TOKEN, TokenReviewer
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from aisandbox_environment.calls import describe
 from aisandbox_environment.errors import SimulatorUnreachable
-from aisandbox_environment.raw_probe import INTERVAL_SECONDS, MOST_ADDRESSES, RecentAnswers, what_answers
+from aisandbox_environment.raw_probe import INTERVAL_SECONDS, MOST_ADDRESSES, ProbeCache, what_answers
 
 Serve = Callable[[Callable[[socket.socket], object]], str]
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
@@ -137,7 +137,7 @@ def test_address_that_is_tried_again_and_again_is_probed_once_in_an_interval() -
         asked.append(address)
         return f"answer {len(asked)}"
 
-    answers = RecentAnswers(ask, lambda: now)
+    answers = ProbeCache(ask, lambda: now)
     assert [answers.of("a:1") for _ in range(3)] == ["answer 1"] * 3
     assert answers.of("b:1") == "answer 2"
     now += INTERVAL_SECONDS
@@ -152,7 +152,7 @@ def test_addresses_that_are_remembered_are_bounded() -> None:
         asked.append(address)
         return ""
 
-    answers = RecentAnswers(ask, lambda: 0.0)
+    answers = ProbeCache(ask, lambda: 0.0)
     for number in range(MOST_ADDRESSES + 1):
         answers.of(f"a:{number}")
     answers.of("a:0")

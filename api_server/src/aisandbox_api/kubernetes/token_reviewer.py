@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from aisandbox_access import Answer, AnswerCache, CannotDecide, review_token
+from aisandbox_access import Answer, AuthUnavailable, ReviewCache, review_token
 from aisandbox_crds import RUN_LABEL, TrainingRun
 from aisandbox_kubernetes import Client, Json, NotFound
 
@@ -50,7 +50,7 @@ class TokenReviewer:
         self._client = client
         self._namespace = namespace
         self._audience = audience
-        self._pods: AnswerCache[TrainerPod] = AnswerCache(clock)
+        self._pods: ReviewCache[TrainerPod] = ReviewCache(clock)
 
     async def check(self, token: str, run: TrainingRun) -> None:
         """Returns if the token is that of a trainer of ``run``.
@@ -62,7 +62,7 @@ class TokenReviewer:
         key = hashlib.sha256(token.encode()).digest()
         try:
             answer = await self._pods.get(key, partial(self._ask, token))
-        except CannotDecide as error:
+        except AuthUnavailable as error:
             raise BackendUnavailable(str(error)) from error
         pod = answer.value
         if pod is None:

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from aisandbox_process import TokenBucket
 
-from aisandbox_access.errors import CannotDecide
+from aisandbox_access.errors import AuthUnavailable
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Answer(Generic[T]):
     until: float | None = None
 
 
-class AnswerCache(Generic[T]):
+class ReviewCache(Generic[T]):
     """For one event loop. ``clock``: seconds, monotonic. :meth:`known` may be called from any thread.
 
     ``limited``: whether to limit how often anything is asked; not needed where the answer is found in this process.
@@ -61,14 +61,14 @@ class AnswerCache(Generic[T]):
         return found[1] if found is not None and found[0] > self._clock() else None
 
     async def get(self, key: Hashable, ask: Callable[[], Awaitable[Answer[T]]]) -> Answer[T]:
-        """The answer that is kept, or that of ``ask``, which may raise. Raises CannotDecide if too much is asked."""
+        """The answer that is kept, or that of ``ask``, which may raise. Raises AuthUnavailable if too much is asked."""
         if (answer := self.known(key)) is not None:
             return answer
         pending = self._pending.get(key)
         if pending is None:
             bucket = self._accepted_bucket if key in self._accepted else self._bucket
             if self._limited and not bucket.take():
-                raise CannotDecide("too many callers to look up: try again in a moment")
+                raise AuthUnavailable("too many callers to look up: try again in a moment")
             pending = self._pending[key] = asyncio.ensure_future(ask())
             pending.add_done_callback(lambda task: self._finish(key, task))
         return await asyncio.shield(pending)

@@ -1,4 +1,4 @@
-"""The gate that the settings name, with what it needs: a file, an issuer or a cluster.
+"""The access control that the settings name, with what it needs: a file, an issuer or a cluster.
 
 Must not know servers.
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 import structlog
 from aisandbox_process import InvalidSetting
 
+from aisandbox_access.access_control import AUTHORIZATION, SCHEME, AccessControl
 from aisandbox_access.audit import Audit
 from aisandbox_access.authorizers import RoleAuthorizer
-from aisandbox_access.gate import AUTHORIZATION, SCHEME, Gate
 from aisandbox_access.peers import PeerStreams
 from aisandbox_access.settings import AccessSettings
 from aisandbox_access.token_file import TokenFile
@@ -25,8 +25,8 @@ TOKEN_SECONDS = 5.0
 """How long a token of this process is used before its file is read again."""
 
 
-async def create_gate(settings: AccessSettings, namespace: str = "") -> Gate:
-    """The gate, not yet started. ``namespace``: of the runs, for ``kubernetes``.
+async def create_access_control(settings: AccessSettings, namespace: str = "") -> AccessControl:
+    """The access control, not yet started. ``namespace``: of the runs, for ``kubernetes``.
 
     Raises InvalidSetting, InvalidTokenFile.
     """
@@ -34,19 +34,19 @@ async def create_gate(settings: AccessSettings, namespace: str = "") -> Gate:
     if settings.auth == "token":
         if settings.token_file is None:
             raise InvalidSetting("TOKEN_FILE", "must be set")
-        return Gate(TokenFile(settings.token_file), RoleAuthorizer(), audit=audit, streams=streams)
+        return AccessControl(TokenFile(settings.token_file), RoleAuthorizer(), audit=audit, streams=streams)
     if settings.auth == "oidc":
         if settings.oidc is None:
             raise InvalidSetting("OIDC_ISSUER", "must be set")
         from aisandbox_access.oidc import IssuerAuthenticator  # PyJWT is an optional dependency
 
-        return Gate(IssuerAuthenticator(settings.oidc), RoleAuthorizer(), audit=audit, streams=streams)
+        return AccessControl(IssuerAuthenticator(settings.oidc), RoleAuthorizer(), audit=audit, streams=streams)
     if settings.auth == "kubernetes":
         return await _cluster_gate(settings, namespace, audit, streams)
-    return Gate(audit=audit, streams=streams)
+    return AccessControl(audit=audit, streams=streams)
 
 
-async def _cluster_gate(settings: AccessSettings, namespace: str, audit: Audit, streams: PeerStreams) -> Gate:
+async def _cluster_gate(settings: AccessSettings, namespace: str, audit: Audit, streams: PeerStreams) -> AccessControl:
     from aisandbox_kubernetes import Client, NotConfigured, Retry, load_configuration  # an optional dependency
 
     from aisandbox_access.cluster import ClusterAuthenticator, ClusterAuthorizer
@@ -59,7 +59,7 @@ async def _cluster_gate(settings: AccessSettings, namespace: str, audit: Audit, 
         raise InvalidSetting("AUTH", f"kubernetes needs a pod's service account or a kubeconfig ({error})") from error
     client = Client(configuration, "aisandbox-access", call_seconds=5.0, connect_seconds=None, retry=Retry(tries=2))
     authenticator = ClusterAuthenticator(client, settings.auth_audience)
-    return Gate(authenticator, ClusterAuthorizer(client, namespace), audit=audit, streams=streams)
+    return AccessControl(authenticator, ClusterAuthorizer(client, namespace), audit=audit, streams=streams)
 
 
 class ServiceToken:

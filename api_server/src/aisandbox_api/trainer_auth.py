@@ -35,7 +35,7 @@ def token_of_trainer(metadata: Mapping[str, str]) -> str | None:
     return header.removeprefix(SCHEME) if header.startswith(SCHEME) else None
 
 
-class TrainerAdmission(grpc.aio.ServerInterceptor):
+class TrainerAuthInterceptor(grpc.aio.ServerInterceptor):
     """Admits trainers to their pools. Other calls are for ``others``, who may be None.
 
     ``others``: as well those for pools that name no run; None: these are refused.

@@ -1,4 +1,4 @@
-"""The gate of a grpc.aio server: every call passes it before its request is read.
+"""The access control of a grpc.aio server: every call passes it before its request is read.
 
 Needs the extra ``aisandbox-access[grpc]``. Must not know services.
 """
@@ -14,25 +14,25 @@ from typing import Any
 import grpc
 from aisandbox_process.grpc_context import text_metadata
 
+from aisandbox_access.access_control import AccessControl, status_name
 from aisandbox_access.errors import AccessError, LimitReached
-from aisandbox_access.gate import Gate, status_name
 from aisandbox_access.permissions import Rule
 from aisandbox_access.principals import Caller, current_caller, set_caller
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class AioAdmission(grpc.aio.ServerInterceptor):
-    """Admits the calls of a server. Only needed if the gate asks who calls."""
+class AioAuthInterceptor(grpc.aio.ServerInterceptor):
+    """Admits the calls of a server. Only needed if the access control asks who calls."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, access_control: AccessControl) -> None:
+        self._access_control = access_control
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
         """The method's handler, or one that refuses the call without reading it."""
         method: str = handler_call_details.method
         try:
-            caller = await self._gate.admit(method, text_metadata(handler_call_details.invocation_metadata))
+            caller = await self._access_control.admit(method, text_metadata(handler_call_details.invocation_metadata))
         except AccessError as error:
             return grpc.stream_stream_rpc_method_handler(self._refusal(method, error))
         set_caller(caller)
@@ -40,7 +40,7 @@ class AioAdmission(grpc.aio.ServerInterceptor):
 
     def _refusal(self, method: str, error: AccessError) -> Callable[..., Awaitable[None]]:
         async def refuse(_requests: Any, context: Context) -> None:
-            self._gate.record_refusal(error, Caller(method), context.peer())
+            self._access_control.record_refusal(error, Caller(method), context.peer())
             await context.abort(status_of(error), str(error))
 
         return refuse
@@ -51,9 +51,9 @@ def status_of(error: AccessError) -> grpc.StatusCode:
     return grpc.StatusCode[status_name(error)]
 
 
-def recorded(gate: Gate, method: str, behavior: Callable[..., Any]) -> Callable[..., Any]:
+def recorded(access_control: AccessControl, method: str, behavior: Callable[..., Any]) -> Callable[..., Any]:
     """``behavior``, a method that takes one message: every call that changes something is recorded with its result."""
-    rule: Rule | None = gate.rule(method)
+    rule: Rule | None = access_control.rule(method)
     if rule is None or not rule.changes or inspect.isasyncgenfunction(behavior):
         return behavior
 
@@ -73,18 +73,18 @@ def recorded(gate: Gate, method: str, behavior: Callable[..., Any]) -> Callable[
             why = str(context.details() or "")
             raise
         finally:
-            gate.audit.record(current_caller().name, context.peer(), method, run, result, why)
+            access_control.audit.record(current_caller().name, context.peer(), method, run, result, why)
 
     return reply
 
 
-def counted(gate: Gate, method: str, behavior: Callable[..., Any]) -> Callable[..., Any]:
+def counted(access_control: AccessControl, method: str, behavior: Callable[..., Any]) -> Callable[..., Any]:
     """``behavior``, a method with a stream of messages: its streams count for their peer, who may have only so many."""
 
     def stream(context: Context) -> contextlib.AbstractContextManager[None]:
         peer = context.peer()
         set_caller(replace(current_caller(), method=method, peer=peer))
-        return gate.streams.stream(peer)
+        return access_control.streams.stream(peer)
 
     if inspect.isasyncgenfunction(behavior):
 

@@ -1,4 +1,4 @@
-"""The gate of a server: who makes a call, whether they may, and the record of those who may not.
+"""The access control of a server: who makes a call, whether they may, and the record of those who may not.
 
 Owns the order: credential, permission, and later the run or the pool that the request names. Must not know gRPC, HTTP.
 """
@@ -10,7 +10,7 @@ from typing import Protocol
 
 from aisandbox_access.audit import Audit
 from aisandbox_access.authorizers import Authorizer, Target
-from aisandbox_access.errors import AccessError, CannotDecide, NotAuthenticated, NotPermitted, Refused
+from aisandbox_access.errors import AccessError, AuthUnavailable, NotAuthenticated, NotPermitted, Refused
 from aisandbox_access.peers import PeerStreams
 from aisandbox_access.permissions import METHODS, Permission, Rule, Scope
 from aisandbox_access.principals import Caller, Principal
@@ -37,11 +37,11 @@ class Authenticator(Protocol):
         ...
 
     async def identify(self, token: str) -> Principal:
-        """Whose it is. Raises NotAuthenticated, CannotDecide."""
+        """Whose it is. Raises NotAuthenticated, AuthUnavailable."""
         ...
 
 
-class Gate:
+class AccessControl:
     """Admits calls. ``authenticator`` None: everybody may do everything."""
 
     def __init__(
@@ -86,7 +86,7 @@ class Gate:
     async def admit(self, method: str, metadata: Mapping[str, str]) -> Caller:
         """Who makes the call, which may begin. Keys of ``metadata`` are in lower case.
 
-        Raises NotAuthenticated, NotPermitted, CannotDecide; a refusal is not recorded yet: the peer is known later.
+        Raises NotAuthenticated, NotPermitted, AuthUnavailable; a refusal is not recorded yet: the peer is known later.
         """
         if self._authenticator is None or self._authorizer is None:
             return Caller(method)
@@ -137,7 +137,7 @@ class Gate:
         return self._authorizer.known(caller.principal, permission, target)
 
     async def may(self, caller: Caller, permission: Permission, target: Target | None = None) -> bool:
-        """Whether the caller has a permission, for a run or a pool or the service as a whole. Raises CannotDecide."""
+        """Whether the caller has a permission, for a run, a pool or the whole service. Raises AuthUnavailable."""
         if self._authorizer is None:
             return True
         if caller.principal is None:
@@ -145,7 +145,7 @@ class Gate:
         return await self._authorizer.allows(caller.principal, permission, target)
 
     async def check(self, caller: Caller, permission: Permission, target: Target, peer: str) -> None:
-        """Returns if the caller may, for ``target``. Raises NotPermitted, which is recorded, and CannotDecide."""
+        """Returns if the caller may, for ``target``. Raises NotPermitted, which is recorded, and AuthUnavailable."""
         if not await self.may(caller, permission, target):
             raise self.refuse(_lacks(caller, permission, target), caller, peer, target.name)
 
@@ -180,7 +180,7 @@ def status_name(error: AccessError) -> str:
             return "UNAUTHENTICATED"
         case NotPermitted():
             return "PERMISSION_DENIED"
-        case CannotDecide():
+        case AuthUnavailable():
             return "UNAVAILABLE"
     return "RESOURCE_EXHAUSTED"
 
