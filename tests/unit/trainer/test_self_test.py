@@ -61,6 +61,7 @@ WARNING = "fast updates differ from stable-baselines3"
 
 
 def learn(kind: type[BaseAlgorithm], algorithm: Algorithm, steps: int = 128, **keywords: Any) -> Any:
+    th.set_num_threads(1)
     env = vectorized(lambda: gym.make(world(algorithm)), 2)
     policy = "MlpLstmPolicy" if algorithm is Algorithm.RECURRENTPPO else "MlpPolicy"
     model: Any = kind(policy, env, seed=3, device="cpu", **{**KEYWORDS[algorithm], **keywords})

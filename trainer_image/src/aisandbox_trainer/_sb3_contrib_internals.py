@@ -1,11 +1,14 @@
 """Every name of sb3-contrib that is not public, in one place.
 
 As :mod:`aisandbox_trainer._sb3_internals` for stable-baselines3, with the same upper bound: there is no public way to
-read or set the memory of a policy while its model trains. Must not know runs.
+read or set the memory of a policy while its model trains, or to say how sequences pass it. Must not know runs.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,20 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 Memory = tuple[NDArray[Any], ...]
 """Hidden and cell state of the policy's LSTM, then of the value network's; float32 [layers, environments, size]."""
+
+
+ProcessSequence = Callable[[th.Tensor, Any, th.Tensor, th.nn.LSTM], Any]
+"""Features, states, episode starts and an LSTM -> its outputs and last states."""
+
+
+@contextlib.contextmanager
+def sequences_processed_by(policy: Any, process: Callable[..., Any]) -> Iterator[None]:
+    """Lets a policy with LSTMs call ``process``, whose first argument is SB3's own function for the same."""
+    policy._process_sequence = functools.partial(process, type(policy)._process_sequence)
+    try:
+        yield
+    finally:
+        del policy._process_sequence
 
 
 def memory(model: BaseAlgorithm) -> Memory | None:

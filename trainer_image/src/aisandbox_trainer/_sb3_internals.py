@@ -8,11 +8,9 @@ these names; with FAST_UPDATE=off SB3's own ``train`` is used instead. Must not 
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,20 +207,6 @@ def variables_of(model: BaseAlgorithm) -> dict[str, torch.Tensor]:
     """The tensors of the algorithm itself that it trains, by their names: log_ent_coef, where it is not fixed."""
     names = model._get_torch_save_params()[1]
     return {name: tensor for name in names if (tensor := getattr(model, name)).requires_grad}
-
-
-ProcessSequence = Callable[[torch.Tensor, Any, torch.Tensor, torch.nn.LSTM], Any]
-"""Features, states, episode starts and an LSTM -> its outputs and last states."""
-
-
-@contextlib.contextmanager
-def sequences_processed_by(policy: Any, process: Callable[..., Any]) -> Iterator[None]:
-    """Lets a policy with LSTMs call ``process``, whose first argument is SB3's own function for the same."""
-    policy._process_sequence = functools.partial(process, type(policy)._process_sequence)
-    try:
-        yield
-    finally:
-        del policy._process_sequence
 
 
 class Unsaved(BaseAlgorithm):

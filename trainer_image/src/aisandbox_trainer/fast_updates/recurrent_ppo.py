@@ -11,7 +11,7 @@ import torch as th
 from sb3_contrib import RecurrentPPO
 from torch import nn
 
-from aisandbox_trainer import _sb3_internals
+from aisandbox_trainer import _sb3_contrib_internals
 from aisandbox_trainer.fast_updates.rollout import shrink
 from aisandbox_trainer.fast_updates.self_test import SelfTested, same_update
 
@@ -32,7 +32,7 @@ class FastRecurrentPPO(SelfTested, RecurrentPPO):
 
     def fast_train(self) -> None:
         """The same update, faster."""
-        with _sb3_internals.sequences_processed_by(self.policy, process_sequence):
+        with _sb3_contrib_internals.sequences_processed_by(self.policy, process_sequence):
             super().train()
 
     def _updates_the_same(self) -> bool:
@@ -40,7 +40,7 @@ class FastRecurrentPPO(SelfTested, RecurrentPPO):
 
 
 def process_sequence(
-    theirs: _sb3_internals.ProcessSequence,
+    theirs: _sb3_contrib_internals.ProcessSequence,
     features: th.Tensor,
     lstm_states: tuple[th.Tensor, th.Tensor],
     episode_starts: th.Tensor,
