@@ -163,7 +163,7 @@ def _inference_server(models_dir: Path) -> Iterator[Act]:
             stub: Any = PolicyTrainerServiceStub(channel)
 
             def act(run_id: str) -> str:
-                request = pb.ActRequest(run_id=run_id, observation=[0.0] * 4)
+                request = pb.ActRequest(run_id=run_id, observation=[0.0] * 4, episode_start=True)
                 return str(stub.Act(request, timeout=30, wait_for_ready=True).model)
 
             yield act

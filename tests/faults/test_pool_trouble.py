@@ -17,10 +17,22 @@ from aisandbox_environment import POOL_METADATA, RelayLimits, list_simulators
 from aisandbox_model_store import RunFolder, RunStore
 from fault_tally import Fault, Rows
 from faulty_simulator import POOL, READ_AGAIN, Script, Simulator, simulators
-from faulty_trainers import INTERVAL, KINDS, TOTAL, TinyRun, Trainer, Trainers
+from faulty_trainers import (
+    INTERVAL,
+    KINDS,
+    LEARNERS,
+    MASKED,
+    TAUGHT,
+    TOTAL,
+    TinyRun,
+    Trainer,
+    Trainers,
+    is_taught,
+    script_for,
+)
 from pool_peers import OPTIONS, Peer, registration, silent_trainer, spec_of
 from pool_service import PoolService
-from served_transitions import ENVIRONMENTS, check_replay_buffer, check_rollouts, read_lines
+from served_transitions import ENVIRONMENTS, check_parameters, check_replay_buffer, check_rollouts, read_lines
 from service_process import ServiceProcess
 from waiting import wait_until
 
@@ -30,6 +42,8 @@ IMPATIENT = {"SIMULATOR_TIMEOUT_SECONDS": "0.6"}
 LIMITS = RelayLimits(burst=20, per_second=1.0, end_seconds=1.0)
 START_SECONDS = 300.0
 """How long a trainer that is started by the service may take until it has come as far as it must."""
+PLAIN = ("DQN", "PPO", "A2C", "RecurrentPPO")
+"""The kinds that learn from the simulator that peers register like."""
 AHEAD = 3_000
 """Steps that a trainer sends and does not read the replies of: more than a stream holds."""
 
@@ -78,24 +92,31 @@ def _kill_the_service_and_its_trainer(
 ) -> None:
     script = Script(served=folder / "served")
     simulator.start(script)
+    kind = "RecurrentPPO" if fault.number % 4 == 2 else "DQN"
     request = pb.TrainingRequest(
-        experiment_id="pool", total_timesteps=TOTAL, seed=7, checkpoint_every_timesteps=INTERVAL
+        experiment_id="pool",
+        algorithm=pb.ALGORITHM_DQN if kind == "DQN" else pb.ALGORITHM_RECURRENTPPO,
+        total_timesteps=TOTAL,
+        seed=7,
+        checkpoint_every_timesteps=INTERVAL,
     )
     request.environment.pool.name, request.environment.pool.environments = POOL, ENVIRONMENTS
-    request.hyperparameters.update({key: str(value) for key, value in KINDS["DQN"][1].items()})
-    run = service.stub.StartTrainingDQN(request).run_id
+    request.hyperparameters.update({key: str(value) for key, value in KINDS[kind][1].items()})
+    run = service.stub.StartTraining(request).run_id
 
     def status() -> Any:
         return service.stub.GetTrainingStatus(pb.StatusRequest(run_id=run), timeout=60, wait_for_ready=True)
 
-    fault.injected("the service and its trainer", f"run {run}")
+    fault.injected("the service and its trainer", f"{kind}, run {run}")
     _kill(fault, service, script.served, lambda: bool(status().is_done))
     done = wait_until(status, lambda status: status.is_done, seconds=START_SECONDS)
     assert done.phase == pb.PHASE_SUCCEEDED, f"{done}\n{service.tail()}"
     assert done.timesteps_done >= TOTAL
     record = json.loads((service.models_dir / "runs" / run / "trainingrun.json").read_text())
     assert record["status"].get("restartsCountTowardsMax", 0) == 0
-    check_replay_buffer(script.served, _newest(RunStore(service.models_dir).run(run)))
+    checkpoint = _newest(RunStore(service.models_dir).run(run))
+    if kind == "DQN":
+        check_replay_buffer(script.served, checkpoint)
     _check_simulator_was_told(script.served)
 
 
@@ -103,9 +124,10 @@ def _kill_the_service_of_a_trainer_elsewhere(
     fault: Fault, trainers: Trainers, folder: Path, service: ServiceProcess, simulator: Simulator
 ) -> None:
     """As on Kubernetes, where trainers are in pods of their own."""
-    script = Script(served=folder / "served")
+    kind = fault.random.choice(LEARNERS)
+    script = script_for(kind, folder / "served")
     simulator.start(script)
-    run, trainer, rollouts = _train(fault, trainers, folder, f"127.0.0.1:{service.port}")
+    run, trainer, rollouts = _train(kind, trainers, folder, f"127.0.0.1:{service.port}")
     fault.injected("the service alone", run.kind)
     _kill(fault, service, script.served, trainer.changed.is_set)
     _check_run(run, trainer, script.served, rollouts)
@@ -118,16 +140,14 @@ def _check_simulator_was_told(served: Path) -> None:
     assert all(line["left"] == "UNAVAILABLE" and line["details"] for line in left), left
 
 
-def _train(
-    fault: Fault, trainers: Trainers, folder: Path, service: str, **settings: str
-) -> tuple[TinyRun, Trainer, Path]:
+def _train(kind: str, trainers: Trainers, folder: Path, service: str, **settings: str) -> tuple[TinyRun, Trainer, Path]:
     """A run on the pool: with its trainer, and where it leaves its rollouts."""
     rollouts = folder / "rollouts"
     rollouts.mkdir()
     run = TinyRun(
         trainers,
         folder,
-        fault.random.choice(["DQN", "PPO", "A2C", "RecurrentPPO"]),
+        kind,
         environment=PoolEnvironment(POOL, ENVIRONMENTS),
         settings={**SETTINGS, **settings, "FAULTS_ROLLOUTS": str(rollouts), "PROGRESS_ADDRESS": service},
     )
@@ -137,11 +157,13 @@ def _train(
 def _check_run(run: TinyRun, trainer: Trainer, served: Path, rollouts: Path) -> None:
     code = trainer.wait()
     assert code == 0, f"exit code {code}\n{run.tail()}"
-    assert run.run.load_model("final").published.timesteps >= run.spec.total_timesteps
+    assert run.ended_well()
     checkpoint = _newest(run.run)
     if run.kind == "DQN":
         check_replay_buffer(served, checkpoint)
-    assert check_rollouts(served, rollouts) or run.kind == "DQN"
+    assert check_rollouts(served, rollouts, masked=run.kind == MASKED) or run.kind == "DQN"
+    if run.kind == TAUGHT:
+        check_parameters(served, is_taught)
 
 
 def _newest(folder: RunFolder) -> Path:
@@ -290,7 +312,9 @@ def _train_beside(pool: Pool, kind: str, trainers: Trainers, folder: Path) -> No
     if silent:
         pool.simulator.start(Script(pool.served))
     pool.service.wait_for(ENVIRONMENTS * (1 + silent))
-    run, trainer, rollouts = _train(pool.fault, trainers, folder, pool.service.address, **pool.service.variables)
+    run, trainer, rollouts = _train(
+        pool.fault.random.choice(PLAIN), trainers, folder, pool.service.address, **pool.service.variables
+    )
     at = pool.fault.random.randrange(1, 60)
     wait_until(lambda: steps_of(pool.served) >= at or trainer.changed.is_set(), every=0.01)
     pool.fault.injected(kind, f"{run.kind}, at step {at}, {pool.service.way}")
@@ -306,7 +330,7 @@ def _train_with_one_that_reads_no_more(pool: Pool, trainers: Trainers, folder: P
     process = pool.simulator.start(Script(pool.served, trouble="read no more", at=at))
     pool.service.wait_for(ENVIRONMENTS)
     run, trainer, rollouts = _train(
-        pool.fault, trainers, folder, pool.service.address, **IMPATIENT, **pool.service.variables
+        pool.fault.random.choice(PLAIN), trainers, folder, pool.service.address, **IMPATIENT, **pool.service.variables
     )
     pool.fault.injected(READS_NO_MORE, f"{run.kind}, at step {at}")
     wait_until(lambda: any("trouble" in line for line in read_lines(pool.served)), every=0.01)

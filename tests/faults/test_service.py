@@ -19,6 +19,7 @@ from aisandbox.v1 import policy_trainer_pb2 as pb
 from aisandbox.v1.policy_trainer_pb2_grpc import PolicyTrainerServiceStub
 from dropping_proxy import dropping
 from fault_tally import Fault, Rows
+from faulty_trainers import SMALL_LSTM
 from service_process import ServiceProcess
 from waiting import wait_until
 
@@ -111,6 +112,8 @@ def _check_runs(service: ServiceProcess, answers: dict[str, set[str]]) -> None:
     assert len(records) == len(answers)
 
 
+RECURRENT_TOTAL = 4096
+"""Of a RecurrentPPO, whose steps take longer."""
 TROUBLES = ("out of memory", "terminated", "crashed", "fork server killed", "service killed")
 SPENT = {"out of memory": 1, "terminated": 0, "crashed": 1, "fork server killed": 0, "service killed": 0}
 """How many retries each spends."""
@@ -128,11 +131,19 @@ def test_run_finishes_whatever_ends_its_trainer(row: Rows, service: ServiceProce
     with row("trainer-ended-locally") as tally:
 
         def one_round(fault: Fault) -> None:
-            run = service.stub.StartTrainingPPO(request_of(TOTAL, checkpoint_every_timesteps=INTERVAL)).run_id
+            recurrent = fault.number // len(TROUBLES) % 3 == 1
+            total = RECURRENT_TOTAL if recurrent else TOTAL
+            request = request_of(total, checkpoint_every_timesteps=INTERVAL)
+            if recurrent:
+                request.algorithm = pb.ALGORITHM_RECURRENTPPO
+                request.hyperparameters["policy_kwargs"] = SMALL_LSTM
+            else:
+                request.algorithm = pb.ALGORITHM_PPO
+            run = service.stub.StartTraining(request).run_id
             _end(fault, service, run)
             done = wait_until(lambda: _status(service, run), lambda status: status.is_done, seconds=120)
             assert done.phase == pb.PHASE_SUCCEEDED, f"{done}\n{service.tail()}"
-            assert done.timesteps_done >= TOTAL
+            assert done.timesteps_done >= total
             record = json.loads((service.models_dir / "runs" / run / "trainingrun.json").read_text())
             if trouble := next(iter(fault.kinds), ""):
                 spent = record["status"].get("restartsCountTowardsMax", 0)

@@ -6,16 +6,16 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aisandbox_crds.spec import Environment, GrpcEnvironment, PoolEnvironment
 from fault_tally import Fault, Rows
 from faulty_simulator import POOL, RUBBISH, Script, Simulator, simulators
-from faulty_trainers import TinyRun, Trainer, Trainers
+from faulty_trainers import LEARNERS, TinyRun, Trainer, Trainers, is_taught, script_for
 from pool_service import PoolService
-from served_transitions import ENVIRONMENTS, check_replay_buffer, check_rollouts, read_lines
+from served_transitions import ENVIRONMENTS, check_parameters, check_replay_buffer, check_rollouts, read_lines
 from waiting import wait_until
 
 PATIENT = {"SIMULATOR_TIMEOUT_SECONDS": "0.6", "SIMULATOR_PATIENCE_SECONDS": "60"}
@@ -98,12 +98,12 @@ def _scene(
 ) -> None:
     chance = fault.random
     trouble = TROUBLES[fault.number % len(TROUBLES)]
-    kind = chance.choice(["DQN", "DQN", "PPO", "A2C", "RecurrentPPO"])
+    kind = chance.choice(LEARNERS)
     at = chance.randrange(1, 90)
     word = {"dies": "die", "hangs": "hang", "answers rubbish": chance.choice(RUBBISH), "comes back": "die"}.get(
         trouble, ""
     )
-    script = Script(served=folder / "served", trouble=word, at=at)
+    script = script_for(kind, folder / "served", trouble=word, at=at)
     process = simulator.start(script)
     rollouts = folder / "rollouts"
     rollouts.mkdir()
@@ -120,13 +120,16 @@ def _scene(
         scene.wait_for_trouble()
     may_fail = _ACTIONS[trouble](scene, script, process)
     _check_end(scene, may_fail)
-    assert check_rollouts(scene.served, rollouts) or kind == "DQN" or not run.run.checkpoints()
+    learned = check_rollouts(scene.served, rollouts, masked=script.masked)
+    assert learned or kind == "DQN" or not run.run.checkpoints()
+    if script.taught:
+        check_parameters(scene.served, is_taught)
 
 
 def _dies(scene: Scene, script: Script, process: Any) -> bool:
     process.join(30)
     scene.fault.wait(0, 0.7)
-    scene.simulator.start(Script(script.served))
+    scene.simulator.start(replace(script, trouble=""))
     scene.recovered_since(time.monotonic())
     return False
 
@@ -159,16 +162,16 @@ def _comes_back(scene: Scene, script: Script, process: Any) -> bool:
         scene.fault.wait(1, 3)
     elif how == "and goes":
         for _ in range(3):
-            process = scene.simulator.start(Script(script.served))
+            process = scene.simulator.start(replace(script, trouble=""))
             scene.fault.wait(0, 0.3)
             process.kill()
             process.join()
     elif how == "as another":
-        scene.simulator.start(Script(script.served, width=3))
+        scene.simulator.start(replace(script, trouble="", width=3))
         return True
     else:
         scene.simulator.serve_nonsense(chance.uniform(0.3, 1.5), chance)
-    scene.simulator.start(Script(script.served))
+    scene.simulator.start(replace(script, trouble=""))
     scene.recovered_since(time.monotonic())
     return False
 
@@ -185,7 +188,7 @@ def _check_end(scene: Scene, may_fail: bool) -> None:
     assert scene.trainer is not None
     code, run = scene.trainer.wait(), scene.run
     if code == 0:
-        assert run.run.load_model("final").published.timesteps >= run.spec.total_timesteps
+        assert run.ended_well()
     else:
         assert may_fail, f"exit code {code}\n{run.tail()}"
         failure = run.message().failure

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 EPISODE = 7
+TAUGHT_PARAMETER = "high"
 POOL = "arena"
 READ_AGAIN = "read-again"
 """A simulator that reads no more reads again when a file with this name is beside what it has served."""
@@ -40,7 +41,8 @@ class Script:
     """``trouble`` ("", "die", "hang" or one of RUBBISH; if it is attached, "read no more") comes at step ``at`` of
     session ``session`` of this process.
 
-    ``first`` is the number of its first session; ``width`` of another simulator's observations is another.
+    ``first`` is the number of its first session; ``width`` of another simulator's observations is another. ``masked``:
+    it declares action masks. ``taught``: it declares the parameter TAUGHT_PARAMETER, and writes down what it gets.
     """
 
     served: Path
@@ -49,6 +51,13 @@ class Script:
     session: int = 1
     at: int = 0
     width: int = 4
+    masked: bool = False
+    taught: bool = False
+
+
+def mask_of(session: int, step: int, environment: int) -> tuple[int, int]:
+    """Which of the two actions are allowed after a step: one of them two times in three, else both."""
+    return ((1, 0), (0, 1), (1, 1))[(session * 5 + step * 2 + environment) % 3]
 
 
 def reward_of(session: int, step: int, environment: int) -> float:
@@ -132,7 +141,19 @@ def _servicer(script: Script) -> Any:
         result.observation_space.box.dtype = tensor_pb2.DATA_TYPE_FLOAT32
         result.observation_space.box.shape.append(script.width)
         result.action_space.discrete.n = 2
+        result.action_masks = script.masked
+        if script.taught:
+            parameter = result.parameters.add(name=TAUGHT_PARAMETER)
+            parameter.default.number_value = 0.0
         return result
+
+    def masks(number: int, step: int, environments: int) -> bytes:
+        rows = [mask_of(number, step, i) for i in range(environments)] if script.masked else []
+        return b"".join(map(bytes, rows))
+
+    def tell_parameters(number: int, each: Any) -> None:
+        if script.taught:
+            tell(session=number, parameters=[dict(parameters) for parameters in each])
 
     def tell(**line: Any) -> None:
         with lock, script.served.open("a") as file:
@@ -162,12 +183,16 @@ def _servicer(script: Script) -> Any:
                     yield pb.SimulatorReply(open=pb.OpenReply(spec=spec()))
                 elif kind == "reset":
                     ages = [i % EPISODE for i in range(len(ages))]
-                    yield pb.SimulatorReply(reset=pb.ResetReply(observations=[observe(number, step, episodes)]))
+                    tell_parameters(number, [request.reset.parameters, *request.reset.environment_parameters.values()])
+                    allowed = masks(number, step, len(ages))
+                    seen = [observe(number, step, episodes)]
+                    yield pb.SimulatorReply(reset=pb.ResetReply(observations=seen, action_masks=allowed))
                 else:
                     step += 1
                     ages = [age + 1 for age in ages]
                     actions = np.frombuffer(request.step.actions.data, "<i8").tolist()
                     tell(session=number, step=step, actions=actions)
+                    tell_parameters(number, request.step.next_parameters.values())
                     reply = answer(number, step, ages, episodes)
                     if script.trouble and (count, step) == (script.session, script.at):
                         tell(trouble=script.trouble, session=number, step=step)
@@ -203,6 +228,7 @@ def _servicer(script: Script) -> Any:
                 terminated=bytes(ended),
                 truncated=bytes(len(ages)),
                 final_observations=[tensor(finals)] if finals else [],
+                action_masks=masks(number, step, len(ages)),
             )
         )
 

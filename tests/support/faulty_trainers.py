@@ -25,6 +25,7 @@ from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store import RunFolder, RunStore
 from aisandbox_process.fork_server import ForkedProcess, ForkServer
 from faulty_disk import FREEING, Operation, Plan, operations
+from faulty_simulator import Script
 
 PROGRAM = TrainerProgram()
 PATIENCE_SECONDS = 120.0
@@ -32,6 +33,7 @@ INTERVAL = 64
 TOTAL = 192
 SMALL_LSTM = "dict(lstm_hidden_size=8, net_arch=[8])"
 TAUGHT = "PPO, lessons and an early end"
+MASKED = "MaskablePPO"
 KINDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "PPO": ("PPO", {"n_steps": 32, "batch_size": 32, "n_epochs": 1}),
     TAUGHT: ("PPO", {"n_steps": 32, "batch_size": 32, "n_epochs": 1, "stats_window_size": 2}),
@@ -39,6 +41,7 @@ KINDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "PPO, normalised": ("PPO", {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "n_envs": 2, "normalize": True}),
     "A2C": ("A2C", {"n_steps": 8}),
     "DQN": ("DQN", {"learning_starts": 16, "buffer_size": 500, "train_freq": 4, "batch_size": 16}),
+    MASKED: ("MaskablePPO", {"n_steps": 32, "batch_size": 32, "n_epochs": 1}),
 }  # fmt: skip
 """Tiny runs: a checkpoint every INTERVAL steps is at a boundary of each."""
 MORE: Mapping[str, dict[str, Any]] = {
@@ -50,9 +53,22 @@ MORE: Mapping[str, dict[str, Any]] = {
         ),
         # In the last lesson only, and before TOTAL.
         "stop_when": StopWhen(episode_reward_mean=1.0, times_in_a_row=2),
-    }
+    },
+    MASKED: {"environment": GymnasiumEnvironment("masked_cart_pole:MaskedCartPole-v0")},
 }
-"""What else the spec of a kind has."""
+"""What else the spec of a kind has; the environment, unless the run is on another one."""
+LEARNERS = ("DQN", "DQN", "PPO", "A2C", "RecurrentPPO", MASKED, TAUGHT)
+"""The kinds that learn from simulators, some of them more often."""
+
+
+def script_for(kind: str, served: Path, **more: Any) -> Script:
+    """The script of a simulator for a kind of run: with masks and a parameter where that needs them."""
+    return Script(served, masked=kind == MASKED, taught=kind == TAUGHT, **more)
+
+
+def is_taught(high: float) -> bool:
+    """Whether a lesson of TAUGHT has such a value of its parameter."""
+    return 0.01 <= high <= 0.02 or high in (0.05, 0.1)
 
 
 class Trainer:
@@ -135,7 +151,7 @@ class TinyRun:
         kind: str,
         *,
         root: Path | None = None,
-        environment: Environment = GymnasiumEnvironment("CartPole-v1"),  # noqa: B008 - a frozen value
+        environment: Environment | None = None,
         total: int = TOTAL,
         settings: Mapping[str, str] | None = None,
     ) -> None:
@@ -149,7 +165,9 @@ class TinyRun:
         self._steps.write_bytes(bytes(8))
         self.attempts = 0
         algorithm, hyperparameters = KINDS[kind]
-        fields: dict[str, Any] = {"environment": environment, **MORE.get(kind, {})}
+        fields: dict[str, Any] = {"environment": GymnasiumEnvironment("CartPole-v1"), **MORE.get(kind, {})}
+        if environment is not None:
+            fields["environment"] = environment
         self.spec = TrainingRunSpec(
             algorithm=Algorithm(algorithm),
             total_timesteps=total,
@@ -211,6 +229,11 @@ class TinyRun:
         """The end of the last attempt's log."""
         log = self.log(self.attempts)
         return log.read_text()[-2500:] if log.exists() else "no log"
+
+    def ended_well(self) -> bool:
+        """Whether it has a final model, of all its timesteps or of an early end that it asked for."""
+        published = self.run.load_model("final").published
+        return published.timesteps >= self.spec.total_timesteps or self.message().early_stop is not None
 
     def check_end(self, reference: TinyRun, attempt: int | None = None) -> None:
         """Raises AssertionError unless it ended as one to which nothing happened, and left nothing lying about.

@@ -7,6 +7,7 @@ what was done to the simulators.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from aisandbox_model_store import CHECKPOINT_ZIP
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints import replay_file
-from faulty_simulator import EPISODE, reward_of
+from faulty_simulator import EPISODE, TAUGHT_PARAMETER, mask_of, reward_of
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import ReplayBuffer
 
@@ -57,8 +58,11 @@ def check_replay_buffer(served: Path, checkpoint: Path) -> None:
             seen.add((session, step, i))
 
 
-def check_rollouts(served: Path, rollouts: Path) -> int:
-    """Raises AssertionError unless each rollout is steps of one session, in order; returns how many there are."""
+def check_rollouts(served: Path, rollouts: Path, *, masked: bool = False) -> int:
+    """Raises AssertionError unless each rollout is steps of one session, in order; returns how many there are.
+
+    ``masked``: the simulators declare action masks, which were obeyed.
+    """
     actions = _actions(served)
     files = sorted(rollouts.iterdir(), key=lambda path: int(path.stem))
     for file in files:
@@ -71,7 +75,19 @@ def check_rollouts(served: Path, rollouts: Path) -> int:
                 assert (session, step, environment) == (int(first[0]), int(first[1]) + place, i)
                 assert actions[session, step + 1][i] == int(taken[place, i].item())
                 assert rewards[place, i] == np.float32(reward_of(session, step + 1, i))
+                assert not masked or mask_of(session, step, i)[int(taken[place, i].item())], "a forbidden action"
     return len(files)
+
+
+def check_parameters(served: Path, allowed: Callable[[float], bool]) -> None:
+    """Raises AssertionError unless every session was reset with parameters, and each value that came is allowed."""
+    sessions: set[int] = set()
+    for line in read_lines(served):
+        for parameters in line.get("parameters", ()):
+            if TAUGHT_PARAMETER in parameters:
+                assert allowed(parameters[TAUGHT_PARAMETER]), parameters
+                sessions.add(line["session"])
+    assert {line["session"] for line in read_lines(served) if "actions" in line} <= sessions
 
 
 def _actions(served: Path) -> dict[tuple[int, int], list[int]]:
