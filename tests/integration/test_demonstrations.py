@@ -13,7 +13,7 @@ import torch
 from aisandbox_crds import ALGORITHMS, ExitCode, TerminationMessage, TrainerStart
 from aisandbox_crds.spec import (
     Algorithm,
-    Demonstrations,
+    DemonstrationSettings,
     Evaluation,
     GymnasiumEnvironment,
     StartFrom,
@@ -47,7 +47,7 @@ SPEC = TrainingRunSpec(
     GymnasiumEnvironment("CartPole-v1"),
     seed=7,
     hyperparameters=SMALL,
-    demonstrations=Demonstrations("pole.parquet", epochs=3),
+    demonstrations=DemonstrationSettings("pole.parquet", epochs=3),
     checkpoint_every_timesteps=1000,
 )
 LARGEST = 1 << 24
@@ -192,7 +192,7 @@ def test_file_that_cannot_be_learned_from_is_refused(case: str, message: str, vo
         path.mkdir()
     elif case == "outside":
         path.rename(volume.folder.parent / "pole.parquet")
-        spec = replace(SPEC, demonstrations=Demonstrations("../pole.parquet"))
+        spec = replace(SPEC, demonstrations=DemonstrationSettings("../pole.parquet"))
     elif case == "damaged":
         data = bytearray(path.read_bytes())
         data[len(data) // 3] ^= 1
@@ -264,7 +264,7 @@ def test_what_chance_does_not_find_is_learned_from_one_episode(algorithm: Algori
         )
         assert volume.train("without", spec) is ExitCode.DONE
         assert volume.best_return("without") == 0.0
-        learning = replace(spec, demonstrations=Demonstrations("lock.parquet", epochs=100))
+        learning = replace(spec, demonstrations=DemonstrationSettings("lock.parquet", epochs=100))
         assert volume.train("with", learning) is ExitCode.DONE
         assert volume.best_return("with") == 1.0
     finally:

@@ -42,7 +42,7 @@ from aisandbox_model_store import RunStore
 from aisandbox_process.local_streams import IS_AVAILABLE
 from aisandbox_trainer.environments import pool_sessions
 from aisandbox_trainer.run import attempt as attempts
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
 from masked_worlds import MaskedWorld
@@ -233,7 +233,7 @@ class Runs:
         self.on_said: Callable[[str], None] = lambda _: None
         runs = self
 
-        class Recorded(Progress):
+        class Recorded(ProgressTracker):
             def __setattr__(self, name: str, value: Any) -> None:
                 super().__setattr__(name, value)
                 if name == "warning" and value:
@@ -244,7 +244,7 @@ class Runs:
                     runs.note(value.get("pool", "no notice"))
                     runs.others.extend(value.values())
 
-        monkeypatch.setattr(attempts, "Progress", Recorded)
+        monkeypatch.setattr(attempts, "ProgressTracker", Recorded)
 
     def note(self, text: str) -> None:
         self.said.append(text)

@@ -38,7 +38,7 @@ from aisandbox_model_store import RunStore
 from aisandbox_process import InvalidSetting
 from aisandbox_process.grpc_tls import add_port, open_aio_channel
 from aisandbox_process.tls import ChannelSecurity, InvalidChannelSecurity, ServerCertificate, ServerFiles
-from aisandbox_trainer.runtime.progress import Progress, Reporter
+from aisandbox_trainer.runtime.progress import ProgressTracker, Reporter
 from attached_simulators import SIMULATION
 from certificates import Certificates
 from onnx_policies import LinearPolicy
@@ -241,7 +241,7 @@ def test_trainer_reports_by_tls_also_after_the_authority_was_replaced(made: Cert
         return server, found
 
     server, port = listen(0)
-    progress = Progress(warning="first")
+    progress = ProgressTracker(warning="first")
     spec = TrainingRunSpec(Algorithm.PPO, 10)
     start = TrainerStart("run-1", 1, spec, Path("/none"), Path("/none"), f"127.0.0.1:{port}", progress_ca_file=made.ca)
     reporter = Reporter(start, 1, progress)

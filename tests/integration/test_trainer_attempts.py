@@ -22,7 +22,7 @@ from aisandbox_model_store.manifest import describe_folder
 from aisandbox_model_store.signatures import SIGNATURE, signed
 from aisandbox_trainer.run import attempt as attempts
 from aisandbox_trainer.run.attempt import run_attempt
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.training import artifact_publisher, schedule
@@ -407,13 +407,13 @@ def test_full_disk_in_between_does_not_end_the_training(runs: Runs, monkeypatch:
     monkeypatch.setattr(Writer, "publish_checkpoint", full_once)
     warnings: list[str] = []
 
-    class Recorded(Progress):
+    class Recorded(ProgressTracker):
         def __setattr__(self, name: str, value: Any) -> None:
             super().__setattr__(name, value)
             if name == "warning":
                 warnings.append(value)
 
-    monkeypatch.setattr(attempts, "Progress", Recorded)
+    monkeypatch.setattr(attempts, "ProgressTracker", Recorded)
     assert runs.attempt(CARTPOLE, every=64) == 0
     assert failures
     assert runs.run.model("final").timesteps == 256

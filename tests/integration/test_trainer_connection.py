@@ -22,7 +22,7 @@ from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.environments.sessions import open_sessions
 from aisandbox_trainer.errors import StopRequested
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_wire.gymnasium_spaces import space_to_proto
 from aisandbox_wire.tensors import encode_tensor
@@ -137,7 +137,7 @@ def test_stop_ends_the_wait_for_all_simulators() -> None:
         with serving(simulator, 3) as target:
             asking.start()
             with pytest.raises(StopRequested):
-                SimulatorRetry(BOUND, Progress(), stop).call(
+                SimulatorRetry(BOUND, ProgressTracker(), stop).call(
                     partial(open_sessions, target, 3, run_id="run-1", evaluation=False)
                 )
             for _ in range(2):

@@ -19,7 +19,7 @@ from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_crds.status_values import Activity
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_trainer.runtime import progress as progress_module
-from aisandbox_trainer.runtime.progress import Progress, Reporter
+from aisandbox_trainer.runtime.progress import ProgressTracker, Reporter
 
 
 class Listener(services.TrainingProgressServiceServicer):
@@ -58,7 +58,7 @@ def listener() -> Iterator[tuple[Listener, str]]:
     server.stop(0)
 
 
-def _reporter(address: str | None, progress: Progress, **start: Any) -> Reporter:
+def _reporter(address: str | None, progress: ProgressTracker, **start: Any) -> Reporter:
     folder = Path("/nowhere")
     spec = TrainingRunSpec(Algorithm.PPO, 10)
     reporter = Reporter(
@@ -77,7 +77,7 @@ def _wait_until(condition: Callable[[], Any]) -> None:
 
 def test_reports_are_snapshots_with_the_newest_last(listener: tuple[Listener, str]) -> None:
     heard, address = listener
-    progress = Progress()
+    progress = ProgressTracker()
     reporter = _reporter(address, progress, progress_token="secret")
     _wait_until(lambda: heard.reports)
     model = SimpleNamespace(num_timesteps=100, ep_info_buffer=deque([{"r": 1.0, "l": 5}, {"r": 2.0, "l": 7}]))
@@ -101,7 +101,7 @@ def test_token_file_is_read_each_time(listener: tuple[Listener, str], tmp_path: 
     heard, address = listener
     token = tmp_path / "token"
     token.write_text("first\n")
-    progress = Progress()
+    progress = ProgressTracker()
     reporter = _reporter(address, progress, progress_token_file=token)
     _wait_until(lambda: heard.tokens)
     token.write_text("second\n")
@@ -113,7 +113,7 @@ def test_token_file_is_read_each_time(listener: tuple[Listener, str], tmp_path: 
 def test_reports_that_are_refused_are_only_logged(listener: tuple[Listener, str]) -> None:
     heard, address = listener
     heard.refuse = True
-    reporter = _reporter(address, Progress())
+    reporter = _reporter(address, ProgressTracker())
     _wait_until(lambda: len(heard.reports) >= 2)
     reporter.close()
 
@@ -126,7 +126,7 @@ def test_end_does_not_wait_for_a_report_that_hangs(
     heard, address = listener
     heard.hang.clear()
     before = set(threading.enumerate())
-    reporter = _reporter(address, Progress())
+    reporter = _reporter(address, ProgressTracker())
     (thread,) = (each for each in set(threading.enumerate()) - before if each.name == "progress")
     assert heard.called.wait(60)
     reporter.close()
@@ -138,6 +138,6 @@ def test_end_does_not_wait_for_a_report_that_hangs(
 
 def test_nothing_is_reported_without_an_address() -> None:
     before = set(threading.enumerate())
-    reporter = _reporter(None, Progress())
+    reporter = _reporter(None, ProgressTracker())
     assert set(threading.enumerate()) <= before
     reporter.close()

@@ -27,7 +27,7 @@ from aisandbox_model_store import RunFolder, RunStore
 from aisandbox_model_store.served_model import METADATA_FILE
 from aisandbox_trainer.environments.patience import Patience
 from aisandbox_trainer.run import attempt as attempts
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
 from google.protobuf import json_format
@@ -98,7 +98,7 @@ class Attempts:
         self.notices: list[str] = []
         told, notices = self.told, self.notices
 
-        class Recorded(Progress):
+        class Recorded(ProgressTracker):
             def __setattr__(self, name: str, value: Any) -> None:
                 super().__setattr__(name, value)
                 if name == "warning":
@@ -106,7 +106,7 @@ class Attempts:
                 if name == "notices":
                     notices.extend(value.values())
 
-        monkeypatch.setattr(attempts, "Progress", Recorded)
+        monkeypatch.setattr(attempts, "ProgressTracker", Recorded)
 
     @property
     def run(self) -> RunFolder:

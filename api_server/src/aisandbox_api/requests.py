@@ -23,7 +23,7 @@ from aisandbox_crds import (
     REQUEST_ANNOTATION,
     REQUEST_DIGEST_ANNOTATION,
     Algorithm,
-    Demonstrations,
+    DemonstrationSettings,
     Environment,
     Evaluation,
     FakeEnvironment,
@@ -189,12 +189,12 @@ def _start_from(request: pb.TrainingRequest, errors: list[FieldError]) -> StartF
     return StartFrom(asked.run, asked.model, asked.checkpoint, _output_path(asked.zip), take, asked.digest)
 
 
-def _demonstrations(request: pb.TrainingRequest) -> Demonstrations | None:
+def _demonstrations(request: pb.TrainingRequest) -> DemonstrationSettings | None:
     if not request.HasField("demonstrations"):
         return None
-    asked = dataclass_of(Demonstrations, request.demonstrations)
+    asked = dataclass_of(DemonstrationSettings, request.demonstrations)
     given = {name: value for name in _NUMBERS_OF_CLONING if (value := getattr(asked, name))}
-    return Demonstrations(asked.file, **given, learning_rate=asked.learning_rate, digest=asked.digest)
+    return DemonstrationSettings(asked.file, **given, learning_rate=asked.learning_rate, digest=asked.digest)
 
 
 def _stop_when(request: pb.TrainingRequest) -> StopWhen | None:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import structlog
 from aisandbox.v1 import tensor_pb2
 from aisandbox_crds import (
-    Demonstrations,
+    DemonstrationSettings,
     FieldError,
     InvalidRun,
     StartFrom,
@@ -106,7 +106,7 @@ def writers_of(path: str, runs: Iterable[TrainingRun]) -> list[str]:
     return [name for name, path in paths if path is not None and str(path).casefold() == wanted]
 
 
-def demonstrations_digest(store: RunStore, demonstrations: Demonstrations) -> str:
+def demonstrations_digest(store: RunStore, demonstrations: DemonstrationSettings) -> str:
     """The digest of the file, or of a large one "", unless a digest is asked for. Blocking.
 
     Raises InvalidRequest if it is not there, has another digest, or is no Parquet file by its first and last bytes.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from aisandbox_crds import keyword_groups as group
 from aisandbox_crds.keyword_groups import COEFFICIENT
-from aisandbox_crds.parameter import Parameter
+from aisandbox_crds.parameter import Hyperparameter
 from aisandbox_crds.parameter_types import BoolType, FloatType, IntType, OptionalType, ParameterType
 from aisandbox_crds.policy_kwargs import (
     ACTOR_CRITIC_KEYWORDS,
@@ -50,7 +50,7 @@ class AlgorithmTraits:
 
     title: str
     actions: tuple[str, ...]
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[Hyperparameter, ...]
     policies: Mapping[str, str] = field(default_factory=lambda: POLICIES)
     off_policy: bool = False
     action_noise: bool = False
@@ -73,9 +73,9 @@ class AlgorithmTraits:
 
 _CLIPPED_POLICY = (
     group.rate(3e-4, custom=True),
-    Parameter("n_steps", IntType(1, 1_000_000), 2048, "steps of each environment in a rollout", custom=True),
-    Parameter("batch_size", IntType(1, 10_000_000), 64, "size of a minibatch", custom=True),
-    Parameter("n_epochs", IntType(1, 1000), 10, "passes over a rollout", custom=True),
+    Hyperparameter("n_steps", IntType(1, 1_000_000), 2048, "steps of each environment in a rollout", custom=True),
+    Hyperparameter("batch_size", IntType(1, 10_000_000), 64, "size of a minibatch", custom=True),
+    Hyperparameter("n_epochs", IntType(1, 1000), 10, "passes over a rollout", custom=True),
     group.discount(custom=True),
     *group.clipped_updates(custom=True),
 )
@@ -99,12 +99,12 @@ ALGORITHMS: Mapping[Algorithm, AlgorithmTraits] = {
         ANY,
         (
             group.rate(7e-4, custom=True),
-            Parameter("n_steps", IntType(1, 1_000_000), 5, "steps of each environment in a rollout", custom=True),
+            Hyperparameter("n_steps", IntType(1, 1_000_000), 5, "steps of each environment in a rollout", custom=True),
             group.discount(custom=True),
-            Parameter("vf_coef", COEFFICIENT, 0.5, "weight of the value network in the loss", custom=True),
-            Parameter("normalize_advantage", BoolType(), False, "whether advantages are normalised in a rollout"),
-            Parameter("use_rms_prop", BoolType(), True, "use RMSprop instead of Adam"),
-            Parameter("rms_prop_eps", FloatType(0, 1, above=True), 1e-5, "epsilon of that RMSprop"),
+            Hyperparameter("vf_coef", COEFFICIENT, 0.5, "weight of the value network in the loss", custom=True),
+            Hyperparameter("normalize_advantage", BoolType(), False, "whether advantages are normalised in a rollout"),
+            Hyperparameter("use_rms_prop", BoolType(), True, "use RMSprop instead of Adam"),
+            Hyperparameter("rms_prop_eps", FloatType(0, 1, above=True), 1e-5, "epsilon of that RMSprop"),
             *group.on_policy(1.0),
             *group.common(ACTOR_CRITIC_KEYWORDS),
         ),
@@ -144,9 +144,11 @@ ALGORITHMS: Mapping[Algorithm, AlgorithmTraits] = {
             group.rate(1e-3),
             group.discount(),
             *group.replay(1_000_000, 256, 1, 0.005),
-            Parameter("policy_delay", IntType(1, 1_000_000), 2, _POLICY_DELAY),
-            Parameter("target_policy_noise", COEFFICIENT, 0.2, "standard deviation of the noise of target actions"),
-            Parameter("target_noise_clip", COEFFICIENT, 0.5, "that noise is clipped to this"),
+            Hyperparameter("policy_delay", IntType(1, 1_000_000), 2, _POLICY_DELAY),
+            Hyperparameter(
+                "target_policy_noise", COEFFICIENT, 0.2, "standard deviation of the noise of target actions"
+            ),
+            Hyperparameter("target_noise_clip", COEFFICIENT, 0.5, "that noise is clipped to this"),
             *group.common(Q_ACTOR_KEYWORDS),
         ),
         off_policy=True,
@@ -161,7 +163,7 @@ ALGORITHMS: Mapping[Algorithm, AlgorithmTraits] = {
             group.discount(),
             *group.replay(1_000_000, 256, 1, 0.005),
             group.target_updates(1),
-            Parameter("top_quantiles_to_drop_per_net", IntType(0, 10_000), 2, "of each critic's n_quantiles"),
+            Hyperparameter("top_quantiles_to_drop_per_net", IntType(0, 10_000), 2, "of each critic's n_quantiles"),
             *group.maximum_entropy(),
             *group.common({**GAUSSIAN_ACTOR_KEYWORDS, **QUANTILE_KEYWORDS}),
         ),
@@ -176,7 +178,7 @@ ALGORITHMS: Mapping[Algorithm, AlgorithmTraits] = {
             group.rate(1e-3),
             group.discount(),
             *group.replay(1_000_000, 256, 1, None),
-            Parameter("policy_delay", IntType(1, 1_000_000), 3, _POLICY_DELAY),
+            Hyperparameter("policy_delay", IntType(1, 1_000_000), 3, _POLICY_DELAY),
             *group.maximum_entropy(),
             *group.common({**GAUSSIAN_ACTOR_KEYWORDS, **BATCH_NORM_KEYWORDS}),
         ),
@@ -213,9 +215,9 @@ ALGORITHMS: Mapping[Algorithm, AlgorithmTraits] = {
         ANY,
         (
             group.rate(3e-4),
-            Parameter("n_steps", IntType(1, 1_000_000), 128, "steps of each environment in a rollout"),
-            Parameter("batch_size", OptionalType(IntType(1, 10_000_000)), 128, "size of a minibatch; None: all"),
-            Parameter("n_epochs", IntType(1, 1000), 10, "passes over a rollout"),
+            Hyperparameter("n_steps", IntType(1, 1_000_000), 128, "steps of each environment in a rollout"),
+            Hyperparameter("batch_size", OptionalType(IntType(1, 10_000_000)), 128, "size of a minibatch; None: all"),
+            Hyperparameter("n_epochs", IntType(1, 1000), 10, "passes over a rollout"),
             group.discount(),
             *group.clipped_updates(),
             *group.on_policy(0.95),

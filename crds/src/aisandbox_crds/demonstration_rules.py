@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aisandbox_crds.demonstrations import Demonstrations
+from aisandbox_crds.demonstrations import DemonstrationSettings
 from aisandbox_crds.errors import FieldError
 from aisandbox_crds.field_rules import object_errors
 from aisandbox_crds.hyperparameters import Hyperparameters, smallest_batch
@@ -26,7 +26,7 @@ def cloning_errors(spec: TrainingRunSpec, hyperparameters: Hyperparameters) -> I
         yield FieldError(f"{_FIELD}.batch_size", rule)
 
 
-def demonstration_errors(demonstrations: Demonstrations) -> Iterator[FieldError]:
+def demonstration_errors(demonstrations: DemonstrationSettings) -> Iterator[FieldError]:
     """What of ``demonstrations`` breaks a rule."""
     yield from object_errors(demonstrations, f"{_FIELD}.")
     if not demonstrations.file:

@@ -12,7 +12,7 @@ from aisandbox_crds.volume_path import MAX_PATH_LENGTH, VOLUME_PATH_RULES
 
 
 @dataclass(frozen=True, slots=True)
-class Demonstrations:
+class DemonstrationSettings:
     """Recorded episodes that the policy learns to act like before its first step in the environment."""
 
     file: str = field(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from aisandbox_crds.algorithms import ALGORITHMS
 from aisandbox_crds.errors import InvalidParameter
-from aisandbox_crds.parameter import Parameter
+from aisandbox_crds.parameter import Hyperparameter
 from aisandbox_crds.parameter_types import (
     BoolType,
     ChoiceType,
@@ -59,33 +59,37 @@ class NormalizeType:
         raise InvalidParameter(f"must be {self}, got {value_text(value)}")
 
 
-ZOO_PARAMETERS: tuple[Parameter, ...] = (
-    Parameter(
+ZOO_PARAMETERS: tuple[Hyperparameter, ...] = (
+    Hyperparameter(
         "policy",
         ChoiceType((*POLICIES.values(), *RECURRENT_POLICIES.values())),
         None,
         "networks for vectors, images, a Dict; default: by the observation space",
     ),
-    Parameter("n_envs", IntType(1, 4096), None, "environments stepped together; see environment.grpc.environments"),
-    Parameter("normalize", NormalizeType(), False, "running normalisation of observations and rewards (VecNormalize)"),
-    Parameter("frame_stack", IntType(1, 64), None, "how many of the last observations are stacked into one"),
+    Hyperparameter(
+        "n_envs", IntType(1, 4096), None, "environments stepped together; see environment.grpc.environments"
+    ),
+    Hyperparameter(
+        "normalize", NormalizeType(), False, "running normalisation of observations and rewards (VecNormalize)"
+    ),
+    Hyperparameter("frame_stack", IntType(1, 64), None, "how many of the last observations are stacked into one"),
 )
 """What RL Zoo knows beside the keywords of the class."""
 
 NOISE_TYPES = ("normal", "ornstein-uhlenbeck")
-NOISE_PARAMETERS: tuple[Parameter, ...] = (
-    Parameter("noise_type", ChoiceType(NOISE_TYPES), None, "noise that is added to actions in training"),
-    Parameter("noise_std", FloatType(0), None, "standard deviation of that noise, of actions from -1 to 1"),
+NOISE_PARAMETERS: tuple[Hyperparameter, ...] = (
+    Hyperparameter("noise_type", ChoiceType(NOISE_TYPES), None, "noise that is added to actions in training"),
+    Hyperparameter("noise_std", FloatType(0), None, "standard deviation of that noise, of actions from -1 to 1"),
 )
 """What RL Zoo knows for the algorithms with an ``action_noise``."""
 
-PARAMETERS: Mapping[Algorithm, tuple[Parameter, ...]] = {
+PARAMETERS: Mapping[Algorithm, tuple[Hyperparameter, ...]] = {
     algorithm: traits.parameters for algorithm, traits in ALGORITHMS.items()
 }
 """The keywords of each algorithm's class."""
 
 
-def parameters_of(algorithm: Algorithm) -> tuple[Parameter, ...]:
+def parameters_of(algorithm: Algorithm) -> tuple[Hyperparameter, ...]:
     """Every hyperparameter of the algorithm."""
     noise = NOISE_PARAMETERS if ALGORITHMS[algorithm].action_noise else ()
     return (*PARAMETERS[algorithm], *noise, *ZOO_PARAMETERS)

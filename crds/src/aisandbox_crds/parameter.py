@@ -9,7 +9,7 @@ from aisandbox_crds.parameter_values import Value
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter:
+class Hyperparameter:
     """A hyperparameter.
 
     ``default`` is what holds without a value. It is SB3's own and not passed to SB3, unless ``custom``: then it is

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from aisandbox_crds.demonstrations import Demonstrations
+from aisandbox_crds.demonstrations import DemonstrationSettings
 from aisandbox_crds.environments import (
     GRPC_SCHEMES,
     MAX_ADDRESS_LENGTH,
@@ -42,7 +42,7 @@ __all__ = [
     "MAX_TIMESTEPS",
     "MAX_VALUE_LENGTH",
     "Algorithm",
-    "Demonstrations",
+    "DemonstrationSettings",
     "Environment",
     "Evaluation",
     "FakeEnvironment",
@@ -165,7 +165,7 @@ class TrainingRunSpec:
             "of them at step 0, from which it is resumed. Without it, random weights.",
         ),
     )
-    demonstrations: Demonstrations | None = field(
+    demonstrations: DemonstrationSettings | None = field(
         default=None,
         metadata=about(
             "Recorded episodes that the policy learns to act like before its first step, by behaviour cloning, and "

@@ -13,7 +13,7 @@ import pytest
 from aisandbox_api import source_checks
 from aisandbox_api.errors import InvalidRequest
 from aisandbox_api.source_checks import check_source, demonstrations_digest, starting_digest
-from aisandbox_crds.spec import Algorithm, Demonstrations, StartFrom, TakenPart, TrainingRunSpec
+from aisandbox_crds.spec import Algorithm, DemonstrationSettings, StartFrom, TakenPart, TrainingRunSpec
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_environment import FakeExternalEnvAdapter
 from aisandbox_environment.spec import make_spec
@@ -127,19 +127,19 @@ def test_run_of_another_algorithm_or_without_normalization_is_refused() -> None:
 @pytest.mark.parametrize(
     ("demonstrations", "message"),
     [
-        (Demonstrations("b.parquet"), "there is no file 'b.parquet' in MODELS_DIR"),
-        (Demonstrations("out/b.parquet"), "must not leave MODELS_DIR through a link"),
-        (Demonstrations("folder"), "must name a file, and is a folder"),
+        (DemonstrationSettings("b.parquet"), "there is no file 'b.parquet' in MODELS_DIR"),
+        (DemonstrationSettings("out/b.parquet"), "must not leave MODELS_DIR through a link"),
+        (DemonstrationSettings("folder"), "must name a file, and is a folder"),
         (
-            Demonstrations("text"),
+            DemonstrationSettings("text"),
             "'text' is not a Parquet file, or is damaged: `aisandbox record` writes demonstrations",
         ),
-        (Demonstrations("cut.parquet"), "'cut.parquet' is not a Parquet file, or is damaged"),
-        (Demonstrations("a.parquet", digest=f"sha256:{'0' * 64}"), "its digest is sha256:"),
+        (DemonstrationSettings("cut.parquet"), "'cut.parquet' is not a Parquet file, or is damaged"),
+        (DemonstrationSettings("a.parquet", digest=f"sha256:{'0' * 64}"), "its digest is sha256:"),
     ],
 )
 def test_file_of_demonstrations_is_one_in_the_volume(
-    demonstrations: Demonstrations, message: str, store: RunStore
+    demonstrations: DemonstrationSettings, message: str, store: RunStore
 ) -> None:
     (store.models_dir / "out").symlink_to("/tmp")
     (store.models_dir / "folder").mkdir()
@@ -147,7 +147,7 @@ def test_file_of_demonstrations_is_one_in_the_volume(
     _write(store.models_dir / "cut.parquet", b"PAR1...PAR")
     _write(store.models_dir / "a.parquet", b"PAR1...PAR1")
     found = file_digest(store.models_dir / "a.parquet")
-    assert demonstrations_digest(store, Demonstrations("a.parquet", digest=found)) == found
+    assert demonstrations_digest(store, DemonstrationSettings("a.parquet", digest=found)) == found
     text = refused(demonstrations_digest, store, demonstrations)
     assert text.startswith("demonstrations.file: ")
     assert message in text
@@ -160,7 +160,7 @@ def test_digest_of_a_large_file_is_left_to_the_trainer(store: RunStore, monkeypa
     _write(folder / "text", b"episode,action")
 
     def of_demonstrations(file: str, digest: str = "") -> str:
-        return demonstrations_digest(store, Demonstrations(file, digest=digest))
+        return demonstrations_digest(store, DemonstrationSettings(file, digest=digest))
 
     def of_zip(file: str, digest: str = "") -> str:
         return starting_digest(store, StartFrom(zip=file, digest=digest))

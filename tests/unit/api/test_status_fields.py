@@ -92,7 +92,7 @@ def test_status_response_has_every_reported_field(run: TrainingRun) -> None:
 
 def test_trainer_reports_the_attribute_of_the_same_name() -> None:
     model: Any = SimpleNamespace(num_timesteps=600, ep_info_buffer=[{"r": -1.5, "l": 80.0}])
-    state = trainer.Progress(model=model, plan=SimpleNamespace(progress=lambda: FULL.lesson))
+    state = trainer.ProgressTracker(model=model, plan=SimpleNamespace(progress=lambda: FULL.lesson))
     computed = {"attempt", "fps", "timesteps", "episode_reward_mean", "episode_length_mean", "lesson"}
     for name in REPORT - computed:
         setattr(state, name, getattr(FULL, name))

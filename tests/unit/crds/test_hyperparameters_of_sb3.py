@@ -13,7 +13,7 @@ import torch
 from aisandbox_crds.algorithms import ALGORITHMS
 from aisandbox_crds.hyperparameter_table import NORMALIZE_KEYWORDS, PARAMETERS, REFUSED, parameters_of
 from aisandbox_crds.hyperparameters import Normalize, parse_hyperparameters
-from aisandbox_crds.parameter import Parameter
+from aisandbox_crds.parameter import Hyperparameter
 from aisandbox_crds.parameter_types import BoolType, FrequencyType, IntType, OptionalType, ScheduleType
 from aisandbox_crds.policy_kwargs import (
     ACTIVATIONS,
@@ -46,7 +46,7 @@ def test_table_covers_every_keyword_of_the_class(algorithm: Algorithm) -> None:
 
 
 @pytest.mark.parametrize(("algorithm", "parameter"), KEYWORDS, ids=lambda value: getattr(value, "name", value))
-def test_table_has_sb3s_default_and_type_where_it_is_not_ours(algorithm: Algorithm, parameter: Parameter) -> None:
+def test_table_has_sb3s_default_and_type_where_it_is_not_ours(algorithm: Algorithm, parameter: Hyperparameter) -> None:
     theirs = keywords(CLASSES[algorithm])[parameter.name]
     if not parameter.custom:
         assert parameter.default == theirs.default
@@ -68,7 +68,7 @@ def test_table_has_sb3s_default_and_type_where_it_is_not_ours(algorithm: Algorit
     ],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_default_can_be_given(algorithm: Algorithm, parameter: Parameter) -> None:
+def test_default_can_be_given(algorithm: Algorithm, parameter: Hyperparameter) -> None:
     parsed = parse_hyperparameters(algorithm, {parameter.name: str(parameter.default)})
     assert parsed.keywords[parameter.name] == parameter.default
 

@@ -19,7 +19,7 @@ from aisandbox_crds.hyperparameters import parse_hyperparameters
 from aisandbox_crds.output_path import normalized_output_path
 from aisandbox_crds.spec import (
     Algorithm,
-    Demonstrations,
+    DemonstrationSettings,
     Evaluation,
     FakeEnvironment,
     GrpcEnvironment,
@@ -461,11 +461,11 @@ def test_source_that_means_nothing_is_refused(start: StartFrom, refused: str) ->
 
 def test_demonstrations_are_learned_in_minibatches_that_can_be_normalized() -> None:
     one = replace(
-        SPEC, algorithm=Algorithm.CROSSQ, hyperparameters={}, demonstrations=Demonstrations("a", batch_size=1)
+        SPEC, algorithm=Algorithm.CROSSQ, hyperparameters={}, demonstrations=DemonstrationSettings("a", batch_size=1)
     )
     with pytest.raises(InvalidRun, match=r"demonstrations\.batch_size: must be at least 2 with CrossQ"):
         validate_spec(one)
-    validate_spec(replace(one, demonstrations=Demonstrations("a", batch_size=2)))
+    validate_spec(replace(one, demonstrations=DemonstrationSettings("a", batch_size=2)))
     validate_spec(replace(one, hyperparameters={"policy_kwargs": "dict(batch_norm=False)"}))
     validate_spec(replace(one, algorithm=Algorithm.SAC))
 
@@ -481,7 +481,7 @@ def test_demonstrations_are_learned_in_minibatches_that_can_be_normalized() -> N
     ],
 )
 def test_demonstrations_are_another_file_than_the_zip(zip_file: str, file: str, valid: bool) -> None:
-    spec = replace(SPEC, start_from=StartFrom(zip=zip_file), demonstrations=Demonstrations(file))
+    spec = replace(SPEC, start_from=StartFrom(zip=zip_file), demonstrations=DemonstrationSettings(file))
     if valid:
         return validate_spec(spec)
     with pytest.raises(InvalidRun, match=r"demonstrations\.file: must be another file than start_from\.zip"):
@@ -498,18 +498,21 @@ def test_replay_buffer_is_taken_over_by_algorithms_that_have_one() -> None:
 @pytest.mark.parametrize(
     ("demonstrations", "message"),
     [
-        (Demonstrations(""), "demonstrations.file: is required"),
-        (Demonstrations("/a.parquet"), "demonstrations.file: must be relative to MODELS_DIR"),
-        (Demonstrations("runs/a/a.parquet"), "demonstrations.file: must not be in the folder 'runs'"),
-        (Demonstrations("a", epochs=0), "demonstrations.epochs: must be a whole number from 1 to 10,000"),
-        (Demonstrations("a", batch_size=2_000_000), "demonstrations.batch_size: must be a whole number from 1"),
-        (Demonstrations("a", learning_rate=0.0), "demonstrations.learning_rate: must be more than 0 and at most 1"),
-        (Demonstrations("a", learning_rate=math.nan), "demonstrations.learning_rate: must be more than 0"),
-        (Demonstrations("a", digest="0" * 64), "demonstrations.digest: must be sha256:"),
+        (DemonstrationSettings(""), "demonstrations.file: is required"),
+        (DemonstrationSettings("/a.parquet"), "demonstrations.file: must be relative to MODELS_DIR"),
+        (DemonstrationSettings("runs/a/a.parquet"), "demonstrations.file: must not be in the folder 'runs'"),
+        (DemonstrationSettings("a", epochs=0), "demonstrations.epochs: must be a whole number from 1 to 10,000"),
+        (DemonstrationSettings("a", batch_size=2_000_000), "demonstrations.batch_size: must be a whole number from 1"),
+        (
+            DemonstrationSettings("a", learning_rate=0.0),
+            "demonstrations.learning_rate: must be more than 0 and at most 1",
+        ),
+        (DemonstrationSettings("a", learning_rate=math.nan), "demonstrations.learning_rate: must be more than 0"),
+        (DemonstrationSettings("a", digest="0" * 64), "demonstrations.digest: must be sha256:"),
     ],
 )
-def test_demonstrations_keep_their_rules(demonstrations: Demonstrations, message: str) -> None:
-    validate_spec(replace(SPEC, demonstrations=Demonstrations("team/a.parquet", learning_rate=1.0)))
+def test_demonstrations_keep_their_rules(demonstrations: DemonstrationSettings, message: str) -> None:
+    validate_spec(replace(SPEC, demonstrations=DemonstrationSettings("team/a.parquet", learning_rate=1.0)))
     with pytest.raises(InvalidRun) as caught:
         validate_spec(replace(SPEC, demonstrations=demonstrations))
     assert str(caught.value).startswith(message)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from aisandbox_crds.effective_values import seed_of
 from aisandbox_crds.pod_template import PodSpec, PodTemplate, TrainerContainer
-from aisandbox_crds.spec import Demonstrations, GymnasiumEnvironment, StartFrom
+from aisandbox_crds.spec import DemonstrationSettings, GymnasiumEnvironment, StartFrom
 from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_model_store.prepare import prepare
 from aisandbox_operator.decoding import read_job
@@ -239,7 +239,7 @@ def test_trainer_has_its_runs_part_of_the_volume_only() -> None:
     assert mounts_of(run) == [own, {**source, "mountPath": "/var/lib/aisandbox/runs/other"}]
     zip_file = manifest(start_from=StartFrom(zip="./team/w.zip"))
     assert mounts_of(zip_file) == [own, {**source, "mountPath": "/var/lib/aisandbox/team/w.zip"}]
-    taught = manifest(demonstrations=Demonstrations("demos/d.parquet"))
+    taught = manifest(demonstrations=DemonstrationSettings("demos/d.parquet"))
     mount = {"mountPath": "/var/lib/aisandbox/demos/d.parquet", "subPath": "runs/.sources/walk.demonstrations"}
     assert mounts_of(taught) == [own, {**source, **mount}]
     (prepare,) = pod(taught)["initContainers"]
@@ -249,7 +249,7 @@ def test_trainer_has_its_runs_part_of_the_volume_only() -> None:
 @pytest.mark.parametrize("source", [StartFrom(run="other"), StartFrom(zip="team/w.zip")], ids=["run", "zip"])
 def test_what_the_trainer_mounts_is_made_before_it_starts(tmp_path: Path, source: StartFrom) -> None:
     """Neither imports the other: the names below the volume are the contract between operator and model store."""
-    job = manifest(start_from=source, demonstrations=Demonstrations("demos/d.parquet"))
+    job = manifest(start_from=source, demonstrations=DemonstrationSettings("demos/d.parquet"))
     (container,) = pod(job)["initContainers"]
     prepare({each["name"]: each["value"] for each in container["env"]} | {"MODELS_DIR": str(tmp_path)})
     paths = [mount["subPath"] for mount in mounts_of(job)]

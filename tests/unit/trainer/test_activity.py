@@ -10,7 +10,7 @@ from aisandbox_crds.progress import is_training, status_after_last_report, statu
 from aisandbox_crds.status import Progress as StatusProgress
 from aisandbox_crds.status import ProgressReport, TrainingRunStatus
 from aisandbox_crds.status_values import Activity, Artifact
-from aisandbox_trainer.runtime.progress import LONG_STEP_SECONDS, LONG_UPDATE_SECONDS, Progress, Rate, Reporter
+from aisandbox_trainer.runtime.progress import LONG_STEP_SECONDS, LONG_UPDATE_SECONDS, ProgressTracker, Rate, Reporter
 
 NOW = "2026-01-01T00:00:00Z"
 
@@ -23,9 +23,9 @@ class Clock:
         return self.now
 
 
-def _reporter() -> tuple[Reporter, Progress, Clock, Any]:
+def _reporter() -> tuple[Reporter, ProgressTracker, Clock, Any]:
     clock, learner = Clock(), SimpleNamespace(num_timesteps=0, ep_info_buffer=[])
-    progress = Progress(activity=Activity.TRAINING, model=learner, clock=clock)
+    progress = ProgressTracker(activity=Activity.TRAINING, model=learner, clock=clock)
     start: Any = SimpleNamespace(progress_address=None, run_id="run")
     reporter = Reporter(start, 1, progress)
     reporter._rate = Rate(clock)

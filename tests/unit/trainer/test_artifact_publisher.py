@@ -12,7 +12,7 @@ from aisandbox_crds import Algorithm, Evaluation, Lesson, LessonEnd, StopWhen, T
 from aisandbox_model_store import DiskFull, RunStore, Writer
 from aisandbox_trainer.environments.in_process import vectorized
 from aisandbox_trainer.lessons.plan import LessonPlan
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.training import artifact_publisher
 from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
 from aisandbox_trainer.training.early_stopping import StopRules
@@ -47,7 +47,7 @@ def publisher(folder: Path, evaluator: Any = None, when: StopWhen | None = None)
     )
     writer = RunStore(folder).run("run").claim(None)
     return ArtifactPublisher(
-        spec, writer, Progress(), evaluator, None, CheckpointSchedule(10), stop_rules=StopRules(when)
+        spec, writer, ProgressTracker(), evaluator, None, CheckpointSchedule(10), stop_rules=StopRules(when)
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from aisandbox_crds import ALGORITHMS, Algorithm, Demonstrations, parse_hyperparameters
+from aisandbox_crds import ALGORITHMS, Algorithm, DemonstrationSettings, parse_hyperparameters
 from aisandbox_environment import DemonstrationFile, DemonstrationWriter, Episode, Spec, make_spec
 from aisandbox_trainer.algorithms.builder import build, class_of
 from aisandbox_trainer.algorithms.policy_choice import choose_policy
@@ -25,7 +25,7 @@ from aisandbox_trainer.environments.frame_stack import FrameStack
 from aisandbox_trainer.environments.normalization import normalized
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import InvalidDemonstrations, StopRequested
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_wire import box, dict_space, discrete, multi_discrete, space_from_proto
 from demonstration_files import write_demonstrations
@@ -81,12 +81,12 @@ class Case:
         policy = choose_policy(algorithm, chosen.policy, self.adapter.observation_space)
         self.model: Any = build(class_of(algorithm, fast_update=False), chosen, policy, env, seed=3)
         self.model.set_logger(Logger(None, []))
-        self.progress = Progress()
+        self.progress = ProgressTracker()
 
     def clone(
         self, epochs: int = 30, stop: Stop | None = None, *, batch_size: int = 16, learning_rate: float = 0.01
     ) -> None:
-        settings = Demonstrations("a.parquet", epochs, batch_size, learning_rate)
+        settings = DemonstrationSettings("a.parquet", epochs, batch_size, learning_rate)
         Cloning(self.model, self.file, settings, self.wrap, 7, self.progress, stop or Stop()).run()
 
 

@@ -16,7 +16,7 @@ from aisandbox_trainer.environments.in_process import vectorized
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.fast_updates.dqn import FastDQN
 from aisandbox_trainer.fast_updates.ppo import FastPPO
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
 from aisandbox_trainer.training.evaluator import Evaluator
@@ -74,7 +74,7 @@ def test_dqn_that_updates_every_episode_ends_at_the_total(
     frequency: tuple[int, str], gradient_steps: int, tmp_path: Path
 ) -> None:
     model = _model(FastDQN, train_freq=frequency, gradient_steps=gradient_steps, learning_starts=10, buffer_size=500)
-    progress, stop = Progress(), Stop()
+    progress, stop = ProgressTracker(), Stop()
     spec = TrainingRunSpec(Algorithm.DQN, 300, checkpoint_every_timesteps=100_000)
     writer = RunStore(tmp_path).run("run").claim(None)
     publisher = ArtifactPublisher(spec, writer, progress, None, None, CheckpointSchedule(100_000))
@@ -123,7 +123,7 @@ def test_best_model_is_chosen_by_training_where_no_evaluation_is_possible(tmp_pa
     evaluation = Evaluation(episodes=1, every_timesteps=10)
     evaluator = Evaluator(made, evaluation, 0, lambda: None)
     spec = TrainingRunSpec(Algorithm.PPO, 100, evaluation=evaluation)
-    progress, writer = Progress(), RunStore(tmp_path).run("run").claim(None)
+    progress, writer = ProgressTracker(), RunStore(tmp_path).run("run").claim(None)
     publisher = Published(spec, writer, progress, evaluator, None, CheckpointSchedule(10))
     model = _model(FastPPO)
     model.num_timesteps, model.ep_info_buffer = 20, [{"r": 7.0, "l": 1, "t": 0.0}]

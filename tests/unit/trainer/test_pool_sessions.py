@@ -21,7 +21,7 @@ from aisandbox_trainer.environments.pool_sessions import (
 )
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import StopRequested
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.service import Service
 from aisandbox_trainer.runtime.stop import Stop
 from waiting import wait_until
@@ -212,7 +212,7 @@ def test_evaluation_without_a_free_simulator_is_given_up_with_the_reason(monkeyp
 
 def test_pool_is_waited_for_longer_than_a_simulator_and_the_status_says_so() -> None:
     now = iter(range(0, 100_000, 1000))
-    progress = Progress()
+    progress = ProgressTracker()
     progress.set_notice("pool", "training with 3 of 4 environments")
     retry = SimulatorRetry(30.0, progress, Stop(), clock=lambda: float(next(now)))
     tries = iter(range(4))
@@ -239,7 +239,7 @@ def test_stop_ends_the_wait_for_a_pool() -> None:
         raise TooFewEnvironments("a:1", "0 of 1 environments are there")
 
     with pytest.raises(StopRequested):
-        SimulatorRetry(30.0, Progress(), stop).call(connect)
+        SimulatorRetry(30.0, ProgressTracker(), stop).call(connect)
 
 
 def test_calls_for_a_pool_carry_the_run_and_its_token_which_is_read_each_time(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ from aisandbox_crds import Activity
 from aisandbox_environment import SimulatorUnreachable
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import SimulatorGone
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.stop import Stop
 from waiting import wait_until
 
 
 def test_simulator_that_is_slow_to_open_is_in_the_status_while_it_is_waited_for() -> None:
-    progress = Progress()
+    progress = ProgressTracker()
     progress.activity, progress.warning = Activity.TRAINING, "something else"
     retry = SimulatorRetry(60.0, progress, Stop(), slow_seconds=0.01)
     seen: list[str] = []
@@ -31,7 +31,7 @@ def test_simulator_that_is_slow_to_open_is_in_the_status_while_it_is_waited_for(
 
 
 def test_simulator_that_opens_soon_leaves_no_warning() -> None:
-    progress = Progress()
+    progress = ProgressTracker()
     retry = SimulatorRetry(60.0, progress, Stop(), slow_seconds=3600.0)
     before = (progress.activity, progress.warning)
     assert retry.call(lambda: (progress.activity, progress.warning)) == before
@@ -41,7 +41,7 @@ def test_simulator_that_opens_soon_leaves_no_warning() -> None:
 
 def test_simulator_that_never_answers_is_given_up_with_the_last_error() -> None:
     now = iter(range(1000, 9000, 20))
-    retry = SimulatorRetry(30.0, Progress(), Stop(), clock=lambda: float(next(now)))
+    retry = SimulatorRetry(30.0, ProgressTracker(), Stop(), clock=lambda: float(next(now)))
 
     def fail() -> None:
         raise SimulatorUnreachable("a:1", "cannot be reached")

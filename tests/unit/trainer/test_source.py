@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aisandbox_crds import Demonstrations, StartFrom
+from aisandbox_crds import DemonstrationSettings, StartFrom
 from aisandbox_environment import make_spec
 from aisandbox_model_store import RunStore, StartingPoint, starting_points
 from aisandbox_trainer.errors import StopRequested
@@ -38,7 +38,7 @@ def test_file_that_replaces_another_after_its_digest_is_not_read(
     writer: Any = SimpleNamespace(
         run=SimpleNamespace(demonstrations_path=tmp_path / "none"), record_demonstrations=recorded.append
     )
-    file = find_demonstrations(RunStore(tmp_path, tmp_path), Demonstrations("a.parquet"), writer, lambda: None)
+    file = find_demonstrations(RunStore(tmp_path, tmp_path), DemonstrationSettings("a.parquet"), writer, lambda: None)
     assert json.loads(recorded[0])["digest"] == digest
     assert file.steps == 3
 
@@ -53,7 +53,7 @@ def test_stop_is_followed_while_a_file_is_read(tmp_path: Path) -> None:
     with pytest.raises(StopRequested):
         find_source(store, StartFrom(zip="a.zip"), writer, stop.check)
     with pytest.raises(StopRequested):
-        find_demonstrations(store, Demonstrations("a.zip"), writer, stop.check)
+        find_demonstrations(store, DemonstrationSettings("a.zip"), writer, stop.check)
     found, file = starting_points.open_file(store, "a.zip")
     file.close()
     with pytest.raises(StopRequested):

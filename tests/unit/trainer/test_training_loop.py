@@ -17,7 +17,7 @@ from aisandbox_trainer.errors import StopRequested
 from aisandbox_trainer.fast_updates.a2c import FastA2C
 from aisandbox_trainer.fast_updates.dqn import FastDQN
 from aisandbox_trainer.fast_updates.ppo import FastPPO
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
 from aisandbox_trainer.training.loop import TrainingLoop
@@ -62,7 +62,7 @@ def _model(kind: type[BaseAlgorithm], **keywords: Any) -> Any:
 
 def _loop(model: Any, folder: Path, stop: Stop | None = None) -> TrainingLoop:
     spec = TrainingRunSpec(Algorithm.PPO, TOTAL, checkpoint_every_timesteps=100_000)
-    progress, stop = Progress(), stop or Stop()
+    progress, stop = ProgressTracker(), stop or Stop()
     writer = RunStore(folder).run("run").claim(None)
     publisher = ArtifactPublisher(spec, writer, progress, None, None, CheckpointSchedule(100_000))
     return TrainingLoop(model, TOTAL, publisher, SimulatorRetry(1.0, progress, stop), progress, stop)

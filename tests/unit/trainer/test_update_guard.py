@@ -20,7 +20,7 @@ from aisandbox_trainer.fast_updates.crossq import FastCrossQ
 from aisandbox_trainer.fast_updates.ppo import FastPPO
 from aisandbox_trainer.fast_updates.sac import FastSAC
 from aisandbox_trainer.fast_updates.td3 import FastTD3
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
 from aisandbox_trainer.training.loop import TrainingLoop
@@ -46,7 +46,7 @@ def _model(kind: Any, **keywords: Any) -> Any:
 
 
 def _loop(model: Any, folder: Path, stop: Stop) -> TrainingLoop:
-    progress = Progress()
+    progress = ProgressTracker()
     spec = TrainingRunSpec(Algorithm.PPO, TOTAL, checkpoint_every_timesteps=100_000)
     writer = RunStore(folder).run("run").claim(None)
     publisher = ArtifactPublisher(spec, writer, progress, None, None, CheckpointSchedule(100_000))

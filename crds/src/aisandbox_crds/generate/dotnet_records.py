@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aisandbox_crds.algorithms import ALGORITHMS
 from aisandbox_crds.hyperparameter_table import ZOO_PARAMETERS, parameters_of
-from aisandbox_crds.parameter import Parameter
+from aisandbox_crds.parameter import Hyperparameter
 from aisandbox_crds.parameter_types import (
     AutoType,
     BoolType,
@@ -122,7 +122,7 @@ def _type(type_: ParameterType) -> str:
     return _TYPES[type(type_)]
 
 
-def _summary(parameter: Parameter) -> str:
+def _summary(parameter: Hyperparameter) -> str:
     parts = [parameter.description, *_range(parameter.type)]
     if parameter.default is not None:
         default = str(parameter.default)

@@ -15,7 +15,14 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from aisandbox_crds.codec import ENVIRONMENT_KINDS, camel_case
 from aisandbox_crds.field_rules import CelRule, FieldRule, rule_of
 from aisandbox_crds.generate.cross_field_rules import OF_OBJECTS, ONE_ENVIRONMENT
-from aisandbox_crds.spec import Demonstrations, Environment, PoolEnvironment, Resources, StopWhen, TrainingRunSpec
+from aisandbox_crds.spec import (
+    DemonstrationSettings,
+    Environment,
+    PoolEnvironment,
+    Resources,
+    StopWhen,
+    TrainingRunSpec,
+)
 
 Schema = dict[str, Any]
 
@@ -23,7 +30,7 @@ RULES = "x-kubernetes-validations"
 _PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _JSON_TYPES: Mapping[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
 # Of these the API server fills in the numbers that are absent.
-_FILLED_IN = {each.__module__ for each in (TrainingRunSpec, Demonstrations, PoolEnvironment, StopWhen)}
+_FILLED_IN = {each.__module__ for each in (TrainingRunSpec, DemonstrationSettings, PoolEnvironment, StopWhen)}
 
 _QUANTITY: Schema = {
     "x-kubernetes-int-or-string": True,

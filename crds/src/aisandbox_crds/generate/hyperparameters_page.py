@@ -12,7 +12,7 @@ from aisandbox_crds.hyperparameter_table import (
     REFUSED,
     ZOO_PARAMETERS,
 )
-from aisandbox_crds.parameter import Parameter
+from aisandbox_crds.parameter import Hyperparameter
 from aisandbox_crds.parameter_types import OptionalType
 from aisandbox_crds.parameter_values import Normalize
 from aisandbox_crds.policy_kwargs import EXTRACTORS, OPTIMIZERS, REFUSED_POLICY_KEYWORDS
@@ -148,13 +148,13 @@ def _policy_keywords() -> Iterator[tuple[str, ...]]:
         yield _code(key), "all" if len(algorithms) == len(Algorithm) else ", ".join(algorithms), takes
 
 
-def _parameters(parameters: Iterable[Parameter]) -> Iterator[str]:
+def _parameters(parameters: Iterable[Hyperparameter]) -> Iterator[str]:
     ordered = sorted(parameters, key=lambda parameter: not parameter.custom)
     rows = ((_code(p.name), str(p.type), _default(p), p.description) for p in ordered)
     yield from _table(("key", "takes", "default", "is"), rows)
 
 
-def _default(parameter: Parameter) -> str:
+def _default(parameter: Hyperparameter) -> str:
     has_default = parameter.default is not None or isinstance(parameter.type, OptionalType)
     return _code(parameter.default) if has_default else ""
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import structlog
 import torch
-from aisandbox_crds import Activity, CloningProgress, smallest_batch
-from aisandbox_crds import Demonstrations as Settings
+from aisandbox_crds import Activity, CloningProgress, DemonstrationSettings, smallest_batch
 from aisandbox_environment import InvalidDemonstrationFile
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -33,7 +32,7 @@ from aisandbox_trainer.cloning.replay import fill_replay_buffer
 from aisandbox_trainer.cloning.sequences import SequenceCloning
 from aisandbox_trainer.environments.factory import env_of, space_adapter_of
 from aisandbox_trainer.errors import InvalidDemonstrations
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.stop import Stop
 
 if TYPE_CHECKING:
@@ -56,10 +55,10 @@ class Cloning:
         self,
         model: BaseAlgorithm,
         file: DemonstrationFile,
-        settings: Settings,
+        settings: DemonstrationSettings,
         wrap: Callable[[VecEnv], VecEnv],
         seed: int,
-        progress: Progress,
+        progress: ProgressTracker,
         stop: Stop,
         *,
         keep_statistics: bool = False,

@@ -15,7 +15,7 @@ from aisandbox_environment import TransientSimulatorError, WatchdogTimer
 
 from aisandbox_trainer.environments.pool_sessions import TooFewEnvironments
 from aisandbox_trainer.errors import SimulatorGone
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.stop import Stop
 
 FIRST_DELAY_SECONDS = 0.1
@@ -42,7 +42,7 @@ class SimulatorRetry:
     def __init__(
         self,
         seconds: float,
-        progress: Progress,
+        progress: ProgressTracker,
         stop: Stop,
         clock: Callable[[], float] = time.monotonic,
         slow_seconds: float = SLOW_SECONDS,

@@ -39,7 +39,7 @@ from aisandbox_trainer.run.source import find_demonstrations, find_source, recor
 from aisandbox_trainer.run.starting_model import StartingModel
 from aisandbox_trainer.runtime.memory_limit import limit_memory
 from aisandbox_trainer.runtime.output import output_of
-from aisandbox_trainer.runtime.progress import Progress, Reporter
+from aisandbox_trainer.runtime.progress import ProgressTracker, Reporter
 from aisandbox_trainer.runtime.service import Service
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.runtime.stop import Stop
@@ -64,7 +64,7 @@ def run_attempt(start: TrainerStart, stop: Stop, settings: Settings | None = Non
 
     ``settings`` None: those of the environment variables.
     """
-    progress = Progress()
+    progress = ProgressTracker()
     attempt = start.attempt or 0
     reporter: Reporter | None = None
     try:
@@ -94,7 +94,9 @@ def run_attempt(start: TrainerStart, stop: Stop, settings: Settings | None = Non
 class Attempt:
     """One attempt at a run, which it has claimed."""
 
-    def __init__(self, start: TrainerStart, writer: Writer, stop: Stop, progress: Progress, settings: Settings) -> None:
+    def __init__(
+        self, start: TrainerStart, writer: Writer, stop: Stop, progress: ProgressTracker, settings: Settings
+    ) -> None:
         self._settings = settings
         self._writer = writer
         self._spec = start.spec

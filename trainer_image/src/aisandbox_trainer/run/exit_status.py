@@ -15,7 +15,7 @@ from aisandbox_environment import InvalidReply, PermanentSimulatorError, Transie
 from aisandbox_model_store import DiskFull, Fenced, OutsideRoot, RunReplaced
 
 from aisandbox_trainer.errors import PermanentError, StopRequested, TrainerError
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def _kind(error: BaseException) -> tuple[bool, str]:
     return False, Reason.INTERNAL
 
 
-def write_termination_message(start: TrainerStart, attempt: int, status: ExitStatus, progress: Progress) -> None:
+def write_termination_message(start: TrainerStart, attempt: int, status: ExitStatus, progress: ProgressTracker) -> None:
     """The last step of an attempt; where it fails, the exit code has to do. ``attempt`` 0: none could be claimed."""
     if start.termination_message_path is None:
         return

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import structlog
-from aisandbox_crds import Artifact, Demonstrations, StartFrom, TakenPart
+from aisandbox_crds import Artifact, DemonstrationSettings, StartFrom, TakenPart
 from aisandbox_environment import InvalidDemonstrationFile
 from aisandbox_model_store import (
     CHECKPOINT_ZIP,
@@ -57,7 +57,7 @@ def recorded_source(run: RunFolder) -> Artifact | None:
 
 
 def find_demonstrations(
-    store: RunStore, demonstrations: Demonstrations, writer: Writer, check: Callable[[], None]
+    store: RunStore, demonstrations: DemonstrationSettings, writer: Writer, check: Callable[[], None]
 ) -> DemonstrationFile:
     """Opens the file, held to its digest, and records it. Its rows are not read yet.
 

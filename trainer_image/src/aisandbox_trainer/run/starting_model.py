@@ -45,7 +45,7 @@ from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import InvalidDemonstrations
 from aisandbox_trainer.fast_updates.self_test import SelfTested
 from aisandbox_trainer.run.source import read_source
-from aisandbox_trainer.runtime.progress import Progress
+from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.training.artifact_publisher import ALGORITHM
 from aisandbox_trainer.training.dry_run import DryRun, configuration_of
@@ -72,7 +72,7 @@ class StartingModel:
         spec: TrainingRunSpec,
         seed: int,
         writer: Writer,
-        progress: Progress,
+        progress: ProgressTracker,
         settings: Settings,
         check: Callable[[], None],
     ) -> None:

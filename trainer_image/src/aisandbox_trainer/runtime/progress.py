@@ -39,11 +39,11 @@ LONG_STEP_SECONDS = 5.0
 log = structlog.get_logger(__name__)
 
 _STATE = [each.name for each in fields(ProgressReport) if each.name not in ("attempt", "fps")]
-"""The fields of a report that :class:`Progress` has."""
+"""The fields of a report that :class:`ProgressTracker` has."""
 
 
 @dataclass(slots=True)
-class Progress:
+class ProgressTracker:
     """The state of the attempt; every field is replaced whole, so another thread may read at any time.
 
     ``warning`` is about what is happening and is cleared by what follows; ``notices`` hold for the rest of the attempt
@@ -186,7 +186,7 @@ class Rate:
 class Reporter:
     """Sends the snapshot when it has changed, at most twice a second; without an address it does nothing."""
 
-    def __init__(self, start: TrainerStart, attempt: int, progress: Progress) -> None:
+    def __init__(self, start: TrainerStart, attempt: int, progress: ProgressTracker) -> None:
         self._start = start
         self._attempt = attempt
         self._progress = progress

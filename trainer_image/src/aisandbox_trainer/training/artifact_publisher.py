@@ -31,7 +31,7 @@ from aisandbox_trainer.checkpoints.weights import WEIGHTS, read_weights, weights
 from aisandbox_trainer.errors import UnusableFile
 from aisandbox_trainer.lessons.lessons_env import plan_of
 from aisandbox_trainer.runtime.output import Output, OwnOutput
-from aisandbox_trainer.runtime.progress import Progress, mean_of
+from aisandbox_trainer.runtime.progress import ProgressTracker, mean_of
 from aisandbox_trainer.training.artifacts import artifact_of, artifact_of_pointer, usable_pointer
 from aisandbox_trainer.training.early_stopping import StopRules
 from aisandbox_trainer.training.evaluator import Evaluator
@@ -62,7 +62,7 @@ class ArtifactPublisher:
 
     spec: TrainingRunSpec
     writer: Writer
-    progress: Progress
+    progress: ProgressTracker
     evaluator: Evaluator | None
     frame_stack: int | None
     schedule: CheckpointSchedule

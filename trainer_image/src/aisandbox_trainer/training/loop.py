@@ -31,7 +31,7 @@ from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.retry import SimulatorRetry
 from aisandbox_trainer.errors import SessionsTooShort, SimulatorGone, StopRequested, TrainerError
 from aisandbox_trainer.lessons.lessons_env import plan_of
-from aisandbox_trainer.runtime.progress import Progress, mean_of
+from aisandbox_trainer.runtime.progress import ProgressTracker, mean_of
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_trainer.training.artifact_publisher import ArtifactPublisher
 from aisandbox_trainer.training.episode_capture import EpisodeCapture
@@ -63,7 +63,7 @@ class TrainingLoop:
     total_timesteps: int
     publisher: ArtifactPublisher
     retry: SimulatorRetry
-    progress: Progress
+    progress: ProgressTracker
     stop: Stop
     episodes_restored: bool = False
     rollback_point: RollbackPoint | None = None
