@@ -89,8 +89,8 @@ class PodSpec:
     service_account_name: str = field(
         default="",
         metadata=about(
-            "The ServiceAccount of the pod; its token for the API server is not mounted. Without it, the operator's "
-            "TRAINER_SERVICE_ACCOUNT.",
+            "The ServiceAccount of the pod; its token for the Kubernetes API is not mounted. Without it, the "
+            "operator's TRAINER_SERVICE_ACCOUNT.",
             max_length=253,
             pattern=object_name("ServiceAccount"),
         ),
