@@ -25,7 +25,7 @@ from aisandbox_crds.trainer_start import TrainerStart
 from aisandbox_inference.policy import Policy
 from aisandbox_model_store import RunFolder, RunStore
 from aisandbox_model_store.served_model import METADATA_FILE
-from aisandbox_trainer.environments.patience import Patience
+from aisandbox_trainer.environments.slow_replies import SlowReplies
 from aisandbox_trainer.run import attempt as attempts
 from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.settings import Settings
@@ -262,7 +262,7 @@ def test_run_waits_for_a_simulator_at_a_breakpoint_and_says_so(
 ) -> None:
     """In training and in an evaluation: each session halts for longer than a simulator is usually waited for."""
     timeout = 0.3
-    monkeypatch.setattr(attempts, "Patience", partial(Patience, slow_seconds=3 * timeout))
+    monkeypatch.setattr(attempts, "SlowReplies", partial(SlowReplies, slow_seconds=3 * timeout))
     address = simulators.start("halted", trouble=7)
     (simulator,) = simulators.processes
 

@@ -73,8 +73,8 @@ class Backend(Protocol):
 
 
 @runtime_checkable
-class KnowsPods(Protocol):
+class PodLister(Protocol):
     """What a backend on a cluster has beside."""
 
-    async def pods_of_service(self, service: str, port: str) -> frozenset[str]:
+    async def list_service_pods(self, service: str, port: str) -> frozenset[str]:
         """host:port of the ready pods of a Service. Raises BackendUnavailable, ClusterRefused."""

@@ -13,7 +13,7 @@ from aisandbox_crds import Phase, TrainingRun
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
-class CountsSimulators(Protocol):
+class SimulatorCounter(Protocol):
     """What knows the simulators that are attached to this process; asked in any thread."""
 
     @property
@@ -61,7 +61,7 @@ class Metrics:
         self._restarts.inc(max(after.status.restarts - before.status.restarts, 0))
         self._timesteps.inc(max(after.status.progress.timesteps - before.status.progress.timesteps, 0))
 
-    def follow_simulators(self, simulators: CountsSimulators) -> None:
+    def follow_simulators(self, simulators: SimulatorCounter) -> None:
         """Reads the numbers of simulators from there whenever the metrics are read."""
         self._simulators.labels("in_session").set_function(lambda: simulators.in_session)
         self._simulators.labels("free").set_function(lambda: max(simulators.attached - simulators.in_session, 0))

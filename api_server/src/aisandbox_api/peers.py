@@ -16,11 +16,11 @@ from aisandbox_environment import Admit, RelayLimits, SimulatorRelay
 from aisandbox_process import InvalidHostPort, InvalidSetting, is_loopback, join_host_port, split_host_port
 from aisandbox_process.tls import ChannelSecurity, InvalidChannelSecurity
 
-from aisandbox_api.backend import Backend, KnowsPods
+from aisandbox_api.backend import Backend, PodLister
 from aisandbox_api.background_tasks import RepeatedTask
+from aisandbox_api.endpoints import EndpointWatcher, parse_service_address
 from aisandbox_api.errors import StartupError
 from aisandbox_api.policy_forwarding import PolicyForwarder
-from aisandbox_api.policy_targets import TargetFollower, pods_of_service
 from aisandbox_api.settings import Settings
 
 log = structlog.get_logger()
@@ -37,7 +37,7 @@ class Peers:
         self._settings = settings
         self._backend = backend
         self._token = ServiceToken(settings.access.service_token_file)
-        self._tasks: list[TargetFollower | ChannelRenewal] = []
+        self._tasks: list[EndpointWatcher | ChannelRenewal] = []
         try:
             self._security("").check()
         except InvalidChannelSecurity as error:
@@ -88,7 +88,7 @@ class Peers:
         service's own certificate is shown to those that ask for one.
         """
         settings = self._settings
-        pods = pods_of_service(address)
+        pods = parse_service_address(address)
         return ChannelSecurity(
             tls=settings.tls_ca_file is not None,
             ca_file=settings.tls_ca_file,
@@ -99,13 +99,13 @@ class Peers:
 
     def _follow(self, variable: str, address: str, what: str, use: Callable[[Set[str]], None]) -> None:
         """Calls ``use`` with the addresses of the pods, from the start of the service on."""
-        pods = pods_of_service(address)
+        pods = parse_service_address(address)
         if pods is None:
             raise StartupError(f"{variable} {address}: must be host:port or kubernetes:///SERVICE:PORT")
-        if not isinstance(self._backend, KnowsPods):
+        if not isinstance(self._backend, PodLister):
             raise StartupError(f"{variable} {address}: only with BACKEND kubernetes")
-        read = partial(self._backend.pods_of_service, pods.service, pods.port)
-        self._tasks.append(TargetFollower(read, use, what=what))
+        read = partial(self._backend.list_service_pods, pods.service, pods.port)
+        self._tasks.append(EndpointWatcher(read, use, what=what))
 
 
 class ChannelRenewal:

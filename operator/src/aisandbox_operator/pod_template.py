@@ -1,7 +1,7 @@
 """A pod's manifest with what a ``podTemplate`` says: the administrator's first, then the run's.
 
 Owns how the two are joined: texts and objects of the template replace, lists of volumes, mounts and secrets grow, null
-in a securityContext removes. Must not know what may be said (:mod:`aisandbox_operator.pod_allowance`).
+in a securityContext removes. Must not know what may be said (:mod:`aisandbox_operator.pod_template_limits`).
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ from aisandbox_process import (
     whole_number,
 )
 
-from aisandbox_operator.pod_allowance import SETTING as POD_ALLOWED
-from aisandbox_operator.pod_allowance import PodAllowance, read_allowance
+from aisandbox_operator.pod_template_limits import SETTING as POD_ALLOWED
+from aisandbox_operator.pod_template_limits import PodTemplateLimits, read_limits
 
 PULL_POLICIES = ("IfNotPresent", "Always", "Never")
 ON_OFF = ("on", "off")
@@ -84,8 +84,8 @@ class Settings:
     trainer_pod_template: PodTemplate | None = None
     """What every trainer's pod has, for runs without it in ``spec.podTemplate``: JSON, in the form of that field."""
 
-    trainer_pod_allowed: PodAllowance = field(default_factory=PodAllowance)
-    """What a run may ask for in ``spec.podTemplate``: JSON, lists of patterns by the names of PodAllowance."""
+    trainer_pod_allowed: PodTemplateLimits = field(default_factory=PodTemplateLimits)
+    """What a run may ask for in ``spec.podTemplate``: JSON, lists of patterns by the names of PodTemplateLimits."""
 
     termination_grace_seconds: int = 120
     """How long a trainer may take to write a checkpoint after SIGTERM, before Kubernetes kills it. 0 to a day."""
@@ -218,10 +218,10 @@ def _pod_template(environ: Mapping[str, str]) -> PodTemplate | None:
     return template
 
 
-def _pod_allowed(environ: Mapping[str, str]) -> PodAllowance:
+def _pod_allowed(environ: Mapping[str, str]) -> PodTemplateLimits:
     data = _json_object(environ, POD_ALLOWED, '{"images": ["registry.example.com/team/*"]}')
     try:
-        return PodAllowance() if data is None else read_allowance(data)
+        return PodTemplateLimits() if data is None else read_limits(data)
     except ValueError as error:
         raise InvalidSetting(POD_ALLOWED, str(error)) from error
 

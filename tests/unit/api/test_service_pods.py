@@ -7,10 +7,10 @@ from collections.abc import Set
 from typing import Any
 
 import pytest
+from aisandbox_api.endpoints import EndpointWatcher, ServiceAddress
+from aisandbox_api.endpoints import parse_service_address as parsed
 from aisandbox_api.errors import ClusterRefused
-from aisandbox_api.kubernetes.service_pods import pods_of_service
-from aisandbox_api.policy_targets import PodsOfService, TargetFollower
-from aisandbox_api.policy_targets import pods_of_service as parsed
+from aisandbox_api.kubernetes.service_pods import list_service_pods
 from aisandbox_kubernetes import Client, Configuration
 from aisandbox_process.tls import InvalidChannelSecurity
 from fake_kubernetes import NAMESPACE, FakeKubernetes
@@ -55,7 +55,7 @@ async def test_pods_are_those_that_are_ready_or_else_still_serve(
 ) -> None:
     api.slices = slices
     client = Client(Configuration(host=api.url), name="test")
-    found = await pods_of_service(client, NAMESPACE, "a", port)
+    found = await list_service_pods(client, NAMESPACE, "a", port)
     assert found == {f"{each}:50051" for each in addresses}
     await client.close()
 
@@ -64,15 +64,15 @@ async def test_refusal_of_the_cluster_is_raised(api: FakeKubernetes) -> None:
     api.fail("GET", "endpointslices", (403, "Forbidden"))
     client = Client(Configuration(host=api.url), name="test")
     with pytest.raises(ClusterRefused):
-        await pods_of_service(client, NAMESPACE, "a", "grpc")
+        await list_service_pods(client, NAMESPACE, "a", "grpc")
     await client.close()
 
 
 @pytest.mark.parametrize(
     ("address", "meaning"),
     [
-        ("kubernetes:///aisandbox-inference:grpc", PodsOfService("aisandbox-inference", "grpc")),
-        ("kubernetes:///a:50051", PodsOfService("a", "50051")),
+        ("kubernetes:///aisandbox-inference:grpc", ServiceAddress("aisandbox-inference", "grpc")),
+        ("kubernetes:///a:50051", ServiceAddress("a", "50051")),
         ("kubernetes:///A:50051", None),
         ("kubernetes:///a.b:50051", None),
         ("kubernetes:///a", None),
@@ -80,7 +80,7 @@ async def test_refusal_of_the_cluster_is_raised(api: FakeKubernetes) -> None:
         ("a:50051", None),
     ],
 )
-def test_address_of_a_service_is_known_by_its_form(address: str, meaning: PodsOfService | None) -> None:
+def test_address_of_a_service_is_known_by_its_form(address: str, meaning: ServiceAddress | None) -> None:
     assert parsed(address) == meaning
 
 
@@ -102,7 +102,7 @@ async def test_answer_that_cannot_be_read_or_used_does_not_end_the_following() -
         used.append(addresses)
         known.set()
 
-    follower = TargetFollower(read, use, seconds=0.01)
+    follower = EndpointWatcher(read, use, seconds=0.01)
     with capture_logs() as logs:
         await follower.start()
         async with asyncio.timeout(30):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from aisandbox_access import OWNER_ANNOTATION
-from aisandbox_operator.pod_allowance import EVERY_TAINT, RESERVED, RESERVED_DOMAINS
+from aisandbox_operator.pod_template_limits import EVERY_TAINT, RESERVED, RESERVED_DOMAINS
 from manifests import DEPLOY, Manifest, Manifests, rendered
 
 LIMIT = re.compile(r"limits[.]aisandbox[.]dev/[a-z-]+[a-z]")

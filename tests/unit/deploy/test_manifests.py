@@ -10,7 +10,7 @@ import pytest
 from aisandbox_api.health import LIVENESS
 from aisandbox_crds.spec import Algorithm, TrainingRunSpec
 from aisandbox_operator.job_manifest import job_manifest
-from aisandbox_operator.pod_allowance import RESERVED
+from aisandbox_operator.pod_template_limits import RESERVED
 from aisandbox_operator.settings import Settings
 from manifests import (
     CLUSTER_SCOPED,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aisandbox_api.policy_targets import pods_of_service
+from aisandbox_api.endpoints import parse_service_address
 from aisandbox_api.settings import Settings as ApiSettings
 from aisandbox_inference.settings import Settings as InferenceSettings
 from aisandbox_operator.settings import Settings as OperatorSettings
@@ -86,7 +86,7 @@ def test_addresses_name_services_and_their_ports(manifests: Manifests) -> None:
 
 @pytest.mark.parametrize("variable", ["INFERENCE_ADDRESS", "REPLICAS_ADDRESS"])
 def test_api_server_follows_the_pods_of_a_service_by_a_port_that_it_has(manifests: Manifests, variable: str) -> None:
-    pods = pods_of_service(manifests.environ("aisandbox-api")[variable])
+    pods = parse_service_address(manifests.environ("aisandbox-api")[variable])
     assert pods is not None
     assert pods.port in [each["name"] for each in manifests.one("Service", pods.service)["spec"]["ports"]]
 

@@ -18,7 +18,7 @@ from aisandbox_trainer.algorithms.builder import build, class_of
 from aisandbox_trainer.algorithms.policy_choice import choose_policy
 from aisandbox_trainer.cloning.clone import Cloning
 from aisandbox_trainer.cloning.examples import Examples
-from aisandbox_trainer.cloning.fit import check_fit, check_memory_of_rows
+from aisandbox_trainer.cloning.fit import check_compatible, check_memory_of_rows
 from aisandbox_trainer.cloning.recorded_env import RecordedEnv, look_at
 from aisandbox_trainer.cloning.replay import fill_replay_buffer
 from aisandbox_trainer.environments.frame_stack import FrameStack
@@ -251,7 +251,7 @@ def test_demonstrations_of_another_environment_are_refused(
     file = DemonstrationFile(write_demonstrations(tmp_path / "a", CHOICE, choose, (2,)).open("rb"))
     adapter = SpaceAdapter(space_from_proto(own.observation_space), space_from_proto(own.action_space))
     with pytest.raises(InvalidDemonstrations) as caught:
-        check_fit(file, adapter, masks=masks)
+        check_compatible(file, adapter, masks=masks)
     assert str(caught.value).startswith(message)
 
 

@@ -18,7 +18,7 @@ from aisandbox_trainer.checkpoints import replay_file
 from aisandbox_trainer.checkpoints.weights import Weights, read_zip, weights_of
 from aisandbox_trainer.environments.in_process import vectorized
 from aisandbox_trainer.errors import CannotStartFrom, UnusableFile
-from aisandbox_trainer.training.take_over import Learned, take_over
+from aisandbox_trainer.training.take_over import SourceModel, take_over
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -53,7 +53,7 @@ def test_tensors_of_another_form_are_not_taken_over(model: Any, part: str, chang
         moments = change(next(iter(model.policy.parameters())).detach())
         state = {0: {"step": torch.tensor(1.0), "exp_avg": moments, "exp_avg_sq": moments}}
         optimizers["policy.optimizer"] = {**optimizers["policy.optimizer"], "state": state}
-    learned = Learned("other", Weights(policy, {}, optimizers, own.statistics))
+    learned = SourceModel("other", Weights(policy, {}, optimizers, own.statistics))
     with pytest.raises(CannotStartFrom, match="does not fit"):
         take_over(model, learned, [TakenPart.OPTIMIZER])
 
@@ -61,7 +61,7 @@ def test_tensors_of_another_form_are_not_taken_over(model: Any, part: str, chang
 def test_statistics_that_are_no_numbers_are_not_taken_over(model: Any) -> None:
     own = weights_of(model)
     name = next(name for name in own.statistics if name.endswith("count"))
-    learned = Learned("other", Weights(own.policy, {}, {}, {**own.statistics, name: np.array("many")}))
+    learned = SourceModel("other", Weights(own.policy, {}, {}, {**own.statistics, name: np.array("many")}))
     with pytest.raises(CannotStartFrom, match="it has other statistics"):
         take_over(model, learned, [TakenPart.NORMALIZATION])
 

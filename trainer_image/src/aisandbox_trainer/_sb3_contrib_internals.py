@@ -51,7 +51,7 @@ def set_memory(model: BaseAlgorithm, stored: Memory) -> None:
     model._last_lstm_states = RNNStates((policy, policy_cell), (value, value_cell))  # type: ignore[assignment]
 
 
-def fit_memory(model: BaseAlgorithm) -> None:
+def resize_lstm_state(model: BaseAlgorithm) -> None:
     """Gives a model with memory an empty one for its number of environments, and room for it in the rollout buffer."""
     if isinstance(model, RecurrentPPO):
         buffer: Any = model.rollout_buffer

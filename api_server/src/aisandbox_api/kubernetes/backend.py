@@ -33,7 +33,7 @@ from aisandbox_api.kubernetes.live_progress import accept_report, is_urgent
 from aisandbox_api.kubernetes.metrics import ClusterMetrics
 from aisandbox_api.kubernetes.run_cache import RunCache
 from aisandbox_api.kubernetes.run_views import RunViews
-from aisandbox_api.kubernetes.service_pods import pods_of_service
+from aisandbox_api.kubernetes.service_pods import list_service_pods
 from aisandbox_api.metrics import Metrics
 from aisandbox_api.other_runs_checks import check_suspended
 from aisandbox_api.settings import Settings
@@ -125,11 +125,11 @@ class KubernetesBackend:
         """Why the service should get no calls: it is unavailable, or lacks a permission that it needs."""
         return self.unavailable or (self._connected.permissions.problem if self._connected is not None else "")
 
-    async def pods_of_service(self, service: str, port: str) -> frozenset[str]:
+    async def list_service_pods(self, service: str, port: str) -> frozenset[str]:
         """host:port of the ready pods of a Service of the namespace. Raises BackendUnavailable, ClusterRefused."""
         if self._connected is None:
             raise BackendUnavailable("the service is not connected to the cluster yet")
-        return await pods_of_service(self._connected.client, self._settings.pod_namespace, service, port)
+        return await list_service_pods(self._connected.client, self._settings.pod_namespace, service, port)
 
     async def create(self, run: TrainingRun) -> TrainingRun:
         """Creates the resource; of several replicas that do so at once, all get the same run.

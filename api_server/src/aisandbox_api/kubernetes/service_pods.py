@@ -19,7 +19,7 @@ from aisandbox_api.kubernetes.call_errors import api_errors
 _SERVICE_LABEL = "kubernetes.io/service-name"
 
 
-async def pods_of_service(client: Client, namespace: str, service: str, port: str) -> frozenset[str]:
+async def list_service_pods(client: Client, namespace: str, service: str, port: str) -> frozenset[str]:
     """host:port of every pod of the Service that is ready; of those that end but still serve, if none is.
 
     ``port``: the name or the number of a port of its pods. Raises BackendUnavailable, ClusterRefused.

@@ -10,7 +10,7 @@ from aisandbox_crds import Failure, Phase, Reason
 
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.observed_state import ObservedState
-from aisandbox_operator.pod_allowance import not_allowed, placement_not_allowed
+from aisandbox_operator.pod_template_limits import not_allowed, placement_not_allowed
 
 
 def reject_invalid_spec(state: ObservedState) -> Decision | None:

@@ -37,7 +37,7 @@ def set_environments(model: BaseAlgorithm, env: VecEnv) -> None:
     model.set_env(env)
     if isinstance(model, OnPolicyAlgorithm):
         model.rollout_buffer.n_envs = env.num_envs
-        _sb3_contrib_internals.fit_memory(model)
+        _sb3_contrib_internals.resize_lstm_state(model)
         model.rollout_buffer.reset()
     elif isinstance(model, OffPolicyAlgorithm):
         if model.replay_buffer is not None:

@@ -23,7 +23,7 @@ _OTHER = 32
 _LONGEST = 300
 
 
-def check_fit(file: DemonstrationFile, adapter: SpaceAdapter, *, masks: bool) -> None:
+def check_compatible(file: DemonstrationFile, adapter: SpaceAdapter, *, masks: bool) -> None:
     """Raises InvalidDemonstrations, naming both, if they are of another environment.
 
     ``masks``: the environment declares action masks. As with weights that are taken over, bounds and names may differ:

@@ -34,10 +34,10 @@ from aisandbox_trainer.environments.frame_stack import FrameStack
 from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.environments.in_process import AdapterEnv, gymnasium_env, vectorized
 from aisandbox_trainer.environments.normalization import normalized
-from aisandbox_trainer.environments.patience import Patience
 from aisandbox_trainer.environments.pool_sessions import PoolSessions, PoolTarget, evaluation_session
 from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.sessions import open_sessions
+from aisandbox_trainer.environments.slow_replies import SlowReplies
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import InvalidHyperparameter
 from aisandbox_trainer.lessons.lessons_env import LessonsEnv
@@ -61,7 +61,7 @@ class Environments:
     run_id: str
     stop: Stop
     settings: Settings
-    patience: Patience = field(default_factory=Patience)
+    slow_replies: SlowReplies = field(default_factory=SlowReplies)
     service: Service | None = None
     plan: LessonPlan | None = None
 
@@ -71,14 +71,14 @@ class Environments:
         Raises what reaching a simulator raises, UnknownEnvironment.
         """
         if isinstance(self.spec.environment, PoolEnvironment):
-            return PoolVecEnv(PoolSessions(self._pool(self.spec.environment)), self.stop, self.patience)
+            return PoolVecEnv(PoolSessions(self._pool(self.spec.environment)), self.stop, self.slow_replies)
         return self._make(self._number(), evaluation=False)
 
     def evaluation(self, number: int) -> VecEnv:
         """Bare environments apart from those of training; of a pool, those of one free simulator."""
         if isinstance(self.spec.environment, PoolEnvironment):
             connect = partial(evaluation_session, self._pool(self.spec.environment), self.stop)
-            return GrpcVecEnv(connect, self.stop, self.patience)
+            return GrpcVecEnv(connect, self.stop, self.slow_replies)
         return self._make(number, evaluation=True)
 
     def wrap_training(self, env: VecEnv, restore: Restore | None = None) -> VecEnv:
@@ -124,7 +124,7 @@ class Environments:
         settings = self.settings
         return Timeouts(
             # What has asked for patience before may be halted now.
-            open=max(settings.simulator_open_timeout, self.patience.longest),
+            open=max(settings.simulator_open_timeout, self.slow_replies.longest),
             step=settings.simulator_timeout,
             reset=2 * settings.simulator_timeout,
         )
@@ -132,7 +132,7 @@ class Environments:
     def _make(self, number: int, *, evaluation: bool) -> VecEnv:
         environment = self.spec.environment
         if isinstance(environment, GrpcEnvironment):
-            return GrpcVecEnv(partial(self._open, environment, number, evaluation), self.stop, self.patience)
+            return GrpcVecEnv(partial(self._open, environment, number, evaluation), self.stop, self.slow_replies)
         if isinstance(environment, GymnasiumEnvironment):
             return vectorized(partial(gymnasium_env, environment.id, environment.kwargs), number)
         return vectorized(lambda: AdapterEnv(FakeExternalEnvAdapter()), number)

@@ -22,8 +22,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
 from aisandbox_trainer import _sb3_internals
-from aisandbox_trainer.environments.patience import Patience
 from aisandbox_trainer.environments.sessions import call_concurrently
+from aisandbox_trainer.environments.slow_replies import SlowReplies
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import SimulatorChanged
 from aisandbox_trainer.runtime.stop import Stop
@@ -45,17 +45,17 @@ class GrpcVecEnv(VecEnv):
     of environments in all; every session's steps are in flight at the same time. Observations are new arrays each step.
     ``infos`` is one list, reused for the next step, empty except for environments whose episode has just ended:
     ``terminal_observation``, ``TimeLimit.truncated`` and ``episode`` {r: undiscounted return, l: steps, t: seconds
-    since the start}, as of Monitor. ``patience`` has the notice while a reply takes long.
+    since the start}, as of Monitor. ``slow_replies`` has the notice while a reply takes long.
 
     Raises the simulator errors of aisandbox_environment, StopRequested, UnsupportedSpace.
     """
 
     def __init__(
-        self, connect: Callable[[], Sequence[SimulatorSession]], stop: Stop, patience: Patience | None = None
+        self, connect: Callable[[], Sequence[SimulatorSession]], stop: Stop, slow_replies: SlowReplies | None = None
     ) -> None:
         self._connect = connect
         self._stop = stop
-        self._patience = patience or Patience()
+        self.slow_replies = slow_replies or SlowReplies()
         self._sessions: Sequence[SimulatorSession] = connect()
         self.spec = self._sessions[0].spec
         try:
@@ -97,7 +97,7 @@ class GrpcVecEnv(VecEnv):
         self._lengths[:] = 0
         parameters = self._taken_parameters()
         replies = self._stop.interruptibly(
-            lambda: self._patience.wait(self._reply_timeout, lambda: self._reset_sessions(seeds, parameters))
+            lambda: self.slow_replies.wait(self._reply_timeout, lambda: self._reset_sessions(seeds, parameters))
         )
         self._masks = _joined([reply.action_masks for reply in replies])
         return self._observation([reply.observations for reply in replies])
@@ -122,7 +122,7 @@ class GrpcVecEnv(VecEnv):
         try:
             if stop.requested:
                 stop.check()
-            results = self._patience.wait(self._reply_timeout, self._receive_steps)
+            results = self.slow_replies.wait(self._reply_timeout, self._receive_steps)
         finally:
             stop.interruptible = False
         observations = self._observation([result.observations for result in results])

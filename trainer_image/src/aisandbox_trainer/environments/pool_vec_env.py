@@ -12,9 +12,9 @@ import structlog
 from aisandbox_environment import SimulatorSession
 
 from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
-from aisandbox_trainer.environments.patience import Patience
 from aisandbox_trainer.environments.pool_sessions import PoolSessions
 from aisandbox_trainer.environments.sessions import settled
+from aisandbox_trainer.environments.slow_replies import SlowReplies
 from aisandbox_trainer.runtime.stop import Stop
 
 log = structlog.get_logger(__name__)
@@ -23,9 +23,9 @@ log = structlog.get_logger(__name__)
 class PoolVecEnv(GrpcVecEnv):
     """As GrpcVecEnv; after :meth:`reconnect` and :meth:`take_joined` ``num_envs`` may be another."""
 
-    def __init__(self, pool: PoolSessions, stop: Stop, patience: Patience | None = None) -> None:
+    def __init__(self, pool: PoolSessions, stop: Stop, slow_replies: SlowReplies | None = None) -> None:
         self._pool = pool
-        super().__init__(partial(stop.interruptibly, pool.connect), stop, patience)
+        super().__init__(partial(stop.interruptibly, pool.connect), stop, slow_replies)
 
     @property
     def missing(self) -> str:

@@ -29,8 +29,8 @@ from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.checkpoints.files import EvaluationResults, TrainingState
 from aisandbox_trainer.cloning.clone import Cloning
 from aisandbox_trainer.environments.factory import Environments, declares_masks
-from aisandbox_trainer.environments.patience import Patience
 from aisandbox_trainer.environments.retry import SimulatorRetry
+from aisandbox_trainer.environments.slow_replies import SlowReplies
 from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone, StopRequested
 from aisandbox_trainer.lessons.plan import LessonPlan
 from aisandbox_trainer.run.claim import claim
@@ -124,11 +124,18 @@ class Attempt:
             self._output.check()
         self._find_source(checkpoint)
         run_id = self._writer.run.run_id
-        patience = Patience(partial(self._progress.set_notice, "patience"))
+        slow_replies = SlowReplies(partial(self._progress.set_notice, "patience"))
         lessons = self._spec.lessons
         plan = LessonPlan(lessons, self._seed) if lessons else None
         environments = Environments(
-            self._spec, self._model.hyperparameters, run_id, self._stop, self._settings, patience, self._service, plan
+            self._spec,
+            self._model.hyperparameters,
+            run_id,
+            self._stop,
+            self._settings,
+            slow_replies,
+            self._service,
+            plan,
         )
         bare = self._retry.call(environments.training)
         log.info("environments ready", environments=bare.num_envs)

@@ -38,8 +38,8 @@ from aisandbox_trainer.checkpoints.weights import (
     read_zip,
 )
 from aisandbox_trainer.errors import CannotStartFrom, InvalidDemonstrations, UnusableFile
-from aisandbox_trainer.training.learner_file import Learner
-from aisandbox_trainer.training.take_over import Learned
+from aisandbox_trainer.training.model_signature import ModelSignature
+from aisandbox_trainer.training.take_over import SourceModel
 
 if TYPE_CHECKING:
     from aisandbox_environment import DemonstrationFile
@@ -133,7 +133,7 @@ def read_source(
     largest: int,
     optimizers: Collection[str],
     check: Callable[[], None],
-) -> Learned:
+) -> SourceModel:
     """Reads what a new run takes over. ``largest``: bytes that a file of tensors may have.
 
     ``optimizers``: the names of those that the run has. ``check`` as of :func:`find_source`.
@@ -143,13 +143,13 @@ def read_source(
     try:
         if source.published is None or source.run is None:
             with source.open(check) as file:
-                return Learned(source.name, read_zip(file, largest))
+                return SourceModel(source.name, read_zip(file, largest))
         source.run.verify(source.published)
         if source.published.manifest.kind == "checkpoint":
             return _checkpoint(source, take, largest, optimizers)
         weights = source.run.weights_of(source.published)
         source.run.verify(weights)
-        return Learned(source.name, read_weights(weights.path / WEIGHTS), _learner(weights.path))
+        return SourceModel(source.name, read_weights(weights.path / WEIGHTS), _signature(weights.path))
     except FileNotFoundError as error:
         raise CannotStartFrom(f"start_from: {source.name} was deleted: {_STAYS}") from error
     except (ModelStoreError, UnusableFile) as error:
@@ -158,19 +158,19 @@ def read_source(
 
 def _checkpoint(
     source: StartingPoint, take: Collection[TakenPart], largest: int, optimizers: Collection[str]
-) -> Learned:
+) -> SourceModel:
     folder = source.path
     wanted = optimizers if TakenPart.OPTIMIZER in take else ()
     weights = read_zip(folder / CHECKPOINT_ZIP, largest, optimizers=wanted)
     if TakenPart.NORMALIZATION in take and (folder / STATISTICS).exists():
         weights = replace(weights, statistics=read_statistics(folder / STATISTICS))
     buffer = folder / REPLAY_BUFFER
-    return Learned(source.name, weights, _learner(folder), buffer if buffer.exists() else None)
+    return SourceModel(source.name, weights, _signature(folder), buffer if buffer.exists() else None)
 
 
-def _learner(folder: Path) -> Learner | None:
+def _signature(folder: Path) -> ModelSignature | None:
     try:
-        return Learner.from_bytes(read_regular(folder / LEARNER_FILE, _LARGEST_LEARNER))
+        return ModelSignature.from_bytes(read_regular(folder / LEARNER_FILE, _LARGEST_LEARNER))
     except FileNotFoundError:
         return None  # of an earlier version: the shapes of the weights are compared
     except ValueError as error:

@@ -38,7 +38,7 @@ from aisandbox_trainer.algorithms.policy_choice import (
 from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints.files import CheckpointFiles, TrainingState
 from aisandbox_trainer.checkpoints.weights import weights_of
-from aisandbox_trainer.cloning.fit import check_fit, check_memory_of_rows
+from aisandbox_trainer.cloning.fit import check_compatible, check_memory_of_rows
 from aisandbox_trainer.environments.factory import Environments, declares_masks, space_adapter_of
 from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
@@ -151,7 +151,7 @@ class StartingModel:
         if file is None or settings is None:
             return
         try:
-            check_fit(file, adapter, masks=declares_masks(bare))
+            check_compatible(file, adapter, masks=declares_masks(bare))
             run = self.algorithm, self.hyperparameters, bare.num_envs
             check_memory_of_rows(file, adapter, *run, self._settings.memory_bytes)
         except InvalidDemonstrations as error:

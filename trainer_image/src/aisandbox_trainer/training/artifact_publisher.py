@@ -35,7 +35,7 @@ from aisandbox_trainer.runtime.progress import ProgressTracker, mean_of
 from aisandbox_trainer.training.artifacts import artifact_of, artifact_of_pointer, usable_pointer
 from aisandbox_trainer.training.early_stopping import StopRules
 from aisandbox_trainer.training.evaluator import Evaluator
-from aisandbox_trainer.training.learner_file import Learner
+from aisandbox_trainer.training.model_signature import ModelSignature
 from aisandbox_trainer.training.policy_files import policy_files
 from aisandbox_trainer.training.schedule import CheckpointSchedule, is_due
 
@@ -150,7 +150,7 @@ class ArtifactPublisher:
 
     def _write_checkpoint(self, model: BaseAlgorithm, state: TrainingState, folder: Path) -> None:
         checkpoints.save(folder, model, self.spec, state)
-        (folder / LEARNER_FILE).write_bytes(Learner.of(model).to_bytes())
+        (folder / LEARNER_FILE).write_bytes(ModelSignature.of(model).to_bytes())
 
     def _details(self, model: BaseAlgorithm, state: TrainingState) -> dict[str, str]:
         mean = mean_of(model, "r")
@@ -164,8 +164,8 @@ class ArtifactPublisher:
         if self._model is not None and self._model.timesteps == model.num_timesteps:
             return self._model
         published = self.writer.publish_model(model.num_timesteps, policy_files(model, self.frame_stack))
-        learner = Learner.of(model)
-        self.writer.publish_weights(published, {WEIGHTS: weights_bytes(model), LEARNER_FILE: learner.to_bytes()})
+        signature = ModelSignature.of(model)
+        self.writer.publish_weights(published, {WEIGHTS: weights_bytes(model), LEARNER_FILE: signature.to_bytes()})
         self.writer.point("latest", published)
         self.progress.latest_model = artifact_of(published)
         self._model = published  # only now: after a full disk, all of it is tried again

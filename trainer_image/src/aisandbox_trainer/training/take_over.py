@@ -1,4 +1,4 @@
-"""Taking over what another run, or a file, has learned into a new model.
+"""Taking over what another run, or a file, has source into a new model.
 
 Owns which parts are taken and the checks that they fit: nothing of the model is changed unless all of it does. Must not
 know where the source is.
@@ -21,38 +21,38 @@ from aisandbox_trainer.checkpoints import replay_file
 from aisandbox_trainer.checkpoints.rollback import truncate_stored_episodes
 from aisandbox_trainer.checkpoints.weights import Weights, set_statistics
 from aisandbox_trainer.errors import CannotStartFrom, UnusableFile
-from aisandbox_trainer.training.learner_file import Learner
+from aisandbox_trainer.training.model_signature import ModelSignature
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
-    """What a source has. ``name`` is for errors; ``learner`` None: not known, as of a zip file of stable-baselines3."""
+class SourceModel:
+    """What a source has. ``name`` is for errors; ``signature`` None: not known, as of a zip file of SB3."""
 
     name: str
     weights: Weights
-    learner: Learner | None = None
+    signature: ModelSignature | None = None
     replay_buffer: Path | None = None
 
 
-def take_over(model: BaseAlgorithm, learned: Learned, take: Collection[TakenPart]) -> None:
+def take_over(model: BaseAlgorithm, source: SourceModel, take: Collection[TakenPart]) -> None:
     """Sets the weights of ``model`` and what ``take`` names. Raises CannotStartFrom, naming what does not fit."""
-    weights, learner, own_learner = learned.weights, learned.learner, Learner.of(model)
-    if learner is not None and (difference := learner.difference(own_learner)):
-        raise CannotStartFrom(f"start_from: {learned.name} does not fit: {difference}")
+    weights, signature, own_signature = source.weights, source.signature, ModelSignature.of(model)
+    if signature is not None and (difference := signature.difference(own_signature)):
+        raise CannotStartFrom(f"start_from: {source.name} does not fit: {difference}")
     own = model.get_parameters()
     if difference := _difference_of_shapes(weights.policy, own.pop("policy")):
-        policies = f"; its policy is {learner.policy}, and this run's is {own_learner.policy}" if learner else ""
-        text = f"{learned.name} does not fit: the networks are not the same; {difference}{policies}"
+        policies = f"; its policy is {signature.policy}, and this run's is {own_signature.policy}" if signature else ""
+        text = f"{source.name} does not fit: the networks are not the same; {difference}{policies}"
         raise CannotStartFrom(f"start_from: {text}")
     if TakenPart.OPTIMIZER in take:
-        _check_optimizers(learned.name, model, weights.optimizers, own)
+        _check_optimizers(source.name, model, weights.optimizers, own)
     try:
         if TakenPart.NORMALIZATION in take:
             _take_statistics(model, weights)
         if TakenPart.REPLAY_BUFFER in take:
-            _take_replay_buffer(model, learned.replay_buffer)
+            _take_replay_buffer(model, source.replay_buffer)
     except UnusableFile as error:
-        raise CannotStartFrom(f"start_from.take: {learned.name}: {error}") from error
+        raise CannotStartFrom(f"start_from.take: {source.name}: {error}") from error
     model.policy.load_state_dict(dict(weights.policy))
     for name, variable in _sb3_internals.variables_of(model).items():
         if (value := weights.variables.get(name)) is not None and _form(value) == _form(variable):

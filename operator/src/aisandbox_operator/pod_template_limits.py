@@ -70,7 +70,7 @@ _POWERLESS = ("fsGroupChangePolicy",)
 
 
 @dataclass(frozen=True, slots=True)
-class PodAllowance:
+class PodTemplateLimits:
     """Patterns as of file names (``*``, ``?``); an empty list allows nothing.
 
     What Kubernetes keeps for itself (RESERVED) is only covered by a pattern that begins as it does: ``*`` does not. The
@@ -122,9 +122,9 @@ class PodAllowance:
     """The most of each resource that a run may request, or have as its limit; others have no maximum."""
 
 
-def read_allowance(data: object) -> PodAllowance:
+def read_limits(data: object) -> PodTemplateLimits:
     """The default, with the lists of patterns that ``data`` replaces. Raises ValueError saying what is wrong."""
-    known = {camel_case(each.name): each.name for each in fields(PodAllowance)}
+    known = {camel_case(each.name): each.name for each in fields(PodTemplateLimits)}
     if not isinstance(data, Mapping):
         raise ValueError("must be an object")
     chosen: dict[str, Any] = {}
@@ -140,7 +140,7 @@ def read_allowance(data: object) -> PodAllowance:
         if wrong:
             raise ValueError(f"{key}: must be numbers, ranges as 1000-1999, or *, got {wrong[0]!r}")
         chosen[known[key]] = tuple(patterns)
-    return replace(PodAllowance(), **chosen)
+    return replace(PodTemplateLimits(), **chosen)
 
 
 def _read_maximum(data: object) -> Mapping[str, str]:
@@ -151,59 +151,61 @@ def _read_maximum(data: object) -> Mapping[str, str]:
     return {str(name): str(text) for name, text in data.items()}
 
 
-def placement_not_allowed(spec: TrainingRunSpec, allowance: PodAllowance) -> Iterator[FieldError]:
+def placement_not_allowed(spec: TrainingRunSpec, limits: PodTemplateLimits) -> Iterator[FieldError]:
     """What of a run's fields about its place the administrator does not allow: all but those of its template."""
     name = spec.priority_class_name
-    yield from _check("priorityClassName", name, "priorityClasses", allowance.priority_classes)
+    yield from _check("priorityClassName", name, "priorityClasses", limits.priority_classes)
     for index, toleration in enumerate(spec.tolerations):
         key = str(toleration.get("key") or EVERY_TAINT)
-        yield from _check(f"tolerations[{index}]", key, "tolerations", allowance.tolerations)
+        yield from _check(f"tolerations[{index}]", key, "tolerations", limits.tolerations)
     for key in spec.node_selector:
-        yield from _check("nodeSelector", key, "nodeLabels", allowance.node_labels)
-    yield from _labels("labels", spec.labels, allowance)
+        yield from _check("nodeSelector", key, "nodeLabels", limits.node_labels)
+    yield from _labels("labels", spec.labels, limits)
     for kind, entries in spec.resources.items():
         for resource, text in entries.items() if isinstance(entries, Mapping) else ():
-            wanted, most = quantity(text), quantity(allowance.maximum.get(resource))
+            wanted, most = quantity(text), quantity(limits.maximum.get(resource))
             if wanted is not None and most is not None and wanted > most:
                 rule = (
-                    f"{text} is more than the administrator allows, {allowance.maximum[resource]} (maximum in the "
+                    f"{text} is more than the administrator allows, {limits.maximum[resource]} (maximum in the "
                     f"operator's {SETTING})"
                 )
                 yield FieldError(f"resources.{kind}.{resource}", rule)
 
 
-def not_allowed(template: PodTemplate | None, allowance: PodAllowance, models_claim: str = "") -> Iterator[FieldError]:
+def not_allowed(
+    template: PodTemplate | None, limits: PodTemplateLimits, models_claim: str = ""
+) -> Iterator[FieldError]:
     """What of a run's template the administrator does not allow. ``models_claim``: that of all runs' files."""
     metadata, spec = (template.metadata, template.spec) if template is not None else (None, None)
     for key in metadata.annotations if metadata is not None else ():
-        yield from _check(f"{_TEMPLATE}metadata.annotations", key, "annotations", allowance.annotations)
-    yield from _labels(f"{_TEMPLATE}metadata.labels", metadata.labels if metadata is not None else (), allowance)
+        yield from _check(f"{_TEMPLATE}metadata.annotations", key, "annotations", limits.annotations)
+    yield from _labels(f"{_TEMPLATE}metadata.labels", metadata.labels if metadata is not None else (), limits)
     if spec is None:
         return
     for key in _affinity_keys(spec.affinity):
-        yield from _check(f"{_TEMPLATE}spec.affinity.nodeAffinity", key, "nodeLabels", allowance.node_labels)
+        yield from _check(f"{_TEMPLATE}spec.affinity.nodeAffinity", key, "nodeLabels", limits.node_labels)
     for container in spec.containers:
-        yield from _check(f"{_TEMPLATE}spec.containers[0].image", container.image, "images", allowance.images)
+        yield from _check(f"{_TEMPLATE}spec.containers[0].image", container.image, "images", limits.images)
     account = spec.service_account_name
-    yield from _check(f"{_TEMPLATE}spec.serviceAccountName", account, "serviceAccounts", allowance.service_accounts)
+    yield from _check(f"{_TEMPLATE}spec.serviceAccountName", account, "serviceAccounts", limits.service_accounts)
     yield from _check(
-        f"{_TEMPLATE}spec.runtimeClassName", spec.runtime_class_name, "runtimeClasses", allowance.runtime_classes
+        f"{_TEMPLATE}spec.runtimeClassName", spec.runtime_class_name, "runtimeClasses", limits.runtime_classes
     )
-    yield from _check(f"{_TEMPLATE}spec.schedulerName", spec.scheduler_name, "schedulers", allowance.schedulers)
+    yield from _check(f"{_TEMPLATE}spec.schedulerName", spec.scheduler_name, "schedulers", limits.schedulers)
     for secret in spec.image_pull_secrets:
         name = str(secret.get("name"))
-        yield from _check(f"{_TEMPLATE}spec.imagePullSecrets", name, "imagePullSecrets", allowance.image_pull_secrets)
+        yield from _check(f"{_TEMPLATE}spec.imagePullSecrets", name, "imagePullSecrets", limits.image_pull_secrets)
     for index, volume in enumerate(spec.volumes):
         for source in _sources(volume):
             place = f"{_TEMPLATE}spec.volumes[{index}]"
             if source == f"persistentVolumeClaim/{models_claim}":
                 yield FieldError(place, f"{source!r} has the files of every run: a run has its own part of it")
             else:
-                yield from _check(place, source, "volumes", allowance.volumes)
+                yield from _check(place, source, "volumes", limits.volumes)
     for key, value in _identities(spec.security_context):
-        if not _is_identity_allowed(value, allowance.user_ids):
+        if not _is_identity_allowed(value, limits.user_ids):
             shown = "null" if value is None else str(value)
-            yield _refusal(f"{_TEMPLATE}spec.securityContext.{key}", shown, "userIds", allowance.user_ids)
+            yield _refusal(f"{_TEMPLATE}spec.securityContext.{key}", shown, "userIds", limits.user_ids)
 
 
 def _check(place: str, value: str, key: str, patterns: tuple[str, ...]) -> Iterator[FieldError]:
@@ -219,14 +221,14 @@ def _refusal(place: str, value: str, key: str, patterns: tuple[str, ...]) -> Fie
     return FieldError(place, rule)
 
 
-def _labels(place: str, keys: Iterable[str], allowance: PodAllowance) -> Iterator[FieldError]:
+def _labels(place: str, keys: Iterable[str], limits: PodTemplateLimits) -> Iterator[FieldError]:
     """Keys of RESERVED_DOMAINS are covered by patterns with the domain only."""
     for key in keys:
         prefix = key.partition("/")[0]
         reserved = next((each for each in RESERVED_DOMAINS if f".{prefix}".endswith(f".{each}")), "")
-        patterns = (each for each in allowance.labels if each.partition("/")[0].endswith(reserved))
+        patterns = (each for each in limits.labels if each.partition("/")[0].endswith(reserved))
         if not any(fnmatchcase(key, each) for each in patterns):
-            yield _refusal(place, key, "labels", allowance.labels)
+            yield _refusal(place, key, "labels", limits.labels)
 
 
 def _affinity_keys(affinity: object) -> Iterator[str]:

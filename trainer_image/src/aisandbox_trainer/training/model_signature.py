@@ -1,4 +1,4 @@
-"""What weights are the weights of: algorithm, policy and spaces, as a file beside them.
+"""What weights belong to: algorithm, policy and spaces, as a file beside them.
 
 A run that starts from them compares its own with these, and says which of them differs. Must not know weights.
 """
@@ -26,7 +26,7 @@ _NOT_COMPARED = frozenset({"low", "high", "names"})
 
 
 @dataclass(frozen=True, slots=True)
-class Learner:
+class ModelSignature:
     """An algorithm and a policy by their classes' names, and the simulator's spaces.
 
     These are JSON of the wire format, without what is not compared.
@@ -38,8 +38,8 @@ class Learner:
     action_space: Any
 
     @classmethod
-    def of(cls, model: BaseAlgorithm) -> Learner:
-        """The learner of a model on its environments."""
+    def of(cls, model: BaseAlgorithm) -> ModelSignature:
+        """The signature of a model on its environments."""
         adapter = space_adapter_of(env_of(model))
         observation, action = map(_space_json, (adapter.inner_observation_space, adapter.inner_action_space))
         return cls(str(algorithm_of(type(model))), type(model.policy).__name__, observation, action)
@@ -49,17 +49,17 @@ class Learner:
         return json.dumps(asdict(self), sort_keys=True).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Learner:
+    def from_bytes(cls, data: bytes) -> ModelSignature:
         """Reads the file. Raises ValueError."""
         try:
-            learner = cls(**json.loads(data))
-            for space in (learner.observation_space, learner.action_space):
+            signature = cls(**json.loads(data))
+            for space in (signature.observation_space, signature.action_space):
                 json_format.ParseDict(space, tensor_pb2.Space())
         except (TypeError, KeyError, RecursionError, json_format.ParseError) as error:
             raise ValueError(f"{LEARNER_FILE} is malformed ({error})") from error
-        return learner
+        return signature
 
-    def difference(self, own: Learner) -> str:
+    def difference(self, own: ModelSignature) -> str:
         """What of a source differs from ``own`` so that its weights cannot be taken; empty if nothing does."""
         if _maskable(self.algorithm) != _maskable(own.algorithm):
             return f"its algorithm is {self.algorithm}, and this run's is {own.algorithm}"

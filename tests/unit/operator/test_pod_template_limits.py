@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from aisandbox_crds import Algorithm, FakeEnvironment, TrainingRunSpec
 from aisandbox_crds.codec import pod_template_from_json
-from aisandbox_operator.pod_allowance import PodAllowance, not_allowed, placement_not_allowed, read_allowance
+from aisandbox_operator.pod_template_limits import PodTemplateLimits, not_allowed, placement_not_allowed, read_limits
 from aisandbox_operator.settings import Settings
 from aisandbox_process.environ import InvalidSetting
 
-EVERYTHING = PodAllowance(images=("*",), service_accounts=("*",), user_ids=("*",), volumes=("*",))
+EVERYTHING = PodTemplateLimits(images=("*",), service_accounts=("*",), user_ids=("*",), volumes=("*",))
 NEEDED = {"POD_NAMESPACE": "sandbox", "TRAINER_IMAGE": "trainer:1"}
 
 
-def refusals(allowance: PodAllowance, metadata: dict[str, Any] | None = None, **spec: Any) -> list[str]:
+def refusals(limits: PodTemplateLimits, metadata: dict[str, Any] | None = None, **spec: Any) -> list[str]:
     template = pod_template_from_json({"metadata": metadata or {}, "spec": spec}, "podTemplate")
-    return [error.field for error in not_allowed(template, allowance)]
+    return [error.field for error in not_allowed(template, limits)]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def refusals(allowance: PodAllowance, metadata: dict[str, Any] | None = None, **
     ],
 )
 def test_power_is_refused_unless_it_is_allowed(spec: dict[str, Any], field: str) -> None:
-    assert refusals(PodAllowance(), **spec) == [field]
+    assert refusals(PodTemplateLimits(), **spec) == [field]
     assert refusals(EVERYTHING, **spec) == []
 
 
@@ -68,14 +68,14 @@ def _ephemeral(metadata: dict[str, Any] | None = None, **spec: Any) -> dict[str,
     ],
 )
 def test_ephemeral_volume_of_what_exists_is_refused(volume: dict[str, Any]) -> None:
-    assert refusals(PodAllowance(), volumes=[volume]) == ["podTemplate.spec.volumes[0]"]
-    assert refusals(PodAllowance(volumes=("ephemeral", "ephemeral/*")), volumes=[volume]) == []
+    assert refusals(PodTemplateLimits(), volumes=[volume]) == ["podTemplate.spec.volumes[0]"]
+    assert refusals(PodTemplateLimits(volumes=("ephemeral", "ephemeral/*")), volumes=[volume]) == []
 
 
 def test_range_of_ids_allows_neither_null_nor_selinux() -> None:
-    allowance = PodAllowance(user_ids=("1000-1999",))
+    limits = PodTemplateLimits(user_ids=("1000-1999",))
     context = {"runAsUser": 1000, "runAsGroup": None, "seLinuxOptions": {"level": "s0"}}
-    assert refusals(allowance, securityContext=context) == [
+    assert refusals(limits, securityContext=context) == [
         "podTemplate.spec.securityContext.runAsGroup",
         "podTemplate.spec.securityContext.seLinuxOptions",
     ]
@@ -87,8 +87,8 @@ def test_range_of_ids_allows_neither_null_nor_selinux() -> None:
 )
 def test_annotation_that_others_act_on_is_refused(key: str) -> None:
     metadata = {"annotations": {key: "x", "karpenter.sh/do-not-disrupt": "true"}}
-    assert refusals(PodAllowance(), metadata) == ["podTemplate.metadata.annotations"]
-    assert refusals(PodAllowance(annotations=("*",)), metadata) == []
+    assert refusals(PodTemplateLimits(), metadata) == ["podTemplate.metadata.annotations"]
+    assert refusals(PodTemplateLimits(annotations=("*",)), metadata) == []
 
 
 def nowhere(key: str) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def test_what_gives_no_power_is_allowed() -> None:
         {"name": "both", "projected": {"sources": [{"configMap": {"name": "maps"}}]}},
     ]
     found = refusals(
-        PodAllowance(),
+        PodTemplateLimits(),
         {"annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}, "labels": {"c": "d"}},
         volumes=volumes,
         imagePullSecrets=[{"name": "registry"}],
@@ -122,7 +122,7 @@ def test_what_gives_no_power_is_allowed() -> None:
 
 
 def test_patterns_and_ranges_are_kept_to() -> None:
-    allowance = read_allowance(
+    limits = read_limits(
         {
             "images": ["registry.example.com/team/*"],
             "userIds": ["1000-1999", "65532"],
@@ -133,7 +133,7 @@ def test_patterns_and_ranges_are_kept_to() -> None:
 
     def of(image: str, user: int, claim: str, annotation: str) -> list[str]:
         return refusals(
-            allowance,
+            limits,
             {"annotations": {annotation: "x"}},
             containers=[{"name": "trainer", "image": image}],
             securityContext={"runAsUser": user},
@@ -146,7 +146,7 @@ def test_patterns_and_ranges_are_kept_to() -> None:
 
 def test_message_names_what_is_allowed_and_where_it_is_set() -> None:
     template = pod_template_from_json({"spec": {"serviceAccountName": "admin"}}, "podTemplate")
-    (error,) = not_allowed(template, read_allowance({"serviceAccounts": ["reader", "writer-*"]}))
+    (error,) = not_allowed(template, read_limits({"serviceAccounts": ["reader", "writer-*"]}))
     assert error.rule == (
         "'admin' is not allowed; the administrator allows reader, writer-* (serviceAccounts in the operator's "
         "TRAINER_POD_ALLOWED)"
@@ -174,7 +174,7 @@ def test_settings_are_read() -> None:
     settings = Settings.from_environ(
         {**NEEDED, "TRAINER_POD_ALLOWED": '{"images": ["*"]}', "TRAINER_POD_TEMPLATE": template}
     )
-    assert settings.trainer_pod_allowed == PodAllowance(images=("*",))
+    assert settings.trainer_pod_allowed == PodTemplateLimits(images=("*",))
     assert settings.trainer_pod_template is not None
     assert settings.trainer_pod_template.spec is not None
     assert settings.trainer_pod_template.spec.security_context == {"runAsUser": None}
@@ -186,9 +186,9 @@ def test_template_of_the_administrator_that_every_job_would_be_refused_for_is_re
             Settings.from_environ({**NEEDED, "TRAINER_POD_TEMPLATE": template})
 
 
-def placement(allowance: PodAllowance, **fields: Any) -> list[str]:
+def placement(limits: PodTemplateLimits, **fields: Any) -> list[str]:
     spec = TrainingRunSpec(Algorithm.PPO, total_timesteps=1, environment=FakeEnvironment(), **fields)
-    return [error.field for error in placement_not_allowed(spec, allowance)]
+    return [error.field for error in placement_not_allowed(spec, limits)]
 
 
 @pytest.mark.parametrize(
@@ -214,13 +214,13 @@ def placement(allowance: PodAllowance, **fields: Any) -> list[str]:
 def test_place_that_gives_power_is_refused_unless_it_is_named(
     fields: dict[str, Any], refused: str, key: str, patterns: Any
 ) -> None:
-    assert placement(PodAllowance(), **fields) == [refused]
-    assert placement(read_allowance({key: patterns}), **fields) == []
+    assert placement(PodTemplateLimits(), **fields) == [refused]
+    assert placement(read_limits({key: patterns}), **fields) == []
 
 
 def test_place_that_gives_no_power_is_allowed() -> None:
     found = placement(
-        PodAllowance(),
+        PodTemplateLimits(),
         priority_class_name="night",
         tolerations=tuple(
             {"key": key, "operator": "Exists"} for key in ("nvidia.com/gpu", "node-role.kubernetes.io/gpu")
@@ -235,19 +235,21 @@ def test_place_that_gives_no_power_is_allowed() -> None:
 def test_labels_of_the_template_and_affinity_are_as_those_of_the_run() -> None:
     terms = [{"matchExpressions": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]}]
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
-    found = refusals(PodAllowance(), {"labels": {"linkerd.io/inject": "disabled"}}, affinity={"nodeAffinity": required})
+    found = refusals(
+        PodTemplateLimits(), {"labels": {"linkerd.io/inject": "disabled"}}, affinity={"nodeAffinity": required}
+    )
     assert found == ["podTemplate.metadata.labels", "podTemplate.spec.affinity.nodeAffinity"]
 
 
 def test_claim_of_the_models_is_never_mounted() -> None:
     volumes = [{"name": "m", "persistentVolumeClaim": {"claimName": "models"}}]
     template = pod_template_from_json({"spec": {"volumes": volumes}}, "podTemplate")
-    (error,) = not_allowed(template, read_allowance({"volumes": ["*"]}), "models")
+    (error,) = not_allowed(template, read_limits({"volumes": ["*"]}), "models")
     assert error.field == "podTemplate.spec.volumes[0]"
 
 
 def test_narrower_labels_hold_for_every_key() -> None:
-    allowance = read_allowance({"labels": ["team", "games.example.com/*"]})
-    assert placement(allowance, labels={"team": "a", "games.example.com/stage": "b"}) == []
-    assert placement(allowance, labels={"other": "a"}) == ["labels"]
-    assert placement(allowance, labels={"example.com/games": "a"}) == ["labels"]
+    limits = read_limits({"labels": ["team", "games.example.com/*"]})
+    assert placement(limits, labels={"team": "a", "games.example.com/stage": "b"}) == []
+    assert placement(limits, labels={"other": "a"}) == ["labels"]
+    assert placement(limits, labels={"example.com/games": "a"}) == ["labels"]

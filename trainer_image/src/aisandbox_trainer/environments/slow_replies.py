@@ -14,7 +14,7 @@ SLOW_SECONDS = 5.0
 T = TypeVar("T")
 
 
-class Patience:
+class SlowReplies:
     """Waits for replies; ``say`` gets a notice while one takes longer than ``slow_seconds``, and then an empty text.
 
     ``longest``: the most seconds that a simulator of this run has asked for so far. Not for two threads at once.

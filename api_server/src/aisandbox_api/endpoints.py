@@ -23,20 +23,20 @@ _ADDRESS = re.compile(r"kubernetes:///([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?):([A-Z
 
 
 @dataclass(frozen=True, slots=True)
-class PodsOfService:
+class ServiceAddress:
     """The ready pods of a Service of the own namespace, at one of their ports, by its name or number."""
 
     service: str
     port: str
 
 
-def pods_of_service(address: str) -> PodsOfService | None:
+def parse_service_address(address: str) -> ServiceAddress | None:
     """What an address of this form means; None for another form."""
     match = _ADDRESS.fullmatch(address)
-    return PodsOfService(match[1], match[3]) if match else None
+    return ServiceAddress(match[1], match[3]) if match else None
 
 
-class TargetFollower:
+class EndpointWatcher:
     """Calls ``use`` with the addresses whenever ``read`` returns others than before. For one event loop.
 
     ``what``: the servers, for the log.
