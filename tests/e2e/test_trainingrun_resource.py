@@ -717,29 +717,30 @@ def test_kubectl_explains_the_fields(runs: Resource, path: str, words: str) -> N
 
 def test_kubectl_lists_the_important_columns(runs: Resource) -> None:
     gymnasium, simulators = {"gymnasium": {"id": "CartPole-v1"}}, {"grpc": {"address": "dns:///sims:50061"}}
-    runs.create({**SPEC, "algorithm": "A2C", "environment": gymnasium}, "listed")
-    runs.create({**SPEC, "algorithm": "DQN", "environment": simulators}, "simulated")
+    listed = runs.create({**SPEC, "algorithm": "A2C", "environment": gymnasium})["metadata"]["name"]
+    simulated = runs.create({**SPEC, "algorithm": "DQN", "environment": simulators})["metadata"]["name"]
     status = TrainingRunStatus(
         Phase.RUNNING,
         progress=Progress(500, 1000, 50.7, episode_reward_mean=12.5),
         latest_checkpoint=Artifact("checkpoints/400", 400, "sha256:1"),
         restarts=2,
     )
-    runs.apply_status("listed", status_to_json(status), "aisandbox-operator")
+    runs.apply_status(listed, status_to_json(status), "aisandbox-operator")
 
-    header, row = runs.kubectl("get", "trun", "listed").splitlines()
+    header, row = runs.kubectl("get", "trun", listed).splitlines()
     assert header.split() == ["NAME", "ALGORITHM", "PHASE", "PROGRESS", "TIMESTEPS", "REWARD", "AGE"]
-    assert row.split()[:-1] == ["listed", "A2C", "Running", "50", "500", "12.5"]
-    header, row, other = runs.kubectl("get", "trun", "listed", "simulated", "-o", "wide").splitlines()
+    assert row.split()[:-1] == [listed, "A2C", "Running", "50", "500", "12.5"]
+    header, row, other = runs.kubectl("get", "trun", listed, simulated, "-o", "wide").splitlines()
     assert header.split()[6:] == ["RESTARTS", "CHECKPOINT", "ENVIRONMENT", "AGE"]
     assert row.split()[6:-1] == ["2", "checkpoints/400", "CartPole-v1"]
-    assert other.split()[:-1] == ["simulated", "DQN", "dns:///sims:50061"]
+    assert other.split()[:-1] == [simulated, "DQN", "dns:///sims:50061"]
 
     names = runs.kubectl("get", "trun", "--field-selector=status.phase=Running,spec.algorithm=A2C", "-o", "name")
-    assert names.split() == [f"trainingrun.{GROUP}/listed"]
-    assert f"trainingrun.{GROUP}/listed" in runs.kubectl("get", "aisandbox", "-o", "name")
+    assert f"trainingrun.{GROUP}/{listed}" in names.split()
+    assert f"trainingrun.{GROUP}/{simulated}" not in names.split()
+    assert f"trainingrun.{GROUP}/{listed}" in runs.kubectl("get", "aisandbox", "-o", "name")
     # `kubectl delete all --all` must not delete what was trained.
-    assert f"trainingrun.{GROUP}/listed" not in runs.kubectl("get", "all", "-o", "name")
+    assert f"trainingrun.{GROUP}/{listed}" not in runs.kubectl("get", "all", "-o", "name")
 
 
 @pytest.mark.smoke
