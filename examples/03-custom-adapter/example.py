@@ -36,5 +36,5 @@ class Target:
 
 
 if __name__ == "__main__":
-    # The settings of the service are environment variables; README.md lists them.
+    # The settings of the service are environment variables; docs/settings.md lists them.
     asyncio.run(create_server(Settings.from_environ(os.environ), adapter_factory=Target).serve())

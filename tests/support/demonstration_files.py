@@ -1,4 +1,4 @@
-"""Files of demonstrations for tests: episodes of made-up observations, with the actions of a function."""
+"""Files of demonstrations for tests: episodes of synthetic observations, with the actions of a function."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def common(policy_keywords: Mapping[str, ParameterType]) -> tuple[Hyperparameter
     return (
         Hyperparameter("stats_window_size", IntType(1, 100_000), 100, "number of episodes in the reported means"),
         Hyperparameter("policy_kwargs", PolicyKwargsType(policy_keywords), None, "networks and optimizer, see below"),
-        Hyperparameter("device", DeviceType(), "auto", "where PyTorch computes"),
+        Hyperparameter("device", DeviceType(), "auto", "where PyTorch computes; not given: `cpu`, for images `auto`"),
     )
 
 

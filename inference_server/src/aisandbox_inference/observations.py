@@ -87,7 +87,7 @@ class Observations:
         return ""
 
     def stated_numbers(self, tensors: Sequence[tensor_pb2.Tensor], beside: int = 0) -> int:
-        """Return how many numbers the observations of an ActBatchRequest have, if its first tensor is permission.
+        """Return how many numbers the observations of an ActBatchRequest have, if its first tensor is valid.
 
         With each are ``beside`` more, of its state.
         """

@@ -221,6 +221,45 @@ async def test_message_is_taken_and_answered_without_the_reader() -> None:
     assert taken == [b"a", bytes(3 * 1024 * 1024), b"last"]
 
 
+async def test_end_that_comes_while_nobody_reads_is_read_later() -> None:
+    begin = asyncio.Event()
+
+    async def behavior(stream: ServedLocalStream) -> None:
+        await begin.wait()
+        await echo(stream)
+        assert await stream.read() is None, "again"
+
+    async with serving(behavior) as path, connected(path) as stream:
+        stream.send(b"x")
+        finishing = asyncio.ensure_future(asyncio.to_thread(stream.finish))
+        begin.set()
+        await finishing
+        assert await receive(stream) == b"x"
+    async with serving(silent_until_asked) as path, connected(path) as stream:
+        assert await receive(stream) == b"ready"
+        await asyncio.to_thread(stream.finish)
+        assert await ended(stream) == (Code.OK, "")
+
+
+async def silent_until_asked(stream: ServedLocalStream) -> None:
+    await stream.write(b"ready")
+    for _ in iter(lambda: stream._has_finished, True):  # nobody reads meanwhile
+        await asyncio.sleep(0)
+    assert await stream.read() is None
+
+
+async def test_exception_of_a_reader_is_the_status() -> None:
+    async def behavior(stream: ServedLocalStream) -> None:
+        def take(_message: bytes) -> bool:
+            raise KeyError("take")
+
+        await stream.read(take)
+
+    async with serving(behavior) as path, connected(path) as stream:
+        stream.send(b"x")
+        assert await ended(stream) == (Code.UNKNOWN, "unexpected KeyError")
+
+
 async def test_client_that_reads_nothing_holds_up_the_writer_and_gets_all_in_order() -> None:
     written = 0
 

@@ -94,7 +94,7 @@ def up(
 
     Runs survive a restart: unfinished runs continue from their last checkpoint.
     On Ctrl-C or SIGTERM the service first finishes calls and saves checkpoints.
-    Logs go to stderr. More settings are environment variables, see README.md.
+    Logs go to stderr. More settings are environment variables, see docs/settings.md.
 
     \b
     Examples:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import grpc
+import structlog
 
 from aisandbox_process.grpc_direct import StreamInbox, Take, resolve
 from aisandbox_process.local_streams.frames import (
@@ -27,6 +28,8 @@ from aisandbox_process.local_streams.frames import (
     metadata_of,
     status_frame,
 )
+
+log = structlog.get_logger(__name__)
 
 _OUTBOX_BYTES = 4 * 1024 * 1024
 """While more than this is held for a client that reads slowly, its next message waits."""
@@ -55,6 +58,7 @@ class ServedLocalStream:
         self._lock = threading.RLock()  # of the socket's writing side, and of what follows
         self._inbox = StreamInbox(self._loop, self._lock)
         self._asked = False
+        self._has_finished = False  # the client sends no more
         self._room = threading.Condition(self._lock)  # the next message is asked for, and the client reads
         self._waits_for_room = False
         self._outbox = bytearray()
@@ -76,6 +80,9 @@ class ServedLocalStream:
         with self._lock:
             self._asked = True
             self._make_room()
+            claimed = self._inbox.claim(None) if self._has_finished else None
+        if claimed is not None:
+            self._inbox.give(*claimed)
 
     def exchange(self, message: bytes) -> None:
         """Sends a message, unless the stream has ended, and asks for the next one. For any thread."""
@@ -134,21 +141,29 @@ class ServedLocalStream:
 
     def _receive(self) -> None:
         try:
-            while data := self._socket.recv(self._frames.read_bytes):
+            while data := self._received():
                 for kind, content in self._frames.feed(data):
                     self._sort(kind, content)
-        except OSError:
-            pass  # as the end
         except OversizedFrame as error:
             self._call(self._break, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except InvalidFrame as error:
             self._call(self._break, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except Exception as error:  # of a reader's function
+            log.exception("stream failed")
+            self._call(self._break, grpc.StatusCode.UNKNOWN, f"unexpected {type(error).__name__}")
         finally:
             with self._lock:
                 self._is_receiving = False
                 if self._closed.is_set():
                     self._socket.close()
             self._call(self._lose_connection)
+
+    def _received(self) -> bytes:
+        """What comes next; nothing at the end."""
+        try:
+            return self._socket.recv(self._frames.read_bytes)
+        except OSError:
+            return b""
 
     def _sort(self, kind: int, content: bytes) -> None:
         if (kind == START) is self._has_started or kind not in (START, MESSAGE, FINISH):
@@ -164,6 +179,7 @@ class ServedLocalStream:
     def _deliver(self, message: bytes | None) -> None:
         """Gives a message to its reader as soon as it is asked for, and the client reads what is sent."""
         with self._lock:
+            self._has_finished = message is None
             while message is not None and not self._closed.is_set() and not self._has_room():
                 self._waits_for_room = True
                 self._room.wait()

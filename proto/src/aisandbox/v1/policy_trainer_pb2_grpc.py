@@ -32,7 +32,7 @@ class PolicyTrainerServiceStub:
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
     call can succeed (the client retries with backoff). Where the service authenticates its callers, a call needs the
-    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
+    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says what is wrong with it, PERMISSION_DENIED names the permission that
     the caller lacks, for the run or at all. Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
@@ -134,7 +134,7 @@ class PolicyTrainerServiceServicer:
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
     call can succeed (the client retries with backoff). Where the service authenticates its callers, a call needs the
-    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
+    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says what is wrong with it, PERMISSION_DENIED names the permission that
     the caller lacks, for the run or at all. Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
@@ -265,7 +265,7 @@ class PolicyTrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WhoAmI(self, request, context):
-        """As whom the service knows the caller, and what they may do. Needs no right, and a token only where authentication is
+        """As whom the service knows the caller, and what they may do. Needs no permission, and a token only where authentication is
         on. Not served by the inference-server. Errors: UNAUTHENTICATED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -370,7 +370,7 @@ class PolicyTrainerService:
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
     call can succeed (the client retries with backoff). Where the service authenticates its callers, a call needs the
-    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
+    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says what is wrong with it, PERMISSION_DENIED names the permission that
     the caller lacks, for the run or at all. Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the

@@ -33,7 +33,7 @@ class PolicyTrainerServiceStub:
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
     call can succeed (the client retries with backoff). Where the service authenticates its callers, a call needs the
-    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
+    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says what is wrong with it, PERMISSION_DENIED names the permission that
     the caller lacks, for the run or at all. Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
@@ -100,7 +100,7 @@ class PolicyTrainerServiceStub:
     DescribeModel: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.DescribeModelRequest, _policy_trainer_pb2.DescribeModelResponse]
     """The inputs and outputs of a policy. Errors: as Act."""
     WhoAmI: _grpc.UnaryUnaryMultiCallable[_policy_trainer_pb2.WhoAmIRequest, _policy_trainer_pb2.WhoAmIResponse]
-    """As whom the service knows the caller, and what they may do. Needs no right, and a token only where authentication is
+    """As whom the service knows the caller, and what they may do. Needs no permission, and a token only where authentication is
     on. Not served by the inference-server. Errors: UNAUTHENTICATED.
     """
 
@@ -112,7 +112,7 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
     call can succeed (the client retries with backoff). Where the service authenticates its callers, a call needs the
-    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
+    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says what is wrong with it, PERMISSION_DENIED names the permission that
     the caller lacks, for the run or at all. Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
@@ -176,7 +176,7 @@ class PolicyTrainerServiceAsyncStub(PolicyTrainerServiceStub):
     DescribeModel: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.DescribeModelRequest, _policy_trainer_pb2.DescribeModelResponse]  # type: ignore[assignment]
     """The inputs and outputs of a policy. Errors: as Act."""
     WhoAmI: _aio.UnaryUnaryMultiCallable[_policy_trainer_pb2.WhoAmIRequest, _policy_trainer_pb2.WhoAmIResponse]  # type: ignore[assignment]
-    """As whom the service knows the caller, and what they may do. Needs no right, and a token only where authentication is
+    """As whom the service knows the caller, and what they may do. Needs no permission, and a token only where authentication is
     on. Not served by the inference-server. Errors: UNAUTHENTICATED.
     """
 
@@ -187,7 +187,7 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     google.rpc.BadRequest details (an empty run_id is one of them); NOT_FOUND names the run; FAILED_PRECONDITION says
     what is missing; RESOURCE_EXHAUSTED says which limit was reached; UNAVAILABLE is only used if a retry of the same
     call can succeed (the client retries with backoff). Where the service authenticates its callers, a call needs the
-    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says why a token is none, PERMISSION_DENIED names the right that
+    metadata `authorization: Bearer TOKEN`; UNAUTHENTICATED says what is wrong with it, PERMISSION_DENIED names the permission that
     the caller lacks, for the run or at all. Any other code is a bug of the service.
 
     The calls Act, ActBatch, ActStream, GetModel and DescribeModel are also served, by the same names, by the
@@ -345,7 +345,7 @@ class PolicyTrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_trainer_pb2.WhoAmIRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_trainer_pb2.WhoAmIResponse, _abc.Awaitable[_policy_trainer_pb2.WhoAmIResponse]]:
-        """As whom the service knows the caller, and what they may do. Needs no right, and a token only where authentication is
+        """As whom the service knows the caller, and what they may do. Needs no permission, and a token only where authentication is
         on. Not served by the inference-server. Errors: UNAUTHENTICATED.
         """
 

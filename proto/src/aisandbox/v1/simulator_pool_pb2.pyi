@@ -69,7 +69,7 @@ class AttachResponse(_message.Message):
     SESSION_ENDED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def registered(self) -> Global___SimulatorRegistered:
-        """The simulator has its place."""
+        """The simulator is attached."""
 
     @_builtins.property
     def request(self) -> _environment_pb2.SimulatorRequest:
@@ -98,7 +98,7 @@ Global___AttachResponse: _TypeAlias = AttachResponse  # noqa: Y015
 
 @_typing.final
 class RegisterSimulator(_message.Message):
-    """Asks for a place in a pool."""
+    """Asks to be attached to a pool."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -114,13 +114,13 @@ class RegisterSimulator(_message.Message):
     it has simulators.
     """
     instance: _builtins.str
-    """The name of this place among those of the pool, for people and for the log: 1 to 128 printable characters. Two
-    places of one pool never have the same instance at the same time.
+    """The name of this simulator among those of the pool, for people and for the log: 1 to 128 printable characters. Two
+    attached simulators of one pool never have the same instance at the same time.
     """
     protocol_version: _builtins.int
     """The version of this contract that the simulator implements: 1."""
     environments: _builtins.int
-    """The number of environments in each session of this place: 1 to 4,096. OpenRequest.environments is always this number."""
+    """The number of environments in each session of this simulator: 1 to 4,096. OpenRequest.environments is always this number."""
     name: _builtins.str
     """A name of the simulation for people, as DescribeResponse.name."""
     version: _builtins.str
@@ -150,7 +150,7 @@ Global___RegisterSimulator: _TypeAlias = RegisterSimulator  # noqa: Y015
 
 @_typing.final
 class SimulatorRegistered(_message.Message):
-    """The simulator has its place and waits for a session."""
+    """The simulator is attached and waits for a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

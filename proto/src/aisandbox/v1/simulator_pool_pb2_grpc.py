@@ -54,7 +54,7 @@ class SimulatorPoolServiceServicer:
     """
 
     def Attach(self, request_iterator, context):
-        """One place in a pool: a simulator with a number of environments, which serves one session after another.
+        """Attaches a simulator to a pool: one stream is one attached simulator, with a number of environments, which serves one session after another.
 
         Order. The simulator sends `register`, and only that, first. The service answers `registered`, or ends the stream.
         Then the simulator waits; hours of silence are normal. A session begins when the service sends a `request` that is
@@ -64,30 +64,30 @@ class SimulatorPoolServiceServicer:
 
         The end of a session. Each side sends `session_ended` exactly once for each session: the side that ends it first,
         with the reason; the other as soon as it has seen that, with code 0. After its `session_ended` a side sends nothing
-        more of that session. Replies that were on their way are discarded. Then the place is free for the next session.
+        more of that session. Replies that were on their way are discarded. Then the simulator is free for the next session.
         Where EnvironmentService.Session ends its stream with a status (an environment failed, a request broke the
         contract), an attached simulator sends `session_ended` with that status and stays attached. A simulator that does not
-        answer `session_ended` within 300 s loses its place.
+        answer `session_ended` within 300 s is detached: its stream ends.
 
-        Lives. The place ends with the stream, and its session with it; there are no leases. A simulator whose stream was
+        Lifetime. A simulator is attached until its stream ends, and its session ends with it; there are no leases. A simulator whose stream was
         lost attaches again, with exponential backoff from 1 s to 30 s, and registers anew: as long as nobody waits for a
         reply, nothing is lost by that. A simulator that half-closes leaves the pool; if it does so in a session, the session
         has ended with UNAVAILABLE.
 
-        Keepalive. The service pings a connection that was silent for 30 s and ends its places if no answer comes within
+        Keepalive. The service pings a connection that was silent for 30 s and ends its streams if no answer comes within
         20 s; a service that listens on a loopback address only waits an hour, so that a simulator of the same machine may be
-        halted at a breakpoint. One that is halted elsewhere attaches again when it goes on. A simulator may ping every 10 s or more seldom; one behind a NAT or a proxy that forgets silent connections
-        should ping every 30 s.
+        halted at a breakpoint. One that is halted elsewhere attaches again when it goes on. A simulator may ping every 10 s
+        or more seldom; one behind a NAT or a proxy that forgets silent connections should ping every 30 s.
 
-        Sizes. A message has at most 64 MiB, `register` at most 1 MiB. The service holds at most one message a direction for a
-        place whose peer reads slowly.
+        Sizes. A message has at most 64 MiB, `register` at most 1 MiB. The service holds at most one message per direction for
+        an attached simulator whose peer reads slowly.
 
         Errors that end the stream. Not to be retried: INVALID_ARGUMENT (a name, a spec or a message that breaks this
         contract; the message names the field), FAILED_PRECONDITION (another protocol version; another spec than the pool's
         other simulators), UNAUTHENTICATED, PERMISSION_DENIED (the caller may not join this pool). To be retried with backoff:
         UNAVAILABLE (the service stops or was lost, a session was not ended in time, or a simulator with another spec joins
-        the pool at the same moment), RESOURCE_EXHAUSTED (too many places, or too many registrations per second),
-        ALREADY_EXISTS (the instance has a place already, or gets it at the same moment; a place whose connection was lost
+        the pool at the same moment), RESOURCE_EXHAUSTED (too many attached simulators, or registrations per second),
+        ALREADY_EXISTS (the instance is attached already, or attaches at the same moment; a stream whose connection was lost
         ends within a minute).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
