@@ -114,14 +114,6 @@ def test_maskable_ppo_without_masks_is_refused(tmp_path: Path) -> None:
     assert "MaskablePPO needs action masks, and none are declared; use PPO" in why(tmp_path)
 
 
-def test_last_minibatch_of_one_step_is_refused_where_it_cannot_be_normalised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FAST_UPDATE", "off")
-    assert train(tmp_path, GymnasiumEnvironment(ID), n_steps=33) == ExitCode.PERMANENT
-    assert "hyperparameters.batch_size: of n_steps times the number of environments, 33, the last" in why(tmp_path)
-
-
 WRONG = {
     "nothing allowed": (np.zeros(4, bool), "action_masks: the mask of environment 1 allows no action"),
     "too short": (np.ones(3, bool), "environment 1: has 3 values of bool; the actions need 4, each 0 or 1"),

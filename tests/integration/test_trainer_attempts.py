@@ -351,7 +351,6 @@ def test_best_model_that_cannot_be_served_is_replaced(runs: Runs, trouble: str) 
             "NonFiniteTraining",
             "learning_rate",
         ),
-        (CARTPOLE, "RecurrentPPO", {"n_steps": 33, "batch_size": 16}, "InvalidHyperparameter", "has one step"),
         (scripted(lambda step: float("nan")), "PPO", {}, "SimulatorInvalidReply", "nan"),
     ],
 )

@@ -49,6 +49,8 @@ _SPACES = {"observation_space": "observations", "action_space": "actions"}
 _LARGEST_LEARNER = 16 * 1024 * 1024
 _PARQUET = b"PAR1"
 """The first bytes of every Parquet file, and the last."""
+_SMALLEST_PARQUET = 12
+"""Bytes: both, and the length of the metadata between them."""
 LARGEST_DIGESTED = 256 * 1024 * 1024
 """Bytes of a file that a start call reads, and a stop of the service waits for: a few seconds on a slow volume."""
 
@@ -57,10 +59,10 @@ def _is_parquet(file: BinaryIO) -> bool:
     """Whether it begins and ends as one: what was cut off does not."""
     begins = file.read(len(_PARQUET)) == _PARQUET
     try:
-        file.seek(-len(_PARQUET), os.SEEK_END)
+        size = file.seek(-len(_PARQUET), os.SEEK_END) + len(_PARQUET)
     except OSError:
         return False
-    return begins and file.read() == _PARQUET
+    return begins and file.read() == _PARQUET and size >= _SMALLEST_PARQUET
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def _file_digest(store: RunStore, file: str, digest: str, kind: _Kind) -> str:
             if not kind.matches(opened):
                 raise InvalidRequest([FieldError(kind.field, f"{file!r} {kind.problem}")])
             size = os.fstat(opened.fileno()).st_size
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:  # of a path below a file
         raise InvalidRequest([FieldError(kind.field, f"there is no file {file!r} in MODELS_DIR")]) from error
     except OutsideRoot as error:
         raise InvalidRequest([FieldError(kind.field, error.rule)]) from error

@@ -33,7 +33,6 @@ from aisandbox_crds.hyperparameters import (
     batch_conflict,
     for_algorithm,
     frequency_conflict,
-    last_minibatch_conflict,
     parse_hyperparameters,
     smallest_batch,
 )
@@ -217,7 +216,6 @@ __all__ = [
     "is_run_name",
     "is_training",
     "known_environments",
-    "last_minibatch_conflict",
     "later_time",
     "masks_problem",
     "memory_need",

@@ -91,25 +91,10 @@ def batch_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, envir
     if not setting(algorithm, hyperparameters, "normalize_advantage"):
         return None
     steps = setting(algorithm, hyperparameters, "n_steps") * environments
-    if steps <= 1:
-        rule = f"n_steps times the number of environments ({environments}) must be at least 2 to normalise advantages"
-        return FieldError(f"{_FIELD}.n_steps", rule)
-    return last_minibatch_conflict(algorithm, hyperparameters, steps) if ALGORITHMS[algorithm].memory else None
-
-
-def last_minibatch_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, steps: int) -> FieldError | None:
-    """Why advantages of a rollout of so many steps cannot be normalised: the last minibatch is a single step.
-
-    PPO leaves the advantage of that step as it is; RecurrentPPO and MaskablePPO of sb3-contrib make it NaN.
-    """
-    batch = setting(algorithm, hyperparameters, "batch_size") if has_parameter(algorithm, "batch_size") else None
-    if batch is None or steps % batch != 1 or not setting(algorithm, hyperparameters, "normalize_advantage"):
+    if steps > 1:
         return None
-    rule = (
-        f"of n_steps times the number of environments, {steps:,}, the last minibatch has one step, whose advantage "
-        f"cannot be normalised: choose one that divides {steps:,}"
-    )
-    return FieldError(f"{_FIELD}.batch_size", rule)
+    rule = f"n_steps times the number of environments ({environments}) must be at least 2 to normalise advantages"
+    return FieldError(f"{_FIELD}.n_steps", rule)
 
 
 def frequency_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, environments: int) -> FieldError | None:

@@ -82,6 +82,7 @@ def test_digest_is_that_of_what_is_named(store: RunStore, model: Published) -> N
         (StartFrom("first", "best"), "start_from.model: run 'first' has no model 'best'"),
         (StartFrom("first", checkpoint="step:7"), "start_from.checkpoint: run 'first' has no checkpoint 'step:7'"),
         (StartFrom(zip="b.zip"), "start_from.zip: there is no file 'b.zip'"),
+        (StartFrom(zip="text/b.zip"), "start_from.zip: there is no file 'text/b.zip'"),
         (StartFrom(zip="out/b.zip"), "start_from.zip: must not leave MODELS_DIR through a link"),
         (StartFrom(zip="folder"), "start_from.zip: must name a file, and is a folder"),
         (StartFrom(zip="text"), "start_from.zip: 'text' is not a zip file, or is damaged"),
@@ -134,6 +135,8 @@ def test_run_of_another_algorithm_or_without_normalization_is_refused() -> None:
             DemonstrationSettings("text"),
             "'text' is not a Parquet file, or is damaged: `aisandbox record` writes demonstrations",
         ),
+        (DemonstrationSettings("text/b.parquet"), "there is no file 'text/b.parquet' in MODELS_DIR"),
+        (DemonstrationSettings("short.parquet"), "'short.parquet' is not a Parquet file, or is damaged"),
         (DemonstrationSettings("cut.parquet"), "'cut.parquet' is not a Parquet file, or is damaged"),
         (DemonstrationSettings("a.parquet", digest=f"sha256:{'0' * 64}"), "its digest is sha256:"),
     ],
@@ -145,7 +148,8 @@ def test_file_of_demonstrations_is_one_in_the_volume(
     (store.models_dir / "folder").mkdir()
     _write(store.models_dir / "text", b"episode,action")
     _write(store.models_dir / "cut.parquet", b"PAR1...PAR")
-    _write(store.models_dir / "a.parquet", b"PAR1...PAR1")
+    _write(store.models_dir / "short.parquet", b"PAR1")
+    _write(store.models_dir / "a.parquet", b"PAR1....PAR1")
     found = file_digest(store.models_dir / "a.parquet")
     assert demonstrations_digest(store, DemonstrationSettings("a.parquet", digest=found)) == found
     text = refused(demonstrations_digest, store, demonstrations)
@@ -156,7 +160,7 @@ def test_file_of_demonstrations_is_one_in_the_volume(
 def test_digest_of_a_large_file_is_left_to_the_trainer(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, asked = store.models_dir, f"sha256:{'0' * 64}"
     write_zip(folder / "a.zip")
-    _write(folder / "a.parquet", b"PAR1...PAR1")
+    _write(folder / "a.parquet", b"PAR1....PAR1")
     _write(folder / "text", b"episode,action")
 
     def of_demonstrations(file: str, digest: str = "") -> str:

@@ -11,7 +11,6 @@ from aisandbox_crds.hyperparameters import (
     ClassName,
     LinearSchedule,
     Normalize,
-    batch_conflict,
     parse_hyperparameters,
 )
 from aisandbox_crds.spec import Algorithm
@@ -413,25 +412,6 @@ def test_action_noise_is_named_as_zoo_names_it() -> None:
     assert parse_hyperparameters(SAC, {}).noise is None
     assert list(refusals(SAC, noise_type="pink", noise_std="0.1")) == ["hyperparameters.noise_type"]
     assert "SAC and TD3 and TQC and CrossQ have it" in refusals(DQN, noise_type="normal")["hyperparameters.noise_type"]
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "texts", "environments", "field"),
-    [
-        (Algorithm.RECURRENTPPO, {"n_steps": "33", "batch_size": "16"}, 1, "hyperparameters.batch_size"),
-        (Algorithm.RECURRENTPPO, {"n_steps": "11", "batch_size": "16"}, 3, "hyperparameters.batch_size"),
-        (Algorithm.RECURRENTPPO, {"n_steps": "11", "batch_size": "16"}, 2, None),
-        (Algorithm.RECURRENTPPO, {"n_steps": "33", "batch_size": "None"}, 1, None),
-        (Algorithm.RECURRENTPPO, {"n_steps": "33", "batch_size": "16", "normalize_advantage": "False"}, 1, None),
-        (Algorithm.RECURRENTPPO, {"n_steps": "1"}, 1, "hyperparameters.n_steps"),
-        (PPO, {"n_steps": "33", "batch_size": "16"}, 1, None),
-    ],
-)
-def test_last_minibatch_of_one_step_is_refused_where_it_cannot_be_normalised(
-    algorithm: Algorithm, texts: dict[str, str], environments: int, field: str | None
-) -> None:
-    conflict = batch_conflict(algorithm, parse_hyperparameters(algorithm, texts), environments)
-    assert (conflict and conflict.field) == field
 
 
 @pytest.mark.parametrize(

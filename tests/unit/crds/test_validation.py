@@ -257,7 +257,7 @@ def test_environments_are_the_given_number_else_n_envs_else_the_addresses(
     assert effective_environments(spec, parsed, addresses) == effective
 
 
-@pytest.mark.parametrize("algorithm", [Algorithm.PPO, Algorithm.A2C])
+@pytest.mark.parametrize("algorithm", [Algorithm.PPO, Algorithm.A2C, Algorithm.RECURRENTPPO])
 def test_advantages_of_a_single_step_cannot_be_normalised(algorithm: Algorithm) -> None:
     said = {"n_steps": "1", "normalize_advantage": "True"}
     assert refused_fields(algorithm=algorithm, hyperparameters=said) == ["hyperparameters.n_steps"]
@@ -265,6 +265,13 @@ def test_advantages_of_a_single_step_cannot_be_normalised(algorithm: Algorithm) 
     validate_spec(replace(SPEC, algorithm=algorithm, hyperparameters={**said, "n_envs": "2"}))
     dns = GrpcEnvironment("dns:///a:1")
     validate_spec(replace(SPEC, algorithm=algorithm, hyperparameters=said, environment=dns))
+
+
+def test_last_minibatch_of_one_step_is_no_reason_to_refuse_a_pool() -> None:
+    """The trainer learns from one with any number of environments."""
+    sizes = {"n_steps": "129", "batch_size": "128"}
+    pool = PoolEnvironment("a", 4, 1)
+    validate_spec(replace(SPEC, algorithm=Algorithm.RECURRENTPPO, environment=pool, hyperparameters=sizes))
 
 
 def test_dqn_counts_episodes_with_one_environment_only() -> None:

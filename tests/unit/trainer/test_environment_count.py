@@ -15,6 +15,8 @@ from aisandbox_trainer.checkpoints import files as checkpoints
 from aisandbox_trainer.checkpoints import replay_file
 from aisandbox_trainer.checkpoints.files import CheckpointFiles, EvaluationResults, TrainingState
 from aisandbox_trainer.environments.in_process import vectorized
+from aisandbox_trainer.fast_updates.recurrent_ppo import FastRecurrentPPO
+from aisandbox_trainer.fast_updates.single_steps import SingleStepRecurrentPPO
 from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
@@ -158,15 +160,16 @@ def test_buffer_that_reads_the_next_row_cannot_be_regrouped() -> None:
     assert can_regroup(filled(8, 1, 1))
 
 
-@pytest.mark.parametrize("kind", [sb3.PPO, sb3.A2C, sb3.DQN, RecurrentPPO])
+@pytest.mark.parametrize("kind", [sb3.PPO, sb3.A2C, sb3.DQN, FastRecurrentPPO, SingleStepRecurrentPPO])
 def test_model_trains_on_with_more_and_fewer_environments(kind: Any) -> None:
     def wrapped(number: int) -> VecNormalize:
         return VecNormalize(vectorized(lambda: gym.make("CartPole-v1"), number))
 
-    keywords = {"learning_starts": 4, "buffer_size": 200} if kind is sb3.DQN else {"n_steps": 8}
-    if kind in (sb3.PPO, RecurrentPPO):
-        keywords |= {"batch_size": 8, "n_epochs": 1}
-    policy = "MlpLstmPolicy" if kind is RecurrentPPO else "MlpPolicy"
+    keywords = {"learning_starts": 4, "buffer_size": 200} if kind is sb3.DQN else {"n_steps": 9}
+    recurrent = issubclass(kind, RecurrentPPO)
+    if recurrent or kind is sb3.PPO:
+        keywords |= {"batch_size": 8, "n_epochs": 1}  # with one environment the last minibatch has one step
+    policy = "MlpLstmPolicy" if recurrent else "MlpPolicy"
     model = kind(policy, wrapped(2), seed=1, device="cpu", **keywords)
     model.learn(32)
     for number in (3, 1, 2):

@@ -19,6 +19,7 @@ from aisandbox_trainer.fast_updates.dqn import FastDQN
 from aisandbox_trainer.fast_updates.ppo import FastMaskablePPO, FastPPO
 from aisandbox_trainer.fast_updates.recurrent_ppo import FastRecurrentPPO, process_sequence
 from aisandbox_trainer.fast_updates.sac import FastSAC
+from aisandbox_trainer.fast_updates.single_steps import SingleStepMaskablePPO, SingleStepRecurrentPPO
 from aisandbox_trainer.fast_updates.td3 import FastTD3
 from aisandbox_trainer.fast_updates.tqc import FastTQC
 from gymnasium import spaces
@@ -393,6 +394,23 @@ def test_fast_recurrent_ppo_gives_the_results_of_sb3_contrib(
 def test_lstm_whose_results_depend_on_how_it_is_called_is_called_by_sb3(terms: dict[str, Any]) -> None:
     lstm, states, starts = nn.LSTM(3, 4, **terms), (th.zeros(2, 2, 4), th.zeros(2, 2, 4)), th.zeros(6)
     assert process_sequence(lambda *_: "SB3's", th.zeros(6, 3), states, starts, lstm) == "SB3's"
+
+
+@pytest.mark.parametrize(
+    ("slow", "fast", "policy"),
+    [
+        (SingleStepMaskablePPO, FastMaskablePPO, "MlpPolicy"),
+        (SingleStepRecurrentPPO, FastRecurrentPPO, "MlpLstmPolicy"),
+    ],
+)
+def test_advantage_of_a_minibatch_of_one_step_is_not_normalised(slow: Any, fast: Any, policy: str) -> None:
+    terms = {"policy": policy, "n_steps": 33, "batch_size": 65, "n_epochs": 2}
+    models = [train(kind, vectorized(partial(MaskedWorld, "discrete"), 2), 132, **terms)[0] for kind in (slow, fast)]
+    same_weights(*models)
+    for model in models:
+        assert all(parameter.isfinite().all() for parameter in model.policy.parameters()), "NaN in sb3-contrib's own"
+        assert model.normalize_advantage
+        assert "get" not in vars(model.rollout_buffer)
 
 
 IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)

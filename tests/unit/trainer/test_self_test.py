@@ -22,6 +22,8 @@ from aisandbox_trainer.fast_updates.distributions import Categorical, EvaluatedC
 from aisandbox_trainer.fast_updates.exploration_matrix import ExplorationMatrix
 from aisandbox_trainer.fast_updates.normalized_net import RenormLayer
 from aisandbox_trainer.fast_updates.policy_nets import ActorCriticNets, QNets
+from aisandbox_trainer.fast_updates.self_test import SelfTested
+from aisandbox_trainer.fast_updates.single_steps import SingleSteps
 from aisandbox_trainer.fast_updates.squashed_actors import SampledActions
 from aisandbox_trainer.runtime.settings import Settings
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -250,8 +252,11 @@ def test_self_test_changes_neither_the_model_nor_the_random_numbers(algorithm: A
 
 @pytest.mark.parametrize("algorithm", FAST)
 def test_fast_update_off_uses_sb3s_own_classes(algorithm: Algorithm) -> None:
-    assert class_of(algorithm, fast_update=False) is PLAIN[algorithm]
-    assert class_of(algorithm) is not PLAIN[algorithm]
+    slow = class_of(algorithm, fast_update=False)
+    assert slow is PLAIN[algorithm] or issubclass(slow, SingleSteps)
+    assert not issubclass(slow, SelfTested)
+    assert issubclass(slow, PLAIN[algorithm])
+    assert class_of(algorithm) is not slow
     assert issubclass(class_of(algorithm), PLAIN[algorithm])
 
 

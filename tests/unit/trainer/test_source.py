@@ -13,7 +13,7 @@ import pytest
 from aisandbox_crds import DemonstrationSettings, StartFrom
 from aisandbox_environment import make_spec
 from aisandbox_model_store import RunStore, StartingPoint, starting_points
-from aisandbox_trainer.errors import StopRequested
+from aisandbox_trainer.errors import CannotStartFrom, InvalidDemonstrations, StopRequested
 from aisandbox_trainer.run.source import find_demonstrations, find_source, read_source
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_wire import box, discrete
@@ -58,3 +58,15 @@ def test_stop_is_followed_while_a_file_is_read(tmp_path: Path) -> None:
     file.close()
     with pytest.raises(StopRequested):
         read_source(found, (), 1, (), stop.check)
+
+
+def test_path_below_a_file_is_a_file_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"0")
+    writer: Any = SimpleNamespace(
+        run=SimpleNamespace(demonstrations_path=tmp_path / "none", source_path=tmp_path / "none")
+    )
+    store = RunStore(tmp_path, tmp_path)
+    with pytest.raises(CannotStartFrom, match="is not in MODELS_DIR"):
+        find_source(store, StartFrom(zip="a.zip/b.zip"), writer, lambda: None)
+    with pytest.raises(InvalidDemonstrations, match="is not in MODELS_DIR"):
+        find_demonstrations(store, DemonstrationSettings("a.zip/b"), writer, lambda: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import zipfile
@@ -39,6 +40,31 @@ def test_entries_of_a_zip_that_are_not_needed_are_not_read(model: Any) -> None:
             archive.writestr(name, b"no tensors")
     assert read_zip(file, 1 << 20, optimizers=OPTIMIZERS).optimizers.keys() == set(OPTIMIZERS)
     assert read_zip(file, 1 << 20).optimizers == {}
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_zip_of_any_compression_is_unusable(compression: int) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr("policy.pth", bytes(range(256)) * 64)
+    data = bytearray(file.getvalue())
+    data[54:70] = bytes(255 - each for each in data[54:70])  # behind the header of the entry and what compressors write
+    with pytest.raises(UnusableFile, match="it is damaged"):
+        read_zip(io.BytesIO(data), 1 << 20)
+
+
+def test_zip_that_cannot_be_read_is_not_called_damaged() -> None:
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() == 0:
+                raise OSError(errno.EIO, "the disk does not answer")
+            return super().read(size)
+
+    file = Failing()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("policy.pth", b"weights")
+    with pytest.raises(OSError, match="does not answer"):
+        read_zip(file, 1 << 20)
 
 
 @pytest.mark.parametrize("change", [torch.Tensor.to_sparse, torch.Tensor.long, lambda tensor: tensor.to("meta")])

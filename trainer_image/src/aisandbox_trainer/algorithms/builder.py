@@ -23,10 +23,9 @@ from aisandbox_crds import (
     ClassName,
     Hyperparameters,
     LinearSchedule,
-    last_minibatch_conflict,
 )
 from gymnasium import Space
-from sb3_contrib import MaskablePPO, RecurrentPPO
+from sb3_contrib import RecurrentPPO
 from stable_baselines3.common import torch_layers
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise as NoiseProcess
@@ -44,6 +43,7 @@ from aisandbox_trainer.fast_updates.dqn import FastDQN
 from aisandbox_trainer.fast_updates.ppo import FastMaskablePPO, FastPPO
 from aisandbox_trainer.fast_updates.recurrent_ppo import FastRecurrentPPO
 from aisandbox_trainer.fast_updates.sac import FastSAC
+from aisandbox_trainer.fast_updates.single_steps import SingleStepMaskablePPO, SingleStepRecurrentPPO
 from aisandbox_trainer.fast_updates.td3 import FastTD3
 from aisandbox_trainer.fast_updates.tqc import FastTQC
 
@@ -65,6 +65,13 @@ PLAIN: Mapping[Algorithm, type[BaseAlgorithm]] = {
 }
 """The classes of the libraries, which have the algorithms' names."""
 
+_SLOW: Mapping[Algorithm, type[BaseAlgorithm]] = {
+    **PLAIN,
+    Algorithm.MASKABLEPPO: SingleStepMaskablePPO,
+    Algorithm.RECURRENTPPO: SingleStepRecurrentPPO,
+}
+"""The classes that train without a fast update."""
+
 _NOISES: Mapping[str, type[NormalActionNoise | OrnsteinUhlenbeckActionNoise]] = {
     "normal": NormalActionNoise,
     "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise,
@@ -81,7 +88,7 @@ def class_of(algorithm: Algorithm, *, fast_update: bool = True) -> type[BaseAlgo
     if fast_update and not _torch_internals.AVAILABLE:
         log.warning("fast updates are not available with this version of PyTorch", version=torch.__version__)
     fast = FAST if fast_update and _torch_internals.AVAILABLE else {}
-    return fast.get(algorithm, PLAIN[algorithm])
+    return fast.get(algorithm, _SLOW[algorithm])
 
 
 def algorithm_of(kind: type[BaseAlgorithm]) -> Algorithm:
@@ -109,14 +116,9 @@ def build(
         keywords["action_noise"] = action_noise(hyperparameters.noise, env.action_space)
     algorithm = algorithm_of(kind)
     try:
-        model = kind(policy, env, seed=seed, device=device, **keywords)
+        return kind(policy, env, seed=seed, device=device, **keywords)
     except (TypeError, ValueError, AssertionError) as error:
         raise InvalidHyperparameter(f"hyperparameters: {algorithm} refused them: {error}") from error
-    if isinstance(model, MaskablePPO) and not (isinstance(model, FastMaskablePPO) and model.nets() is not None):
-        conflict = last_minibatch_conflict(algorithm, hyperparameters, model.n_steps * env.num_envs)
-        if conflict is not None:
-            raise InvalidHyperparameter(str(conflict))
-    return model
 
 
 def action_noise(noise: ActionNoise, action_space: Space[Any]) -> NoiseProcess:

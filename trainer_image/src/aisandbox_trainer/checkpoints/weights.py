@@ -8,6 +8,7 @@ its pickled attributes. Must not know where the files are or whether they fit.
 from __future__ import annotations
 
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
@@ -36,6 +37,8 @@ _POLICY, _VARIABLE, _STATISTIC = "policy:", "variable:", "normalization:"
 _STATISTIC_NAMES = ("obs_rms", "ret_rms")
 _PARTS = ("mean", "var", "count")
 _POLICY_ENTRY, _VARIABLES_ENTRY = "policy.pth", "pytorch_variables.pth"
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError, RuntimeError)
+"""What zipfile raises of a damaged file, besides an OSError without a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,9 @@ def read_zip(path: Path | BinaryIO, largest: int, *, optimizers: Collection[str]
             names = [_POLICY_ENTRY, _VARIABLES_ENTRY, *(f"{name}.pth" for name in optimizers)]
             present = set(archive.namelist())
             loaded = {name: _load(archive, name, largest) for name in names if name in present}
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # bz2 says with none that its data is damaged
+            raise
         raise UnusableFile(f"it is damaged, or not a zip file of stable-baselines3 ({error})") from error
     policy, variables = loaded.pop(_POLICY_ENTRY, None), loaded.pop(_VARIABLES_ENTRY, {})
     if policy is None:

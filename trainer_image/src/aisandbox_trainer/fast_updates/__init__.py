@@ -21,7 +21,8 @@ Where this differs from SB3 2.9:
 6. A gradient that is NaN or infinite raises NonFiniteTraining before the weights change; SB3 has NaN weights then.
 7. Losses are logged from tensors that are averaged once at the end of an update, not from one number a minibatch.
 8. During a rollout the policy acts without autograd's bookkeeping; off-policy ones compute their action directly.
-9. MaskablePPO normalises the advantages of a minibatch of one row too, which gives NaN; here it leaves them, as PPO.
+9. MaskablePPO and RecurrentPPO normalise the advantage of a minibatch of one step too, which gives NaN; here they leave
+   it, as PPO, also with FAST_UPDATE=off (``single_steps``).
 10. SB3's PPO approximates the entropy of a distribution without closed form; such distributions are not covered here.
 11. SAC, TQC and TD3 pass one critic after the other forward and backward. In SAC and CrossQ the gradient of the
    actions is computed for the critic with the least value only, since it is 0 for the others; that of the critics'
@@ -30,5 +31,5 @@ Where this differs from SB3 2.9:
 13. CrossQ's variance of a batch is the mean square of the centered values (``normalized_net``). A bias whose unit is
    active in the whole batch has no gradient but rounding, which Adam divides by itself; it has no effect there.
 14. RecurrentPPO passes whole sequences through its LSTMs in one call, not one for each step (``recurrent_ppo``);
-   nothing else of this list applies to it.
+   of this list only 9 applies to it besides.
 """

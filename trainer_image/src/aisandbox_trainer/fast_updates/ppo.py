@@ -12,13 +12,13 @@ from typing import Any
 
 import stable_baselines3 as sb3
 import torch as th
-from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.utils import get_action_masks
 
 from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.fast_updates.optimizer_step import Gradients, OptimizerStep
 from aisandbox_trainer.fast_updates.policy_nets import ActorCriticNets, ForwardPass
 from aisandbox_trainer.fast_updates.rollout import FastOnPolicy, Rollout
+from aisandbox_trainer.fast_updates.single_steps import SingleStepMaskablePPO
 
 
 class ClippedUpdates(FastOnPolicy):
@@ -85,7 +85,7 @@ class FastPPO(ClippedUpdates, sb3.PPO):
     """PPO of stable-baselines3."""
 
 
-class FastMaskablePPO(ClippedUpdates, MaskablePPO):
+class FastMaskablePPO(ClippedUpdates, SingleStepMaskablePPO):
     """MaskablePPO of sb3-contrib (Huang and Ontanon 2022, "A Closer Look at Invalid Action Masking")."""
 
     def _masks_now(self) -> dict[str, Any]:

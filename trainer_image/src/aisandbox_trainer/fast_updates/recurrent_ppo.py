@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch as th
-from sb3_contrib import RecurrentPPO
 from torch import nn
 
 from aisandbox_trainer import _sb3_contrib_internals
 from aisandbox_trainer.fast_updates.rollout import shrink
 from aisandbox_trainer.fast_updates.self_test import SelfTested, same_update
+from aisandbox_trainer.fast_updates.single_steps import SingleStepRecurrentPPO
 
 
-class FastRecurrentPPO(SelfTested, RecurrentPPO):
+class FastRecurrentPPO(SelfTested, SingleStepRecurrentPPO):
     """RecurrentPPO with any policy, on any device."""
 
     def train(self) -> None:

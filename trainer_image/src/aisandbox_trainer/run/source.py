@@ -83,10 +83,13 @@ def find_demonstrations(
 
 
 def _open(store: RunStore, path: str, digest: str, check: Callable[[], None]) -> tuple[StartingPoint, BinaryIO]:
-    """The file, held to its digest. Raises FileNotFoundError also for a folder, and as open_file."""
+    """The file, held to its digest. Raises FileNotFoundError also for a folder or below a file, and as open_file."""
     if (store.models_dir / path).is_dir():  # on Kubernetes an empty one is mounted where there is no file
         raise FileNotFoundError(path)
-    return open_file(store, path, digest, check=check)
+    try:
+        return open_file(store, path, digest, check=check)
+    except NotADirectoryError as error:
+        raise FileNotFoundError(path) from error
 
 
 def _recorded(path: Path) -> Artifact | None:
