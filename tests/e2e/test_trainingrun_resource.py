@@ -309,7 +309,7 @@ def test_a_spec_with_everything_comes_back_as_it_was(runs: Resource, algorithm: 
         ),
         ({"hyperparameters": {"gamma": 0.9}}, "spec.hyperparameters.gamma", 'must be of type string: "number"'),
         ({"hyperparameters": {"learnin_rate": "1"}}, "spec.hyperparameters", "PPO has the hyperparameters batch_size,"),
-        ({"hyperparameters": {"gamma": "0" * 4097}}, "spec.hyperparameters.gamma", "may not be more than 4096 bytes"),
+        ({"hyperparameters": {"gamma": "0" * 2001}}, "spec.hyperparameters.gamma", "may not be more than 2000 bytes"),
         ({"hyperparameters": {str(key): "1" for key in range(101)}}, "spec.hyperparameters", "at most 100 items"),
         ({"modelOutputPath": "/etc/x.zip"}, "spec.modelOutputPath", "must be relative to the volume of models"),
         ({"modelOutputPath": "a/../../x.zip"}, "spec.modelOutputPath", "must not contain '..'"),
