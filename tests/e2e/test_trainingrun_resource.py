@@ -708,7 +708,7 @@ def test_a_status_without_meaning_is_refused(runs: Resource, run: str, status: d
         (".spec.resources.limits", "nvidia.com/gpu"),
         (".spec.tolerations.tolerationSeconds", "NoExecute"),
         (".status.conditions", "kubectl wait --for=condition=Complete"),
-        (".status.progress.fps", "Environment steps a second"),
+        (".status.progress.fps", "Environment steps per second"),
     ],
 )
 def test_kubectl_explains_the_fields(runs: Resource, path: str, words: str) -> None:
@@ -731,7 +731,7 @@ def test_kubectl_lists_the_important_columns(runs: Resource) -> None:
     assert header.split() == ["NAME", "ALGORITHM", "PHASE", "PROGRESS", "TIMESTEPS", "REWARD", "AGE"]
     assert row.split()[:-1] == [listed, "A2C", "Running", "50", "500", "12.5"]
     header, row, other = runs.kubectl("get", "trun", listed, simulated, "-o", "wide").splitlines()
-    assert header.split()[6:] == ["RESTARTS", "CHECKPOINT", "ENVIRONMENT", "AGE"]
+    assert header.split()[6:] == ["LESSON", "STOPPED", "RESTARTS", "CHECKPOINT", "ENVIRONMENT", "AGE"]
     assert row.split()[6:-1] == ["2", "checkpoints/400", "CartPole-v1"]
     assert other.split()[:-1] == [simulated, "DQN", "dns:///sims:50061"]
 
