@@ -30,6 +30,7 @@ from aisandbox_crds import (
 )
 from aisandbox_environment import Spec
 from aisandbox_model_store import (
+    LARGEST_LEARNER,
     ModelStoreError,
     OutsideRoot,
     RunStore,
@@ -46,7 +47,6 @@ from aisandbox_api.errors import InvalidRequest
 log = structlog.get_logger()
 
 _SPACES = {"observation_space": "observations", "action_space": "actions"}
-_LARGEST_LEARNER = 16 * 1024 * 1024
 _PARQUET = b"PAR1"
 """The first bytes of every Parquet file, and the last."""
 _SMALLEST_PARQUET = 12
@@ -167,7 +167,7 @@ def _difference(found: StartingPoint, declared: Spec) -> str:
     if path is None:
         return ""
     try:
-        learner = json.loads(read_regular(path, _LARGEST_LEARNER, path.parents[2]))  # below the run's folder
+        learner = json.loads(read_regular(path, LARGEST_LEARNER, path.parents[2]))  # below the run's folder
         theirs = [json_format.ParseDict(learner[name], tensor_pb2.Space()) for name in _SPACES]
         for name, one, own in zip(_SPACES, theirs, (declared.observation_space, declared.action_space), strict=True):
             if not same_form(one, own):

@@ -41,6 +41,7 @@ from aisandbox_model_store.run_store import RunStore
 from aisandbox_model_store.selection import ModelSelector, Pointer, parse_selector
 from aisandbox_model_store.signatures import CheckpointKey, is_signed
 from aisandbox_model_store.starting_points import (
+    LARGEST_LEARNER,
     LEARNER_FILE,
     StartingPoint,
     find_published,
@@ -51,6 +52,7 @@ from aisandbox_model_store.writer import Writer
 __all__ = [
     "CHECKPOINT_ZIP",
     "DEMONSTRATIONS_SUFFIX",
+    "LARGEST_LEARNER",
     "LEARNER_FILE",
     "MANIFEST_FILE",
     "RUNS_FOLDER",

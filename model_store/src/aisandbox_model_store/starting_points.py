@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +23,8 @@ from aisandbox_model_store.run_store import RunStore
 
 LEARNER_FILE = "learner.json"
 """Beside weights, and in a checkpoint: algorithm, policy, observation_space, action_space (in protobuf's JSON)."""
+LARGEST_LEARNER = 16 * 1024 * 1024
+"""Bytes of it that a reader takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,10 @@ class StartingPoint:
 
     def open(self, check: Callable[[], None] | None = None) -> BinaryIO:
         """A file of users again, if it still has its digest. Raises FileNotFoundError, Damaged, OSError."""
-        file = open_regular(self.path)
-        with _closed_on_error(file):
+        with contextlib.ExitStack() as opened:
+            file = opened.enter_context(open_regular(self.path))
             _held_to(self.digest, file, self.path, check)
+            opened.pop_all()
         return file
 
 
@@ -93,10 +96,11 @@ def open_file(
     OSError.
     """
     resolved = store.resolve_output(path)
-    file = open_regular(resolved)
-    with _closed_on_error(file):
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context(open_regular(resolved))
         if largest is None or os.fstat(file.fileno()).st_size <= largest:
             digest = _held_to(digest, file, resolved, check)
+        opened.pop_all()
     return StartingPoint(f"the file {path!r}", resolved, path, 0, digest), file
 
 
@@ -107,15 +111,6 @@ def _held_to(digest: str, file: BinaryIO, path: Path, check: Callable[[], None] 
         raise Damaged(path, f"its digest is {found}, and not {digest}")
     file.seek(0)
     return found
-
-
-@contextlib.contextmanager
-def _closed_on_error(file: BinaryIO) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        file.close()
-        raise
 
 
 def check(published: Published) -> None:

@@ -243,7 +243,7 @@ async def test_end_that_comes_while_nobody_reads_is_read_later() -> None:
 
 async def silent_until_asked(stream: ServedLocalStream) -> None:
     await stream.write(b"ready")
-    for _ in iter(lambda: stream._has_finished, True):  # nobody reads meanwhile
+    for _ in iter(lambda: stream._inbox.has_ended(), True):  # nobody reads meanwhile
         await asyncio.sleep(0)
     assert await stream.read() is None
 

@@ -35,6 +35,10 @@ class StreamInbox:
         """Whether a message waits for a reader. For those who hold the lock."""
         return self._kept is not None
 
+    def has_ended(self) -> bool:
+        """Whether there will be no other message. For those who hold the lock."""
+        return self._no_more
+
     def read(self, reader: asyncio.Future[Any], take: Take | None) -> bool:
         """Let ``reader`` wait for the next message that ``take`` does not deal with; whether one is to be asked for."""
         with self._lock:

@@ -58,7 +58,6 @@ class ServedLocalStream:
         self._lock = threading.RLock()  # of the socket's writing side, and of what follows
         self._inbox = StreamInbox(self._loop, self._lock)
         self._asked = False
-        self._has_finished = False  # the client sends no more
         self._room = threading.Condition(self._lock)  # the next message is asked for, and the client reads
         self._waits_for_room = False
         self._outbox = bytearray()
@@ -80,7 +79,7 @@ class ServedLocalStream:
         with self._lock:
             self._asked = True
             self._make_room()
-            claimed = self._inbox.claim(None) if self._has_finished else None
+            claimed = self._inbox.claim(None) if self._inbox.has_ended() else None
         if claimed is not None:
             self._inbox.give(*claimed)
 
@@ -179,7 +178,6 @@ class ServedLocalStream:
     def _deliver(self, message: bytes | None) -> None:
         """Gives a message to its reader as soon as it is asked for, and the client reads what is sent."""
         with self._lock:
-            self._has_finished = message is None
             while message is not None and not self._closed.is_set() and not self._has_room():
                 self._waits_for_room = True
                 self._room.wait()

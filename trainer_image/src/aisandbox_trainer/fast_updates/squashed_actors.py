@@ -70,6 +70,11 @@ def squashed_actor(actor: Any) -> SquashedActor | None:
     return StateDependentActor.of(actor) if actor.use_sde else GaussianActor.of(actor)
 
 
+def _log_density(distance: th.Tensor, std: th.Tensor) -> th.Tensor:
+    """Of normally distributed rows, [N], from their distances from the means and the deviations, [N, size] each."""
+    return (-(distance**2) / (2 * std**2) - std.log() - _LOG_SQRT_TWO_PI).sum(1)
+
+
 @dataclass(frozen=True, slots=True)
 class SampledActions:
     """Actions that an actor has drawn, [N, size] in (-1, 1), and what their gradient needs, [N, size] each."""
@@ -101,7 +106,7 @@ class SampledActions:
         gaussian = mean + noise * std
         actions, shift = th.tanh(gaussian), gaussian - mean
         inside = 1 - actions**2 + _EPSILON
-        log_prob = (-(shift**2) / (2 * std**2) - std.log() - _LOG_SQRT_TWO_PI).sum(1) - inside.log().sum(1)
+        log_prob = _log_density(shift, std) - inside.log().sum(1)
         parts = (actions, log_prob.unsqueeze(1), shift, inside, log_std == bounded)
         sizes = [len(latent) for latent, _ in recorded]
         split = zip(*(th.split(part, sizes) for part in parts), strict=True)
@@ -187,10 +192,8 @@ class ExploredActions:
         actions = th.tanh(mean + noise)
         gaussian = TanhBijector.inverse(actions)
         distance, squashed, std = gaussian - mean, th.tanh(gaussian), th.sqrt(variance)
-        variance = std**2
-        log_prob = (-(distance**2) / (2 * variance) - std.log() - _LOG_SQRT_TWO_PI).sum(1)
-        log_prob -= th.log(1 - squashed**2 + _EPSILON).sum(1)
-        return cls(latent, tape, mean_tape, actions, log_prob.unsqueeze(1), distance, squashed, variance)
+        log_prob = _log_density(distance, std) - th.log(1 - squashed**2 + _EPSILON).sum(1)
+        return cls(latent, tape, mean_tape, actions, log_prob.unsqueeze(1), distance, squashed, std**2)
 
     def gradient(self, grad_actions: th.Tensor, grad_log_prob: float) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """Of mean + noise, of the mean beside it, and of the variance, from those of actions and of each log_prob.

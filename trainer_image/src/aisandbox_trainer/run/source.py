@@ -17,6 +17,7 @@ from aisandbox_crds import Artifact, DemonstrationSettings, StartFrom, TakenPart
 from aisandbox_environment import InvalidDemonstrationFile
 from aisandbox_model_store import (
     CHECKPOINT_ZIP,
+    LARGEST_LEARNER,
     LEARNER_FILE,
     Damaged,
     ModelStoreError,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from aisandbox_environment import DemonstrationFile
 
 _LARGEST_RECORD = 64 * 1024
-_LARGEST_LEARNER = 16 * 1024 * 1024
 _STAYS = "it must stay until the run has saved its checkpoint of step 0"
 
 log = structlog.get_logger(__name__)
@@ -173,7 +173,7 @@ def _checkpoint(
 
 def _signature(folder: Path) -> ModelSignature | None:
     try:
-        return ModelSignature.from_bytes(read_regular(folder / LEARNER_FILE, _LARGEST_LEARNER))
+        return ModelSignature.from_bytes(read_regular(folder / LEARNER_FILE, LARGEST_LEARNER))
     except FileNotFoundError:
         return None  # of an earlier version: the shapes of the weights are compared
     except ValueError as error:
