@@ -243,7 +243,7 @@ class Session:
                 self.ended.exception()
 
     async def leave(self) -> None:
-        """Tells the simulator, unless it is told already, that the trainer was lost or has cancelled the session."""
+        """Tells the simulator that the trainer was lost or has cancelled the session, unless it knows that already."""
         status = aborted(grpc.StatusCode.CANCELLED, "the trainer was lost or has cancelled the session")
         await self._simulator.leave(self, status)
 
@@ -267,7 +267,7 @@ class Session:
         return self._simulator.take_request(self, message)
 
     async def pass_requests(self, opening: pb.OpenRequest) -> None:
-        """Passes the requests on until the trainer or the simulator ends the session; then the simulator is told."""
+        """Passes requests on until the trainer or the simulator ends the session, then tells the simulator."""
         opening.environments = self._simulator.registration.environments
         ended = False
         try:
