@@ -6,11 +6,14 @@ declared them. Must not know backends.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import threading
 import zipfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
@@ -52,7 +55,7 @@ _PARQUET = b"PAR1"
 _SMALLEST_PARQUET = 12
 """Bytes: both, and the length of the metadata between them."""
 LARGEST_DIGESTED = 256 * 1024 * 1024
-"""Bytes of a file that a start call reads, and a stop of the service waits for: a few seconds on a slow volume."""
+"""Bytes of a file that a start call reads, since its client waits: a few seconds on a slow volume."""
 
 
 def _is_parquet(file: BinaryIO) -> bool:
@@ -108,22 +111,52 @@ def writers_of(path: str, runs: Iterable[TrainingRun]) -> list[str]:
     return [name for name, path in paths if path is not None and str(path).casefold() == wanted]
 
 
-def demonstrations_digest(store: RunStore, demonstrations: DemonstrationSettings) -> str:
+async def with_digests(spec: TrainingRunSpec, store: RunStore, declared: Spec | None) -> TrainingRunSpec:
+    """The spec with the digests of what its run starts and learns from, which are checked. Raises InvalidRequest.
+
+    ``declared``: what the environment of the run declares, where that is known. A file is read to its end only while
+    this is awaited: a stop of the service does not wait for it.
+    """
+    cancelled = threading.Event()
+
+    def check() -> None:
+        if cancelled.is_set():
+            raise CancelledError
+
+    start, demonstrations = spec.start_from, spec.demonstrations
+    try:
+        if start is not None:
+            digest = await asyncio.to_thread(starting_digest, store, start, declared, check)
+            start = replace(start, digest=digest)
+        if demonstrations is not None:
+            digest = await asyncio.to_thread(demonstrations_digest, store, demonstrations, check)
+            demonstrations = replace(demonstrations, digest=digest)
+    finally:
+        cancelled.set()
+    return replace(spec, start_from=start, demonstrations=demonstrations)
+
+
+def demonstrations_digest(
+    store: RunStore, demonstrations: DemonstrationSettings, check: Callable[[], None] = lambda: None
+) -> str:
     """The digest of the file, or of a large one "", unless a digest is asked for. Blocking.
 
-    Raises InvalidRequest if it is not there, has another digest, or is no Parquet file by its first and last bytes.
+    ``check`` is called while it is read, and may raise. Raises InvalidRequest if it is not there, has another digest,
+    or is no Parquet file by its first and last bytes.
     """
-    return _file_digest(store, demonstrations.file, demonstrations.digest, _RECORDED)
+    return _file_digest(store, demonstrations.file, demonstrations.digest, _RECORDED, check)
 
 
-def starting_digest(store: RunStore, start: StartFrom, declared: Spec | None = None) -> str:
+def starting_digest(
+    store: RunStore, start: StartFrom, declared: Spec | None = None, check: Callable[[], None] = lambda: None
+) -> str:
     """The digest of what a run is to start from; of a large zip as of :func:`demonstrations_digest`. Blocking.
 
-    ``declared``: what the environment of the run declares, where that is known. Raises InvalidRequest if it is not
-    there, is damaged or was trained on other spaces.
+    ``declared`` as of :func:`with_digests`, ``check`` as of :func:`demonstrations_digest`. Raises InvalidRequest if it
+    is not there, is damaged or was trained on other spaces.
     """
     if start.zip:
-        return _file_digest(store, start.zip, start.digest, _SAVED)
+        return _file_digest(store, start.zip, start.digest, _SAVED, check)
     try:
         found = find_published(store, start.run, start.model, start.checkpoint, start.digest)
     except FileNotFoundError as error:
@@ -136,13 +169,13 @@ def starting_digest(store: RunStore, start: StartFrom, declared: Spec | None = N
     return found.digest
 
 
-def _file_digest(store: RunStore, file: str, digest: str, kind: _Kind) -> str:
+def _file_digest(store: RunStore, file: str, digest: str, kind: _Kind, check: Callable[[], None]) -> str:
     """The digest of a file of users; of one that is larger than a start call reads, the one that is asked for.
 
     The trainer compares it before it reads the file. Raises InvalidRequest.
     """
     try:
-        found, opened = open_file(store, file, digest, largest=LARGEST_DIGESTED)
+        found, opened = open_file(store, file, digest, largest=LARGEST_DIGESTED, check=check)
         with opened:
             if not kind.matches(opened):
                 raise InvalidRequest([FieldError(kind.field, f"{file!r} {kind.problem}")])
@@ -154,7 +187,7 @@ def _file_digest(store: RunStore, file: str, digest: str, kind: _Kind) -> str:
     except ModelStoreError as error:
         raise InvalidRequest([FieldError(kind.field, str(error))]) from error
     if size > LARGEST_DIGESTED:
-        log.info("the digest of a large file is left to the trainer", field=kind.field, file=file, size=size)
+        log.info("the file is too large for a start call: the trainer reads it", field=kind.field, file=file, size=size)
     return found.digest
 
 

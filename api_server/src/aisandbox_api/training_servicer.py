@@ -41,7 +41,7 @@ from aisandbox_api.requests import given_run_id, list_query, new_run, page_token
 from aisandbox_api.responses import status_response
 from aisandbox_api.run_owner import owner_of
 from aisandbox_api.run_permissions import RunPermissions
-from aisandbox_api.source_checks import check_source, demonstrations_digest, starting_digest, writers_of
+from aisandbox_api.source_checks import check_source, with_digests, writers_of
 from aisandbox_api.status_codes import abort_on_error
 
 log = structlog.get_logger()
@@ -225,7 +225,7 @@ class TrainingServicer:
         check_environment_module(run.spec, self._modules)
         environment = environment_to_train(run, self._adapter_address)
         declared = await self._check(replace(run.spec, environment=environment))
-        run = await self._with_digests(run, declared)
+        run = replace(run, spec=await with_digests(run.spec, self._store, declared))
         if run.spec.model_output_path:
             async with self._accepting:  # of two runs for one file, the second must see the first
                 others = await self._backend.list()
@@ -273,16 +273,6 @@ class TrainingServicer:
             runs = await self._backend.list()
             for writer in dict.fromkeys(name for file in files for name in writers_of(file, runs)):
                 await self._permissions.run(Permission.MODEL, writer, peer)
-
-    async def _with_digests(self, run: TrainingRun, declared: Spec | None) -> TrainingRun:
-        """The run with the digests of what it starts and learns from. Raises InvalidRequest."""
-        start, demonstrations = run.spec.start_from, run.spec.demonstrations
-        if start is not None:
-            start = replace(start, digest=await asyncio.to_thread(starting_digest, self._store, start, declared))
-        if demonstrations is not None:
-            digest = await asyncio.to_thread(demonstrations_digest, self._store, demonstrations)
-            demonstrations = replace(demonstrations, digest=digest)
-        return replace(run, spec=replace(run.spec, start_from=start, demonstrations=demonstrations))
 
     def _accepted(self, key: str, task: asyncio.Task[TrainingRun]) -> None:
         if (start := self._starting.get(key)) is not None and start.task is task:

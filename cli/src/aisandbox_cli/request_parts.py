@@ -37,7 +37,8 @@ StartFrom = Annotated[
     typer.Option(
         metavar="SOURCE",
         help="Start from the weights of RUN, RUN:best (or latest, final, step:N), RUN:checkpoint, "
-        "RUN:checkpoint:N, or of an SB3 zip file, relative to MODELS_DIR.",
+        "RUN:checkpoint:N, or of an SB3 zip file, relative to MODELS_DIR; one of more than 256 MiB is read only when "
+        "the run begins.",
     ),
 ]
 Take = Annotated[
@@ -48,7 +49,8 @@ Demonstrations = Annotated[
     str,
     typer.Option(
         metavar="FILE",
-        help="Learn from the episodes of this file of `aisandbox record` first; relative to MODELS_DIR.",
+        help="Learn from the episodes of this file of `aisandbox record` first; relative to MODELS_DIR; one of more "
+        "than 256 MiB is read only when the run begins.",
     ),
 ]
 Cloning = Annotated[

@@ -53,14 +53,6 @@ class StartingPoint:
         is_model = self.published.manifest.kind != "checkpoint"
         return (self.run.weights_of(self.published) if is_model else self.published).path / LEARNER_FILE
 
-    def open(self, check: Callable[[], None] | None = None) -> BinaryIO:
-        """A file of users again, if it still has its digest. Raises FileNotFoundError, Damaged, OSError."""
-        with contextlib.ExitStack() as opened:
-            file = opened.enter_context(open_regular(self.path))
-            _held_to(self.digest, file, self.path, check)
-            opened.pop_all()
-        return file
-
 
 def find_published(store: RunStore, run_id: str, model: str, checkpoint: str, digest: str = "") -> StartingPoint:
     """Return a model or checkpoint of a run by its selector, or by its digest.

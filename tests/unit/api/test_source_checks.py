@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import threading
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 from aisandbox_api import source_checks
 from aisandbox_api.errors import InvalidRequest
-from aisandbox_api.source_checks import check_source, demonstrations_digest, starting_digest
+from aisandbox_api.source_checks import check_source, demonstrations_digest, starting_digest, with_digests
 from aisandbox_crds.spec import Algorithm, DemonstrationSettings, StartFrom, TakenPart, TrainingRunSpec
 from aisandbox_crds.trainingrun import TrainingRun
 from aisandbox_environment import FakeExternalEnvAdapter
@@ -179,6 +182,36 @@ def test_digest_of_a_large_file_is_left_to_the_trainer(store: RunStore, monkeypa
         assert digest_of(file, asked) == asked
         monkeypatch.setattr(source_checks, "LARGEST_DIGESTED", 1)
         assert "or is damaged" in refused(digest_of, "text"), "the first and last bytes are looked at all the same"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        replace(SPEC, start_from=StartFrom(zip="a.zip")),
+        replace(SPEC, start_from=None, demonstrations=DemonstrationSettings("a.zip")),
+    ],
+)
+async def test_reading_a_file_ends_with_the_call(
+    spec: TrainingRunSpec, store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, ended = threading.Event(), threading.Event()
+
+    def endless(*_: Any, check: Callable[[], None], **__: Any) -> Any:
+        reads.set()
+        try:
+            while not ended.wait(0.01):
+                check()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(source_checks, "open_file", endless)
+    call = asyncio.create_task(with_digests(spec, store, None))
+    try:
+        assert await asyncio.to_thread(reads.wait, 60)
+        call.cancel()
+        assert await asyncio.to_thread(ended.wait, 60)
+    finally:
+        ended.set()
 
 
 def test_source_of_other_spaces_is_refused_where_both_are_known(store: RunStore, model: Published) -> None:

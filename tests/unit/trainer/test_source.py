@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from aisandbox_crds import DemonstrationSettings, StartFrom
 from aisandbox_environment import make_spec
 from aisandbox_model_store import RunStore, StartingPoint, starting_points
 from aisandbox_trainer.errors import CannotStartFrom, InvalidDemonstrations, StopRequested
-from aisandbox_trainer.run.source import find_demonstrations, find_source, read_source
+from aisandbox_trainer.run.source import FoundSource, find_demonstrations, find_source, read_source
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_wire import box, discrete
 from demonstration_files import write_demonstrations
 
 SPEC = make_spec(box((2,)), discrete(2))
+LARGEST = 1 << 20
 
 
 def test_file_that_replaces_another_after_its_digest_is_not_read(
@@ -43,6 +47,41 @@ def test_file_that_replaces_another_after_its_digest_is_not_read(
     assert file.steps == 3
 
 
+def test_file_that_a_run_starts_from_is_read_as_it_was_found(tmp_path: Path) -> None:
+    path, recorded = tmp_path / "a.zip", []
+    save_weights(path, 1.0)
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    writer: Any = SimpleNamespace(
+        run=SimpleNamespace(source_path=tmp_path / "none"), record_source=lambda data: recorded.append(json.loads(data))
+    )
+
+    def find() -> FoundSource:
+        return find_source(RunStore(tmp_path, tmp_path), StartFrom(zip="a.zip"), writer, lambda: None)
+
+    found = find()
+    save_weights(tmp_path / "b.zip", 2.0)
+    os.replace(tmp_path / "b.zip", path)
+    assert recorded[0]["digest"] == digest
+    assert float(read_source(found, (), LARGEST, ()).weights.policy["weight"]) == 1.0
+    found = find()
+    path.unlink()
+    assert float(read_source(found, (), LARGEST, ()).weights.policy["weight"]) == 2.0
+    save_weights(path, 3.0)
+    found = find()
+    later = found.written + 10**9  # on a disk whose times are seconds, the next write may leave the same one
+    save_weights(path, 4.0)
+    os.utime(path, ns=(later, later))
+    with pytest.raises(CannotStartFrom, match=r"'a\.zip' cannot be used: it was changed while the run began"):
+        read_source(found, (), LARGEST, ())
+
+
+def save_weights(path: Path, weight: float) -> None:
+    data = io.BytesIO()
+    torch.save({"weight": torch.tensor(weight)}, data)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("policy.pth", data.getvalue())
+
+
 def test_stop_is_followed_while_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(bytes(3 << 20))
     writer: Any = SimpleNamespace(
@@ -54,10 +93,6 @@ def test_stop_is_followed_while_a_file_is_read(tmp_path: Path) -> None:
         find_source(store, StartFrom(zip="a.zip"), writer, stop.check)
     with pytest.raises(StopRequested):
         find_demonstrations(store, DemonstrationSettings("a.zip"), writer, stop.check)
-    found, file = starting_points.open_file(store, "a.zip")
-    file.close()
-    with pytest.raises(StopRequested):
-        read_source(found, (), 1, (), stop.check)
 
 
 def test_path_below_a_file_is_a_file_that_is_not_there(tmp_path: Path) -> None:

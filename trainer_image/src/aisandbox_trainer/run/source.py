@@ -7,8 +7,9 @@ What was found first is recorded in the run's own folder, so that every attempt 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Collection
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -34,6 +35,7 @@ from aisandbox_trainer.checkpoints.files import REPLAY_BUFFER
 from aisandbox_trainer.checkpoints.weights import (
     STATISTICS,
     WEIGHTS,
+    Weights,
     read_statistics,
     read_weights,
     read_zip,
@@ -49,6 +51,19 @@ _LARGEST_RECORD = 64 * 1024
 _STAYS = "it must stay until the run has saved its checkpoint of step 0"
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSource:
+    """What a run starts from.
+
+    ``file``: that of users, open since its digest was computed; None for a model or checkpoint. ``written``: when it
+    was last written to before that, in nanoseconds.
+    """
+
+    point: StartingPoint
+    file: BinaryIO | None = None
+    written: int = 0
 
 
 def recorded_source(run: RunFolder) -> Artifact | None:
@@ -103,19 +118,20 @@ def _recorded(path: Path) -> Artifact | None:
         return None
 
 
-def find_source(store: RunStore, start: StartFrom, writer: Writer, check: Callable[[], None]) -> StartingPoint:
-    """Finds the source and records it. ``check`` is called while a file is read, and may raise.
+def find_source(store: RunStore, start: StartFrom, writer: Writer, check: Callable[[], None]) -> FoundSource:
+    """Finds the source and records it; a file of users stays open for :func:`read_source`.
 
-    Raises CannotStartFrom, what the writer raises, OSError.
+    ``check`` is called while a file is read, and may raise. Raises CannotStartFrom, what the writer raises, OSError.
     """
     recorded = recorded_source(writer.run)
     digest = start.digest or (recorded.digest if recorded is not None else "")
     try:
         if start.zip:
-            found, file = _open(store, start.zip, digest, check)
-            file.close()
+            point, file = _open(store, start.zip, digest, check)
+            found = FoundSource(point, file, _written(file))
         else:
-            found = find_published(store, start.run, start.model, start.checkpoint, digest)
+            point = find_published(store, start.run, start.model, start.checkpoint, digest)
+            found = FoundSource(point)
     except FileNotFoundError as error:
         named = (
             f"the file {start.zip!r} is not in MODELS_DIR" if start.zip else f"files of the run {start.run!r} are gone"
@@ -123,7 +139,7 @@ def find_source(store: RunStore, start: StartFrom, writer: Writer, check: Callab
         raise CannotStartFrom(f"start_from: {named}: {_STAYS}") from error
     except ModelStoreError as error:
         raise CannotStartFrom(f"start_from: {error}") from error
-    artifact = Artifact(found.relative, found.timesteps, found.digest)
+    artifact = Artifact(point.relative, point.timesteps, point.digest)
     if recorded != artifact:
         writer.record_source(json.dumps(asdict(artifact)).encode())
     log.info("the run starts from", path=artifact.path, digest=artifact.digest)
@@ -131,22 +147,18 @@ def find_source(store: RunStore, start: StartFrom, writer: Writer, check: Callab
 
 
 def read_source(
-    source: StartingPoint,
-    take: Collection[TakenPart],
-    largest: int,
-    optimizers: Collection[str],
-    check: Callable[[], None],
+    found: FoundSource, take: Collection[TakenPart], largest: int, optimizers: Collection[str]
 ) -> SourceModel:
-    """Reads what a new run takes over. ``largest``: bytes that a file of tensors may have.
+    """Reads what a new run takes over, and closes the file. ``largest``: bytes that a file of tensors may have.
 
-    ``optimizers``: the names of those that the run has. ``check`` as of :func:`find_source`.
-
-    Raises CannotStartFrom if it is damaged, was deleted meanwhile or lacks a part, OSError.
+    ``optimizers``: the names of those that the run has. Raises CannotStartFrom if it is damaged, was changed or
+    deleted meanwhile or lacks a part, OSError.
     """
+    source = found.point
     try:
-        if source.published is None or source.run is None:
-            with source.open(check) as file:
-                return SourceModel(source.name, read_zip(file, largest))
+        if found.file is not None:
+            return SourceModel(source.name, _read_file(found.file, found.written, largest))
+        assert source.run is not None and source.published is not None  # noqa: S101, PT018 -- it is no file
         source.run.verify(source.published)
         if source.published.manifest.kind == "checkpoint":
             return _checkpoint(source, take, largest, optimizers)
@@ -157,6 +169,19 @@ def read_source(
         raise CannotStartFrom(f"start_from: {source.name} was deleted: {_STAYS}") from error
     except (ModelStoreError, UnusableFile) as error:
         raise CannotStartFrom(f"start_from: {source.name} cannot be used: {error}") from error
+
+
+def _read_file(file: BinaryIO, written: int, largest: int) -> Weights:
+    """The weights of a file of users, to which nobody may have written since ``written``."""
+    with file:
+        weights = read_zip(file, largest)
+        if _written(file) != written:
+            raise UnusableFile("it was changed while the run began")
+    return weights
+
+
+def _written(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_mtime_ns
 
 
 def _checkpoint(

@@ -5,7 +5,6 @@ Owns which algorithm is trained, and the checks of a model that need its environ
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from aisandbox_crds import (
     parse_hyperparameters,
     trained_algorithm,
 )
-from aisandbox_model_store import Published, StartingPoint, Writer, is_signed
+from aisandbox_model_store import Published, Writer, is_signed
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -44,7 +43,7 @@ from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import InvalidDemonstrations
 from aisandbox_trainer.fast_updates.self_test import SelfTested
-from aisandbox_trainer.run.source import read_source
+from aisandbox_trainer.run.source import FoundSource, read_source
 from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.training.artifact_publisher import ALGORITHM
@@ -62,8 +61,6 @@ _SPARE_BYTES = 1 << 20
 class StartingModel:
     """Builds or restores the model of one attempt; ``seed`` is the run's.
 
-    ``check`` is called while a file is read, and may raise.
-
     ``algorithm`` is what is trained, which is known once :meth:`choose_algorithm` has been called.
     """
 
@@ -74,14 +71,12 @@ class StartingModel:
         writer: Writer,
         progress: ProgressTracker,
         settings: Settings,
-        check: Callable[[], None],
     ) -> None:
         self._spec = spec
         self._seed = seed
         self._writer = writer
         self._progress = progress
         self._settings = settings
-        self._check = check
         self.algorithm = spec.algorithm
         self.hyperparameters = parse_hyperparameters(spec.algorithm, spec.hyperparameters)
 
@@ -112,7 +107,7 @@ class StartingModel:
         environments: Environments,
         bare: VecEnv,
         checkpoint: Published | None,
-        source: StartingPoint | None,
+        source: FoundSource | None,
         demonstrations: DemonstrationFile | None,
     ) -> tuple[BaseAlgorithm, TrainingState | None]:
         """The model, and what else the checkpoint has. ``bare``: the environments of training, not wrapped.
@@ -157,7 +152,7 @@ class StartingModel:
         except InvalidDemonstrations as error:
             raise InvalidDemonstrations(f"demonstrations: {settings.file!r} does not fit: {error}") from error
 
-    def _start_from(self, source: StartingPoint | None, model: BaseAlgorithm) -> None:
+    def _start_from(self, source: FoundSource | None, model: BaseAlgorithm) -> None:
         """Takes over what the run is to start from. Raises CannotStartFrom."""
         start = self._spec.start_from
         if start is None or source is None:
@@ -165,9 +160,9 @@ class StartingModel:
         # An optimizer has two numbers for each weight, SB3's zip the target networks too, and both some text.
         own = weights_of(model)
         largest = 4 * own.size + _SPARE_BYTES
-        learned = read_source(source, start.take, largest, own.optimizers.keys(), self._check)
+        learned = read_source(source, start.take, largest, own.optimizers.keys())
         take_over(model, learned, start.take)
-        log.info("weights taken over", source=source.name, take=list(start.take))
+        log.info("weights taken over", source=source.point.name, take=list(start.take))
 
     def _restored(
         self, environments: Environments, bare: VecEnv, checkpoint: Published, policy: str
