@@ -15,7 +15,7 @@ import grpc
 import structlog
 from aisandbox_access import AioAuthInterceptor
 from aisandbox_environment import SimulatorRelay
-from aisandbox_process import join_host_port, split_host_port
+from aisandbox_process import ConnectionLimits, join_host_port, split_host_port
 from aisandbox_process.connection_watch import ConnectionWatch
 from aisandbox_process.grpc_direct import AsyncStreams, async_streams
 from aisandbox_process.grpc_probe import health_probe
@@ -86,6 +86,7 @@ class Ports:
         self._http: HttpApi | None = None
         self._metrics: MetricsServer | None = None
         self._watch: ConnectionWatch | None = None
+        self._limits: dict[int, ConnectionLimits] = {}
         self.address = self.trainer_address = self.own_address = ""
         self.socket: Path | None = None
 
@@ -111,7 +112,8 @@ class Ports:
         if self._trainers_listen_at is not None:
             self._bind_trainer_port(calls, self._streams, self._trainers_listen_at)
         self._bind_client_port(calls, self._streams)
-        self._watch_connections()
+        self._watch = ConnectionWatch(self._limits)
+        self._watch.start()
         self._serve_metrics(registry)
         await self._serve_http(calls.relay)
 
@@ -153,6 +155,7 @@ class Ports:
             calls.progress, calls.relay, calls.pools, streams, options, access_control, admission, settings.tls
         )
         self.trainer_address = self._trainer_port.bind(address)
+        self._limits[split_host_port(self.trainer_address)[1]] = limits
         if settings.backend == "local":
             self._trainer_socket = TrainerSocket(calls.relay, admission, limits.number, LARGEST_MESSAGE)
             self.socket = self._trainer_socket.open()
@@ -181,14 +184,8 @@ class Ports:
         )
         address = join_host_port(settings.grpc_host, settings.grpc_port)
         self.address, self.own_address = self._client_port.bind(address)
+        self._limits[split_host_port(self.address)[1]] = limits
         self.trainer_address = self.trainer_address or self.address
-
-    def _watch_connections(self) -> None:
-        limits = {split_host_port(self.address)[1]: limits_of_clients(self._settings)}
-        if self._trainer_port is not None:
-            limits[split_host_port(self.trainer_address)[1]] = limits_of_trainers(self._settings)
-        self._watch = ConnectionWatch(limits)
-        self._watch.start()
 
     def _serve_metrics(self, registry: CollectorRegistry) -> None:
         host, port = self._settings.grpc_host, self._settings.metrics_port

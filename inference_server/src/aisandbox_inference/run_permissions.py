@@ -25,12 +25,11 @@ from aisandbox_access import (
     Target,
     ThreadAccessControl,
 )
-from aisandbox_model_store import Damaged, InvalidRunId, RunStore, read_regular
+from aisandbox_model_store import LARGEST_RECORD, Damaged, InvalidRunId, RunStore, read_regular
 from aisandbox_process.coroutines import FutureCoroutine
 
 KEPT_SECONDS = 60.0
 """How long a run's owner is kept."""
-LARGEST_RECORD = 16 * 1024 * 1024
 _CACHE_SIZE = 16_384
 
 

@@ -28,6 +28,7 @@ from aisandbox_model_store.errors import (
 from aisandbox_model_store.layout import (
     CHECKPOINT_ZIP,
     DEMONSTRATIONS_SUFFIX,
+    LARGEST_RECORD,
     MANIFEST_FILE,
     RUNS_FOLDER,
     SOURCES_FOLDER,
@@ -53,6 +54,7 @@ __all__ = [
     "CHECKPOINT_ZIP",
     "DEMONSTRATIONS_SUFFIX",
     "LARGEST_LEARNER",
+    "LARGEST_RECORD",
     "LEARNER_FILE",
     "MANIFEST_FILE",
     "RUNS_FOLDER",

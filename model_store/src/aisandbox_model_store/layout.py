@@ -23,6 +23,8 @@ LOGS_FOLDER = "logs"
 ATTEMPTS_FOLDER = "attempts"
 RECORD_FILE = "trainingrun.json"
 """The run's record, which the local backend keeps."""
+LARGEST_RECORD = 16 * 1024 * 1024
+"""Bytes of it that a reader takes; a spec has at most 64 KiB, and a status texts of bounded length."""
 UID_FILE = "uid"
 SOURCE_FILE = "started-from.json"
 """What the run starts from, as its first attempt has found it."""

@@ -14,12 +14,10 @@ from pathlib import Path
 
 import structlog
 from aisandbox_crds import TrainingRun, run_from_json, run_to_json
-from aisandbox_model_store import Damaged, RunStore, create_folder, read_regular, write_atomically
+from aisandbox_model_store import LARGEST_RECORD, Damaged, RunStore, create_folder, read_regular, write_atomically
 
 log = structlog.get_logger()
 
-LARGEST_RECORD = 16 * 1024 * 1024
-"""Bytes; a spec has at most 64 KiB, and a status texts of bounded length."""
 _ASIDE = "trainingrun.json.damaged-"
 
 
