@@ -203,7 +203,7 @@ def evaluate(stub: rpc.PolicyTrainerServiceStub, run_id: str, simulator: str) ->
             if masks is not None:
                 request.action_masks.CopyFrom(encode_tensor(masks))
             response = stub.ActBatch(request)
-            states = response.state  # none of a policy without memory
+            states = response.state  # none of a policy that is not recurrent
             session.send_step(decode_tensor(response.actions))
             step = session.receive_step()
             observations, masks = step.observations, step.action_masks

@@ -35,16 +35,16 @@ def newest_finished_run(trainer: rpc.PolicyTrainerServiceStub) -> str:
 
 def act_in_one_episode(policy: onnxruntime.InferenceSession, observations: np.ndarray) -> list[np.ndarray]:
     """The actions for the observations of an episode, [steps, 1, *shape]."""
-    # A policy with memory (RecurrentPPO) has its state as inputs and outputs: "next_state_h" is the next "state_h".
+    # A recurrent policy (RecurrentPPO) has its state as inputs and outputs: "next_state_h" is the next "state_h".
     states = [value for value in policy.get_inputs() if value.name.startswith("state_")]
-    memory = {value.name: np.zeros([1, *value.shape[1:]], np.float32) for value in states}
+    state = {value.name: np.zeros([1, *value.shape[1:]], np.float32) for value in states}
     actions = []
     for step, observation in enumerate(observations):
-        feed = {"observation": observation, **memory}
+        feed = {"observation": observation, **state}
         if states:
             feed["episode_start"] = np.array([step == 0], np.float32)
-        action, *following = policy.run(["action", *(f"next_{name}" for name in memory)], feed)
-        memory = dict(zip(memory, following, strict=True))
+        action, *following = policy.run(["action", *(f"next_{name}" for name in state)], feed)
+        state = dict(zip(state, following, strict=True))
         actions.append(action[0])
     return actions
 
@@ -68,7 +68,7 @@ def main() -> None:
         here = act_in_one_episode(policy, observations)
         print("action in this process:", here[0])
 
-        # The service answers with the same file. The state is empty, unless the policy has a memory.
+        # The service answers with the same file. The state is empty, unless the policy is recurrent.
         there, state = [], b""
         for step, observation in enumerate(observations):
             request = pb.ActRequest(run_id=run, model="final", observation=observation.ravel())

@@ -92,8 +92,8 @@ def test_exported_policy_with_masks_predicts_as_sb3_contrib(case: Case) -> None:
 
 def assert_golden_rows_replay(exported: Exported) -> None:
     golden = json.loads(exported.files["golden.json"])
-    memory = {*(state.name for state in exported.description.state), "episode_start"}
-    names = [value.name for value in exported.session.get_inputs() if value.name not in memory]
+    state_inputs = {*(state.name for state in exported.description.state), "episode_start"}
+    names = [value.name for value in exported.session.get_inputs() if value.name not in state_inputs]
     feed = {name: tensor(value) for name, value in zip(names, golden["observations"], strict=True)}
     noise = tensor(golden["noise"])
     actions = tensor(golden["actions"])
@@ -102,7 +102,7 @@ def assert_golden_rows_replay(exported: Exported) -> None:
     assert noise.any()
     if "action_mask" in golden:
         feed["action_mask"] = tensor(golden["action_mask"])
-    assert ("episode_start" in golden) == (len(memory) > 1)
+    assert ("episode_start" in golden) == (len(state_inputs) > 1)
     if "episode_start" in golden:
         replayed = replayed_in_order(exported, {**feed, "noise": noise}, tensor(golden["episode_start"]))
     else:
@@ -115,13 +115,13 @@ def replayed_in_order(exported: Exported, feed: dict[str, Array], starts: Array)
     states = exported.description.state
     assert starts[0] == 1
     assert starts.sum() == 2
-    memory = {state.name: np.full((1, *state.shape), 7.0, np.float32) for state in states}  # a start clears it
-    outputs = ["action", *(f"next_{state.name}" for state in states)]
+    state = {each.name: np.full((1, *each.shape), 7.0, np.float32) for each in states}  # a start clears it
+    outputs = ["action", *(f"next_{each.name}" for each in states)]
     actions = []
     for row in range(len(starts)):
         one = {name: value[row : row + 1] for name, value in feed.items()}
-        action, *following = exported.session.run(outputs, {**one, **memory, "episode_start": starts[row : row + 1]})
-        memory = dict(zip(memory, following, strict=True))
+        action, *following = exported.session.run(outputs, {**one, **state, "episode_start": starts[row : row + 1]})
+        state = dict(zip(state, following, strict=True))
         actions.append(action)
     return np.concatenate(actions)
 
@@ -132,12 +132,12 @@ def tensor(value: dict[str, Any]) -> Array:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.algorithm is RecurrentPPO], ids=name_of)
-def test_exported_policy_with_memory_acts_through_episodes_as_sb3(case: Case) -> None:
+def test_exported_recurrent_policy_acts_through_episodes_as_sb3(case: Case) -> None:
     """Three episodes at a time, one of which begins anew in the middle; modes and, of Box actions, samples."""
     exported = export(case)
     random = np.random.default_rng(5)
     sampled = case.action == "box" and not case.keywords
-    memory: Any = None
+    kept: Any = None
     state: Any = None
     seen = []
     for step in range(8):
@@ -145,19 +145,19 @@ def test_exported_policy_with_memory_acts_through_episodes_as_sb3(case: Case) ->
         starts = np.full(3, step == 0) | np.array([False, step == 4, False])
         th.manual_seed(step)
         noise = th.normal(th.zeros(3, 3), th.ones(3, 3)).numpy() if sampled else None
-        actions, memory = exported.act_in_episode(rows, memory, noise, starts)
+        actions, kept = exported.act_in_episode(rows, kept, noise, starts)
         th.manual_seed(step)
         shown = policy_input(exported.model, exported.observed, rows)
         predicted, state = exported.model.predict(shown, state, starts, deterministic=not sampled)
         expected = SpaceAdapter(exported.observed, exported.action_space).action(predicted)
         np.testing.assert_allclose(actions, expected, rtol=1e-4, atol=1e-4)
-        for ours, theirs in zip(memory, state, strict=True):
+        for ours, theirs in zip(kept, state, strict=True):
             np.testing.assert_allclose(ours, theirs.swapaxes(0, 1), rtol=1e-4, atol=1e-5)
-        seen.append(memory[0])
+        seen.append(kept[0])
     assert np.ptp(np.array(seen), axis=0).min() > 0
     description = exported.description.state
     assert [(each.name, *each.shape) for each in description] == [
-        (name, *memory[0].shape[1:]) for name in ("state_h", "state_c")
+        (name, *kept[0].shape[1:]) for name in ("state_h", "state_c")
     ]
 
 

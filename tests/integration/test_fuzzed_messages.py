@@ -264,7 +264,7 @@ class Replies:
     def send(self, request: bytes) -> None:
         pass
 
-    def expect(self) -> None: ...
+    def start_receive(self) -> None: ...
 
     def receive(self) -> bytes:
         return next(self._replies)

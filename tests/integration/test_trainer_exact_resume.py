@@ -226,7 +226,7 @@ def everything(folder: Path, spec: TrainingRunSpec) -> dict[str, Any]:
         ],
         "lessons": None if state.lessons is None else asdict(state.lessons),
         "frames": state.episodes.frames,
-        "memory": state.episodes.memory,
+        "LSTM state": state.episodes.lstm_state,
         "discounted returns": state.episodes.returns,
         "final model": run.model("final").digest,
         "models": [(model.timesteps, model.digest) for model in run.models() if model.timesteps % 128 == 0],
@@ -485,13 +485,13 @@ ACTOR_CRITIC: dict[str, Callable[[Any, Any], None]] = {
 BATCH_NORM: dict[str, Callable[[Any, Any], Any]] = {
     "statistics of layers": lambda state, model: [each.zero_() for each in model.critic.buffers()],
 }
-MEMORY: dict[str, Callable[[Any, Any], Any]] = {
-    "memory": _drop(memory=lambda arrays: tuple(np.zeros_like(array) for array in arrays)),
+LSTM: dict[str, Callable[[Any, Any], Any]] = {
+    "LSTM state": _drop(lstm_state=lambda arrays: tuple(np.zeros_like(array) for array in arrays)),
 }
 PIECES = [("PPO", piece) for piece in [*BOTH, "what is due"]] + [("DQN", piece) for piece in [*BOTH, *OFF_POLICY]]
 PIECES += [("SAC", piece) for piece in ACTOR_CRITIC] + [("CrossQ", piece) for piece in BATCH_NORM]
-PIECES += [("RecurrentPPO", piece) for piece in MEMORY]
-SLOW = {(algorithm, piece) for algorithm, piece in PIECES if piece in {*ACTOR_CRITIC, *MEMORY} - {"action noise"}}
+PIECES += [("RecurrentPPO", piece) for piece in LSTM]
+SLOW = {(algorithm, piece) for algorithm, piece in PIECES if piece in {*ACTOR_CRITIC, *LSTM} - {"action noise"}}
 
 
 def _rich(algorithm: str) -> TrainingRunSpec:
@@ -537,7 +537,7 @@ def test_run_without_one_piece_of_the_state_ends_differently(
         **OFF_POLICY,
         **ACTOR_CRITIC,
         **BATCH_NORM,
-        **MEMORY,
+        **LSTM,
         "what is due": _saved_now,
         "nothing": _nothing,
     }

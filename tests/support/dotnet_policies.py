@@ -9,7 +9,7 @@ Each policy is a folder with the files of a published model and ``expected.json`
     noise         rows of the input "noise"
     samples       the actions with that noise
     masks         rows of the input "action_mask", and "masked" and "masked_samples": the actions that they allow
-    firsts        the modes, each of the first observation of an episode: others than the ones above with memory only
+    firsts        the modes, each of the first observation of an episode: others than the ones above if recurrent
     frames        with a frame stack: single observations of one episode, in order
     stacked       the actions for them, stacked by stable-baselines3's VecFrameStack
 """
@@ -104,24 +104,24 @@ def _act(
 ) -> Array:
     """The actions of the inference-server, [N, numbers], one observation at a time as Act has them.
 
-    Of a policy with memory those for one episode, or with ``firsts`` for the first observations of as many episodes.
+    Of a recurrent policy those for one episode, or with ``firsts`` for the first observations of as many episodes.
     """
     inputs = Observations(leaves(exported.description.observation_space, "observation_space"))
     states = EpisodeStates(f"sha256:{'0' * 64}", exported.description.state)
     runner = SessionRunner(create_session(exported.files["policy.onnx"]), ["action", *states.outputs])
     actions = []
-    memory = states.beginning(1)
+    state = states.beginning(1)
     for index, row in enumerate(rows):
         feed = inputs.from_numbers(row.tolist())
         if exported.description.state:
-            feed |= memory
+            feed |= state
         if noise is not None:
             feed["noise"] = noise[index : index + 1]
         if masks is not None:
             feed["action_mask"] = masks[index : index + 1]
         action, *following = runner.run(feed, 1)
         if following and not firsts:
-            memory = states.from_state(states.to_bytes(following)[0])
+            state = states.from_state(states.to_bytes(following)[0])
         actions.append(action.reshape(-1))
     return np.stack(actions)
 

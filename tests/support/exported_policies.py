@@ -98,7 +98,7 @@ class Exported:
         return json_format.Parse(self.files["metadata.json"], pb.DescribeModelResponse())
 
     def act(self, rows: Any, noise: Array | None = None, masks: Array | None = None) -> Array:
-        """The actions; of a policy with memory those for the first observations of episodes."""
+        """The actions; of a recurrent policy those for the first observations of episodes."""
         return self.act_in_episode(rows, None, noise, masks=masks)[0]
 
     def act_in_episode(

@@ -104,7 +104,7 @@ class LinearPolicy:
 
     @property
     def state(self) -> dict[str, tuple[int, ...]]:
-        """The tensors of a policy with memory."""
+        """The tensors of a recurrent policy."""
         return {}
 
     def scores(self, observations: Sequence[Array]) -> Array:
@@ -204,7 +204,7 @@ class LinearPolicy:
     def _memory_nodes(
         self, linear: str, nodes: list[Any], inputs: list[Any], outputs: list[Any], initializers: list[Any]
     ) -> str:
-        """The name of the scores, after what a policy with memory adds."""
+        """The name of the scores, after what a recurrent policy adds."""
         del nodes, inputs, outputs, initializers
         return linear
 

@@ -1,4 +1,4 @@
-"""A small ONNX policy with memory: its scores are those of all observations of the episode so far, added up."""
+"""A small recurrent ONNX policy: its scores are those of all observations of the episode so far, added up."""
 
 from __future__ import annotations
 

@@ -40,11 +40,11 @@ def check_output(
         raise FailedPrecondition(
             "OutputPathInUse",
             run.spec.model_output_path,
-            f"model_output_path: {run.spec.model_output_path!r} is the output of {_named(other, run)}",
+            f"model_output_path: {run.spec.model_output_path!r} is the output of {_describe(other, run)}",
         )
 
 
-def _named(other: TrainingRun, run: TrainingRun) -> str:
+def _describe(other: TrainingRun, run: TrainingRun) -> str:
     """The unfinished run by its name to its owner, and to others without: its name says what they may not see."""
     if owner_of(other) != owner_of(run):
         return "a run of another owner, which has not ended: choose another path"

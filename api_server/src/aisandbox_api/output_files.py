@@ -41,7 +41,7 @@ class OutputFiles:
         if record is not None:
             is_own = record.owner == owner_of(run) or not self._asks
             if not is_own and not await may_replace(record):
-                raise _taken(run, "a run of another owner")
+                raise _path_taken(run, "a run of another owner")
         await asyncio.to_thread(self._check_never, run, record)
 
     def check(self, run: TrainingRun) -> None:
@@ -52,7 +52,7 @@ class OutputFiles:
         record = self._foreign_record(run)
         is_nobodys = owner_of(run) == ANONYMOUS
         if record is not None and self._asks and is_nobodys and record.owner != ANONYMOUS:
-            raise _taken(run, "a run of another owner")
+            raise _path_taken(run, "a run of another owner")
         self._check_never(run, record)
 
     def publish(self, run: TrainingRun, attempt: int) -> None:
@@ -84,15 +84,15 @@ class OutputFiles:
         if self._overwrite != "never" or path is None:
             return
         if foreign is not None:
-            raise _taken(run, f"the run {foreign.run!r}" if foreign.owner == owner_of(run) else "another run")
+            raise _path_taken(run, f"the run {foreign.run!r}" if foreign.owner == owner_of(run) else "another run")
         if self._store.resolve_output(str(path)).exists() and written_by(self._store, str(path)) is None:
-            raise _taken(run, "a file that no run has written")
+            raise _path_taken(run, "a file that no run has written")
 
     def _is_of(self, record: OutputRecord, run: TrainingRun) -> bool:
         return record.run == run.name and (record.uid == run.files_uid or not run.files_uid)
 
 
-def _taken(run: TrainingRun, whose: str) -> FailedPrecondition:
+def _path_taken(run: TrainingRun, whose: str) -> FailedPrecondition:
     path = run.spec.model_output_path
     output = whose if whose.startswith("a file") else f"the output of {whose}"
     return FailedPrecondition(

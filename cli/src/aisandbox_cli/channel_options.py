@@ -37,7 +37,7 @@ def with_channel_options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
 
     def command(**values: Any) -> Any:
-        GIVEN.set(_given({name: values.pop(name) for name in _VARIABLES}))
+        GIVEN.set(_channel_options({name: values.pop(name) for name in _VARIABLES}))
         return function(**values)
 
     parameters = [*signature.parameters.values(), *map(_parameter, _VARIABLES)]
@@ -47,7 +47,7 @@ def with_channel_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _given(values: dict[str, str]) -> ChannelOptions:
+def _channel_options(values: dict[str, str]) -> ChannelOptions:
     typed = {name for name, value in values.items() if value and value != os.environ.get(_VARIABLES[name])}
     return ChannelOptions(**values, on_command_line=frozenset(typed))
 

@@ -155,10 +155,10 @@ def two_columns(rows: Iterable[tuple[str, str]]) -> str:
     """Names and values, one pair per line, aligned."""
     pairs = list(rows)
     width = max((len(name) for name, _ in pairs), default=0)
-    return "\n".join(f"{name:<{width}}  {_shown(value)}" for name, value in pairs)
+    return "\n".join(f"{name:<{width}}  {_printable_lines(value)}" for name, value in pairs)
 
 
-def _shown(text: str) -> str:
+def _printable_lines(text: str) -> str:
     """The text with its lines as they are, and no other control character."""
     return "\n".join(map(printable, text.split("\n")))
 

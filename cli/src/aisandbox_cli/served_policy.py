@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ServedPolicy:
-    """The policy of a run on an open connection; its memory, if it has one, lasts for an episode."""
+    """The policy of a run on an open connection; its state, if it is recurrent, lasts for an episode."""
 
     def __init__(self, service: Connection, run: str, model: str, spec: Spec) -> None:
         self._service = service

@@ -43,8 +43,8 @@ class AlgorithmTraits:
     ``actions``: the kinds of action spaces it chooses from, as :class:`DeclaredLeaf` has them. ``off_policy``: it
     learns from a replay buffer. ``action_noise``: it takes noise_type and noise_std. ``masks``: it obeys the action
     masks of a simulator, and needs them. ``with_masks``: what is trained in its place where a simulator declares masks;
-    it has the same keywords, but for those of Box actions. ``memory``: its policy has a state. ``width``: of a hidden
-    layer by default. ``policies``: the names of its policies by what they observe, one of OBSERVED_VECTORS,
+    it has the same keywords, but for those of Box actions. ``recurrent``: its policy has a state. ``width``: of a
+    hidden layer by default. ``policies``: the names of its policies by what they observe, one of OBSERVED_VECTORS,
     OBSERVED_IMAGES and OBSERVED_DICT.
     """
 
@@ -56,7 +56,7 @@ class AlgorithmTraits:
     action_noise: bool = False
     masks: bool = False
     with_masks: Algorithm | None = None
-    memory: bool = False
+    recurrent: bool = False
     width: int = 64
 
     @property
@@ -224,7 +224,7 @@ ALGORITHMS: Mapping[Algorithm, AlgorithmTraits] = {
             *group.common({**ACTOR_CRITIC_KEYWORDS, **RECURRENT_KEYWORDS}),
         ),
         policies=RECURRENT_POLICIES,
-        memory=True,
+        recurrent=True,
     ),
 }
 """Every algorithm."""

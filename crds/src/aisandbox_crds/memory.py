@@ -104,7 +104,7 @@ def memory_need(
         masks = action.features if traits.masks else 0
         buffer = steps * (observation.stored + action.stored + (6 + masks) * _FLOAT)
         weights = 2 * observation.features * first + action.features * last
-        if traits.memory:
+        if traits.recurrent:
             layers, hidden = _memory_size(hyperparameters)
             buffer += steps * _STATES_IN_ROLLOUT * layers * hidden * _FLOAT
             weights += 2 * _GATES * hidden * (observation.features + (2 * layers - 1) * hidden)

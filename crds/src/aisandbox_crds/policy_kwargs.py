@@ -61,7 +61,7 @@ POLICIES: Mapping[str, str] = {
     OBSERVED_IMAGES: "CnnPolicy",
     OBSERVED_DICT: "MultiInputPolicy",
 }
-"""SB3's policies, by what they observe, with the names that algorithms without memory have for them."""
+"""SB3's policies, by what they observe, with the names that algorithms but RecurrentPPO have for them."""
 RECURRENT_POLICIES: Mapping[str, str] = {
     OBSERVED_VECTORS: "MlpLstmPolicy",
     OBSERVED_IMAGES: "CnnLstmPolicy",
@@ -160,7 +160,7 @@ RECURRENT_KEYWORDS: Mapping[str, ParameterType] = {
     "enable_critic_lstm": BoolType(),
     "lstm_kwargs": DictType({"bias": BoolType(), "dropout": FloatType(0, 1, below=True)}, refused={}),
 }
-"""In addition, of a policy with memory."""
+"""In addition, of a recurrent policy."""
 Q_KEYWORDS: Mapping[str, ParameterType] = {"net_arch": NetArchType(), **_COMMON_KEYWORDS}
 """Of the policy of an algorithm that learns values of discrete actions."""
 Q_ACTOR_KEYWORDS: Mapping[str, ParameterType] = {

@@ -187,11 +187,11 @@ class Attachment:
             state.registered = True
             self._log.info("attached", service_version=registered.service_version)
             on_attached(self.instance)
-            stream.expect()
+            stream.start_receive()
             while True:
                 answer = state.answer(stream.receive())
                 if answer is None:
-                    stream.expect()
+                    stream.start_receive()
                 else:
                     stream.send(answer)
         finally:

@@ -46,7 +46,7 @@ class Parameter:
     def problem(self, value: object) -> str:
         """Why the parameter cannot have this value, as "must be ..."; empty if it can."""
         if isinstance(self.default, bool):
-            return "" if isinstance(value, bool) else f"must be true or false, got {_shown(value)}"
+            return "" if isinstance(value, bool) else f"must be true or false, got {_short_repr(value)}"
         if isinstance(self.default, str):
             return self._problem_of_text(value)
         return self._problem_of_number(value)
@@ -59,9 +59,9 @@ class Parameter:
 
     def _problem_of_text(self, value: object) -> str:
         if not isinstance(value, str) or len(value) > LONGEST_TEXT:
-            return f"must be a text of at most {LONGEST_TEXT:,} characters, got {_shown(value)}"
+            return f"must be a text of at most {LONGEST_TEXT:,} characters, got {_short_repr(value)}"
         if self.choices and value not in self.choices:
-            return f"must be one of {', '.join(self.choices)[:300]}, got {_shown(value)}"
+            return f"must be one of {', '.join(self.choices)[:300]}, got {_short_repr(value)}"
         return ""
 
     def _problem_of_number(self, value: object) -> str:
@@ -75,7 +75,7 @@ class Parameter:
         kind = "a whole number" if self.whole else "a finite number"
         bounds = [f"at least {self.minimum:g}"] if self.minimum is not None else []
         bounds += [f"at most {self.maximum:g}"] if self.maximum is not None else []
-        return f"must be {' of '.join([kind, *[' and '.join(bounds)] * bool(bounds)])}, got {_shown(value)}"
+        return f"must be {' of '.join([kind, *[' and '.join(bounds)] * bool(bounds)])}, got {_short_repr(value)}"
 
     def to_proto(self) -> pb.EpisodeParameter:
         """The form on the wire."""
@@ -173,7 +173,7 @@ def to_struct(values: Mapping[str, ParameterValue]) -> struct_pb2.Struct:
 def _read(message: pb.EpisodeParameter, where: str) -> Parameter:
     if not _NAME.fullmatch(message.name) or len(message.name) > LONGEST_NAME:
         rule = "must be 1 to 64 letters, digits, '_', '-' and '.', beginning with a letter"
-        raise InvalidSpace(f"{where}.name", f"{rule}, got {_shown(message.name)}")
+        raise InvalidSpace(f"{where}.name", f"{rule}, got {_short_repr(message.name)}")
     kind = message.default.WhichOneof("kind")
     if kind not in ("number_value", "string_value", "bool_value"):
         raise InvalidSpace(f"{where}.default", f"must be a number, a text, true or false, got {kind or 'nothing'}")
@@ -201,6 +201,6 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _shown(value: object) -> str:
+def _short_repr(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}..."

@@ -1,4 +1,4 @@
-"""CartPole without its velocities: a task for a policy with memory, as RL Zoo has it.
+"""CartPole without its velocities: a task for a recurrent policy, as RL Zoo has it.
 
 ``aisandbox_environment.without_velocities:CartPoleNoVel-v1`` is its id, for ``aisandbox host-gymnasium`` and for runs
 of a Gymnasium environment. Must not know algorithms.

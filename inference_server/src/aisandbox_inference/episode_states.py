@@ -1,4 +1,4 @@
-"""The memory of a policy in the middle of an episode, as the bytes that a client keeps between two calls.
+"""The state of a recurrent policy in the middle of an episode, as the bytes that a client keeps between two calls.
 
 A state is the digest of the model that gave it (32 bytes), then the numbers of its tensors, one tensor after another in
 C order, float32 little-endian. Owns that form and its checks; every error names the field and the rule. Must not know
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 Feed = dict[str, Array]
 
 NEEDED = (
-    "the policy has a memory: send the state of the last response of the same episode, or episode_start with the first "
+    "the policy is recurrent: send the state of the last response of the same episode, or episode_start with the first "
     "observation of an episode"
 )
 _FLOAT32 = np.dtype("<f4")
@@ -41,7 +41,7 @@ def model_of(state: bytes, field: str) -> str:
 
 
 class EpisodeStates:
-    """The states of one model, whose memory is ``tensors``."""
+    """The states of one model, whose state is ``tensors``."""
 
     def __init__(self, digest: str, tensors: Sequence[pb.StateTensor]) -> None:
         self._digest = digest
@@ -57,7 +57,7 @@ class EpisodeStates:
 
     @property
     def input_types(self) -> dict[str, np.dtype[Any]]:
-        """The dtype of every input of the ONNX file that belongs to the memory."""
+        """The dtype of every input of the ONNX file that belongs to the state."""
         return dict.fromkeys((*(name for name, _ in self._tensors), EPISODE_START_INPUT), np.dtype(np.float32))
 
     @property

@@ -25,8 +25,8 @@ Array = NDArray[Any]
 class Golden:
     """N examples: ``observations``, an array [N, *shape] a leaf; ``noise`` float32 [N, size]; ``actions`` [N, ...].
 
-    ``action_mask``: uint8 [N, size], None for a policy without masks. ``episode_start``: float32 [N], for a policy with
-    memory; the examples are then those of episodes, in order.
+    ``action_mask``: uint8 [N, size], None for a policy without masks. ``episode_start``: float32 [N], for a recurrent
+    policy; the examples are then those of episodes, in order.
     """
 
     observations: tuple[Array, ...]

@@ -82,7 +82,7 @@ class Observations:
         """What number ``index`` of an observation is, as the simulator has named it: " (...)", or empty."""
         for entry in self._inputs:
             if index < entry.leaf.size:
-                return _named(entry.leaf, index)
+                return _element_text(entry.leaf, index)
             index -= entry.leaf.size
         return ""
 
@@ -151,7 +151,7 @@ def _convert(entry: _Input, array: Array, count: int, field: str) -> Array:
     return _whole(entry, array, field, 0)
 
 
-def _named(leaf: Leaf, index: int) -> str:
+def _element_text(leaf: Leaf, index: int) -> str:
     known = [f"of {leaf.key!r}"] if leaf.key else []
     known += [repr(name)] if (name := leaf.element_name(index)) else []
     return f" ({', '.join(known)})" if known else ""
@@ -165,7 +165,7 @@ def _whole(entry: _Input, values: Array, field: str, offset: int) -> Array:
     if wrong.any():
         place = int(np.flatnonzero(wrong)[0])
         low, high = (np.broadcast_to(bound, values.shape).flat[place] for bound in (entry.low, entry.high))
-        of = _named(entry.leaf, place % max(entry.leaf.size, 1))
+        of = _element_text(entry.leaf, place % max(entry.leaf.size, 1))
         rule = f"number {offset + place}{of} is {values.flat[place]:g}, and must be a whole number from {low} to {high}"
         raise InvalidField(field, rule)
     return values.astype(entry.dtype, copy=False)

@@ -86,16 +86,16 @@ class Policy:
         return self.act_and_remember(feed, count, stochastic)[0]
 
     def act_and_remember(self, feed: Feed, count: int, stochastic: bool) -> tuple[Array, list[bytes]]:
-        """As ``act``, with the next states, one for each observation; none if the policy has no memory.
+        """As ``act``, with the next states, one for each observation; none if the policy is not recurrent.
 
         ``feed`` has the inputs of ``observations`` and, if there are some, of ``states``.
         """
         if stochastic:
             feed = {**feed, NOISE_INPUT: self._noise(count)}
-        actions, *memory = self._runner.run(feed, count)
+        actions, *following = self._runner.run(feed, count)
         if actions.dtype.kind == "f" and not all_finite(actions):
             raise InvalidField("observation", "has numbers so large that the action is not finite")
-        return actions, self.states.to_bytes(memory) if self.states is not None else []
+        return actions, self.states.to_bytes(following) if self.states is not None else []
 
     def _noise(self, count: int) -> Array:
         description = self.description
@@ -136,7 +136,7 @@ class Policy:
         if (0 if golden.action_mask is None else golden.action_mask.shape[1]) != self.masks.size:
             raise UnusableModel(self.digest, "its golden examples have masks of another size")
         if (golden.episode_start is not None) != (self.states is not None):
-            raise UnusableModel(self.digest, "its golden examples are not those of a policy with the same memory")
+            raise UnusableModel(self.digest, "its golden examples are not those of a policy with the same state")
         # Most calls leave inputs with a default out: the examples that need none are replayed in that way too.
         for examples, whole in ((golden, True), (golden.without_defaults(), False)):
             if len(examples.actions) and (why := examples.difference(self._run_golden(examples, whole))):
@@ -159,13 +159,13 @@ class Policy:
 
     def _run_in_order(self, states: EpisodeStates, feed: Feed, starts: Array) -> Array:
         """The actions for examples of episodes, each with the state that the one before it has left."""
-        memory = states.beginning(1)
+        state = states.beginning(1)
         actions = []
         for row in range(len(starts)):
             one = {name: values[row : row + 1] for name, values in feed.items()}
-            memory[EPISODE_START_INPUT] = starts[row : row + 1]
-            action, *following = self._session.run(self._outputs, {**one, **memory})
-            memory = dict(zip(memory, [*following, memory[EPISODE_START_INPUT]], strict=True))
+            state[EPISODE_START_INPUT] = starts[row : row + 1]
+            action, *following = self._session.run(self._outputs, {**one, **state})
+            state = dict(zip(state, [*following, state[EPISODE_START_INPUT]], strict=True))
             actions.append(action)
         return np.concatenate(actions)
 

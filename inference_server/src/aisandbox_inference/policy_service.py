@@ -47,7 +47,7 @@ In the thread that serves, others would wait.
 """
 _PART_BYTES = 1 << 20
 
-NO_MEMORY = "the policy has no memory: leave it empty"
+NOT_RECURRENT = "the policy is not recurrent: leave it empty"
 
 
 class PolicyService:
@@ -148,7 +148,7 @@ class PolicyService:
         if policy is None:
             policy = yield from self._policy(run_id, model)
         if policy.states is None and request.state:
-            raise InvalidField("state", NO_MEMORY)
+            raise InvalidField("state", NOT_RECURRENT)
         if policy.states is not None and not request.episode_start:
             policy = yield from self._model_of_state(state, "state", policy, run_id, model)
         feed = policy.observations.from_numbers(request.observation)
@@ -187,13 +187,13 @@ class PolicyService:
             )
             raise InvalidField(field, rule) from None
         if policy.states is None:
-            raise InvalidField(field, f"belongs to the model {digest}, which has no memory")
+            raise InvalidField(field, f"belongs to the model {digest}, which is not recurrent")
         return policy
 
     def _model_of_batch(self, request: pb.ActBatchRequest, selected: Policy) -> FutureCoroutine[Policy]:
         """The policy that gave the states, which is looked at in the first one that counts."""
         if selected.states is None:
-            raise InvalidField("state", NO_MEMORY)
+            raise InvalidField("state", NOT_RECURRENT)
         starts = request.episode_start
         for row, state in enumerate(request.state):
             if row >= len(starts) or not starts[row]:

@@ -23,7 +23,7 @@ NOISE_INPUT = "noise"
 MASK_INPUT = "action_mask"
 """uint8 [N or 1, mask_size], only of a policy with masks; its default is ones: every action is allowed."""
 EPISODE_START_INPUT = "episode_start"
-"""Of a policy with memory: float32 [N], 1 for the first observation of an episode."""
+"""Of a recurrent policy: float32 [N], 1 for the first observation of an episode."""
 HIDDEN_STATE_INPUT, CELL_STATE_INPUT = "state_h", "state_c"
 """Of a policy with an LSTM: float32 [N, layers, hidden size]."""
 ACTION_OUTPUT = "action"
@@ -65,7 +65,7 @@ class GoldenExamples:
 
     ``observations``: one tensor [N, *shape] for each leaf of the observation space, in the dtype of the ONNX input.
     ``noise``: float32 [N, noise_size]. ``actions``: float32 [N, *shape] for a Box, otherwise int64. ``action_mask``:
-    uint8 [N, mask_size], None for a policy without masks. ``episode_start``: float32 [N], only of a policy with memory;
+    uint8 [N, mask_size], None for a policy without masks. ``episode_start``: float32 [N], only of a recurrent policy;
     each example has the state that the one before it has left, and is the first of an episode where it is 1.
     """
 

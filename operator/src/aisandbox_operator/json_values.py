@@ -20,7 +20,7 @@ def conditions_by_type(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]
     return {text(condition.get("type")): condition for condition in sequence(status.get("conditions"))}
 
 
-def named(entries: object, name: str) -> Mapping[str, Any]:
+def entry_named(entries: object, name: str) -> Mapping[str, Any]:
     """The entry of a list with that name; empty without one."""
     return next((entry for entry in sequence(entries) if entry.get("name") == name), {})
 

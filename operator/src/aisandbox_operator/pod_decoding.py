@@ -21,7 +21,7 @@ from aisandbox_crds import (
     parse_time,
 )
 
-from aisandbox_operator.json_values import conditions_by_type, controller, is_true, mapping, named, sequence, text
+from aisandbox_operator.json_values import conditions_by_type, controller, entry_named, is_true, mapping, sequence, text
 from aisandbox_operator.observed_objects import ObservedPod
 from aisandbox_operator.trainer_pod import CONTAINER, PREPARE_CONTAINER
 
@@ -34,8 +34,8 @@ LOG_TAIL_LENGTH = 1000
 
 def environment_variable(pod_spec: Mapping[str, Any], name: str) -> str:
     """The value of a variable of the trainer's container; empty without one."""
-    container = named(pod_spec.get("containers"), CONTAINER)
-    return text(named(container.get("env"), name).get("value"))
+    container = entry_named(pod_spec.get("containers"), CONTAINER)
+    return text(entry_named(container.get("env"), name).get("value"))
 
 
 def read_pod(raw: Mapping[str, Any]) -> ObservedPod:
@@ -55,7 +55,7 @@ def read_pod(raw: Mapping[str, Any]) -> ObservedPod:
         scheduled=None if unscheduled else parse_time(scheduled.get("lastTransitionTime")),
         deletion_time=parse_time(metadata.get("deletionTimestamp")),
         node=text(spec.get("nodeName")),
-        image=text(named(spec.get("containers"), CONTAINER).get("image")),
+        image=text(entry_named(spec.get("containers"), CONTAINER).get("image")),
         lost_since=_lost_since(spec, status, conditions),
         sidecars=tuple(
             text(each.get("name"))
@@ -69,8 +69,8 @@ def read_pod(raw: Mapping[str, Any]) -> ObservedPod:
         unscheduled_message=text(scheduled.get("message")) if unscheduled else "",
     )
     return _with_preparation(
-        _with_trainer(pod, named(status.get("containerStatuses"), CONTAINER)),
-        named(status.get("initContainerStatuses"), PREPARE_CONTAINER),
+        _with_trainer(pod, entry_named(status.get("containerStatuses"), CONTAINER)),
+        entry_named(status.get("initContainerStatuses"), PREPARE_CONTAINER),
     )
 
 

@@ -253,9 +253,9 @@ def _sources(volume: Mapping[str, object]) -> Iterator[str]:
         if isinstance(inner, list):
             for each in inner:
                 if isinstance(each, Mapping):
-                    yield from (_named(name, each[name], projected=True) for name in volume_kinds(each))
+                    yield from (_source_text(name, each[name], projected=True) for name in volume_kinds(each))
         else:
-            yield _named(kind, source, projected=False)
+            yield _source_text(kind, source, projected=False)
             if kind == "ephemeral":
                 yield from (f"{kind}/{field}" for field in _chosen_of_claim(source))
 
@@ -270,7 +270,7 @@ def _chosen_of_claim(source: object) -> Iterator[str]:
         yield from (key for key, value in spec.items() if key not in _OF_NEW_CLAIM and value is not None)
 
 
-def _named(kind: str, source: object, *, projected: bool) -> str:
+def _source_text(kind: str, source: object, *, projected: bool) -> str:
     field = "name" if projected else _NAMED_BY.get(kind)
     name = source.get(field) if field is not None and isinstance(source, Mapping) else None
     return f"{kind}/{name}" if isinstance(name, str) else kind

@@ -26,8 +26,8 @@ from aisandbox_process import (
     networks,
     port,
     positive_number,
+    quoted,
     required,
-    shown,
     whole_number,
 )
 
@@ -236,5 +236,5 @@ def _json_object(environ: Mapping[str, str], name: str, example: str) -> Mapping
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
-        raise InvalidSetting(name, f"must be JSON such as {example}, got {shown(text)}")
+        raise InvalidSetting(name, f"must be JSON such as {example}, got {quoted(text)}")
     return data

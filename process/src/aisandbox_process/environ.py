@@ -40,7 +40,7 @@ def whole_number(environ: Environ, name: str, default: int, low: int, high: int)
     except ValueError:
         number = low - 1
     if not low <= number <= high:
-        raise InvalidSetting(name, f"must be a whole number from {low} to {high}, got {shown(text)}")
+        raise InvalidSetting(name, f"must be a whole number from {low} to {high}, got {quoted(text)}")
     return number
 
 
@@ -55,7 +55,7 @@ def networks(environ: Environ, name: str) -> tuple[Network, ...]:
     try:
         return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",")) if text else ()
     except ValueError:
-        raise InvalidSetting(name, f"must be networks as 10.0.0.0/8,fd00::/8, got {shown(text)}") from None
+        raise InvalidSetting(name, f"must be networks as 10.0.0.0/8,fd00::/8, got {quoted(text)}") from None
 
 
 def seconds(environ: Environ, name: str, default: float, most: int = 86_400) -> float:
@@ -63,7 +63,7 @@ def seconds(environ: Environ, name: str, default: float, most: int = 86_400) -> 
     text = environ.get(name) or str(default)
     number = _float(text)
     if not 0 <= number <= most:
-        raise InvalidSetting(name, f"must be seconds, 0 to {most}, got {shown(text)}")
+        raise InvalidSetting(name, f"must be seconds, 0 to {most}, got {quoted(text)}")
     return number
 
 
@@ -72,7 +72,7 @@ def positive_number(environ: Environ, name: str, default: float) -> float:
     text = environ.get(name) or str(default)
     number = _float(text)
     if not 0 < number < 10**9:
-        raise InvalidSetting(name, f"must be a number above 0 and below 10^9, got {shown(text)}")
+        raise InvalidSetting(name, f"must be a number above 0 and below 10^9, got {quoted(text)}")
     return number
 
 
@@ -82,7 +82,7 @@ def choice(environ: Environ, name: str, default: str, allowed: Sequence[str]) ->
     for known in allowed:
         if text.lower() == known.lower():
             return known
-    raise InvalidSetting(name, f"must be one of {', '.join(allowed)}, got {shown(text)}")
+    raise InvalidSetting(name, f"must be one of {', '.join(allowed)}, got {quoted(text)}")
 
 
 def switch(environ: Environ, name: str, *, default: bool) -> bool:
@@ -95,7 +95,7 @@ def log_level(environ: Environ, default: str) -> str:
     return choice(environ, "LOG_LEVEL", default, LOG_LEVELS)
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """The text as a message shows it: quoted, at most 80 characters."""
     return repr(text[:80])
 

@@ -93,7 +93,7 @@ def test_policies_and_their_keywords_are_those_of_the_class(algorithm: Algorithm
 def test_traits_are_those_of_the_class(algorithm: Algorithm) -> None:
     traits, cls = ALGORITHMS[algorithm], CLASSES[algorithm]
     assert traits.off_policy == issubclass(cls, OffPolicyAlgorithm)
-    assert traits.memory == any(
+    assert traits.recurrent == any(
         issubclass(policy, RecurrentActorCriticPolicy) for policy in cls.policy_aliases.values()
     )
     assert traits.action_noise == ("action_noise" in keywords(cls))

@@ -54,7 +54,7 @@ def push(leaves: list[Any]) -> float:
 def hyperparameters(algorithm: Algorithm, **more: str) -> Any:
     given = dict(REPLAY if ALGORITHMS[algorithm].off_policy else SMALL)
     given.pop("seed")
-    if ALGORITHMS[algorithm].memory:
+    if ALGORITHMS[algorithm].recurrent:
         given["policy_kwargs"] = "dict(net_arch=[16], lstm_hidden_size=8)"
     return parse_hyperparameters(algorithm, {**given, **more})
 
@@ -107,7 +107,7 @@ def test_policy_acts_as_it_was_shown(algorithm: Algorithm, tmp_path: Path) -> No
     case.clone()
     recorded = DemonstrationFile((tmp_path / "a").open("rb")).read()
     rows = np.flatnonzero(~recorded.last)
-    if ALGORITHMS[algorithm].memory:
+    if ALGORITHMS[algorithm].recurrent:
         state, chosen, first = None, [], True
         for row in range(len(recorded.last)):
             action, state = case.model.predict(

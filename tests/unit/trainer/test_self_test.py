@@ -238,14 +238,14 @@ def test_wrong_greedy_action_is_replaced_by_sb3s_own(
 @pytest.mark.parametrize("algorithm", [Algorithm.PPO, Algorithm.SAC])
 def test_self_test_changes_neither_the_model_nor_the_random_numbers(algorithm: Algorithm) -> None:
     model = learn(class_of(algorithm), algorithm, 64)
-    before = self_test._parts(model)
+    before = self_test._learned_values(model)
     updates, numpy_state, torch_state = model._n_updates, np.random.get_state(legacy=False), th.get_rng_state()
     assert model._updates_the_same()
     assert model._acts_the_same(model.nets())
     assert model._n_updates == updates
     np.testing.assert_equal(np.random.get_state(legacy=False), numpy_state)
     assert th.equal(th.get_rng_state(), torch_state)
-    after = self_test._parts(model)
+    after = self_test._learned_values(model)
     assert after.keys() == before.keys()
     assert all(th.equal(after[name], part) for name, part in before.items())
 

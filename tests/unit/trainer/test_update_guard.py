@@ -151,7 +151,7 @@ def _steps(optimizer: Any) -> int:
     return steps
 
 
-def test_update_of_a_recurrent_policy_whose_critic_has_no_memory_is_guarded() -> None:
+def test_update_of_a_recurrent_policy_whose_critic_has_no_lstm_is_guarded() -> None:
     keywords: dict[str, Any] = {"lstm_hidden_size": 4, "net_arch": [4], "enable_critic_lstm": False}
     env = vectorized(lambda: gym.make("CartPole-v1"), 1)
     model = sb3_contrib.RecurrentPPO("MlpLstmPolicy", env, n_steps=8, device="cpu", policy_kwargs=keywords)

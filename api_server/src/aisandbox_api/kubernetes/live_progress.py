@@ -112,7 +112,7 @@ def shown_run(run: TrainingRun, live: LiveProgress | None) -> TrainingRun:
     elif progress.attempt >= status.attempt and progress.activity == Activity.STARTING:
         phase = Phase.STARTING
     if phase in (Phase.PENDING, Phase.STARTING, Phase.RUNNING):
-        progress = _warned(progress, status)
+        progress = _with_condition_warning(progress, status)
     attempt = max(status.attempt, progress.attempt)
     return replace(run, status=replace(status, phase=phase, progress=progress, attempt=attempt))
 
@@ -124,10 +124,10 @@ def is_outdated(live: LiveProgress, status: TrainingRunStatus) -> bool:
 
 def looks_same(one: TrainingRun, other: TrainingRun) -> bool:
     """Whether a client can see no difference: versions and conditions change without one."""
-    return _shown(one) == _shown(other)
+    return _visible_part(one) == _visible_part(other)
 
 
-def _shown(run: TrainingRun) -> TrainingRun:
+def _visible_part(run: TrainingRun) -> TrainingRun:
     progress = replace(run.status.progress, last_updated_time=None)
     status = replace(run.status, progress=progress, conditions=(), observed_generation=0)
     return replace(run, status=status, resource_version="", generation=0)
@@ -138,7 +138,7 @@ def _with_live(status: TrainingRunStatus, live: LiveProgress | None) -> Training
     return status if live is None else with_newer_progress(status, live.status)
 
 
-def _warned(progress: Progress, status: TrainingRunStatus) -> Progress:
+def _with_condition_warning(progress: Progress, status: TrainingRunStatus) -> Progress:
     for condition in status.conditions:
         if condition.type is ConditionType.RUNNING and condition.status is not ConditionStatus.TRUE:
             trouble = "" if condition.reason in NO_TROUBLE else condition.message

@@ -16,7 +16,7 @@ namespace AISandbox.Client;
 /// <remarks>
 /// A lost stream is opened again, and what was not answered is asked again until its deadline
 /// (<see cref="AISandboxClientOptions.Timeout"/>). A stream that is lost while nothing waits is opened by the next observation.
-/// A policy with memory goes on in the middle of its episode: the new stream begins with the state of the last answer.
+/// A recurrent policy goes on in the middle of its episode: the new stream begins with the state of the last answer.
 /// </remarks>
 [SuppressMessage("Naming", "CA1711", Justification = "It is gRPC's stream, as the service names it.")]
 public sealed class ActStream : IAsyncDisposable
@@ -101,8 +101,8 @@ public sealed class ActStream : IAsyncDisposable
     }
 
     /// <summary>
-    /// Tells that the next observation is the first of an episode: a policy with memory forgets the ones before, and a newer model may
-    /// answer. The first observation of the stream is one too. Of no effect without memory.
+    /// Tells that the next observation is the first of an episode: a recurrent policy forgets the ones before, and a newer model may
+    /// answer. The first observation of the stream is one too. Of no effect if the policy is not recurrent.
     /// </summary>
     public void StartEpisode()
     {

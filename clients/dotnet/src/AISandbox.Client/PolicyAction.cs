@@ -68,8 +68,8 @@ public readonly struct PolicyAction
     public long ModelTimesteps => _response.ModelTimesteps;
 
     /// <summary>
-    /// Of a policy with memory: what the next observation of the same episode is asked with, see
-    /// <see cref="TrainingRunHandle.ActInEpisodeAsync"/>. Empty for a policy without memory.
+    /// Of a recurrent policy: what the next observation of the same episode is asked with, see
+    /// <see cref="TrainingRunHandle.ActInEpisodeAsync"/>. Empty for a policy that is not recurrent.
     /// </summary>
     public ReadOnlyMemory<byte> State => _response.State.Memory;
 
@@ -110,7 +110,7 @@ public sealed class ActionBatch
     /// <summary>The environment steps that the model was trained with.</summary>
     public long ModelTimesteps { get; }
 
-    /// <summary>Of a policy with memory: one for each action, as of <see cref="PolicyAction.State"/>. Empty otherwise.</summary>
+    /// <summary>Of a recurrent policy: one for each action, as of <see cref="PolicyAction.State"/>. Empty otherwise.</summary>
     public IReadOnlyList<ReadOnlyMemory<byte>> States { get; }
 
     /// <summary>The numbers of one action, as of <see cref="PolicyAction.Values"/>.</summary>

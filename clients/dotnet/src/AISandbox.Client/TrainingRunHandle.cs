@@ -76,7 +76,7 @@ public sealed partial class TrainingRunHandle
         return ActAsync(ActRequests.Make(observation.Span, actionMask.Span), model, stochastic, cancellationToken);
     }
 
-    /// <summary>The action of a policy with memory for one observation of an episode.</summary>
+    /// <summary>The action of a recurrent policy for one observation of an episode.</summary>
     /// <param name="observation">As of <see cref="ActAsync(ReadOnlyMemory{float}, ModelSelector, bool, CancellationToken)"/>.</param>
     /// <param name="state">
     /// <see cref="PolicyAction.State"/> of the observation before in the same episode; empty for the first one. The model that gave
@@ -138,7 +138,7 @@ public sealed partial class TrainingRunHandle
         return ActRowsAsync(observations, count, request, model, stochastic, cancellationToken);
     }
 
-    /// <summary>The actions of a policy with memory for an observation of each of many episodes.</summary>
+    /// <summary>The actions of a recurrent policy for an observation of each of many episodes.</summary>
     /// <param name="observations">The observations one after another, each as for one.</param>
     /// <param name="states">
     /// One for each observation, as of <see cref="ActInEpisodeAsync"/>; see <see cref="ActionBatch.States"/>. All that are not empty

@@ -13,7 +13,7 @@ namespace AISandbox;
 /// </summary>
 /// <remarks>
 /// Thread-safe; one call at a time acts. An action takes microseconds and allocates nothing, also when a new model has been loaded: it is
-/// made ready in the background and used from the next call on (with a frame stack or a memory: from the next episode on).
+/// made ready in the background and used from the next call on (a recurrent policy, or one with a frame stack: from the next episode on).
 /// </remarks>
 public sealed class Policy : IDisposable, IAsyncDisposable
 {
@@ -45,7 +45,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     }
 
     /// <summary>
-    /// Raised when a newer model is ready, in the background: the next call that acts uses it (with a frame stack or a memory, the next
+    /// Raised when a newer model is ready, in the background: the next call that acts uses it (a recurrent policy, or one with a frame stack: the next
     /// episode).
     /// </summary>
     public event EventHandler<PolicyModelEventArgs>? ModelReady;
@@ -70,7 +70,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     public int ActionSize => _current.ActionSize;
 
     /// <summary>
-    /// How many numbers the memory of one episode has; 0: the policy has no memory. See <see cref="StartEpisode"/>.
+    /// How many numbers the state of one episode has; 0: the policy is not recurrent. See <see cref="StartEpisode"/>.
     /// </summary>
     public int StateSize => _current.StateSize;
 
@@ -150,7 +150,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     /// <summary>
     /// Acts on one observation: its numbers are the elements of the leaves of the observation space in C order, one leaf after another
     /// (as in the call Act). With a frame stack, the newest observation alone is enough: the ones before are remembered
-    /// since <see cref="StartEpisode"/>, and so is what a policy with memory has observed. A Discrete action is one whole number.
+    /// since <see cref="StartEpisode"/>, and so is what a recurrent policy has observed. A Discrete action is one whole number.
     /// </summary>
     /// <exception cref="ArgumentException">A length is wrong, or a number is not finite or none of its space.</exception>
     public void Act(ReadOnlySpan<float> observation, Span<float> action) => Act(observation, action, _stochastic);
@@ -247,7 +247,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     /// Acts on many observations at once, one row after another. With a frame stack each row has all frames, oldest first.
     /// </summary>
     /// <exception cref="ArgumentException">A length is wrong, or a number is not finite or none of its space.</exception>
-    /// <exception cref="InvalidOperationException">The policy has a memory: use <c>ActInEpisodes</c>.</exception>
+    /// <exception cref="InvalidOperationException">The policy is recurrent: use <c>ActInEpisodes</c>.</exception>
     public void ActBatch(ReadOnlySpan<float> observations, Span<float> actions) => ActBatch(observations, actions, _stochastic);
 
     /// <summary>As <see cref="ActBatch(ReadOnlySpan{float}, Span{float})"/>; samples the actions, or takes the modes.</summary>
@@ -274,7 +274,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
             if (_current.StateSize > 0)
             {
                 throw new InvalidOperationException(
-                    $"The policy has a memory: use ActInEpisodes, with the states of the episodes, {_current.StateSize} numbers each.");
+                    $"The policy is recurrent: use ActInEpisodes, with the states of the episodes, {_current.StateSize} numbers each.");
             }
 
             var count = Count(observations, actions);
@@ -282,7 +282,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
         }
     }
 
-    /// <summary>Acts on an observation of each of many episodes at once, with a policy that has a memory.</summary>
+    /// <summary>Acts on an observation of each of many episodes at once, with a recurrent policy.</summary>
     /// <param name="observations">One row after another.</param>
     /// <param name="states">
     /// <see cref="StateSize"/> numbers for each episode, which the caller keeps: those that the call before has left there. They
@@ -293,7 +293,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     /// <remarks>A newer model is used from the first call on in which every episode starts: states belong to the model that gave them.</remarks>
     /// <exception cref="ArgumentException">A length is wrong, or a number is not finite or none of its space.</exception>
     /// <exception cref="InvalidOperationException">
-    /// The policy has no memory, or an episode goes on after <see cref="StartEpisode"/> or <c>Act</c> has taken a newer model.
+    /// The policy is not recurrent, or an episode goes on after <see cref="StartEpisode"/> or <c>Act</c> has taken a newer model.
     /// </exception>
     public void ActInEpisodes(
         ReadOnlySpan<float> observations, Span<float> states, ReadOnlySpan<bool> episodeStarts, Span<float> actions) =>
@@ -302,7 +302,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     /// <summary>As the one without <paramref name="stochastic"/>; samples the actions, or takes the modes.</summary>
     /// <exception cref="ArgumentException">A length is wrong, or a number is not finite or none of its space.</exception>
     /// <exception cref="InvalidOperationException">
-    /// The policy has no memory, or an episode goes on after <see cref="StartEpisode"/> or <c>Act</c> has taken a newer model.
+    /// The policy is not recurrent, or an episode goes on after <see cref="StartEpisode"/> or <c>Act</c> has taken a newer model.
     /// </exception>
     public void ActInEpisodes(
         ReadOnlySpan<float> observations, Span<float> states, ReadOnlySpan<bool> episodeStarts, Span<float> actions, bool stochastic)
@@ -317,7 +317,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
 
             if (_current.StateSize == 0)
             {
-                throw new InvalidOperationException("The policy has no memory: use ActBatch.");
+                throw new InvalidOperationException("The policy is not recurrent: use ActBatch.");
             }
 
             if (episodeStarts.IndexOf(false) >= 0 && _statesOf is not null && !ReferenceEquals(_statesOf, _current))
@@ -355,7 +355,7 @@ public sealed class Policy : IDisposable, IAsyncDisposable
     }
 
     /// <summary>
-    /// Tells that a new episode begins: with a frame stack or a memory, the observations before are forgotten, and a newer model is used
+    /// Tells that a new episode begins: a recurrent policy, or one with a frame stack, forgets the observations before, and a newer model is used
     /// from now on. Otherwise it changes nothing. The first call that acts begins an episode by itself.
     /// </summary>
     public void StartEpisode()

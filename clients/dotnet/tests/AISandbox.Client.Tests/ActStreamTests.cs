@@ -278,7 +278,7 @@ public class ActStreamTests
         var streams = 0;
         var service = new ScriptedService
         {
-            // A policy with memory: its action is the sum of the observations of the episode.
+            // A recurrent policy: its action is the sum of the observations of the episode.
             OnStream = async (requests, replies, context) =>
             {
                 streams++;

@@ -148,7 +148,7 @@ class DemonstrationFile:
 
     def _read_rows(self, check: Callable[[], None]) -> dict[str, Array]:
         """All rows of every column, those of masks as bools; their digest is that of the file."""
-        values = {column.name: np.empty((self.rows, *column.shape), _kept(column)) for column in self._columns}
+        values = {column.name: np.empty((self.rows, *column.shape), _kept_dtype(column)) for column in self._columns}
         digest, first = Digest(self._columns), 0
         for batch in self._batches():
             check()
@@ -178,7 +178,7 @@ class DemonstrationFile:
             raise InvalidDemonstrationFile(f"{_DAMAGED} ({_line(error)})") from None
 
 
-def _kept(column: Column) -> np.dtype[Any]:
+def _kept_dtype(column: Column) -> np.dtype[Any]:
     return np.dtype("?") if column.name == MASK else column.dtype
 
 

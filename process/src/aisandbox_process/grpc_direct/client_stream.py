@@ -44,8 +44,8 @@ class ClientStream(Protocol):
     def send(self, request: bytes) -> None:
         """Send a request without waiting. One request at a time: :meth:`receive` comes before the next one."""
 
-    def expect(self) -> None:
-        """Wait, by :meth:`receive`, for a message that answers no request: for a stream whose server speaks too."""
+    def start_receive(self) -> None:
+        """Let :meth:`receive` wait for a message that answers no request: of a stream whose server speaks too."""
 
     def receive(self) -> bytes:
         """Wait for the reply to the last request. Raises StreamEnded. Signal handlers run while it waits."""
@@ -106,7 +106,7 @@ class DirectStream:
         ):
             self._pending_batches += 1
 
-    def expect(self) -> None:
+    def start_receive(self) -> None:
         """See ClientStream."""
         if self._end is None and self._call.operate((cygrpc.ReceiveMessageOperation(0),), _RECEIVE):
             self._pending_batches += 1
@@ -185,7 +185,7 @@ class PublicStream:
         """See ClientStream."""
         self._requests.put(request)
 
-    def expect(self) -> None:
+    def start_receive(self) -> None:
         """See ClientStream."""
 
     def receive(self) -> bytes:

@@ -57,7 +57,7 @@ class LocalStream:
         """See ClientStream."""
         self._send(frame(MESSAGE, request))
 
-    def expect(self) -> None:
+    def start_receive(self) -> None:
         """See ClientStream."""
 
     def receive(self) -> bytes:

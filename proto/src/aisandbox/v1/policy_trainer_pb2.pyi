@@ -50,7 +50,7 @@ class _AlgorithmEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Algorithm.V
     ALGORITHM_QRDQN: _Algorithm.ValueType  # 8
     """Quantile Regression DQN, for Discrete actions."""
     ALGORITHM_RECURRENTPPO: _Algorithm.ValueType  # 9
-    """Proximal Policy Optimization with an LSTM, for any action space. Its policy has a memory; see ActRequest.state."""
+    """Proximal Policy Optimization with an LSTM, for any action space. Its policy is recurrent; see ActRequest.state."""
     ALGORITHM_MASKABLEPPO: _Algorithm.ValueType  # 10
     """PPO that obeys the action masks of a simulator, for Discrete, MultiDiscrete and MultiBinary actions."""
 
@@ -78,7 +78,7 @@ ALGORITHM_CROSSQ: Algorithm.ValueType  # 7
 ALGORITHM_QRDQN: Algorithm.ValueType  # 8
 """Quantile Regression DQN, for Discrete actions."""
 ALGORITHM_RECURRENTPPO: Algorithm.ValueType  # 9
-"""Proximal Policy Optimization with an LSTM, for any action space. Its policy has a memory; see ActRequest.state."""
+"""Proximal Policy Optimization with an LSTM, for any action space. Its policy is recurrent; see ActRequest.state."""
 ALGORITHM_MASKABLEPPO: Algorithm.ValueType  # 10
 """PPO that obeys the action masks of a simulator, for Discrete, MultiDiscrete and MultiBinary actions."""
 Global___Algorithm: _TypeAlias = Algorithm  # noqa: Y015
@@ -1423,15 +1423,15 @@ class ActRequest(_message.Message):
     which has no distribution, true means epsilon-greedy with the exploration rate at the time the model was published.
     """
     state: _builtins.bytes
-    """For a policy with memory (DescribeModelResponse.state is not empty): ActResponse.state of the observation before
+    """For a recurrent policy (DescribeModelResponse.state is not empty): ActResponse.state of the observation before
     this one in the same episode. Such a policy needs it, or episode_start: without both the request is
-    INVALID_ARGUMENT; so is a state for a policy without memory. A state belongs to the model that gave it
+    INVALID_ARGUMENT; so is a state for a policy that is not recurrent. A state belongs to the model that gave it
     (ActResponse.model), and that model answers while the episode lasts and the run has it or a server has it in memory, also
     if the selector is latest, best or final and names another one by now; with a selector that names another one by its step or digest, or for another run, the
     state is INVALID_ARGUMENT. The bytes are the service's own: the client keeps and returns them.
     """
     episode_start: _builtins.bool
-    """Whether this is the first observation of an episode: the memory is then empty, and a state is ignored."""
+    """Whether this is the first observation of an episode: the policy then remembers nothing, and a state is ignored."""
     @_builtins.property
     def observation(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """One value of the observation space (DescribeModel): the elements of its leaves in C order, one leaf after another.
@@ -1479,8 +1479,8 @@ class ActResponse(_message.Message):
     model_timesteps: _builtins.int
     """The environment steps that the model was trained with."""
     state: _builtins.bytes
-    """Of a policy with memory: what the next request of the same episode sends as its state: 32 bytes and 4 for each number
-    of DescribeModelResponse.state; see ActRequest.state. Any replica of the service can continue with it. Empty for a policy without memory.
+    """Of a recurrent policy: what the next request of the same episode sends as its state: 32 bytes and 4 for each number
+    of DescribeModelResponse.state; see ActRequest.state. Any replica of the service can continue with it. Empty for another policy.
     """
     @_builtins.property
     def action(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -1580,7 +1580,7 @@ class ActBatchResponse(_message.Message):
 
     @_builtins.property
     def state(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """As ActResponse.state, one for each observation; none for a policy without memory."""
+        """As ActResponse.state, one for each observation; none for a policy that is not recurrent."""
 
     def __init__(
         self,
@@ -1603,7 +1603,7 @@ class ActStreamRequest(_message.Message):
     """One observation of a stream. A request without a run_id has the run_id, model and stochastic of the last request with
     one; its own model and stochastic are ignored. So only the first request of a stream needs them.
 
-    With a policy with memory, a request without a state and without episode_start has the state of the last response of the
+    With a recurrent policy, a request without a state and without episode_start has the state of the last response of the
     stream. One that failed without either changes nothing; one that failed with a state has given the stream that state, and
     one that failed with episode_start has ended the episode before: the next request needs one of them. The first request of a stream needs one of them: a client whose stream has ended
     in the middle of an episode (the server stopped, a replica died) opens another one with the state of the last response
@@ -1787,14 +1787,14 @@ class DescribeModelResponse(_message.Message):
     noise the action is the mode of the policy's distribution; to sample, fill "noise" (float32 [N, noise_size]) as
     noise_kind says. Everything else (normalisation, image layout, one-hot, rescaling, clipping) is inside the file.
 
-    A policy with memory has more of both, for each tensor of `state` an input NAME and an output "next_NAME", float32
+    A recurrent policy has more of both, for each tensor of `state` an input NAME and an output "next_NAME", float32
     [N, *shape]: what an output gives is the input for the next observation of the same episode. Its input
     "episode_start", float32 [N], is 1 for the first observation of an episode, for which the state is taken as zeros, and
     0 for the others. None of these inputs has a default.
 
     The file describes itself by two metadata properties: "aisandbox.description" is this message in protobuf's JSON form,
     without run_id and model; "aisandbox.golden" has examples of observations, noise and actions, which a reader replays
-    to see that its runtime gives the actions that were tested (of a policy with memory in order, one after the other, with
+    to see that its runtime gives the actions that were tested (of a recurrent policy in order, one after the other, with
     the state of the one before; "episode_start" says where an episode begins). Files of earlier versions have neither. When ONNX Runtime
     loads a file with a default input, it logs a warning that "noise" may be overridden, which is intended: a log severity of
     errors (log_severity_level = 3, LogSeverityLevel in C#) in the session's options hides it.
@@ -1876,7 +1876,7 @@ class DescribeModelResponse(_message.Message):
 
     @_builtins.property
     def state(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateTensor]:
-        """The memory of the policy; empty if it has none."""
+        """The state of a recurrent policy; empty for another one."""
 
     def __init__(
         self,
@@ -1906,7 +1906,7 @@ Global___DescribeModelResponse: _TypeAlias = DescribeModelResponse  # noqa: Y015
 
 @_typing.final
 class StateTensor(_message.Message):
-    """One tensor of a policy's memory: an LSTM has its hidden state "state_h" and its cell state "state_c"."""
+    """One tensor of a recurrent policy's state: an LSTM has its hidden state "state_h" and its cell state "state_c"."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -1,6 +1,6 @@
 """Another number of environments for a model that has learned already, between two rollouts.
 
-A rollout buffer is empty then and is made again, and so is the memory of a recurrent policy, whose episodes are new. A
+A rollout buffer is empty then and is made again, and so is the state of a recurrent policy, whose episodes are new. A
 replay buffer keeps its transitions: its arrays are [rows, environments, ...] in the order in which steps were taken, so
 they are seen with other rows, without a copy.
 Must not know where environments run.

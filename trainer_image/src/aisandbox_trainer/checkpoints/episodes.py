@@ -44,7 +44,7 @@ class Episodes:
 
     Pickled by the order of its fields, so new ones come last; a checkpoint of an earlier version lacks them.
     ``last_observation`` is [environments, ...] or a dict of such arrays, ``started`` [environments] of bool,
-    ``returns`` [environments] the discounted returns of VecNormalize, ``memory`` that of a recurrent policy.
+    ``returns`` [environments] the discounted returns of VecNormalize, ``lstm_state`` that of a recurrent policy.
     """
 
     environments: bytes
@@ -53,7 +53,7 @@ class Episodes:
     last_observation: Any
     last_original_observation: Any
     started: Any
-    memory: _sb3_contrib_internals.Memory | None = None
+    lstm_state: _sb3_contrib_internals.LstmState | None = None
 
     @classmethod
     def capture(cls, model: BaseAlgorithm) -> Episodes:
@@ -74,7 +74,7 @@ class Episodes:
             last_observation=copy.deepcopy(last.normalized),
             last_original_observation=copy.deepcopy(last.original),
             started=copy.deepcopy(last.episode_starts),
-            memory=_sb3_contrib_internals.memory(model),
+            lstm_state=_sb3_contrib_internals.lstm_state(model),
         )
 
     def restore(self, model: BaseAlgorithm) -> None:
@@ -96,8 +96,8 @@ class Episodes:
             _set_frames(stack.stacked_obs, self.frames)
         last = _sb3_internals.LastObservation(self.last_observation, self.last_original_observation, self.started)
         _sb3_internals.set_last_observation(model, copy.deepcopy(last))
-        if (memory := getattr(self, "memory", None)) is not None:
-            _sb3_contrib_internals.set_memory(model, memory)
+        if (lstm_state := getattr(self, "lstm_state", None)) is not None:
+            _sb3_contrib_internals.set_lstm_state(model, lstm_state)
 
     def _unpickled(self, layers: list[list[Any]]) -> tuple[list[list[str]], list[dict[str, Any]]]:
         try:

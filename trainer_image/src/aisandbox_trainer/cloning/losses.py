@@ -1,4 +1,4 @@
-"""What cloning minimises for each algorithm whose policy has no memory.
+"""What cloning minimises for each algorithm whose policy is not recurrent.
 
 Owns which parameters are trained, and what follows from them at the end (target networks). Must not know files, or how
 batches are drawn.
@@ -41,7 +41,7 @@ class Loss(Protocol):
 
 
 def loss_of(model: Any, examples: Examples) -> Loss:
-    """The loss for the algorithm of ``model``, which has no memory."""
+    """The loss for the algorithm of ``model``, which is not recurrent."""
     if isinstance(model, OnPolicyAlgorithm):
         return ActorCriticLoss(model)
     if isinstance(model, DQN | QRDQN):

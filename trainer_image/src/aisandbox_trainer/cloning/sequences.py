@@ -1,4 +1,4 @@
-"""Cloning of a policy with memory: whole episodes, in parts of which each begins with the memory of the one before.
+"""Cloning of a recurrent policy: whole episodes, in parts of which each begins with the state of the one before.
 
 The gradient goes through one part (truncated back-propagation through time). Must not know files.
 """
@@ -44,7 +44,7 @@ class SequenceCloning:
         order = random.permutation(len(episodes))
         for first in range(0, len(order), self._together):
             chosen = [episodes[index] for index in order[first : first + self._together]]
-            states = self._no_memory(len(chosen))
+            states = self._empty_state(len(chosen))
             for begin in range(0, max(map(len, chosen)), PART):
                 going_on = [index for index, rows in enumerate(chosen) if len(rows) > begin]
                 states = _of(states, going_on) if len(going_on) < len(chosen) else states
@@ -69,7 +69,7 @@ class SequenceCloning:
         return loss, following
 
     def _compute_returns(self, episodes: list[Array]) -> None:
-        """As of other policies; where time ran out, the value of the last observation needs the memory before it."""
+        """As of other policies; where time ran out, the value of the last observation needs the state before it."""
         expected = iter([self._last_values(rows) for rows in episodes if not self._examples.terminated[rows[-1]]])
 
         def values(observations: Any) -> torch.Tensor:
@@ -80,7 +80,7 @@ class SequenceCloning:
 
     def _last_values(self, rows: Array) -> torch.Tensor:
         """The value of the observation after the last step of an episode."""
-        states = self._no_memory(1)
+        states = self._empty_state(1)
         whole = np.append(rows, rows[-1] + 1)
         with torch.no_grad():
             for begin in range(0, len(whole), PART):
@@ -93,7 +93,7 @@ class SequenceCloning:
         last: torch.Tensor = values.flatten()[-1]
         return last
 
-    def _no_memory(self, episodes: int) -> RNNStates:
+    def _empty_state(self, episodes: int) -> RNNStates:
         layers, _, size = self._policy.lstm_hidden_state_shape
         zeros = torch.zeros((layers, episodes, size), device=self._device)
         return RNNStates((zeros, zeros), (zeros, zeros))
@@ -111,6 +111,6 @@ def _padded(parts: list[Array]) -> tuple[Array, Array]:
 
 
 def _of(states: RNNStates, episodes: list[int]) -> RNNStates:
-    """The memory of some of the episodes."""
+    """The state of some of the episodes."""
     policy, value = ((hidden[:, episodes], cell[:, episodes]) for hidden, cell in (states.pi, states.vf))
     return RNNStates(policy, value)

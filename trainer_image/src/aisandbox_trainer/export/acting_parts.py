@@ -30,7 +30,7 @@ from aisandbox_trainer.errors import CannotExport
 class ActingParts:
     """The modules from preprocessed observations to scores, and the distribution of Box actions around them.
 
-    ``extractor``, ``memory`` (if there is one), ``body`` and ``last`` follow each other; ``last`` gives logits, means
+    ``extractor``, ``lstm`` (if there is one), ``body`` and ``last`` follow each other; ``last`` gives logits, means
     or, if ``values``, the values of the actions. ``std`` is a tensor [actions], a module from the latent features to
     [N, actions], or with ``by_state`` (gSDE) [latent, actions]. ``squashed``: tanh is applied to the action.
     ``masked``: it chooses of the actions that a mask allows.
@@ -44,7 +44,7 @@ class ActingParts:
     squashed: bool = False
     values: bool = False
     masked: bool = False
-    memory: nn.LSTM | None = None
+    lstm: nn.LSTM | None = None
 
 
 class StandardDeviation(nn.Module):
@@ -95,7 +95,7 @@ def _difference(choices: nn.Linear) -> nn.Linear:
 
 
 def _recurrent(policy: Any) -> ActingParts:
-    return replace(_on_policy(policy), memory=policy.lstm_actor)
+    return replace(_on_policy(policy), lstm=policy.lstm_actor)
 
 
 def _values(policy: Any) -> ActingParts:

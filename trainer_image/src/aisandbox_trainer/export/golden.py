@@ -41,7 +41,7 @@ _SEED = 20_240
 def golden_examples(graph: PolicyGraph) -> GoldenExamples:
     """Up to 2 * EXAMPLES examples, half of them without noise; with masks, about half of them allow every action.
 
-    Of a policy with memory they are two episodes of that length. Examples for which another runtime's rounding could
+    Of a recurrent policy they are two episodes of that length. Examples for which another runtime's rounding could
     choose another action (or miss the tolerances) are left out, so a policy with equal scores may have fewer, but at
     least one. The random numbers are drawn from a generator with a fixed seed: they are the same each time, and no
     other generator is changed.
@@ -66,14 +66,14 @@ def _observations(graph: PolicyGraph, random: np.random.Generator) -> GoldenExam
 def _episodes(graph: PolicyGraph, random: np.random.Generator) -> GoldenExamples:
     """The longest beginnings of episodes, of many candidates, in which every observation could be an example."""
     starts = th.ones(2 * _CANDIDATES)
-    memory = [*(th.zeros((2 * _CANDIDATES, *tensor.shape)) for tensor in graph.state), starts]
+    state_and_starts = [*(th.zeros((2 * _CANDIDATES, *tensor.shape)) for tensor in graph.state), starts]
     steps, found = [], []
     for _ in range(EXAMPLES):
         leaves, noise, masks = _candidates(graph, random)
-        actions, *state = graph(*leaves, *memory, noise, *masks)
+        actions, *state = graph(*leaves, *state_and_starts, noise, *masks)
         steps.append((*leaves, noise, actions, *masks))
-        found.append(margins(graph, leaves, noise, masks, memory))
-        memory = [*state, th.zeros_like(starts)]
+        found.append(margins(graph, leaves, noise, masks, state_and_starts))
+        state_and_starts = [*state, th.zeros_like(starts)]
     margin = np.array(found)
     safe_steps = np.cumprod(margin > _MARGIN, axis=0).sum(axis=0)
     rank = safe_steps + margin[0] / (1 + margin[0].max())  # the margin decides between equal lengths only
@@ -155,14 +155,14 @@ def margins(
     leaves: Sequence[th.Tensor],
     noise: th.Tensor,
     masks: Sequence[th.Tensor] = (),
-    memory: Sequence[th.Tensor] = (),
+    state_and_starts: Sequence[th.Tensor] = (),
 ) -> Array:
     """How far the scores may be off, relative to their size, before a reader would see another action. Shape [N].
 
-    ``memory``: as of :meth:`PolicyGraph.scores`.
+    ``state_and_starts``: as of :meth:`PolicyGraph.scores`.
     """
     head = graph.head
-    latent, scores, _ = graph.scores(leaves, memory)
+    latent, scores, _ = graph.scores(leaves, state_and_starts)
     if isinstance(head, BoxHead):
         extent = np.maximum(np.abs(head.low.numpy()), np.abs(head.high.numpy()))
         actions = head(latent, scores, noise).reshape(len(noise), -1).numpy()  # a bare number has no more axes

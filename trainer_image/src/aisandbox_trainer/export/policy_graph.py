@@ -1,7 +1,7 @@
 """The policy as it is served: one torch module from raw observations and noise to the simulator's actions.
 
-Owns what surrounds an SB3 policy when it acts: inputs, SB3's preprocessing, memory, the choice of an action from the
-policy's distribution, clipping and rescaling. Must not know ONNX, files or the training loop.
+Owns what surrounds an SB3 policy when it acts: inputs, SB3's preprocessing, recurrent state, the choice of an action
+from the policy's distribution, clipping and rescaling. Must not know ONNX, files or the training loop.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class Noise:
 
 @dataclass(frozen=True, slots=True)
 class StateTensor:
-    """A part of a policy's memory: the name of its input, and the shape for one observation."""
+    """A part of a recurrent policy's state: the name of its input, and the shape for one observation."""
 
     name: str
     shape: tuple[int, ...]
 
 
-class Memory(nn.Module):
+class RecurrentLayer(nn.Module):
     """The LSTM of a policy, which takes one observation of each of N episodes at a time."""
 
     def __init__(self, lstm: nn.LSTM) -> None:
@@ -80,10 +80,10 @@ class Memory(nn.Module):
 class PolicyGraph(nn.Module):
     """A copy of a policy's acting part with everything around it.
 
-    ``forward(*leaves, *state, noise)``: one tensor a leaf of the observation space, then, for a policy with memory, one
+    ``forward(*leaves, *state, noise)``: one tensor a leaf of the observation space, then, for a recurrent policy, one
     for each of ``state`` and float32 [N] (1: an episode starts), then float32 [N or 1, noise.size]; with a ``mask``,
     uint8 [N or 1, size] follows. Gives the actions, float32 [N, *shape] for a Box, otherwise int64 [N] or
-    [N, dimensions]; for a policy with memory a tuple of them and of the next state. With zero noise the actions are the
+    [N, dimensions]; for a recurrent policy a tuple of them and of the next state. With zero noise the actions are the
     mode of the policy's distribution. It shares no tensor with the policy it was made from.
     """
 
@@ -111,9 +111,9 @@ class PolicyGraph(nn.Module):
 
     @property
     def state(self) -> tuple[StateTensor, ...]:
-        """The memory of the policy; empty if it has none."""
-        memory = self.actor.memory
-        return memory.state if memory is not None else ()
+        """What the policy keeps between two observations; empty if it is not recurrent."""
+        recurrent = self.actor.recurrent
+        return recurrent.state if recurrent is not None else ()
 
     @property
     def mask_size(self) -> int:
@@ -121,18 +121,18 @@ class PolicyGraph(nn.Module):
         return 0 if self.mask is None else sum(self.mask.counts)
 
     def scores(
-        self, leaves: Sequence[th.Tensor], memory: Sequence[th.Tensor] = ()
+        self, leaves: Sequence[th.Tensor], state_and_starts: Sequence[th.Tensor] = ()
     ) -> tuple[th.Tensor, th.Tensor, tuple[th.Tensor, ...]]:
         """For a batch of observations the latent features, the last layer's output, and the next state.
 
-        That output are logits, means or Q-values. ``memory``: the state and the starts of episodes.
+        That output are logits, means or Q-values. ``state_and_starts``: of the observations before, and of episodes.
         """
         values = [leaf(value) for leaf, value in zip(self.inputs, leaves, strict=True)]
-        latent, scores, state = self.actor(values, memory)
+        latent, scores, state = self.actor(values, state_and_starts)
         return latent, scores, state
 
     def forward(self, *inputs: th.Tensor) -> th.Tensor | tuple[th.Tensor, ...]:
-        """The actions for a batch of observations, noise and masks, and the next state of a policy with memory."""
+        """The actions for a batch of observations, noise and masks, and the next state of a recurrent policy."""
         leaves = len(self.inputs)
         known = leaves + (len(self.state) + 1 if self.state else 0)
         latent, scores, state = self.scores(inputs[:leaves], inputs[leaves:known])
@@ -153,19 +153,19 @@ class _Actor(nn.Module):
         self.normalize_images = policy.normalize_images
         # A copy, because export happens during training, which must not notice: no mode is switched, no device changed.
         self.extractor, self.body, self.last = copy.deepcopy((parts.extractor, parts.body, parts.last))
-        self.memory = Memory(copy.deepcopy(parts.memory)) if parts.memory is not None else None
+        self.recurrent = RecurrentLayer(copy.deepcopy(parts.lstm)) if parts.lstm is not None else None
         self.to("cpu")
 
     def forward(
-        self, values: list[th.Tensor], memory: Sequence[th.Tensor]
+        self, values: list[th.Tensor], state_and_starts: Sequence[th.Tensor]
     ) -> tuple[th.Tensor, th.Tensor, tuple[th.Tensor, ...]]:
         observation: Any = values[0]
         if isinstance(self.observation_space, spaces.Dict):
             observation = dict(zip(self.keys, values, strict=True))
         features = self.extractor(preprocess_obs(observation, self.observation_space, self.normalize_images))
         state: tuple[th.Tensor, ...] = ()
-        if self.memory is not None:
-            features, *following = self.memory(features, *memory)
+        if self.recurrent is not None:
+            features, *following = self.recurrent(features, *state_and_starts)
             state = tuple(following)
         latent = self.body(features)
         return latent, self.last(latent), state

@@ -100,13 +100,13 @@ def same_update(
         prepare(twin)
         with unchanged_random_state(), contextlib.suppress(NonFiniteTraining):
             update(twin)
-            results.append(_parts(twin))
+            results.append(_learned_values(twin))
     expected_parts, *rest = results
     if not expected_parts["weights"].isfinite().all():
         return not rest or not rest[0]["weights"].isfinite().all()
     if not rest:
         return False
-    return _same_changes(_parts(model), expected_parts, rest[0])
+    return _same_changes(_learned_values(model), expected_parts, rest[0])
 
 
 def _same_changes(before: Parts, expected_parts: Parts, found_parts: Parts) -> bool:
@@ -129,15 +129,15 @@ def few_rows(buffer: RolloutBuffer) -> RolloutBuffer:
     few = copy.copy(buffer)
     for name, value in vars(buffer).items():
         if isinstance(value, dict):  # observations of a Dict; the other dicts of the buffer hold shapes
-            setattr(few, name, {key: _few(inner, buffer) for key, inner in value.items()})
+            setattr(few, name, {key: _first_rows(inner, buffer) for key, inner in value.items()})
         else:
-            setattr(few, name, _few(value, buffer))
+            setattr(few, name, _first_rows(value, buffer))
     few.buffer_size, few.n_envs = min(STEPS, buffer.buffer_size), min(STEPS, buffer.n_envs)
     few.generator_ready = False
     return few
 
 
-def _few(value: Any, buffer: RolloutBuffer) -> Any:
+def _first_rows(value: Any, buffer: RolloutBuffer) -> Any:
     if not isinstance(value, np.ndarray):
         return value
     if value.shape[:2] == (buffer.buffer_size, buffer.n_envs):
@@ -158,7 +158,7 @@ def unchanged_random_state() -> Iterator[None]:
         th.set_rng_state(torch_state)
 
 
-def _parts(model: BaseAlgorithm) -> Parts:
+def _learned_values(model: BaseAlgorithm) -> Parts:
     """All weights, running statistics, and the optimizers' state: Adam's steps do not show the scale of a gradient."""
     learned = [*model.policy.parameters(), *_sb3_internals.variables_of(model).values()]
     parts = {"weights": th.cat([parameter.detach().flatten().double() for parameter in learned])}

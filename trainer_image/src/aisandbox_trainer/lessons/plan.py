@@ -116,7 +116,7 @@ class LessonPlan:
             self._playing[environment] = self._next[environment]
         if self.is_last or not self._is_over():
             return list(ended)
-        log.info("lesson ended", **vars_of(self.progress()))
+        log.info("lesson ended", **log_fields(self.progress()))
         self._lesson += 1
         self._episodes = self._timesteps = 0
         self._returns = deque(maxlen=self._end.window)
@@ -145,12 +145,12 @@ class LessonPlan:
         values: dict[str, Any] = default_values(self.parameters)
         for parameter in self.parameters:  # in the order of the declaration, which decides the draws
             if parameter.name in said:
-                drawn = _drawn(read_draw(said[parameter.name]), parameter.whole, random)
+                drawn = _draw_value(read_draw(said[parameter.name]), parameter.whole, random)
                 values[parameter.name] = parameter.converted(drawn)
         return values
 
 
-def vars_of(progress: LessonProgress) -> dict[str, Any]:
+def log_fields(progress: LessonProgress) -> dict[str, Any]:
     """The fields as words of a log line."""
     return {
         "lesson": progress.name,
@@ -160,7 +160,7 @@ def vars_of(progress: LessonProgress) -> dict[str, Any]:
     }
 
 
-def _drawn(draw: Draw | str, whole: bool, random: np.random.Generator) -> ParameterValue:
+def _draw_value(draw: Draw | str, whole: bool, random: np.random.Generator) -> ParameterValue:
     """One value. The draw was checked at the start of the run."""
     assert isinstance(draw, Draw)  # noqa: S101
     if draw.kind == "constant":

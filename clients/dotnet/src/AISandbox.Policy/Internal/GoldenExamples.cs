@@ -35,7 +35,7 @@ internal sealed class GoldenExamples
     public byte[] Masks { get; }
 
     /// <summary>
-    /// For a policy with memory, whether an example is the first of an episode; otherwise it has the state that the one before it has left.
+    /// For a recurrent policy, whether an example is the first of an episode; otherwise it has the state that the one before it has left.
     /// </summary>
     public bool[] EpisodeStarts { get; }
 

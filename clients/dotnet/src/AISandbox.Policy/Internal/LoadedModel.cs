@@ -54,7 +54,7 @@ internal sealed class LoadedModel : IDisposable
 
     public MaskLayout Mask { get; }
 
-    /// <summary>The numbers of the state of one episode; 0 for a policy without memory.</summary>
+    /// <summary>The numbers of the state of one episode; 0 for a policy that is not recurrent.</summary>
     public int StateSize { get; }
 
     public int Frames => Math.Max(1, (int)Model.Description.FrameStack);
@@ -119,7 +119,7 @@ internal sealed class LoadedModel : IDisposable
 
     /// <summary>
     /// Gives the actions for observations, row after row. The noise is given, drawn, or (both null) zero. Without masks all actions are allowed.
-    /// Of a policy with memory, the states of the episodes are replaced by the next ones; those of an episode that starts are not read.
+    /// Of a recurrent policy, the states of the episodes are replaced by the next ones; those of an episode that starts are not read.
     /// </summary>
     public void Act(
         ReadOnlySpan<float> observations,

@@ -1,4 +1,4 @@
-"""Policies with memory as they are served: the caller, or the stream, carries the state from one call to the next."""
+"""Recurrent policies as they are served: the caller, or the stream, carries the state from one call to the next."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ async def test_state_that_does_not_belong_is_refused_with_the_rule(stub: Stub, t
     publish(tmp_path, LinearPolicy(), run="plain")
     state = (await stub.Act(request(0, episode_start=True))).state
     cases = {
-        "state: the policy has a memory": request(1),
+        "state: the policy is recurrent": request(1),
         "state: belongs to the model sha256:": pb.ActRequest(run_id="other", observation=[0.0] * 4, state=state),
         "state: has 5 bytes, and is not a state": request(1, state=b"short"),
         "state: has 65 bytes, and a state of this model has 64": request(1, state=state + b"x"),
         "state: has numbers that are not finite": request(1, state=state[:32] + b"\xff" * 32),
-        "state: the policy has no memory": pb.ActRequest(run_id="plain", observation=[0.0] * 4, state=state),
+        "state: the policy is not recurrent": pb.ActRequest(run_id="plain", observation=[0.0] * 4, state=state),
     }
     for rule, each in cases.items():
         assert rule in await refusal(stub.Act(each))
@@ -118,8 +118,8 @@ async def test_act_batch_takes_and_gives_a_state_for_each_observation(stub: Stub
     for rule, each in {
         "state: has 3 entries for 2 observations": batch([0, 1], state=first.state),
         "episode_start: has 1 entries for 2 observations": batch([0, 1], episode_start=[True]),
-        "state[1]: the policy has a memory": batch([0, 1], state=[first.state[0], b""]),
-        "state[0]: the policy has a memory": batch([0, 1]),
+        "state[1]: the policy is recurrent": batch([0, 1], state=[first.state[0], b""]),
+        "state[0]: the policy is recurrent": batch([0, 1]),
         "state[1]: belongs to the model": batch([0, 1], state=[first.state[0], b"0" * 64]),
     }.items():
         assert rule in await refusal(stub.ActBatch(each))
@@ -174,7 +174,7 @@ async def test_stream_keeps_the_state_and_another_one_goes_on_with_it(stub: Stub
         return reply
 
     call = stub.ActStream()
-    assert "state: the policy has a memory" in (await ask(call, request(0))).error.message
+    assert "state: the policy is recurrent" in (await ask(call, request(0))).error.message
     reply = await ask(call, request(0, episode_start=True))
     for step in range(1, 4):
         reply = await ask(call, pb.ActRequest(observation=EPISODE[step].tolist()))
@@ -208,7 +208,7 @@ async def test_stream_keeps_what_a_request_that_fails_says_of_the_state(stub: St
     np.testing.assert_allclose(reply.response.action, ACTIONS[1], rtol=1e-5)
     assert (await ask(observation=[1.0], episode_start=True)).HasField("error")
     reply = await ask(observation=EPISODE[1].tolist())
-    assert "state: the policy has a memory" in reply.error.message, "the episode before has ended"
+    assert "state: the policy is recurrent" in reply.error.message, "the episode before has ended"
     await call.done_writing()
 
 
