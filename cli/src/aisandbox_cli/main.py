@@ -34,7 +34,7 @@ COMMANDS = {
     "up": ("commands.up", "up", SERVERS),
     "host-gymnasium": ("commands.simulators", "host_gymnasium", SERVERS),
     "simulators": ("commands.simulators", "simulators", SERVERS),
-    "check-simulator": ("commands.simulators", "check_simulator", SERVERS),
+    "check-simulator": ("commands.check_simulator", "check_simulator", SERVERS),
     "version": ("program", "version", SERVERS),
 }
 # Commands whose arguments may be negative numbers: -0.5 is not an option of theirs.
