@@ -16,15 +16,15 @@ from aisandbox_crds.algorithms import ALGORITHMS, has_parameter
 from aisandbox_crds.errors import FieldError, InvalidParameter, InvalidRun, MalformedValue, short_repr
 from aisandbox_crds.hyperparameter_table import PARAMETERS, REFUSED, parameters_of
 from aisandbox_crds.parameter_values import ClassName, LinearSchedule, Normalize, Value
-from aisandbox_crds.policy_kwargs import BATCH_NORM, DEPENDENT_KEYWORDS, check_dependent
+from aisandbox_crds.policy_kwargs import BATCH_NORM, DEPENDENT_KEYWORDS, QUANTILES, check_dependent
 from aisandbox_crds.spec import MAX_HYPERPARAMETERS, Algorithm
 from aisandbox_crds.value_parser import parse_value
 
 __all__ = ["ClassName", "Hyperparameters", "LinearSchedule", "Normalize", "Value", "parse_hyperparameters"]
 
 _FIELD = "hyperparameters"
-DEFAULT_QUANTILES = 25
-"""Of a critic of TQC."""
+DEFAULT_QUANTILES: Mapping[Algorithm, int] = {Algorithm.TQC: 25, Algorithm.QRDQN: 200}
+"""SB3's: of a critic, or of an action."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,16 @@ def frequency_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, e
     return FieldError(
         f"{_FIELD}.train_freq", f"counts episodes, which needs exactly one environment, got {environments}"
     )
+
+
+def buffer_conflict(algorithm: Algorithm, hyperparameters: Hyperparameters, environments: int) -> FieldError | None:
+    """Why a replay buffer that stores observations once is too small: of a full one, the newest step is not read."""
+    if not ALGORITHMS[algorithm].off_policy or not setting(algorithm, hyperparameters, "optimize_memory_usage"):
+        return None
+    if setting(algorithm, hyperparameters, "buffer_size") >= 2 * environments:
+        return None
+    rule = f"must be at least twice the number of environments ({environments}) with optimize_memory_usage"
+    return FieldError(f"{_FIELD}.buffer_size", rule)
 
 
 def smallest_batch(algorithm: Algorithm, policy_kwargs: Mapping[str, Any]) -> int:
@@ -220,7 +230,7 @@ def _conflicts(algorithm: Algorithm, parsed: Hyperparameters) -> list[FieldError
     if has("batch_size") and (holds("batch_size") or 1) < (fewest := smallest_batch(algorithm, kwargs)):
         refuse("batch_size", f"must be at least {fewest} for batch normalisation")
     if has("top_quantiles_to_drop_per_net"):
-        quantiles = kwargs.get("n_quantiles", DEFAULT_QUANTILES)
+        quantiles = kwargs.get(QUANTILES, DEFAULT_QUANTILES[algorithm])
         if holds("top_quantiles_to_drop_per_net") >= quantiles:
             refuse("top_quantiles_to_drop_per_net", f"must be less than policy_kwargs.n_quantiles, {quantiles}")
     if has("exploration_final_eps") and holds("exploration_final_eps") > holds("exploration_initial_eps"):

@@ -100,7 +100,10 @@ def replay(
             "steps of each environment between trainings",
         ),
         Hyperparameter(
-            "gradient_steps", IntType(-1, 1_000_000), 1, "in each training; -1: as many as transitions were gathered"
+            "gradient_steps",
+            IntType(-1, 1_000_000),
+            1,
+            "in each training, not 0; -1: as many as transitions were gathered",
         ),
         Hyperparameter("n_steps", IntType(1, 10_000), 1, "length of the returns that are learned from"),
         *((Hyperparameter("tau", FloatType(0, 1, above=True), tau, share),) if tau is not None else ()),

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 from aisandbox_crds.errors import InvalidParameter, short_repr
 from aisandbox_crds.parameter_values import ClassName, LinearSchedule, Value
 
+SMALLEST_SIZE, LARGEST_SIZE = 1e-37, 1e38
+"""Of a number that is not 0. PyTorch computes with 32 bits, where smaller ones are 0 and larger ones infinite."""
+
 
 class ParameterType(Protocol):
     """The type of a hyperparameter."""
@@ -61,7 +64,7 @@ class IntType:
 
 @dataclass(frozen=True, slots=True)
 class FloatType:
-    """A finite number in a range that is closed, but for ends that are said to be open."""
+    """A number in a range that is closed, but for ends that are said to be open; its size is one of 32-bit numbers."""
 
     minimum: float = 0.0
     maximum: float | None = None
@@ -76,12 +79,14 @@ class FloatType:
 
     def check(self, value: Value) -> float:
         """As :meth:`ParameterType.check`."""
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
-            number = float(value)
-            high = self.maximum is None or (number < self.maximum if self.below else number <= self.maximum)
-            if high and (number > self.minimum if self.above else number >= self.minimum):
-                return number
-        raise _error(self, value)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise _error(self, value)
+        high = self.maximum is None or (value < self.maximum if self.below else value <= self.maximum)
+        if not high or not (value > self.minimum if self.above else value >= self.minimum):
+            raise _error(self, value)
+        if not _has_size(value):
+            raise _error(self, value)
+        return float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,13 +268,22 @@ class DictType:
 
 def _is_positive(text: str) -> bool:
     try:
-        return 0 < float(text) < 1e300
+        return SMALLEST_SIZE <= float(text) <= LARGEST_SIZE
     except ValueError:
         return False
 
 
+def _has_size(number: float) -> bool:
+    """Whether it is neither 0 nor infinite as a 32-bit number, unless it is 0."""
+    return number == 0 or SMALLEST_SIZE <= abs(number) <= LARGEST_SIZE
+
+
 def _error(expected: ParameterType, value: Value) -> InvalidParameter:
-    return InvalidParameter(f"must be {expected}, got {value_text(value)}")
+    number = value.initial if isinstance(value, LinearSchedule) else value
+    size = ""
+    if isinstance(number, int | float) and not isinstance(expected, IntType) and not _has_size(number):
+        size = f", of a size from {SMALLEST_SIZE:g} to {LARGEST_SIZE:g} (32 bits)"
+    return InvalidParameter(f"must be {expected}{size}, got {value_text(value)}")
 
 
 def value_text(value: Value) -> str:

@@ -105,13 +105,18 @@ class ClassNameType:
 
 @dataclass(frozen=True, slots=True)
 class NetArchType:
-    """Layer widths: a list, or for actor-critics one list each for the ``parts`` policy and value network."""
+    """Layer widths: a list, or for actor-critics one list each for the ``parts`` policy and value network.
+
+    ``needs_all``: SB3 has no default for a part that a dict leaves out.
+    """
 
     parts: tuple[str, ...] = ()
+    needs_all: bool = False
     layers: ListType = field(default_factory=lambda: ListType(IntType(1, 8192), 0, 16))
 
     def __str__(self) -> str:
         split = f", or dict({', '.join(f'{part}=[...]' for part in self.parts)})" if self.parts else ""
+        split += f" with both {' and '.join(self.parts)}" if self.needs_all else ""
         return f"a list of at most 16 layer widths from 1 to 8,192, such as [64, 64]{split}"
 
     def check(self, value: Value) -> list[int] | dict[str, list[int]]:
@@ -119,11 +124,15 @@ class NetArchType:
         if isinstance(value, list) and len(value) == 1 and isinstance(value[0], Mapping):
             value = value[0]
         try:
-            if isinstance(value, Mapping) and self.parts and value.keys() <= set(self.parts):
+            if isinstance(value, Mapping) and self._names_parts(value):
                 return {key: list(self.layers.check(widths)) for key, widths in value.items()}
             return list(self.layers.check(value))
         except InvalidParameter:
             raise InvalidParameter(f"must be {self}, got {short_repr(value)}") from None
+
+    def _names_parts(self, value: Mapping[str, Value]) -> bool:
+        given = value.keys()
+        return bool(self.parts) and (given == set(self.parts) if self.needs_all else given <= set(self.parts))
 
 
 _ANY_DICT = DictType(
@@ -164,7 +173,7 @@ RECURRENT_KEYWORDS: Mapping[str, ParameterType] = {
 Q_KEYWORDS: Mapping[str, ParameterType] = {"net_arch": NetArchType(), **_COMMON_KEYWORDS}
 """Of the policy of an algorithm that learns values of discrete actions."""
 Q_ACTOR_KEYWORDS: Mapping[str, ParameterType] = {
-    "net_arch": NetArchType(("pi", "qf")),
+    "net_arch": NetArchType(("pi", "qf"), needs_all=True),
     **_COMMON_KEYWORDS,
     "n_critics": IntType(1, 100),
     "share_features_extractor": BoolType(),
@@ -177,7 +186,8 @@ GAUSSIAN_ACTOR_KEYWORDS: Mapping[str, ParameterType] = {
     "clip_mean": FloatType(0),
 }
 """The same, where the policy is a distribution."""
-QUANTILE_KEYWORDS: Mapping[str, ParameterType] = {"n_quantiles": IntType(1, 10_000)}
+QUANTILES = "n_quantiles"
+QUANTILE_KEYWORDS: Mapping[str, ParameterType] = {QUANTILES: IntType(1, 10_000)}
 """In addition, where the distribution of returns is learned."""
 BATCH_NORM = "batch_norm"
 BATCH_NORM_KEYWORDS: Mapping[str, ParameterType] = {

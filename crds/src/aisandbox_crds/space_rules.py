@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aisandbox_crds.algorithms import ALGORITHMS, algorithms_with, trained_algorithm
 from aisandbox_crds.errors import FieldError
-from aisandbox_crds.hyperparameters import Hyperparameters
+from aisandbox_crds.hyperparameters import Hyperparameters, fixed_columns_keyword
 from aisandbox_crds.parameter_values import ClassName, Normalize
 from aisandbox_crds.policy_kwargs import OBSERVED_DICT, OBSERVED_IMAGES, OBSERVED_VECTORS, POLICIES
 from aisandbox_crds.spec import Algorithm
@@ -76,9 +76,11 @@ def space_errors(
     for field, rule in (
         ("policy", policy_problem(algorithm, hyperparameters.policy, observations)),
         ("policy_kwargs.features_extractor_class", _extractor_problem(hyperparameters, observations)),
+        ("normalize", _replayed_choice_problem(algorithm, hyperparameters, observations)),
         ("normalize", normalize_problem(hyperparameters, observations)),
         ("frame_stack", _frame_stack_problem(hyperparameters, observations)),
         ("use_sde", _exploration_problem(hyperparameters, actions)),
+        *_replay_problems(algorithm, hyperparameters, observations),
     ):
         if rule:
             yield FieldError(f"hyperparameters.{field}", rule)
@@ -223,6 +225,29 @@ def _exploration_problem(hyperparameters: Hyperparameters, actions: DeclaredSpac
     if actions.leaves[0].kind == "box":
         return ""
     return f"state-dependent exploration needs Box actions, and they are {actions}; omit use_sde"
+
+
+def _replayed_choice_problem(
+    algorithm: Algorithm, hyperparameters: Hyperparameters, observations: DeclaredSpace
+) -> str:
+    """stable-baselines3 takes the last observation of an episode for an array when it stores it, and it is a number."""
+    if hyperparameters.normalize is None or not ALGORITHMS[algorithm].off_policy:
+        return ""
+    if observations.is_dict or observations.leaves[0].kind != "discrete":
+        return ""
+    return (
+        f"{algorithm} normalises nothing where observations are Discrete; omit normalize, or declare a MultiDiscrete "
+        "of one element"
+    )
+
+
+def _replay_problems(
+    algorithm: Algorithm, hyperparameters: Hyperparameters, observations: DeclaredSpace
+) -> Iterator[tuple[str, str]]:
+    """What a replay buffer cannot do with a Dict, by the hyperparameter that asks for it."""
+    keyword = fixed_columns_keyword(algorithm, hyperparameters)
+    if keyword and observations.is_dict:
+        yield keyword, f"cannot be combined with a Dict, and the observations are {observations}; omit {keyword}"
 
 
 def _policy_kwargs(hyperparameters: Hyperparameters) -> dict[str, object]:

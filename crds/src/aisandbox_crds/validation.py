@@ -22,6 +22,7 @@ from aisandbox_crds.field_rules import object_errors
 from aisandbox_crds.hyperparameters import (
     Hyperparameters,
     batch_conflict,
+    buffer_conflict,
     fixed_columns_keyword,
     frequency_conflict,
     parse_hyperparameters,
@@ -57,6 +58,7 @@ def validate_spec(spec: TrainingRunSpec) -> None:
         errors.extend(error.errors)
     else:
         errors.extend(_environment_count_errors(spec, hyperparameters))
+        errors.extend(_learning_errors(spec, hyperparameters))
         errors.extend(cloning_errors(spec, hyperparameters))
         errors.extend(start_errors(spec, hyperparameters))
         errors.extend(stop_errors(spec, hyperparameters))
@@ -130,6 +132,21 @@ def _keywords_problem(kwargs: Mapping[str, object]) -> str:
     return f"has a key that cannot be a keyword argument: {short_repr(wrong[0])}" if wrong else problem
 
 
+def _learning_errors(spec: TrainingRunSpec, hyperparameters: Hyperparameters) -> Iterator[FieldError]:
+    """Why a run would end with the weights that it began with; SB3's default of learning_starts may be beyond its end.
+
+    One that learns from demonstrations may be made for them alone.
+    """
+    if spec.demonstrations is not None:
+        return
+    given = hyperparameters.keywords
+    if given.get("gradient_steps") == 0:
+        yield FieldError("hyperparameters.gradient_steps", "must not be 0: nothing would be learned")
+    if (start := given.get("learning_starts", 0)) >= spec.total_timesteps > 0:
+        rule = f"is {start:,}, so nothing is learned in total_timesteps, {spec.total_timesteps:,}"
+        yield FieldError("hyperparameters.learning_starts", rule)
+
+
 def _environment_count_errors(spec: TrainingRunSpec, hyperparameters: Hyperparameters) -> Iterator[FieldError]:
     if isinstance(spec.environment, PoolEnvironment):
         yield from _pool_errors(spec, spec.environment, hyperparameters)
@@ -149,7 +166,7 @@ def _environment_count_errors(spec: TrainingRunSpec, hyperparameters: Hyperparam
     count = known_environments(spec, hyperparameters)
     if count is None:
         return
-    for conflict in (batch_conflict, frequency_conflict):
+    for conflict in (batch_conflict, buffer_conflict, frequency_conflict):
         error = conflict(spec.algorithm, hyperparameters, count)
         if error is not None:
             yield error
@@ -169,6 +186,8 @@ def _pool_errors(
         yield FieldError("environment.pool.minimum", f"is {fewest}, more than {whose}, which is {most}")
         return
     if (conflict := batch_conflict(spec.algorithm, hyperparameters, fewest)) is not None:
+        yield conflict
+    if (conflict := buffer_conflict(spec.algorithm, hyperparameters, most)) is not None:
         yield conflict
     if (conflict := frequency_conflict(spec.algorithm, hyperparameters, most)) is not None:
         yield FieldError(conflict.field, "counts episodes, which needs environment.pool.environments to be 1")

@@ -123,7 +123,7 @@ def test_a_schedule_is_linear_or_a_number(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["lin_", "lin_-1", "lin_nan", "lin_inf", "lin_0", "exp_0.1", "lin_1e999", "0", "-1e-3"]
+    "text", ["lin_", "lin_-1", "lin_nan", "lin_inf", "lin_0", "exp_0.1", "lin_1e999", "0", "-1e-3", "lin_1e39"]
 )
 def test_a_schedule_refuses_what_is_not_one(text: str) -> None:
     assert list(refusals(PPO, learning_rate=text)) == ["hyperparameters.learning_rate"]
@@ -242,6 +242,10 @@ def test_a_class_may_be_named_by_any_usual_name_of_its_module(name: str) -> None
         ),
         (PPO, "dict(features_extractor_kwargs=dict(alpha=0.9))", ".features_extractor_kwargs"),
         (PPO, "dict(features_extractor_kwargs=dict(features_dim=9, cnn_output_dim=9))", ".features_extractor_kwargs"),
+        (SAC, "dict(net_arch=dict(qf=[64]))", ".net_arch"),
+        (SAC, "dict(net_arch=dict())", ".net_arch"),
+        (SAC, "dict(clip_mean=1e299)", ".clip_mean"),
+        (PPO, "dict(optimizer_kwargs=dict(eps=1e-60))", ".optimizer_kwargs.eps"),
         (PPO, "[64, 64]", ""),
         (PPO, "None", ""),
         (PPO, "dict(1)", ""),
@@ -395,7 +399,7 @@ def test_entropy_coefficient_is_a_number_or_learned(text: str) -> None:
     assert value == (text if text.startswith("auto") else float(text))
 
 
-@pytest.mark.parametrize("text", ["auto_", "auto_0", "auto_-1", "auto_nan", "auto_1e999", "automatic", "-0.1", "True"])
+@pytest.mark.parametrize("text", ["auto_", "auto_0", "auto_-1", "auto_nan", "auto_1e-60", "automatic", "-0.1", "True"])
 def test_entropy_coefficient_refuses_what_is_neither(text: str) -> None:
     assert list(refusals(SAC, ent_coef=text)) == ["hyperparameters.ent_coef"]
 
@@ -529,6 +533,12 @@ def test_words_of_json_are_values_in_every_hyperparameter_with_nested_values() -
     buffer = '{"handle_timeout_termination": false}'
     keywords = parse_hyperparameters(DQN, {"replay_buffer_kwargs": buffer}).keywords
     assert keywords["replay_buffer_kwargs"] == {"handle_timeout_termination": False}
+
+
+def test_number_that_is_none_with_32_bits_is_refused_with_the_sizes() -> None:
+    for text in ("1e-60", "1e+39", "lin_1e+39"):
+        rule = refusals(PPO, learning_rate=text)["hyperparameters.learning_rate"]
+        assert rule.endswith(f", of a size from 1e-37 to 1e+38 (32 bits), got {text}")
 
 
 def test_refused_word_is_repeated_as_it_was_given() -> None:

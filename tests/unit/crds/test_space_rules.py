@@ -30,8 +30,14 @@ ALL = dictionary(POSITION, CAMERA, MODE, LAMPS)
 
 
 def refusals(observations: DeclaredSpace, actions: DeclaredSpace = CHOICE, **hyperparameters: str) -> dict[str, str]:
-    parsed = parse_hyperparameters(PPO, hyperparameters)
-    return {error.field: error.rule for error in space_errors(PPO, parsed, observations, actions)}
+    return refusals_of(PPO, observations, actions, hyperparameters)
+
+
+def refusals_of(
+    algorithm: Algorithm, observations: DeclaredSpace, actions: DeclaredSpace, given: dict[str, str]
+) -> dict[str, str]:
+    parsed = parse_hyperparameters(algorithm, given)
+    return {error.field: error.rule for error in space_errors(algorithm, parsed, observations, actions)}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +104,30 @@ def test_frames_of_anything_but_a_box_are_refused(observations: DeclaredSpace, w
     assert what in rule
     assert "omit frame_stack" in rule
     assert refusals(observations, frame_stack="1") == refusals(dictionary(POSITION, CAMERA), frame_stack="4") == {}
+
+
+@pytest.mark.parametrize(
+    ("observations", "given"),
+    [
+        (ALL, {"n_steps": "3"}),
+        (
+            ALL,
+            {
+                "optimize_memory_usage": "True",
+                "replay_buffer_kwargs": "dict(handle_timeout_termination=False)",
+            },
+        ),
+        (CHOICE, {"normalize": "dict(norm_obs=False)"}),
+    ],
+)
+def test_what_a_replay_buffer_cannot_do_with_observations_is_refused(
+    observations: DeclaredSpace, given: dict[str, str]
+) -> None:
+    refused = next(iter(given))
+    assert f"omit {refused}" in refusals_of(DQN, observations, CHOICE, given)[f"hyperparameters.{refused}"]
+    assert refusals_of(DQN, VECTOR, CHOICE, given) == {}
+    if refused != "optimize_memory_usage":
+        assert refusals_of(PPO, observations, CHOICE, given) == {}, "a rollout buffer can"
 
 
 def test_extractor_and_exploration_that_do_not_fit_are_refused() -> None:

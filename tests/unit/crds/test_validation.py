@@ -61,6 +61,22 @@ def test_numbers_are_taken_in_their_range_only(field: str, lowest: int, highest:
         assert refused_fields(**{field: wrong}) == [field]
 
 
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ({"gradient_steps": "0"}, "gradient_steps"),
+        ({"learning_starts": "1000"}, "learning_starts"),
+        ({"optimize_memory_usage": "True", "buffer_size": "5", "n_envs": "3"}, "buffer_size"),
+    ],
+)
+def test_settings_that_would_teach_nothing_or_end_the_trainer_are_refused(said: dict[str, str], field: str) -> None:
+    more = {"replay_buffer_kwargs": "dict(handle_timeout_termination=False)", **said}
+    for algorithm in (Algorithm.DQN, Algorithm.TD3):
+        assert refused_fields(algorithm=algorithm, hyperparameters=more) == [f"hyperparameters.{field}"]
+    fitting = {**more, "gradient_steps": "-1", "learning_starts": "999", "buffer_size": "6"}
+    validate_spec(replace(SPEC, algorithm=Algorithm.DQN, hyperparameters=fitting))
+
+
 def test_evaluation_ranges() -> None:
     validate_spec(replace(SPEC, evaluation=Evaluation(0, 1)))
     validate_spec(replace(SPEC, evaluation=Evaluation(10, 10_000)))

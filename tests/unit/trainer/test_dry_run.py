@@ -124,6 +124,11 @@ def test_dry_run_takes_box_actions_of_any_form(actions: Box) -> None:
     dry_run_of(VECTOR, actions)
 
 
+def test_dry_run_learns_binary_actions_of_a_recurrent_policy() -> None:
+    """sb3-contrib's own RecurrentPPO computes no loss of them."""
+    dry_run_of(VECTOR, spaces.MultiBinary(3), "RecurrentPPO")
+
+
 @pytest.mark.parametrize(
     ("space", "algorithm", "normalize"),
     [
@@ -131,6 +136,7 @@ def test_dry_run_takes_box_actions_of_any_form(actions: Box) -> None:
         (MIXED, "DQN", True),
         (PICTURE, "DQN", REWARDS_ONLY),
         (MIXED, "DQN", REWARDS_ONLY),
+        (spaces.MultiDiscrete([3]), "DQN", REWARDS_ONLY),
         (Discrete(3), "A2C", REWARDS_ONLY),
         (spaces.Dict(camera=PICTURE, gear=Discrete(3)), "PPO", True),
         (Box(-np.finfo(np.float32).max, np.finfo(np.float32).max, (3,), np.float32), "PPO", True),
@@ -138,6 +144,13 @@ def test_dry_run_takes_box_actions_of_any_form(actions: Box) -> None:
 )
 def test_dry_run_normalises_what_can_be(space: gym.Space[Any], algorithm: str, normalize: Any) -> None:
     dry_run_of(space, algorithm=algorithm, normalize=normalize)
+
+
+@pytest.mark.parametrize(
+    ("space", "normalize"), [(PICTURE, True), (MIXED, "dict(norm_obs_keys=['camera'])")], ids=["image", "entry"]
+)
+def test_dry_run_normalises_images_that_the_policy_does_not_scale(space: gym.Space[Any], normalize: Any) -> None:
+    dry_run_of(space, algorithm="A2C", normalize=normalize, policy_kwargs="dict(normalize_images=False)")
 
 
 def test_normalisation_chooses_the_vectors_by_itself() -> None:

@@ -23,6 +23,7 @@ from gymnasium import spaces
 
 GIB = 1024**3
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
+TWO = spaces.Discrete(2)
 
 
 def _check(algorithm: str, observation: Any, action: Any, given: Mapping[str, str], bound: int = 18 * GIB) -> None:
@@ -52,8 +53,11 @@ def test_most_environments_are_those_that_the_check_accepts(algorithm: str) -> N
         ("PPO", VECTOR, spaces.Discrete(3_000_000_000), {}, "number of choices"),
         ("DQN", spaces.Box(0, 255, (84, 84, 4), np.uint8), spaces.Discrete(2), {"buffer_size": "13900000"}, "buffer"),
         ("SAC", spaces.Box(0, 1, (2000,), np.float32), VECTOR, {"buffer_size": "2000000"}, "buffer"),
-        ("TD3", VECTOR, spaces.Box(-1, 1, (2_000_000,), np.float32), {"buffer_size": "100"}, "first and last layers"),
+        ("TD3", VECTOR, spaces.Box(-1, 1, (2_000_000,), np.float32), {"buffer_size": "100"}, "weights of the networks"),
         ("A2C", spaces.Box(0, 1, (1000, 1000), np.float64), spaces.Discrete(2), {"n_steps": "5000"}, "n_steps"),
+        ("PPO", VECTOR, TWO, {"policy_kwargs": f"dict(net_arch={[8192] * 16})"}, "policy_kwargs"),
+        ("TQC", VECTOR, VECTOR, {"buffer_size": "9", "policy_kwargs": "dict(n_quantiles=2000)"}, "for a minibatch"),
+        ("QRDQN", VECTOR, TWO, {"buffer_size": "9", "policy_kwargs": "dict(n_quantiles=9000)"}, "for a minibatch"),
         ("PPO", spaces.Dict({"a": spaces.Discrete(2_000_000_000), "b": VECTOR}), spaces.Discrete(2), {}, "choices"),
     ],
 )

@@ -19,7 +19,10 @@ public sealed record CrossQHyperparameters : Hyperparameters
     /// <summary>Steps of each environment between trainings. Default: 1.</summary>
     public TrainFrequency? TrainFreq { get; init; }
 
-    /// <summary>In each training; -1: as many as transitions were gathered. A whole number from -1 to 1,000,000. Default: 1.</summary>
+    /// <summary>
+    /// In each training, not 0; -1: as many as transitions were gathered. A whole number from -1 to 1,000,000. Default:
+    /// 1.
+    /// </summary>
     public int? GradientSteps { get; init; }
 
     /// <summary>Length of the returns that are learned from. A whole number from 1 to 10,000. Default: 1.</summary>

@@ -33,7 +33,7 @@ from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.environments.frame_stack import FrameStack
 from aisandbox_trainer.environments.grpc_vec_env import GrpcVecEnv
 from aisandbox_trainer.environments.in_process import AdapterEnv, gymnasium_env, vectorized
-from aisandbox_trainer.environments.normalization import normalized
+from aisandbox_trainer.environments.normalization import normalized, normalizes_images
 from aisandbox_trainer.environments.pool_sessions import PoolSessions, PoolTarget, evaluation_session
 from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.sessions import open_sessions
@@ -98,8 +98,10 @@ class Environments:
                 env = FrameStack(env, stacked)
             if normalize is None:
                 return env
-            if ALGORITHMS[self.spec.algorithm].off_policy:
-                # It stores what VecNormalize was given, so that must be what the policy takes: transposed before.
+            off_policy = ALGORITHMS[self.spec.algorithm].off_policy
+            if off_policy or normalizes_images(env.observation_space, normalize):
+                # A replay buffer has what VecNormalize was given, so that must be what the policy takes: transposed.
+                # What was normalised is no image for SB3, which would leave it as it is.
                 env = _sb3_internals.transpose_images(env)
             if restore is not None:
                 return restore(env)

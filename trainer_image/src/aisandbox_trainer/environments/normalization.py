@@ -1,7 +1,7 @@
 """What VecNormalize normalises of an observation: the vectors, not the pictures, which a policy scales itself.
 
-What cannot be normalised is refused before, by aisandbox_crds.space_rules. Must not know algorithms or where statistics
-are stored.
+What cannot be normalised is refused before, by aisandbox_crds.space_rules. Must not know which algorithm trains or
+where statistics are stored.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from aisandbox_trainer.algorithms.policy_choice import is_image
+
 
 def normalized(env: VecEnv, normalize: Normalize) -> VecNormalize:
     """``env`` with new statistics. Raises ValueError for what cannot be normalised."""
@@ -23,6 +25,15 @@ def normalized(env: VecEnv, normalize: Normalize) -> VecNormalize:
     if keys is not None and not keys:
         keywords["norm_obs"] = False
     return VecNormalize(env, **keywords)
+
+
+def normalizes_images(space: gym.Space[Any], normalize: Normalize) -> bool:
+    """Whether pictures that a network for images takes are among what is normalised."""
+    if not normalize.norm_obs:
+        return False
+    keys = normalized_keys(space, normalize)
+    taken = [space] if not isinstance(space, spaces.Dict) else [space.spaces[key] for key in keys or ()]
+    return any(map(is_image, taken))
 
 
 def normalized_keys(space: gym.Space[Any], normalize: Normalize) -> list[str] | None:

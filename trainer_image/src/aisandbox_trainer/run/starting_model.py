@@ -15,6 +15,7 @@ from aisandbox_crds import (
     InvalidRun,
     TrainingRunSpec,
     batch_conflict,
+    buffer_conflict,
     for_algorithm,
     frequency_conflict,
     parse_hyperparameters,
@@ -192,6 +193,6 @@ class StartingModel:
         return class_of(self.algorithm, fast_update=self._settings.fast_update)
 
     def _check_number_of_environments(self, environments: int) -> None:
-        for rule in (batch_conflict, frequency_conflict):
+        for rule in (batch_conflict, buffer_conflict, frequency_conflict):
             if (conflict := rule(self.algorithm, self.hyperparameters, environments)) is not None:
                 raise InvalidRun([conflict])
