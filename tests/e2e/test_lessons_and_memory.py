@@ -158,7 +158,7 @@ def test_run_learns_from_demonstrations_on_the_volume(
 @pytest.mark.parametrize(
     ("source", "reason", "message"),
     [
-        ({"startFrom": {"run": "nobody"}}, "CannotStartFrom", "run 'nobody' "),
+        ({"startFrom": {"run": "nobody"}}, "CannotStartFrom", "spec.startFrom: run 'nobody' does not exist"),
         ({"startFrom": {"zip": "team/gone.zip"}}, "CannotStartFrom", "the file 'team/gone.zip' is not in MODELS_DIR"),
         ({"demonstrations": {"file": "team/gone.parquet"}}, "InvalidDemonstrations", "'team/gone.parquet' is not in"),
     ],

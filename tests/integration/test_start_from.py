@@ -276,7 +276,7 @@ class _Made:
 @pytest.mark.parametrize(
     ("case", "change", "message"),
     [
-        (spec("A2C", start=StartFrom("nobody")), None, "run 'nobody' does not exist"),
+        (spec("A2C", start=StartFrom("nobody")), None, "run 'nobody' does not exist, or has not begun"),
         (spec("A2C", start=StartFrom("first", "step:7")), None, "run 'first' has no model 'step:7'"),
         (spec("A2C", start=StartFrom("first", checkpoint="step:7")), None, "it has checkpoints of the steps 60"),
         (spec("A2C", start=StartFrom("first", digest="sha256:" + "0" * 64)), None, "has no model 'sha256:0"),
@@ -285,7 +285,7 @@ class _Made:
         (
             replace(spec("A2C", start=StartFrom("first")), environment=GymnasiumEnvironment("Acrobot-v1")),
             None,
-            'its observations are {"box":{"dtype":"DATA_TYPE_FLOAT32","shape":["4"]}}, and this run\'s are',
+            "its observations are Box float32 [4], and this run's are Box float32 [6]",
         ),
         (
             spec("A2C", start=StartFrom("first"), policy_kwargs="dict(net_arch=[4])"),

@@ -42,7 +42,7 @@ from aisandbox_model_store import (
     open_file,
     read_regular,
 )
-from aisandbox_wire import WireError, same_form
+from aisandbox_wire import WireError, form_of, same_form
 from google.protobuf import json_format
 
 from aisandbox_api.errors import InvalidRequest
@@ -204,14 +204,10 @@ def _difference(found: StartingPoint, declared: Spec) -> str:
         theirs = [json_format.ParseDict(learner[name], tensor_pb2.Space()) for name in _SPACES]
         for name, one, own in zip(_SPACES, theirs, (declared.observation_space, declared.action_space), strict=True):
             if not same_form(one, own):
-                return f"its {_SPACES[name]} are {_text(one)}, and this run's are {_text(own)}"
+                return f"its {_SPACES[name]} are {form_of(one)[:300]}, and this run's are {form_of(own)[:300]}"
     except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError, json_format.ParseError, WireError):
         log.info("the spaces of what a run starts from are not known", path=found.relative)
     return ""
-
-
-def _text(space: tensor_pb2.Space) -> str:
-    return json.dumps(json_format.MessageToDict(space), separators=(",", ":"))[:300]
 
 
 def _normalizes(spec: TrainingRunSpec) -> bool:

@@ -27,7 +27,7 @@ class DemonstrationSettings:
     epochs: int = field(
         default=10,
         metadata=about(
-            "How many times the policy goes through all of them.",
+            "How many times the policy goes through all recorded steps.",
             minimum=1,
             maximum=10_000,
             bits=32,
@@ -36,7 +36,7 @@ class DemonstrationSettings:
     batch_size: int = field(
         default=64,
         metadata=about(
-            "Steps of a minibatch.",
+            "Recorded steps of a minibatch.",
             minimum=1,
             maximum=1_000_000,
             bits=32,

@@ -261,7 +261,7 @@ class TrainingRunStatus:
     started_from: Artifact | None = field(
         default=None,
         metadata=about(
-            "What the run started from, by spec.startFrom; its path is relative to the volume.",
+            "What the run started from, by spec.startFrom.",
             schema=_ATOMIC,
         ),
     )

@@ -61,7 +61,7 @@ class Artifact:
 
     path: str = field(
         metadata=about(
-            "Its folder, relative to the run's folder.",
+            "Its folder, relative to the run's folder; of startedFrom, relative to the volume of models.",
         )
     )
     timesteps: int = field(

@@ -155,7 +155,7 @@ class RunFolder:
         for published in checkpoints:
             if parsed.pointer or parsed.timesteps == published.timesteps or parsed.digest == published.digest:
                 return published
-        if not self.path.is_dir():
+        if not self._has_files():
             raise RunNotFound(self.run_id)
         steps = ", ".join(str(published.timesteps) for published in checkpoints)
         why = f"it has checkpoints of the steps {steps}" if steps else "no checkpoint is published yet"
@@ -202,8 +202,12 @@ class RunFolder:
             raise Damaged(folder, f"its manifest is not the one that {name!r} points to")
         return published
 
+    def _has_files(self) -> bool:
+        """An empty folder is what a trainer's pod mounts for a run that is not there."""
+        return self.path.is_dir() and any(self.path.iterdir())
+
     def _not_found(self, selector: str, parsed: ModelSelector) -> RunNotFound | ModelNotFound:
-        if not self.path.is_dir():
+        if not self._has_files():
             return RunNotFound(self.run_id)
         if parsed.pointer == "final":
             return ModelNotFound(self.run_id, selector, "the final model is published when the run succeeds")

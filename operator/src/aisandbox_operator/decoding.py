@@ -16,7 +16,6 @@ from aisandbox_crds import (
     InvalidRun,
     TrainingRunSpec,
     TrainingRunStatus,
-    camel_case,
     is_run_name,
     parse_time,
     spec_from_json,
@@ -42,6 +41,7 @@ from aisandbox_operator.json_values import (
 )
 from aisandbox_operator.observed_objects import ObservedJob, ObservedRun
 from aisandbox_operator.pod_decoding import environment_variable
+from aisandbox_operator.resource_words import in_resource_words, resource_path
 
 
 def read_run(raw: Mapping[str, Any]) -> ObservedRun:
@@ -120,17 +120,13 @@ def _read_spec(raw: object) -> tuple[TrainingRunSpec | None, str]:
     try:
         validate_spec(spec)
     except InvalidRun as error:
-        return spec, "; ".join(f"{_resource_path(each)}: {each.rule}" for each in error.errors)
+        return spec, "; ".join(map(_problem, error.errors))
     return spec, ""
 
 
-def _resource_path(error: FieldError) -> str:
-    """``spec.totalTimesteps`` for ``total_timesteps``; a hyperparameter keeps its name."""
-    if error.field == "request":
-        return "spec"
-    first, *rest = error.field.split(".")
-    named = rest if first == "hyperparameters" else [camel_case(word) for word in rest]
-    return ".".join(["spec", camel_case(first), *named])
+def _problem(error: FieldError) -> str:
+    path = "spec" if error.field == "request" else resource_path(error.field)
+    return f"{path}: {in_resource_words(error.rule)}"
 
 
 def _read_status(raw: Mapping[str, Any]) -> TrainingRunStatus:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from aisandbox_wire.model_health import model_health_service, run_of_health_service
     from aisandbox_wire.noise import NOISE_KINDS, draw_noise
     from aisandbox_wire.space_builders import box, dict_space, discrete, multi_binary, multi_discrete
+    from aisandbox_wire.space_words import form_of
     from aisandbox_wire.spaces import (
         MOST_SPACE_ELEMENTS,
         NO_BOUND,
@@ -53,6 +54,7 @@ _NAMES = {
     "model_health": ("model_health_service", "run_of_health_service"),
     "noise": ("NOISE_KINDS", "draw_noise"),
     "space_builders": ("box", "dict_space", "discrete", "multi_binary", "multi_discrete"),
+    "space_words": ("form_of",),
     "spaces": (
         *("MOST_SPACE_ELEMENTS", "NO_BOUND", "Leaf"),
         *("all_finite", "cast_exactly", "distinct_bounds", "has_bounds", "leaves", "same_form"),
@@ -91,6 +93,7 @@ __all__ = [
     "draw_noise",
     "encode_tensor",
     "enumerators",
+    "form_of",
     "has_bounds",
     "join",
     "leaves",

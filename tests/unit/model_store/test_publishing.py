@@ -89,8 +89,12 @@ def test_selector_refused_names_the_rule(run: RunFolder, selector: str) -> None:
 
 
 def test_model_missing_says_what_is_missing(run: RunFolder) -> None:
-    with pytest.raises(RunNotFound, match="cartpole-1"):
-        run.model("latest")
+    for _ in ("no folder", "an empty one, which a pod mounts for it"):
+        with pytest.raises(RunNotFound, match="cartpole-1"):
+            run.model("latest")
+        with pytest.raises(RunNotFound):
+            run.checkpoint("latest")
+        run.path.mkdir(parents=True, exist_ok=True)
     writer = run.claim(1)
     with pytest.raises(ModelNotFound, match="no model is published yet"):
         run.model("")

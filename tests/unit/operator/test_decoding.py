@@ -81,12 +81,34 @@ def test_run_is_read_with_its_status() -> None:
         ({"hyperparameters": {"gamma": "7"}}, "spec.hyperparameters.gamma: must be"),
         ({"environment": {"grpc": {"address": "nowhere"}}}, "spec.environment.grpc.address: must be host:port"),
         ({"modelOutputPath": "../x"}, "spec.modelOutputPath: "),
+        ({"totalTimesteps": 5, "stopWhen": {"episodeRewardMean": 1}}, "spec.stopWhen.episodeRewardMean: is never"),
+        ({"lessons": [{"name": "a", "parameters": {"wind_speed": []}}]}, "spec.lessons[0].parameters.wind_speed: must"),
         ({"algorithm": "DDPG"}, "spec.algorithm: must be one of"),
         ({"environment": {"grpc": {}, "fake": {}}}, "spec.environment: must have exactly one of"),
     ],
 )
 def test_spec_that_cannot_be_trained_is_reported_by_its_field(change: dict[str, Any], problem: str) -> None:
     assert read_run({**RUN, "spec": {**RUN["spec"], **change}}).problem.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("start_from.take: needs start_from.checkpoint", "spec.startFrom.take: needs startFrom.checkpoint"),
+        ("lessons: need parameters; seed: is odd", "spec.lessons: need parameters; spec.seed: is odd"),
+        ("demonstrations.batch_size: is 1", "spec.demonstrations.batchSize: is 1"),
+        ("hyperparameters.n_steps: see total_timesteps", "spec.hyperparameters.n_steps: see totalTimesteps"),
+        ("the actions of the environment: a Box", "the actions of the environment: a Box"),
+    ],
+)
+def test_failure_of_a_trainer_names_the_fields_of_the_resource(said: str, shown: str) -> None:
+    failure = {"reason": "InvalidRun", "message": said}
+    message, _ = read_termination_message(
+        json.dumps({"attempt": 1, "exitCode": 78, "timesteps": 0, "failure": failure})
+    )
+    assert message is not None
+    assert message.failure is not None
+    assert message.failure.message == shown
 
 
 def test_name_that_cannot_be_a_folder_is_a_problem() -> None:

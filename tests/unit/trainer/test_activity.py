@@ -68,6 +68,16 @@ def test_simulator_that_does_not_answer_a_step_is_shown_and_the_speed_stays() ->
     assert _collect(reporter, clock, learner, 1).activity is Activity.TRAINING
 
 
+def test_speed_of_an_attempt_that_resumes_is_of_its_own_steps() -> None:
+    reporter, progress, clock, learner = _reporter()
+    progress.model, progress.activity = None, Activity.STARTING
+    assert _collect(reporter, clock, learner, 2).fps == 0
+    learner.num_timesteps = 100_000
+    progress.resumed_from = Artifact("checkpoints/100000", 100_000, "sha256:0")
+    progress.model, progress.activity = learner, Activity.TRAINING
+    assert _collect(reporter, clock, learner, 5).fps <= 100
+
+
 @pytest.mark.parametrize("activity", [Activity.EVALUATING, Activity.WAITING_FOR_SIMULATOR, Activity.STARTING])
 def test_other_activities_stay_what_they_are(activity: Activity) -> None:
     _, progress, clock, _ = _reporter()

@@ -11,6 +11,7 @@ import pytest
 from aisandbox.v1 import tensor_pb2 as pb
 from aisandbox_wire.errors import InvalidSpace, InvalidValue
 from aisandbox_wire.space_builders import box, discrete, multi_binary, multi_discrete
+from aisandbox_wire.space_words import form_of
 from aisandbox_wire.spaces import all_finite, leaves, same_form
 
 F32 = pb.DATA_TYPE_FLOAT32
@@ -43,6 +44,18 @@ def named(**spaces: pb.Space) -> pb.Space:
 )
 def test_spaces_of_the_same_form_differ_in_bounds_and_names_at_most(one: pb.Space, other: pb.Space, same: bool) -> None:
     assert same_form(one, other) == same
+
+
+@pytest.mark.parametrize(
+    ("space", "text"),
+    [
+        (named(a=BOX, b=BITS), "'a': Box float32 [2], 'b': MultiBinary int8 [2]"),
+        (DISCRETE, "Discrete with 3 values from -1"),
+        (MULTI, "MultiDiscrete [2, 3]"),
+    ],
+)
+def test_form_of_a_space_has_kind_dtype_and_shape(space: pb.Space, text: str) -> None:
+    assert form_of(space) == text
 
 
 def test_box_has_one_leaf_with_its_bounds() -> None:

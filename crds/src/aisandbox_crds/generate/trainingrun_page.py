@@ -15,8 +15,9 @@ from aisandbox_crds.generate.resource import run_schema
 
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _INLINE = (
-    *("gymnasium", "grpc", "pool", "fake", "evaluation", "startFrom", "stopWhen", "lessons", "until", "resources"),
-    *("tolerations", "conditions", "lesson", "podTemplate", "metadata", "spec", "containers", "imagePullSecrets"),
+    *("gymnasium", "grpc", "pool", "fake", "evaluation", "startFrom", "demonstrations", "stopWhen", "lessons", "until"),
+    *("resources", "tolerations", "conditions", "lesson", "cloning", "earlyStop", "podTemplate", "metadata", "spec"),
+    *("containers", "imagePullSecrets"),
 )
 """Objects whose fields stand in the table of the object around them."""
 

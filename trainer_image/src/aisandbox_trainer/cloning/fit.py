@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aisandbox_crds import Algorithm, Hyperparameters, memory_need
 from aisandbox_environment import Spec, make_spec
-from aisandbox_wire import Leaf, space_to_proto
+from aisandbox_wire import form_of, space_to_proto
 from gymnasium import spaces
 
 from aisandbox_trainer.algorithms.memory_check import size_of
@@ -31,8 +31,8 @@ def check_compatible(file: DemonstrationFile, adapter: SpaceAdapter, *, masks: b
     """
     own = make_spec(space_to_proto(adapter.inner_observation_space), space_to_proto(adapter.inner_action_space))
     for name, theirs, ours in (
-        ("observations", _words(file.spec.observation_leaves), _words(own.observation_leaves)),
-        ("actions", _words((file.spec.action_leaf,)), _words((own.action_leaf,))),
+        ("observations", form_of(file.spec.observation_space), form_of(own.observation_space)),
+        ("actions", form_of(file.spec.action_space), form_of(own.action_space)),
     ):
         if theirs != ours:
             rule = f"its {name} are {theirs[:_LONGEST]}, and the environment's are {ours[:_LONGEST]}"
@@ -80,15 +80,3 @@ def own_spec(file: DemonstrationFile, adapter: SpaceAdapter) -> Spec:
         space_to_proto(adapter.inner_action_space),
         action_masks=file.spec.action_masks,
     )
-
-
-def _words(leaves: tuple[Leaf, ...]) -> str:
-    return ", ".join(f"{f'{leaf.key!r}: ' if leaf.key else ''}{_leaf(leaf)}" for leaf in leaves)
-
-
-def _leaf(leaf: Leaf) -> str:
-    if leaf.kind == "discrete":
-        return f"Discrete with {leaf.n} values from {leaf.start}"
-    if leaf.nvec is not None:
-        return f"MultiDiscrete {leaf.nvec.tolist()}"
-    return f"{'Box' if leaf.kind == 'box' else 'MultiBinary'} {leaf.dtype.name} {list(leaf.shape)}"

@@ -23,6 +23,7 @@ from aisandbox_model_store import (
     Damaged,
     ModelStoreError,
     RunFolder,
+    RunNotFound,
     RunStore,
     StartingPoint,
     Writer,
@@ -137,6 +138,8 @@ def find_source(store: RunStore, start: StartFrom, writer: Writer, check: Callab
             f"the file {start.zip!r} is not in MODELS_DIR" if start.zip else f"files of the run {start.run!r} are gone"
         )
         raise CannotStartFrom(f"start_from: {named}: {_STAYS}") from error
+    except RunNotFound as error:
+        raise CannotStartFrom(f"start_from: {error}, or has not begun: {_STAYS}") from error
     except ModelStoreError as error:
         raise CannotStartFrom(f"start_from: {error}") from error
     artifact = Artifact(point.relative, point.timesteps, point.digest)

@@ -261,7 +261,9 @@ class Reporter:
         timesteps = progress.timesteps
         activity = progress.shown_activity(self._rate.unchanged_seconds(timesteps))
         waits = activity in (Activity.UPDATING, Activity.WAITING_FOR_STEP)
-        fps = self._rate.value if waits else self._rate.sample(timesteps)
+        # The steps of the checkpoint that is resumed from are not taken by this attempt.
+        start = progress.resumed_from.timesteps if progress.resumed_from else 0
+        fps = self._rate.value if waits else self._rate.sample(timesteps - start)
         if activity is not Activity.STARTING and progress.cycle_fps is not None:
             fps = progress.cycle_fps
         return replace(progress.report(self._attempt, fps), activity=activity)

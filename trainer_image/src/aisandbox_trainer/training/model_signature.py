@@ -13,7 +13,7 @@ import gymnasium as gym
 from aisandbox.v1 import tensor_pb2
 from aisandbox_crds import Algorithm, trained_algorithm
 from aisandbox_model_store import LEARNER_FILE
-from aisandbox_wire import space_to_proto
+from aisandbox_wire import WireError, form_of, space_to_proto
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -54,8 +54,8 @@ class ModelSignature:
         try:
             signature = cls(**json.loads(data))
             for space in (signature.observation_space, signature.action_space):
-                json_format.ParseDict(space, tensor_pb2.Space())
-        except (TypeError, KeyError, RecursionError, json_format.ParseError) as error:
+                _form_of(space)
+        except (TypeError, KeyError, RecursionError, json_format.ParseError, WireError) as error:
             raise ValueError(f"{LEARNER_FILE} is malformed ({error})") from error
         return signature
 
@@ -69,7 +69,7 @@ class ModelSignature:
         }
         for name, (theirs, ours) in spaces.items():
             if theirs != ours:
-                return f"its {name} are {_text(theirs)}, and this run's are {_text(ours)}"
+                return f"its {name} are {_form_of(theirs)}, and this run's are {_form_of(ours)}"
         return ""
 
 
@@ -95,5 +95,5 @@ def _clear(message: Message) -> None:
                 _clear(entry)
 
 
-def _text(space: Any) -> str:
-    return json.dumps(space, separators=(",", ":"))[:300]
+def _form_of(space: Any) -> str:
+    return form_of(json_format.ParseDict(space, tensor_pb2.Space()))[:300]

@@ -41,8 +41,9 @@ def take_over(model: BaseAlgorithm, source: SourceModel, take: Collection[TakenP
         raise CannotStartFrom(f"start_from: {source.name} does not fit: {difference}")
     own = model.get_parameters()
     if difference := _difference_of_shapes(weights.policy, own.pop("policy")):
-        policies = f"; its policy is {signature.policy}, and this run's is {own_signature.policy}" if signature else ""
-        text = f"{source.name} does not fit: the networks are not the same; {difference}{policies}"
+        text = f"{source.name} does not fit: the networks are not the same; {difference}"
+        if signature is not None and signature.policy != own_signature.policy:
+            text += f"; its policy is {signature.policy}, and this run's is {own_signature.policy}"
         raise CannotStartFrom(f"start_from: {text}")
     if TakenPart.OPTIMIZER in take:
         _check_optimizers(source.name, model, weights.optimizers, own)
