@@ -20,7 +20,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from aisandbox_crds import ALGORITHMS, Lesson, LessonEnd
+from aisandbox_crds import ALGORITHMS, Lesson, LessonEnd, has_parameter
 from aisandbox_crds.spec import (
     Algorithm,
     Environment,
@@ -129,12 +129,15 @@ PENDULUM = watched("Pendulum-v1")
 
 def spec(algorithm: str, total: int = 384, environment: Environment | None = None, **more: Any) -> TrainingRunSpec:
     evaluation = more.pop("evaluation", None)
-    if algorithm in ("SAC", "TD3", "TQC", "CrossQ"):
+    chosen = Algorithm(algorithm)
+    traits = ALGORITHMS[chosen]
+    if traits.has_critics:
         environment = environment or PENDULUM
-    known = {"PPO": PPO, "MaskablePPO": PPO, "DQN": DQN, "A2C": {}, "QRDQN": QRDQN, "RecurrentPPO": RECURRENT}
-    defaults = known.get(algorithm, CONTINUOUS)
+    sizes = CONTINUOUS if traits.has_critics else DQN if traits.off_policy else PPO
+    sizes = {"A2C": {}, "QRDQN": QRDQN, "RecurrentPPO": RECURRENT}.get(algorithm, sizes)
+    defaults = {key: value for key, value in sizes.items() if has_parameter(chosen, key)}
     return TrainingRunSpec(
-        algorithm=Algorithm(algorithm),
+        algorithm=chosen,
         total_timesteps=total,
         environment=environment or watched(),
         seed=7,

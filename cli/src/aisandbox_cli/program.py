@@ -1,6 +1,7 @@
 """The program itself: how a hint calls it, and the versions it runs with.
 
-Owns the name that hints show and the command `version`. Must not know any other command.
+Owns the name that hints show, where modules of the user are found, and the command `version`. Must not know any other
+command.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ PACKAGES = ("aisandbox", "aisandbox-trainer", "grpcio", "protobuf", "onnxruntime
 def command(text: str) -> str:
     """The command line that runs ``text``, for example ``aisandbox watch RUN``, ready to paste."""
     return f"{_name(sys.argv[0] if sys.argv else '')} {text}"
+
+
+def find_modules_here() -> None:
+    """Has modules that the user names found in the current folder too, as ``python -m`` has."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
 
 
 def _name(called: str) -> str:

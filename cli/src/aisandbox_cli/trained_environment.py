@@ -26,7 +26,12 @@ Pool = Annotated[
     typer.Option(metavar="NAME", help="Train against the simulators of this pool, which attach to the service."),
 ]
 Gymnasium = Annotated[
-    str | None, typer.Option(metavar="ID", help="Train against the Gymnasium environment with this id.")
+    str | None,
+    typer.Option(
+        metavar="ID",
+        help="Train against the Gymnasium environment with this id, or MODULE:ID; the service finds modules by "
+        "PYTHONPATH.",
+    ),
 ]
 Environments = Annotated[
     int,

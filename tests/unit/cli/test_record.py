@@ -42,6 +42,20 @@ def test_function_plays_and_its_episodes_are_kept(
     assert read.truncated.sum() == 2
 
 
+def test_environment_of_the_current_folder_is_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_world.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "gymnasium.register('OwnPole-v0', CartPoleEnv, max_episode_steps=3)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
+    assert main(["record", "--gymnasium", "own_world:OwnPole-v0", "--episodes", "1", "-o", "a.parquet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["steps"] == 3
+
+
 def test_trained_policy_plays(service: Any, tmp_path: Path) -> None:
     service.says("Act", pb.ActResponse(action=[1], state=b"memory"), pb.ActResponse(action=[1]))
     out = tmp_path / "pole.parquet"

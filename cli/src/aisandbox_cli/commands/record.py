@@ -21,7 +21,7 @@ from aisandbox_process.tls import InvalidChannelSecurity
 from aisandbox_cli import options
 from aisandbox_cli.errors import Failed, Unavailable, UsageError
 from aisandbox_cli.interrupts import interrupts_held
-from aisandbox_cli.program import WITH_TRAINER, command
+from aisandbox_cli.program import WITH_TRAINER, command, find_modules_here
 from aisandbox_cli.rendering import number
 from aisandbox_cli.served_policy import ServedPolicy
 from aisandbox_cli.service_address import checked_address, service_address
@@ -40,7 +40,9 @@ def record(
     pool: Annotated[
         str, typer.Option(metavar="NAME", help="Play in a simulator that is attached to this pool of the service.")
     ] = "",
-    gymnasium: Annotated[str, typer.Option(metavar="ID", help="Play in the Gymnasium environment with this id.")] = "",
+    gymnasium: Annotated[
+        str, typer.Option(metavar="ID", help="Play in the Gymnasium environment with this id, or MODULE:ID.")
+    ] = "",
     policy: Annotated[
         str,
         typer.Option(
@@ -69,8 +71,8 @@ def record(
     """Record episodes as demonstrations, which `aisandbox train --demonstrations` learns from.
 
     A session is opened with the simulator, as a trainer does. FUNCTION gets an
-    array, or of a Dict space a dict of arrays, and returns an action; its module
-    is looked for in the current folder too. Ctrl-C keeps the episodes that are
+    array, or of a Dict space a dict of arrays, and returns an action. Modules are
+    looked for in the current folder too. Ctrl-C keeps the episodes that are
     complete.
 
     \b
@@ -181,6 +183,7 @@ def _session(
         with SimulatorSession.connect(checked_address(simulator), 1, settings, timeouts=timeouts) as session:
             yield session
         return
+    find_modules_here()
     try:
         from aisandbox_environment import GymnasiumSimulation
 
@@ -223,8 +226,7 @@ def _function(name: str) -> Any:
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise UsageError(f"--policy {name}: must be {RANDOM} or MODULE:FUNCTION, as heuristics:drive")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
+    find_modules_here()
     try:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):

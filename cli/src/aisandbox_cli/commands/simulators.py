@@ -18,14 +18,19 @@ from aisandbox_cli import options
 from aisandbox_cli.connection import CALL_TIMEOUT
 from aisandbox_cli.errors import Failed, Unavailable, UsageError
 from aisandbox_cli.processes import announce_ready, stop_when_stdin_ends
-from aisandbox_cli.program import WITH_TRAINER, command, quoted
+from aisandbox_cli.program import WITH_TRAINER, command, find_modules_here, quoted
 from aisandbox_cli.rendering import message_json, simulators_table
 from aisandbox_cli.service_address import ServiceAddress, service_address
 
 
 def host_gymnasium(
     environment: Annotated[
-        str, typer.Argument(metavar="ID", help="The id of a Gymnasium environment, for example CartPole-v1.")
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="The id of a Gymnasium environment: CartPole-v1, or MODULE:ID, whose module is looked for in the "
+            "current folder too.",
+        ),
     ],
     environments: Annotated[
         int | None,
@@ -66,6 +71,7 @@ def host_gymnasium(
     \b
     Examples:
       aisandbox host-gymnasium CartPole-v1
+      aisandbox host-gymnasium my_worlds:Corridor-v0
       aisandbox host-gymnasium CartPole-v1 --attach 127.0.0.1:50051 --pool arena
       aisandbox train ppo --simulator 127.0.0.1:50061 --environments 8
       aisandbox host-gymnasium Pendulum-v1 --port 50062 --environment-option g=9.8
@@ -90,6 +96,7 @@ def host_gymnasium(
 
     log.configure("info")
     settings = options.json_pairs(environment_option or [], "--environment-option")
+    find_modules_here()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if attach:

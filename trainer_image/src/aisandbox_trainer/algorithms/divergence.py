@@ -21,9 +21,10 @@ def check_finite(model: BaseAlgorithm) -> None:
         floats = [*policy.parameters(), *(each for each in policy.buffers() if each.is_floating_point())]
         total = torch.stack([each.detach().sum() for each in floats]).sum()
     if not torch.isfinite(total):
+        bound = " or max_grad_norm" if hasattr(model, "max_grad_norm") else ""  # those of continuous actions have none
         raise NonFiniteTraining(
-            f"the policy's weights became NaN or infinite after {model.num_timesteps} steps; try a lower learning_rate "
-            "or max_grad_norm, normalize=True, or rewards of a smaller scale"
+            f"the policy's weights became NaN or infinite after {model.num_timesteps} steps; try a lower learning_rate"
+            f"{bound}, normalize=True, or rewards of a smaller scale"
         )
 
 

@@ -170,9 +170,11 @@ def gymnasium_env(env_id: str, kwargs: Mapping[str, Any]) -> Env:
     try:
         return gym.make(env_id, **kwargs)
     except Exception as error:  # an environment's constructor may raise anything
-        hint = f". {_WHERE_MODULES_ARE}" if isinstance(error, ModuleNotFoundError) else ""
+        said = str(error)
+        if isinstance(error, ModuleNotFoundError):
+            said = f"{said.rstrip('.')}. {_WHERE_MODULES_ARE}"
         raise UnknownEnvironment(
-            f"environment.gymnasium.id {env_id!r} cannot be made: {type(error).__name__}: {error}{hint}"
+            f"environment.gymnasium.id {env_id!r} cannot be made: {type(error).__name__}: {said}"
         ) from error
 
 
