@@ -27,7 +27,7 @@ TEXT = (ROOT / "docs" / "trainingrun.md").read_text(encoding="utf-8")
 def examples() -> list[dict[str, Any]]:
     blocks = re.findall(r"((?:^    .*\n|^\n)+)", TEXT, re.MULTILINE)
     read = [yaml.safe_load(textwrap.dedent(block)) for block in blocks if "spec:\n" in block]
-    assert len(read) == 5
+    assert len(read) == 6
     return [example["spec"] for example in read]
 
 
