@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(120 if config.getoption("--faults-round") is not None else 0))
+            item.add_marker(pytest.mark.timeout(600 if config.getoption("--faults-round") is not None else 0))
 
 
 def pytest_configure(config: pytest.Config) -> None:

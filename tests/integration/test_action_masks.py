@@ -118,6 +118,7 @@ WRONG = {
     "nothing allowed": (np.zeros(4, bool), "action_masks: the mask of environment 1 allows no action"),
     "too short": (np.ones(3, bool), "environment 1: has 3 values of bool; the actions need 4, each 0 or 1"),
     "no flags": (np.array([0.0, 0.5, 1.0, 1.0]), "environment 1: has a value that is neither 0 nor 1"),
+    "of several lengths": ([[True], [True, False, True]], "environment 1: is no array of 4 values"),
     "nothing returned": (None, "environment 1: has 1 values of object; the actions need 4, each 0 or 1"),
 }
 
@@ -136,6 +137,10 @@ def test_wrong_mask_is_an_error_with_the_number_of_the_environment(mask: Any, ex
         environments.env_method("action_masks")
     with pytest.raises(InvalidValue, match=expected):
         read_step(batch)
+    first: Any = environments.envs[0].unwrapped
+    first.action_masks = mask
+    with pytest.raises(InvalidEnvironmentReply, match="action_masks of the environment must be a method"):
+        environments.env_method("action_masks")
 
 
 def read_step(batch: GymnasiumBatch) -> None:

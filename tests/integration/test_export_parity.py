@@ -82,6 +82,7 @@ def test_exported_policy_with_masks_predicts_as_sb3_contrib(case: Case) -> None:
     assert not np.array_equal(actions, exported.act(rows)), "masks that change nothing would prove nothing"
     np.testing.assert_array_equal(exported.act(rows, masks=np.ones((1, masks.shape[1]))), exported.act(rows))
     loud = 1e30 * random.standard_normal((ROWS, exported.description.noise_size))
+    loud[::2] = np.sign(loud[::2]) * np.inf
     for chosen_ones in (actions, exported.act(rows, loud, masks)):
         assert all(mask[choices(case.action, one)].all() for mask, one in zip(masks, chosen_ones, strict=True))
     masked = tensor(json.loads(exported.files["golden.json"])["action_mask"])
@@ -115,7 +116,7 @@ def replayed_in_order(exported: Exported, feed: dict[str, Array], starts: Array)
     states = exported.description.state
     assert starts[0] == 1
     assert starts.sum() == 2
-    state = {each.name: np.full((1, *each.shape), 7.0, np.float32) for each in states}  # a start clears it
+    state = {each.name: np.full((1, *each.shape), np.nan, np.float32) for each in states}  # a start clears it
     outputs = ["action", *(f"next_{each.name}" for each in states)]
     actions = []
     for row in range(len(starts)):

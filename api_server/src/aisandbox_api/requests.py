@@ -19,6 +19,7 @@ from aisandbox.v1 import training_progress_pb2 as progress_pb
 from aisandbox_access import ANONYMOUS, OWNER_ANNOTATION
 from aisandbox_crds import (
     EXPERIMENT_ANNOTATION,
+    MAX_LESSONS,
     MAX_SEED,
     REQUEST_ANNOTATION,
     REQUEST_DIGEST_ANNOTATION,
@@ -174,7 +175,7 @@ def _spec(request: pb.TrainingRequest, algorithm: Algorithm, errors: list[FieldE
         start_from=_start_from(request, errors),
         demonstrations=_demonstrations(request),
         stop_when=_stop_when(request),
-        lessons=tuple(_lesson(lesson, f"lessons[{i}]", errors) for i, lesson in enumerate(request.lessons)),
+        lessons=_lessons(request, errors),
         **placement_fields(request.placement, errors),
     )
 
@@ -202,6 +203,12 @@ def _stop_when(request: pb.TrainingRequest) -> StopWhen | None:
         return None
     asked = dataclass_of(StopWhen, request.stop_when)
     return replace(asked, times_in_a_row=asked.times_in_a_row or 1)
+
+
+def _lessons(request: pb.TrainingRequest, errors: list[FieldError]) -> tuple[Lesson, ...]:
+    if (count := len(request.lessons)) > MAX_LESSONS:
+        return (Lesson(""),) * count  # refused by their number; reading 100,000 would block all other calls
+    return tuple(_lesson(lesson, f"lessons[{i}]", errors) for i, lesson in enumerate(request.lessons))
 
 
 def _lesson(lesson: pb.Lesson, field: str, errors: list[FieldError]) -> Lesson:

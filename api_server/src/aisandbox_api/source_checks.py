@@ -34,6 +34,7 @@ from aisandbox_crds import (
 from aisandbox_environment import Spec
 from aisandbox_model_store import (
     LARGEST_LEARNER,
+    Damaged,
     ModelStoreError,
     OutsideRoot,
     RunStore,
@@ -162,7 +163,8 @@ def starting_digest(
     except FileNotFoundError as error:
         raise InvalidRequest([FieldError("start_from.run", f"files of {start.run!r} were deleted")]) from error
     except ModelStoreError as error:
-        field = "checkpoint" if start.checkpoint else "model" if start.model else "run"
+        selector = "checkpoint" if start.checkpoint else "model" if start.model else "run"
+        field = "digest" if start.digest else selector  # a digest is looked for in place of the selector
         raise InvalidRequest([FieldError(f"start_from.{field}", str(error))]) from error
     if declared is not None and (difference := _difference(found, declared)):
         raise InvalidRequest([FieldError("start_from.run", f"{found.name} does not fit: {difference}")])
@@ -184,8 +186,8 @@ def _file_digest(store: RunStore, file: str, digest: str, kind: _Kind, check: Ca
         raise InvalidRequest([FieldError(kind.field, f"there is no file {file!r} in MODELS_DIR")]) from error
     except OutsideRoot as error:
         raise InvalidRequest([FieldError(kind.field, error.rule)]) from error
-    except ModelStoreError as error:
-        raise InvalidRequest([FieldError(kind.field, str(error))]) from error
+    except Damaged as error:
+        raise InvalidRequest([FieldError(kind.field, f"{file!r} is damaged: {error.why}")]) from error
     if size > LARGEST_DIGESTED:
         log.info("the file is too large for a start call: the trainer reads it", field=kind.field, file=file, size=size)
     return found.digest

@@ -43,7 +43,7 @@ from aisandbox_crds.lesson_rules import (
     parameter_errors,
     read_draw,
 )
-from aisandbox_crds.lessons import Lesson, LessonEnd
+from aisandbox_crds.lessons import MAX_LESSONS, Lesson, LessonEnd
 from aisandbox_crds.memory import MOST_BYTES, SpaceSize, default_memory_bound, memory_need
 from aisandbox_crds.naming import MAX_NAME_LENGTH, is_run_name, request_digest, request_suffix, run_name
 from aisandbox_crds.output_path import normalized_output_path, output_path_problem
@@ -127,6 +127,7 @@ __all__ = [
     "EXPERIMENT_ANNOTATION",
     "GROUP",
     "KIND",
+    "MAX_LESSONS",
     "MAX_NAME_LENGTH",
     "MAX_SEED",
     "MAX_TIMESTEPS",

@@ -26,6 +26,7 @@ NEEDED = (
     "the policy is recurrent: send the state of the last response of the same episode, or episode_start with the first "
     "observation of an episode"
 )
+_NOT_FINITE = "has numbers that are not finite, and is not a state that the service has given"
 _FLOAT32 = np.dtype("<f4")
 _DIGEST_BYTES = 32
 _DIGEST_PREFIX = "sha256:"
@@ -74,9 +75,7 @@ class EpisodeStates:
         self._check(state, "state")
         numbers = np.frombuffer(state, _FLOAT32, offset=_DIGEST_BYTES).reshape(1, self._size)
         if not all_finite(numbers):
-            raise InvalidField(
-                "state", "has numbers that are not finite, and is not a state that the service has given"
-            )
+            raise InvalidField("state", _NOT_FINITE)
         return self._feed(numbers, np.zeros(1, np.float32))
 
     def from_states(self, states: Sequence[bytes], starts: Sequence[bool], count: int, most: int) -> Feed:
@@ -103,9 +102,7 @@ class EpisodeStates:
             self._check(state, f"state[{row}]")
             numbers[row] = np.frombuffer(state, _FLOAT32, offset=_DIGEST_BYTES)
         if not all_finite(numbers):
-            raise InvalidField(
-                "state", "has numbers that are not finite, and is not a state that the service has given"
-            )
+            raise InvalidField(f"state[{int(np.argmin(np.isfinite(numbers).all(axis=1)))}]", _NOT_FINITE)
         return self._feed(numbers, begins)
 
     def to_bytes(self, values: Sequence[Array]) -> list[bytes]:

@@ -67,7 +67,8 @@ class RunStore:
         try:
             resolved = (root / path).resolve()
         except (OSError, RuntimeError) as error:  # the links are a loop
-            raise OutsideRoot(path, f"cannot be resolved ({error})") from error
+            why = error.strerror if isinstance(error, OSError) else "its links are a loop"
+            raise OutsideRoot(path, f"cannot be resolved: {why}") from error
         if not resolved.is_relative_to(root) or resolved == root:
             raise OutsideRoot(path, "must not leave MODELS_DIR through a link")
         # Folded: on a file system that ignores case, "Runs" is the same folder.
@@ -78,4 +79,6 @@ class RunStore:
             raise OutsideRoot(path, "must not be in CHECKPOINT_DIR, which holds the runs' own files")
         if resolved.is_dir():
             raise OutsideRoot(path, "must name a file, and is a folder")
+        if resolved.exists() and not resolved.is_file():
+            raise OutsideRoot(path, "must name a regular file, and is a pipe, a socket or a device")
         return resolved

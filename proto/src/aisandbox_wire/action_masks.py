@@ -63,7 +63,10 @@ class MaskLayout:
 
         Raises InvalidValue, naming ``field``.
         """
-        array = np.asarray(mask)
+        try:
+            array = np.asarray(mask)
+        except ValueError as error:  # of sequences of different lengths
+            raise InvalidValue(field, f"is no array of {self.width} values, each 0 or 1") from error
         if array.size != self.width or array.dtype.kind not in "biuf":
             raise InvalidValue(
                 field, f"has {array.size} values of {array.dtype}; the actions need {self.width}, each 0 or 1"

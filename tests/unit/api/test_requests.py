@@ -52,6 +52,9 @@ def test_lessons_become_those_of_the_spec() -> None:
     with pytest.raises(InvalidRequest) as refused:
         made(lessons=[pb.Lesson(name="near", until=pb.LessonEnd(episodes=0)), pb.Lesson(name="far")])
     assert [error.field for error in refused.value.errors] == ["lessons[0].until.episodes"]
+    with pytest.raises(InvalidRequest) as refused:
+        made(lessons=[pb.Lesson()] * 100_000)
+    assert str(refused.value) == "lessons: has 100000 entries; at most 32"
 
 
 def test_every_algorithm_of_the_contract_may_be_asked_for() -> None:

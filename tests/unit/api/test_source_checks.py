@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import threading
 import zipfile
 from collections.abc import Callable
@@ -82,15 +83,18 @@ def test_digest_is_that_of_what_is_named(store: RunStore, model: Published) -> N
     [
         (StartFrom("second"), "start_from.run: run 'second' does not exist"),
         (StartFrom("first", "final"), "start_from.model: run 'first' has no model 'final'"),
+        (StartFrom("first", digest=f"sha256:{'0' * 64}"), "start_from.digest: run 'first' has no model 'sha256:0"),
         (StartFrom("first", "best"), "start_from.model: run 'first' has no model 'best'"),
         (StartFrom("first", checkpoint="step:7"), "start_from.checkpoint: run 'first' has no checkpoint 'step:7'"),
         (StartFrom(zip="b.zip"), "start_from.zip: there is no file 'b.zip'"),
         (StartFrom(zip="text/b.zip"), "start_from.zip: there is no file 'text/b.zip'"),
         (StartFrom(zip="out/b.zip"), "start_from.zip: must not leave MODELS_DIR through a link"),
         (StartFrom(zip="folder"), "start_from.zip: must name a file, and is a folder"),
+        (StartFrom(zip="pipe"), "start_from.zip: must name a regular file, and is a pipe, a socket or a device"),
+        (StartFrom(zip="loop"), "start_from.zip: cannot be resolved: its links are a loop"),
         (StartFrom(zip="text"), "start_from.zip: 'text' is not a zip file, or is damaged"),
         (StartFrom(zip="cut.zip"), "start_from.zip: 'cut.zip' is not a zip file, or is damaged"),
-        (StartFrom(zip="a.zip", digest=f"sha256:{'0' * 64}"), "is damaged: its digest is sha256:"),
+        (StartFrom(zip="a.zip", digest=f"sha256:{'0' * 64}"), "zip: 'a.zip' is damaged: its digest is sha256:"),
     ],
 )
 def test_what_is_not_there_is_refused_by_its_field(
@@ -98,6 +102,8 @@ def test_what_is_not_there_is_refused_by_its_field(
 ) -> None:
     (store.models_dir / "out").symlink_to("/tmp")
     (store.models_dir / "folder").mkdir()
+    os.mkfifo(store.models_dir / "pipe")
+    (store.models_dir / "loop").symlink_to("loop")
     _write(store.models_dir / "text", b"weights")
     _write(store.models_dir / "cut.zip", write_zip(store.models_dir / "a.zip")[:-1])
     assert message in refused(starting_digest, store, start)

@@ -89,6 +89,13 @@ def test_wrong_usage_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_folder_in_place_of_the_file_is_refused_before_an_episode_is_played(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*POLE, "-o", str(tmp_path)]) == 2
+    assert "is a folder, and must be the file to write" in " ".join(capsys.readouterr().err.split())
+
+
 def test_impossible_action_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

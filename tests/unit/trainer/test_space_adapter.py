@@ -88,6 +88,7 @@ def test_space_adapter_float64_becomes_float32_and_uint8_kept() -> None:
         spaces.Box(0, 1, (1,), np.bool_),  # type: ignore[arg-type]
         spaces.Tuple((spaces.Discrete(2),)),
         spaces.MultiBinary([2, 2]),
+        spaces.Box(-1, 1, (0,), np.float32),
     ],
 )
 def test_space_adapter_refuses_actions_no_policy_can_choose(space: gym.Space[Any]) -> None:
@@ -141,6 +142,7 @@ def test_space_adapter_takes_dtypes_that_a_wider_one_holds(dtype: Any, travels_a
         (spaces.Dict([("", VECTOR)]), "a key is not empty"),
         (spaces.Dict([(1, VECTOR)]), "keys of a Dict are texts"),  # type: ignore[list-item]
         (spaces.Dict(a=spaces.Dict(b=VECTOR)), "a Dict inside a Dict"),
+        (spaces.Box(0, 1, (0,)), "has a dimension smaller than 1"),
     ],
 )
 def test_space_adapter_refuses_what_cannot_be_served(space: gym.Space[Any], message: str) -> None:

@@ -92,6 +92,8 @@ def record(
         raise UsageError("--model: only with --run")
     if not out.parent.is_dir():
         raise UsageError(f"--out {out}: the folder {out.parent} does not exist")
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder, and must be the file to write")
     try:
         import pyarrow as pyarrow  # the error below names it, and not a module of another package
         from aisandbox_environment import DemonstrationWriter, SimulatorError, SimulatorUnreachable

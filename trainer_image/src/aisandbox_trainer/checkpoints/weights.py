@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import pickle
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
@@ -134,6 +135,8 @@ def _load(archive: zipfile.ZipFile, name: str, largest: int) -> Any:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, from pickle's to torch's
         reason = str(error).strip().partition("\n")[0]
+        if isinstance(error, pickle.UnpicklingError):  # PyTorch advises how to run its code
+            reason = "it has pickled objects of other kinds, or is damaged"
         raise UnusableFile(f"its {name} cannot be read as tensors alone ({reason})") from error
 
 

@@ -186,9 +186,14 @@ class InProcessVecEnv(DummyVecEnv):
 
         Raises InvalidEnvironmentReply, with the environment's number, for what is no mask of the actions.
         """
-        results: list[Any] = super().env_method(method_name, *method_args, indices=indices, **method_kwargs)
         if method_name != MASKS_METHOD:
-            return results
+            return super().env_method(method_name, *method_args, indices=indices, **method_kwargs)
+        try:
+            results: list[Any] = super().env_method(method_name, *method_args, indices=indices, **method_kwargs)
+        except TypeError as error:
+            if all(map(callable, self.get_attr(MASKS_METHOD))):
+                raise
+            raise InvalidEnvironmentReply(f"{MASKS_METHOD} of the environment must be a method") from error
         numbers = _sb3_internals.numbers_of(self, indices)
         return [self._checked_mask(number, mask) for number, mask in zip(numbers, results, strict=True)]
 

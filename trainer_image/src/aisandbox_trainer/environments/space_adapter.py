@@ -37,6 +37,8 @@ class SpaceAdapter:
         self.inner_action_space = _wire_space(action_space, UnsupportedActionSpace)
         self.observation_space = _adapted_observation_space(self.inner_observation_space)
         self.action_space = _adapted_action_space(self.inner_action_space)
+        _check_form(self.inner_observation_space, UnsupportedSpace)
+        _check_form(self.inner_action_space, UnsupportedActionSpace)
         self._identity = self.observation_space is observation_space
         self._box: tuple[Array, Array, Array] | None = None
         self._start = 0
@@ -100,13 +102,24 @@ def _adapted(inner: Space, outer: Space, value: Any, name: str) -> Array:
 
 def _wire_space(space: Space, error: type[UnsupportedSpace]) -> Space:
     """The space as it travels: what has no wire format could not be served later."""
-    what = "action" if error is UnsupportedActionSpace else "observation"
+    if not isinstance(space, spaces.Box):  # of a Box, _adapted_... say more of the dtype and the bounds
+        _check_form(space, error)
     try:
-        if not isinstance(space, spaces.Box):  # what a Box may be is said below, in more detail
-            space_to_proto(space)
         return wire_space(space)
     except WireError as problem:
-        raise error(f"the {what} space is {space}: {problem}") from None
+        raise _unsupported(space, error, problem) from None
+
+
+def _check_form(space: Space, error: type[UnsupportedSpace]) -> None:
+    try:
+        space_to_proto(space)
+    except WireError as problem:
+        raise _unsupported(space, error, problem) from None
+
+
+def _unsupported(space: Space, error: type[UnsupportedSpace], problem: WireError) -> UnsupportedSpace:
+    what = "action" if error is UnsupportedActionSpace else "observation"
+    return error(f"the {what} space is {space}: {problem}")
 
 
 def _adapted_observation_space(space: Space) -> Space:

@@ -13,6 +13,8 @@ import torch as th
 from numpy.typing import NDArray
 from torch import nn
 
+LARGEST_NOISE = 1e30
+"""The noise of a masked choice is bounded to this: an infinite one would make up for any score."""
 _LOWEST = th.finfo(th.float32).min
 
 

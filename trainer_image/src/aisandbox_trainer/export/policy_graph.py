@@ -28,7 +28,7 @@ from aisandbox_trainer.algorithms.divergence import check_finite
 from aisandbox_trainer.errors import CannotExport
 from aisandbox_trainer.export.acting_parts import ActingParts, acting_parts
 from aisandbox_trainer.export.action_heads import BitsHead, BoxHead, ChoiceHead, ChoicesHead
-from aisandbox_trainer.export.action_masks import BitsMask, ChoicesMask
+from aisandbox_trainer.export.action_masks import LARGEST_NOISE, BitsMask, ChoicesMask
 from aisandbox_trainer.export.leaf_inputs import LeafInput
 
 Array = NDArray[Any]
@@ -71,9 +71,10 @@ class RecurrentLayer(nn.Module):
 
         States are [N, layers, hidden size]; where ``episode_start`` [N] is 1, they are zeros.
         """
-        kept = (1.0 - episode_start).reshape(1, -1, 1)
-        before = hidden.transpose(0, 1) * kept, cell.transpose(0, 1) * kept
-        output, (hidden, cell) = self.lstm(features.unsqueeze(0), before)
+        starts = episode_start.reshape(1, -1, 1) > 0.0
+        # Not multiplied by 0: a state that was never written may hold NaN.
+        before = (th.where(starts, 0.0, each.transpose(0, 1)) for each in (hidden, cell))
+        output, (hidden, cell) = self.lstm(features.unsqueeze(0), tuple(before))
         return output.squeeze(0), hidden.transpose(0, 1), cell.transpose(0, 1)
 
 
@@ -138,7 +139,7 @@ class PolicyGraph(nn.Module):
         latent, scores, state = self.scores(inputs[:leaves], inputs[leaves:known])
         noise, *masks = inputs[known:]
         if self.mask is not None:
-            scores = self.mask(scores, *masks)
+            scores, noise = self.mask(scores, *masks), noise.clamp(-LARGEST_NOISE, LARGEST_NOISE)
         actions: th.Tensor = self.head(latent, scores, noise)
         return (actions, *state) if state else actions
 

@@ -13,6 +13,7 @@ import numpy as np
 import structlog
 from aisandbox_crds import Evaluation
 from aisandbox_environment import TransientSimulatorError
+from aisandbox_wire import same_form, space_to_proto
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_masked_policy
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -21,8 +22,9 @@ from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization, un
 
 from aisandbox_trainer import _sb3_internals
 from aisandbox_trainer.checkpoints.random_state import RandomState
-from aisandbox_trainer.environments.factory import Environments, env_of
+from aisandbox_trainer.environments.factory import Environments, declares_masks, env_of, space_adapter_of
 from aisandbox_trainer.environments.pool_sessions import TooFewEnvironments
+from aisandbox_trainer.errors import SimulatorChanged
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +59,7 @@ class Evaluator:
 
         None if the simulator has no free session or fails: a failed evaluation must not end the run. ``warning`` then
         says so; or that the episodes did not end, and their returns so far were counted. Raises what ``check`` raises
-        (it is called each step) and the simulator's permanent errors.
+        (it is called each step) and the simulator's permanent errors, SimulatorChanged.
         """
         self.warning = ""
         before = RandomState.capture(model.action_space)  # DQN explores by drawing from the space
@@ -77,7 +79,13 @@ class Evaluator:
         return None
 
     def _play(self, model: BaseAlgorithm, count: int) -> float:
-        env = self._prepared(self._environments.evaluation(count), model)
+        bare = self._environments.evaluation(count)
+        try:
+            _check_same(env_of(model), bare)
+            env = self._prepared(bare, model)
+        except BaseException:
+            bare.close()
+            raise
         limit = _StepLimit(self._evaluation.episodes * self._longest(model), self._check)
         self._too_long = ""
         evaluate: Callable[..., Any] = evaluate_masked_policy if isinstance(model, MaskablePPO) else evaluate_policy
@@ -116,6 +124,20 @@ class Evaluator:
             normalize.norm_reward = False
             sync_envs_normalization(env_of(model), env)
         return env
+
+
+def _check_same(training: VecEnv, evaluation: VecEnv) -> None:
+    """Raises SimulatorChanged where the policy cannot act in the environments of evaluation."""
+    own, found = space_adapter_of(training), space_adapter_of(evaluation)
+    for what, one, other in (
+        ("observations", own.inner_observation_space, found.inner_observation_space),
+        ("actions", own.inner_action_space, found.inner_action_space),
+    ):
+        if not same_form(space_to_proto(one), space_to_proto(other)):
+            raise SimulatorChanged(f"{what} are {other} in evaluation, and {one} in training")
+    if (masked := declares_masks(evaluation)) != declares_masks(training):
+        where = "evaluation" if masked else "training"
+        raise SimulatorChanged(f"action masks are declared in {where} only")
 
 
 class _LimitReached(Exception):
