@@ -21,7 +21,7 @@ import pytest
 from aisandbox_crds.spec import Algorithm, GrpcEnvironment, TrainingRunSpec
 from aisandbox_crds.trainer_exit import TerminationMessage
 from aisandbox_crds.trainer_start import TrainerStart
-from aisandbox_environment import SimulatorLost, SimulatorSession, check_simulator
+from aisandbox_environment import SimulatorLost, SimulatorSession, check_simulator, read_recordings, replay_episodes
 from aisandbox_model_store import RunStore
 from aisandbox_trainer.run.attempt import run_attempt
 from aisandbox_trainer.runtime.settings import Settings
@@ -82,7 +82,14 @@ def _as_methods(examples: list[str]) -> Iterator[tuple[str, str]]:
 def _extract_clients() -> None:
     examples = [
         example
-        for document in ("README.md", "docs/kubernetes.md", "docs/dotnet.md", "docs/lessons.md", CLIENT_README)
+        for document in (
+            "README.md",
+            "docs/kubernetes.md",
+            "docs/dotnet.md",
+            "docs/lessons.md",
+            "docs/demonstrations.md",
+            CLIENT_README,
+        )
         for example in _examples(document)
     ]
     assert examples
@@ -215,7 +222,13 @@ def test_csharp_snippets_of_the_documents_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "500 steps, reward 500" in done.stdout
-    assert (tmp_path / "episode.json").is_file()
+    recordings = read_recordings(tmp_path / "episode.json")  # the same episode by the contract
+    with (
+        _running(_program("Simulator"), tmp_path / "log", "--port", "0") as address,
+        SimulatorSession.connect(address, 1) as session,
+    ):
+        (episode,) = replay_episodes(session, recordings)
+    assert (episode.seed, episode.steps, episode.rewards.sum(), episode.truncated) == (1, 500, 500, True)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@
     AttachRefused                   raised by attach: the service refuses the simulator for good
     InvalidOptions                  raised by Simulation.make: the stream ends with INVALID_ARGUMENT
     InvalidDemonstrationFile        a file of demonstrations is damaged, or has what no environment does
+    InvalidRecording                a recording of an episode is damaged, or its actions lead to another episode
 
 Must not know gRPC: :mod:`aisandbox_environment.calls` translates its statuses.
 """
@@ -129,3 +130,7 @@ class InvalidOptions(ValueError):
 
 class InvalidDemonstrationFile(Exception):
     """A file of demonstrations that cannot be learned from; the message says why, and names the row."""
+
+
+class InvalidRecording(Exception):
+    """A recording of an episode that cannot be played again; the message names the file, and says why."""

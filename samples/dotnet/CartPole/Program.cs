@@ -100,10 +100,13 @@ async Task<int> Play(string run)
     await using var policy = await Policy.FollowAsync(client, run, "best");
     using var runner = new EnvironmentRunner(new CartPole());
     var (observation, action) = (new float[policy.FrameSize], new float[policy.ActionSize]);
+    var hasMasks = policy.MaskSize > 0; // of an environment whose spec has ActionMasks()
     var agent = Agents.From(context =>
     {
+        if (context.Steps == 0)
+            policy.StartEpisode(); // what a policy with memory or a frame stack has seen before is forgotten
         context.Observation.CopyTo(observation);
-        policy.Act(observation, action);
+        policy.Act(observation, hasMasks ? context.Mask.AsSpan() : default, action);
         context.Action.Write(action);
     });
     if (!Console.IsOutputRedirected)
@@ -120,7 +123,7 @@ async Task<int> Play(string run)
     while (!runner.Ended)
     {
         runner.Observation.CopyTo(observation);
-        (await stream.ActAsync(observation)).CopyTo(action);
+        (await stream.ActAsync(observation, hasMasks ? runner.Mask.AsSpan().ToArray() : [])).CopyTo(action);
         runner.Action.Write(action);
         runner.Step();
     }

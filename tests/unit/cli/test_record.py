@@ -56,6 +56,15 @@ def test_environment_of_the_current_folder_is_played(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["steps"] == 3
 
 
+def test_recordings_of_c_sharp_play(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recording = {"format": 1, "simulation": "Pole", "seed": 7, "options": {}, "actions": [[1], [0], [1]]}
+    (tmp_path / "1.json").write_text(json.dumps(recording))
+    out = tmp_path / "pole.parquet"
+    assert main([*POLE, "--replay", str(tmp_path), "-o", str(out)]) == 0
+    assert "episode 1/1: 3 steps, return 3" in capsys.readouterr().out
+    assert DemonstrationFile(out.open("rb")).read().actions.tolist() == [1, 0, 1, 0]
+
+
 def test_trained_policy_plays(service: Any, tmp_path: Path) -> None:
     service.says("Act", pb.ActResponse(action=[1], state=b"memory"), pb.ActResponse(action=[1]))
     out = tmp_path / "pole.parquet"
@@ -73,6 +82,9 @@ def test_trained_policy_plays(service: Any, tmp_path: Path) -> None:
         (["record"], "ADDRESS, --pool or --gymnasium: use exactly one of them"),
         ([*POLE, "--pool", "arena"], "--pool and --gymnasium: use exactly one of them"),
         ([*POLE, "--run", "exp-1", "--policy", "random"], "--policy and --run: use only one of them"),
+        ([*POLE, "--replay", "no-such-folder", "--seed", "1"], "--seed: not with --replay; the recordings say it"),
+        ([*POLE, "--replay", "no-such-folder"], "--replay no-such-folder: No such file"),
+        ([*POLE, "--replay", "."], "--replay: .: has no *.json"),
         ([*POLE, "--policy", "heuristics"], "must be random or MODULE:FUNCTION"),
         ([*POLE, "--policy", "no_such_module:play"], "there is no module 'no_such_module' here"),
         # Looked up first: no simulator answers here.

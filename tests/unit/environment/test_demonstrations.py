@@ -19,12 +19,16 @@ from aisandbox_environment import (
     DemonstrationWriter,
     Episode,
     InvalidDemonstrationFile,
+    InvalidRecording,
+    Parameter,
     RandomPolicy,
     ResetResult,
     Spec,
     StepResult,
     make_spec,
+    read_recordings,
     record_episodes,
+    replay_episodes,
 )
 from aisandbox_environment.demonstrations import writer as writing
 from aisandbox_environment.demonstrations.reader import allows
@@ -155,14 +159,16 @@ def test_file_without_an_episode_is_not_written(tmp_path: Path) -> None:
 class Counter:
     """A session whose environment counts its steps, and ends an episode after three; at odd ones 1 is forbidden."""
 
-    spec = make_spec(box((1,)), discrete(3, start=1), action_masks=True)
+    spec = make_spec(box((1,)), discrete(3, start=1), action_masks=True, parameters=[Parameter("far", 1.0)])
 
     def __init__(self) -> None:
         self.count = 0
         self.seeds: list[int] = []
+        self.parameters: Any = None
 
-    def reset(self, seeds: list[int]) -> ResetResult:
+    def reset(self, seeds: list[int], parameters: Any = None) -> ResetResult:
         self.seeds += seeds
+        self.parameters = parameters
         self.count = 0
         return ResetResult([self._observed()], self._mask())
 
@@ -210,6 +216,51 @@ def test_impossible_action_of_a_policy_is_named(action: int, message: str) -> No
     session: Any = Counter()
     with pytest.raises(InvalidValue) as caught:
         list(record_episodes(session, lambda observation, mask: action, 1, seed=0))
+    assert message in str(caught.value)
+
+
+def recording(**fields: Any) -> str:
+    """As EpisodeRecording.Save of the C# package writes it."""
+    actions = [[2], [3], [2]]
+    return json.dumps(
+        {"format": 1, "simulation": "Counter", "seed": 2**64 - 1, "options": {}, "actions": actions} | fields
+    )
+
+
+def test_recordings_of_c_sharp_are_played_again(tmp_path: Path) -> None:
+    (tmp_path / "2.json").write_text(recording(parameters={"far": 3}))
+    (tmp_path / "1.json").write_text(recording(seed=5, actions=[[3.0], [2.0]]))
+    session: Any = Counter()
+    cut, whole = replay_episodes(session, read_recordings(tmp_path))
+    assert (session.seeds, session.parameters) == ([5, 2**64 - 1], {0: {"far": 3}})
+    assert (cut.actions.tolist(), cut.truncated) == ([3, 2], True)
+    assert (whole.actions.tolist(), whole.rewards.tolist(), whole.seed) == ([2, 3, 2], [2, 3, 2], 2**64 - 1)
+    writer = DemonstrationWriter(tmp_path / "a.parquet", session.spec, {})
+    writer.add(whole)
+    assert writer.close().steps == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "a.json: is no recording of an episode"),
+        ("[1]", "is no recording of an episode"),
+        (recording(actions=[2]), "is no recording of an episode"),
+        (recording(format=2), "its format is 2, this version reads 1"),
+        (recording(problem="step 3: Step threw"), "is of an episode that failed: step 3: Step threw"),
+        (recording(actions=[]), "has no step"),
+        (recording(options={"level": 2}), "its options are {'level': 2}, those of 0.json {}"),
+        (recording(actions=[[2]] * 4), "a.json: the episode ended after 3 of 4 recorded steps"),
+        (recording(actions=[[2, 2]]), "action 0 has 2 numbers, the action space has shape []"),
+        (recording(actions=[[2], [1]]), "the action of a.json, step 1: is 1, which the mask forbids"),
+    ],
+)
+def test_recording_that_cannot_be_played_again_is_named(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "0.json").write_text(recording())
+    (tmp_path / "a.json").write_text(text)
+    session: Any = Counter()
+    with pytest.raises((InvalidRecording, InvalidValue)) as caught:
+        list(replay_episodes(session, read_recordings(tmp_path)))
     assert message in str(caught.value)
 
 

@@ -1,7 +1,7 @@
 """``aisandbox record``: plays episodes and keeps them, for runs that learn from them first.
 
-Owns who plays: chance, a function of Python, or a policy that the service has. Must not know the contract of simulators
-nor the file, which :mod:`aisandbox_environment` implements.
+Owns who plays: chance, a function of Python, a policy that the service has, or recordings of the C# package. Must not
+know the contract of simulators nor the files, which :mod:`aisandbox_environment` implements.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,9 +27,18 @@ from aisandbox_cli.served_policy import ServedPolicy
 from aisandbox_cli.service_address import checked_address, service_address
 
 if TYPE_CHECKING:
-    from aisandbox_environment import DemonstrationWriter, Policy, SimulatorSession, Spec, WrittenFile
+    from aisandbox_environment import (
+        DemonstrationWriter,
+        Episode,
+        EpisodeRecording,
+        Policy,
+        SimulatorSession,
+        Spec,
+        WrittenFile,
+    )
 
 RANDOM = "random"
+EPISODES = 10
 
 
 def record(
@@ -53,16 +62,33 @@ def record(
     ] = "",
     run: Annotated[str, typer.Option(metavar="RUN", help="Play with the trained policy of this run.")] = "",
     model: options.Model = "",
-    episodes: Annotated[int, typer.Option(min=1, metavar="N", help="Number of episodes.")] = 10,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            show_default=False,
+            help="Play recordings of C# again (EpisodeRecording.Save): a JSON file, or a folder of them.",
+        ),
+    ] = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", show_default=f"{EPISODES}", help="Number of episodes.")
+    ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**63, metavar="N", help="Seed of the first episode; each next one has one more.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            max=2**63,
+            metavar="N",
+            show_default="0",
+            help="Seed of the first episode; each next one has one more.",
+        ),
+    ] = None,
     max_steps: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=0, metavar="N", show_default="no limit", help="Truncate episodes that have not ended after N steps."
         ),
-    ] = 0,
+    ] = None,
     environment_option: options.EnvironmentOption = None,
     timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="The timeout of each reply.")] = 60.0,
     as_json: options.Json = False,
@@ -80,14 +106,24 @@ def record(
       aisandbox record 127.0.0.1:50061 --policy heuristics:drive -o drive.parquet
       aisandbox record --gymnasium CartPole-v1 --run RUN --episodes 50 -o pole.parquet
       aisandbox record --pool arena --policy joystick:action -o models/me.parquet
+      aisandbox record 127.0.0.1:50061 --replay episodes -o drive.parquet
       aisandbox train ppo --simulator 127.0.0.1:50061 --demonstrations drive.parquet
     """  # noqa: D301 - \b keeps the lines apart
     given = {"ADDRESS": simulator, "--pool": pool, "--gymnasium": gymnasium}
     named = [option for option, value in given.items() if value]
     if len(named) != 1:
         raise UsageError(f"{' and '.join(named) or 'ADDRESS, --pool or --gymnasium'}: use exactly one of them")
-    if policy and run:
-        raise UsageError("--policy and --run: use only one of them")
+    players = {"--policy": policy, "--run": run, "--replay": replay}
+    if len(named := [option for option, value in players.items() if value]) > 1:
+        raise UsageError(f"{' and '.join(named)}: use only one of them")
+    asked = {
+        "--episodes": episodes,
+        "--seed": seed,
+        "--max-steps": max_steps,
+        "--environment-option": environment_option,
+    }
+    if replay and (named := [option for option, value in asked.items() if value not in (None, [])]):
+        raise UsageError(f"{' and '.join(named)}: not with --replay; the recordings say it")
     if model and not run:
         raise UsageError("--model: only with --run")
     if not out.parent.is_dir():
@@ -96,26 +132,29 @@ def record(
         raise UsageError(f"--out {out}: is a folder, and must be the file to write")
     try:
         import pyarrow as pyarrow  # the error below names it, and not a module of another package
-        from aisandbox_environment import DemonstrationWriter, SimulatorError, SimulatorUnreachable
+        from aisandbox_environment import DemonstrationWriter, InvalidRecording, SimulatorError, SimulatorUnreachable
         from aisandbox_wire import WireError
     except ModuleNotFoundError as error:
         raise Failed(f"{error.name} is not installed here", f"To install it, {WITH_TRAINER}.") from error
     log.configure("warning")
+    recordings = _recordings(replay) if replay else []
     settings = options.json_pairs(environment_option or [], "--environment-option")
+    if recordings:
+        settings = dict(recordings[0].options)
     player = _policy(policy, run, model, address)
     about = {
         "environment": gymnasium or pool or simulator or "",
-        "policy": f"run {run}" if run else policy or RANDOM,
+        "policy": f"recordings {replay}" if replay else f"run {run}" if run else policy or RANDOM,
     }
     try:
         with (
             _session(simulator, pool, gymnasium, settings, timeout, address) as session,
-            player(session.spec, seed) as acting,
+            _played(session, player, recordings, (episodes or EPISODES, seed or 0, max_steps or 0)) as played,
         ):
             with _writes(out):
                 writer = DemonstrationWriter(out, session.spec, about)
             try:
-                _play(session, acting, writer, (episodes, seed, max_steps), quiet=as_json)
+                _keep(played, writer, len(recordings) or episodes or EPISODES, quiet=as_json)
                 with _writes(out), interrupts_held(raise_after=False):
                     written = writer.close()
             except BaseException:
@@ -123,27 +162,17 @@ def record(
                 raise
     except SimulatorUnreachable as error:
         raise Unavailable(f"no simulator answers at {error.address}; start it first", f"It {error.message}") from error
-    except (SimulatorError, WireError) as error:
+    except (SimulatorError, WireError, InvalidRecording) as error:
         raise Failed(str(error)) from error
     except InvalidChannelSecurity as error:
         raise UsageError(str(error)) from error
     _print(written, as_json=as_json)
 
 
-def _play(
-    session: SimulatorSession,
-    policy: Policy,
-    writer: DemonstrationWriter,
-    asked: tuple[int, int, int],
-    *,
-    quiet: bool,
-) -> None:
-    """Plays and adds the episodes (number, seed and limit of steps in ``asked``); Ctrl-C ends it after one at least."""
-    from aisandbox_environment import record_episodes
-
-    episodes, seed, max_steps = asked
+def _keep(played: Iterator[Episode], writer: DemonstrationWriter, episodes: int, *, quiet: bool) -> None:
+    """Adds the episodes as they are played; Ctrl-C ends it after one at least."""
     try:
-        for number_of, episode in enumerate(record_episodes(session, policy, episodes, seed, max_steps), 1):
+        for number_of, episode in enumerate(played, 1):
             with _writes(writer.path), interrupts_held():
                 writer.add(episode)
             if not quiet:
@@ -154,6 +183,36 @@ def _play(
             print("\nStopped before the first episode was complete: nothing is kept.", file=sys.stderr)
             raise typer.Exit(130) from None
         print(f"\nStopped; {writer.episodes} episodes are kept.", file=sys.stderr)
+
+
+@contextmanager
+def _played(
+    session: SimulatorSession,
+    player: Callable[[Spec, int], AbstractContextManager[Policy]],
+    recordings: Sequence[EpisodeRecording],
+    asked: tuple[int, int, int],
+) -> Iterator[Iterator[Episode]]:
+    """The episodes of ``recordings``, or those that ``player`` plays (number, seed and limit of steps in ``asked``)."""
+    from aisandbox_environment import record_episodes, replay_episodes
+
+    if recordings:
+        yield replay_episodes(session, recordings)
+        return
+    episodes, seed, max_steps = asked
+    with player(session.spec, seed) as policy:
+        yield record_episodes(session, policy, episodes, seed, max_steps)
+
+
+def _recordings(path: Path) -> list[EpisodeRecording]:
+    """What is played again. Raises UsageError."""
+    from aisandbox_environment import InvalidRecording, read_recordings
+
+    try:
+        return read_recordings(path)
+    except InvalidRecording as error:
+        raise UsageError(f"--replay: {error}") from error
+    except OSError as error:
+        raise UsageError(f"--replay {path}: {error.strerror or error}") from error
 
 
 @contextmanager

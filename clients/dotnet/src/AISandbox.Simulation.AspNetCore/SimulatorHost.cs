@@ -184,10 +184,10 @@ public sealed class SimulatorHost : IAsyncDisposable
             map(app, simulator =>
             {
                 simulator.Capacity = options.Simulator.Capacity;
-                simulator.FailedEpisodes = options.Simulator.FailedEpisodes;
-                simulator.LongRequest = options.Simulator.LongRequest;
+                simulator.FailedEpisodesDirectory = options.Simulator.FailedEpisodesDirectory;
+                simulator.LongRequestThreshold = options.Simulator.LongRequestThreshold;
                 simulator.ReplyTimeout = options.Simulator.ReplyTimeout;
-                simulator.Pumped = options.Simulator.Pumped;
+                simulator.UsePump = options.Simulator.UsePump;
             });
             await app.StartAsync(cancellationToken).ConfigureAwait(false);
         }

@@ -32,7 +32,7 @@ public readonly ref struct ResetContext
 
     /// <summary>
     /// The reset is not over: <see cref="IEnvironment.Reset"/> is called again, with <see cref="Tick"/> one higher, after the engine has
-    /// moved the world by one tick. Only for a simulator with <see cref="SimulatorOptions.Pumped"/>.
+    /// moved the world by one tick. Only for a simulator with <see cref="SimulatorOptions.UsePump"/>.
     /// </summary>
     public void WaitForTick() => row.WaitForTick();
 }

@@ -171,7 +171,7 @@ internal sealed class EnvironmentRow
     private void CheckTicks(string what)
     {
         if (!hasTicks)
-            throw Failure($"{what}, and there are no ticks here: they are the calls of Simulator.Pump, with SimulatorOptions.Pumped", null);
+            throw Failure($"{what}, and there are no ticks here: they are the calls of Simulator.Pump, with SimulatorOptions.UsePump", null);
     }
 
     private void Clear()

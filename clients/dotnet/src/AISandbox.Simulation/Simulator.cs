@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.ComponentModel;
 using System.Diagnostics;
 using System.IO;
 using System.Threading;
@@ -18,13 +19,13 @@ public sealed class SimulatorOptions
     /// <summary>
     /// The folder where the episodes are recorded that end because an environment failed, at most 20 of a process; null: they are not.
     /// </summary>
-    public string? FailedEpisodes { get; set; } = Path.Combine(Path.GetTempPath(), "aisandbox", "failed-episodes");
+    public string? FailedEpisodesDirectory { get; set; } = Path.Combine(Path.GetTempPath(), "aisandbox", "failed-episodes");
 
     /// <summary>
     /// Requests that take longer, several in a row or a single one that takes 200 times as long, move their session from the thread pool
     /// to a thread of its own, so that long steps leave the pool to other work.
     /// </summary>
-    public TimeSpan LongRequest { get; set; } = TimeSpan.FromMilliseconds(5);
+    public TimeSpan LongRequestThreshold { get; set; } = TimeSpan.FromMilliseconds(5);
 
     /// <summary>
     /// For how long trainers are asked to wait for each reply at least, up to a day, so that a breakpoint or a pause does not end a run;
@@ -42,7 +43,31 @@ public sealed class SimulatorOptions
     /// Environments run only within <see cref="Simulator.Pump"/>, in the thread that calls it: for engines whose objects belong to their own
     /// thread. A spec's <see cref="EnvironmentSpecBuilder.StepsInParallel"/> has no effect then.
     /// </summary>
-    public bool Pumped { get; set; }
+    public bool UsePump { get; set; }
+
+    /// <summary>The earlier name of <see cref="FailedEpisodesDirectory"/>.</summary>
+    [Obsolete("Use FailedEpisodesDirectory."), EditorBrowsable(EditorBrowsableState.Never)]
+    public string? FailedEpisodes
+    {
+        get => FailedEpisodesDirectory;
+        set => FailedEpisodesDirectory = value;
+    }
+
+    /// <summary>The earlier name of <see cref="LongRequestThreshold"/>.</summary>
+    [Obsolete("Use LongRequestThreshold."), EditorBrowsable(EditorBrowsableState.Never)]
+    public TimeSpan LongRequest
+    {
+        get => LongRequestThreshold;
+        set => LongRequestThreshold = value;
+    }
+
+    /// <summary>The earlier name of <see cref="UsePump"/>.</summary>
+    [Obsolete("Use UsePump."), EditorBrowsable(EditorBrowsableState.Never)]
+    public bool Pumped
+    {
+        get => UsePump;
+        set => UsePump = value;
+    }
 
     /// <summary>How long a request waits for <see cref="Simulator.Pump"/> before that is logged.</summary>
     internal TimeSpan PumpPatience { get; set; } = TimeSpan.FromSeconds(10);
@@ -80,8 +105,8 @@ public sealed partial class Simulator
         if (Options.ReplyTimeout is { } timeout && (timeout < TimeSpan.Zero || timeout > TimeSpan.FromDays(1)))
             throw new ArgumentException($"ReplyTimeout: must be from 0 to a day, got {timeout}");
         Logger = logger ?? NullLogger.Instance;
-        recorder = new FailureRecorder(Options.FailedEpisodes);
-        SessionPump = Options.Pumped ? new SessionPump(Options.PumpPatience, Logger) : null;
+        recorder = new FailureRecorder(Options.FailedEpisodesDirectory);
+        SessionPump = Options.UsePump ? new SessionPump(Options.PumpPatience, Logger) : null;
         if (!BitConverter.IsLittleEndian)
             throw new PlatformNotSupportedException("elements travel as little-endian numbers, and this platform has others");
     }
@@ -113,7 +138,7 @@ public sealed partial class Simulator
     public SimulatorSession CreateSession() => new(this);
 
     /// <summary>
-    /// One tick of an engine, for a simulator with <see cref="SimulatorOptions.Pumped"/>: goes on with the steps that have waited for it
+    /// One tick of an engine, for a simulator with <see cref="SimulatorOptions.UsePump"/>: goes on with the steps that have waited for it
     /// (<see cref="StepResult.NextTick"/>), then makes, resets, steps and disposes of environments as requests that have come ask for it. Call it in
     /// every physics tick, from Unity's FixedUpdate or Godot's _PhysicsProcess. It never waits for the network, unless <paramref name="wait"/> says so.
     /// Exceptions of environments end their session, and are not thrown here.
@@ -126,9 +151,9 @@ public sealed partial class Simulator
     /// Whether a step waits for the next tick. If not, the trainer has not said yet what to do next, and an engine that can hold its world still
     /// may do so.
     /// </returns>
-    /// <exception cref="InvalidOperationException">The simulator is not pumped, or Pump is running.</exception>
+    /// <exception cref="InvalidOperationException">The simulator does not use Pump, or Pump is running.</exception>
     public bool Pump(TimeSpan wait = default) =>
-        (SessionPump ?? throw new InvalidOperationException("Pump needs a simulator with SimulatorOptions.Pumped = true")).Run(wait);
+        (SessionPump ?? throw new InvalidOperationException("Pump needs a simulator with SimulatorOptions.UsePump = true")).Run(wait);
 
     /// <summary>Takes environments. Throws RpcException with RESOURCE_EXHAUSTED if fewer are free.</summary>
     internal void Reserve(int environments)

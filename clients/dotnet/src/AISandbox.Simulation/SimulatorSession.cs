@@ -43,7 +43,7 @@ public sealed class SimulatorSession : IDisposable
     /// </summary>
     /// <remarks>
     /// Runs in the caller's thread, until several requests in a row were long; from then on in a thread of its own. With
-    /// <see cref="SimulatorOptions.Pumped"/> it runs in <see cref="Simulator.Pump"/>. A caller that gives up waiting disposes of the session: its
+    /// <see cref="SimulatorOptions.UsePump"/> it runs in <see cref="Simulator.Pump"/>. A caller that gives up waiting disposes of the session: its
     /// environments are freed when they return.
     /// </remarks>
     public ValueTask<V1.SimulatorReply> HandleAsync(V1.SimulatorRequest request)
@@ -53,7 +53,7 @@ public sealed class SimulatorSession : IDisposable
         var begun = Stopwatch.GetTimestamp();
         var reply = Handle(request)!; // without a pump nothing waits for a tick
         var seconds = (Stopwatch.GetTimestamp() - begun) / (double)Stopwatch.Frequency;
-        var limit = simulator.Options.LongRequest.TotalSeconds;
+        var limit = simulator.Options.LongRequestThreshold.TotalSeconds;
         longRequests = seconds > limit ? longRequests + 1 : 0;
         if (longRequests == LongRequestsInRow || seconds > VeryLong * limit)
             worker = new SessionThread(Handle, Free, simulator.Spec.Name);

@@ -30,7 +30,7 @@ public readonly struct StepResult : IEquatable<StepResult>
 
     /// <summary>
     /// The step is not over: <see cref="IEnvironment.Step"/> is called again, with the same action and <see cref="StepContext.Tick"/> one
-    /// higher, after the engine has moved the world by one tick. Only for a simulator with <see cref="SimulatorOptions.Pumped"/>.
+    /// higher, after the engine has moved the world by one tick. Only for a simulator with <see cref="SimulatorOptions.UsePump"/>.
     /// </summary>
     public static StepResult NextTick => new(0, false, false, true);
 

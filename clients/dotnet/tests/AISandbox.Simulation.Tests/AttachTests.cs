@@ -81,7 +81,7 @@ public sealed class AttachTests
         }
         await using var service = await PoolServiceDouble.StartAsync();
         using var stop = new CancellationTokenSource();
-        var simulator = new Simulator(() => new ScriptedEnvironment { OnStep = Step }, new SimulatorOptions { FailedEpisodes = null });
+        var simulator = new Simulator(() => new ScriptedEnvironment { OnStep = Step }, new SimulatorOptions { FailedEpisodesDirectory = null });
         var attached = simulator.AttachAsync(To(service), stop.Token);
         var place = await service.NextAsync();
         await place.OpenAsync();
@@ -119,7 +119,7 @@ public sealed class AttachTests
         }
         await using var service = await PoolServiceDouble.StartAsync();
         using var stop = new CancellationTokenSource();
-        var simulator = new Simulator(() => new ScriptedEnvironment { OnStep = Step }, new SimulatorOptions { LongRequest = TimeSpan.Zero });
+        var simulator = new Simulator(() => new ScriptedEnvironment { OnStep = Step }, new SimulatorOptions { LongRequestThreshold = TimeSpan.Zero });
         var attached = simulator.AttachAsync(To(service), stop.Token);
         var place = await service.NextAsync();
         await place.OpenAsync();

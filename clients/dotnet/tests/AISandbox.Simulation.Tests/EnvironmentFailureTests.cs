@@ -127,7 +127,7 @@ public class EnvironmentFailureTests
             context.Observation.Write(0f, context.StepNumber == 4 && context.Action.Discrete == 2 ? float.NaN : 0f);
             return StepResult.Continue(0);
         }
-        var simulator = new Simulator(() => new ScriptedEnvironment { OnStep = Step }, new SimulatorOptions { FailedEpisodes = folder });
+        var simulator = new Simulator(() => new ScriptedEnvironment { OnStep = Step }, new SimulatorOptions { FailedEpisodesDirectory = folder });
         using var session = simulator.CreateSession();
         session.Handle(Requests.Open(2));
         session.Handle(Requests.Reset(10, 11));

@@ -8,7 +8,7 @@ namespace AISandbox.Simulation.Tests;
 /// <summary>An engine with a thread of its own, in which all of its objects live.</summary>
 public sealed class PumpTests
 {
-    private static readonly SimulatorOptions Pumped = new() { Pumped = true, FailedEpisodes = null };
+    private static readonly SimulatorOptions Pumped = new() { UsePump = true, FailedEpisodesDirectory = null };
 
     private static Task<SimulatorReply> Reply(Task<SimulatorReply> reply) => reply.WaitAsync(PoolServiceDouble.Long, TestContext.Current.CancellationToken);
 
@@ -127,7 +127,7 @@ public sealed class PumpTests
     {
         var logs = new FakeLogCollector();
         var simulator = new Simulator(
-            () => new ScriptedEnvironment(), new SimulatorOptions { Pumped = true, PumpPatience = TimeSpan.FromMilliseconds(20) }, new FakeLogger(logs));
+            () => new ScriptedEnvironment(), new SimulatorOptions { UsePump = true, PumpPatience = TimeSpan.FromMilliseconds(20) }, new FakeLogger(logs));
         using var session = simulator.CreateSession();
         var opened = session.HandleAsync(Requests.Open(1)).AsTask();
         while (!logs.GetSnapshot().Any(record => record.Message.Contains("because Pump was not called", StringComparison.Ordinal)))
@@ -141,7 +141,7 @@ public sealed class PumpTests
     [Fact]
     public async Task Ticks_and_pump_need_a_simulator_that_is_pumped()
     {
-        Assert.Contains("Pumped", Assert.Throws<InvalidOperationException>(() => new Simulator(() => new ScriptedEnvironment()).Pump()).Message, StringComparison.Ordinal);
+        Assert.Contains("UsePump", Assert.Throws<InvalidOperationException>(() => new Simulator(() => new ScriptedEnvironment()).Pump()).Message, StringComparison.Ordinal);
         using var runner = new EnvironmentRunner(new ScriptedEnvironment { OnStep = _ => StepResult.NextTick });
         runner.Reset();
         Assert.Contains("Step returned NextTick, and there are no ticks here", Assert.Throws<EnvironmentFailedException>(() => runner.Step(1)).Message, StringComparison.Ordinal);

@@ -37,6 +37,9 @@ public class RunnerTests
 
         var recording = EpisodeRecording.Load(path);
 
+        using var file = System.Text.Json.JsonDocument.Parse(File.ReadAllText(path)); // `aisandbox record --replay` reads it too
+        Assert.Equal(["format", "simulation", "seed", "options", "actions"], file.RootElement.EnumerateObject().Select(field => field.Name));
+        Assert.Equal((1, 21, played.Steps), (file.RootElement.GetProperty("format").GetInt32(), file.RootElement.GetProperty("seed").GetInt32(), file.RootElement.GetProperty("actions").GetArrayLength()));
         Assert.Equal(played with { Metrics = recording.Replay(new CartPole()).Metrics }, recording.Replay(new CartPole()) with { Metrics = played.Metrics }, Same);
         Assert.Equal(played.Steps, runner.Play(Agents.Replay(recording), recording.Seed).Steps);
     }

@@ -187,7 +187,7 @@ public class SessionTests
     [Fact]
     public async Task Step_allocates_nothing_while_no_episode_ends()
     {
-        var options = new SimulatorOptions { LongRequest = TimeSpan.FromMinutes(1) }; // stays in this thread
+        var options = new SimulatorOptions { LongRequestThreshold = TimeSpan.FromMinutes(1) }; // stays in this thread
         using var session = new Simulator(() => new CartPole(), options).CreateSession();
         session.Handle(Requests.Open(8));
         session.Handle(Requests.Reset(1, 2, 3, 4, 5, 6, 7, 8));
@@ -242,7 +242,7 @@ public class SessionTests
         using var all = new Barrier(2);
         var spec = EnvironmentSpec.Create("Parallel").Observation(Space.Box(2)).Action(Space.Discrete(3)).StepsInParallel().Build();
         var environments = new List<FailingEnvironment>();
-        var options = new SimulatorOptions { FailedEpisodes = isOfTheRecorder ? "no\0folder" : null };
+        var options = new SimulatorOptions { FailedEpisodesDirectory = isOfTheRecorder ? "no\0folder" : null };
         var simulator = new Simulator(
             () =>
             {
@@ -298,7 +298,7 @@ public class SessionTests
             context.Observation.Write(0f, 0f);
             return StepResult.Continue(1);
         }
-        var simulator = new Simulator(() => new ScriptedEnvironment { OnStep = Step }, new SimulatorOptions { LongRequest = TimeSpan.Zero });
+        var simulator = new Simulator(() => new ScriptedEnvironment { OnStep = Step }, new SimulatorOptions { LongRequestThreshold = TimeSpan.Zero });
         var session = simulator.CreateSession();
         await session.HandleAsync(Requests.Open(1));
         await session.HandleAsync(Requests.Reset());

@@ -90,7 +90,7 @@ public sealed class SimulatorHostTests : IDisposable
             context.Observation.Write(0f, 0f);
             return StepResult.Continue(1);
         }
-        await using var host = await Start(() => new ScriptedEnvironment { OnStep = Step }, options => options.Simulator.FailedEpisodes = null);
+        await using var host = await Start(() => new ScriptedEnvironment { OnStep = Step }, options => options.Simulator.FailedEpisodesDirectory = null);
         using var broken = await Open(host, 1);
         using var other = await Open(host, 1);
 
@@ -127,7 +127,7 @@ public sealed class SimulatorHostTests : IDisposable
             context.Observation.Write(0f, 0f);
             return StepResult.Continue(1);
         }
-        var host = await Start(() => new ScriptedEnvironment { OnStep = Step }, options => options.Simulator.LongRequest = TimeSpan.Zero);
+        var host = await Start(() => new ScriptedEnvironment { OnStep = Step }, options => options.Simulator.LongRequestThreshold = TimeSpan.Zero);
         using var session = await Open(host, 1);
         await session.RequestStream.WriteAsync(Requests.Step(0), TestContext.Current.CancellationToken);
         await session.RequestStream.CompleteAsync(); // see Host_serves_sessions_and_ends_them_when_it_stops

@@ -12,6 +12,7 @@ os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 from aisandbox_environment.demonstrations.episode import Episode
 from aisandbox_environment.demonstrations.reader import DemonstrationFile, Demonstrations
 from aisandbox_environment.demonstrations.recording import Policy, RandomPolicy, record_episodes
+from aisandbox_environment.demonstrations.replay import EpisodeRecording, read_recordings, replay_episodes
 from aisandbox_environment.demonstrations.writer import DemonstrationWriter, WrittenFile
 
 __all__ = [
@@ -19,8 +20,11 @@ __all__ = [
     "DemonstrationWriter",
     "Demonstrations",
     "Episode",
+    "EpisodeRecording",
     "Policy",
     "RandomPolicy",
     "WrittenFile",
+    "read_recordings",
     "record_episodes",
+    "replay_episodes",
 ]

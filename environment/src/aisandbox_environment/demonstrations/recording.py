@@ -13,7 +13,7 @@ from aisandbox_wire import Array, InvalidValue, MaskLayout, cast_exactly
 
 from aisandbox_environment.demonstrations.episode import Episode
 from aisandbox_environment.demonstrations.reader import allows, outside
-from aisandbox_environment.session import SimulatorSession
+from aisandbox_environment.session import EpisodeParameters, SimulatorSession
 from aisandbox_environment.spec import Spec
 
 Observation = Array | Mapping[str, Array]
@@ -58,12 +58,23 @@ def record_episodes(
     SimulatorError; what ``policy`` raises.
     """
     for number in range(episodes):
-        yield _play(session, policy, seed + number, f"episode {number}", max_steps)
+        yield play_episode(session, policy, seed + number, f"episode {number}", max_steps)
 
 
-def _play(session: SimulatorSession, policy: Policy, seed: int, name: str, max_steps: int) -> Episode:
+def play_episode(
+    session: SimulatorSession,
+    policy: Policy,
+    seed: int,
+    name: str,
+    max_steps: int = 0,
+    parameters: EpisodeParameters | None = None,
+) -> Episode:
+    """One episode with this seed and these parameters (None: as before); ``name`` is what errors call it.
+
+    ``max_steps`` and errors as of :func:`record_episodes`.
+    """
     spec = session.spec
-    start = session.reset([seed])
+    start = session.reset([seed], None if parameters is None else {0: parameters})
     observed = [[leaf[0].copy()] for leaf in start.observations]
     mask = None if start.action_masks is None else start.action_masks[0].copy()
     masks: list[Array | None] = []
