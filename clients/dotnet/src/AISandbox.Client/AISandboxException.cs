@@ -24,7 +24,7 @@ public sealed class AISandboxException : Exception
     /// <summary>One word in CamelCase for programs: the service's own reason, otherwise the name of the status code.</summary>
     public string Reason { get; }
 
-    /// <summary>The fields of the request that were refused; empty for another error.</summary>
+    /// <summary>The fields of the request that were refused; empty for another error, and of an <see cref="ActStream"/>, where the message names the field.</summary>
     public IReadOnlyList<FieldViolation> FieldViolations { get; }
 
     /// <summary>Whether the same call may succeed later. Calls have then already been retried until their deadline.</summary>

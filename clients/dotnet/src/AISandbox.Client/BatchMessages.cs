@@ -18,7 +18,7 @@ internal static class BatchMessages
         if (count < 1 || rows.Length != count * width)
         {
             throw new ArgumentException(
-                $"observations: must have {count} rows of {width} numbers, as the observation space has, got {rows.Length} numbers", nameof(rows));
+                $"observations: must have {count} rows of {width} numbers, as the observation space has, got {rows.Length} numbers");
         }
 
         var offset = 0;

@@ -117,7 +117,7 @@ internal sealed class HyperparameterText
     {
         if (_values.ContainsKey(name))
         {
-            throw new ArgumentException($"Hyperparameters.Text: {name} is also set by a property", nameof(name));
+            throw new ArgumentException($"Hyperparameters.Text: {name} is also set by a property");
         }
 
         Set(name, value);

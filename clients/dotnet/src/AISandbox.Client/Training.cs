@@ -66,7 +66,7 @@ public sealed record Training
             TotalTimesteps = TotalTimesteps,
             ModelOutputPath = ModelOutputPath ?? "",
             RequestId = RequestId ?? Guid.NewGuid().ToString(),
-            CheckpointEveryTimesteps = CheckpointEveryTimesteps ?? 0,
+            CheckpointEveryTimesteps = ToPositive(CheckpointEveryTimesteps, nameof(CheckpointEveryTimesteps)),
         };
         if (Seed is { } seed)
         {
@@ -112,14 +112,14 @@ public sealed record Training
         return request;
     }
 
-    internal static uint ToUnsigned(int value, string field) =>
-        value >= 0 ? (uint)value : throw new ArgumentOutOfRangeException(field, value, $"{field}: must not be negative");
-
     /// <summary>0, which the service takes for its default, for null only.</summary>
-    internal static uint ToPositive(int? value, string field) => value switch
+    internal static uint ToPositive(int? value, string field) => (uint)ToPositive((long?)value, field);
+
+    /// <summary>The same of a large number.</summary>
+    internal static long ToPositive(long? value, string field) => value switch
     {
         null => 0,
-        > 0 => (uint)value,
+        > 0 => value.Value,
         _ => throw new ArgumentOutOfRangeException(field, value, $"{field}: must be more than 0, or null for the default"),
     };
 }
@@ -138,7 +138,7 @@ public sealed record EvaluationPlan
 
     internal V1.Evaluation ToMessage() => new()
     {
-        EveryTimesteps = EveryTimesteps ?? 0,
+        EveryTimesteps = Training.ToPositive(EveryTimesteps, "Evaluation.EveryTimesteps"),
         Episodes = Training.ToPositive(Episodes, "Evaluation.Episodes"),
         Stochastic = Stochastic,
     };
@@ -187,7 +187,10 @@ public sealed record StartingPoint
     /// <summary>A checkpoint of a run, which has an optimizer and a replay buffer too.</summary>
     /// <param name="run">The run, by its name.</param>
     /// <param name="selector">latest, step:N or sha256:DIGEST.</param>
-    public static StartingPoint Checkpoint(string run, string selector = "latest") => new() { Run = run, Selector = selector, IsCheckpoint = true };
+    /// <exception cref="ArgumentException">The selector is empty, which would be a model.</exception>
+    public static StartingPoint Checkpoint(string run, string selector = "latest") => string.IsNullOrEmpty(selector)
+        ? throw new ArgumentException("must be latest, step:N or sha256:DIGEST", nameof(selector))
+        : new() { Run = run, Selector = selector, IsCheckpoint = true };
 
     /// <summary>A zip file that stable-baselines3 has saved.</summary>
     /// <param name="path">Relative to the service's folder of models.</param>
@@ -208,6 +211,12 @@ public sealed record StartingPoint
             (TakenParts.Optimizer, V1.TakenPart.Optimizer),
             (TakenParts.ReplayBuffer, V1.TakenPart.ReplayBuffer),
         };
+        var unknown = Take & ~(TakenParts.Normalization | TakenParts.Optimizer | TakenParts.ReplayBuffer);
+        if (unknown != TakenParts.None)
+        {
+            throw new ArgumentException($"StartFrom.Take: {unknown} is no part of a run");
+        }
+
         message.Take.AddRange(parts.Where(each => Take.HasFlag(each.Item1)).Select(each => each.Item2));
         return message;
     }
@@ -238,7 +247,8 @@ public sealed record StopRules
             TimesInARow = Training.ToPositive(TimesInARow, "StopWhen.TimesInARow"),
             EvaluationsWithoutImprovement = Training.ToPositive(
                 EvaluationsWithoutImprovement, "StopWhen.EvaluationsWithoutImprovement"),
-            TrainingSeconds = (long)Math.Ceiling((TrainingTime ?? TimeSpan.Zero).TotalSeconds),
+            TrainingSeconds = Training.ToPositive(
+                TrainingTime is { } time ? (long?)Math.Ceiling(time.TotalSeconds) : null, "StopWhen.TrainingTime"),
         };
         if (EpisodeRewardMean is { } episode)
         {
@@ -311,7 +321,7 @@ public sealed record SimulatorEnvironment : TrainingEnvironment
             Grpc = new V1.GrpcEnvironment
             {
                 Address = string.Join(",", Addresses),
-                Environments = Training.ToUnsigned(Environments ?? 0, "Environment.Environments"),
+                Environments = Training.ToPositive(Environments, "Environment.Environments"),
                 Options = Options is null ? null : OptionValues.ToStruct("Environment.Options", Options),
             },
         };
@@ -341,8 +351,8 @@ public sealed record PoolEnvironment : TrainingEnvironment
         Pool = new V1.PoolEnvironment
         {
             Name = Name,
-            Environments = Training.ToUnsigned(Environments ?? 0, "Environment.Environments"),
-            Minimum = Training.ToUnsigned(Minimum ?? 0, "Environment.Minimum"),
+            Environments = Training.ToPositive(Environments, "Environment.Environments"),
+            Minimum = Training.ToPositive(Minimum, "Environment.Minimum"),
             Options = Options is null ? null : OptionValues.ToStruct("Environment.Options", Options),
         },
     };

@@ -94,6 +94,8 @@ public class TrainingTests
         Assert.Equal(new V1.StartFrom { Run = "walker-1" }, StartingPoint.Model("walker-1").ToMessage());
         Assert.Equal(new V1.StartFrom { Zip = "team/a.zip" }, StartingPoint.File("team/a.zip").ToMessage());
         Assert.Null(new Training { Experiment = "e", TotalTimesteps = 1 }.ToRequest().StartFrom);
+        Assert.Contains("64 is no part", Assert.Throws<ArgumentException>((checkpoint with { Take = TakenParts.Optimizer | (TakenParts)64 }).ToMessage).Message, StringComparison.Ordinal);
+        Assert.Contains("latest, step:N", Assert.Throws<ArgumentException>(() => StartingPoint.Checkpoint("walker-1", "")).Message, StringComparison.Ordinal);
         var status = TrainingStatus.From(new V1.StatusResponse { StartedFrom = new V1.Artifact { Path = "runs/walker-1/models/5", Timesteps = 5, Digest = "sha256:1" } });
         Assert.Equal(new TrainingArtifact("runs/walker-1/models/5", 5, "sha256:1", null), status.StartedFrom);
     }
@@ -169,6 +171,22 @@ public class TrainingTests
         var status = TrainingStatus.From(new V1.StatusResponse { Cloning = cloning, Activity = V1.TrainerActivity.Cloning });
         Assert.Equal((new CloningProgress(2, 10, 0.5, 3, 400), TrainerActivity.Cloning), (status.Cloning, status.Activity));
         Assert.Null(TrainingStatus.From(new V1.StatusResponse()).Cloning);
+    }
+
+    [Fact]
+    public void Number_of_0_is_refused_and_not_taken_for_the_default()
+    {
+        foreach (var (field, training) in new[]
+        {
+            ("CheckpointEveryTimesteps", new Training { Experiment = "e", TotalTimesteps = 1, CheckpointEveryTimesteps = 0 }),
+            ("Evaluation.EveryTimesteps", new Training { Experiment = "e", TotalTimesteps = 1, Evaluation = new EvaluationPlan { EveryTimesteps = 0 } }),
+            ("Environment.Environments", new Training { Experiment = "e", TotalTimesteps = 1, Environment = TrainingEnvironment.Simulator("a:1") with { Environments = 0 } }),
+            ("Environment.Minimum", new Training { Experiment = "e", TotalTimesteps = 1, Environment = TrainingEnvironment.Pool("a") with { Minimum = 0 } }),
+            ("StopWhen.TrainingTime", new Training { Experiment = "e", TotalTimesteps = 1, StopWhen = new StopRules { TrainingTime = TimeSpan.Zero } }),
+        })
+        {
+            Assert.Contains($"{field}: must be more than 0, or null for the default", Assert.Throws<ArgumentOutOfRangeException>(training.ToRequest).Message, StringComparison.Ordinal);
+        }
     }
 
     [Fact]

@@ -40,7 +40,7 @@ internal sealed class MaskLayout
         if (actionMasks.Length != (long)count * Size)
         {
             throw new ArgumentException(
-                $"The masks have {actionMasks.Length} values, and {count} of {Size} have {(long)count * Size}.", nameof(actionMasks));
+                $"The masks have {actionMasks.Length} values; {count} observations need {count} x {Size}.", nameof(actionMasks));
         }
 
         for (var row = 0; row < count; row++)
