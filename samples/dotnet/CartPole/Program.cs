@@ -104,7 +104,7 @@ async Task<int> Play(string run)
     var agent = Agents.From(context =>
     {
         if (context.Steps == 0)
-            policy.StartEpisode(); // what a policy with memory or a frame stack has seen before is forgotten
+            policy.StartEpisode(); // of effect with a recurrent policy or a frame stack
         context.Observation.CopyTo(observation);
         policy.Act(observation, hasMasks ? context.Mask.AsSpan() : default, action);
         context.Action.Write(action);
