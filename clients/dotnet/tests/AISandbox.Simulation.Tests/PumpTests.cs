@@ -139,6 +139,16 @@ public sealed class PumpTests
     }
 
     [Fact]
+    public void Earlier_names_of_options_are_the_same_options()
+    {
+#pragma warning disable CS0618
+        var options = new SimulatorOptions { Pumped = true, FailedEpisodes = "a", LongRequest = TimeSpan.FromSeconds(1) };
+        Assert.Equal((options.UsePump, options.FailedEpisodesDirectory, options.LongRequestThreshold), (options.Pumped, options.FailedEpisodes, options.LongRequest));
+#pragma warning restore CS0618
+        Assert.Equal((true, "a", TimeSpan.FromSeconds(1)), (options.UsePump, options.FailedEpisodesDirectory, options.LongRequestThreshold));
+    }
+
+    [Fact]
     public async Task Ticks_and_pump_need_a_simulator_that_is_pumped()
     {
         Assert.Contains("UsePump", Assert.Throws<InvalidOperationException>(() => new Simulator(() => new ScriptedEnvironment()).Pump()).Message, StringComparison.Ordinal);
