@@ -133,18 +133,12 @@ def _keywords_problem(kwargs: Mapping[str, object]) -> str:
 
 
 def _learning_errors(spec: TrainingRunSpec, hyperparameters: Hyperparameters) -> Iterator[FieldError]:
-    """Why a run would end with the weights that it began with; SB3's default of learning_starts may be beyond its end.
+    """Why no run with these would learn; learning_starts may be beyond the end of a short trial.
 
-    One that learns from demonstrations may be made for them alone.
+    A run that learns from demonstrations may be made for them alone.
     """
-    if spec.demonstrations is not None:
-        return
-    given = hyperparameters.keywords
-    if given.get("gradient_steps") == 0:
+    if spec.demonstrations is None and hyperparameters.keywords.get("gradient_steps") == 0:
         yield FieldError("hyperparameters.gradient_steps", "must not be 0: nothing would be learned")
-    if (start := given.get("learning_starts", 0)) >= spec.total_timesteps > 0:
-        rule = f"is {start:,}, so nothing is learned in total_timesteps, {spec.total_timesteps:,}"
-        yield FieldError("hyperparameters.learning_starts", rule)
 
 
 def _environment_count_errors(spec: TrainingRunSpec, hyperparameters: Hyperparameters) -> Iterator[FieldError]:
