@@ -26,8 +26,8 @@ class CliError(Exception):
 
     def lines(self) -> list[str]:
         """What is printed: the cause, then the hint."""
-        lines = [f"error: {self}", *([f"  {self.hint}"] if self.hint else [])]
-        return [printable(part) for line in lines for part in line.split("\n")]
+        hint = [f"  {line}" for line in self.hint.splitlines()]
+        return [printable(line) for line in [*f"error: {self}".split("\n"), *hint]]
 
 
 class Failed(CliError):

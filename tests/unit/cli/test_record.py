@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pyarrow.parquet as pq
 import pytest
 from aisandbox.v1 import policy_trainer_pb2 as pb
@@ -108,14 +109,107 @@ def test_folder_in_place_of_the_file_is_refused_before_an_episode_is_played(
     assert "is a folder, and must be the file to write" in " ".join(capsys.readouterr().err.split())
 
 
-def test_impossible_action_leaves_no_file(
+def _play_by(body: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Plays episodes of three steps by ``act``, a function in the current folder that knows its ``calls`` so far."""
+    (folder / "players_here.py").write_text(
+        "calls = []\n"
+        "def act(observation, mask):\n"
+        "    calls.append(observation)\n"
+        f"    return at(len(calls) - 1)\n\n\ndef at(calls):\n    {body}\n"
+    )
+    monkeypatch.chdir(folder)
+    monkeypatch.delitem(sys.modules, "players_here", raising=False)
+    options = ["--policy", "players_here:act", "--max-steps", "3", "-o", "pole.parquet", *arguments]
+    return main([*POLE, *options])
+
+
+@pytest.mark.parametrize(("calls", "kept"), [(1, 0), (7, 2)], ids=["in the first episode", "in the third"])
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("return 2 if calls == {calls} else 0", "the action of episode {kept}, step 1: is 2, outside of its space"),
+        ("return [0][calls == {calls}]", "the function, at episode {kept}, step 1, raised IndexError"),
+    ],
+    ids=["an impossible action", "an exception"],
+)
+def test_error_keeps_the_complete_episodes(
+    body: str, says: str, calls: int, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    assert _play_by(body.format(calls=calls), tmp_path, monkeypatch) == 1
+    said = capfd.readouterr().err
+    assert says.format(kept=kept) in said
+    assert ("Stopped; 2 episodes are kept." in said) == bool(kept)
+    _check_kept(tmp_path, kept)
+
+
+def test_simulator_that_fails_keeps_the_complete_episodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "wrong_player.py").write_text("def wrong(observation, mask):\n    return 2\n")
+    (tmp_path / "failing_world.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "class Failing(CartPoleEnv):\n"
+        "    steps = 0\n"
+        "    def step(self, action):\n"
+        "        self.steps += 1\n"
+        "        if self.steps > 4:\n"
+        "            raise RuntimeError('the physics engine is gone')\n"
+        "        return super().step(action)\n"
+        "gymnasium.register('FailingPole-v0', Failing)\n"
+    )
+    assert _play_by("return 0", tmp_path, monkeypatch, "--gymnasium", "failing_world:FailingPole-v0") == 1
+    said = capsys.readouterr().err
+    assert "the physics engine is gone" in said
+    assert "Stopped; 1 episode is kept." in said
+    _check_kept(tmp_path, 1)
+
+
+def test_service_that_has_the_run_no_more_keeps_the_complete_episodes(
+    service: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = [pb.ActResponse(action=[1])] * 2
+    service.says("Act", *answers, service.refusal(grpc.StatusCode.NOT_FOUND, "run 'exp-1' is unknown"))
+    out = tmp_path / "pole.parquet"
+    assert main([*POLE, "--run", "exp-1", "--max-steps", "2", "-o", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert said.index("Stopped; 1 episode is kept.") < said.index("error: run 'exp-1' is unknown")
+    _check_kept(tmp_path, 1)
+
+
+def test_exception_of_the_function_is_shown_from_its_first_line_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _play_by("return {}['left']", tmp_path, monkeypatch) == 1
+    first, *below = capsys.readouterr().err.splitlines()
+    assert first == "error: --policy players_here:act: the function, at episode 0, step 0, raised KeyError"
+    assert [line.split(", in ")[-1] for line in below if " File " in line] == ["act", "at"]
+    assert (below[0], below[-1]) == ("  Traceback (most recent call last):", "  KeyError: 'left'")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("import no_such_library", "No module named 'no_such_library'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def (", "SyntaxError"),
+    ],
+)
+def test_module_that_cannot_be_imported_is_shown_by_its_own_lines(
+    text: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken_module.py").write_text(text)
     monkeypatch.chdir(tmp_path)
-    assert main([*POLE, "--policy", "wrong_player:wrong", "-o", "pole.parquet"]) == 1
-    assert "the action of episode 0, step 0: is 2, outside of its space" in capsys.readouterr().err
-    assert not list(tmp_path.glob("*part")) + list(tmp_path.glob("*.parquet"))
+    assert main([*POLE, "--policy", "broken_module:act", "-o", "pole.parquet"]) == 1
+    said = capsys.readouterr().err
+    assert "error: --policy broken_module:act: the module raised" in said
+    assert says in said
+    assert said.count("File ") == 1
+
+
+def _check_kept(folder: Path, episodes: int) -> None:
+    assert not list(folder.glob("*part")) + list(folder.glob(".*part"))
+    files = list(folder.glob("*.parquet"))
+    assert [_episodes(file) for file in files] == [episodes] * bool(episodes)
 
 
 @pytest.fixture
@@ -180,7 +274,7 @@ def test_ctrl_c_while_an_episode_is_written_keeps_it(
     write_table = _before(_press_ctrl_c, pq.ParquetWriter.write_table)
     monkeypatch.setattr(pq.ParquetWriter, "write_table", write_table)
     assert _record_with_player(tmp_path, monkeypatch, stopping=0) == 0
-    assert "Stopped; 1 episodes are kept." in capsys.readouterr().err
+    assert "Stopped; 1 episode is kept." in capsys.readouterr().err
     assert _episodes(tmp_path / "pole.parquet") == 1
 
 

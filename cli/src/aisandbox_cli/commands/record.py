@@ -1,16 +1,15 @@
 """``aisandbox record``: plays episodes and keeps them, for runs that learn from them first.
 
-Owns who plays: chance, a function of Python, a policy that the service has, or recordings of the C# package. Must not
-know the contract of simulators nor the files, which :mod:`aisandbox_environment` implements.
+Owns where they are played, and that complete episodes are kept whatever ends the recording. Must not know who plays
+(:mod:`aisandbox_cli.players`), nor the contract of simulators and the files (:mod:`aisandbox_environment`).
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,23 +20,24 @@ from aisandbox_process.tls import InvalidChannelSecurity
 from aisandbox_cli import options
 from aisandbox_cli.errors import Failed, Unavailable, UsageError
 from aisandbox_cli.interrupts import interrupts_held
+from aisandbox_cli.players import (
+    RANDOM,
+    Asked,
+    played_at_random,
+    played_by_function,
+    played_by_run,
+    recordings_at,
+    replayed,
+)
 from aisandbox_cli.program import WITH_TRAINER, command, find_modules_here
 from aisandbox_cli.rendering import number
-from aisandbox_cli.served_policy import ServedPolicy
 from aisandbox_cli.service_address import checked_address, service_address
 
 if TYPE_CHECKING:
-    from aisandbox_environment import (
-        DemonstrationWriter,
-        Episode,
-        EpisodeRecording,
-        Policy,
-        SimulatorSession,
-        Spec,
-        WrittenFile,
-    )
+    from aisandbox_environment import DemonstrationWriter, Episode, SimulatorSession, WrittenFile
 
-RANDOM = "random"
+    from aisandbox_cli.players import Play
+
 EPISODES = 10
 
 
@@ -98,8 +98,8 @@ def record(
 
     A session is opened with the simulator, as a trainer does. FUNCTION gets an
     array, or of a Dict space a dict of arrays, and returns an action. Modules are
-    looked for in the current folder too. Ctrl-C keeps the episodes that are
-    complete.
+    looked for in the current folder too. Ctrl-C, or an error, keeps the episodes
+    that are complete.
 
     \b
     Examples:
@@ -137,29 +137,22 @@ def record(
     except ModuleNotFoundError as error:
         raise Failed(f"{error.name} is not installed here", f"To install it, {WITH_TRAINER}.") from error
     log.configure("warning")
-    recordings = _recordings(replay) if replay else []
+    recordings = recordings_at(replay) if replay else []
     settings = options.json_pairs(environment_option or [], "--environment-option")
+    asked_for = Asked(episodes or EPISODES, seed or 0, max_steps or 0)
     if recordings:
-        settings = dict(recordings[0].options)
-    player = _policy(policy, run, model, address)
+        settings, play, count = dict(recordings[0].options), replayed(recordings), len(recordings)
+    else:
+        play, count = _play(policy, run, model, address, asked_for), asked_for.episodes
     about = {
         "environment": gymnasium or pool or simulator or "",
         "policy": f"recordings {replay}" if replay else f"run {run}" if run else policy or RANDOM,
     }
     try:
-        with (
-            _session(simulator, pool, gymnasium, settings, timeout, address) as session,
-            _played(session, player, recordings, (episodes or EPISODES, seed or 0, max_steps or 0)) as played,
-        ):
+        with _session(simulator, pool, gymnasium, settings, timeout, address) as session:
             with _writes(out):
                 writer = DemonstrationWriter(out, session.spec, about)
-            try:
-                _keep(played, writer, len(recordings) or episodes or EPISODES, quiet=as_json)
-                with _writes(out), interrupts_held(raise_after=False):
-                    written = writer.close()
-            except BaseException:
-                writer.discard()
-                raise
+            written = _record(session, play, writer, count, quiet=as_json)
     except SimulatorUnreachable as error:
         raise Unavailable(f"no simulator answers at {error.address}; start it first", f"It {error.message}") from error
     except (SimulatorError, WireError, InvalidRecording) as error:
@@ -169,50 +162,50 @@ def record(
     _print(written, as_json=as_json)
 
 
-def _keep(played: Iterator[Episode], writer: DemonstrationWriter, episodes: int, *, quiet: bool) -> None:
-    """Adds the episodes as they are played; Ctrl-C ends it after one at least."""
+def _play(policy: str, run: str, model: str, address: str | None, asked: Asked) -> Play:
+    """Raises UsageError, Failed: there is no such function."""
+    if run:
+        return played_by_run(run, model, address, asked)
+    return played_at_random(asked) if policy in ("", RANDOM) else played_by_function(policy, asked)
+
+
+def _record(
+    session: SimulatorSession, play: Play, writer: DemonstrationWriter, episodes: int, *, quiet: bool
+) -> WrittenFile:
+    """The file of the episodes that are complete, also when Ctrl-C or an error ends them; without one, no file."""
     try:
-        for number_of, episode in enumerate(played, 1):
-            with _writes(writer.path), interrupts_held():
-                writer.add(episode)
-            if not quiet:
-                returned = number(float(episode.rewards.sum(dtype="float64")))
-                print(f"episode {number_of}/{episodes}: {episode.steps} steps, return {returned}", flush=True)
-    except KeyboardInterrupt:
+        with play(session) as played:
+            _add(played, writer, episodes, quiet=quiet)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
         if not writer.episodes:
+            writer.discard()
+            if not interrupted:
+                raise
             print("\nStopped before the first episode was complete: nothing is kept.", file=sys.stderr)
             raise typer.Exit(130) from None
-        print(f"\nStopped; {writer.episodes} episodes are kept.", file=sys.stderr)
+        written = _close(writer)
+        kept = "1 episode is" if written.episodes == 1 else f"{written.episodes} episodes are"
+        print(f"\nStopped; {kept} kept.", file=sys.stderr)
+        if interrupted:
+            return written
+        raise
+    return _close(writer)
 
 
-@contextmanager
-def _played(
-    session: SimulatorSession,
-    player: Callable[[Spec, int], AbstractContextManager[Policy]],
-    recordings: Sequence[EpisodeRecording],
-    asked: tuple[int, int, int],
-) -> Iterator[Iterator[Episode]]:
-    """The episodes of ``recordings``, or those that ``player`` plays (number, seed and limit of steps in ``asked``)."""
-    from aisandbox_environment import record_episodes, replay_episodes
-
-    if recordings:
-        yield replay_episodes(session, recordings)
-        return
-    episodes, seed, max_steps = asked
-    with player(session.spec, seed) as policy:
-        yield record_episodes(session, policy, episodes, seed, max_steps)
+def _add(played: Iterator[Episode], writer: DemonstrationWriter, episodes: int, *, quiet: bool) -> None:
+    """Adds the episodes as they are played."""
+    for number_of, episode in enumerate(played, 1):
+        with _writes(writer.path), interrupts_held():
+            writer.add(episode)
+        if not quiet:
+            returned = number(float(episode.rewards.sum(dtype="float64")))
+            print(f"episode {number_of}/{episodes}: {episode.steps} steps, return {returned}", flush=True)
 
 
-def _recordings(path: Path) -> list[EpisodeRecording]:
-    """What is played again. Raises UsageError."""
-    from aisandbox_environment import InvalidRecording, read_recordings
-
-    try:
-        return read_recordings(path)
-    except InvalidRecording as error:
-        raise UsageError(f"--replay: {error}") from error
-    except OSError as error:
-        raise UsageError(f"--replay {path}: {error.strerror or error}") from error
+def _close(writer: DemonstrationWriter) -> WrittenFile:
+    with _writes(writer.path), interrupts_held(raise_after=False):
+        return writer.close()
 
 
 @contextmanager
@@ -258,49 +251,6 @@ def _session(
         SimulatorSession.connect(server.address, 1, timeouts=timeouts) as session,
     ):
         yield session
-
-
-def _policy(policy: str, run: str, model: str, address: str | None) -> Callable[[Spec, int], Any]:
-    """What makes the policy, as a context manager, for a spec and a seed. Raises UsageError."""
-    if run:
-        return lambda spec, seed: ServedPolicy.connected(address, run, model, spec)
-    if policy in ("", RANDOM):
-        return _random
-    found = _function(policy)
-
-    @contextmanager
-    def of_module(spec: Spec, seed: int) -> Iterator[Policy]:
-        yield found
-
-    return of_module
-
-
-@contextmanager
-def _random(spec: Spec, seed: int) -> Iterator[Policy]:
-    from aisandbox_environment import RandomPolicy
-
-    yield RandomPolicy(spec, seed)
-
-
-def _function(name: str) -> Any:
-    """The function of MODULE:FUNCTION, whose module may be in the current folder. Raises UsageError."""
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise UsageError(f"--policy {name}: must be {RANDOM} or MODULE:FUNCTION, as heuristics:drive")
-    find_modules_here()
-    try:
-        found: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name):
-            raise
-        raise UsageError(f"--policy {name}: there is no module {error.name!r} here") from error
-    except AttributeError as error:
-        raise UsageError(f"--policy {name}: {error}") from error
-    if not callable(found):
-        raise UsageError(f"--policy {name}: is not a function")
-    return found
 
 
 def _print(written: WrittenFile, *, as_json: bool) -> None:
