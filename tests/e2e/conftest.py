@@ -35,7 +35,7 @@ ORDER = (
     "test_manifests",
     "test_roles",
     "test_training",
-    "test_lessons_and_memory",
+    "test_ways_of_learning",
     "test_api_server",
     "test_simulator_pools",
     "test_operator",

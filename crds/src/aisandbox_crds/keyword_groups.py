@@ -103,7 +103,7 @@ def replay(
             "gradient_steps",
             IntType(-1, 1_000_000),
             1,
-            "in each training, not 0; -1: as many as transitions were gathered",
+            "in each training; -1: as many as transitions were gathered; 0 only with demonstrations",
         ),
         Hyperparameter("n_steps", IntType(1, 10_000), 1, "length of the returns that are learned from"),
         *((Hyperparameter("tau", FloatType(0, 1, above=True), tau, share),) if tau is not None else ()),

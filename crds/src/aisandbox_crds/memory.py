@@ -158,7 +158,7 @@ def _rollout_sizes(
     stored = observation.stored + action.stored + (6 + masks) * _FLOAT
     inputs, weights, units = observation.features, 0, 0
     if traits.recurrent:
-        layers, hidden = _memory_size(hyperparameters)
+        layers, hidden = _lstm_size(hyperparameters)
         stored += _STATES_IN_ROLLOUT * layers * hidden * _FLOAT
         lstms = 2 if _policy_kwargs(hyperparameters).get("enable_critic_lstm", True) else 1
         weights = lstms * _GATES * hidden * (observation.features + (2 * layers - 1) * hidden)
@@ -208,7 +208,7 @@ def _policy_kwargs(hyperparameters: Hyperparameters) -> Mapping[str, Any]:
     return hyperparameters.keywords.get("policy_kwargs") or {}
 
 
-def _memory_size(hyperparameters: Hyperparameters) -> tuple[int, int]:
+def _lstm_size(hyperparameters: Hyperparameters) -> tuple[int, int]:
     """Layers of the LSTM, and the numbers of a layer's hidden state."""
     kwargs = _policy_kwargs(hyperparameters)
     return kwargs.get("n_lstm_layers", _LSTM_LAYERS), kwargs.get("lstm_hidden_size", _LSTM_HIDDEN_SIZE)

@@ -76,8 +76,11 @@ def space_errors(
     for field, rule in (
         ("policy", policy_problem(algorithm, hyperparameters.policy, observations)),
         ("policy_kwargs.features_extractor_class", _extractor_problem(hyperparameters, observations)),
-        ("normalize", _replayed_choice_problem(algorithm, hyperparameters, observations)),
-        ("normalize", normalize_problem(hyperparameters, observations)),
+        (
+            "normalize",
+            _replayed_choice_problem(algorithm, hyperparameters, observations)
+            or normalize_problem(hyperparameters, observations),
+        ),
         ("frame_stack", _frame_stack_problem(hyperparameters, observations)),
         ("use_sde", _exploration_problem(hyperparameters, actions)),
         *_replay_problems(algorithm, hyperparameters, observations),
@@ -236,8 +239,8 @@ def _replayed_choice_problem(
     if observations.is_dict or observations.leaves[0].kind != "discrete":
         return ""
     return (
-        f"{algorithm} normalises nothing where observations are Discrete; omit normalize, or declare a MultiDiscrete "
-        "of one element"
+        f"cannot be combined with Discrete observations and the replay buffer of {algorithm}; omit normalize, or "
+        "declare a MultiDiscrete of one element and normalise only rewards with normalize=dict(norm_obs=False)"
     )
 
 

@@ -130,6 +130,15 @@ def test_what_a_replay_buffer_cannot_do_with_observations_is_refused(
         assert refusals_of(PPO, observations, CHOICE, given) == {}, "a rollout buffer can"
 
 
+def test_observations_that_neither_a_buffer_nor_normalisation_takes_are_refused_once_and_the_remedy_works() -> None:
+    parsed = parse_hyperparameters(DQN, {"normalize": "True"})
+    (error,) = space_errors(DQN, parsed, CHOICE, CHOICE)
+    assert "Discrete observations and the replay buffer of DQN; omit normalize" in error.rule
+    assert "dict(norm_obs=False)" in error.rule
+    remedy = plain("multi_discrete", (1,), "int64")
+    assert refusals_of(DQN, remedy, CHOICE, {"normalize": "dict(norm_obs=False)"}) == {}
+
+
 def test_extractor_and_exploration_that_do_not_fit_are_refused() -> None:
     broken = refusals(VECTOR, use_sde="True", policy_kwargs="dict(features_extractor_class=NatureCNN)")
     assert broken.keys() == {

@@ -153,6 +153,20 @@ def test_dry_run_normalises_images_that_the_policy_does_not_scale(space: gym.Spa
     dry_run_of(space, algorithm="A2C", normalize=normalize, policy_kwargs="dict(normalize_images=False)")
 
 
+@pytest.mark.parametrize(("extractor", "shape"), [("NatureCNN", (3, 36, 40)), ("FlattenExtractor", (36, 40, 3))])
+def test_statistics_of_images_that_are_flattened_fit_those_of_earlier_runs(
+    extractor: str, shape: tuple[int, ...]
+) -> None:
+    """Those had the order of the simulator, in which a network for images cannot read them."""
+    texts = {
+        "normalize": "True", "policy_kwargs": f"dict(normalize_images=False, features_extractor_class={extractor})"
+    }  # fmt: skip
+    spec = TrainingRunSpec(Algorithm.PPO, 10, GymnasiumEnvironment("CartPole-v1"), hyperparameters=texts)
+    environments = Environments(spec, parse_hyperparameters(Algorithm.PPO, texts), "run-1", Stop(), Settings())
+    env: Any = environments.wrap(dry_run.SyntheticEnv(SpaceAdapter(PICTURE, TWO)))
+    assert env.obs_rms.mean.shape == shape
+
+
 def test_normalisation_chooses_the_vectors_by_itself() -> None:
     normalize = parse_hyperparameters(Algorithm.PPO, {"normalize": "True"}).normalize
     assert normalize is not None

@@ -17,8 +17,8 @@ public sealed record SacHyperparameters : Hyperparameters
     public TrainFrequency? TrainFreq { get; init; }
 
     /// <summary>
-    /// In each training, not 0; -1: as many as transitions were gathered. A whole number from -1 to 1,000,000. Default:
-    /// 1.
+    /// In each training; -1: as many as transitions were gathered; 0 only with demonstrations. A whole number from -1
+    /// to 1,000,000. Default: 1.
     /// </summary>
     public int? GradientSteps { get; init; }
 

@@ -99,7 +99,7 @@ class Environments:
             if normalize is None:
                 return env
             off_policy = ALGORITHMS[self.spec.algorithm].off_policy
-            if off_policy or normalizes_images(env.observation_space, normalize):
+            if off_policy or normalizes_images(env.observation_space, self.hyperparameters):
                 # A replay buffer has what VecNormalize was given, so that must be what the policy takes: transposed.
                 # What was normalised is no image for SB3, which would leave it as it is.
                 env = _sb3_internals.transpose_images(env)

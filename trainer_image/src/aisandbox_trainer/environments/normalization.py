@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 import gymnasium as gym
-from aisandbox_crds import Normalize
+from aisandbox_crds import ClassName, Hyperparameters, Normalize
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -27,9 +27,14 @@ def normalized(env: VecEnv, normalize: Normalize) -> VecNormalize:
     return VecNormalize(env, **keywords)
 
 
-def normalizes_images(space: gym.Space[Any], normalize: Normalize) -> bool:
-    """Whether pictures that a network for images takes are among what is normalised."""
-    if not normalize.norm_obs:
+def normalizes_images(space: gym.Space[Any], hyperparameters: Hyperparameters) -> bool:
+    """Whether pictures that a network for images takes are among what is normalised.
+
+    A FlattenExtractor takes any order, and runs of earlier versions have statistics of the simulator's own.
+    """
+    normalize = hyperparameters.normalize
+    extractor = (hyperparameters.keywords.get("policy_kwargs") or {}).get("features_extractor_class")
+    if normalize is None or not normalize.norm_obs or extractor == ClassName("FlattenExtractor"):
         return False
     keys = normalized_keys(space, normalize)
     taken = [space] if not isinstance(space, spaces.Dict) else [space.spaces[key] for key in keys or ()]

@@ -1,6 +1,6 @@
 """Runs that learn by other ways than from scratch, on the cluster.
 
-Masks and lessons, from another run, from demonstrations, with memory.
+With masks and lessons, from another run, from demonstrations, and with a recurrent policy.
 """
 
 from __future__ import annotations
