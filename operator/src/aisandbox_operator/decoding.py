@@ -41,7 +41,7 @@ from aisandbox_operator.json_values import (
 )
 from aisandbox_operator.observed_objects import ObservedJob, ObservedRun
 from aisandbox_operator.pod_decoding import environment_variable
-from aisandbox_operator.resource_words import in_resource_words, resource_path
+from aisandbox_operator.resource_words import resource_path, rule_in_resource_words
 
 
 def read_run(raw: Mapping[str, Any]) -> ObservedRun:
@@ -126,7 +126,7 @@ def _read_spec(raw: object) -> tuple[TrainingRunSpec | None, str]:
 
 def _problem(error: FieldError) -> str:
     path = "spec" if error.field == "request" else resource_path(error.field)
-    return f"{path}: {in_resource_words(error.rule)}"
+    return f"{path}: {rule_in_resource_words(error.rule)}"
 
 
 def _read_status(raw: Mapping[str, Any]) -> TrainingRunStatus:

@@ -23,7 +23,6 @@ from aisandbox_crds import (
 
 from aisandbox_operator.json_values import conditions_by_type, controller, entry_named, is_true, mapping, sequence, text
 from aisandbox_operator.observed_objects import ObservedPod
-from aisandbox_operator.resource_words import in_resource_words
 from aisandbox_operator.trainer_pod import CONTAINER, PREPARE_CONTAINER
 
 MAX_ATTEMPT = 10**9
@@ -152,10 +151,8 @@ def read_termination_message(text: object) -> tuple[TerminationMessage | None, s
         return None, " | ".join(text[-LOG_TAIL_LENGTH:].split("\n")).strip(" |")
     if not (0 <= message.attempt <= MAX_ATTEMPT and 0 <= message.timesteps <= MAX_TIMESTEPS):
         return None, ""
-    failure = message.failure
     return replace(
         message,
-        failure=failure and replace(failure, message=in_resource_words(failure.message)),
         latest_checkpoint=_valid(message.latest_checkpoint),
         latest_model=_valid(message.latest_model),
         best_model=_valid(message.best_model),

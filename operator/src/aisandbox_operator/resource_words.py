@@ -1,6 +1,7 @@
 """Names of fields as the resource spells them, in what checks and trainers say: they know those of a start call.
 
-``start_from.take: ...`` becomes ``spec.startFrom.take: ...``. Must not know a rule.
+``start_from.take: ...`` becomes ``spec.startFrom.take: ...``. What is in quotes was written by users and stays as it
+is, and so does a message that begins with no field. Must not know a rule.
 """
 
 from __future__ import annotations
@@ -19,8 +20,13 @@ _SPELLED = [
     for field in fields(cls)
     if "_" in field.name
 ]
-_PATH = re.compile(rf"(?:^|(?<=; ))(?:{'|'.join(_FIELDS)})(?:[.\[][^\s:]*)?(?=: )")
-_MENTION = re.compile(rf"(?<![\w.])(?:{'|'.join(_SPELLED)})\b(?:\.\w+)*")
+_FIELD = rf"(?:{'|'.join(_FIELDS)})(?:[.\[][^\s:]*)?(?=: )"
+_WORD = re.compile(
+    r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+    rf"|(?P<path>(?:^|(?<=; )){_FIELD})"
+    rf"|(?P<name>(?<![\w./])(?:{'|'.join(_SPELLED)})\b(?:\.\w+)*+(?!/))"
+)
+_BEGINNING = re.compile(_FIELD)
 
 
 def resource_path(field: str) -> str:
@@ -30,6 +36,17 @@ def resource_path(field: str) -> str:
     return ".".join(["spec", *map(camel_case, words[: last + 1]), *words[last + 1 :]])
 
 
-def in_resource_words(text: str) -> str:
-    """The text with the names of the resource for those of a start call; the field that begins it, as a path."""
-    return _MENTION.sub(lambda found: camel_case(found[0]), _PATH.sub(lambda found: resource_path(found[0]), text))
+def rule_in_resource_words(rule: str) -> str:
+    """The rule of a field with the names of the resource for those of a start call."""
+    return _WORD.sub(_in_resource_words, rule)
+
+
+def message_in_resource_words(message: str) -> str:
+    """As :func:`rule_in_resource_words`, with the field that begins the message, or a part of it, as a path."""
+    return rule_in_resource_words(message) if _BEGINNING.match(message) else message
+
+
+def _in_resource_words(found: re.Match[str]) -> str:
+    if found["path"]:
+        return resource_path(found["path"])
+    return camel_case(found["name"]) if found["name"] else found[0]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from aisandbox_crds.status import Phase
+from aisandbox_crds.status_values import Failure
 from aisandbox_operator.decoding import read_job, read_run
 from aisandbox_operator.job_manifest import job_manifest
 from aisandbox_operator.observed_objects import RelatedObjects
@@ -91,26 +92,6 @@ def test_spec_that_cannot_be_trained_is_reported_by_its_field(change: dict[str, 
     assert read_run({**RUN, "spec": {**RUN["spec"], **change}}).problem.startswith(problem)
 
 
-@pytest.mark.parametrize(
-    ("said", "shown"),
-    [
-        ("start_from.take: needs start_from.checkpoint", "spec.startFrom.take: needs startFrom.checkpoint"),
-        ("lessons: need parameters; seed: is odd", "spec.lessons: need parameters; spec.seed: is odd"),
-        ("demonstrations.batch_size: is 1", "spec.demonstrations.batchSize: is 1"),
-        ("hyperparameters.n_steps: see total_timesteps", "spec.hyperparameters.n_steps: see totalTimesteps"),
-        ("the actions of the environment: a Box", "the actions of the environment: a Box"),
-    ],
-)
-def test_failure_of_a_trainer_names_the_fields_of_the_resource(said: str, shown: str) -> None:
-    failure = {"reason": "InvalidRun", "message": said}
-    message, _ = read_termination_message(
-        json.dumps({"attempt": 1, "exitCode": 78, "timesteps": 0, "failure": failure})
-    )
-    assert message is not None
-    assert message.failure is not None
-    assert message.failure.message == shown
-
-
 def test_name_that_cannot_be_a_folder_is_a_problem() -> None:
     assert "metadata.name" in read_run({**RUN, "metadata": {"name": "a.b"}}).problem
 
@@ -149,6 +130,15 @@ def test_pod_is_read_with_its_trainer_only() -> None:
 def test_log_tail_is_read_where_there_is_no_termination_message() -> None:
     assert read_termination_message("Traceback\n  boom\n") == (None, "Traceback |   boom")
     assert len(read_termination_message("x" * 5000)[1]) == 1000
+
+
+def test_failure_of_a_trainer_is_read_as_the_trainer_said_it() -> None:
+    failure = {"reason": "CannotStartFrom", "message": "start_from.take: needs start_from.checkpoint"}
+    message, _ = read_termination_message(
+        json.dumps({"attempt": 1, "exitCode": 78, "timesteps": 0, "failure": failure})
+    )
+    assert message is not None
+    assert message.failure == Failure(**failure)
 
 
 def test_termination_message_that_the_schema_would_refuse_is_left_out() -> None:

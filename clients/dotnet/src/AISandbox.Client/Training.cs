@@ -187,9 +187,9 @@ public sealed record StartingPoint
     /// <summary>A checkpoint of a run, which has an optimizer and a replay buffer too.</summary>
     /// <param name="run">The run, by its name.</param>
     /// <param name="selector">latest, step:N or sha256:DIGEST.</param>
-    /// <exception cref="ArgumentException">The selector is empty, which would be a model.</exception>
+    /// <exception cref="ArgumentException">The selector is empty.</exception>
     public static StartingPoint Checkpoint(string run, string selector = "latest") => string.IsNullOrEmpty(selector)
-        ? throw new ArgumentException("must be latest, step:N or sha256:DIGEST", nameof(selector))
+        ? throw new ArgumentException("StartFrom.Selector: must be latest, step:N or sha256:DIGEST", nameof(selector))
         : new() { Run = run, Selector = selector, IsCheckpoint = true };
 
     /// <summary>A zip file that stable-baselines3 has saved.</summary>

@@ -95,7 +95,7 @@ public class TrainingTests
         Assert.Equal(new V1.StartFrom { Zip = "team/a.zip" }, StartingPoint.File("team/a.zip").ToMessage());
         Assert.Null(new Training { Experiment = "e", TotalTimesteps = 1 }.ToRequest().StartFrom);
         Assert.Contains("64 is no part", Assert.Throws<ArgumentException>((checkpoint with { Take = TakenParts.Optimizer | (TakenParts)64 }).ToMessage).Message, StringComparison.Ordinal);
-        Assert.Contains("latest, step:N", Assert.Throws<ArgumentException>(() => StartingPoint.Checkpoint("walker-1", "")).Message, StringComparison.Ordinal);
+        Assert.Contains("StartFrom.Selector: must be latest, step:N", Assert.Throws<ArgumentException>(() => StartingPoint.Checkpoint("walker-1", "")).Message, StringComparison.Ordinal);
         var status = TrainingStatus.From(new V1.StatusResponse { StartedFrom = new V1.Artifact { Path = "runs/walker-1/models/5", Timesteps = 5, Digest = "sha256:1" } });
         Assert.Equal(new TrainingArtifact("runs/walker-1/models/5", 5, "sha256:1", null), status.StartedFrom);
     }

@@ -5,15 +5,23 @@ Serves ``spec.backoffLimit`` and ``spec.activeDeadlineSeconds``, which the Job c
 
 from __future__ import annotations
 
-from aisandbox_crds import ExitCode, Phase, Reason
+from aisandbox_crds import ExitCode, Failure, Phase, Reason, bounded_failure
 
 from aisandbox_operator.attempt_counts import count_attempts
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.observed_state import ObservedState
+from aisandbox_operator.resource_words import message_in_resource_words
 from aisandbox_operator.rules.job_failure import explain_job, explain_pod
 
 SUCCEEDED = Decision(Phase.SUCCEEDED, Reason.SUCCEEDED, "the training is completed")
 CANCELLED = Decision(Phase.CANCELLED, Reason.CANCELLED, "the run was cancelled; its checkpoints are kept")
+_NAME_FIELDS = (
+    Reason.INVALID_RUN,
+    Reason.INVALID_HYPERPARAMETER,
+    Reason.CANNOT_START_FROM,
+    Reason.INVALID_DEMONSTRATIONS,
+)
+"""The reasons for which a trainer's message names fields of a start call."""
 
 
 def complete(state: ObservedState) -> Decision | None:
@@ -27,8 +35,7 @@ def complete(state: ObservedState) -> Decision | None:
     if spec is not None and spec.cancel:
         return CANCELLED
     deadline = spec.active_deadline_seconds if spec is not None else None
-    failure = explain_job(job, state.last_finished_pod, deadline, count_attempts(state))
-    return Decision(Phase.FAILED, failure.reason, failure.message, failure)
+    return _failed(explain_job(job, state.last_finished_pod, deadline, count_attempts(state)))
 
 
 def _complete_without_job(state: ObservedState) -> Decision | None:
@@ -44,9 +51,16 @@ def _complete_without_job(state: ObservedState) -> Decision | None:
     if spec is not None and spec.cancel:
         return None
     if pod is not None and pod.exit_code == ExitCode.PERMANENT:
-        failure = explain_pod(pod)
-        return Decision(Phase.FAILED, failure.reason, failure.message, failure)
+        return _failed(explain_pod(pod))
     return None
+
+
+def _failed(failure: Failure) -> Decision:
+    """The conditions name the fields of the resource; ``status.failure``, which clients of the API read, theirs."""
+    message = failure.message
+    if failure.reason in _NAME_FIELDS:
+        message = bounded_failure(failure.reason, message_in_resource_words(message)).message
+    return Decision(Phase.FAILED, failure.reason, message, failure)
 
 
 def _succeeded(state: ObservedState) -> Decision:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from aisandbox_crds.reasons import Reason
 from aisandbox_crds.status import Phase
 from aisandbox_crds.status_values import EarlyStop, Failure
@@ -91,3 +92,42 @@ ENOUGH = replace(ending(1, 0), early_stop=EarlyStop("RewardReached", "enough"))
 )
 def test_end_of_a_run(state: ObservedState, decided: Decided | None) -> None:
     check(complete(state), decided)
+
+
+@pytest.mark.parametrize(
+    ("reason", "said", "shown"),
+    [
+        ("InvalidRun", "start_from.take: needs start_from.zip", "spec.startFrom.take: needs startFrom.zip"),
+        (
+            "InvalidRun",
+            "lessons: need a run's parameters; seed: is 1",
+            "spec.lessons: need a run's parameters; spec.seed: is 1",
+        ),
+        ("InvalidRun", "demonstrations.batch_size: is 1", "spec.demonstrations.batchSize: is 1"),
+        (
+            "InvalidHyperparameter",
+            "hyperparameters.n_steps: see total_timesteps",
+            "spec.hyperparameters.n_steps: see totalTimesteps",
+        ),
+        (
+            "CannotStartFrom",
+            "start_from: the file 'team/total_timesteps.zip' and team/stop_when.zip",
+            "spec.startFrom: the file 'team/total_timesteps.zip' and team/stop_when.zip",
+        ),
+        (
+            "InvalidRun",
+            "lessons[0].parameters: 'stop_when' and \"it's; seed: x\" are not declared",
+            "spec.lessons[0].parameters: 'stop_when' and \"it's; seed: x\" are not declared",
+        ),
+        ("InvalidRun", "the actions of the environment; seed: x", "the actions of the environment; seed: x"),
+        ("CannotTrain", "seed: total_timesteps", "seed: total_timesteps"),
+        ("InvalidHyperparameter", "unexpected argument start_from", "unexpected argument start_from"),
+    ],
+)
+def test_conditions_of_a_failure_name_the_fields_of_the_resource_and_its_status_those_of_a_call(
+    reason: str, said: str, shown: str
+) -> None:
+    failure = Failure(reason, said)
+    decision = complete(observed(ACTIVE, None, ended_pod(78, termination_message=ending(1, 78, failure=failure))))
+    assert decision is not None
+    assert (decision.message, decision.failure) == (shown, failure)
