@@ -147,7 +147,7 @@ def test_cloning_that_was_stopped_begins_anew(volume: Volume, monkeypatch: pytes
     assert volume.train("refused", stop=stop) is ExitCode.CANCELLED
     written = (volume.folder / "pole.parquet").read_bytes()
     volume.write(POLE, lambda leaves: 0)
-    assert "its digest is sha256:" in volume.refusal()
+    assert "the file 'pole.parquet' has the digest sha256:" in volume.refusal()
     (volume.folder / "pole.parquet").unlink()
     assert "'pole.parquet' is not in MODELS_DIR: it must stay" in volume.refusal()
     monkeypatch.undo()
@@ -170,7 +170,7 @@ def test_statistics_that_are_taken_over_stay(volume: Volume) -> None:
     [
         ("missing", "demonstrations: 'pole.parquet' is not in MODELS_DIR: it must stay until the run has saved its"),
         ("folder", "demonstrations: 'pole.parquet' is not in MODELS_DIR: it must stay until the run has saved its"),
-        ("outside", "demonstrations: '../pole.parquet'"),
+        ("outside", "demonstrations: path '../pole.parquet': must not contain '..'"),
         ("damaged", "is damaged, or no Parquet file"),
         ("text", "is damaged, or no Parquet file"),
         (

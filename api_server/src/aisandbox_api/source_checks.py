@@ -34,9 +34,13 @@ from aisandbox_crds import (
 from aisandbox_environment import Spec
 from aisandbox_model_store import (
     LARGEST_LEARNER,
+    CheckpointNotFound,
     Damaged,
+    ModelNotFound,
     ModelStoreError,
+    OtherDigest,
     OutsideRoot,
+    RunNotFound,
     RunStore,
     StartingPoint,
     find_published,
@@ -71,17 +75,28 @@ def _is_parquet(file: BinaryIO) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A kind of files of users: the field that names one, whether an open file is one, and what is said of another."""
+    """A kind of files of users: the field that names one and the one of its digest, whether an open file is one, and
+    what is said of another.
+    """
 
     field: str
+    digest: str
     matches: Callable[[BinaryIO], bool]
     problem: str
 
 
 _RECORDED = _Kind(
-    "demonstrations.file", _is_parquet, "is not a Parquet file, or is damaged: `aisandbox record` writes demonstrations"
+    "demonstrations.file",
+    "demonstrations.digest",
+    _is_parquet,
+    "is not a Parquet file, or is damaged: `aisandbox record` writes demonstrations",
 )
-_SAVED = _Kind("start_from.zip", zipfile.is_zipfile, "is not a zip file, or is damaged: model.save() of SB3 writes one")
+_SAVED = _Kind(
+    "start_from.zip",
+    "start_from.digest",
+    zipfile.is_zipfile,
+    "is not a zip file, or is damaged: model.save() of SB3 writes one",
+)
 
 
 def check_source(spec: TrainingRunSpec, source: TrainingRun) -> None:
@@ -162,9 +177,12 @@ def starting_digest(
         found = find_published(store, start.run, start.model, start.checkpoint, start.digest)
     except FileNotFoundError as error:
         raise InvalidRequest([FieldError("start_from.run", f"files of {start.run!r} were deleted")]) from error
+    except RunNotFound as error:
+        raise InvalidRequest([FieldError("start_from.run", str(error))]) from error
     except ModelStoreError as error:
-        selector = "checkpoint" if start.checkpoint else "model" if start.model else "run"
-        field = "digest" if start.digest else selector  # a digest is looked for in place of the selector
+        field = "checkpoint" if start.checkpoint else "model" if start.model else "run"
+        if start.digest and isinstance(error, ModelNotFound | CheckpointNotFound):
+            field = "digest"  # which is looked for in place of the selector
         raise InvalidRequest([FieldError(f"start_from.{field}", str(error))]) from error
     if declared is not None and (difference := _difference(found, declared)):
         raise InvalidRequest([FieldError("start_from.run", f"{found.name} does not fit: {difference}")])
@@ -186,6 +204,8 @@ def _file_digest(store: RunStore, file: str, digest: str, kind: _Kind, check: Ca
         raise InvalidRequest([FieldError(kind.field, f"there is no file {file!r} in MODELS_DIR")]) from error
     except OutsideRoot as error:
         raise InvalidRequest([FieldError(kind.field, error.rule)]) from error
+    except OtherDigest as error:
+        raise InvalidRequest([FieldError(kind.digest, f"the file has the digest {error.found}")]) from error
     except Damaged as error:
         raise InvalidRequest([FieldError(kind.field, f"{file!r} is damaged: {error.why}")]) from error
     if size > LARGEST_DIGESTED:

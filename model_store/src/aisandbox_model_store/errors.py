@@ -8,6 +8,7 @@
     ├── CheckpointNotFound   the run has no such checkpoint (transient while it trains)
     ├── InvalidArtifact      files that cannot be published: not a flat set of regular files; permanent
     ├── OutsideRoot          an output path that leaves MODELS_DIR or is reserved; permanent
+    ├── OtherDigest          a file of users is not the one that is asked for; permanent
     ├── Damaged              the bytes on disk are not the bytes that were published; permanent
     ├── Fenced               a newer attempt has claimed the run; this one must stop
     ├── RunReplaced          a newer run of the same name has claimed the folder; this one must stop
@@ -104,6 +105,15 @@ class Damaged(ModelStoreError):
         super().__init__(f"{path} is damaged: {why}")
         self.path = path
         self.why = why
+
+
+class OtherDigest(ModelStoreError):
+    """The file ``path`` of users has the digest ``found``, and not the one that is asked for."""
+
+    def __init__(self, path: str, found: str, asked: str) -> None:
+        super().__init__(f"the file {path!r} has the digest {found}, and not {asked}")
+        self.path = path
+        self.found = found
 
 
 class Fenced(ModelStoreError):

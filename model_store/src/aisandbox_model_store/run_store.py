@@ -16,6 +16,8 @@ from aisandbox_model_store.run_folder import RunFolder
 _RUN_ID = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _RUN_ID_RULE = "must have 1 to 63 characters a-z, 0-9 and '-', and begin and end with a letter or digit"
 
+_LOOP_RULE = "cannot be resolved: its links are a loop"
+
 
 class RunStore:
     """The files of all runs: ``models_dir``/runs/RUN and, for checkpoints, ``checkpoint_dir``/runs/RUN."""
@@ -66,9 +68,12 @@ class RunStore:
         root = self.models_dir.resolve()
         try:
             resolved = (root / path).resolve()
-        except (OSError, RuntimeError) as error:  # the links are a loop
-            why = error.strerror if isinstance(error, OSError) else "its links are a loop"
-            raise OutsideRoot(path, f"cannot be resolved: {why}") from error
+        except OSError as error:
+            raise OutsideRoot(path, f"cannot be resolved: {error.strerror}") from error
+        except RuntimeError as error:
+            raise OutsideRoot(path, _LOOP_RULE) from error
+        if any(each.is_symlink() for each in (resolved, *resolved.parents)):  # from Python 3.13 nothing is raised
+            raise OutsideRoot(path, _LOOP_RULE)
         if not resolved.is_relative_to(root) or resolved == root:
             raise OutsideRoot(path, "must not leave MODELS_DIR through a link")
         # Folded: on a file system that ignores case, "Runs" is the same folder.

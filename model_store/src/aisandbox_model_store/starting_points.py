@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aisandbox_model_store.artifacts import Published
-from aisandbox_model_store.errors import Damaged
+from aisandbox_model_store.errors import OtherDigest
 from aisandbox_model_store.layout import RUNS_FOLDER
 from aisandbox_model_store.manifest import check_names, entry_of_open
 from aisandbox_model_store.regular_file import open_regular
@@ -84,23 +84,25 @@ def open_file(
     """Return a file of users below MODELS_DIR, opened: what is read is what the digest is of.
 
     The digest of a file of more than ``largest`` bytes is not computed: it is the one that is asked for. ``check`` is
-    called while a file is read, and may raise. Raises OutsideRoot, FileNotFoundError, Damaged (it has another digest),
-    OSError.
+    called while a file is read, and may raise. Raises OutsideRoot, FileNotFoundError, OtherDigest, Damaged (it is no
+    regular file), OSError.
     """
     resolved = store.resolve_output(path)
     with contextlib.ExitStack() as opened:
         file = opened.enter_context(open_regular(resolved))
         if largest is None or os.fstat(file.fileno()).st_size <= largest:
-            digest = _held_to(digest, file, resolved, check)
+            found = digest_of(file, check)
+            if digest not in ("", found):
+                raise OtherDigest(path, found, digest)
+            digest = found
         opened.pop_all()
     return StartingPoint(f"the file {path!r}", resolved, path, 0, digest), file
 
 
-def _held_to(digest: str, file: BinaryIO, path: Path, check: Callable[[], None] | None) -> str:
-    """The digest of an open file, which is at its beginning then. Raises Damaged if it is another one."""
+def digest_of(file: BinaryIO, check: Callable[[], None] | None = None) -> str:
+    """Return the digest of all bytes of an open file, which is at its beginning then; ``check`` as of open_file."""
+    file.seek(0)
     found = f"sha256:{entry_of_open(file, check).sha256}"
-    if digest not in ("", found):
-        raise Damaged(path, f"its digest is {found}, and not {digest}")
     file.seek(0)
     return found
 

@@ -84,6 +84,8 @@ def test_digest_is_that_of_what_is_named(store: RunStore, model: Published) -> N
         (StartFrom("second"), "start_from.run: run 'second' does not exist"),
         (StartFrom("first", "final"), "start_from.model: run 'first' has no model 'final'"),
         (StartFrom("first", digest=f"sha256:{'0' * 64}"), "start_from.digest: run 'first' has no model 'sha256:0"),
+        (StartFrom("second", "latest", digest=f"sha256:{'0' * 64}"), "start_from.run: run 'second' does not exist"),
+        (StartFrom("second", checkpoint="latest"), "start_from.run: run 'second' does not exist"),
         (StartFrom("first", "best"), "start_from.model: run 'first' has no model 'best'"),
         (StartFrom("first", checkpoint="step:7"), "start_from.checkpoint: run 'first' has no checkpoint 'step:7'"),
         (StartFrom(zip="b.zip"), "start_from.zip: there is no file 'b.zip'"),
@@ -94,7 +96,7 @@ def test_digest_is_that_of_what_is_named(store: RunStore, model: Published) -> N
         (StartFrom(zip="loop"), "start_from.zip: cannot be resolved: its links are a loop"),
         (StartFrom(zip="text"), "start_from.zip: 'text' is not a zip file, or is damaged"),
         (StartFrom(zip="cut.zip"), "start_from.zip: 'cut.zip' is not a zip file, or is damaged"),
-        (StartFrom(zip="a.zip", digest=f"sha256:{'0' * 64}"), "zip: 'a.zip' is damaged: its digest is sha256:"),
+        (StartFrom(zip="a.zip", digest=f"sha256:{'0' * 64}"), "start_from.digest: the file has the digest sha256:"),
     ],
 )
 def test_what_is_not_there_is_refused_by_its_field(
@@ -147,7 +149,6 @@ def test_run_of_another_algorithm_or_without_normalization_is_refused() -> None:
         (DemonstrationSettings("text/b.parquet"), "there is no file 'text/b.parquet' in MODELS_DIR"),
         (DemonstrationSettings("short.parquet"), "'short.parquet' is not a Parquet file, or is damaged"),
         (DemonstrationSettings("cut.parquet"), "'cut.parquet' is not a Parquet file, or is damaged"),
-        (DemonstrationSettings("a.parquet", digest=f"sha256:{'0' * 64}"), "its digest is sha256:"),
     ],
 )
 def test_file_of_demonstrations_is_one_in_the_volume(
@@ -161,6 +162,8 @@ def test_file_of_demonstrations_is_one_in_the_volume(
     _write(store.models_dir / "a.parquet", b"PAR1....PAR1")
     found = file_digest(store.models_dir / "a.parquet")
     assert demonstrations_digest(store, DemonstrationSettings("a.parquet", digest=found)) == found
+    other = DemonstrationSettings("a.parquet", digest=f"sha256:{'0' * 64}")
+    assert refused(demonstrations_digest, store, other) == f"demonstrations.digest: the file has the digest {found}"
     text = refused(demonstrations_digest, store, demonstrations)
     assert text.startswith("demonstrations.file: ")
     assert message in text
@@ -182,7 +185,7 @@ def test_digest_of_a_large_file_is_left_to_the_trainer(store: RunStore, monkeypa
         size = (folder / file).stat().st_size
         monkeypatch.setattr(source_checks, "LARGEST_DIGESTED", size)
         assert digest_of(file) == file_digest(folder / file)
-        assert "its digest is" in refused(digest_of, file, asked)
+        assert "the file has the digest" in refused(digest_of, file, asked)
         monkeypatch.setattr(source_checks, "LARGEST_DIGESTED", size - 1)
         assert digest_of(file) == ""
         assert digest_of(file, asked) == asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,17 @@ def test_output_path_through_links_is_checked_by_its_target(store: RunStore, tmp
     assert store.resolve_output("in/x.zip") == (store.models_dir / "inside" / "x.zip").resolve()
     with pytest.raises(OutsideRoot, match="is a folder"):
         store.resolve_output("inside")
+
+
+def test_loop_of_links_is_refused_where_resolving_it_raises_nothing(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "resolve", lambda path: Path(os.path.realpath(path)))  # as from Python 3.13
+    store.models_dir.mkdir(parents=True)
+    (store.models_dir / "loop").symlink_to("loop")
+    for path in ("loop", "loop/x"):
+        with pytest.raises(OutsideRoot, match="its links are a loop"):
+            store.resolve_output(path)
 
 
 def test_output_written_makes_folders_and_replaces(store: RunStore, run: RunFolder, tmp_path: Path) -> None:

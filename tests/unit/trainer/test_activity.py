@@ -78,6 +78,21 @@ def test_speed_of_an_attempt_that_resumes_is_of_its_own_steps() -> None:
     assert _collect(reporter, clock, learner, 5).fps <= 100
 
 
+def test_checkpoint_that_is_found_during_a_report_is_no_speed() -> None:
+    class FoundMeanwhile(ProgressTracker):
+        @property
+        def timesteps(self) -> int:
+            before = super().timesteps
+            self.resumed_from = Artifact("checkpoints/100000", 100_000, "sha256:0")
+            return before
+
+    reporter, _, clock, _ = _reporter()
+    reporter._progress = FoundMeanwhile()
+    for _ in range(3):
+        clock.now += 1
+        assert reporter._snapshot().fps == 0
+
+
 @pytest.mark.parametrize("activity", [Activity.EVALUATING, Activity.WAITING_FOR_SIMULATOR, Activity.STARTING])
 def test_other_activities_stay_what_they_are(activity: Activity) -> None:
     _, progress, clock, _ = _reporter()

@@ -16,8 +16,10 @@ import torch
 from aisandbox_crds import DemonstrationSettings, StartFrom
 from aisandbox_environment import make_spec
 from aisandbox_model_store import RunStore, StartingPoint, starting_points
+from aisandbox_trainer.checkpoints.weights import read_zip
 from aisandbox_trainer.errors import CannotStartFrom, InvalidDemonstrations, StopRequested
-from aisandbox_trainer.run.source import FoundSource, find_demonstrations, find_source, read_source
+from aisandbox_trainer.run import source
+from aisandbox_trainer.run.source import find_demonstrations, find_source, read_source
 from aisandbox_trainer.runtime.stop import Stop
 from aisandbox_wire import box, discrete
 from demonstration_files import write_demonstrations
@@ -48,30 +50,41 @@ def test_file_that_replaces_another_after_its_digest_is_not_read(
 
 
 def test_file_that_a_run_starts_from_is_read_as_it_was_found(tmp_path: Path) -> None:
-    path, recorded = tmp_path / "a.zip", []
+    path: Path = tmp_path / "a.zip"
+    recorded: list[Any] = []
     save_weights(path, 1.0)
     digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
     writer: Any = SimpleNamespace(
         run=SimpleNamespace(source_path=tmp_path / "none"), record_source=lambda data: recorded.append(json.loads(data))
     )
 
-    def find() -> FoundSource:
-        return find_source(RunStore(tmp_path, tmp_path), StartFrom(zip="a.zip"), writer, lambda: None)
-
-    found = find()
-    save_weights(tmp_path / "b.zip", 2.0)
-    os.replace(tmp_path / "b.zip", path)
+    found = find_source(RunStore(tmp_path, tmp_path), StartFrom(zip="a.zip"), writer, lambda: None)
     assert recorded[0]["digest"] == digest
-    assert float(read_source(found, (), LARGEST, ()).weights.policy["weight"]) == 1.0
-    found = find()
+    os.utime(path, (1, 1))
+    assert float(read_source(found, (), LARGEST, ()).weights.policy["weight"]) == 1.0, "only its time has changed"
+    for change in (lambda: save_weights(path, 2.0), lambda: path.write_bytes(b"no zip")):
+        change()
+        with pytest.raises(CannotStartFrom, match=r"'a\.zip' cannot be used: it was changed while the run began"):
+            read_source(found, (), LARGEST, ())
     path.unlink()
-    assert float(read_source(found, (), LARGEST, ()).weights.policy["weight"]) == 2.0
-    save_weights(path, 3.0)
-    found = find()
-    later = found.written + 10**9  # on a disk whose times are seconds, the next write may leave the same one
-    save_weights(path, 4.0)
-    os.utime(path, ns=(later, later))
-    with pytest.raises(CannotStartFrom, match=r"'a\.zip' cannot be used: it was changed while the run began"):
+    with pytest.raises(CannotStartFrom, match=r"the file 'a\.zip' was deleted: it must stay"):
+        read_source(found, (), LARGEST, ())
+
+
+def test_file_that_is_written_to_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.zip"
+    save_weights(path, 1.0)
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    times = path.stat()
+
+    def change_and_read(*arguments: Any) -> Any:
+        save_weights(path, 2.0)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        return read_zip(*arguments)
+
+    monkeypatch.setattr(source, "read_zip", change_and_read)
+    found = StartingPoint("the file 'a.zip'", path, "a.zip", 0, digest)
+    with pytest.raises(CannotStartFrom, match="it was changed while the run began"):
         read_source(found, (), LARGEST, ())
 
 

@@ -21,7 +21,7 @@ from aisandbox_crds import (
     effective_checkpoint_interval,
 )
 from aisandbox_environment import TransientSimulatorError
-from aisandbox_model_store import DiskFull, Published, RunStore, Writer, is_signed
+from aisandbox_model_store import DiskFull, Published, RunStore, StartingPoint, Writer, is_signed
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -35,7 +35,7 @@ from aisandbox_trainer.errors import NonFiniteTraining, SimulatorGone, StopReque
 from aisandbox_trainer.lessons.plan import LessonPlan
 from aisandbox_trainer.run.claim import claim
 from aisandbox_trainer.run.exit_status import DONE, exit_status_of, write_termination_message
-from aisandbox_trainer.run.source import FoundSource, find_demonstrations, find_source, recorded_source
+from aisandbox_trainer.run.source import find_demonstrations, find_source, recorded_source
 from aisandbox_trainer.run.starting_model import StartingModel
 from aisandbox_trainer.runtime.memory_limit import limit_memory
 from aisandbox_trainer.runtime.output import output_of
@@ -102,7 +102,7 @@ class Attempt:
         self._spec = start.spec
         self._service = Service.of(start)
         self._store = RunStore(start.models_dir, start.checkpoint_dir)
-        self._source: FoundSource | None = None
+        self._source: StartingPoint | None = None
         self._demonstrations: DemonstrationFile | None = None
         self._stop = stop
         self._output = output_of(start, writer, stop)

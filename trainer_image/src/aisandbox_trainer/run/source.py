@@ -7,9 +7,8 @@ What was found first is recorded in the run's own folder, so that every attempt 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -27,8 +26,10 @@ from aisandbox_model_store import (
     RunStore,
     StartingPoint,
     Writer,
+    digest_of,
     find_published,
     open_file,
+    open_regular,
     read_regular,
 )
 
@@ -54,19 +55,6 @@ _STAYS = "it must stay until the run has saved its checkpoint of step 0"
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class FoundSource:
-    """What a run starts from.
-
-    ``file``: that of users, open since its digest was computed; None for a model or checkpoint. ``written``: when it
-    was last written to before that, in nanoseconds.
-    """
-
-    point: StartingPoint
-    file: BinaryIO | None = None
-    written: int = 0
-
-
 def recorded_source(run: RunFolder) -> Artifact | None:
     """What an earlier attempt has found; None if none has."""
     return _recorded(run.source_path)
@@ -89,7 +77,9 @@ def find_demonstrations(
         file = DemonstrationFile(opened)
     except FileNotFoundError as error:
         raise InvalidDemonstrations(f"{name} is not in MODELS_DIR: {_STAYS}") from error
-    except (ModelStoreError, InvalidDemonstrationFile) as error:
+    except ModelStoreError as error:
+        raise InvalidDemonstrations(f"demonstrations: {error}") from error
+    except InvalidDemonstrationFile as error:
         raise InvalidDemonstrations(f"{name} {error}") from error
     artifact = Artifact(found.relative, 0, found.digest)
     if recorded != artifact:
@@ -119,8 +109,8 @@ def _recorded(path: Path) -> Artifact | None:
         return None
 
 
-def find_source(store: RunStore, start: StartFrom, writer: Writer, check: Callable[[], None]) -> FoundSource:
-    """Finds the source and records it; a file of users stays open for :func:`read_source`.
+def find_source(store: RunStore, start: StartFrom, writer: Writer, check: Callable[[], None]) -> StartingPoint:
+    """Finds the source and records it.
 
     ``check`` is called while a file is read, and may raise. Raises CannotStartFrom, what the writer raises, OSError.
     """
@@ -129,10 +119,9 @@ def find_source(store: RunStore, start: StartFrom, writer: Writer, check: Callab
     try:
         if start.zip:
             point, file = _open(store, start.zip, digest, check)
-            found = FoundSource(point, file, _written(file))
+            file.close()
         else:
             point = find_published(store, start.run, start.model, start.checkpoint, digest)
-            found = FoundSource(point)
     except FileNotFoundError as error:
         named = (
             f"the file {start.zip!r} is not in MODELS_DIR" if start.zip else f"files of the run {start.run!r} are gone"
@@ -146,45 +135,40 @@ def find_source(store: RunStore, start: StartFrom, writer: Writer, check: Callab
     if recorded != artifact:
         writer.record_source(json.dumps(asdict(artifact)).encode())
     log.info("the run starts from", path=artifact.path, digest=artifact.digest)
-    return found
+    return point
 
 
 def read_source(
-    found: FoundSource, take: Collection[TakenPart], largest: int, optimizers: Collection[str]
+    source: StartingPoint, take: Collection[TakenPart], largest: int, optimizers: Collection[str]
 ) -> SourceModel:
-    """Reads what a new run takes over, and closes the file. ``largest``: bytes that a file of tensors may have.
+    """Reads what a new run takes over. ``largest``: bytes that a file of tensors may have.
 
     ``optimizers``: the names of those that the run has. Raises CannotStartFrom if it is damaged, was changed or
     deleted meanwhile or lacks a part, OSError.
     """
-    source = found.point
     try:
-        if found.file is not None:
-            return SourceModel(source.name, _read_file(found.file, found.written, largest))
-        assert source.run is not None and source.published is not None  # noqa: S101, PT018 -- it is no file
+        if source.run is None or source.published is None:
+            return SourceModel(source.name, _read_file(source, largest))
         source.run.verify(source.published)
         if source.published.manifest.kind == "checkpoint":
             return _checkpoint(source, take, largest, optimizers)
         weights = source.run.weights_of(source.published)
         source.run.verify(weights)
         return SourceModel(source.name, read_weights(weights.path / WEIGHTS), _signature(weights.path))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CannotStartFrom(f"start_from: {source.name} was deleted: {_STAYS}") from error
     except (ModelStoreError, UnusableFile) as error:
         raise CannotStartFrom(f"start_from: {source.name} cannot be used: {error}") from error
 
 
-def _read_file(file: BinaryIO, written: int, largest: int) -> Weights:
-    """The weights of a file of users, to which nobody may have written since ``written``."""
-    with file:
-        weights = read_zip(file, largest)
-        if _written(file) != written:
-            raise UnusableFile("it was changed while the run began")
-    return weights
-
-
-def _written(file: BinaryIO) -> int:
-    return os.fstat(file.fileno()).st_mtime_ns
+def _read_file(source: StartingPoint, largest: int) -> Weights:
+    """The weights of a file of users. Raises UnusableFile if it is not, or no longer, the one that was found."""
+    with open_regular(source.path) as file:
+        try:
+            return read_zip(file, largest)
+        finally:  # compared last: so whatever was written to it since it was found, also while it was read, is noticed
+            if digest_of(file) != source.digest:
+                raise UnusableFile("it was changed while the run began")
 
 
 def _checkpoint(

@@ -21,7 +21,7 @@ from aisandbox_crds import (
     parse_hyperparameters,
     trained_algorithm,
 )
-from aisandbox_model_store import Published, Writer, is_signed
+from aisandbox_model_store import Published, StartingPoint, Writer, is_signed
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -44,7 +44,7 @@ from aisandbox_trainer.environments.pool_vec_env import PoolVecEnv
 from aisandbox_trainer.environments.space_adapter import SpaceAdapter
 from aisandbox_trainer.errors import InvalidDemonstrations
 from aisandbox_trainer.fast_updates.self_test import SelfTested
-from aisandbox_trainer.run.source import FoundSource, read_source
+from aisandbox_trainer.run.source import read_source
 from aisandbox_trainer.runtime.progress import ProgressTracker
 from aisandbox_trainer.runtime.settings import Settings
 from aisandbox_trainer.training.artifact_publisher import ALGORITHM
@@ -108,7 +108,7 @@ class StartingModel:
         environments: Environments,
         bare: VecEnv,
         checkpoint: Published | None,
-        source: FoundSource | None,
+        source: StartingPoint | None,
         demonstrations: DemonstrationFile | None,
     ) -> tuple[BaseAlgorithm, TrainingState | None]:
         """The model, and what else the checkpoint has. ``bare``: the environments of training, not wrapped.
@@ -153,7 +153,7 @@ class StartingModel:
         except InvalidDemonstrations as error:
             raise InvalidDemonstrations(f"demonstrations: {settings.file!r} does not fit: {error}") from error
 
-    def _start_from(self, source: FoundSource | None, model: BaseAlgorithm) -> None:
+    def _start_from(self, source: StartingPoint | None, model: BaseAlgorithm) -> None:
         """Takes over what the run is to start from. Raises CannotStartFrom."""
         start = self._spec.start_from
         if start is None or source is None:
@@ -163,7 +163,7 @@ class StartingModel:
         largest = 4 * own.size + _SPARE_BYTES
         learned = read_source(source, start.take, largest, own.optimizers.keys())
         take_over(model, learned, start.take)
-        log.info("weights taken over", source=source.point.name, take=list(start.take))
+        log.info("weights taken over", source=source.name, take=list(start.take))
 
     def _restored(
         self, environments: Environments, bare: VecEnv, checkpoint: Published, policy: str

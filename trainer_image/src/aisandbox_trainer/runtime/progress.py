@@ -126,6 +126,13 @@ class ProgressTracker:
         return self.resumed_from.timesteps if self.resumed_from else 0
 
     @property
+    def own_timesteps(self) -> int:
+        """The steps of this attempt; the others are of the checkpoint, which is known before there is a model."""
+        if self.model is None:
+            return 0
+        return self.timesteps - (self.resumed_from.timesteps if self.resumed_from else 0)
+
+    @property
     def episode_reward_mean(self) -> float | None:
         """The mean return of the last training episodes, if there were any."""
         return mean_of(self.model, "r") if self.model is not None else self.stored_reward_mean
@@ -261,9 +268,7 @@ class Reporter:
         timesteps = progress.timesteps
         activity = progress.shown_activity(self._rate.unchanged_seconds(timesteps))
         waits = activity in (Activity.UPDATING, Activity.WAITING_FOR_STEP)
-        # The steps of the checkpoint that is resumed from are not taken by this attempt.
-        start = progress.resumed_from.timesteps if progress.resumed_from else 0
-        fps = self._rate.value if waits else self._rate.sample(timesteps - start)
+        fps = self._rate.value if waits else self._rate.sample(progress.own_timesteps)
         if activity is not Activity.STARTING and progress.cycle_fps is not None:
             fps = progress.cycle_fps
         return replace(progress.report(self._attempt, fps), activity=activity)
