@@ -189,30 +189,9 @@ def _read(message: pb.EpisodeParameter, where: str) -> Parameter:
     for name, bound in (("minimum", parameter.minimum), ("maximum", parameter.maximum)):
         if bound is not None and not math.isfinite(bound):
             raise InvalidSpace(f"{where}.{name}", f"must be finite, got {bound}; leave it out for no bound")
-    _check_meaning(parameter, where)
     if problem := parameter.problem(parameter.default):
         raise InvalidSpace(f"{where}.default", problem)
     return parameter
-
-
-def _check_meaning(parameter: Parameter, where: str) -> None:
-    """Raises InvalidSpace for a rule that means nothing for the parameter's type: no value would be held to it."""
-    kind = (
-        "truth value"
-        if isinstance(parameter.default, bool)
-        else "text"
-        if isinstance(parameter.default, str)
-        else "number"
-    )
-    rules = {
-        "minimum": (parameter.minimum is not None, "number"),
-        "maximum": (parameter.maximum is not None, "number"),
-        "whole": (parameter.whole, "number"),
-        "choices": (bool(parameter.choices), "text"),
-    }
-    for name, (is_set, of) in rules.items():
-        if is_set and kind != of:
-            raise InvalidSpace(f"{where}.{name}", f"is for a {of}, and {parameter.name} is a {kind}")
 
 
 def _plain(value: Any) -> Any:

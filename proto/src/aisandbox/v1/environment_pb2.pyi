@@ -194,7 +194,7 @@ class EpisodeParameter(_message.Message):
     description: _builtins.str
     """What it does, for people."""
     minimum: _builtins.float
-    """The least value of a number; absent: no bound. This and the next two fields are set of numbers only."""
+    """The least value of a number; absent: no bound."""
     maximum: _builtins.float
     """The greatest value of a number; absent: no bound."""
     whole: _builtins.bool
@@ -207,7 +207,7 @@ class EpisodeParameter(_message.Message):
 
     @_builtins.property
     def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The values of a string; empty: any of at most 1,024 characters. Set of strings only."""
+        """The values of a string; empty: any of at most 1,024 characters."""
 
     def __init__(
         self,
