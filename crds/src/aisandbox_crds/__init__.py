@@ -79,6 +79,7 @@ from aisandbox_crds.space_rules import (
     space_errors,
 )
 from aisandbox_crds.spec import (
+    CHANGEABLE_FIELDS,
     MAX_SEED,
     MAX_TIMESTEPS,
     Algorithm,
@@ -123,6 +124,7 @@ from aisandbox_crds.validation import validate_names, validate_spec
 __all__ = [
     "ALGORITHMS",
     "API_VERSION",
+    "CHANGEABLE_FIELDS",
     "EARLY_STOPS",
     "ENVIRONMENT_KINDS",
     "EXPERIMENT_ANNOTATION",

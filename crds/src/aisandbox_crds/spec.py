@@ -8,7 +8,7 @@ and the checks are generated from them (see :mod:`aisandbox_crds.field_rules`). 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -24,7 +24,7 @@ from aisandbox_crds.environments import (
     PoolEnvironment,
 )
 from aisandbox_crds.evaluation import MAX_TIMESTEPS, Evaluation, StopWhen
-from aisandbox_crds.field_rules import ATOMIC, CelRule, about
+from aisandbox_crds.field_rules import ATOMIC, CelRule, about, rule_of
 from aisandbox_crds.label_rules import LABEL_KEYS, LABEL_VALUES, RESERVED_LABEL_RULES, object_name
 from aisandbox_crds.lessons import MAX_LESSONS, Lesson
 from aisandbox_crds.pod_template import PodTemplate
@@ -33,6 +33,7 @@ from aisandbox_crds.trainer_machine import Resources, Toleration
 from aisandbox_crds.volume_path import MAX_PATH_LENGTH, VOLUME_PATH_RULES
 
 __all__ = [
+    "CHANGEABLE_FIELDS",
     "GRPC_SCHEMES",
     "MAX_ADDRESS_LENGTH",
     "MAX_ENVIRONMENTS",
@@ -311,3 +312,9 @@ class TrainingRunSpec:
             while_idle=True,
         ),
     )
+
+
+CHANGEABLE_FIELDS = frozenset(
+    each.name for each in fields(TrainingRunSpec) if rule_of(each).while_idle or not rule_of(each).immutable
+)
+"""Those that can be changed after the run is created, some of them only while no trainer is at work."""

@@ -6,10 +6,12 @@ keep the operator from the others.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from aisandbox_crds import (
+    CHANGEABLE_FIELDS,
     MAX_NAME_LENGTH,
     QUEUE_LABEL,
     FieldError,
@@ -47,7 +49,7 @@ from aisandbox_operator.resource_words import resource_path, rule_in_resource_wo
 def read_run(raw: Mapping[str, Any]) -> ObservedRun:
     """A TrainingRun, also if its spec is not valid."""
     metadata = mapping(raw.get("metadata"))
-    spec, problem = _read_spec(raw.get("spec"))
+    spec, problem, may_be_new = _read_spec(raw.get("spec"))
     name = text(metadata.get("name"))
     if not problem and not is_run_name(name):
         problem = f"metadata.name: must be a DNS-1123 label of at most {MAX_NAME_LENGTH} characters"
@@ -59,6 +61,7 @@ def read_run(raw: Mapping[str, Any]) -> ObservedRun:
         spec=spec,
         status=_read_status(mapping(raw.get("status"))),
         problem=problem,
+        problem_may_be_new=may_be_new,
         generation=count(metadata.get("generation")),
         resource_version=text(metadata.get("resourceVersion")),
         created=parse_time(metadata.get("creationTimestamp")),
@@ -112,16 +115,18 @@ def _manager_of_suspend(metadata: Mapping[str, Any]) -> str:
     return max(managers, default=("", ""))[1]
 
 
-def _read_spec(raw: object) -> tuple[TrainingRunSpec | None, str]:
+def _read_spec(raw: object) -> tuple[TrainingRunSpec | None, str, bool]:
+    """The spec, its problem, and whether that is one of a field that can be changed after the run is created."""
     try:
         spec = spec_from_json(raw)
     except InvalidRun as error:
-        return None, str(error)
+        return None, str(error), False
     try:
         validate_spec(spec)
     except InvalidRun as error:
-        return spec, "; ".join(map(_problem, error.errors))
-    return spec, ""
+        changeable = any(re.split(r"[.\[]", each.field)[0] in CHANGEABLE_FIELDS for each in error.errors)
+        return spec, "; ".join(map(_problem, error.errors)), changeable
+    return spec, "", False
 
 
 def _problem(error: FieldError) -> str:

@@ -18,6 +18,7 @@ from aisandbox_operator.job_manifest import JobOrigin
 class ObservedRun:
     """A TrainingRun. ``problem``: why its spec cannot be trained, or empty; ``spec`` None: it cannot be read at all.
 
+    ``problem_may_be_new``: it is one of a field that can be changed after the run is created.
     ``labels`` are those of its metadata.
     """
 
@@ -26,6 +27,7 @@ class ObservedRun:
     spec: TrainingRunSpec | None
     status: TrainingRunStatus = field(default_factory=TrainingRunStatus)
     problem: str = ""
+    problem_may_be_new: bool = False
     generation: int = 0
     resource_version: str = ""
     created: datetime | None = None

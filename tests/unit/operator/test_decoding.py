@@ -92,6 +92,20 @@ def test_spec_that_cannot_be_trained_is_reported_by_its_field(change: dict[str, 
     assert read_run({**RUN, "spec": {**RUN["spec"], **change}}).problem.startswith(problem)
 
 
+@pytest.mark.parametrize(
+    ("change", "may_be_new"),
+    [
+        ({"hyperparameters": {"gamma": "7"}}, False),
+        ({"resources": {"limits": {"memory": "much"}}}, True),
+        ({"labels": {"a b": "c"}, "modelOutputPath": "../x"}, True),
+    ],
+)
+def test_problem_may_be_new_where_the_field_can_be_changed(change: dict[str, Any], may_be_new: bool) -> None:
+    run = read_run({**RUN, "spec": {**RUN["spec"], **change}})
+    assert run.problem
+    assert run.problem_may_be_new == may_be_new
+
+
 def test_name_that_cannot_be_a_folder_is_a_problem() -> None:
     assert "metadata.name" in read_run({**RUN, "metadata": {"name": "a.b"}}).problem
 

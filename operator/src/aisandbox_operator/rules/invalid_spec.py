@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from aisandbox_crds import Failure, Phase, Reason
 
+from aisandbox_operator.attempt_counts import count_attempts
 from aisandbox_operator.decision import Decision
 from aisandbox_operator.observed_state import ObservedState
 from aisandbox_operator.pod_template_limits import not_allowed, placement_not_allowed
@@ -16,10 +17,12 @@ from aisandbox_operator.pod_template_limits import not_allowed, placement_not_al
 def reject_invalid_spec(state: ObservedState) -> Decision | None:
     """The spec breaks a rule.
 
-    A run that has its Job already continues: rules may have become stricter since it was started.
+    A run that has its Job, or has trained before, continues: rules may have become stricter since it was started. One
+    that has no Job is looked at again if the problem is of a field that can be changed meanwhile.
     """
     run = state.run
-    if run.spec is not None and (not run.problem or run.spec.cancel or state.job is not None):
+    has_started = count_attempts(state).attempt > 0 and not run.problem_may_be_new
+    if run.spec is not None and (not run.problem or run.spec.cancel or state.job is not None or has_started):
         return None
     problem = (run.problem or "spec: cannot be read")[:4000]
     return Decision(Phase.FAILED, Reason.INVALID_RUN, problem, Failure(Reason.INVALID_RUN, problem))

@@ -12,6 +12,7 @@ from rule_cases import Decided, check, observed, table
 
 ASKS = spec(pod_template=PodTemplate(spec=PodSpec(service_account_name="admin")))
 PROBLEM = "spec.hyperparameters.gamma: must be at most 1"
+SUSPENDED = observed(run(replace(RUNNING, phase=Phase.SUSPENDED), problem=PROBLEM, of=spec(suspend=True)))
 
 
 @table(
@@ -22,6 +23,12 @@ PROBLEM = "spec.hyperparameters.gamma: must be at most 1"
         Decided(Phase.FAILED, Reason.INVALID_RUN, message=PROBLEM),
     ),
     ("a spec that has become invalid keeps its Job", observed(run(RUNNING, problem=PROBLEM), job(active=1)), None),
+    ("a spec that has become invalid keeps its run while that is suspended without a Job", SUSPENDED, None),
+    (
+        "what can be changed while a run is suspended is looked at again",
+        replace(SUSPENDED, run=replace(SUSPENDED.run, problem_may_be_new=True)),
+        Decided(Phase.FAILED, Reason.INVALID_RUN, message=PROBLEM),
+    ),
     ("an invalid spec can be cancelled", observed(run(problem=PROBLEM, of=spec(cancel=True))), None),
     (
         "a spec that cannot be read fails the run also with a Job",
