@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from aisandbox_wire import Array
@@ -21,6 +21,8 @@ from aisandbox_environment.errors import InvalidRecording
 from aisandbox_environment.session import EpisodeParameters, SimulatorSession
 
 FORMAT = 1
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +99,27 @@ def _read(path: Path) -> EpisodeRecording:
             raise InvalidRecording(f"{path}: its format is {read['format']}, this version reads {FORMAT}")
         if problem := read.get("problem"):
             raise InvalidRecording(f"{path}: is of an episode that failed: {problem}")
-        actions = [[float(number) for number in action] for action in read["actions"]]
-        seed, options, parameters = int(read["seed"]), dict(read["options"]), dict(read.get("parameters", {}))
-    except (ValueError, TypeError, KeyError) as error:
-        raise InvalidRecording(f"{path}: is no recording of an episode ({error!r})") from None
+        actions = [_numbers(action) for action in _checked(list, read["actions"])]
+        options, parameters = _checked(dict, read["options"]), _checked(dict, read.get("parameters", {}))
+        seed = _checked(int, read["seed"])
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed {seed}: must be 0 to 2^64-1")
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise InvalidRecording(f"{path}: is no recording of an episode ({error!r:.200})") from None
     if not actions:
         raise InvalidRecording(f"{path}: has no step")
     return EpisodeRecording(path, seed, options, parameters, actions)
+
+
+def _checked(kind: type[_T], value: Any) -> _T:
+    """``value`` if it is a ``kind``. Raises TypeError."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{value!r:.100} where a {kind.__name__} belongs")
+    return value
+
+
+def _numbers(action: Any) -> list[float]:
+    """The numbers of an action. Raises TypeError, OverflowError."""
+    return [
+        float(_checked(int, number) if not isinstance(number, float) else number) for number in _checked(list, action)
+    ]
