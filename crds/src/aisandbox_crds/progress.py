@@ -191,11 +191,6 @@ def idle(progress: Progress, activity: str = "") -> Progress:
     return replace(progress, fps=0.0, estimated_remaining_seconds=None, activity=activity)
 
 
-def ended(progress: Progress) -> Progress:
-    """The progress of a run that is done: as :func:`idle`, and nothing to warn of."""
-    return replace(idle(progress), warning="")
-
-
 def _lost_with_dropped(status: TrainingRunStatus, report: ProgressReport) -> int:
     """``timesteps_lost`` with what the attempt has dropped, of which a part may be counted already."""
     counted = status.progress.timesteps_dropped if status.progress.attempt == report.attempt else 0

@@ -87,7 +87,7 @@ class Progress:
     )
     estimated_remaining_seconds: float | None = field(
         default=None,
-        metadata=about("Seconds until totalTimesteps at the present speed; 0 or absent once the run is done."),
+        metadata=about("Seconds until totalTimesteps at the present speed."),
     )
     episode_reward_mean: float | None = field(
         default=None,

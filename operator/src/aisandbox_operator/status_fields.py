@@ -2,9 +2,8 @@
 
 The api-server writes the progress. Only when no trainer is left, at the end and while the run is suspended, the
 operator writes what the last termination message says together with the phase, so that a lost or late report is made up
-for; at the end also that nothing goes on any more (speed, time that is left, activity, warning). In every other write
-these fields are as they were read: a field that its last writer leaves out is removed (server-side apply,
-https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management).
+for. In every other write these fields are as they were read: a field that its last writer leaves out is removed
+(server-side apply, https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management).
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from aisandbox_crds import (
     Reason,
     TrainingRunStatus,
     camel_case,
-    ended,
     format_time,
     status_after_last_report,
     status_to_json,
@@ -36,7 +34,6 @@ from aisandbox_operator.observed_state import ObservedState
 _COUNTS = ("attempt", "suspensions", "restarts", "restarts_count_towards_max", "observed_generation")
 _OWN = ("phase", "start_time", "completion_time", "failure", "files_uid", "conditions", *_COUNTS)
 _PROGRESS = ("timesteps", "total_timesteps", "progress_percentage", "last_updated_time", "attempt")
-_TRAINERS = ("fps", "estimated_remaining_seconds", "activity", "warning")
 
 
 def status_of(state: ObservedState, decision: Decision) -> TrainingRunStatus:
@@ -77,9 +74,7 @@ def own_fields(status: TrainingRunStatus) -> dict[str, Any]:
     for name in _COUNTS:
         fields[camel_case(name)] = getattr(status, name)
     if status.progress != Progress():
-        reported = status.progress.last_updated_time is not None
-        names = (*_PROGRESS, *_TRAINERS) if status.phase.is_done and reported else _PROGRESS
-        known = ((name, getattr(status.progress, name)) for name in names)
+        known = ((name, getattr(status.progress, name)) for name in _PROGRESS)
         fields["progress"] = {camel_case(name): value for name, value in known if value is not None}
     return fields
 
@@ -94,11 +89,7 @@ def _start(state: ObservedState, decision: Decision) -> str | None:
 def _ended(status: TrainingRunStatus, state: ObservedState) -> TrainingRunStatus:
     job = state.job
     time = job.ended if job is not None and job.end and job.ended is not None else state.now
-    # An apply removes no field that another client has applied, so a time that was left becomes 0.
-    remaining = None if status.progress.estimated_remaining_seconds is None else 0.0
-    progress = replace(
-        ended(status.progress), estimated_remaining_seconds=remaining, total_timesteps=_total(status, state)
-    )
+    progress = replace(status.progress, total_timesteps=_total(status, state))
     if status.phase is Phase.SUCCEEDED:  # which includes the last checkpoint
         status = replace(status, conditions=tuple(_saved(each) for each in status.conditions))
     status = _with_final_progress(replace(status, completion_time=format_time(time), progress=progress), state)

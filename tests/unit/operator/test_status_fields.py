@@ -35,22 +35,6 @@ def test_succeeded_run_has_the_progress_of_its_termination_message() -> None:
     assert (step.status.progress.timesteps, step.status.progress.progress_percentage) == (1000, 100.0)
 
 
-def test_run_that_ended_early_has_no_time_left() -> None:
-    """The api-server has applied these fields, so the operator has to apply others over them."""
-    reported = Progress(
-        timesteps=400, fps=10.0, estimated_remaining_seconds=60.0, activity="Training", warning="slow", attempt=1
-    )
-    reported = replace(reported, last_updated_time="2026-03-01T12:00:00Z")
-    over = ended_pod(0, termination_message=ending(1, 0, timesteps=410))
-    step = planned(run(replace(RUNNING, progress=reported)), job(end="Complete"), over)
-    assert step.status is not None
-    written = own_fields(step.status)["progress"]
-    assert (written["timesteps"], written["progressPercentage"]) == (410, 41.0)
-    assert (written["fps"], written["estimatedRemainingSeconds"]) == (0, 0)
-    assert (written["activity"], written["warning"]) == ("", "")
-    assert "fps" not in own_fields(replace(step.status, phase=Phase.RUNNING))["progress"], "the api-server's"
-
-
 def test_termination_message_of_an_older_attempt_does_not_set_progress_back() -> None:
     status = replace(RUNNING, attempt=2, progress=Progress(timesteps=900, attempt=2))
     step = planned(run(status), job(end="Complete"), ended_pod(143, termination_message=ending(1, 143, timesteps=100)))

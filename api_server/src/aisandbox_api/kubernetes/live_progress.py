@@ -20,7 +20,6 @@ from aisandbox_crds import (
     Reason,
     TrainingRun,
     TrainingRunStatus,
-    ended,
     idle,
     is_older,
     is_training,
@@ -103,7 +102,7 @@ def shown_run(run: TrainingRun, live: LiveProgress | None) -> TrainingRun:
         run = replace(run, spec=replace(run.spec, seed=seed_of(run.files_uid)))
     status, phase = run.status, run.status.phase
     if phase.is_done:
-        return replace(run, status=replace(status, progress=ended(status.progress)))
+        return replace(run, status=replace(status, progress=replace(idle(status.progress), warning="")))
     status = _with_live(status, live if live is not None and live.uid == run.uid else None)
     progress = status.progress
     if phase in (Phase.PENDING, Phase.SUSPENDED):

@@ -21,7 +21,6 @@ from aisandbox_crds import (
     TrainingRunStatus,
     backoff_limit_failure,
     deadline_failure,
-    ended,
     explain_exit,
     idle,
     is_training,
@@ -102,8 +101,8 @@ def recover(run: TrainingRun) -> TrainingRun:
 
 def finish(run: TrainingRun, phase: Phase, now: str, failure: Failure | None = None) -> TrainingRun:
     """The run in a final phase."""
-    after = replace(run.status, phase=phase, completion_time=now, failure=failure, progress=ended(run.status.progress))
-    return _with(run, after)
+    progress = replace(idle(run.status.progress), warning="")
+    return _with(run, replace(run.status, phase=phase, completion_time=now, failure=failure, progress=progress))
 
 
 def finish_attempt(run: TrainingRun, end: AttemptEnd, now: str) -> tuple[TrainingRun, float]:
