@@ -134,10 +134,10 @@ def _load(archive: zipfile.ZipFile, name: str, largest: int) -> Any:
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, from pickle's to torch's
-        reason = str(error).strip().partition("\n")[0]
+        problem = str(error).strip().partition("\n")[0]
         if isinstance(error, pickle.UnpicklingError):  # PyTorch advises how to run its code
-            reason = "it has pickled objects of other kinds, or is damaged"
-        raise UnusableFile(f"its {name} cannot be read as tensors alone ({reason})") from error
+            problem = "it has pickled objects of other kinds, or is damaged"
+        raise UnusableFile(f"its {name} cannot be read as tensors alone ({problem})") from error
 
 
 def statistics_of(normalize: VecNormalize | None) -> dict[str, Array]:
