@@ -219,6 +219,19 @@ def test_impossible_action_of_a_policy_is_named(action: int, message: str) -> No
     assert message in str(caught.value)
 
 
+NO_RECORDINGS: tuple[dict[str, Any], ...] = (
+    {"seed": -1},
+    {"seed": 2**64},
+    {"seed": 1.5},
+    {"seed": float("inf")},
+    {"options": []},
+    {"actions": ["1"]},
+    {"actions": [["1"]]},
+    {"actions": [[True]]},
+    {"actions": [[10**400]]},
+)
+
+
 def recording(**fields: Any) -> str:
     """As EpisodeRecording.Save of the C# package writes it."""
     actions = [[2], [3], [2]]
@@ -246,20 +259,7 @@ def test_recordings_of_c_sharp_are_played_again(tmp_path: Path) -> None:
         ("{", "a.json: is no recording of an episode"),
         ("[1]", "is no recording of an episode"),
         (recording(actions=[2]), "is no recording of an episode"),
-        *(
-            (recording(**fields), "a.json: is no recording of an episode")
-            for fields in (
-                {"seed": -1},
-                {"seed": 2**64},
-                {"seed": 1.5},
-                {"seed": float("inf")},
-                {"options": []},
-                {"actions": ["1"]},
-                {"actions": [["1"]]},
-                {"actions": [[True]]},
-                {"actions": [[10**400]]},
-            )
-        ),
+        *((recording(**fields), "a.json: is no recording of an episode") for fields in NO_RECORDINGS),
         ("[" * 200_000, "a.json: is no recording of an episode"),
         (recording(format=2), "its format is 2, this version reads 1"),
         (recording(problem="step 3: Step threw"), "is of an episode that failed: step 3: Step threw"),
