@@ -133,7 +133,7 @@ public class ParityTests
         using var policy = Policy.Load(published.Folder);
         foreach (var (mask, message) in new (byte[], string)[]
         {
-            ([1, 1, 1], "1 of 8 have 8"),
+            ([1, 1, 1], "1 observations need 1 x 8"),
             ([1, 1, 1, 1, 2, 1, 1, 1], "Mask 0 has the value 2"),
             ([1, 1, 1, 0, 1, 1, 1, 1], "allows no value of dimension 1"),
         })
