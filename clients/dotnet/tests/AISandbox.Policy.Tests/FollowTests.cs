@@ -45,6 +45,7 @@ public sealed class FollowTests : IAsyncLifetime
         _service.Answers.Model = Second;
 
         await UntilActsAsync(Second, policy);
+        await UntilAsync(() => !ready.IsEmpty); // the model is used before it is told
         Assert.Equal(["sha256:of-" + Second.Name], ready);
         Assert.Null(policy.LastError);
     }
