@@ -75,25 +75,25 @@ def _is_parquet(file: BinaryIO) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A kind of files of users: the field that names one and the one of its digest, whether an open file is one, and
-    what is said of another.
-    """
+    """A kind of files of users: the field that names one, whether an open file is one, and what is said of another."""
 
     field: str
-    digest: str
     matches: Callable[[BinaryIO], bool]
     problem: str
+
+    @property
+    def digest_field(self) -> str:
+        """The field of its digest, beside the one that names the file."""
+        return f"{self.field.partition('.')[0]}.digest"
 
 
 _RECORDED = _Kind(
     "demonstrations.file",
-    "demonstrations.digest",
     _is_parquet,
     "is not a Parquet file, or is damaged: `aisandbox record` writes demonstrations",
 )
 _SAVED = _Kind(
     "start_from.zip",
-    "start_from.digest",
     zipfile.is_zipfile,
     "is not a zip file, or is damaged: model.save() of SB3 writes one",
 )
@@ -205,7 +205,7 @@ def _file_digest(store: RunStore, file: str, digest: str, kind: _Kind, check: Ca
     except OutsideRoot as error:
         raise InvalidRequest([FieldError(kind.field, error.rule)]) from error
     except OtherDigest as error:
-        raise InvalidRequest([FieldError(kind.digest, f"the file has the digest {error.found}")]) from error
+        raise InvalidRequest([FieldError(kind.digest_field, f"the file has the digest {error.found}")]) from error
     except Damaged as error:
         raise InvalidRequest([FieldError(kind.field, f"{file!r} is damaged: {error.why}")]) from error
     if size > LARGEST_DIGESTED:

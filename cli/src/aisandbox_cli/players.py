@@ -6,7 +6,7 @@ Must not know how the simulator is reached, or what is done with the episodes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,7 @@ from aisandbox_cli.named_function import NamedFunction
 from aisandbox_cli.served_policy import ServedPolicy
 
 if TYPE_CHECKING:
-    from aisandbox_environment import Episode, EpisodeRecording, SimulatorSession
+    from aisandbox_environment import Episode, EpisodeRecording, Policy, SimulatorSession
 
     Play = Callable[[SimulatorSession], AbstractContextManager[Iterator[Episode]]]
     """The episodes, played in the one environment of the session as they are asked for."""
@@ -34,36 +34,31 @@ class Asked(NamedTuple):
 def played_at_random(asked: Asked) -> Play:
     """Chance plays, within the action mask."""
 
-    @contextmanager
-    def play(session: SimulatorSession) -> Iterator[Iterator[Episode]]:
-        from aisandbox_environment import RandomPolicy, record_episodes
+    def policy(session: SimulatorSession) -> AbstractContextManager[Policy]:
+        from aisandbox_environment import RandomPolicy
 
-        yield record_episodes(session, RandomPolicy(session.spec, asked.seed), *asked)
+        return nullcontext(RandomPolicy(session.spec, asked.seed))
 
-    return play
+    return _played(policy, asked)
 
 
 def played_by_function(name: str, asked: Asked) -> Play:
     """The function MODULE:FUNCTION plays. Raises UsageError, Failed: there is none."""
     function = NamedFunction(name)
-
-    @contextmanager
-    def play(session: SimulatorSession) -> Iterator[Iterator[Episode]]:
-        from aisandbox_environment import record_episodes
-
-        yield record_episodes(session, function, *asked)
-
-    return play
+    return _played(lambda session: nullcontext(function), asked)
 
 
 def played_by_run(run: str, model: str, address: str | None, asked: Asked) -> Play:
     """The policy of a run plays, which the service is asked for each action."""
+    return _played(lambda session: ServedPolicy.connected(address, run, model, session.spec), asked)
 
+
+def _played(policy_for: Callable[[SimulatorSession], AbstractContextManager[Policy]], asked: Asked) -> Play:
     @contextmanager
     def play(session: SimulatorSession) -> Iterator[Iterator[Episode]]:
         from aisandbox_environment import record_episodes
 
-        with ServedPolicy.connected(address, run, model, session.spec) as policy:
+        with policy_for(session) as policy:
             yield record_episodes(session, policy, *asked)
 
     return play

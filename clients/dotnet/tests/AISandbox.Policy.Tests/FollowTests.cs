@@ -45,7 +45,7 @@ public sealed class FollowTests : IAsyncLifetime
         _service.Answers.Model = Second;
 
         await UntilActsAsync(Second, policy);
-        await UntilAsync(() => !ready.IsEmpty); // the model is used before it is told
+        await UntilAsync(() => !ready.IsEmpty); // the event is raised after the model is in use
         Assert.Equal(["sha256:of-" + Second.Name], ready);
         Assert.Null(policy.LastError);
     }
